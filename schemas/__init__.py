@@ -1,0 +1,40 @@
+"""The contract between the two programs: pydantic models only, no behaviour."""
+
+from schemas.base import Schema
+from schemas.features import FULL, FeatureSpec, Resolution, TrimSpec
+from schemas.run import (
+    EpochMetrics,
+    FoldResult,
+    RunConfig,
+    RunRecord,
+    RunResult,
+    Stage,
+)
+from schemas.store import (
+    FORMAT_VERSION,
+    Clip,
+    ClipStatus,
+    DatasetCard,
+    Fold,
+    StoreManifest,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "FULL",
+    "Clip",
+    "ClipStatus",
+    "DatasetCard",
+    "EpochMetrics",
+    "FeatureSpec",
+    "Fold",
+    "FoldResult",
+    "Resolution",
+    "RunConfig",
+    "RunRecord",
+    "RunResult",
+    "Schema",
+    "Stage",
+    "StoreManifest",
+    "TrimSpec",
+]

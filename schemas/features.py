@@ -1,0 +1,139 @@
+"""What features are: every number that shapes a stored value, and the shapes that follow.
+
+How they are computed is `featurestore.features` and `featurestore.resize`.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Schema
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Positive = Annotated[int, Field(ge=1)]
+
+# The highest resolution is computed once and shared by every method, under this variant's name.
+FULL = "full"
+
+
+class Resolution(Schema):
+    """One image size: `n_mels` bands × `num_frames` frames."""
+
+    name: Name
+    n_mels: Positive
+    num_frames: Positive
+
+
+class TrimSpec(Schema):
+    """Removal of silence from the start and the end of a clip.
+
+    A frame is silent where its RMS lies `top_db` or more under the clip's peak RMS; `pad_ms` of
+    the silence is kept on each side, and is the hop of the frames too. A clip shorter than
+    `pad_ms` is left as it is.
+    """
+
+    top_db: Annotated[float, Field(gt=0)] = 20.0
+    frame_length: Positive = 2048
+    pad_ms: Annotated[float, Field(gt=0)] = 200.0
+
+
+class FeatureSpec(Schema):
+    """Everything that determines a stored feature value. The defaults are the paper's.
+
+    Source: PROTOCOL section 1 (F. Colangelo, F. Battisti, A. Neri, "Progressive training of
+    convolutional neural networks for acoustic events classification", and the code it used).
+    """
+
+    sample_rate: Annotated[int, Field(ge=1000, le=768_000)] = 22_000
+    """Hz. Not 22050: only 22000 gives 128 / 214 / 300 frames in 1.5 / 2.5 / 3.5 s."""
+    resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
+    max_duration_s: Annotated[float, Field(gt=0, le=3600)] = 600.0
+    """A longer clip is a failure (`too_long`), so that memory stays bounded."""
+    trim: TrimSpec | None = TrimSpec()
+    n_fft: Annotated[int, Field(ge=16, le=65_536)] = 1024
+    win_length: Positive = 1024
+    hop_length: Positive = 256
+    window: Literal["hann", "hamming", "blackman"] = "hann"
+    pad_mode: Literal["reflect", "constant"] = "reflect"
+    power: Annotated[float, Field(gt=0, le=4)] = 2.0
+    mel_scale: Literal["htk", "slaney"] = "htk"
+    mel_norm: Literal["none", "slaney"] = "none"
+    fmin: Annotated[float, Field(ge=0)] = 0.0
+    fmax: Annotated[float, Field(gt=0)] | None = None
+    """Hz; None is the Nyquist frequency."""
+    amin: Annotated[float, Field(gt=0)] = 1e-10
+    top_db: Annotated[float, Field(gt=0)] = 100.0
+    short_clips: Literal["tile", "zeros"] = "tile"
+    """A spectrogram with fewer frames than needed is repeated in time, or followed by zeros."""
+    resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)] = (
+        Resolution(name="R1", n_mels=64, num_frames=128),
+        Resolution(name="R2", n_mels=96, num_frames=214),
+        Resolution(name="R3", n_mels=128, num_frames=300),
+    )
+    """From the smallest to the largest; the last one is stored once, as variant `full`."""
+    variants: tuple[Literal["mel", "resize"], ...] = ("mel", "resize")
+    """How each resolution below the last is made: `mel` from that many filters and the first
+    frames, `resize` by bilinear interpolation of the last resolution's image."""
+    dtype: Literal["float16", "float32", "uint8"] = "float16"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        """Refuse what no signal could satisfy, naming the field."""
+        nyquist = self.sample_rate / 2
+        if self.win_length > self.n_fft:
+            raise ValueError(f"win_length {self.win_length} is larger than n_fft {self.n_fft}")
+        if self.hop_length > self.win_length:
+            raise ValueError(
+                f"hop_length {self.hop_length} is larger than win_length {self.win_length}: "
+                "samples between the windows would be lost"
+            )
+        if self.fmax is not None and self.fmax > nyquist:
+            raise ValueError(f"fmax {self.fmax} Hz is above the Nyquist frequency {nyquist} Hz")
+        if self.fmin >= self.fmax_hz:
+            raise ValueError(f"fmin {self.fmin} Hz is not below fmax {self.fmax_hz} Hz")
+        if len(set(self.variants)) < len(self.variants):
+            raise ValueError(f"variants repeat: {', '.join(self.variants)}")
+        self._check_resolutions()
+        return self
+
+    def _check_resolutions(self) -> None:
+        names = [r.name for r in self.resolutions]
+        if len(set(names)) < len(names):
+            raise ValueError(f"resolutions: names repeat: {', '.join(names)}")
+        for small, large in zip(self.resolutions, self.resolutions[1:], strict=False):
+            if small.n_mels > large.n_mels or small.num_frames > large.num_frames:
+                raise ValueError(
+                    f"resolutions: {small.name} is larger than {large.name}; order them from the "
+                    "smallest to the largest"
+                )
+        bins = self.n_fft // 2 + 1
+        if self.full.n_mels > bins:
+            raise ValueError(
+                f"resolutions: {self.full.name} asks for {self.full.n_mels} n_mels of the {bins} "
+                f"bins that n_fft {self.n_fft} gives"
+            )
+
+    @property
+    def full(self) -> Resolution:
+        """The largest resolution."""
+        return self.resolutions[-1]
+
+    @property
+    def fmax_hz(self) -> float:
+        """Upper edge of the filterbank in Hz."""
+        return self.sample_rate / 2 if self.fmax is None else self.fmax
+
+    @property
+    def arrays(self) -> dict[str, tuple[int, int]]:
+        """Shape (bands, frames) of each stored image by its key `resolution/variant`."""
+        shapes = {
+            f"{r.name}/{variant}": (r.n_mels, r.num_frames)
+            for r in self.resolutions[:-1]
+            for variant in self.variants
+        }
+        return shapes | {f"{self.full.name}/{FULL}": (self.full.n_mels, self.full.num_frames)}
+
+    @property
+    def scale(self) -> float:
+        """A stored value times this is the feature in [0, 1]."""
+        return 1 / 255 if self.dtype == "uint8" else 1.0

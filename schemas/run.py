@@ -1,0 +1,93 @@
+"""What a training run is asked to do and what it found: the contract of run.json and result.json."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import Schema
+
+Accuracy = Annotated[float, Field(ge=0, le=1)]
+
+
+class Stage(Schema):
+    """One 1cycle: a stored array, a number of epochs, and learning rates."""
+
+    array: str
+    """`resolution/variant` of the store."""
+    epochs: Annotated[int, Field(ge=1)]
+    max_lr: Annotated[float, Field(gt=0)]
+    """Peak learning rate of the head."""
+    body_lr_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The body's learning rate over the head's: 1, or 1/3 in the second cycle of a resolution."""
+
+
+class RunConfig(Schema):
+    """Everything that determines a run's numbers, next to the store's fingerprint."""
+
+    dataset: str
+    method: str
+    stages: tuple[Stage, ...]
+    folds: tuple[int, ...]
+    seed: Annotated[int, Field(ge=0)] = 0
+    arch: Literal["resnet18", "resnet34", "resnet50"] = "resnet34"
+    init: str = "auto"
+    """`auto`, `imagenet`, `random` or the path of a state dict."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs_scale: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    device: str = "cpu"
+
+
+class RunRecord(Schema):
+    """run.json: the config with what it met, written before the first step."""
+
+    config: RunConfig
+    fingerprint: str
+    versions: dict[str, str]
+    device_name: str
+    started: str
+    """ISO 8601, UTC."""
+    init_used: Literal["imagenet", "random", "file"]
+    warnings: tuple[str, ...] = ()
+
+
+class EpochMetrics(Schema):
+    """One row of metrics.csv. Losses are mean cross-entropies in nats."""
+
+    fold: int
+    stage: int
+    epoch: int
+    """Counted from 1 over the whole schedule."""
+    array: str
+    max_lr: float
+    train_loss: float
+    valid_loss: float
+    valid_accuracy: Accuracy
+    seconds: float
+    samples_per_s: float
+    """Training samples over the seconds spent training."""
+
+
+class FoldResult(Schema):
+    """What one held-out fold gave. Best is chosen on the held-out fold itself: optimistic."""
+
+    fold: int
+    num_train: int
+    num_test: int
+    best_accuracy: Accuracy
+    best_epoch: int
+    last_accuracy: Accuracy
+    last_epoch: int
+    seconds: float
+
+
+class RunResult(Schema):
+    """result.json: the run's outcome."""
+
+    config: RunConfig
+    fingerprint: str
+    folds: tuple[FoldResult, ...]
+    init_used: Literal["imagenet", "random", "file"]
+    warnings: tuple[str, ...] = ()
+    versions: dict[str, str]
+    device_name: str
