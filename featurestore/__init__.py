@@ -1,0 +1,25 @@
+"""featurestore: a sound collection as multi-resolution mel-spectrograms, made once.
+
+Everything else may use `open_store` and what it returns, `Extractor` and `load` for the same
+features of other files, and the errors. Importing this loads no torch.
+"""
+
+from featurestore.audio import Recording, load
+from featurestore.errors import FeatureStoreError
+from featurestore.extractor import EXTRACTOR_VERSION, Extractor
+from featurestore.plan import Block
+from featurestore.reader import ClipTable, StoredDataset, open_store
+from schemas import FeatureSpec
+
+__all__ = [
+    "EXTRACTOR_VERSION",
+    "Block",
+    "ClipTable",
+    "Extractor",
+    "FeatureSpec",
+    "FeatureStoreError",
+    "Recording",
+    "StoredDataset",
+    "load",
+    "open_store",
+]

@@ -1,0 +1,22 @@
+"""The collections of sounds a store can be built from.
+
+    DATASETS        what there is
+    find_root       where one is on disk
+    load_dataset    its card and its clips
+
+Audio files are opened by the build, not here.
+"""
+
+from featurestore.datasets.base import Dataset
+from featurestore.datasets.kinds import DATASETS, DatasetKind
+from featurestore.datasets.roots import find_root, load_dataset
+from featurestore.datasets.synthetic import make_synthetic
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetKind",
+    "find_root",
+    "load_dataset",
+    "make_synthetic",
+]

@@ -1,0 +1,19 @@
+"""What every dataset gives a build: its card and its clips."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas import Clip, DatasetCard
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset found on disk: a card, a root, and one clip a row of its table.
+
+    Invariant: `clips` is in table order, clip ids are unique, every class_id indexes
+    `card.class_names`, and no path is absolute or leaves the root.
+    """
+
+    card: DatasetCard
+    root: Path
+    clips: tuple[Clip, ...]

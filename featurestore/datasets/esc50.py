@@ -1,0 +1,112 @@
+"""ESC-50: 2000 clips of 5 s, 50 classes, 5 folds; and ESC-10, the 400 of them in 10 classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from featurestore.datasets.base import Dataset
+from featurestore.datasets.clips import CheckedClips, Columns, check_clips, name_classes
+from featurestore.datasets.table import Problems, Row, quoted, read_table
+from featurestore.errors import DatasetError
+from schemas import DatasetCard
+
+TABLE = "meta/esc50.csv"
+AUDIO = "audio"
+ESC10 = "esc10"
+# fmt: off
+CLASSES = (
+    "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow",
+    "rain", "sea_waves", "crackling_fire", "crickets", "chirping_birds",
+    "water_drops", "wind", "pouring_water", "toilet_flush", "thunderstorm",
+    "crying_baby", "sneezing", "clapping", "breathing", "coughing", "footsteps", "laughing",
+    "brushing_teeth", "snoring", "drinking_sipping",
+    "door_wood_knock", "mouse_click", "keyboard_typing", "door_wood_creaks", "can_opening",
+    "washing_machine", "vacuum_cleaner", "clock_alarm", "clock_tick", "glass_breaking",
+    "helicopter", "chainsaw", "siren", "car_horn", "engine", "train", "church_bells", "airplane",
+    "fireworks", "hand_saw",
+)
+# fmt: on
+"""Of ESC-50, by target."""
+ESC10_TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
+COLUMNS = Columns(
+    file="filename",
+    fold="fold",
+    class_name="category",
+    class_id="target",
+    clip_id="filename",
+    source="src_file",
+    directory=AUDIO,
+)
+CITATION = (
+    'K. J. Piczak, "ESC: Dataset for Environmental Sound Classification", ACM Multimedia 2015'
+)
+URL = "https://github.com/karolpiczak/ESC-50"
+
+
+def load_esc50(root: Path) -> Dataset:
+    """Read ESC-50's table.
+
+    Args:
+        root: The directory with `meta/` and `audio/`.
+
+    Raises:
+        DatasetError: The table cannot be read or is wrong.
+    """
+    table = root / TABLE
+    checked = check_clips(table, read_table(table, COLUMNS.needed), COLUMNS)
+    card = DatasetCard(
+        name="esc50",
+        title="ESC-50",
+        class_names=name_classes(table, checked.names, CLASSES),
+        licence="CC BY-NC 3.0",
+        citation=CITATION,
+        url=URL,
+    )
+    return Dataset(card, root, checked.clips)
+
+
+def load_esc10(root: Path) -> Dataset:
+    """Read the rows of ESC-50's table that are in ESC-10, its classes renumbered from 0.
+
+    Args:
+        root: The directory with `meta/` and `audio/`; it may hold all of ESC-50.
+
+    Raises:
+        DatasetError: The table cannot be read, is wrong, or has no row of ESC-10.
+    """
+    table = root / TABLE
+    rows = _esc10_rows(table, read_table(table, (*COLUMNS.needed, ESC10)))
+    checked = _renumber(check_clips(table, rows, COLUMNS))
+    card = DatasetCard(
+        name="esc10",
+        title="ESC-10",
+        class_names=tuple(checked.names.values()),
+        licence="CC BY 3.0",
+        citation=CITATION,
+        url=URL,
+    )
+    return Dataset(card, root, checked.clips)
+
+
+def _esc10_rows(table: Path, rows: Sequence[Row]) -> list[Row]:
+    problems = Problems(table)
+    for row in rows:
+        if row[ESC10].lower() not in ("true", "false"):
+            problems.add(row.line, f"{ESC10} is {quoted(row[ESC10])}, expected True or False")
+    problems.raise_any()
+    chosen = [row for row in rows if row[ESC10].lower() == "true"]
+    if not chosen:
+        raise DatasetError(
+            f"{table}: none of {len(rows)} rows has {ESC10} True; put the original table back"
+        )
+    return chosen
+
+
+def _renumber(checked: CheckedClips) -> CheckedClips:
+    """Number the classes 0, 1, … in the order of their targets."""
+    official = {target: CLASSES[target] for target in ESC10_TARGETS}
+    names = official if checked.names.items() <= official.items() else checked.names
+    ids = {target: number for number, target in enumerate(sorted(names))}
+    clips = tuple(
+        clip.model_copy(update={"class_id": ids[clip.class_id]}) for clip in checked.clips
+    )
+    return CheckedClips(clips, {number: names[target] for target, number in ids.items()})

@@ -1,0 +1,106 @@
+"""The datasets there are: how each is recognised, obtained and read."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from featurestore.datasets import esc50, folder, synthetic, urbansound8k
+from featurestore.datasets.base import Dataset
+from featurestore.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class DatasetKind:
+    """One entry of `DATASETS`."""
+
+    name: str
+    summary: str
+    """One line."""
+    default_store: str
+    """File name of the store that a build writes if it is told no other."""
+    how_to_get: str
+    """What a user does who does not have it; one sentence without a full stop."""
+    load: Callable[[Path], Dataset]
+    """Reads the dataset at a root; raises DatasetError."""
+    markers: tuple[str, ...] = ()
+    """Files and directories that recognise a root. Without any, each directory with something
+    in it is one."""
+    directories: tuple[str, ...] = ()
+    """Names its directory may have in the usual places."""
+    made_on_demand: bool = False
+    """Whether `load` makes what is absent."""
+
+
+_GET_ESC50 = (
+    f"get ESC-50 from {esc50.URL} (about 650 MB; clone it, or unpack the archive of its main "
+    "branch) and give its directory with --root"
+)
+_ESC50_DIRECTORIES = ("esc50", "ESC-50", "ESC-50-master")
+
+_KINDS = (
+    DatasetKind(
+        name="urbansound8k",
+        summary="UrbanSound8K: 8732 clips of city sounds in 10 classes and 10 folds",
+        default_store="./us8k.zarr",
+        how_to_get="download UrbanSound8K.tar.gz (about 6 GB) from "
+        "https://zenodo.org/records/1203745, unpack it and give its directory with --root",
+        load=urbansound8k.load,
+        markers=(urbansound8k.TABLE, urbansound8k.AUDIO),
+        directories=("urbansound8k", "UrbanSound8K"),
+    ),
+    DatasetKind(
+        name="esc50",
+        summary="ESC-50: 2000 clips of environmental sounds in 50 classes and 5 folds",
+        default_store="./esc50.zarr",
+        how_to_get=_GET_ESC50,
+        load=esc50.load_esc50,
+        markers=(esc50.TABLE, esc50.AUDIO),
+        directories=_ESC50_DIRECTORIES,
+    ),
+    DatasetKind(
+        name="esc10",
+        summary="ESC-10: the 400 clips of ESC-50 in 10 classes that are CC BY",
+        default_store="./esc10.zarr",
+        how_to_get=_GET_ESC50,
+        load=esc50.load_esc10,
+        markers=(esc50.TABLE, esc50.AUDIO),
+        directories=("esc10", "ESC-10", *_ESC50_DIRECTORIES),
+    ),
+    DatasetKind(
+        name="synthetic",
+        summary="Six classes of made-up sound events in 3 folds, made on the spot from a seed",
+        default_store="./synthetic.zarr",
+        how_to_get="it is made where it is absent",
+        load=synthetic.load,
+        markers=(synthetic.MARKER,),
+        directories=("synthetic",),
+        made_on_demand=True,
+    ),
+    DatasetKind(
+        name="folder",
+        summary="Any directory: fold/class/file, or a CSV with path, fold and class",
+        default_store="./folder.zarr",
+        how_to_get="put your files at fold/class/file, or list them in a clips.csv with path, "
+        "fold and class, and give their directory with --root",
+        load=folder.load,
+        directories=("folder",),
+    ),
+)
+
+DATASETS: Mapping[str, DatasetKind] = MappingProxyType({kind.name: kind for kind in _KINDS})
+"""Every dataset by its name."""
+
+
+def find_kind(name: str) -> DatasetKind:
+    """The dataset of that name.
+
+    Raises:
+        DatasetError: There is none; it names those there are, and the one probably meant.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    near = difflib.get_close_matches(name.lower(), DATASETS, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise DatasetError(f"no dataset {name!r}; there are: {', '.join(DATASETS)}.{hint}")

@@ -1,0 +1,177 @@
+"""A collection made on the spot from a seed: real files of six classes of sound event.
+
+The directory is ours from `synthetic.partial` on, written first, and complete once that has been
+renamed to `synthetic.json`, last. So a generation that was killed is noticed, and done again.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from featurestore.datasets.base import Dataset
+from featurestore.datasets.clips import Columns, check_clips, name_classes
+from featurestore.datasets.scenes import draw_duration, draw_encoding, encode, render
+from featurestore.datasets.sounds import SOUNDS
+from featurestore.datasets.table import read_table
+from featurestore.errors import DatasetError
+from schemas import DatasetCard
+
+MARKER = "synthetic.json"
+PARTIAL = "synthetic.partial"
+TABLE = "clips.csv"
+COLUMNS = Columns(file="path", fold="fold", class_name="class", source="path")
+"""Each clip is its own recording."""
+VERSION = 1
+"""Of the sounds. To be raised when the same seed gives other bytes."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What determines every byte of a synthetic collection."""
+
+    seed: int = 0
+    num_folds: int = 3
+    clips_per_class: int = 8
+    version: int = VERSION
+
+
+def make_synthetic(
+    root: Path, seed: int = 0, num_folds: int = 3, clips_per_class: int = 8
+) -> Dataset:
+    """Make a collection, or use the one there if it was made by the same numbers.
+
+    Args:
+        root: Directory; made where it is absent.
+        seed: Of every random choice, from 0.
+        num_folds: From 1.
+        clips_per_class: Clips of each class in each fold, from 1.
+
+    Raises:
+        DatasetError: A number is out of range, `root` is neither empty nor ours, holds a
+            collection of other numbers, or cannot be written.
+    """
+    recipe = Recipe(seed, num_folds, clips_per_class)
+    _check(recipe)
+    if (root / MARKER).exists():
+        _check_same(root, recipe)
+    else:
+        _generate(root, recipe)
+    return _read(root)
+
+
+def load(root: Path) -> Dataset:
+    """Read the collection at `root`, made first where that is absent, empty or unfinished.
+
+    Args:
+        root: Directory.
+
+    Raises:
+        DatasetError: `root` is neither empty nor ours, or cannot be read or written.
+    """
+    if not (root / MARKER).exists():
+        started = (root / PARTIAL).exists()
+        _generate(root, _read_recipe(root / PARTIAL) if started else Recipe())
+    return _read(root)
+
+
+def _check(recipe: Recipe) -> None:
+    smallest = {"seed": 0, "num_folds": 1, "clips_per_class": 1}
+    for name, least in smallest.items():
+        value = getattr(recipe, name)
+        if value < least:
+            raise DatasetError(f"synthetic: {name} is {value}, expected at least {least}")
+
+
+def _check_same(root: Path, wanted: Recipe) -> None:
+    there = _read_recipe(root / MARKER)
+    if there != wanted:
+        raise DatasetError(
+            f"{root}: holds a synthetic collection made with {_words(there)}; asked for "
+            f"{_words(wanted)}. Give another directory, or delete this one"
+        )
+
+
+def _words(recipe: Recipe) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(recipe).items())
+
+
+def _read_recipe(marker: Path) -> Recipe:
+    """The numbers in a marker; the defaults where writing it was what got interrupted."""
+    try:
+        text = marker.read_text("utf-8")
+        return Recipe(**json.loads(text)) if text or marker.name == MARKER else Recipe()
+    except (OSError, ValueError, TypeError) as error:
+        raise DatasetError(
+            f"{marker}: expected the numbers of a synthetic collection ({error}); delete its "
+            "directory to have it made again"
+        ) from error
+
+
+def _generate(root: Path, recipe: Recipe) -> None:
+    try:
+        _claim(root)
+        partial = root / PARTIAL
+        partial.write_text(json.dumps(asdict(recipe), indent=2) + "\n", "utf-8")
+        rows = []
+        for path, fold, name, data in _files(recipe):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(data)
+            rows.append((path, fold, name))
+        (root / TABLE).write_text(_csv(rows), "utf-8", newline="")
+        partial.replace(root / MARKER)
+    except OSError as error:
+        raise DatasetError(f"{root}: cannot write the synthetic collection ({error})") from error
+
+
+def _claim(root: Path) -> None:
+    """Make the directory, or refuse one that holds something of the user's."""
+    if root.exists() and not root.is_dir():
+        raise DatasetError(f"{root}: is a file; the synthetic collection needs a directory")
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / PARTIAL).exists() and any(root.iterdir()):
+        raise DatasetError(
+            f"{root}: is not empty and holds no synthetic collection; give a directory that is "
+            "empty or does not exist"
+        )
+
+
+def _files(recipe: Recipe) -> Iterator[tuple[str, int, str, bytes]]:
+    """Path, fold, class and bytes of each clip. A clip depends on the seed and its place only."""
+    for fold in range(1, recipe.num_folds + 1):
+        for class_id, name in enumerate(SOUNDS):
+            for index in range(recipe.clips_per_class):
+                rng = np.random.default_rng([recipe.seed, fold, class_id, index])
+                encoding = draw_encoding(rng)
+                samples = render(rng, name, draw_duration(rng, index), encoding)
+                # The seed in the name keeps apart the clip lists of two seeds.
+                file = f"{name}-{index:03d}-seed{recipe.seed}.{encoding.suffix}"
+                path = PurePosixPath("audio", f"fold{fold}", file).as_posix()
+                yield path, fold, name, encode(samples, encoding)
+
+
+def _csv(rows: list[tuple[str, int, str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow((COLUMNS.file, COLUMNS.fold, COLUMNS.class_name))
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _read(root: Path) -> Dataset:
+    recipe = _read_recipe(root / MARKER)
+    table = root / TABLE
+    checked = check_clips(table, read_table(table, COLUMNS.needed), COLUMNS)
+    card = DatasetCard(
+        name="synthetic",
+        title=f"Synthetic sound events ({_words(recipe)})",
+        class_names=name_classes(table, checked.names),
+        licence="CC0 1.0",
+        citation="Made by featurestore from a seed",
+        url="",
+    )
+    return Dataset(card, root, checked.clips)

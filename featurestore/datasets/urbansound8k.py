@@ -1,0 +1,56 @@
+"""UrbanSound8K: 8732 clips of up to 4 s, 10 classes, 10 folds."""
+
+from pathlib import Path
+
+from featurestore.datasets.base import Dataset
+from featurestore.datasets.clips import Columns, check_clips, name_classes
+from featurestore.datasets.table import read_table
+from schemas import DatasetCard
+
+TABLE = "metadata/UrbanSound8K.csv"
+AUDIO = "audio"
+CLASSES = (
+    "air_conditioner",
+    "car_horn",
+    "children_playing",
+    "dog_bark",
+    "drilling",
+    "engine_idling",
+    "gun_shot",
+    "jackhammer",
+    "siren",
+    "street_music",
+)
+"""By classID."""
+COLUMNS = Columns(
+    file="slice_file_name",
+    fold="fold",
+    class_name="class",
+    class_id="classID",
+    clip_id="slice_file_name",
+    source="fsID",
+    directory=AUDIO + "/fold{fold}",
+)
+
+
+def load(root: Path) -> Dataset:
+    """Read the dataset's table.
+
+    Args:
+        root: The directory with `metadata/` and `audio/`.
+
+    Raises:
+        DatasetError: The table cannot be read or is wrong.
+    """
+    table = root / TABLE
+    checked = check_clips(table, read_table(table, COLUMNS.needed), COLUMNS)
+    card = DatasetCard(
+        name="urbansound8k",
+        title="UrbanSound8K",
+        class_names=name_classes(table, checked.names, CLASSES),
+        licence="CC BY-NC 3.0",
+        citation="J. Salamon, C. Jacoby, J. P. Bello, "
+        '"A Dataset and Taxonomy for Urban Sound Research", ACM Multimedia 2014',
+        url="https://zenodo.org/records/1203745",
+    )
+    return Dataset(card, root, checked.clips)

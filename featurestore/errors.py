@@ -1,0 +1,105 @@
+"""What goes wrong in `featurestore`, and how it is told.
+
+    FeatureStoreError
+    ├── SpecError            a FeatureSpec that is unknown, unreadable or impossible
+    ├── DatasetError         a dataset's root or table
+    │   └── DatasetNotFoundError
+    ├── AudioError           one clip's file; carries the ClipStatus it ends with
+    ├── BuildError           a build that could not go on
+    │   ├── StrictError      clips failed under --strict
+    │   └── StorageError     the store could not be written (no space, no permission)
+    └── StoreError           a store on disk
+        ├── FingerprintError     holds other features than asked for
+        ├── UnfinishedError      is not complete
+        ├── UnknownNameError     has no such dataset, fold, array or clip
+        └── CorruptError         is damaged: a checksum, a chunk, metadata
+
+A message says what, where, what was expected, what was found and what to do. The command lines
+print it as one line and exit with 1.
+"""
+
+from collections.abc import Iterable
+
+from schemas import ClipStatus
+
+
+class FeatureStoreError(Exception):
+    """Anything the user can put right."""
+
+
+class SpecError(FeatureStoreError):
+    """A FeatureSpec is unknown, unreadable or impossible."""
+
+
+class DatasetError(FeatureStoreError):
+    """A dataset's root or table is not what its layout promises."""
+
+
+class DatasetNotFoundError(DatasetError):
+    """No root holds the dataset."""
+
+
+class AudioError(FeatureStoreError):
+    """One clip has no usable samples.
+
+    Args:
+        status: The failure code its row gets.
+        detail: What the decoder said, without the path.
+    """
+
+    def __init__(self, status: ClipStatus, detail: str) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.status.reason} ({self.detail})"
+
+
+class BuildError(FeatureStoreError):
+    """A build could not go on."""
+
+
+class StrictError(BuildError):
+    """Clips failed and the build was asked not to accept that."""
+
+
+class StorageError(BuildError):
+    """The store could not be written."""
+
+
+class StoreError(FeatureStoreError):
+    """A store on disk is not what was asked for."""
+
+
+class FingerprintError(StoreError):
+    """The store holds other features, or other clips, than asked for."""
+
+
+class UnfinishedError(StoreError):
+    """The store is not complete."""
+
+
+class CorruptError(StoreError):
+    """The store is damaged."""
+
+
+class UnknownNameError(StoreError):
+    """The store has nothing of that name.
+
+    Args:
+        kind: What was asked for: dataset, fold, array, clip.
+        name: The name that was given.
+        known: The names there are.
+        hint: What to do.
+    """
+
+    def __init__(self, kind: str, name: object, known: Iterable[object], hint: str = "") -> None:
+        self.kind, self.name, self.known, self.hint = kind, name, tuple(known), hint
+        super().__init__(kind, name, self.known, hint)
+
+    def __str__(self) -> str:
+        known = ", ".join(map(str, self.known)) or "none"
+        return f"no {self.kind} {self.name!r} in the store; it has: {known}" + (
+            f". {self.hint}" if self.hint else ""
+        )

@@ -1,0 +1,128 @@
+"""How the blocks of a build are run: one after another here, or by Dask. The only module with dask.
+
+An executor takes a function and tasks and yields the results as they come. It knows nothing of
+what is done; the function is idempotent, so a task may be run again.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import dask
+from distributed import Client, LocalCluster, as_completed
+from distributed.scheduler import KilledWorker
+
+from featurestore.errors import BuildError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TASKS_A_WORKER = 3
+"""In flight: one that runs, and enough behind it that no worker waits for the scheduler."""
+
+
+class Executor(Protocol):
+    """Runs a function over tasks."""
+
+    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Yield the result of each task, in any order; a failing task raises here."""
+        ...
+
+
+class SerialExecutor:
+    """One task after another, in this process."""
+
+    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Yield the results in order."""
+        return map(function, tasks)
+
+
+class DaskExecutor:
+    """Dask futures with a bounded window, on a cluster of local processes or on a given scheduler.
+
+    A context manager: the local cluster lives as long as the block.
+
+    Args:
+        workers: Processes of the local cluster; None is one a core.
+        scheduler: Address of a scheduler; no local cluster is started then.
+    """
+
+    def __init__(self, workers: int | None = None, scheduler: str | None = None) -> None:
+        self._workers = workers or os.cpu_count() or 1
+        self._scheduler = scheduler
+        self._cluster: LocalCluster | None = None
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        if self._scheduler is None:
+            self._cluster = _local_cluster(self._workers)
+        self._client = _client(self._cluster or self._scheduler)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for owned in (self._client, self._cluster):
+            if owned is not None:
+                owned.close()
+
+    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Yield the results as they come; at most a few tasks a worker are in flight."""
+        client = self._client
+        if client is None:
+            raise RuntimeError("DaskExecutor.run outside its `with` block")
+        queue = iter(tasks)
+        window = _TASKS_A_WORKER * max(1, len(client.nthreads()) or self._workers)
+
+        def submit(task: T) -> Any:  # noqa: ANN401  (distributed ships no types)
+            return client.submit(function, task, pure=False)
+
+        running = as_completed([submit(task) for task in islice(queue, window)])
+        try:
+            for future in running:
+                yield self._result(future)
+                running.update([submit(task) for task in islice(queue, 1)])
+        finally:
+            client.cancel(list(running.futures))
+
+    @staticmethod
+    def _result(future: Any) -> Any:  # noqa: ANN401
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise BuildError(
+                "a worker process died several times over the same block (no memory left, or a "
+                "file that crashes the decoder); what is committed is safe"
+            ) from error
+
+
+def _local_cluster(workers: int) -> LocalCluster:
+    """One single-threaded process a worker: decoding and FFTs hold the interpreter's lock."""
+    with dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28}):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            preload=["featurestore.executors"],
+        )
+
+
+def _client(address: LocalCluster | str | None) -> Client:
+    try:
+        return Client(address, timeout="20s")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise BuildError(f"no Dask scheduler answers at {address}: {error}") from error
+
+
+def dask_setup(worker: object) -> None:
+    """Called by Dask in each local worker: Ctrl-C is for the build, which stops its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,208 @@
+"""From a waveform to normalised mel-spectrograms: pure functions of arrays.
+
+Definitions are librosa's (tests compare to 1e-5); what differs is the order of the work. Decoding
+and resampling are `audio`, interpolation is `resize`, `extractor` puts the steps together.
+
+Shape legend: N samples, T frames, K = n_fft // 2 + 1 bins, B bands.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from schemas import FeatureSpec, TrimSpec
+
+Array = NDArray[np.float32]
+
+_WINDOW_COEFFICIENTS = {
+    "hann": (0.5, 0.5),
+    "hamming": (0.54, 0.46),
+    "blackman": (0.42, 0.5, 0.08),
+}
+_RMS_AMIN = 1e-5
+"""librosa.amplitude_to_db's floor, below which every frame counts as equally loud."""
+_BANDS_A_BLOCK = 16
+"""Rows of a filterbank multiplied at once; 12 to 16 was fastest of 12, 16, 24, 32, 48."""
+
+
+def trim_bounds(waveform: Array, sample_rate: int, trim: TrimSpec) -> tuple[int, int]:
+    """Samples [start, stop) that are left after silence at both ends is removed.
+
+    Args:
+        waveform: (N,), any level.
+        sample_rate: Hz.
+        trim: Threshold, RMS frame and padding.
+
+    Returns:
+        Bounds with 0 <= start <= stop <= N; the whole clip where it is shorter than the padding.
+
+    Source: fastai_audio's `trim`, which is librosa.effects.split with its first start and last end.
+    """
+    hop = int(trim.pad_ms / 1000 * sample_rate)
+    if waveform.size < max(hop, 1):
+        return 0, waveform.size
+    half = trim.frame_length // 2
+    padded = np.pad(waveform, (half, trim.frame_length - half))
+    frames = sliding_window_view(padded, trim.frame_length)[:: max(hop, 1)]
+    frames = frames[: 1 + waveform.size // max(hop, 1)]
+    rms = np.sqrt(np.einsum("tn,tn->t", frames, frames) / trim.frame_length)
+    loud = np.maximum(rms, _RMS_AMIN) > max(rms.max(), _RMS_AMIN) * 10 ** (-trim.top_db / 20)
+    kept = np.flatnonzero(loud)
+    start, stop = kept[0] * hop, (kept[-1] + 1) * hop
+    return max(int(start) - hop, 0), min(min(int(stop), waveform.size) + hop, waveform.size)
+
+
+def window(spec: FeatureSpec) -> Array:
+    """Periodic analysis window, zero-padded to n_fft on both sides: (n_fft,) in [0, 1]."""
+    phase = 2 * np.pi * np.arange(spec.win_length) / spec.win_length
+    terms = _WINDOW_COEFFICIENTS[spec.window]
+    values = sum(a * (-1) ** k * np.cos(k * phase) for k, a in enumerate(terms))
+    left = (spec.n_fft - spec.win_length) // 2
+    return np.pad(values, (left, spec.n_fft - spec.win_length - left)).astype(np.float32)
+
+
+def centred(waveform: Array, spec: FeatureSpec) -> Array:
+    """The waveform padded so that frame t is centred on sample t · hop_length.
+
+    A clip too short to be reflected is followed by zeros first. Returns (N' + 2 · (n_fft // 2),)
+    where N' = max(N, n_fft // 2 + 1).
+    """
+    half = spec.n_fft // 2
+    if waveform.size <= half:
+        waveform = np.pad(waveform, (0, half + 1 - waveform.size))
+    return np.pad(waveform, half, mode=spec.pad_mode)
+
+
+def power_spectrum(frames: Array, taper: Array, power: float = 2.0) -> Array:
+    """|FFT|^power of windowed frames, in one float32 pass.
+
+    Args:
+        frames: (T, n_fft).
+        taper: (n_fft,) window.
+        power: Exponent of the magnitude.
+
+    Returns:
+        (T, K), non-negative.
+    """
+    spectrum = scipy.fft.rfft(frames * taper, axis=-1, overwrite_x=True)
+    squared = np.square(spectrum.view(np.float32))
+    energy = squared[:, ::2] + squared[:, 1::2]
+    return energy if power == 2 else energy ** np.float32(power / 2)
+
+
+def hz_to_mel(hz: NDArray[np.float64] | float, scale: str) -> NDArray[np.float64]:
+    """Mel of a frequency in Hz: HTK's 2595·log10(1 + f/700), or Slaney's, linear below 1 kHz."""
+    hz = np.asarray(hz, dtype=np.float64)
+    if scale == "htk":
+        return 2595.0 * np.log10(1.0 + hz / 700.0)
+    return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1e-9) / 1000) * _SLANEY)
+
+
+def mel_to_hz(mel: NDArray[np.float64], scale: str) -> NDArray[np.float64]:
+    """Inverse of `hz_to_mel`."""
+    if scale == "htk":
+        return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) / _SLANEY))
+
+
+_SLANEY = 27 / np.log(6.4)
+
+
+def mel_edges(spec: FeatureSpec, n_mels: int) -> NDArray[np.float64]:
+    """Frequencies in Hz (n_mels + 2,) between which the triangles stand; [1:-1] are the centres."""
+    low, high = (hz_to_mel(f, spec.mel_scale) for f in (spec.fmin, spec.fmax_hz))
+    return mel_to_hz(np.linspace(low, high, n_mels + 2), spec.mel_scale)
+
+
+def mel_filterbank(spec: FeatureSpec, n_mels: int) -> Array:
+    """Triangular filters (n_mels, K), weights in [0, 1] unless mel_norm is `slaney`."""
+    edges = mel_edges(spec, n_mels)
+    bins = np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate)
+    ramps = edges[:, None] - bins
+    width = np.diff(edges)[:, None]
+    rising, falling = -ramps[:-2] / width[:-1], ramps[2:] / width[1:]
+    weights = np.maximum(0, np.minimum(rising, falling))
+    if spec.mel_norm == "slaney":
+        weights *= 2 / (edges[2:] - edges[:-2])[:, None]
+    return weights.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """A few rows of a matrix and the only columns in which they are not zero."""
+
+    rows: slice
+    columns: slice
+    weights: Array
+
+
+class BandedMatrix:
+    """A matrix (R, K) whose rows are zero but for a narrow run of columns, as a product operator.
+
+    A filterbank is 93 % zeros: multiplying slab by slab does 1/14 of the arithmetic of the dense
+    product at the speed of BLAS.
+    """
+
+    def __init__(self, matrix: Array) -> None:
+        self.shape = matrix.shape
+        self._slabs = tuple(
+            self._slab(matrix, start) for start in range(0, matrix.shape[0], _BANDS_A_BLOCK)
+        )
+
+    @staticmethod
+    def _slab(matrix: Array, start: int) -> _Slab:
+        rows = slice(start, min(start + _BANDS_A_BLOCK, matrix.shape[0]))
+        used = np.flatnonzero(matrix[rows].any(axis=0))
+        columns = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
+        return _Slab(rows, columns, np.ascontiguousarray(matrix[rows, columns]))
+
+    def apply(self, spectrum: Array) -> Array:
+        """Product of the matrix with the transpose of `spectrum` (T, K): (R, T)."""
+        result = np.empty((self.shape[0], spectrum.shape[0]), np.float32)
+        for slab in self._slabs:
+            np.matmul(slab.weights, spectrum[:, slab.columns].T, out=result[slab.rows])
+        return result
+
+
+def level_db(energy: Array, spec: FeatureSpec) -> Array:
+    """Level in dB re 1: (20 / power) · log10(max(energy, amin)). Any shape, same shape."""
+    level = np.log10(np.maximum(energy, np.float32(spec.amin)))
+    return np.multiply(level, np.float32(20 / spec.power), out=level)
+
+
+def min_max_level(energy: Array, low: Array, high: Array, spec: FeatureSpec) -> Array:
+    """Levels scaled to [0, 1] by the smallest and the largest energy of the whole clip.
+
+    The logarithm is monotonic, so the extremes are given as energies and the logarithm is taken of
+    these frames only. The floor is `top_db` under the largest; a constant clip becomes zeros.
+
+    Args:
+        energy: (..., B, T) of the frames that are kept.
+        low: (..., 1, 1) smallest energy over every frame of the clip.
+        high: (..., 1, 1) largest.
+        spec: amin, power, top_db.
+
+    Returns:
+        (..., B, T) in [0, 1].
+    """
+    peak = level_db(high, spec)
+    floor = np.maximum(level_db(low, spec), peak - np.float32(spec.top_db))
+    span = peak - floor
+    gain = np.divide(1, span, out=np.zeros_like(span), where=span > 0)
+    scaled = level_db(energy, spec)
+    scaled -= floor
+    scaled *= gain
+    return np.clip(scaled, 0, 1, out=scaled)
+
+
+def fit_frames(image: Array, num_frames: int, short_clips: str) -> Array:
+    """The first `num_frames` of images (..., B, T); shorter ones are tiled or followed by zeros."""
+    available = image.shape[-1]
+    if available >= num_frames:
+        return image[..., :num_frames]
+    if short_clips == "tile":
+        return image[..., np.arange(num_frames) % available]
+    return np.pad(image, [(0, 0)] * (image.ndim - 1) + [(0, num_frames - available)])

@@ -1,0 +1,278 @@
+"""The public reader: a dataset in a store as NumPy arrays, block by block or whole.
+
+A clip without features (it failed) is never part of what is read; `failures` lists it.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
+from featurestore.plan import Block, fold_blocks
+from featurestore.store import StoredArrays, dataset_names, open_arrays
+from schemas import ClipStatus, DatasetCard, StoreManifest
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """Columns of one value a clip, in the order in which images are read.
+
+    Attributes:
+        clip_id: str; unique in the dataset.
+        fold: int64.
+        row: int64, of the fold's arrays.
+        class_id: int64.
+        path: str, relative to the dataset's root.
+        source: str, the recording the clip was cut from, or empty.
+        duration_s: float32, of the audio file.
+        peak: float32, largest absolute sample; 0 for silence.
+        status: uint8, a ClipStatus.
+    """
+
+    clip_id: NDArray[np.object_]
+    fold: NDArray[np.int64]
+    row: NDArray[np.int64]
+    class_id: NDArray[np.int64]
+    path: NDArray[np.object_]
+    source: NDArray[np.object_]
+    duration_s: NDArray[np.float32]
+    peak: NDArray[np.float32]
+    status: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.clip_id)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Name to column, for instance for `pandas.DataFrame`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def where(self, mask: NDArray[np.bool_]) -> "ClipTable":
+        """The rows at which `mask` (len,) is true."""
+        return ClipTable(**{name: column[mask] for name, column in self.columns().items()})
+
+
+class StoredDataset:
+    """One dataset of a store, read-only. `open_store` makes it.
+
+    Attributes:
+        name: Of the dataset.
+        manifest: How it was made.
+    """
+
+    def __init__(self, arrays: StoredArrays) -> None:
+        self._stored = arrays
+        self.manifest: StoreManifest = arrays.manifest
+        self.name: str = arrays.manifest.card.name
+
+    def __repr__(self) -> str:
+        return (
+            f"<StoredDataset {self.name}: {self.manifest.num_clips} clips, {len(self.folds)} "
+            f"folds, {', '.join(self.arrays)}, {self.dtype}>"
+        )
+
+    @property
+    def path(self) -> Path:
+        """Of the store."""
+        return self._stored.path
+
+    @property
+    def card(self) -> DatasetCard:
+        """Title, licence, citation, classes."""
+        return self.manifest.card
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the features' spec, the clip list and the extractor's version (hex)."""
+        return self.manifest.fingerprint
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Numbers of the folds."""
+        return tuple(fold.fold for fold in self.manifest.folds)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By class_id."""
+        return self.card.class_names
+
+    @property
+    def resolutions(self) -> tuple[str, ...]:
+        """Names, from the smallest to the largest."""
+        return tuple(r.name for r in self.manifest.spec.resolutions)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Keys `resolution/variant` of the stored images."""
+        return tuple(self.manifest.spec.arrays)
+
+    def variants(self, resolution: str) -> tuple[str, ...]:
+        """Variants stored at a resolution."""
+        if resolution not in self.resolutions:
+            raise UnknownNameError("resolution", resolution, self.resolutions)
+        return tuple(a.split("/")[1] for a in self.arrays if a.split("/")[0] == resolution)
+
+    def shape(self, array: str) -> tuple[int, int]:
+        """(bands, frames) of an image.
+
+        Raises:
+            UnknownNameError: The store does not have the array.
+        """
+        if array not in self.arrays:
+            raise UnknownNameError(
+                "array", array, self.arrays, "A `--spec` with that resolution and variant builds it"
+            )
+        return self.manifest.spec.arrays[array]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored values."""
+        return np.dtype(self.manifest.spec.dtype)
+
+    @property
+    def scale(self) -> float:
+        """A stored value times this is the feature in [0, 1]."""
+        return self.manifest.spec.scale
+
+    def blocks(self, folds: Iterable[int] | None = None) -> tuple[Block, ...]:
+        """What is read at once: one chunk of every array, in fold and row order."""
+        sizes = {fold.fold: fold.num_clips for fold in self.manifest.folds}
+        return tuple(
+            block
+            for fold in self._known(folds)
+            for block in fold_blocks(fold, sizes[fold], self.manifest.chunk_clips)
+        )
+
+    def labels(self, block: Block) -> NDArray[np.int64]:
+        """class_id (n,) of the clips with features in a block."""
+        return self._columns(block.fold)["class_id"][block.rows][self._ok(block)]
+
+    def read_block(self, block: Block, array: str) -> NDArray[Any]:
+        """Images of the clips with features in a block.
+
+        Returns:
+            (n, bands, frames), as stored; times `scale` they are in [0, 1].
+
+        Raises:
+            CorruptError: A chunk is missing or damaged.
+            UnknownNameError: The store does not have the array.
+        """
+        self.shape(array)
+        images = self._stored.read(block.fold, array, block.rows)
+        ok = self._ok(block)
+        return images if ok.all() else images[ok]
+
+    def iter_blocks(
+        self, array: str, folds: Iterable[int] | None = None
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        """Images and labels block by block, in the order of `clips`."""
+        for block in self.blocks(folds):
+            yield self.read_block(block, array), self.labels(block)
+
+    def load(
+        self, array: str, folds: Iterable[int] | None = None, threads: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """All images of some folds, filled chunk by chunk by threads.
+
+        Peak memory is the result and a chunk or two a thread.
+
+        Returns:
+            Images (n, bands, frames) as stored, and class_id (n,), in the order of `clips`.
+        """
+        blocks = self.blocks(folds)
+        counts = [int(self._ok(block).sum()) for block in blocks]
+        starts = np.cumsum([0, *counts])
+        images = np.empty((starts[-1], *self.shape(array)), self.dtype)
+
+        def fill(index: int) -> None:
+            images[starts[index] : starts[index + 1]] = self.read_block(blocks[index], array)
+
+        with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+            list(pool.map(fill, range(len(blocks))))
+        labels = [self.labels(block) for block in blocks]
+        return images, np.concatenate(labels) if labels else np.empty(0, np.int64)
+
+    def read(
+        self, array: str, folds: Iterable[int] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Features (n, bands, frames) float32 in [0, 1] and class_id (n,) of some folds."""
+        images, labels = self.load(array, folds)
+        return images.astype(np.float32) * np.float32(self.scale), labels
+
+    def clips(self, folds: Iterable[int] | None = None) -> ClipTable:
+        """The clips with features, in the order of `load`."""
+        table = self.all_clips(folds)
+        return table.where(table.status == ClipStatus.OK)
+
+    def failures(self, folds: Iterable[int] | None = None) -> ClipTable:
+        """The clips that were tried and have no features."""
+        table = self.all_clips(folds)
+        return table.where(table.status > ClipStatus.OK)
+
+    def all_clips(self, folds: Iterable[int] | None = None) -> ClipTable:
+        """Every clip of some folds, also the failed ones."""
+        parts = [self._columns(fold) for fold in self._known(folds)]
+        return ClipTable(
+            **{f.name: np.concatenate([part[f.name] for part in parts]) for f in fields(ClipTable)}
+        )
+
+    def _known(self, folds: Iterable[int] | None) -> tuple[int, ...]:
+        chosen = self.folds if folds is None else tuple(folds)
+        for fold in chosen:
+            if fold not in self.folds:
+                raise UnknownNameError("fold", fold, self.folds)
+        return chosen
+
+    def _ok(self, block: Block) -> NDArray[np.bool_]:
+        ok: NDArray[np.bool_] = self._columns(block.fold)["status"][block.rows] == ClipStatus.OK
+        return ok
+
+    @cached_property
+    def _cache(self) -> dict[int, dict[str, NDArray[Any]]]:
+        return {}
+
+    def _columns(self, fold: int) -> dict[str, NDArray[Any]]:
+        """The columns of ClipTable for every row of a fold."""
+        if fold not in self._cache:
+            names = ("clip_id", "class_id", "path", "source", "duration_s", "peak", "status")
+            columns = {name: self._stored.read(fold, name) for name in names}
+            size = len(columns["clip_id"])
+            columns["class_id"] = columns["class_id"].astype(np.int64)
+            columns |= {"fold": np.full(size, fold), "row": np.arange(size)}
+            self._cache[fold] = columns
+        return self._cache[fold]
+
+
+def open_store(path: str | Path, dataset: str | None = None) -> StoredDataset:
+    """Open a finished dataset of a store.
+
+    Args:
+        path: Of the store.
+        dataset: Its name; may be left out where the store holds one dataset only.
+
+    Raises:
+        StoreError: There is no store, or several datasets and no name.
+        UnknownNameError: The store does not hold the dataset.
+        UnfinishedError: The dataset's build is not complete.
+        CorruptError: Its manifest is damaged.
+    """
+    path = Path(path)
+    names = dataset_names(path)
+    if dataset is None:
+        if len(names) != 1:
+            found = ", ".join(names) or "none that is complete"
+            raise StoreError(f"{path} holds several datasets or none ({found}): name one")
+        dataset = names[0]
+    arrays = open_arrays(path, dataset)
+    if arrays.manifest.state != "complete":
+        raise UnfinishedError(
+            f"the build of {dataset} in {path} is not finished: "
+            f"`featurestore build --dataset {dataset} --store {path}` goes on where it stopped"
+        )
+    return StoredDataset(arrays)
