@@ -1,6 +1,7 @@
 """One waveform to all its stored images, from one STFT. The steps are `features` and `resize`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -121,8 +122,7 @@ class Extractor:
         return result | {f"{self.spec.full.name}/{FULL}": full}
 
 
-def quantize(images: Array, dtype: str) -> NDArray[np.generic]:
+def quantize(images: Array, dtype: str) -> NDArray[Any]:
     """Images in [0, 1] as they are stored: rounded to the nearest float16, or to k/255 as uint8."""
-    if dtype == "uint8":
-        return np.rint(images * np.float32(255)).astype(np.uint8)
-    return images.astype(np.float16 if dtype == "float16" else np.float32)
+    scaled: Array = np.rint(images * np.float32(255)) if dtype == "uint8" else images
+    return scaled.astype(np.dtype(dtype))

@@ -3,6 +3,7 @@
 A clip without features (it failed) is never part of what is read; `failures` lists it.
 """
 
+import difflib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -167,6 +168,31 @@ class StoredDataset:
         images = self._stored.read(block.fold, array, block.rows)
         ok = self._ok(block)
         return images if ok.all() else images[ok]
+
+    def read_clip(self, clip_id: str) -> dict[str, NDArray[np.float32]]:
+        """Every image (bands, frames) of one clip, float32 in [0, 1], by the keys of `arrays`.
+
+        Reads a whole chunk of each array: for looking at clips, not for training.
+
+        Raises:
+            UnknownNameError: No clip of that id.
+            StoreError: The clip failed and has no features.
+        """
+        table = self.all_clips()
+        found = np.flatnonzero(table.clip_id == clip_id)
+        if not found.size:
+            known = difflib.get_close_matches(clip_id, table.clip_id.tolist(), 5) or [
+                *table.clip_id[:3],
+                "…",
+            ]
+            raise UnknownNameError("clip", clip_id, known)
+        clip = table.where(table.clip_id == clip_id)
+        status = ClipStatus(int(clip.status[0]))
+        if status.failed:
+            raise StoreError(f"{clip_id} has no features: {status.reason}")
+        fold, row = int(clip.fold[0]), int(clip.row[0])
+        images = {a: self._stored.read(fold, a, slice(row, row + 1))[0] for a in self.arrays}
+        return {a: i.astype(np.float32) * np.float32(self.scale) for a, i in images.items()}
 
     def iter_blocks(
         self, array: str, folds: Iterable[int] | None = None

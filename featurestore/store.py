@@ -29,11 +29,11 @@ from pydantic import ValidationError
 from zarr.abc.store import ByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from featurestore.errors import BuildError, CorruptError, StorageError, StoreError, UnknownNameError
 from featurestore.plan import Block
-from schemas import FORMAT_VERSION, ClipStatus, StoreManifest
+from schemas import FORMAT_VERSION, ClipStatus, Fold, StoreManifest
 
 blosc.use_threads = False  # the work is divided among processes and threads already
 
@@ -152,6 +152,14 @@ class StoredArrays:
     def status(self, fold: int) -> NDArray[np.uint8]:
         """Outcome (num_clips,) of each clip of a fold, as ClipStatus values."""
         return self.read(fold, "status")
+
+    def metadata_problems(self, fold: Fold) -> Iterator[str]:
+        """How the metadata of a fold's arrays differs from what the manifest demands."""
+        expected = zarr.create_group(MemoryStore())
+        for name, arguments in layout(self.manifest, fold.num_clips).items():
+            wanted = expected.create_array(name, compressors=_CODECS, **arguments).metadata
+            if self.array(fold.fold, name).metadata.to_dict() != wanted.to_dict():
+                yield f"the metadata of {name} is not what the manifest demands"
 
     def write_block(self, block: Block, values: Columns) -> None:
         """Write a block's rows of every array, `status` last: the commit.

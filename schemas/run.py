@@ -33,9 +33,12 @@ class RunConfig(Schema):
     init: str = "auto"
     """`auto`, `imagenet`, `random` or the path of a state dict."""
     batch_size: Annotated[int, Field(ge=2)] = 64
-    epochs_scale: Annotated[float, Field(gt=0)] = 1.0
+    epochs_scale: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     device: str = "cpu"
+    """A PyTorch device: `cpu`, `cuda` or `cuda:N`."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of the forward and backward pass; the parameters are float32 always."""
 
 
 class RunRecord(Schema):
@@ -56,6 +59,7 @@ class EpochMetrics(Schema):
 
     fold: int
     stage: int
+    """Counted from 1."""
     epoch: int
     """Counted from 1 over the whole schedule."""
     array: str
@@ -64,6 +68,7 @@ class EpochMetrics(Schema):
     valid_loss: float
     valid_accuracy: Accuracy
     seconds: float
+    """Wall time of the epoch with its validation."""
     samples_per_s: float
     """Training samples over the seconds spent training."""
 

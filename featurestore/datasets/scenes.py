@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from scipy import signal
-from scipy.io import wavfile
 
-from featurestore.datasets.sounds import SOUNDS, Waveform
+from featurestore.datasets.sounds import SOUNDS, Waveform, filtered
 
 SHORT_EVERY = 5
 """One clip in so many is short."""
@@ -82,14 +80,18 @@ def encode(samples: NDArray[np.float32], encoding: Encoding) -> bytes:
         encoding: Of the file.
     """
     buffer = io.BytesIO()
-    if encoding.subtype == "FLOAT":
-        # libsndfile writes the time of day into a float WAV's PEAK chunk.
-        wavfile.write(buffer, encoding.sample_rate, samples)
-    else:
-        soundfile.write(
-            buffer, samples, encoding.sample_rate, encoding.subtype, format=encoding.suffix
-        )
-    return buffer.getvalue()
+    soundfile.write(buffer, samples, encoding.sample_rate, encoding.subtype, format=encoding.suffix)
+    data = buffer.getvalue()
+    return _without_clock(data) if encoding.subtype == "FLOAT" else data
+
+
+def _without_clock(wav: bytes) -> bytes:
+    """A float WAV with 0 for the time of day, which libsndfile puts into the PEAK chunk.
+
+    Source: a chunk is its name, its size and its content, here the version, then the time.
+    """
+    time = wav.index(b"PEAK") + 12
+    return wav[:time] + bytes(4) + wav[time + 4 :]
 
 
 def _rms(waveform: Waveform) -> float:
@@ -98,8 +100,9 @@ def _rms(waveform: Waveform) -> float:
 
 def _noise(rng: np.random.Generator, num_samples: int) -> Waveform:
     """Background noise of unit RMS, from white to strongly low-passed."""
-    colour = rng.uniform(0, 0.98)
-    noise = np.asarray(signal.lfilter([1], [1, -colour], rng.standard_normal(num_samples)))
+    pole = rng.uniform(0, 0.98)
+    gain = 1 / np.abs(1 - pole * np.exp(-2j * np.pi * np.fft.rfftfreq(num_samples)))
+    noise = filtered(rng.standard_normal(num_samples), gain)
     return noise / _rms(noise)
 
 

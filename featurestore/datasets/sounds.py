@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 Waveform = NDArray[np.float64]
 Sound = Callable[[np.random.Generator, int, int], Waveform]
@@ -24,8 +23,8 @@ def bird(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wavefo
     def chirp() -> Waveform:
         time = _time(rng.uniform(0.05, 0.14), sample_rate)
         start, stop = low * rng.uniform(0.95, 1.05), min(high * rng.uniform(0.95, 1.05), TOP_HZ)
-        tone = signal.chirp(time, start, time[-1], stop)
-        return np.asarray(tone * np.hanning(len(time)))
+        tone = np.sin(_phase(np.linspace(start, stop, len(time)), sample_rate))
+        return tone * np.hanning(len(time))
 
     return _repeat(rng, num_samples, sample_rate, rng.uniform(2.5, 7), chirp)
 
@@ -81,9 +80,10 @@ def rain(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wavefo
     """Noise in a broad band with drops in it."""
     drops = rng.standard_normal(num_samples) * (rng.random(num_samples) < 60 / sample_rate)
     noise = rng.standard_normal(num_samples) + rng.uniform(5, 30) * drops
-    band = (rng.uniform(500, 1500), rng.uniform(2500, TOP_HZ))
-    sections = signal.butter(2, band, "bandpass", fs=sample_rate, output="sos")
-    return _normalised(np.asarray(signal.sosfilt(sections, noise)))
+    low, high = rng.uniform(500, 1500), rng.uniform(2500, TOP_HZ)
+    frequency = np.maximum(np.fft.rfftfreq(num_samples, 1 / sample_rate), 1)
+    gain = 1 / np.sqrt((1 + (low / frequency) ** 4) * (1 + (frequency / high) ** 4))
+    return _normalised(filtered(noise, gain))
 
 
 def siren(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
@@ -100,6 +100,11 @@ SOUNDS: dict[str, Sound] = {
     sound.__name__: sound for sound in (bird, dog_bark, engine, hammer, rain, siren)
 }
 """By class name, in sorted order."""
+
+
+def filtered(waveform: Waveform, gain: Waveform) -> Waveform:
+    """The waveform (N,) with each of its N // 2 + 1 frequencies times its gain."""
+    return np.fft.irfft(np.fft.rfft(waveform) * gain, len(waveform))
 
 
 def _time(duration_s: float, sample_rate: int) -> Waveform:

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -32,12 +32,20 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines every byte of a synthetic collection."""
+    """What determines every byte of a synthetic collection; see `make_synthetic`."""
 
     seed: int = 0
     num_folds: int = 3
     clips_per_class: int = 8
     version: int = VERSION
+
+    def __post_init__(self) -> None:
+        for name, least in {"seed": 0, "num_folds": 1, "clips_per_class": 1}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise DatasetError(
+                    f"synthetic: {name} is {value!r}, expected a whole number from {least}"
+                )
 
 
 def make_synthetic(
@@ -56,7 +64,6 @@ def make_synthetic(
             collection of other numbers, or cannot be written.
     """
     recipe = Recipe(seed, num_folds, clips_per_class)
-    _check(recipe)
     if (root / MARKER).exists():
         _check_same(root, recipe)
     else:
@@ -74,17 +81,8 @@ def load(root: Path) -> Dataset:
         DatasetError: `root` is neither empty nor ours, or cannot be read or written.
     """
     if not (root / MARKER).exists():
-        started = (root / PARTIAL).exists()
-        _generate(root, _read_recipe(root / PARTIAL) if started else Recipe())
+        _generate(root, _started_recipe(root))
     return _read(root)
-
-
-def _check(recipe: Recipe) -> None:
-    smallest = {"seed": 0, "num_folds": 1, "clips_per_class": 1}
-    for name, least in smallest.items():
-        value = getattr(recipe, name)
-        if value < least:
-            raise DatasetError(f"synthetic: {name} is {value}, expected at least {least}")
 
 
 def _check_same(root: Path, wanted: Recipe) -> None:
@@ -101,15 +99,21 @@ def _words(recipe: Recipe) -> str:
 
 
 def _read_recipe(marker: Path) -> Recipe:
-    """The numbers in a marker; the defaults where writing it was what got interrupted."""
     try:
-        text = marker.read_text("utf-8")
-        return Recipe(**json.loads(text)) if text or marker.name == MARKER else Recipe()
+        return Recipe(**json.loads(marker.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DatasetError(
             f"{marker}: expected the numbers of a synthetic collection ({error}); delete its "
             "directory to have it made again"
         ) from error
+
+
+def _started_recipe(root: Path) -> Recipe:
+    """The numbers of the generation that was interrupted, or else the defaults."""
+    try:
+        return replace(_read_recipe(root / PARTIAL), version=VERSION)
+    except DatasetError:
+        return Recipe()
 
 
 def _generate(root: Path, recipe: Recipe) -> None:

@@ -1,0 +1,224 @@
+"""The `featurestore` program: parse, call, print. Our errors end as one line and exit code 1."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from featurestore import build as building
+from featurestore.datasets import DATASETS, load_dataset
+from featurestore.datasets.kinds import find_kind
+from featurestore.errors import DatasetError, FeatureStoreError
+from featurestore.executors import DaskExecutor, Executor, SerialExecutor
+from featurestore.info import describe
+from featurestore.plot import plot_clip
+from featurestore.progress import BuildProgress, counting
+from featurestore.reader import open_store
+from featurestore.spec import load_spec
+from featurestore.verify import count_parts, verify
+from schemas import ClipStatus, FeatureSpec
+
+app = typer.Typer(
+    name="featurestore",
+    help="Turn a sound collection into multi-resolution mel-spectrograms, once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_SHOWN = 10
+"""Failures and problems listed in the terminal before `--json` or `info` is pointed to."""
+_INTERRUPTED = 130
+
+StoreArgument = Annotated[Path, typer.Argument(help="The store.", metavar="STORE")]
+DatasetOption = Annotated[
+    str | None, typer.Option(help="Needed only where the store holds several datasets.")
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code (0 done, 1 an error of the user's, 2 usage)."""
+    try:
+        app(args=None if argv is None else list(argv))
+    except FeatureStoreError as error:
+        err.print(f"[red]error:[/] {escape(str(error))}")
+        return 1
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+@app.command()
+def build(
+    dataset: Annotated[str, typer.Option(help="One of `featurestore datasets`.")],
+    root: Annotated[Path | None, typer.Option(help="Where the audio is.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Where the store goes.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Local processes; 0 builds in this one. Default: one a core."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="YAML or JSON of what differs.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A failed clip is an error.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed clips again.")
+    ] = False,
+) -> None:
+    """Build a store, or finish one that was interrupted."""
+    kind = find_kind(dataset)
+    path = store or Path(kind.default_store)
+    features = load_spec(spec) if spec else FeatureSpec()
+    options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
+    source = load_dataset(dataset, root)
+    err.print(f"{source.card.title}: {len(source.clips)} clips in {source.root} → {path}")
+    try:
+        with _executor(workers, scheduler) as executor, BuildProgress(err) as progress:
+            report = building.build(source, path, features, executor, options, progress)
+    except KeyboardInterrupt:
+        err.print(
+            "\n[yellow]stopped.[/] What is committed is kept: the same command goes on from there."
+        )
+        raise typer.Exit(_INTERRUPTED) from None
+    _print_report(report, path)
+
+
+@contextmanager
+def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("--workers and --scheduler exclude each other")
+    if workers == 0:
+        yield SerialExecutor()
+        return
+    with DaskExecutor(workers, scheduler) as executor:
+        yield executor
+
+
+def _print_report(report: building.BuildReport, path: Path) -> None:
+    for warning in report.warnings:
+        err.print(f"[yellow]warning:[/] {escape(warning)}")
+    counts = report.manifest.counts
+    if not report.num_built:
+        out.print(f"{path} is complete already: nothing to do.")
+    out.print(f"{path}: {_counted(counts)}.")
+    failed = {n: c for n, c in counts.items() if ClipStatus[n.upper()].failed}
+    if not failed:
+        return
+    for failure in report.failures[:_SHOWN]:
+        out.print(f"  {escape(failure.path)}: {failure.status.reason} ({escape(failure.detail)})")
+    if sum(failed.values()) > min(len(report.failures), _SHOWN):
+        out.print(f"  … all {sum(failed.values())} of them: featurestore info {path} --json")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    parts = [f"{counts.get('ok', 0)} of {total} clips have features"]
+    parts += [
+        f"{count} failed: {ClipStatus[name.upper()].reason}"
+        for name, count in counts.items()
+        if ClipStatus[name.upper()].failed
+    ]
+    if pending := counts.get("pending"):
+        parts.append(f"{pending} not built yet")
+    return "; ".join(parts)
+
+
+@app.command()
+def info(
+    store: StoreArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Say what is in a store, how it was made, what failed and why."""
+    description = describe(store)
+    if as_json:
+        out.print_json(json.dumps(description))
+        return
+    size = description["bytes"] / 1e6
+    out.print(f"[bold]{store}[/]: {size:,.1f} MB in {description['files']} files")
+    for name, dataset in description["datasets"].items():
+        _print_dataset(name, dataset)
+
+
+def _print_dataset(name: str, dataset: dict[str, Any]) -> None:
+    card, spec = dataset["card"], FeatureSpec.model_validate_json(json.dumps(dataset["spec"]))
+    table = Table(title=f"{name}: {card['title']}", show_header=False, title_justify="left")
+    changed = spec.model_dump(exclude_defaults=True)
+    rows = {
+        "state": dataset["state"],
+        "clips": _counted(dataset["counts"]),
+        "folds": ", ".join(f"{f['fold']} ({f['num_clips']})" for f in dataset["folds"]),
+        "classes": ", ".join(card["class_names"]),
+        "arrays": ", ".join(f"{key} {b}×{f}" for key, (b, f) in spec.arrays.items()),
+        "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips a chunk",
+        "spec": "the paper's" if not changed else f"the paper's but for {changed}",
+        "fingerprint": dataset["fingerprint"],
+        "made with": ", ".join(f"{k} {v}" for k, v in dataset["libraries"].items()),
+        "licence": card["licence"],
+        "citation": card["citation"],
+        "source": card["url"],
+    }
+    for key, value in rows.items():
+        table.add_row(key, escape(str(value)))
+    out.print(table)
+    for failure in dataset["failures"][:_SHOWN]:
+        out.print(f"  failed: {escape(failure['path'])}: {failure['reason']}")
+    if len(dataset["failures"]) > _SHOWN:
+        out.print(f"  … and {len(dataset['failures']) - _SHOWN} more: --json lists all")
+
+
+@app.command(name="verify")
+def verify_store(
+    store: StoreArgument,
+    dataset: DatasetOption = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Extract a sample of clips again from here and compare.")
+    ] = None,
+) -> None:
+    """Read everything; exit with 1 and a list where anything is missing or broken."""
+    problems: list[str] = []
+    for found in counting(err, verify(store, dataset, root), count_parts(store, dataset)):
+        problems += found
+        for problem in found:
+            out.print(f"[red]broken:[/] {escape(problem)}")
+    if problems:
+        out.print(f"{len(problems)} problems in {store}.")
+        raise typer.Exit(1)
+    out.print(f"{store}: everything is there and readable.")
+
+
+@app.command()
+def datasets() -> None:
+    """List the datasets there are."""
+    table = Table("name", "what", "default store")
+    for kind in DATASETS.values():
+        table.add_row(kind.name, kind.summary, kind.default_store)
+    out.print(table)
+
+
+@app.command()
+def plot(
+    store: StoreArgument,
+    clip: Annotated[str, typer.Option(help="clip_id, as `info --json` and the reader give it.")],
+    out_file: Annotated[Path | None, typer.Option("--out", help="Default: CLIP.png.")] = None,
+    dataset: DatasetOption = None,
+) -> None:
+    """Draw a clip at every resolution by every method, with a detail magnified."""
+    target = out_file or Path(f"{Path(clip).name}.png")
+    if target.parent != Path() and not target.parent.is_dir():
+        raise DatasetError(f"the directory {target.parent} for the plot does not exist")
+    plot_clip(open_store(store, dataset), clip, target)
+    out.print(str(target))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

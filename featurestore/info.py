@@ -1,0 +1,55 @@
+"""What a store holds, how it was made, what failed and why: as data, finished or not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.build import status_counts
+from featurestore.store import StoredArrays, dataset_names, open_arrays
+from schemas import ClipStatus
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """A JSON-ready description of a store.
+
+    Returns:
+        `path`, `bytes`, `files`, and under `datasets`, by name, the manifest with `counts` as they
+        stand now and `failures`: clip_id, path, fold, status, reason.
+
+    Raises:
+        StoreError: There is no store at `path`.
+    """
+    names = dataset_names(path)
+    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    return {
+        "path": str(path),
+        "bytes": sum(sizes),
+        "files": len(sizes),
+        "datasets": {name: _dataset(open_arrays(path, name)) for name in names},
+    }
+
+
+def _dataset(arrays: StoredArrays) -> dict[str, Any]:
+    return arrays.manifest.model_dump(mode="json") | {
+        "counts": status_counts(arrays),
+        "failures": [f for fold in arrays.manifest.folds for f in _failures(arrays, fold.fold)],
+    }
+
+
+def _failures(arrays: StoredArrays, fold: int) -> list[dict[str, Any]]:
+    status = arrays.read(fold, "status")
+    rows = np.flatnonzero(status > ClipStatus.OK)
+    if not rows.size:
+        return []
+    ids, paths = arrays.read(fold, "clip_id"), arrays.read(fold, "path")
+    return [
+        {
+            "clip_id": str(ids[row]),
+            "path": str(paths[row]),
+            "fold": fold,
+            "status": ClipStatus(status[row]).name.lower(),
+            "reason": ClipStatus(status[row]).reason,
+        }
+        for row in rows
+    ]

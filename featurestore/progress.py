@@ -1,0 +1,89 @@
+"""Progress in the terminal: clips a second and the time left."""
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from featurestore.block import BlockOutcome
+from schemas import StoreManifest
+
+T = TypeVar("T")
+
+
+class _Rate(ProgressColumn):
+    """Steps a second, over the last half minute."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """The rate, once it is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {self._unit}/s" if speed else "")
+
+
+def _bar(console: Console, unit: str) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+class BuildProgress:
+    """An observer of a build that draws a bar. A context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = _bar(console, "clips")
+        self._failed = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def started(self, manifest: StoreManifest, num_done: int) -> None:
+        """Show the bar, beginning at what is committed."""
+        self._task = self._bar.add_task("building", total=manifest.num_clips, note="")
+        self._bar.advance(self._task, num_done)
+        self._bar.reset(self._task, completed=num_done)
+
+    def committed(self, outcome: BlockOutcome) -> None:
+        """Advance by a block."""
+        self._failed += len(outcome.failures)
+        note = f"[red]{self._failed} failed[/]" if self._failed else ""
+        self._bar.update(self._task, advance=len(outcome.block), note=note)
+
+
+def counting(console: Console, parts: Iterable[T], total: int) -> Iterator[T]:
+    """The parts, with a bar that counts them."""
+    with _bar(console, "chunks") as bar:
+        task = bar.add_task("reading", total=total, note="")
+        for part in parts:
+            yield part
+            bar.advance(task)
+        bar.update(task, completed=total)
