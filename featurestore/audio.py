@@ -93,11 +93,11 @@ def _decode(data: bytes, max_duration_s: float) -> tuple[NDArray[np.float32], in
             waveform, rate = _downmixed(file, max_duration_s), file.samplerate
     except soundfile.LibsndfileError as error:
         raise AudioError(ClipStatus.UNREADABLE, error.error_string) from error
-    if not waveform.size:
-        raise AudioError(ClipStatus.EMPTY, "0 samples")
     declared, present = declared_and_present(data)
     if present < declared:
         raise AudioError(ClipStatus.TRUNCATED, f"{present} of {declared} bytes of samples")
+    if not waveform.size:
+        raise AudioError(ClipStatus.EMPTY, "0 samples")
     return waveform, rate
 
 

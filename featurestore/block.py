@@ -48,7 +48,7 @@ class BlockOutcome:
 
 @lru_cache(maxsize=4)
 def _opened(store: Path, dataset: str, fingerprint: str) -> tuple[StoredArrays, Extractor]:
-    arrays = open_arrays(store, dataset, read_only=False)
+    arrays = open_arrays(store, dataset)
     return arrays, Extractor(arrays.manifest.spec)
 
 

@@ -159,6 +159,8 @@ def _library_versions() -> dict[str, str]:
 
 def _find_or_create(dataset: Dataset, path: Path, wanted: StoreManifest) -> StoredArrays:
     found = find_arrays(path, dataset.card.name)
+    if found is None or found.manifest.state == "building":
+        remove_debris(path)
     if found is None:
         return create_arrays(path, wanted, clip_tables(dataset.clips, wanted))
     if found.manifest.fingerprint != wanted.fingerprint:
@@ -167,8 +169,6 @@ def _find_or_create(dataset: Dataset, path: Path, wanted: StoreManifest) -> Stor
             f"{path} holds {dataset.card.name} built otherwise: {differing}. Name another --store, "
             "or delete that one"
         )
-    if found.manifest.state == "building":
-        remove_debris(path)
     return found
 
 

@@ -16,9 +16,8 @@ from featurestore import build as building
 from featurestore.datasets import DATASETS, load_dataset
 from featurestore.datasets.kinds import find_kind
 from featurestore.errors import DatasetError, FeatureStoreError
-from featurestore.executors import DaskExecutor, Executor, SerialExecutor
+from featurestore.executors import Executor, SerialExecutor
 from featurestore.info import describe
-from featurestore.plot import plot_clip
 from featurestore.progress import BuildProgress, counting
 from featurestore.reader import open_store
 from featurestore.spec import load_spec
@@ -100,6 +99,8 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     if workers == 0:
         yield SerialExecutor()
         return
+    from featurestore.executors.dask import DaskExecutor  # half a second that others need not wait
+
     with DaskExecutor(workers, scheduler) as executor:
         yield executor
 
@@ -213,6 +214,8 @@ def plot(
     dataset: DatasetOption = None,
 ) -> None:
     """Draw a clip at every resolution by every method, with a detail magnified."""
+    from featurestore.plot import plot_clip  # matplotlib takes a second
+
     target = out_file or Path(f"{Path(clip).name}.png")
     if target.parent != Path() and not target.parent.is_dir():
         raise DatasetError(f"the directory {target.parent} for the plot does not exist")

@@ -13,7 +13,7 @@ chunk that should be there and is not is an error, never the fill value.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,6 @@ import numpy as np
 import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from zarr.abc.store import ByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -92,26 +91,29 @@ def _writing(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StoredArrays:
-    """The arrays of one dataset in a store, opened for reading or for writing.
+    """The arrays of one dataset in a store.
 
     Args:
         path: Of the store.
         manifest: Of the dataset in it.
-        read_only: Whether writes are refused.
     """
 
     path: Path
     manifest: StoreManifest
-    read_only: bool = True
 
     @cached_property
     def _group(self) -> zarr.Group:
         return zarr.open_group(
-            _WholeStore(LocalStore(self.path, read_only=self.read_only)),
+            _WholeStore(LocalStore(self.path, read_only=True)),
             path=self.manifest.card.name,
-            mode="r" if self.read_only else "r+",
+            mode="r",
             use_consolidated=False,
         )
+
+    @cached_property
+    def _writable(self) -> zarr.Group:
+        """The group without the guard: a first write looks whether there is an older chunk."""
+        return _open_group(self.path, self.manifest.card.name, "r+")
 
     @cached_property
     def _arrays(self) -> dict[tuple[int, str], zarr.Array[Any]]:
@@ -129,10 +131,16 @@ class StoredArrays:
                 found = self._group[key]
             except (KeyError, ValueError, TypeError) as error:
                 raise CorruptError(f"{self.path}: no readable array {key}: {error}") from error
-            if not isinstance(found, zarr.Array):
-                raise CorruptError(f"{self.path}: {key} is a group, expected an array")
+            expected = self._shape(fold, name)
+            if not isinstance(found, zarr.Array) or found.shape != expected:
+                raise CorruptError(f"{self.path}: {key} is {found}, expected shape {expected}")
             self._arrays[fold, name] = found
         return self._arrays[fold, name]
+
+    def _shape(self, fold: int, name: str) -> tuple[int, ...]:
+        (num_clips,) = [f.num_clips for f in self.manifest.folds if f.fold == fold]
+        inner = self.manifest.spec.arrays.get(name) or OUTCOMES.get(name, ("", (), 0))[1]
+        return (num_clips, *inner)
 
     def read(self, fold: int, name: str, rows: slice = slice(None)) -> NDArray[Any]:
         """Rows of an array, as stored.
@@ -171,13 +179,19 @@ class StoredArrays:
         self._check_aligned(block)
         with _writing(f"{self.path}, fold {block.fold}, rows {block.start} to {block.stop}"):
             for name in sorted(values, key=lambda name: (name == "status", name)):
-                self.array(block.fold, name)[block.rows] = values[name]
+                self._write(block, name, values[name])
 
     def uncommit(self, block: Block) -> None:
         """Make a block pending again."""
         self._check_aligned(block)
         with _writing(str(self.path)):
-            self.array(block.fold, "status")[block.rows] = ClipStatus.PENDING
+            self._write(block, "status", np.full(len(block), ClipStatus.PENDING, np.uint8))
+
+    def _write(self, block: Block, name: str, values: NDArray[Any]) -> None:
+        array = self._writable[f"fold{block.fold}/{name}"]
+        if not isinstance(array, zarr.Array):
+            raise CorruptError(f"{self.path}: fold{block.fold}/{name} is no array")
+        array[block.rows] = values
 
     def _check_aligned(self, block: Block) -> None:
         size = self.manifest.block_clips
@@ -194,15 +208,21 @@ class StoredArrays:
         The root's copy of all metadata, which saves a remote reader many requests, is dropped
         first and made anew when the store is complete, so that it is never out of date.
         """
+        names = dataset_names(self.path)
         with _writing(str(self.path)):
-            _open_group(self.path, "", "r+").attrs.put(_MARKED)
-            self._group.attrs.put(manifest.model_dump(mode="json"))
+            _mark(self.path, names)
+            self._writable.attrs.put(manifest.model_dump(mode="json"))
+            _mark(self.path, {*names, manifest.card.name})
             if manifest.state == "complete":
                 _consolidate(self.path)
-        return StoredArrays(self.path, manifest, self.read_only)
+        return StoredArrays(self.path, manifest)
 
 
-_MARKED: dict[str, Any] = {MARK: {"format_version": FORMAT_VERSION}}
+def _mark(path: Path, names: Iterable[str]) -> None:
+    """Write the root's attributes: that the store is ours, and which datasets are in it."""
+    mark: dict[str, Any] = {"format_version": FORMAT_VERSION, "datasets": sorted(names)}
+    root = zarr.open_group(LocalStore(path), mode="a", use_consolidated=False)
+    root.attrs.put({MARK: mark})
 
 
 def _open_group(path: Path, name: str, mode: Literal["r", "r+"]) -> zarr.Group:
@@ -218,8 +238,12 @@ def _consolidate(path: Path) -> None:
         zarr.consolidate_metadata(LocalStore(path))
 
 
-def _require_ours(path: Path) -> zarr.Group:
-    """The root group of one of our stores."""
+def dataset_names(path: Path) -> tuple[str, ...]:
+    """Names of the datasets in a store, sorted.
+
+    Raises:
+        StoreError: There is no store at `path`, or one of another format.
+    """
     if not path.exists():
         raise StoreError(f"no store at {path}: `featurestore build --dataset NAME` makes one")
     try:
@@ -236,16 +260,7 @@ def _require_ours(path: Path) -> zarr.Group:
             f"{path} has format version {mark.get('format_version')}, this program reads "
             f"{FORMAT_VERSION}: build it again, or install the version that made it"
         )
-    return root
-
-
-def dataset_names(path: Path) -> tuple[str, ...]:
-    """Names of the datasets in a store, sorted.
-
-    Raises:
-        StoreError: There is no store at `path`, or one of another format.
-    """
-    return tuple(sorted(name for name, group in _require_ours(path).groups() if group.attrs))
+    return tuple(mark["datasets"])
 
 
 def find_arrays(path: Path, dataset: str) -> StoredArrays | None:
@@ -257,10 +272,10 @@ def find_arrays(path: Path, dataset: str) -> StoredArrays | None:
     """
     if _blank(path) or dataset not in dataset_names(path):
         return None
-    return open_arrays(path, dataset, read_only=False)
+    return open_arrays(path, dataset)
 
 
-def open_arrays(path: Path, dataset: str, *, read_only: bool = True) -> StoredArrays:
+def open_arrays(path: Path, dataset: str) -> StoredArrays:
     """The arrays of one dataset.
 
     Raises:
@@ -271,12 +286,12 @@ def open_arrays(path: Path, dataset: str, *, read_only: bool = True) -> StoredAr
     names = dataset_names(path)
     if dataset not in names:
         raise UnknownNameError("dataset", dataset, names)
-    attributes = _open_group(path, dataset, "r").attrs.asdict()
     try:
+        attributes = _open_group(path, dataset, "r").attrs.asdict()
         manifest = StoreManifest.model_validate_json(json.dumps(attributes))
-    except ValidationError as error:
+    except (OSError, KeyError, ValueError) as error:
         raise CorruptError(f"{path}: the manifest of {dataset} is damaged: {error}") from error
-    return StoredArrays(path, manifest, read_only)
+    return StoredArrays(path, manifest)
 
 
 def create_arrays(
@@ -296,15 +311,14 @@ def create_arrays(
         StoreError: `path` exists and is something else.
         StorageError: It cannot be written.
     """
-    if not _blank(path):
-        _require_ours(path)
+    names = () if _blank(path) else dataset_names(path)
     name = manifest.card.name
     with _writing(str(path)):
-        zarr.open_group(LocalStore(path), mode="a", attributes=_MARKED, use_consolidated=False)
+        _mark(path, names)
         group = zarr.create_group(LocalStore(path), path=name, overwrite=True)
         for fold in manifest.folds:
             _create_fold(group.create_group(f"fold{fold.fold}"), manifest, tables[fold.fold])
-    return StoredArrays(path, manifest, read_only=False).set_manifest(manifest)
+    return StoredArrays(path, manifest).set_manifest(manifest)
 
 
 def _blank(path: Path) -> bool:

@@ -105,5 +105,5 @@ class StoreManifest(Schema):
     libraries: dict[str, str]
     """Versions of the libraries that shaped the numbers."""
     state: Literal["building", "complete"]
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = Field(default_factory=dict)
     """Clips by outcome (name of a `ClipStatus`, lower case), once complete."""

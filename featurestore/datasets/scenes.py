@@ -101,8 +101,11 @@ def _rms(waveform: Waveform) -> float:
 def _noise(rng: np.random.Generator, num_samples: int) -> Waveform:
     """Background noise of unit RMS, from white to strongly low-passed."""
     pole = rng.uniform(0, 0.98)
-    gain = 1 / np.abs(1 - pole * np.exp(-2j * np.pi * np.fft.rfftfreq(num_samples)))
-    noise = filtered(rng.standard_normal(num_samples), gain)
+
+    def slope(frequency: Waveform) -> Waveform:
+        return np.asarray(1 / np.abs(1 - pole * np.exp(-2j * np.pi * frequency)))
+
+    noise = filtered(rng.standard_normal(num_samples), slope)
     return noise / _rms(noise)
 
 

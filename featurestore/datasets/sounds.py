@@ -51,10 +51,13 @@ def engine(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wave
     wobble = 1 + 0.03 * np.sin(2 * np.pi * rng.uniform(0.2, 1.5) * time + rng.uniform(0, 6))
     phase = _phase(pitch * wobble, sample_rate)
     slope = rng.uniform(0.5, 1.2)
-    hum = sum(
-        rng.uniform(0.3, 1) * k**-slope * np.sin(k * phase + rng.uniform(0, 6))
+    # Of one period, so that as many harmonics cost no more than one.
+    angle = np.linspace(0, 2 * np.pi, 2048)
+    harmonics = sum(
+        rng.uniform(0.3, 1) * k**-slope * np.sin(k * angle + rng.uniform(0, 6))
         for k in range(1, 25)
     )
+    hum = np.interp(phase % (2 * np.pi), angle, harmonics)
     throb = 1 + rng.uniform(0.2, 0.8) * np.sin(phase / rng.choice([2, 4]))
     return _normalised(np.asarray(hum * throb))
 
@@ -80,10 +83,13 @@ def rain(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wavefo
     """Noise in a broad band with drops in it."""
     drops = rng.standard_normal(num_samples) * (rng.random(num_samples) < 60 / sample_rate)
     noise = rng.standard_normal(num_samples) + rng.uniform(5, 30) * drops
-    low, high = rng.uniform(500, 1500), rng.uniform(2500, TOP_HZ)
-    frequency = np.maximum(np.fft.rfftfreq(num_samples, 1 / sample_rate), 1)
-    gain = 1 / np.sqrt((1 + (low / frequency) ** 4) * (1 + (frequency / high) ** 4))
-    return _normalised(filtered(noise, gain))
+    low, high = rng.uniform(500, 1500) / sample_rate, rng.uniform(2500, TOP_HZ) / sample_rate
+
+    def band(frequency: Waveform) -> Waveform:
+        rise = (low / np.maximum(frequency, 1e-6)) ** 4
+        return 1 / np.sqrt((1 + rise) * (1 + (frequency / high) ** 4))
+
+    return _normalised(filtered(noise, band))
 
 
 def siren(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
@@ -102,9 +108,18 @@ SOUNDS: dict[str, Sound] = {
 """By class name, in sorted order."""
 
 
-def filtered(waveform: Waveform, gain: Waveform) -> Waveform:
-    """The waveform (N,) with each of its N // 2 + 1 frequencies times its gain."""
-    return np.fft.irfft(np.fft.rfft(waveform) * gain, len(waveform))
+def filtered(waveform: Waveform, gain: Callable[[Waveform], Waveform]) -> Waveform:
+    """The waveform (N,) with each frequency times its gain.
+
+    Args:
+        waveform: (N,).
+        gain: Maps frequencies in cycles per sample, 0 to 0.5, to factors.
+    """
+    # An FFT of an awkward length, such as a prime, takes ten times as long.
+    size = 1 << len(waveform).bit_length()
+    frequency = np.asarray(np.fft.rfftfreq(size), dtype=np.float64)
+    spectrum = np.fft.rfft(waveform, size) * gain(frequency)
+    return np.fft.irfft(spectrum, size)[: len(waveform)]
 
 
 def _time(duration_s: float, sample_rate: int) -> Waveform:

@@ -1,8 +1,4 @@
-"""How the blocks of a build are run: one after another here, or by Dask. The only module with dask.
-
-An executor takes a function and tasks and yields the results as they come. It knows nothing of
-what is done; the function is idempotent, so a task may be run again.
-"""
+"""Blocks run by Dask: the only module that imports it."""
 
 import logging
 import os
@@ -10,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import dask
 from distributed import Client, LocalCluster, as_completed
@@ -23,22 +19,8 @@ R = TypeVar("R")
 
 _TASKS_A_WORKER = 3
 """In flight: one that runs, and enough behind it that no worker waits for the scheduler."""
-
-
-class Executor(Protocol):
-    """Runs a function over tasks."""
-
-    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """Yield the result of each task, in any order; a failing task raises here."""
-        ...
-
-
-class SerialExecutor:
-    """One task after another, in this process."""
-
-    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """Yield the results in order."""
-        return map(function, tasks)
+_CONNECT_TIMEOUT = "20s"
+"""For a scheduler to answer; one that was just submitted to a batch system may be late."""
 
 
 class DaskExecutor:
@@ -112,13 +94,13 @@ def _local_cluster(workers: int) -> LocalCluster:
             processes=True,
             dashboard_address=None,
             silence_logs=logging.CRITICAL,
-            preload=["featurestore.executors"],
+            preload=["featurestore.executors.dask"],
         )
 
 
 def _client(address: LocalCluster | str | None) -> Client:
     try:
-        return Client(address, timeout="20s")
+        return Client(address, timeout=_CONNECT_TIMEOUT)
     except (OSError, TimeoutError, ValueError) as error:
         raise BuildError(f"no Dask scheduler answers at {address}: {error}") from error
 

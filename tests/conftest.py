@@ -1,0 +1,83 @@
+"""What all tests share: a small sound collection made on the spot, and both executors."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from featurestore.datasets import Dataset, load_dataset
+from featurestore.executors import Executor, SerialExecutor
+from featurestore.executors.dask import DaskExecutor
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+needs_real_audio = pytest.mark.skipif(
+    not SHARED_DATA.is_dir(), reason="the real audio of ../shared/data is not on this machine"
+)
+
+
+def sound(
+    seed: int, seconds: float = 0.6, rate: int = 22_050, channels: int = 1
+) -> NDArray[np.float64]:
+    """A tone over noise: (N,) or (N, channels), peaks under 1."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * rate)) / rate
+    tone = 0.4 * np.sin(2 * np.pi * rng.uniform(200, 4000) * time)
+    noise = 0.05 * rng.standard_normal((time.size, channels))
+    return (tone[:, None] + noise).squeeze()
+
+
+def write_folder(root: Path, num_folds: int = 2, clips_a_class: int = 5) -> Path:
+    """A `folder` dataset: fold1/… with classes `high` and `low`, WAV and FLAC, mono and stereo."""
+    seed = 0
+    for fold in range(1, num_folds + 1):
+        for name in ("high", "low"):
+            place = root / f"fold{fold}" / name
+            place.mkdir(parents=True)
+            for index in range(clips_a_class):
+                seed += 1
+                suffix = "flac" if index % 2 else "wav"
+                data = sound(seed, 0.3 + 0.2 * index, 22_050, 1 + index % 2)
+                soundfile.write(place / f"{name}{index}.{suffix}", data, 22_050)
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Dataset:
+    """Twenty clips in two folds."""
+    return load_dataset("folder", write_folder(tmp_path / "sounds"))
+
+
+@pytest.fixture(scope="session")
+def dask_executor() -> Iterator[Executor]:
+    """Two local worker processes, started once for all tests."""
+    with DaskExecutor(workers=2) as executor:
+        yield executor
+
+
+@pytest.fixture(params=["serial", "dask"])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    """Each executor in turn."""
+    if request.param == "serial":
+        return SerialExecutor()
+    dask: Executor = request.getfixturevalue("dask_executor")
+    return dask
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four clips a chunk, so that twenty clips make several blocks a fold."""
+    monkeypatch.setattr("featurestore.plan.CHUNK_CLIPS", 4)
+    monkeypatch.setattr("featurestore.plan.block_clips", lambda spec, num_clips: 4)
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """Every file of a store by its relative path."""
+    return {
+        str(file.relative_to(store)): file.read_bytes()
+        for file in sorted(store.rglob("*"))
+        if file.is_file()
+    }

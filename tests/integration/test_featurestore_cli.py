@@ -1,0 +1,152 @@
+"""Command lines as a user types them, with their exit codes and what they say."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featurestore.cli import main
+from tests.conftest import write_folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with a folder dataset in ./sounds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEATURESTORE_DATA", raising=False)
+    write_folder(tmp_path / "sounds")
+    return tmp_path
+
+
+def run(line: str) -> int:
+    return main(line.split())
+
+
+BUILD = "build --dataset folder --root sounds --workers 0"
+
+
+def test_build_info_verify_plot(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"{BUILD} --store s.zarr") == 0
+    assert "20 of 20 clips have features" in capsys.readouterr().out
+    assert run(f"{BUILD} --store s.zarr") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert run("info s.zarr") == 0
+    told = capsys.readouterr().out
+    assert "fold" in told
+    assert "the paper's" in told
+    assert run("info s.zarr --json") == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["datasets"]["folder"]["counts"] == {"ok": 20}
+    assert run("verify s.zarr") == 0
+    assert "everything is there" in capsys.readouterr().out
+    assert run("verify s.zarr --root sounds") == 0
+    assert run("plot s.zarr --clip fold1/high/high0.wav --out c.png") == 0
+    assert (here / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert run("plot s.zarr --clip fold1/high/high0.wav") == 0
+    assert (here / "high0.wav.png").exists()
+
+
+def test_the_default_store_is_named_after_the_dataset(here: Path) -> None:
+    assert run("build --dataset folder --root sounds --workers 0") == 0
+    assert (here / "folder.zarr/zarr.json").exists()
+
+
+def test_a_spec_file_changes_the_features(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "spec.yaml").write_text("dtype: uint8\nvariants: [mel]\n")
+    assert run(f"{BUILD} --spec spec.yaml") == 0
+    capsys.readouterr()
+    assert run("info folder.zarr --json") == 0
+    spec = json.loads(capsys.readouterr().out)["datasets"]["folder"]["spec"]
+    assert (spec["dtype"], spec["variants"]) == ("uint8", ["mel"])
+
+
+def test_failed_clips_are_listed_with_their_reason(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "sounds/fold1/high/high0.wav").write_text("text")
+    assert run(BUILD) == 0
+    told = capsys.readouterr().out
+    assert "19 of 20 clips have features; 1 failed: the file is not audio" in told
+    assert "fold1/high/high0.wav: the file is not audio" in told
+    assert run("info folder.zarr") == 0
+    assert "failed: fold1/high/high0.wav" in capsys.readouterr().out
+    assert run(f"{BUILD} --strict") == 1
+    assert run(f"{BUILD} --retry-failed") == 0
+    assert run("plot folder.zarr --clip fold1/high/high0.wav") == 1
+    assert "has no features" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("build --dataset urbansound8k", 1, "./data/urbansound8k"),
+        ("build --dataset urbansound8k", 1, "zenodo"),
+        ("build --dataset urbansoud8k", 1, "Did you mean urbansound8k?"),
+        ("build --dataset esc50 --root nowhere", 1, "nowhere"),
+        ("build --dataset esc50 --root sounds", 1, "esc50.csv"),
+        ("build", 2, "--dataset"),
+        ("build --dataset folder --root sounds --workers -1", 2, "--workers"),
+        ("build --dataset folder --root sounds --workers two", 2, "--workers"),
+        (f"{BUILD} --scheduler tcp://127.0.0.1:1", 2, "exclude each other"),
+        ("build --dataset folder --root sounds --sped x", 2, "--sped"),
+        (f"{BUILD} --spec nope.yaml", 1, "nope.yaml"),
+        ("bild", 2, "Did you mean"),
+        ("info nowhere.zarr", 1, "no store at nowhere.zarr"),
+        ("info sounds", 1, "is no feature store"),
+        ("verify nowhere.zarr", 1, "no store at nowhere.zarr"),
+        ("plot nowhere.zarr --clip x", 1, "no store at nowhere.zarr"),
+        ("plot", 2, "STORE"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(
+    here: Path, capsys: pytest.CaptureFixture[str], line: str, code: int, told: str
+) -> None:
+    assert run(line) == code
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert "Traceback" not in captured.err
+    if code == 1:
+        errors = [text for text in captured.err.splitlines() if text.startswith("error: ")]
+        assert len(errors) == 1
+
+
+def test_verify_ends_with_1_and_a_list(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(BUILD) == 0
+    (here / "folder.zarr/folder/fold1/R1/mel/c/0/0/0").unlink()
+    (here / "folder.zarr/folder/fold2/peak/c/0").unlink()
+    capsys.readouterr()
+    assert run("verify folder.zarr") == 1
+    told = capsys.readouterr().out
+    assert "fold1/R1/mel" in told
+    assert "fold2/peak" in told
+    assert "2 problems" in told
+
+
+def test_plotting_into_a_directory_that_does_not_exist_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(BUILD) == 0
+    assert run("plot folder.zarr --clip fold1/high/high0.wav --out no/where.png") == 1
+    assert run("plot folder.zarr --clip fold1/high/high0.wav --out pic.xyz") == 1
+    assert "pic.xyz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", ["", "--help", "build --help", "datasets"])
+def test_help_and_the_list_of_datasets_work(here: Path, arguments: str) -> None:
+    assert run(arguments) in (0, 2)
+
+
+def test_the_installed_program_builds_the_synthetic_set_with_dask(here: Path) -> None:
+    program = Path(sys.executable).parent / "featurestore"
+    command = [program, "build", "--dataset", "synthetic", "--workers", "2"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "144 of 144 clips have features" in done.stdout
+    assert "clips/s" in done.stderr
+    assert (here / "synthetic.zarr/synthetic/zarr.json").exists()
+    assert (here / "data/synthetic").is_dir()

@@ -1,0 +1,118 @@
+"""Real processes, really killed: what was committed is kept, and resuming gives the same bytes.
+
+A process that dies of SIGKILL at its n-th rename dies just before that file appears: every moment
+at which a store changes is one of these.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import contents, write_folder
+
+_BUILD = """
+import os, signal, sys
+from pathlib import Path
+from featurestore import plan
+from featurestore.build import build
+from featurestore.datasets import load_dataset
+
+plan.CHUNK_CLIPS = 4
+plan.block_clips = lambda spec, num_clips: 4
+root, store, left = Path(sys.argv[1]), Path(sys.argv[2]), [int(sys.argv[3])]
+
+def die_at_rename(event, arguments):
+    if event == "os.rename":
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+dataset = load_dataset("folder", root)
+sys.addaudithook(die_at_rename)
+build(dataset, store)
+"""
+
+
+def run_build(root: Path, store: Path, renames: int = 0) -> int:
+    """Build in a process of its own that dies at a rename (0: never); its exit code."""
+    command = [sys.executable, "-c", _BUILD, str(root), str(store), str(renames)]
+    return subprocess.run(command, check=False).returncode
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("sounds"))
+
+
+@pytest.fixture(scope="module")
+def straight(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    store = tmp_path_factory.mktemp("stores") / "straight.zarr"
+    assert run_build(sounds, store) == 0
+    return contents(store)
+
+
+# 1 is the store's first file; about 60 create it; the last are the manifest's.
+@pytest.mark.parametrize("renames", [1, 2, 30, 60, 75, 99])
+def test_a_build_killed_at_any_file_resumes_to_the_same_bytes(
+    sounds: Path, straight: dict[str, bytes], tmp_path: Path, renames: int
+) -> None:
+    store = tmp_path / "s.zarr"
+    assert run_build(sounds, store, renames) == -signal.SIGKILL
+    assert run_build(sounds, store) == 0
+    assert contents(store) == straight
+
+
+@pytest.mark.slow
+def test_a_build_killed_at_every_single_file_resumes_to_the_same_bytes(
+    sounds: Path, straight: dict[str, bytes], tmp_path: Path
+) -> None:
+    for renames in range(1, 1000):
+        store = tmp_path / f"{renames}.zarr"
+        if run_build(sounds, store, renames) == 0:
+            break
+        assert run_build(sounds, store) == 0
+        assert contents(store) == straight, renames
+    assert renames > 90
+
+
+def start_build(store: Path, root: Path, workers: int) -> subprocess.Popen[str]:
+    program = Path(sys.executable).parent / "featurestore"
+    command = [program, "build", "--dataset", "folder", "--root", root, "--store", store]
+    return subprocess.Popen(
+        [*map(str, command), "--workers", str(workers)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_commit(store: Path, process: subprocess.Popen[str]) -> None:
+    """Return once a block is committed."""
+    deadline = time.monotonic() + 120
+    while not list(store.glob("folder/fold*/status/c/*")):
+        assert process.poll() is None, "the build ended before it was interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_stops_cleanly_says_how_to_resume_and_loses_nothing(
+    tmp_path: Path, workers: int
+) -> None:
+    root, store = write_folder(tmp_path / "sounds", num_folds=8, clips_a_class=40), tmp_path / "s"
+    with start_build(store, root, workers) as process:
+        wait_for_commit(store, process)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    assert "the same command goes on from there" in told
+    assert "Traceback" not in told
+    committed = {p: p.stat().st_mtime_ns for p in store.glob("folder/fold*/status/c/*")}
+    with start_build(store, root, 0) as again:
+        assert again.wait(120) == 0
+    assert {p: p.stat().st_mtime_ns for p in committed} == committed, "a committed block was redone"

@@ -1,0 +1,41 @@
+"""The real collections, end to end."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import featurestore
+from featurestore.build import BuildOptions, build
+from featurestore.datasets import load_dataset
+from featurestore.errors import StrictError
+from featurestore.verify import verify
+from tests.conftest import SHARED_DATA, needs_real_audio
+
+pytestmark = needs_real_audio
+US8K = SHARED_DATA / "urbansound8k-originals"
+
+
+@pytest.mark.slow
+def test_esc10_builds_whole_and_verifies_against_its_files(tmp_path: Path) -> None:
+    report = build(load_dataset("esc10", SHARED_DATA / "esc10"), tmp_path / "s.zarr")
+    assert report.manifest.counts == {"ok": 400}
+    store = featurestore.open_store(tmp_path / "s.zarr")
+    assert store.folds == (1, 2, 3, 4, 5)
+    assert np.bincount(store.clips().class_id).tolist() == [40] * 10
+    found = [p for part in verify(tmp_path / "s.zarr", root=SHARED_DATA / "esc10") for p in part]
+    assert found == []
+
+
+def test_the_37_original_urbansound8k_clips_build_and_the_rest_is_counted_as_missing(
+    tmp_path: Path,
+) -> None:
+    dataset = load_dataset("urbansound8k", US8K)
+    report = build(dataset, tmp_path / "s.zarr")
+    assert report.manifest.counts == {"ok": 37, "missing": 8695}
+    store = featurestore.open_store(tmp_path / "s.zarr")
+    assert len(store.clips()) == len(store.load("R1/mel")[0]) == 37
+    present = {path.name for path in US8K.rglob("*.wav")}
+    assert set(store.clips().clip_id) == present
+    with pytest.raises(StrictError):
+        build(dataset, tmp_path / "strict.zarr", options=BuildOptions(strict=True))

@@ -1,0 +1,40 @@
+"""The shape of the code: who may import what."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "featurestore"
+
+
+@pytest.mark.parametrize("module", ["featurestore", "featurestore.cli", "schemas"])
+def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> None:
+    heavy = "{'torch', 'torchvision', 'trainer'}"
+    code = f"import sys, {module}; print(*{heavy} & set(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert loaded.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("library", "owners"),
+    [
+        ("zarr", {"store.py"}),
+        ("dask", {"dask.py"}),
+        ("distributed", {"dask.py"}),
+        ("soxr", {"audio.py"}),
+        ("matplotlib", {"plot.py"}),
+        ("typer", {"cli.py"}),
+    ],
+)
+def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
+    users = {
+        file.name
+        for file in PACKAGE.rglob("*.py")
+        for line in file.read_text().splitlines()
+        if line.startswith((f"import {library}", f"from {library}"))
+    }
+    assert users == owners

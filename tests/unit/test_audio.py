@@ -1,0 +1,188 @@
+"""What each kind of file gives: samples, or the failure its row gets."""
+
+import hashlib
+import io
+import resource
+import struct
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from featurestore import audio
+from featurestore.errors import AudioError
+from schemas import ClipStatus, FeatureSpec
+from tests.conftest import SHARED_DATA, needs_real_audio, sound
+
+SPEC = FeatureSpec()
+
+
+def encoded(
+    suffix: str, subtype: str | None = None, rate: int = 44_100, channels: int = 1
+) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, sound(1, 1.0, rate, channels), rate, format=suffix, subtype=subtype)
+    return file.getvalue()
+
+
+def load(tmp_path: Path, data: bytes) -> audio.Recording:
+    path = tmp_path / "clip"
+    path.write_bytes(data)
+    return audio.load(path, SPEC)
+
+
+def status_of(tmp_path: Path, data: bytes) -> ClipStatus:
+    with pytest.raises(AudioError) as caught:
+        load(tmp_path, data)
+    return caught.value.status
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        ("WAV", "PCM_U8"),
+        ("WAV", "PCM_16"),
+        ("WAV", "PCM_24"),
+        ("WAVEX", "PCM_24"),
+        ("WAV", "PCM_32"),
+        ("WAV", "FLOAT"),
+        ("WAV", "DOUBLE"),
+        ("WAV", "ULAW"),
+        ("WAV", "MS_ADPCM"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("AIFF", "PCM_16"),
+    ],
+)
+def test_every_format_gives_the_same_sound(tmp_path: Path, suffix: str, subtype: str) -> None:
+    rate = 48_000 if subtype == "OPUS" else 44_100
+    recording = load(tmp_path, encoded(suffix, subtype, rate))
+    expected = load(tmp_path, encoded("WAV", "FLOAT", rate))
+    size = min(recording.waveform.size, expected.waveform.size)
+    assert recording.waveform.dtype == np.float32
+    assert abs(recording.duration_s - 1) < 0.03
+    correlation = np.corrcoef(recording.waveform[:size], expected.waveform[:size])[0, 1]
+    assert correlation > 0.97
+
+
+def test_downmixing_is_the_mean_of_the_channels(tmp_path: Path) -> None:
+    left, right = sound(1, 0.5, 22_000), sound(2, 0.5, 22_000)
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([left, right], 1), 22_000, format="WAV", subtype="FLOAT")
+    waveform = load(tmp_path, file.getvalue()).waveform
+    np.testing.assert_allclose(waveform, (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000])
+def test_resampling_is_librosas_soxr(rate: int) -> None:
+    waveform = sound(3, 1.0, rate).astype(np.float32)
+    ours = audio.resample(waveform, rate, SPEC)
+    theirs = librosa.resample(waveform, orig_sr=rate, target_sr=22_000, res_type="soxr_hq")
+    assert abs(ours.size - theirs.size) <= 1
+    size = min(ours.size, theirs.size)
+    np.testing.assert_allclose(ours[:size], theirs[:size], atol=1e-5)
+
+
+def test_a_file_longer_than_one_piece_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded("WAV", "PCM_16")
+    whole = load(tmp_path, data).waveform
+    monkeypatch.setattr(audio, "_PIECE", 1000)
+    np.testing.assert_array_equal(load(tmp_path, data).waveform, whole)
+
+
+def test_the_recording_says_how_long_how_loud_and_which_bytes(tmp_path: Path) -> None:
+    data = encoded("WAV", "PCM_16")
+    recording = load(tmp_path, data)
+    assert recording.source_sha256 == hashlib.sha256(data).digest()
+    assert recording.duration_s == 1.0
+    assert recording.peak == pytest.approx(np.abs(sound(1, 1.0, 44_100)).max(), abs=1e-3)
+
+
+def test_a_missing_file_and_a_directory_are_missing(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.wav", tmp_path, tmp_path / "absent" / "deep.wav"):
+        with pytest.raises(AudioError) as caught:
+            audio.load(path, SPEC)
+        assert caught.value.status == ClipStatus.MISSING
+
+
+def test_an_empty_file_and_a_file_without_samples_are_empty(tmp_path: Path) -> None:
+    header_only = io.BytesIO()
+    soundfile.write(header_only, np.empty(0), 44_100, format="WAV")
+    assert status_of(tmp_path, b"") == ClipStatus.EMPTY
+    assert status_of(tmp_path, header_only.getvalue()) == ClipStatus.EMPTY
+
+
+@pytest.mark.parametrize(
+    "data", [b"this is text, not sound\n" * 50, b"RIFF", b"\0" * 5000, b"OggS" * 9]
+)
+def test_what_is_no_audio_is_unreadable(tmp_path: Path, data: bytes) -> None:
+    assert status_of(tmp_path, data) == ClipStatus.UNREADABLE
+
+
+@pytest.mark.parametrize("suffix", ["WAV", "OGG"])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
+def test_a_file_cut_short_is_truncated(tmp_path: Path, suffix: str, share: float) -> None:
+    data = encoded(suffix)
+    assert status_of(tmp_path, data[: int(len(data) * share)]) == ClipStatus.TRUNCATED
+
+
+def test_a_flac_file_cut_short_fails_too(tmp_path: Path) -> None:
+    data = encoded("FLAC")
+    assert status_of(tmp_path, data[: len(data) // 2]).failed
+
+
+def test_a_wav_written_to_a_pipe_has_no_length_and_is_accepted(tmp_path: Path) -> None:
+    data = bytearray(encoded("WAV", "PCM_16"))
+    position = data.index(b"data") + 4
+    data[position : position + 4] = struct.pack("<I", 0xFFFFFFFF)
+    assert load(tmp_path, bytes(data)).waveform.size == 22_000
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    samples = sound(1, 0.2, 22_000)
+    samples[100] = value
+    file = io.BytesIO()
+    soundfile.write(file, samples, 22_000, format="WAV", subtype="FLOAT")
+    assert status_of(tmp_path, file.getvalue()) == ClipStatus.NON_FINITE
+
+
+def test_silence_is_a_sound(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(5000), 22_000, format="WAV")
+    assert load(tmp_path, file.getvalue()).peak == 0
+
+
+def test_a_clip_longer_than_the_limit_is_refused_before_it_is_decoded_whole(tmp_path: Path) -> None:
+    path = tmp_path / "clip"
+    path.write_bytes(encoded("FLAC"))
+    with pytest.raises(AudioError) as caught:
+        audio.load(path, FeatureSpec(max_duration_s=0.5))
+    assert caught.value.status == ClipStatus.TOO_LONG
+
+
+def test_too_many_open_files_is_not_the_clips_fault(tmp_path: Path) -> None:
+    path = tmp_path / "clip"
+    path.write_bytes(encoded("WAV"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            audio.load(path, SPEC)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@needs_real_audio
+def test_every_real_file_can_be_read() -> None:
+    files = [p for p in SHARED_DATA.rglob("*") if p.suffix in (".wav", ".ogg")]
+    assert len(files) == 437
+    for path in files[::8]:
+        recording = audio.load(path, SPEC)
+        assert recording.waveform.size > 1000
+        assert recording.peak > 0

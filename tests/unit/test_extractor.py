@@ -1,0 +1,128 @@
+import librosa
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from featurestore import features
+from featurestore.extractor import Extractor, quantize
+from featurestore.resize import bilinear_matrix, resize
+from schemas import FeatureSpec, Resolution
+from tests.conftest import sound
+
+SPEC = FeatureSpec()
+PAPERS_SIZES = {
+    "R1/mel": (64, 128),
+    "R1/resize": (64, 128),
+    "R2/mel": (96, 214),
+    "R2/resize": (96, 214),
+    "R3/full": (128, 300),
+}
+
+
+def clip(seed: int, seconds: float) -> NDArray[np.float32]:
+    return sound(seed, seconds, SPEC.sample_rate).astype(np.float32)
+
+
+def reference(waveform: NDArray[np.float32], n_mels: int, num_frames: int) -> NDArray[np.float64]:
+    """PROTOCOL section 1 written with librosa, step by step."""
+    start, stop = features.trim_bounds(waveform, 22_000, SPEC.trim)  # tested against librosa
+    mel = librosa.feature.melspectrogram(
+        y=waveform[start:stop],
+        sr=22_000,
+        n_fft=1024,
+        hop_length=256,
+        n_mels=n_mels,
+        htk=True,
+        norm=None,
+        power=2,
+        pad_mode="reflect",
+    )
+    level = librosa.power_to_db(mel, amin=1e-10, top_db=100)
+    image = (level - level.min()) / (level.max() - level.min())
+    return np.tile(image, -(-num_frames // image.shape[1]))[:, :num_frames]
+
+
+@pytest.mark.parametrize("seconds", [0.0545, 0.7, 1.5, 3.4, 3.5, 5.0, 12.0])
+def test_every_image_is_the_protocols_computed_with_librosa(seconds: float) -> None:
+    waveform = clip(3, seconds)
+    images = Extractor(SPEC)(waveform)
+    full = reference(waveform, 128, 300)
+    expected = {
+        "R1/mel": reference(waveform, 64, 128),
+        "R2/mel": reference(waveform, 96, 214),
+        "R3/full": full,
+        "R1/resize": resize(full, bilinear_matrix(128, 64), bilinear_matrix(300, 128)),
+        "R2/resize": resize(full, bilinear_matrix(128, 96), bilinear_matrix(300, 214)),
+    }
+    assert {name: image.shape for name, image in images.items()} == PAPERS_SIZES
+    for name, image in expected.items():
+        np.testing.assert_allclose(images[name], image, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 100, 512, 513])
+def test_a_clip_of_any_length_gives_finite_images_in_0_to_1(num_samples: int) -> None:
+    for image in Extractor(SPEC)(clip(4, 1.0)[:num_samples]).values():
+        assert np.isfinite(image).all()
+        assert 0 <= image.min() <= image.max() <= 1
+
+
+def test_silence_becomes_zeros() -> None:
+    assert not any(image.any() for image in Extractor(SPEC)(np.zeros(30_000, np.float32)).values())
+
+
+def test_loudness_does_not_matter() -> None:
+    extractor, waveform = Extractor(SPEC), clip(5, 2.0)
+    for name, image in extractor(waveform).items():
+        np.testing.assert_allclose(extractor(waveform * 4)[name], image, atol=1e-5, err_msg=name)
+
+
+def test_a_long_clip_done_in_pieces_is_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor, waveform = Extractor(SPEC), clip(6, 4.0)
+    pieces = extractor(waveform)
+    monkeypatch.setattr("featurestore.extractor._FRAMES_AT_ONCE", 10_000)
+    for name, image in extractor(waveform).items():
+        np.testing.assert_allclose(pieces[name], image, atol=1e-6, err_msg=name)
+
+
+def test_the_extractor_keeps_nothing_of_the_clip_before() -> None:
+    extractor, first, second = Extractor(SPEC), clip(7, 2.0), clip(8, 1.0)
+    alone = Extractor(SPEC)(second)
+    extractor(first)
+    after = extractor(second)
+    assert all((alone[name] == after[name]).all() for name in alone)
+    assert not (alone["R3/full"] == extractor(first)["R3/full"]).all()
+
+
+def test_another_spec_gives_its_own_arrays() -> None:
+    spec = FeatureSpec(
+        sample_rate=16_000,
+        n_fft=512,
+        win_length=400,
+        hop_length=160,
+        trim=None,
+        short_clips="zeros",
+        variants=("resize",),
+        resolutions=(
+            Resolution(name="low", n_mels=20, num_frames=50),
+            Resolution(name="high", n_mels=40, num_frames=100),
+        ),
+    )
+    images = Extractor(spec)(clip(9, 0.5)[:8000])
+    assert {k: v.shape for k, v in images.items()} == {
+        "low/resize": (20, 50),
+        "high/full": (40, 100),
+    }
+    assert not images["high/full"][:, 51:].any()
+
+
+def test_storing_costs_no_more_than_the_dtype_promises() -> None:
+    image = np.random.default_rng(0).random((128, 300)).astype(np.float32)
+
+    def rmse(dtype: str, scale: float = 1) -> float:
+        stored = quantize(image, dtype).astype(np.float32) * np.float32(scale)
+        return float(np.sqrt(np.mean((stored - image) ** 2)))
+
+    assert rmse("float32") == 0
+    assert rmse("float16") < 1.5e-4
+    assert rmse("uint8", 1 / 255) < 1.2e-3
+    assert quantize(np.array([0, 1], np.float32), "uint8").tolist() == [0, 255]

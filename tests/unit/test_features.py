@@ -1,0 +1,198 @@
+import librosa
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from featurestore import features
+from featurestore.features import BandedMatrix
+from schemas import FeatureSpec, TrimSpec
+from tests.conftest import sound
+
+SPEC = FeatureSpec()
+RATE = SPEC.sample_rate
+
+
+def frames_of(waveform: NDArray[np.float32], spec: FeatureSpec) -> NDArray[np.float32]:
+    padded = features.centred(waveform, spec)
+    return np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
+
+
+def clip(seed: int, seconds: float = 1.0) -> NDArray[np.float32]:
+    return sound(seed, seconds, RATE).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["hann", "hamming", "blackman"])
+@pytest.mark.parametrize("win_length", [1024, 800, 801])
+def test_the_window_is_scipys_periodic_one(name: str, win_length: int) -> None:
+    spec = FeatureSpec(window=name, win_length=win_length)
+    expected = librosa.util.pad_center(scipy.signal.get_window(name, win_length), size=1024)
+    np.testing.assert_allclose(features.window(spec), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("n_mels", [64, 96, 128])
+@pytest.mark.parametrize("scale", ["htk", "slaney"])
+@pytest.mark.parametrize("norm", ["none", "slaney"])
+def test_the_filterbank_is_librosas(n_mels: int, scale: str, norm: str) -> None:
+    spec = FeatureSpec(mel_scale=scale, mel_norm=norm, fmin=20, fmax=10_000)
+    expected = librosa.filters.mel(
+        sr=RATE,
+        n_fft=1024,
+        n_mels=n_mels,
+        fmin=20,
+        fmax=10_000,
+        htk=scale == "htk",
+        norm=None if norm == "none" else norm,
+    )
+    np.testing.assert_allclose(features.mel_filterbank(spec, n_mels), expected, atol=1e-6)
+
+
+def test_the_papers_filters_reach_from_0_hz_to_nyquist_and_peak_under_one() -> None:
+    edges = features.mel_edges(SPEC, 128)
+    assert edges[0] == pytest.approx(0, abs=1e-9)
+    assert edges[-1] == pytest.approx(11_000)
+    assert (features.mel_filterbank(SPEC, 128).max(axis=1) > 0).all(), "a filter has no bin"
+    assert features.mel_filterbank(SPEC, 128).max() <= 1
+
+
+@pytest.mark.parametrize("scale", ["htk", "slaney"])
+def test_mel_and_hz_are_inverse(scale: str) -> None:
+    hz = np.array([0.0, 100, 999, 1000, 1001, 4000, 11_000])
+    np.testing.assert_allclose(
+        features.mel_to_hz(features.hz_to_mel(hz, scale), scale), hz, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        features.hz_to_mel(hz, scale), librosa.hz_to_mel(hz, htk=scale == "htk"), rtol=1e-9
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 60), st.integers(1, 9), st.integers(0, 10_000))
+def test_the_banded_product_is_the_dense_product(
+    rows: int, bins: int, frames: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.random((rows, bins)).astype(np.float32)
+    matrix[rng.random((rows, bins)) < 0.7] = 0
+    spectrum = rng.random((frames, bins)).astype(np.float32)
+    np.testing.assert_allclose(BandedMatrix(matrix).apply(spectrum), matrix @ spectrum.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("pad_mode", ["reflect", "constant"])
+def test_the_power_spectrum_is_librosas(power: float, pad_mode: str) -> None:
+    spec, waveform = FeatureSpec(power=power, pad_mode=pad_mode), clip(1)
+    ours = features.power_spectrum(frames_of(waveform, spec), features.window(spec), power)
+    theirs = np.abs(librosa.stft(waveform, n_fft=1024, hop_length=256, pad_mode=pad_mode)) ** power
+    np.testing.assert_allclose(ours.T, theirs, atol=1e-5 * theirs.max())
+
+
+@pytest.mark.parametrize("num_samples", [513, 1199, 22_000, 110_000])
+def test_a_clip_of_n_samples_has_1_plus_n_over_256_frames(num_samples: int) -> None:
+    assert len(frames_of(np.zeros(num_samples, np.float32), SPEC)) == 1 + num_samples // 256
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 255, 512])
+def test_a_clip_too_short_to_be_reflected_is_followed_by_zeros_first(num_samples: int) -> None:
+    waveform = np.ones(num_samples, np.float32)
+    padded = features.centred(waveform, SPEC)
+    assert padded.size == 513 + 1024
+    np.testing.assert_array_equal(padded[512 : 512 + num_samples], waveform)
+
+
+def quiet_ends(lead: float, tail: float, seed: int) -> NDArray[np.float32]:
+    waveform = clip(seed, 3.0)
+    waveform[: int(lead * RATE)] *= 1e-3
+    waveform[waveform.size - int(tail * RATE) :] *= 1e-3
+    return waveform
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0, 1.4), st.floats(0, 1.4), st.integers(0, 1000))
+def test_trimming_is_librosas_split_with_padding(lead: float, tail: float, seed: int) -> None:
+    waveform = quiet_ends(lead, tail, seed)
+    start, stop = features.trim_bounds(waveform, RATE, TrimSpec())
+    parts = librosa.effects.split(waveform, top_db=20, frame_length=2048, hop_length=4400)
+    assert start == max(parts[0, 0] - 4400, 0)
+    assert stop == min(parts[-1, 1] + 4400, waveform.size)
+
+
+def test_trimming_cuts_only_the_ends_and_keeps_200_ms_of_silence() -> None:
+    waveform = np.zeros(10 * 4400, np.float32)
+    waveform[4 * 4400 : 5 * 4400] = 0.5
+    start, stop = features.trim_bounds(waveform, RATE, TrimSpec())
+    assert start <= 3 * 4400
+    assert 6 * 4400 <= stop < waveform.size
+    gap = np.concatenate([waveform[: 6 * 4400], waveform])
+    assert features.trim_bounds(gap, RATE, TrimSpec())[1] == 6 * 4400 + stop, "the middle was cut"
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 4399])
+def test_a_clip_shorter_than_the_padding_is_left_as_it_is(num_samples: int) -> None:
+    assert features.trim_bounds(np.zeros(num_samples, np.float32), RATE, TrimSpec()) == (
+        0,
+        num_samples,
+    )
+
+
+def test_silence_is_not_trimmed_away() -> None:
+    assert features.trim_bounds(np.zeros(50_000, np.float32), RATE, TrimSpec()) == (0, 50_000)
+
+
+def test_level_is_librosas_power_to_db() -> None:
+    energy = np.array([0, 1e-12, 1e-10, 1e-3, 1, 7e5], np.float32)
+    expected = librosa.power_to_db(energy, amin=1e-10, top_db=None)
+    np.testing.assert_allclose(features.level_db(energy, SPEC), expected, atol=1e-5)
+    half = FeatureSpec(power=1.0, amin=1e-5)
+    np.testing.assert_allclose(
+        features.level_db(energy, half), librosa.amplitude_to_db(energy, top_db=None), atol=1e-5
+    )
+
+
+def scaled(energy: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = energy.min((-2, -1), keepdims=True), energy.max((-2, -1), keepdims=True)
+    return features.min_max_level(energy, low, high, SPEC)
+
+
+def test_min_max_before_the_logarithm_is_min_max_after_it() -> None:
+    energy = np.random.default_rng(0).lognormal(0, 6, (8, 40)).astype(np.float32)
+    level = librosa.power_to_db(energy, amin=1e-10, top_db=100)
+    expected = (level - level.min()) / (level.max() - level.min())
+    np.testing.assert_allclose(scaled(energy), expected, atol=1e-5)
+
+
+def test_what_is_100_db_under_the_loudest_becomes_zero() -> None:
+    energy = np.array([[1e4, 1e-5, 1e-6, 1e-9]], np.float32)
+    result = scaled(energy)
+    assert result[0, 0] == 1
+    assert result[0, 1] == pytest.approx(0.1, abs=1e-6)
+    assert result[0, 2] == pytest.approx(0, abs=1e-6)
+    assert result[0, 3] == 0
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-10, 3.0])
+def test_a_constant_clip_becomes_zeros(value: float) -> None:
+    assert not scaled(np.full((4, 5), value, np.float32)).any()
+
+
+def test_a_batch_is_scaled_clip_by_clip_and_the_clips_differ() -> None:
+    batch = np.random.default_rng(1).lognormal(0, 4, (3, 8, 20)).astype(np.float32)
+    batch[1] *= 1e8
+    together = scaled(batch)
+    np.testing.assert_allclose(together, np.stack([scaled(one) for one in batch]), atol=1e-6)
+    assert len({one.tobytes() for one in together}) == 3
+
+
+def test_a_long_spectrogram_is_cut_and_a_short_one_is_tiled() -> None:
+    image = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(features.fit_frames(image, 2, "tile"), image[:, :2])
+    np.testing.assert_array_equal(
+        features.fit_frames(image, 7, "tile"), image[:, [0, 1, 2, 0, 1, 2, 0]]
+    )
+    assert not features.fit_frames(image, 7, "zeros")[:, 3:].any()
+    stacked = np.stack([image, image + 1])
+    np.testing.assert_array_equal(
+        features.fit_frames(stacked, 5, "tile")[1], features.fit_frames(stacked[1], 5, "tile")
+    )

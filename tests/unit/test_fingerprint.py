@@ -1,0 +1,44 @@
+from featurestore.fingerprint import clips_sha256, differences, fingerprint
+from schemas import Clip, FeatureSpec
+
+CLIPS = (
+    Clip(clip_id="a", path="x/a.wav", fold=1, class_id=0),
+    Clip(clip_id="b", path="x/b.wav", fold=2, class_id=1),
+)
+NAMES = ("dog", "rain")
+
+
+def of(spec: FeatureSpec, clips: tuple[Clip, ...] = CLIPS, names: tuple[str, ...] = NAMES) -> str:
+    return fingerprint(spec, clips_sha256(clips, names))
+
+
+def test_the_fingerprint_changes_with_all_that_shapes_the_features() -> None:
+    base = of(FeatureSpec())
+    moved = (CLIPS[0].model_copy(update={"fold": 2}), CLIPS[1])
+    others = [
+        of(FeatureSpec(top_db=80)),
+        of(FeatureSpec(), CLIPS[:1]),
+        of(FeatureSpec(), CLIPS[::-1]),
+        of(FeatureSpec(), moved),
+        of(FeatureSpec(), names=("dog", "sea")),
+        fingerprint(FeatureSpec(), clips_sha256(CLIPS, NAMES), version=99),
+    ]
+    assert len({base, *others}) == len(others) + 1
+    assert base == of(FeatureSpec())
+
+
+def test_the_differing_fields_are_named() -> None:
+    from pathlib import Path
+
+    from featurestore.build import plan_manifest
+    from featurestore.datasets.base import Dataset
+    from schemas import DatasetCard
+
+    card = DatasetCard(name="d", title="D", class_names=NAMES, licence="", citation="", url="")
+    one = plan_manifest(Dataset(card, Path(), CLIPS), FeatureSpec())
+    two = plan_manifest(Dataset(card, Path(), CLIPS[:1]), FeatureSpec(top_db=80, dtype="uint8"))
+    told = " / ".join(differences(one, two))
+    assert "top_db is 100.0, asked for 80.0" in told
+    assert "dtype is float16, asked for uint8" in told
+    assert "2 clips in the store, 1 in the dataset's table" in told
+    assert "hop_length" not in told
