@@ -1,6 +1,6 @@
 """One waveform to all its stored images, from one STFT. The steps are `features` and `resize`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from featurestore import features
 from featurestore.features import Array, BandedMatrix
-from featurestore.resize import bilinear_matrix, resize
+from featurestore.resize import bilinear_taps, resize
 from schemas import FULL, FeatureSpec, Resolution
 
 EXTRACTOR_VERSION = 1
@@ -19,59 +19,43 @@ _FRAMES_AT_ONCE = 64
 """Bounds the memory of a long clip, and keeps a piece in the processor's cache."""
 
 
-@dataclass
-class _Bank:
-    """A filterbank with what it has seen of a clip: the first energies, and the extremes of all."""
+@dataclass(frozen=True)
+class _Energies:
+    """What is kept of a clip's mel energies, the filters of all banks together.
 
-    matrix: BandedMatrix
-    num_frames: int
-    kept: list[Array] = field(default_factory=list)
-    low: float = np.inf
-    high: float = 0.0
+    Attributes:
+        kept: (filters, T) of the first frames.
+        low: (filters,) smallest over every frame of the clip.
+        high: (filters,) largest.
+    """
 
-    def add(self, spectrum: Array, first: int) -> None:
-        """Take in the spectrum (T, K) of frames `first` and following."""
-        energy = self.matrix.apply(spectrum)
-        self.low = min(self.low, float(energy.min()))
-        self.high = max(self.high, float(energy.max()))
-        if first < self.num_frames:
-            self.kept.append(energy[:, : self.num_frames - first])
-
-    def image(self, spec: FeatureSpec) -> Array:
-        """(B, T) in [0, 1], T at most num_frames."""
-        energy = self.kept[0] if len(self.kept) == 1 else np.concatenate(self.kept, axis=1)
-        low, high = (np.full((1, 1), extreme, np.float32) for extreme in (self.low, self.high))
-        return features.min_max_level(energy, low, high, spec)
+    kept: Array
+    low: Array
+    high: Array
 
 
 class Extractor:
     """Computes every stored image of a clip.
 
     Args:
-        spec: What to compute. Filterbanks, window and interpolation matrices are made once, here.
+        spec: What to compute. Filterbanks, window and interpolation taps are made once, here.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         self._window = features.window(spec)
-        self._frames_needed = self._plan_banks()
-        self._matrices = {
-            n_mels: BandedMatrix(features.mel_filterbank(spec, n_mels))
-            for n_mels in self._frames_needed
-        }
-        full = spec.full
-        self._resizers = {
+        direct = spec.resolutions if "mel" in spec.variants else (spec.full,)
+        banks = {r.n_mels: features.mel_filterbank(spec, r.n_mels) for r in direct}
+        self._frames_kept = max(r.num_frames for r in direct)
+        self._rows = _rows(banks)
+        self._filters = BandedMatrix(np.concatenate(list(banks.values())))
+        self._taps = {
             r.name: (
-                bilinear_matrix(full.n_mels, r.n_mels),
-                bilinear_matrix(full.num_frames, r.num_frames),
+                bilinear_taps(spec.full.n_mels, r.n_mels),
+                bilinear_taps(spec.full.num_frames, r.num_frames),
             )
             for r in spec.resolutions[:-1]
         }
-
-    def _plan_banks(self) -> dict[int, int]:
-        """Frames needed of each number of filters."""
-        direct = self.spec.resolutions if "mel" in self.spec.variants else (self.spec.full,)
-        return {r.n_mels: r.num_frames for r in sorted(direct, key=lambda r: r.num_frames)}
 
     def __call__(self, waveform: Array) -> dict[str, Array]:
         """All images of one clip.
@@ -82,8 +66,8 @@ class Extractor:
         Returns:
             Images (bands, frames) in [0, 1], float32, by the keys of `spec.arrays`.
         """
-        banks = self._energies(self._trimmed(waveform))
-        return self._variants({n: bank.image(self.spec) for n, bank in banks.items()})
+        energies = self._energies(self._trimmed(waveform))
+        return self._variants({n: self._image(energies, rows) for n, rows in self._rows.items()})
 
     def _trimmed(self, waveform: Array) -> Array:
         if self.spec.trim is None:
@@ -91,38 +75,80 @@ class Extractor:
         start, stop = features.trim_bounds(waveform, self.spec.sample_rate, self.spec.trim)
         return waveform[start:stop]
 
-    def _energies(self, waveform: Array) -> dict[int, _Bank]:
+    def _energies(self, waveform: Array) -> _Energies:
+        """One STFT, a piece at a time, through the filters of all banks at once."""
         spec = self.spec
-        banks = {n: _Bank(self._matrices[n], frames) for n, frames in self._frames_needed.items()}
         padded = features.centred(waveform, spec)
         frames = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
+        size = self._filters.shape[0]
+        kept = np.empty((size, min(len(frames), self._frames_kept)), np.float32)
+        low, high = np.full(size, np.inf, np.float32), np.zeros(size, np.float32)
         for first in range(0, len(frames), _FRAMES_AT_ONCE):
             piece = frames[first : first + _FRAMES_AT_ONCE]
-            spectrum = features.power_spectrum(piece, self._window, spec.power)
-            for bank in banks.values():
-                bank.add(spectrum, first)
-        return banks
+            energy = self._filters.apply(features.power_spectrum(piece, self._window, spec.power))
+            np.minimum(low, energy.min(axis=1), out=low)
+            np.maximum(high, energy.max(axis=1), out=high)
+            if (room := kept.shape[1] - first) > 0:
+                kept[:, first : first + _FRAMES_AT_ONCE] = energy[:, :room]
+        return _Energies(kept, low, high)
+
+    def _image(self, energies: _Energies, rows: slice) -> Array:
+        """(B, T) in [0, 1] of one bank."""
+        low = energies.low[rows].min(keepdims=True)[:, None]
+        high = energies.high[rows].max(keepdims=True)[:, None]
+        return features.min_max_level(energies.kept[rows], low, high, self.spec)
 
     def _variants(self, images: dict[int, Array]) -> dict[str, Array]:
-        def fitted(resolution: Resolution) -> Array:
-            return features.fit_frames(
-                images[resolution.n_mels], resolution.num_frames, self.spec.short_clips
-            )
-
-        full = fitted(self.spec.full)
+        full = self._fitted(images, self.spec.full)
         result = {}
         for resolution in self.spec.resolutions[:-1]:
             for variant in self.spec.variants:
-                made = (
-                    fitted(resolution)
+                result[f"{resolution.name}/{variant}"] = (
+                    self._fitted(images, resolution)
                     if variant == "mel"
-                    else resize(full, *self._resizers[resolution.name])
+                    else resize(full, *self._taps[resolution.name])
                 )
-                result[f"{resolution.name}/{variant}"] = made
         return result | {f"{self.spec.full.name}/{FULL}": full}
+
+    def _fitted(self, images: dict[int, Array], resolution: Resolution) -> Array:
+        image = images[resolution.n_mels]
+        return features.fit_frames(image, resolution.num_frames, self.spec.short_clips)
+
+
+def _rows(banks: dict[int, Array]) -> dict[int, slice]:
+    """Where each bank's filters stand when the banks are put under one another."""
+    stops = np.cumsum(list(banks)).tolist()
+    return {n: slice(stop - n, stop) for n, stop in zip(banks, stops, strict=True)}
 
 
 def quantize(images: Array, dtype: str) -> NDArray[Any]:
     """Images in [0, 1] as they are stored: rounded to the nearest float16, or to k/255 as uint8."""
-    scaled: Array = np.rint(images * np.float32(255)) if dtype == "uint8" else images
-    return scaled.astype(np.dtype(dtype))
+    if dtype == "float16":
+        return _to_float16(images)
+    if dtype == "uint8":
+        return np.rint(images * np.float32(255)).astype(np.uint8)  # type: ignore[no-any-return]
+    return images.astype(np.float32)
+
+
+_HALF_MIN = np.float32(2**-14)
+"""Smallest normal float16."""
+
+
+def _to_float16(values: Array) -> NDArray[np.float16]:
+    """`values.astype(float16)` for values in [0, 1], at four times its speed; equal to the bit.
+
+    A normal value's bits are rounded to even at the 13th and the exponent is rebased by 112. Below
+    2^-14, adding 1/2 rounds to multiples of 2^-24, which is what a subnormal float16 counts.
+    """
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    half = bits >> 13
+    half &= 1
+    half += bits
+    half += 0xFFF
+    half >>= 13
+    half -= 112 << 10
+    small = values < _HALF_MIN
+    if small.any():
+        shifted = values[small] + np.float32(0.5)
+        half[small] = shifted.view(np.uint32) - np.float32(0.5).view(np.uint32)
+    return half.astype(np.uint16).view(np.float16)

@@ -24,8 +24,8 @@ _WINDOW_COEFFICIENTS = {
 }
 _RMS_AMIN = 1e-5
 """librosa.amplitude_to_db's floor, below which every frame counts as equally loud."""
-_BANDS_A_BLOCK = 16
-"""Rows of a filterbank multiplied at once; 12 to 16 was fastest of 12, 16, 24, 32, 48."""
+_ROWS_A_SLAB = 24
+"""Rows of the filterbanks multiplied at once."""
 
 
 def trim_bounds(waveform: Array, sample_rate: int, trim: TrimSpec) -> tuple[int, int]:
@@ -132,9 +132,9 @@ def mel_filterbank(spec: FeatureSpec, n_mels: int) -> Array:
 
 @dataclass(frozen=True)
 class _Slab:
-    """A few rows of a matrix and the only columns in which they are not zero."""
+    """Rows of a matrix that use nearly the same columns, and the only columns they use."""
 
-    rows: slice
+    rows: NDArray[np.int64]
     columns: slice
     weights: Array
 
@@ -142,19 +142,21 @@ class _Slab:
 class BandedMatrix:
     """A matrix (R, K) whose rows are zero but for a narrow run of columns, as a product operator.
 
-    A filterbank is 93 % zeros: multiplying slab by slab does 1/14 of the arithmetic of the dense
-    product at the speed of BLAS.
+    A filterbank is 93 % zeros. Rows that use neighbouring columns, also of different banks, are
+    multiplied together: 1/14 of the arithmetic of the dense product, at the speed of BLAS.
     """
 
     def __init__(self, matrix: Array) -> None:
         self.shape = matrix.shape
+        centre = (matrix * np.arange(matrix.shape[1])).sum(axis=1) / (matrix.sum(axis=1) + 1e-30)
+        order = np.argsort(centre, kind="stable")
         self._slabs = tuple(
-            self._slab(matrix, start) for start in range(0, matrix.shape[0], _BANDS_A_BLOCK)
+            self._slab(matrix, order[start : start + _ROWS_A_SLAB])
+            for start in range(0, len(order), _ROWS_A_SLAB)
         )
 
     @staticmethod
-    def _slab(matrix: Array, start: int) -> _Slab:
-        rows = slice(start, min(start + _BANDS_A_BLOCK, matrix.shape[0]))
+    def _slab(matrix: Array, rows: NDArray[np.int64]) -> _Slab:
         used = np.flatnonzero(matrix[rows].any(axis=0))
         columns = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
         return _Slab(rows, columns, np.ascontiguousarray(matrix[rows, columns]))
@@ -163,7 +165,7 @@ class BandedMatrix:
         """Product of the matrix with the transpose of `spectrum` (T, K): (R, T)."""
         result = np.empty((self.shape[0], spectrum.shape[0]), np.float32)
         for slab in self._slabs:
-            np.matmul(slab.weights, spectrum[:, slab.columns].T, out=result[slab.rows])
+            result[slab.rows] = slab.weights @ spectrum[:, slab.columns].T
         return result
 
 

@@ -86,6 +86,16 @@ def test_resampling_is_librosas_soxr(rate: int) -> None:
     np.testing.assert_allclose(ours[:size], theirs[:size], atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("suffix", ["WAV", "FLAC"])
+def test_16_bit_samples_are_what_libsndfile_makes_of_them(
+    tmp_path: Path, suffix: str, channels: int
+) -> None:
+    data = encoded(suffix, "PCM_16", 22_000, channels)
+    expected = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0]
+    np.testing.assert_array_equal(load(tmp_path, data).waveform, expected.mean(axis=1))
+
+
 def test_a_file_longer_than_one_piece_is_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from featurestore import features
 from featurestore.extractor import Extractor, quantize
-from featurestore.resize import bilinear_matrix, resize
+from featurestore.resize import bilinear_taps, resize
 from schemas import FeatureSpec, Resolution
 from tests.conftest import sound
 
@@ -51,8 +51,8 @@ def test_every_image_is_the_protocols_computed_with_librosa(seconds: float) -> N
         "R1/mel": reference(waveform, 64, 128),
         "R2/mel": reference(waveform, 96, 214),
         "R3/full": full,
-        "R1/resize": resize(full, bilinear_matrix(128, 64), bilinear_matrix(300, 128)),
-        "R2/resize": resize(full, bilinear_matrix(128, 96), bilinear_matrix(300, 214)),
+        "R1/resize": resize(full, bilinear_taps(128, 64), bilinear_taps(300, 128)),
+        "R2/resize": resize(full, bilinear_taps(128, 96), bilinear_taps(300, 214)),
     }
     assert {name: image.shape for name, image in images.items()} == PAPERS_SIZES
     for name, image in expected.items():
@@ -113,6 +113,19 @@ def test_another_spec_gives_its_own_arrays() -> None:
         "high/full": (40, 100),
     }
     assert not images["high/full"][:, 51:].any()
+
+
+def test_rounding_to_float16_is_numpys_to_the_bit() -> None:
+    every_half = np.arange(0x3C01, dtype=np.uint16).view(np.float16).astype(np.float32)
+    between = (every_half[1:] + every_half[:-1]) / 2
+    rng = np.random.default_rng(0)
+    random = np.concatenate([rng.random(200_000), rng.random(200_000) ** 9]).astype(np.float32)
+    near = np.nextafter(between, np.float32(0)), np.nextafter(between, np.float32(1))
+    for values in (every_half, between, *near, random, random.reshape(2, -1)[:, ::3]):
+        ours = quantize(values, "float16")
+        np.testing.assert_array_equal(
+            ours.view(np.uint16), values.astype(np.float16).view(np.uint16)
+        )
 
 
 def test_storing_costs_no_more_than_the_dtype_promises() -> None:
