@@ -1,4 +1,4 @@
-"""What a training run is asked to do and what it found: the contract of run.json and result.json."""
+"""What a training run was asked to do and what it found: run.json, metrics.csv, result.json."""
 
 from typing import Annotated, Literal
 

@@ -1,0 +1,133 @@
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from schemas import RunResult
+from tests.integration.trainer_store import lonely_class_store, one_fold_store, tiny_store
+from trainer.cli import main
+
+QUICK = "--init random --arch resnet18 --epochs-scale 0.01 --batch-size 48 --device cpu"
+
+
+def command(store: Path, rest: str) -> list[str]:
+    return ["run", "--store", str(store), *rest.split()]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_a_run_says_what_it_does_and_what_it_found_and_is_reported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = main(command(tiny_store(), f"--method baseline --fold 2 --fold 3 --seed 4 {QUICK}"))
+    text = capsys.readouterr().out
+    assert code == 0
+    for part in (
+        "baseline on synthetic: 143 clips, 6 classes, held-out folds 2, 3 of 3",
+        "R3/full",
+        "3.33e-05",
+        "warning: the paper has no learning rates for 'synthetic'",
+        "fold 2: best",
+        "mean ± std",
+        "Run: runs/synthetic-baseline-seed4",
+    ):
+        assert part in text
+    result = RunResult.model_validate_json(
+        Path("runs/synthetic-baseline-seed4/result.json").read_bytes()
+    )
+    assert [fold.fold for fold in result.folds] == [2, 3]
+    for fold in result.folds:
+        assert f"{100 * fold.best_accuracy:.2f}" in text
+    assert main(["report", "runs/synthetic-baseline-seed4", "--out", "shown"]) == 0
+    assert "baseline" in capsys.readouterr().out
+    assert Path("shown/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("--method rezise", 1, "did you mean 'resize'"),
+        ("--method mel --fold 9", 1, "no fold 9 in the store; it has: 1, 2, 3"),
+        ("--method mel --fold 1 --fold 1", 1, "folds repeat"),
+        ("--method mel --dataset birds", 1, "birds"),
+        ("--method mel --device cuda:99", 1, "--device"),
+        ("--method mel --device gpu", 1, "no device 'gpu'"),
+        ("--method mel --init absent.pth --arch resnet18", 1, "absent.pth"),
+        ("--method mel --epochs-scale 0", 1, "epochs_scale"),
+        ("--method mel --epochs-scale nan", 1, "epochs_scale"),
+        ("--method mel --out taken", 1, "already holds a run"),
+        ("--method mel --epochs-scale fast", 2, "epochs-scale"),
+        ("--method mel --batch-size 1", 2, "batch-size"),
+        ("--method mel --seed -1", 2, "seed"),
+        ("--method mel --arch vgg16", 2, "arch"),
+        ("--method mel --fold first", 2, "fold"),
+        ("--nonsense", 2, "nonsense"),
+        ("", 2, "method"),
+    ],
+)
+def test_bad_arguments_are_one_clear_error(
+    arguments: str, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").mkdir()
+    Path("taken/run.json").write_text("{}")
+    assert main(command(tiny_store(), arguments)) == code
+    error = capsys.readouterr().err
+    assert message in error
+    if code == 1:
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_a_store_that_cannot_be_trained_from_is_one_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    stores = {
+        tmp_path / "absent.zarr": "absent.zarr",
+        tmp_path / "empty": "empty",
+        one_fold_store(): "one fold only",
+        lonely_class_store(): "every clip of low",
+    }
+    for store, message in stores.items():
+        assert main(command(store, f"--method baseline {QUICK}")) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["report", "--help"]])
+def test_help_is_given(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_report_of_what_is_no_run_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "absent"]) == 1
+    assert "error: absent" in capsys.readouterr().err
+    assert main(["report"]) == 2
+
+
+def test_ctrl_c_ends_with_130_and_keeps_what_was_done(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = Path("runs/synthetic-mel-seed0/metrics.csv").absolute()
+
+    def interrupt_after_an_epoch() -> None:
+        for _ in range(600):
+            if metrics.exists() and metrics.read_text().count("\n") > 1:
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt_after_an_epoch)
+    thread.start()
+    code = main(command(tiny_store(), "--method mel --init random --arch resnet18"))
+    thread.join()
+    assert code == 130
+    assert "stopped: runs/synthetic-mel-seed0" in capsys.readouterr().err
+    assert (metrics.parent / "fold1" / "last.pt").is_file()
+    assert not (metrics.parent / "result.json").exists()

@@ -1,0 +1,189 @@
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from schemas import EpochMetrics, RunRecord, RunResult
+from tests.integration.trainer_store import tiny_plan
+from trainer.checkpoint import load_checkpoint
+from trainer.errors import DivergedError, RunDirectoryError
+from trainer.events import EpochDone, Event, RunStarted, StageStarted
+from trainer.model import build_model
+from trainer.plan import Plan
+from trainer.run import run
+
+
+def read_metrics(out: Path) -> list[EpochMetrics]:
+    with (out / "metrics.csv").open(newline="") as file:
+        return [EpochMetrics.model_validate(row) for row in csv.DictReader(file)]
+
+
+def losses(out: Path, fold: int) -> list[tuple[float, float, float]]:
+    rows = [row for row in read_metrics(out) if row.fold == fold]
+    return [(row.train_loss, row.valid_loss, row.valid_accuracy) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult, list[Event]]:
+    """A run of folds 1 and 2, one epoch a stage but the last, and what it told."""
+    out = tmp_path_factory.mktemp("runs") / "deep" / "run"
+    events: list[Event] = []
+    dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=0.03)
+    return out, run(dataset, plan, out, events.append), events
+
+
+Finished = tuple[Path, RunResult, list[Event]]
+
+
+def test_the_run_directory_holds_all_records(finished: Finished) -> None:
+    out, result, _ = finished
+    assert RunResult.model_validate_json((out / "result.json").read_bytes()) == result
+    record = RunRecord.model_validate_json((out / "run.json").read_bytes())
+    assert record.config == result.config
+    assert record.fingerprint == result.fingerprint
+    assert {"torch", "torchvision", "numpy", "python"} <= record.versions.keys()
+    assert record.init_used == "random"
+    assert record.warnings == result.warnings
+    assert any("learning rates" in warning for warning in record.warnings)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "fold1", "fold2", "metrics.csv", "result.json", "run.json", "tensorboard",
+    ]  # fmt: skip
+
+
+def test_metrics_have_one_row_an_epoch_over_the_whole_schedule(finished: Finished) -> None:
+    out, result, _ = finished
+    stages = result.config.stages
+    expected = [number for number, stage in enumerate(stages, 1) for _ in range(stage.epochs)]
+    for fold in (1, 2):
+        rows = [row for row in read_metrics(out) if row.fold == fold]
+        assert [row.epoch for row in rows] == list(range(1, len(expected) + 1))
+        assert [row.stage for row in rows] == expected
+        assert [row.array for row in rows] == [stages[n - 1].array for n in expected]
+
+
+def test_best_is_the_first_of_the_highest_and_last_is_the_last(finished: Finished) -> None:
+    out, result, _ = finished
+    for fold in result.folds:
+        accuracies = [accuracy for _, _, accuracy in losses(out, fold.fold)]
+        assert fold.best_accuracy == max(accuracies)
+        assert fold.best_epoch == accuracies.index(max(accuracies)) + 1
+        assert (fold.last_accuracy, fold.last_epoch) == (accuracies[-1], len(accuracies))
+
+
+def test_counts_leave_failed_clips_out(finished: Finished) -> None:
+    _, result, _ = finished
+    assert [(fold.num_train, fold.num_test) for fold in result.folds] in (
+        [(96, 47), (95, 48)],
+        [(95, 48), (96, 47)],
+    )
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_a_checkpoint_gives_the_accuracy_that_was_recorded(finished: Finished, which: str) -> None:
+    out, result, _ = finished
+    dataset, _ = tiny_plan()
+    for fold in result.folds:
+        found = load_checkpoint(out / f"fold{fold.fold}" / f"{which}.pt")
+        assert found.epoch == getattr(fold, f"{which}_epoch")
+        model = build_model(found.config.arch, len(found.class_names), seed=9)
+        model.load_state_dict(found.model)
+        array = found.config.stages[found.stage - 1].array
+        images, labels = dataset.read(array, [fold.fold])
+        with torch.inference_mode():
+            answers = model.eval()(torch.from_numpy(images).unsqueeze(1)).argmax(dim=1)
+        accuracy = (answers.numpy() == labels).mean()
+        assert accuracy == found.accuracy == getattr(fold, f"{which}_accuracy")
+
+
+def test_tensorboard_shows_each_fold(finished: Finished) -> None:
+    out, result, _ = finished
+    for fold in result.folds:
+        events = EventAccumulator(str(out / "tensorboard" / f"fold{fold.fold}")).Reload()
+        points = events.Scalars("accuracy/valid")
+        accuracies = [accuracy for _, _, accuracy in losses(out, fold.fold)]
+        assert [point.step for point in points] == list(range(1, len(accuracies) + 1))
+        assert [point.value for point in points] == pytest.approx(accuracies, abs=1e-6)
+
+
+def test_watchers_hear_of_every_stage_and_epoch(finished: Finished) -> None:
+    out, result, events = finished
+    assert isinstance(events[0], RunStarted)
+    assert sum(isinstance(event, StageStarted) for event in events) == 2 * 6
+    epochs = [event for event in events if isinstance(event, EpochDone)]
+    assert [event.metrics for event in epochs] == read_metrics(out)
+    assert epochs[-1].best_accuracy == result.folds[-1].best_accuracy
+
+
+def test_same_seed_gives_bit_equal_losses_and_a_fold_does_not_depend_on_the_others(
+    finished: Finished, tmp_path: Path
+) -> None:
+    out, _, _ = finished
+    dataset, plan = tiny_plan(folds=(2,), epochs_scale=0.03)
+    run(dataset, plan, tmp_path / "again")
+    assert losses(tmp_path / "again", 2) == losses(out, 2)
+    first, again = (load_checkpoint(p / "fold2" / "last.pt") for p in (out, tmp_path / "again"))
+    assert all(torch.equal(first.model[name], again.model[name]) for name in first.model)
+
+
+def with_rates(plan: Plan, *rates: float) -> Plan:
+    stages = tuple(
+        stage.model_copy(update={"max_lr": rate})
+        for stage, rate in zip(plan.config.stages, rates, strict=False)
+    )
+    return replace(plan, config=plan.config.model_copy(update={"stages": stages}))
+
+
+def test_another_seed_and_another_fold_start_elsewhere(finished: Finished, tmp_path: Path) -> None:
+    out, _, _ = finished
+    dataset, plan = tiny_plan(seed=1)
+    run(dataset, with_rates(plan, 1e-2), tmp_path / "seed1")
+    first = {losses(out, 1)[0], losses(out, 2)[0], losses(tmp_path / "seed1", 1)[0]}
+    assert len(first) == 3
+
+
+def test_each_stage_starts_from_the_best_so_far(tmp_path: Path) -> None:
+    # Three more stages that cannot learn: each must leave the best network as it is.
+    dataset, plan = tiny_plan()
+    plan = with_rates(plan, 5e-3, 1e-30, 1e-30)
+    run(dataset, plan, tmp_path / "run")
+    best = load_checkpoint(tmp_path / "run" / "fold1" / "best.pt").model
+    last = load_checkpoint(tmp_path / "run" / "fold1" / "last.pt").model
+    weights = [name for name in best if name.endswith("weight")]
+    assert all(torch.equal(best[name], last[name]) for name in weights)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_network(
+    tmp_path: Path,
+) -> None:
+    dataset, plan = tiny_plan()
+    plan = with_rates(plan, 1e-3, 1e30)
+    with pytest.raises(DivergedError, match=r"fold 1, stage 2 .*λ 1e\+30.*epoch 2") as caught:
+        run(dataset, plan, tmp_path / "run")
+    assert caught.value.kept == tmp_path / "run" / "fold1" / "last.pt"
+    kept = load_checkpoint(caught.value.kept)
+    assert kept.epoch == 1
+    assert all(torch.isfinite(value).all() for value in kept.model.values())
+    assert len(read_metrics(tmp_path / "run")) == 1
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_directory_that_holds_a_run_is_refused_untouched(finished: Finished) -> None:
+    out, _, _ = finished
+    before = (out / "run.json").read_bytes(), (out / "metrics.csv").read_bytes()
+    dataset, plan = tiny_plan()
+    with pytest.raises(RunDirectoryError, match=r"already holds a run.*--out"):
+        run(dataset, plan, out)
+    assert ((out / "run.json").read_bytes(), (out / "metrics.csv").read_bytes()) == before
+
+
+def test_a_place_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
+    dataset, plan = tiny_plan()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="not a directory"):
+        run(dataset, plan, tmp_path / "file")
+    with pytest.raises(RunDirectoryError, match="cannot be written"):
+        run(dataset, plan, tmp_path / "file" / "below")
+    assert (tmp_path / "file").read_text() == "mine"

@@ -1,0 +1,102 @@
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from featurestore import Block, StoredDataset, open_store
+from featurestore.errors import UnknownNameError
+from tests.integration.trainer_store import CHUNK, NUM_CLIPS, tiny_store
+from trainer import BlockSampler, ZarrDataset
+from trainer.order import EpochOrder
+
+
+@pytest.fixture
+def data() -> ZarrDataset:
+    return ZarrDataset(tiny_store(), "R1/mel", folds=(2, 3))
+
+
+def test_items_are_what_the_reader_loads_as_float32_images(data: ZarrDataset) -> None:
+    images, labels = open_store(tiny_store()).load("R1/mel", (2, 3))
+    assert len(data) == len(labels) == 96
+    for index in (0, 17, 95, -1):
+        image, label = data[index]
+        assert image.shape == (1, 16, 16)
+        assert image.dtype == torch.float32
+        assert np.array_equal(image[0].numpy(), images[index].astype(np.float32))
+        assert label == labels[index]
+
+
+def test_a_failed_clip_is_no_item() -> None:
+    data = ZarrDataset(tiny_store(), "R1/mel")
+    assert len(data) == NUM_CLIPS
+    assert min(data.sizes) == CHUNK - 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_images_lie_between_zero_and_one_whatever_is_stored(dtype: str) -> None:
+    data = ZarrDataset(tiny_store(dtype), "R3/full")
+    images = torch.stack([image for image, _ in data.__getitems__(range(20))])
+    assert images.amin() == 0
+    assert images.amax() == 1
+
+
+@pytest.mark.parametrize("index", [96, -97])
+def test_an_item_out_of_range_is_an_index_error(data: ZarrDataset, index: int) -> None:
+    with pytest.raises(IndexError, match="of 96"):
+        data[index]
+
+
+def test_what_the_store_lacks_is_told_at_once() -> None:
+    with pytest.raises(UnknownNameError, match="R9/mel"):
+        ZarrDataset(tiny_store(), "R9/mel")
+    with pytest.raises(UnknownNameError, match="fold 9"):
+        ZarrDataset(tiny_store(), "R1/mel", folds=(9,))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_plain_loader_gives_the_samplers_order(data: ZarrDataset, workers: int) -> None:
+    loader = DataLoader(
+        data, batch_size=20, sampler=BlockSampler(data, seed=5), num_workers=workers
+    )
+    images, labels = zip(*loader, strict=True)
+    order = EpochOrder(5, data.fingerprint, (2, 3), data.sizes).rows(1)
+    assert torch.cat(labels).tolist() == data.labels[order].tolist()
+    expected = torch.stack([data[index][0] for index in order.tolist()])
+    assert torch.equal(torch.cat(images), expected)
+
+
+def test_workers_may_be_fresh_processes(data: ZarrDataset) -> None:
+    data[0]
+    copy = pickle.loads(pickle.dumps(data))  # noqa: S301 - our own bytes
+    assert torch.equal(copy[40][0], data[40][0])
+    assert len(pickle.dumps(data)) < 20_000
+
+
+def test_each_pass_is_the_next_epoch_and_can_be_chosen(data: ZarrDataset) -> None:
+    sampler = BlockSampler(data)
+    first, second = list(sampler), list(sampler)
+    assert len(sampler) == len(first) == 96
+    assert first != second
+    sampler.set_epoch(1)
+    assert list(sampler) == first
+
+
+def test_each_chunk_is_decoded_once_an_epoch_with_no_more_than_a_window_kept(
+    data: ZarrDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[Block] = Counter()
+    read_block = StoredDataset.read_block
+
+    def counting(self: StoredDataset, block: Block, array: str) -> object:
+        reads[block] += 1
+        return read_block(self, block, array)
+
+    monkeypatch.setattr(StoredDataset, "read_block", counting)
+    small = ZarrDataset(tiny_store(), "R1/mel", folds=(2, 3), cache_blocks=2)
+    for _ in DataLoader(small, batch_size=7, sampler=BlockSampler(small, window=2)):
+        pass
+    assert len(reads) == len(small.sizes) == 6
+    assert set(reads.values()) == {1}

@@ -1,0 +1,91 @@
+"""Small stores for the trainer's tests: built once a process, from sounds made on the spot."""
+
+import atexit
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from featurestore import StoredDataset, open_store
+from featurestore.build import build
+from featurestore.datasets import load_dataset
+from featurestore.datasets.synthetic import make_synthetic
+from schemas import FeatureSpec, Resolution
+from tests.conftest import write_folder
+from trainer.plan import Options, Plan, plan_run
+
+# Tests run next to each other; threads that wait for a core they do not get are slow.
+torch.set_num_threads(1)
+
+RESOLUTIONS = (
+    Resolution(name="R1", n_mels=16, num_frames=16),
+    Resolution(name="R2", n_mels=24, num_frames=24),
+    Resolution(name="R3", n_mels=32, num_frames=40),
+)
+CHUNK = 16
+NUM_CLIPS = 143  # of 144: one file is gone
+
+
+@cache
+def _place() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="trainer-tests-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+@cache
+def _sounds() -> Path:
+    """144 sounds of six classes in three folds, one of them gone."""
+    dataset = make_synthetic(_place() / "sounds", clips_per_class=8)
+    (dataset.root / dataset.clips[5].path).unlink()
+    return dataset.root
+
+
+def tiny_store(dtype: str = "float16") -> Path:
+    """Three folds of 48 clips, six classes, one clip failed; three chunks a fold and array."""
+    return _tiny_store(dtype)
+
+
+@cache
+def _tiny_store(dtype: str) -> Path:
+    return _build(_sounds(), "synthetic", _place() / f"{dtype}.zarr", dtype)
+
+
+@cache
+def one_fold_store() -> Path:
+    """A store that nothing can be held out of."""
+    return _build(write_folder(_place() / "one", num_folds=1), "folder", _place() / "one.zarr")
+
+
+@cache
+def lonely_class_store() -> Path:
+    """Two folds; all clips of class `low` are in fold 2."""
+    root = write_folder(_place() / "lonely")
+    for file in (root / "fold1" / "low").iterdir():
+        file.rename(root / "fold1" / "high" / f"was-{file.name}")
+    return _build(root, "folder", _place() / "lonely.zarr")
+
+
+def _build(root: Path, name: str, store: Path, dtype: str = "float16") -> Path:
+    spec = FeatureSpec(resolutions=RESOLUTIONS, dtype=dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("featurestore.plan.CHUNK_CLIPS", CHUNK)
+        patch.setattr("featurestore.plan.block_clips", lambda spec, num_clips: CHUNK)
+        build(load_dataset(name, root), store, spec)
+    return store
+
+
+def tiny_plan(**options: object) -> tuple[StoredDataset, Plan]:
+    """The tiny store, and a plan that takes seconds: one epoch a stage of the smallest network."""
+    small = {
+        "method": "resize",
+        "folds": (1,),
+        "init": "random",
+        "epochs_scale": 0.01,
+        "batch_size": 48,
+        "arch": "resnet18",
+    }
+    dataset = open_store(tiny_store())
+    return dataset, plan_run(dataset, Options(**(small | options)))

@@ -1,0 +1,129 @@
+import pytest
+import torch
+
+from schemas import RunConfig, Stage
+from trainer.data import Split, StageData
+from trainer.engine import Outcome, StageTrainer, make_optimizer, num_steps
+from trainer.model import Network, build_model
+
+CPU = torch.device("cpu")
+STAGE = Stage(array="R1/mel", epochs=8, max_lr=3e-3)
+CONFIG = RunConfig(
+    dataset="tones", method="mel", stages=(STAGE,), folds=(1,), arch="resnet18", batch_size=8
+)
+
+
+def tones(num: int, seed: int, dtype: torch.dtype = torch.float32) -> Split:
+    """Images of two classes that differ in the row that is bright."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(num) % 2
+    images = 0.2 * torch.rand(num, 1, 16, 16, generator=generator)
+    images[labels == 0, :, 3] += 0.7
+    images[labels == 1, :, 11] += 0.7
+    scale = 1 / 255 if dtype == torch.uint8 else 1.0
+    stored = (images / scale).to(dtype)
+    return Split(stored, labels, scale, CPU)
+
+
+def trainer_of(data: StageData, model: Network | None = None) -> StageTrainer:
+    return StageTrainer(model or build_model("resnet18", 2, seed=0), STAGE, data, CONFIG)
+
+
+def run_epochs(data: StageData, model: Network, epochs: int) -> list[Outcome]:
+    torch.manual_seed(0)
+    trainer = trainer_of(data, model)
+    order = torch.arange(len(data.train))
+    return [trainer.run_epoch(order, lambda: None) for _ in range(epochs)]
+
+
+def test_the_loss_on_clearly_different_images_falls() -> None:
+    # Only the training loss: after so few steps BatchNorm's running statistics lag far behind.
+    data = StageData("R1/mel", tones(32, 0, torch.uint8), tones(3, 1, torch.uint8))
+    outcomes = run_epochs(data, build_model("resnet18", 2, seed=0), epochs=3)
+    assert outcomes[-1].train.loss < 0.5 * outcomes[0].train.loss
+
+
+def test_batches_are_float32_between_zero_and_one_whatever_is_stored() -> None:
+    rows = torch.tensor([5, 2])
+    exact, _ = tones(8, 0).batch(rows)
+    for dtype, step in ((torch.float16, 1e-3), (torch.uint8, 1 / 255)):
+        images, labels = tones(8, 0, dtype).batch(rows)
+        assert images.dtype == torch.float32
+        assert labels.tolist() == [1, 0]
+        torch.testing.assert_close(images, exact, rtol=0, atol=step)
+
+
+def test_reading_a_batch_leaves_the_stored_images_alone() -> None:
+    split = tones(4, 0)
+    before = split.images.clone()
+    images, _ = split.batch(torch.arange(4))
+    images.zero_()
+    assert torch.equal(split.images, before)
+
+
+@pytest.mark.parametrize(("samples", "steps"), [(25, 3), (24, 3), (8, 1), (5, 1)])
+def test_partial_batches_are_dropped_but_never_the_only_one(samples: int, steps: int) -> None:
+    assert num_steps(samples, 8) == steps
+    data = StageData("R1/mel", tones(samples, 0), tones(3, 1))
+    done: list[None] = []
+    outcome = trainer_of(data).run_epoch(torch.arange(samples), lambda: done.append(None))
+    assert len(done) == steps
+    assert outcome.train.num_samples == min(samples, 8 * steps)
+
+
+def test_validation_sees_every_clip_and_changes_nothing() -> None:
+    data = StageData("R1/mel", tones(16, 0), tones(11, 1))
+    model = build_model("resnet18", 2, seed=0)
+    trainer = trainer_of(data, model)
+    outcome = trainer.run_epoch(torch.arange(16), lambda: None)
+    assert outcome.valid.num_samples == 11
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert trainer._validate() == outcome.valid
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_same_seed_gives_bit_equal_losses_and_weights() -> None:
+    data = StageData("R1/mel", tones(16, 0), tones(3, 1))
+    models = [build_model("resnet18", 2, seed=0) for _ in range(2)]
+    first, second = (run_epochs(data, model, epochs=2) for model in models)
+    assert [(o.train, o.valid) for o in first] == [(o.train, o.valid) for o in second]
+    states = [model.state_dict() for model in models]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_body_takes_steps_smaller_by_its_ratio() -> None:
+    data = StageData("R1/mel", tones(8, 0), tones(3, 1))
+
+    def moved(ratio: float) -> tuple[float, float]:
+        stage = Stage(array="R1/mel", epochs=1, max_lr=1e-3, body_lr_ratio=ratio)
+        model = build_model("resnet18", 2, seed=0)
+        before = model.body.conv1.weight.clone(), model.head[2].weight.clone()
+        torch.manual_seed(0)
+        StageTrainer(model, stage, data, CONFIG).run_epoch(torch.arange(8), lambda: None)
+        after = model.body.conv1.weight, model.head[2].weight
+        body, head = ((a - b).norm().item() for a, b in zip(after, before, strict=True))
+        return body, head
+
+    whole, third = moved(1.0), moved(1 / 3)
+    assert third[0] == pytest.approx(whole[0] / 3, rel=1e-4)
+    assert third[1] == whole[1]
+
+
+def test_a_step_is_adam_with_decay_apart_from_the_gradient() -> None:
+    model = build_model("resnet18", 2, seed=0)
+    optimizer = make_optimizer(model, body_lr_ratio=1.0, weight_decay=0.1)
+    for group in optimizer.param_groups:
+        group |= {"lr": 1e-2, "betas": (0.95, 0.99)}
+    weight = model.head[2].weight
+    before = weight.detach().clone()
+    first, second = torch.zeros_like(before), torch.zeros_like(before)
+    for step in (1, 2):
+        gradient = torch.full_like(before, 0.3 * step)
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, 0.3 * step)
+        optimizer.step()
+        first = 0.95 * first + 0.05 * gradient
+        second = 0.99 * second + 0.01 * gradient**2
+        update = (first / (1 - 0.95**step)) / ((second / (1 - 0.99**step)).sqrt() + 1e-8)
+        before = before * (1 - 1e-2 * 0.1) - 1e-2 * update
+    torch.testing.assert_close(weight.detach(), before, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,69 @@
+import math
+import warnings
+
+import pytest
+import torch
+
+from trainer.schedule import OneCycle
+
+
+def torch_one_cycle(num_steps: int, max_lr: float) -> list[tuple[float, float]]:
+    """Learning rate and momentum of each step, by PyTorch."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], betas=(0.95, 0.99))
+    with warnings.catch_warnings():
+        # The optimiser's own steps do not matter here.
+        warnings.filterwarnings("ignore", "Detected call of", UserWarning)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=max_lr,
+            total_steps=num_steps,
+            pct_start=0.3,
+            anneal_strategy="cos",
+            div_factor=25,
+            final_div_factor=1e4,
+            base_momentum=0.85,
+            max_momentum=0.95,
+            three_phase=False,
+        )
+        seen = []
+        for step in range(num_steps):
+            group = optimizer.param_groups[0]
+            seen.append((group["lr"], group["betas"][0]))
+            if step < num_steps - 1:
+                scheduler.step()
+    return seen
+
+
+@pytest.mark.parametrize("max_lr", [1e-2, 5e-6])
+@pytest.mark.parametrize("num_steps", [2, 3, 4, 5, 7, 10, 33, 100, 1280])
+def test_each_step_equals_pytorch(num_steps: int, max_lr: float) -> None:
+    cycle = OneCycle(num_steps, max_lr)
+    for step, (lr, momentum) in enumerate(torch_one_cycle(num_steps, max_lr)):
+        assert cycle.lr(step) == pytest.approx(lr, rel=1e-9)
+        assert cycle.momentum(step) == pytest.approx(momentum, rel=1e-9)
+
+
+def test_cycle_starts_at_a_25th_peaks_after_30_percent_and_ends_at_a_250000th() -> None:
+    cycle = OneCycle(100, 1.0)
+    assert cycle.lr(0) == pytest.approx(1 / 25)
+    assert cycle.lr(29) == 1.0
+    assert cycle.lr(99) == pytest.approx(1 / 250_000)
+    assert max(map(cycle.lr, range(100))) == 1.0
+
+
+def test_momentum_mirrors_the_learning_rate() -> None:
+    cycle = OneCycle(100, 1.0)
+    assert [cycle.momentum(step) for step in (0, 29, 99)] == pytest.approx([0.95, 0.85, 0.95])
+
+
+def test_the_rise_and_the_fall_are_half_cosines() -> None:
+    cycle = OneCycle(101, 1.0)
+    turn = 0.3 * 101 - 1
+    share = (65 - turn) / (100 - turn)
+    low = 1 / 250_000
+    assert cycle.lr(65) == pytest.approx(low + (1 - low) * (1 + math.cos(math.pi * share)) / 2)
+
+
+def test_a_cycle_of_one_step_takes_it_at_the_peak() -> None:
+    assert OneCycle(1, 0.5).lr(0) == 0.5

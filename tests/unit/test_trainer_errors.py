@@ -1,0 +1,46 @@
+import inspect
+import pickle
+from pathlib import Path
+
+import pytest
+
+from schemas import Stage
+from trainer import errors
+from trainer.errors import DivergedError, TrainerError, UnknownMethodError
+
+STAGE = Stage(array="R1/mel", epochs=2, max_lr=0.01)
+OWN_ARGUMENTS = {
+    UnknownMethodError: ("mle", ["mel", "resize"]),
+    DivergedError: (3, 2, STAGE, 21, Path("runs/x/fold3/last.pt")),
+}
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, TrainerError)
+]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_survives_pickling(kind: type[TrainerError]) -> None:
+    error = kind(*OWN_ARGUMENTS.get(kind, ("what happened",)))
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert type(copy) is kind
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_is_in_the_tree(kind: type[TrainerError]) -> None:
+    assert kind.__name__ in (errors.__doc__ or "")
+
+
+def test_divergence_names_fold_stage_epoch_rate_and_what_was_kept() -> None:
+    text = str(DivergedError(*OWN_ARGUMENTS[DivergedError]))
+    for part in ("fold 3", "stage 2", "R1/mel", "λ 0.01", "epoch 21", "runs/x/fold3/last.pt"):
+        assert part in text
+    assert "no epoch was finished" in str(DivergedError(1, 1, STAGE, 1, None))
+
+
+def test_unknown_method_suggests_only_what_is_near() -> None:
+    assert "did you mean 'mel'" in str(UnknownMethodError("mle", ["mel", "resize"]))
+    assert "did you mean" not in str(UnknownMethodError("xyz", ["mel", "resize"]))

@@ -1,0 +1,105 @@
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from trainer.errors import WeightsError
+from trainer.weights import imagenet_file, initial_weights
+
+
+@pytest.fixture(scope="module")
+def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict as torchvision publishes it, with random numbers."""
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and a network on which every connection is refused."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    return tmp_path
+
+
+def test_random_asks_for_nothing() -> None:
+    assert initial_weights("random", "resnet18").state is None
+
+
+def test_file_gives_the_body_without_the_classifier(resnet18: Path) -> None:
+    found = initial_weights(str(resnet18), "resnet18")
+    assert (found.used, found.warning) == ("file", None)
+    assert found.state is not None
+    assert found.state["conv1.weight"].shape == (64, 3, 7, 7)
+    assert "fc.weight" not in found.state
+
+
+@pytest.mark.parametrize("init", ["auto", "imagenet"])
+def test_cached_imagenet_weights_are_taken(init: str, resnet18: Path, no_cache: Path) -> None:
+    _, cached = imagenet_file("resnet18")
+    assert cached.is_relative_to(no_cache)
+    cached.parent.mkdir(parents=True)
+    shutil.copy(resnet18, cached)
+    found = initial_weights(init, "resnet18")
+    assert (found.used, found.warning) == ("imagenet", None)
+    assert found.state is not None
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_auto_without_imagenet_starts_from_random_weights_with_a_warning() -> None:
+    found = initial_weights("auto", "resnet34")
+    assert (found.state, found.used) == (None, "random")
+    assert "random weights" in (found.warning or "")
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_imagenet_without_it_is_an_error_that_says_how_to_give_a_file() -> None:
+    with pytest.raises(WeightsError, match=r"resnet34.*--init FILE"):
+        initial_weights("imagenet", "resnet34")
+
+
+def test_weights_of_another_network_are_refused_both_ways(resnet18: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"is not of resnet34"):
+        initial_weights(str(resnet18), "resnet34")
+    larger = tmp_path / "resnet34.pth"
+    torch.save(torchvision.models.resnet34().state_dict(), larger)
+    with pytest.raises(WeightsError, match=r"is not of resnet18"):
+        initial_weights(str(larger), "resnet18")
+
+
+def test_files_from_before_batch_counters_are_accepted(resnet18: Path, tmp_path: Path) -> None:
+    state = torch.load(resnet18, weights_only=True)
+    old = {name: value for name, value in state.items() if "num_batches" not in name}
+    torch.save(old, tmp_path / "old.pth")
+    assert initial_weights(str(tmp_path / "old.pth"), "resnet18").used == "file"
+
+
+@pytest.mark.parametrize(
+    "damage", ["empty", "text", "json", "pickle", "cut", "list", "absent", "folder"]
+)
+# torch.load remarks on the protocol of a pickle that it then refuses.
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+def test_anything_but_a_state_dict_is_a_clear_error(
+    damage: str, resnet18: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    contents = {
+        "empty": b"",
+        "text": b"hello, this is no network\n",
+        "json": b"{}",
+        "pickle": pickle.dumps([1, 2]),
+        "cut": resnet18.read_bytes()[:100_000],
+    }
+    if damage in contents:
+        path.write_bytes(contents[damage])
+    elif damage == "list":
+        torch.save([torch.zeros(2)], path)
+    elif damage == "folder":
+        path.mkdir()
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
+        initial_weights(str(path), "resnet18")

@@ -1,0 +1,123 @@
+"""The command line: parse, call, and the one place where errors are caught and printed.
+
+Exit codes: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by Ctrl-C.
+torch is imported by the commands that need it, so that `--help` answers at once.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from featurestore.errors import FeatureStoreError
+from trainer.errors import TrainerError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Train sound classifiers progressively from a featurestore store, and report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run(
+    store: Annotated[Path, typer.Option(help="The store that `featurestore build` wrote.")],
+    method: Annotated[str, typer.Option(help="baseline, mel, resize or control.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Its name, where the store holds several.")
+    ] = None,
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Held-out fold; may be repeated. Default: every fold.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Default: ./runs/<dataset>-<method>-seed<seed>.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    init: Annotated[
+        str,
+        typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
+    ] = "auto",
+    epochs_scale: Annotated[
+        float, typer.Option(help="Multiplies the epochs of every stage; at least one each.")
+    ] = 1.0,
+    batch_size: Annotated[int, typer.Option(min=2, help="Clips a training step.")] = 64,
+    arch: Annotated[
+        Literal["resnet18", "resnet34", "resnet50"], typer.Option(help="The network's body.")
+    ] = "resnet34",
+) -> None:
+    """Train a method's whole schedule for each held-out fold."""
+    from featurestore import open_store
+    from trainer.console import ProgressView, print_plan, print_result
+    from trainer.device import resolve_device, supported_precision
+    from trainer.plan import Options, plan_run
+    from trainer.run import run as run_plan
+    from trainer.rundir import check_free, default_out
+
+    torch_device = resolve_device(device)
+    options = Options(
+        method=method,
+        folds=tuple(fold or ()),
+        seed=seed,
+        device=str(torch_device),
+        precision=supported_precision(torch_device),
+        init=init,
+        epochs_scale=epochs_scale,
+        batch_size=batch_size,
+        arch=arch,
+    )
+    stored = open_store(store, dataset)
+    plan = plan_run(stored, options)
+    out = out or default_out(plan.config)
+    check_free(out)
+    console = Console()
+    print_plan(console, stored, plan)
+    try:
+        with ProgressView(console, plan) as view:
+            result = run_plan(stored, plan, out, view)
+    except KeyboardInterrupt:
+        _complain(f"stopped: {out} keeps the epochs and networks so far, but no result")
+        raise
+    print_result(console, result)
+    console.print(Text(f"Run: {out}"), soft_wrap=True)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN...")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
+) -> None:
+    """Compare runs in the paper's tables and figures, next to the paper's own numbers."""
+    from trainer.report import print_report, write_report
+
+    print_report(write_report(runs, out), Console())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments after the program's name; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        app(args=argv, prog_name="trainer")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except (TrainerError, FeatureStoreError) as error:
+        _complain(f"error: {error}")
+        return 1
+    return 0
+
+
+def _complain(line: str) -> None:
+    """One line on standard error, whatever its length."""
+    Console(stderr=True).print(Text(" ".join(line.split())), soft_wrap=True)

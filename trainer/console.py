@@ -1,0 +1,163 @@
+"""What `trainer run` shows in a terminal: the plan, the progress, the result."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from featurestore import StoredDataset
+from schemas import FoldResult, RunConfig, RunResult
+from trainer.engine import num_steps
+from trainer.events import (
+    BatchDone,
+    EpochDone,
+    Event,
+    FoldDone,
+    FoldStarted,
+    RunStarted,
+    StageStarted,
+)
+from trainer.plan import Plan
+from trainer.stats import mean, sample_std
+
+
+def print_plan(console: Console, dataset: StoredDataset, plan: Plan) -> None:
+    """Say what will be done."""
+    config = plan.config
+    folds = ", ".join(map(str, config.folds))
+    lines = [
+        f"{config.method} on {dataset.name}: {len(dataset.clips())} clips, "
+        f"{len(dataset.class_names)} classes, held-out folds {folds} of {len(dataset.folds)}",
+        f"{config.arch} on {config.device} in {config.precision}, initial weights {config.init}, "
+        f"batches of {config.batch_size}, seed {config.seed}, epochs by {config.epochs_scale:g}",
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+    console.print(_stage_table(dataset, config))
+
+
+def _stage_table(dataset: StoredDataset, config: RunConfig) -> Table:
+    table = Table("stage", "array", "bands, frames", "epochs", "λ head", "λ body")
+    for number, stage in enumerate(config.stages, start=1):
+        bands, frames = dataset.shape(stage.array)
+        table.add_row(
+            str(number),
+            stage.array,
+            f"{bands}, {frames}",
+            str(stage.epochs),
+            f"{stage.max_lr:.3g}",
+            f"{stage.max_lr * stage.body_lr_ratio:.3g}",
+        )
+    return table
+
+
+def print_result(console: Console, result: RunResult) -> None:
+    """Accuracy of every fold, and mean ± sample standard deviation over folds."""
+    table = Table("fold", "clips", "best %", "at epoch", "last %")
+    for fold in result.folds:
+        table.add_row(
+            str(fold.fold),
+            str(fold.num_test),
+            _percent(fold.best_accuracy),
+            f"{fold.best_epoch} of {fold.last_epoch}",
+            _percent(fold.last_accuracy),
+        )
+    table.add_section()
+    best = _over_folds([fold.best_accuracy for fold in result.folds])
+    last = _over_folds([fold.last_accuracy for fold in result.folds])
+    table.add_row("mean ± std", "", best, "", last)
+    console.print(table)
+    console.print("The best epoch is chosen on the held-out fold itself: its figure is optimistic.")
+
+
+def _percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.2f}"
+
+
+def _over_folds(accuracies: list[float]) -> str:
+    std = sample_std(accuracies)
+    return _percent(mean(accuracies)) + (f" ± {_percent(std)}" if std is not None else "")
+
+
+class ProgressView:
+    """A bar over all steps of the run, and a lasting line for each finished fold.
+
+    A context manager; call it with each event.
+
+    Args:
+        console: Where it is shown.
+        plan: Gives the number of steps.
+    """
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self._console = console
+        self._config = plan.config
+        self._epochs = sum(stage.epochs for stage in plan.config.stages)
+        self._where = ""
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        steps = sum(num_steps(n, plan.config.batch_size) for n in plan.num_train.values())
+        self._task = self._progress.add_task("initial weights", total=steps * self._epochs)
+
+    def __call__(self, event: Event) -> None:
+        """Show what happened."""
+        match event:
+            case BatchDone():
+                self._progress.advance(self._task)
+            case EpochDone():
+                self._describe(_epoch_text(event, self._epochs))
+            case StageStarted(number, stage):
+                where = f"stage {number}/{len(self._config.stages)} {stage.array}"
+                self._describe(f"{where}: reading")
+            case FoldStarted(fold):
+                folds = self._config.folds
+                self._where = f"fold {fold} ({folds.index(fold) + 1}/{len(folds)})"
+            case FoldDone(result):
+                self._print(_fold_text(result))
+            case RunStarted(record):
+                for warning in record.warnings:
+                    self._print(f"warning: {warning}", "yellow")
+
+    def _describe(self, text: str) -> None:
+        self._progress.update(self._task, description=f"{self._where} · {text}")
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style), soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+
+def _epoch_text(event: EpochDone, epochs: int) -> str:
+    metrics = event.metrics
+    return (
+        f"stage {metrics.stage} {metrics.array} · epoch {metrics.epoch}/{epochs} · "
+        f"loss {metrics.train_loss:.3f} · accuracy {_percent(metrics.valid_accuracy)} % "
+        f"(best {_percent(event.best_accuracy)})"
+    )
+
+
+def _fold_text(result: FoldResult) -> str:
+    return (
+        f"fold {result.fold}: best {_percent(result.best_accuracy)} % (epoch {result.best_epoch}), "
+        f"last {_percent(result.last_accuracy)} %, {result.seconds:.0f} s"
+    )

@@ -1,0 +1,50 @@
+"""Learning curves as TensorBoard events. The one owner of tensorboard."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from schemas import EpochMetrics
+
+FOLDER = "tensorboard"
+
+
+class Curves:
+    """Writes each fold as a TensorBoard run of its own; a context manager.
+
+    Args:
+        run: The run's directory.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._folder = run / FOLDER
+        self._writers: dict[int, SummaryWriter] = {}
+
+    def add(self, metrics: EpochMetrics) -> None:
+        """Add an epoch's values."""
+        fold = metrics.fold
+        if fold not in self._writers:
+            self._writers[fold] = SummaryWriter(str(self._folder / f"fold{fold}"))
+        values = {
+            "loss/train": metrics.train_loss,
+            "loss/valid": metrics.valid_loss,
+            "accuracy/valid": metrics.valid_accuracy,
+            "speed/samples_per_s": metrics.samples_per_s,
+            "stage/max_lr": metrics.max_lr,
+        }
+        for tag, value in values.items():
+            self._writers[fold].add_scalar(tag, value, metrics.epoch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for writer in self._writers.values():
+            writer.close()

@@ -1,0 +1,68 @@
+"""Which device trains, and in which precision."""
+
+import platform
+import re
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from trainer.errors import DeviceError
+
+Precision = Literal["float32", "bf16"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU where there is one, else the CPU.
+
+    Raises:
+        DeviceError: It is absent, or the name is not one of a device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if match is None:
+        raise DeviceError(f"no device {name!r}; there are: auto, cpu, cuda, cuda:N")
+    if name != "cpu":
+        _check_present(name, int(match[1] or 0))
+    return torch.device(name)
+
+
+def _check_present(name: str, index: int) -> None:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        raise DeviceError(
+            f"device {name!r} is absent: torch {torch.__version__} finds {count} GPUs here; "
+            "use --device auto or --device cpu"
+        )
+
+
+def supported_precision(device: torch.device) -> Precision:
+    """bf16 where the device computes in it, else float32.
+
+    Source: STYLE.md, trap 6: on a processor without the instructions bf16 is 20 times slower.
+    """
+    if device.type != "cuda":
+        return "float32"
+    with torch.cuda.device(device):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "float32"
+
+
+def make_repeatable(device: torch.device) -> None:
+    """Let cuDNN use only algorithms that give the same bits again; a CPU's do."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
+def device_title(device: torch.device) -> str:
+    """The hardware's name, for records."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        info = ""
+    match = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
+    return match[1].strip() if match else platform.processor() or platform.machine()

@@ -1,0 +1,158 @@
+"""One stage's training: a 1cycle of AdamW over batches, and validation.
+
+Within an epoch nothing waits for the device. When to stop, what to keep and what to report are
+for `trainer.fold`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from schemas import RunConfig, Stage
+from trainer.data import Split, StageData
+from trainer.metrics import Totals, batch_sums, totals
+from trainer.model import Network
+from trainer.schedule import OneCycle
+
+BETA2, EPS = 0.99, 1e-8
+
+
+def num_steps(num_samples: int, batch_size: int) -> int:
+    """Steps an epoch: whole batches only, but never none; fewer samples make one small batch."""
+    return max(1, num_samples // batch_size)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an epoch gave.
+
+    Args:
+        train: Over the epoch, each batch as the network was before its step.
+        valid: Over the held-out fold, after the epoch.
+        train_s: Seconds spent training.
+        seconds: With validation.
+    """
+
+    train: Totals
+    valid: Totals
+    train_s: float
+    seconds: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether both losses are numbers."""
+        return self.train.finite and self.valid.finite
+
+    @property
+    def samples_per_s(self) -> float:
+        """Training samples a second of training."""
+        return self.train.num_samples / self.train_s
+
+
+class StageTrainer:
+    """A stage in progress: the network, a fresh optimiser, and the position in the cycle.
+
+    Args:
+        model: On the device, and trained in place.
+        stage: Gives the epochs and learning rates.
+        data: The stage's arrays.
+        config: Gives batch size, weight decay and precision.
+    """
+
+    def __init__(self, model: Network, stage: Stage, data: StageData, config: RunConfig) -> None:
+        self._model = model.to(memory_format=torch.channels_last)
+        self._data = data
+        self._config = config
+        self._steps = num_steps(len(data.train), config.batch_size)
+        self._cycle = OneCycle(self._steps * stage.epochs, stage.max_lr)
+        self._step = 0
+        self._optimizer = make_optimizer(model, stage.body_lr_ratio, config.weight_decay)
+
+    def run_epoch(self, order: Tensor, after_batch: Callable[[], None]) -> Outcome:
+        """Train for an epoch, then validate.
+
+        Args:
+            order: (n,) int64, the order of the training rows.
+            after_batch: Called after each step was handed to the device.
+        """
+        started = time.perf_counter()
+        train = self._train(order, after_batch)
+        train_s = time.perf_counter() - started
+        valid = self._validate()
+        return Outcome(train, valid, train_s, time.perf_counter() - started)
+
+    def _train(self, order: Tensor, after_batch: Callable[[], None]) -> Totals:
+        """A step on every whole batch of the order."""
+        self._model.train()
+        split, batch_size = self._data.train, self._config.batch_size
+        rows = order[: self._steps * batch_size].to(split.labels.device)
+        sums = self._zeros()
+        for batch in _batches(rows, batch_size):
+            self._set_rates()
+            loss, logits, labels = self._forward(split, batch)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            sums += batch_sums(loss, logits, labels)
+            after_batch()
+        return totals(sums)
+
+    @torch.inference_mode()
+    def _validate(self) -> Totals:
+        """Every row of the held-out fold, in batches."""
+        self._model.eval()
+        split = self._data.test
+        rows = torch.arange(len(split), device=split.labels.device)
+        sums = self._zeros()
+        for batch in _batches(rows, self._config.batch_size):
+            sums += batch_sums(*self._forward(split, batch))
+        return totals(sums)
+
+    def _forward(self, split: Split, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean loss (), logits (b, classes), labels (b,)."""
+        images, labels = split.batch(rows)
+        with self._precision(split.device):
+            logits = self._model(images)
+            return cross_entropy(logits, labels), logits, labels
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        if self._config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+    def _set_rates(self) -> None:
+        lr, momentum = self._cycle.lr(self._step), self._cycle.momentum(self._step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["lr_ratio"]
+            group["betas"] = (momentum, BETA2)
+        self._step += 1
+
+    def _zeros(self) -> Tensor:
+        return torch.zeros(3, dtype=torch.float64, device=self._data.train.device)
+
+
+def _batches(rows: Tensor, size: int) -> Iterator[Tensor]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def make_optimizer(model: Network, body_lr_ratio: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW with decoupled decay on all parameters, in two groups: the body and the head.
+
+    Each group's `lr_ratio` is its learning rate over the cycle's; rates are set at each step.
+    """
+
+    def group(part: nn.Module, ratio: float) -> dict[str, object]:
+        return {"params": list(part.parameters()), "lr_ratio": ratio}
+
+    return torch.optim.AdamW(
+        [group(model.body, body_lr_ratio), group(model.head, 1.0)],
+        eps=EPS,
+        weight_decay=weight_decay,
+        fused=True,  # one pass over the parameters: 3 times faster on a CPU
+    )

@@ -1,0 +1,100 @@
+"""What goes wrong in `trainer`, and how it is told.
+
+    TrainerError
+    ├── ConfigError              what was asked for is unknown or impossible
+    │   ├── UnknownMethodError
+    │   └── DeviceError              the device is absent, or no device
+    ├── DataError                the store's clips do not make a training and a test set
+    ├── WeightsError             initial weights that are absent, damaged or of another network
+    ├── DivergedError            the loss is no longer a number
+    ├── RunDirectoryError        the run directory is taken, or cannot be written
+    ├── CheckpointError          a checkpoint that is absent or damaged
+    └── ReportError              a report could not be made of the runs given
+
+What the store itself lacks (a fold, an array) is a `featurestore.errors.UnknownNameError`. A
+message says what, where, what was expected, what was found and what to do. The command line
+prints it as one line and exits with 1.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from schemas import Stage
+
+
+class TrainerError(Exception):
+    """Anything the user can put right."""
+
+
+class ConfigError(TrainerError):
+    """What was asked for is unknown or impossible."""
+
+
+class UnknownMethodError(ConfigError):
+    """There is no method of that name.
+
+    Args:
+        name: The name that was given.
+        known: The names there are.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(name, self.known)
+
+    def __str__(self) -> str:
+        near = difflib.get_close_matches(self.name, self.known, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        return f"no method {self.name!r}; there are: {', '.join(self.known)}{meant}"
+
+
+class DeviceError(ConfigError):
+    """The device is absent, or the name is not one of a device."""
+
+
+class DataError(TrainerError):
+    """The store's clips do not make a training and a test set."""
+
+
+class WeightsError(TrainerError):
+    """Initial weights are absent, damaged or of another network."""
+
+
+class DivergedError(TrainerError):
+    """The loss is no longer a number.
+
+    Args:
+        fold: The held-out fold.
+        stage: Number of the stage, from 1.
+        settings: The stage.
+        epoch: Number of the epoch, from 1 over the whole schedule.
+        kept: Checkpoint of the last good epoch; None where there was none.
+    """
+
+    def __init__(
+        self, fold: int, stage: int, settings: Stage, epoch: int, kept: Path | None
+    ) -> None:
+        super().__init__(fold, stage, settings, epoch, kept)
+        self.fold, self.stage, self.settings, self.epoch = fold, stage, settings, epoch
+        self.kept = kept
+
+    def __str__(self) -> str:
+        kept = f"the last good model is {self.kept}" if self.kept else "no epoch was finished"
+        return (
+            f"the loss became NaN or infinite in fold {self.fold}, stage {self.stage} "
+            f"({self.settings.array}, λ {self.settings.max_lr:g}), epoch {self.epoch}; {kept}. "
+            "A larger batch or another seed may help; else λ is too large for this dataset"
+        )
+
+
+class RunDirectoryError(TrainerError):
+    """The run directory is taken, or cannot be written."""
+
+
+class CheckpointError(TrainerError):
+    """A checkpoint is absent or damaged."""
+
+
+class ReportError(TrainerError):
+    """A report could not be made of the runs given."""

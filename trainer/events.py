@@ -1,0 +1,58 @@
+"""What a run tells whoever watches it. Showing it is for the watcher."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas import EpochMetrics, FoldResult, RunRecord, Stage
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The run's record is on disk; it holds the warnings."""
+
+    record: RunRecord
+
+
+@dataclass(frozen=True)
+class FoldStarted:
+    """A held-out fold is about to be trained for."""
+
+    fold: int
+    num_train: int
+    num_test: int
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage's data is about to be loaded; `number` counts from 1."""
+
+    number: int
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """One step was handed to the device."""
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch was trained and validated; `best_accuracy` is the fold's so far."""
+
+    metrics: EpochMetrics
+    best_accuracy: float
+
+
+@dataclass(frozen=True)
+class FoldDone:
+    """A fold's schedule is over."""
+
+    result: FoldResult
+
+
+Event = RunStarted | FoldStarted | StageStarted | BatchDone | EpochDone | FoldDone
+Notify = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Watch nothing."""

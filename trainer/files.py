@@ -1,0 +1,52 @@
+"""Files written whole or not at all, and PyTorch files read without running code in them."""
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+
+from trainer.errors import RunDirectoryError
+
+# What torch.load raises for files that are empty, text, cut, changed, or hold other objects.
+_NOT_TENSORS = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError)
+
+
+def replace_file(path: Path, data: bytes | memoryview) -> None:
+    """Write a file so that at any moment `path` holds all of the old bytes or all of the new.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> RunDirectoryError:
+    """The error for a path of the run directory that cannot be written."""
+    return RunDirectoryError(
+        f"{path}: cannot be written: {error.strerror}; make room or give another --out"
+    )
+
+
+def read_tensors(path: Path) -> object:
+    """What a file written by `torch.save` holds: tensors and plain values, on the host.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not such a file, or is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except _NOT_TENSORS as error:
+        raise ValueError("not a PyTorch file of tensors, or damaged") from error

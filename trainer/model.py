@@ -1,0 +1,107 @@
+"""The network: a residual body for one-channel images, and the paper's head."""
+
+from collections.abc import Mapping
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+HIDDEN = 512
+DROPOUTS = (0.25, 0.5)
+
+
+class ConcatPool(nn.Module):
+    """(n, c, h, w) → (n, 2c): the maximum of each channel, then its mean."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool; as `max` over one axis, because its gradient is the same on every run."""
+        flat = x.flatten(2)
+        return torch.cat([flat.max(dim=2).values, flat.mean(dim=2)], dim=1)
+
+
+def make_head(num_features: int, num_classes: int) -> nn.Sequential:
+    """The classifier after pooling: (n, 2 · num_features) → logits (n, num_classes).
+
+    Kaiming-normal weights, zero biases. 533,002 parameters for 512 features and 10 classes.
+
+    Source: PROTOCOL section 2 (read in fastai 1.0.58).
+    """
+    head = nn.Sequential(
+        nn.BatchNorm1d(2 * num_features),
+        nn.Dropout(DROPOUTS[0]),
+        nn.Linear(2 * num_features, HIDDEN),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(HIDDEN),
+        nn.Dropout(DROPOUTS[1]),
+        nn.Linear(HIDDEN, num_classes),
+    )
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return head
+
+
+class Network(nn.Module):
+    """(n, 1, bands, frames) float32 in [0, 1] → logits (n, num_classes).
+
+    `body` is torchvision's ResNet with one input channel and `ConcatPool`; `head` is `make_head`.
+    The first convolution's weights are the sum over the three channels of torchvision's, so that
+    the body answers as the three-channel one does to a grey image.
+
+    Args:
+        arch: Name of a ResNet of torchvision.
+        num_classes: Length of the output.
+        body_state: State dict of torchvision's network, without `fc`; None leaves the random
+            weights torchvision starts with.
+    """
+
+    def __init__(
+        self, arch: str, num_classes: int, body_state: Mapping[str, Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        body = torchvision.models.get_model(arch, weights=None)
+        num_features = body.fc.in_features
+        body.fc = nn.Identity()
+        if body_state is not None:
+            body.load_state_dict(body_state, strict=False)
+        body.conv1 = _one_channel(body.conv1)
+        body.avgpool = ConcatPool()
+        self.body: nn.Module = body
+        self.head = make_head(num_features, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch."""
+        logits: Tensor = self.head(self.body(x))
+        return logits
+
+
+def _one_channel(conv: nn.Conv2d) -> nn.Conv2d:
+    weight = conv.weight.detach().sum(dim=1, keepdim=True)
+    padding = (int(conv.padding[0]), int(conv.padding[1]))
+    single = nn.Conv2d(
+        1,
+        conv.out_channels,
+        kernel_size=(conv.kernel_size[0], conv.kernel_size[1]),
+        stride=(conv.stride[0], conv.stride[1]),
+        padding=padding,
+        bias=False,
+    )
+    single.weight = nn.Parameter(weight)
+    return single
+
+
+def build_model(
+    arch: str, num_classes: int, seed: int, body_state: Mapping[str, Tensor] | None = None
+) -> Network:
+    """A network whose random weights depend on the seed alone.
+
+    Args:
+        arch: Name of a ResNet of torchvision.
+        num_classes: Length of the output.
+        seed: In [0, 2**63).
+        body_state: See `Network`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(arch, num_classes, body_state)

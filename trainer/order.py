@@ -1,0 +1,66 @@
+"""The order in which an epoch sees the training rows. Pure: a function of its arguments alone.
+
+Rows are shuffled within a window of a few blocks at a time, so that a reader that holds only one
+window in memory, and reads each block once, gives the same order as one that holds everything.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.seeds import derive_seed
+
+WINDOW = 32
+"""Blocks a window: about 2000 clips at the store's usual 64 clips a block."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Blocks to hold at once, and the order of their rows.
+
+    Args:
+        blocks: Positions of the blocks among all blocks of the training folds.
+        rows: (n,) int64, every row of these blocks once, counted over all blocks of the training
+            folds: an index into what the reader's `load` returns.
+    """
+
+    blocks: tuple[int, ...]
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The order of every epoch.
+
+    Args:
+        seed: The run's seed.
+        fingerprint: The store's; other features or clips get another order.
+        folds: The training folds.
+        sizes: Rows of each block of these folds, in the reader's order; may be 0.
+        window: Blocks shuffled together, at least 1.
+    """
+
+    seed: int
+    fingerprint: str
+    folds: tuple[int, ...]
+    sizes: tuple[int, ...]
+    window: int = WINDOW
+
+    def windows(self, epoch: int) -> Iterator[Window]:
+        """The epoch's windows, in order: blocks in random order, `window` of them at a time."""
+        rng = np.random.default_rng(
+            derive_seed("order", self.seed, epoch, self.fingerprint, *self.folds)
+        )
+        stops = np.cumsum(self.sizes, dtype=np.int64)
+        blocks = rng.permutation(len(self.sizes)).tolist()
+        for first in range(0, len(blocks), self.window):
+            group = blocks[first : first + self.window]
+            rows = [np.arange(stops[b] - self.sizes[b], stops[b]) for b in group]
+            yield Window(tuple(group), rng.permutation(np.concatenate(rows)))
+
+    def rows(self, epoch: int) -> NDArray[np.int64]:
+        """(n,) the whole epoch: every row once."""
+        windows = [window.rows for window in self.windows(epoch)]
+        return np.concatenate([np.empty(0, np.int64), *windows])

@@ -1,0 +1,19 @@
+"""Reports of finished runs: the paper's tables and figures, as text, Markdown and HTML.
+
+Reads run directories and nothing else. `write_report` makes the files, `print_report` shows the
+same tables in a terminal.
+"""
+
+from trainer.report.content import Column, Picture, Report, Section, Table
+from trainer.report.terminal import print_report
+from trainer.report.write import write_report
+
+__all__ = [
+    "Column",
+    "Picture",
+    "Report",
+    "Section",
+    "Table",
+    "print_report",
+    "write_report",
+]

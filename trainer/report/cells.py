@@ -1,0 +1,49 @@
+"""Numbers as the text of table cells. Ours are rounded."""
+
+from collections.abc import Iterable, Sequence
+
+from trainer.stats import mean, sample_std
+
+NOTHING = "-"
+TINY_P = 0.001
+
+
+def percent(value: float | None) -> str:
+    """An accuracy or a difference of accuracies, two decimals, without a unit."""
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def signed(value: float) -> str:
+    """A difference in points, or t, with its sign."""
+    return f"{value:+.2f}"
+
+
+def mean_std(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation; the mean alone of a single value."""
+    if not values:
+        return NOTHING
+    std = sample_std(values)
+    return percent(mean(values)) if std is None else f"{mean(values):.2f} ± {std:.2f}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value to three decimals."""
+    if p is None:
+        return NOTHING
+    return f"< {TINY_P}" if p < TINY_P else f"{p:.3f}"
+
+
+def numbers(values: Iterable[int]) -> str:
+    """Whole numbers with runs of neighbours drawn together: 1-3, 5."""
+    spans: list[tuple[int, int]] = []
+    for value in sorted(set(values)):
+        if spans and spans[-1][1] == value - 1:
+            spans[-1] = (spans[-1][0], value)
+        else:
+            spans.append((value, value))
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
+
+
+def schedule(epochs_scale: float) -> str:
+    """How much of the paper's schedule was trained."""
+    return "full" if epochs_scale == 1 else f"{100 * epochs_scale:g} % of the paper's"

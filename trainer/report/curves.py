@@ -1,0 +1,88 @@
+"""The learning curves: validation accuracy and training loss by epoch, one row of axes a method."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.ticker import MaxNLocator
+
+from schemas import EpochMetrics, Stage
+from trainer.report.drawing import BLUE, ORANGE, new_figure, plain, to_png
+from trainer.report.series import Series
+from trainer.stats import mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Curve = dict[int, float]
+ROW_INCHES = 2.5
+TITLE_CHARS = 44
+# Room above the curves for the arrays' names, which hide the lines behind them.
+HEADROOM = 0.14
+NAME: dict[str, Any] = {"size": 8, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+
+
+def learning_curves(series: Sequence[Series]) -> bytes:
+    """Draw every fold thin and their mean thick, with the stages' boundaries; PNG."""
+    figure = new_figure(0.4 + ROW_INCHES * len(series))
+    grid = figure.subplots(len(series), 2, sharex=True, sharey="col", squeeze=False)
+    for (left, right), one in zip(grid, series, strict=True):
+        _draw(left, one, _accuracy, BLUE)
+        left.set_ylabel("validation accuracy (%)")
+        _draw(right, one, _loss, ORANGE)
+        right.set_ylabel("training loss (nats)")
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    return to_png(figure)
+
+
+def _accuracy(row: EpochMetrics) -> float:
+    return 100 * row.valid_accuracy
+
+
+def _loss(row: EpochMetrics) -> float:
+    return row.train_loss
+
+
+def _draw(
+    axes: "Axes", series: Series, value: Callable[[EpochMetrics], float], colour: str
+) -> None:
+    plain(axes)
+    axes.margins(y=HEADROOM)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(fill(series.label, TITLE_CHARS), size=10)
+    curves = list(_curves(series, value))
+    for curve in curves:
+        axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.6, alpha=0.45)
+    average = _average(curves)
+    axes.plot(list(average), list(average.values()), color=colour, linewidth=2)
+    _mark_stages(axes, series.stages)
+
+
+def _curves(series: Series, value: Callable[[EpochMetrics], float]) -> Iterator[Curve]:
+    """A curve for each fold of each run."""
+    for run in series.runs:
+        curves: dict[int, Curve] = defaultdict(dict)
+        for row in run.epochs:
+            curves[row.fold][row.epoch] = value(row)
+        yield from curves.values()
+
+
+def _average(curves: Sequence[Curve]) -> Curve:
+    """Mean over the curves that have the epoch."""
+    epochs = sorted({epoch for curve in curves for epoch in curve})
+    return {epoch: mean([c[epoch] for c in curves if epoch in c]) for epoch in epochs}
+
+
+def _mark_stages(axes: "Axes", stages: Sequence[Stage]) -> None:
+    """Dotted lines between stages, dashed where the array changes too; each array's name."""
+    ends = [0.5 + end for end in accumulate((stage.epochs for stage in stages), initial=0)]
+    for (before, after), at in zip(pairwise(stages), ends[1:], strict=False):
+        style = ":" if before.array == after.array else "--"
+        axes.axvline(at, color="#555555", linewidth=0.8, linestyle=style)
+    arrays = [stage.array for stage in stages]
+    for array, last, at in zip(arrays, ["", *arrays], ends, strict=False):
+        if array != last:
+            axes.text(at, 1, f" {array}", transform=axes.get_xaxis_transform(), va="top", **NAME)

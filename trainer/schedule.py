@@ -1,0 +1,50 @@
+"""The 1cycle policy: learning rate and momentum at each step. Pure arithmetic."""
+
+import math
+from dataclasses import dataclass
+
+WARM_UP = 0.3
+"""Share of the steps in which the learning rate rises."""
+START_DIVISOR = 25
+END_DIVISOR = 250_000
+LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Two cosine phases: up from λ/25 to λ in 30 % of the steps, then down to λ/250000.
+
+    Momentum mirrors it: 0.95, 0.85, 0.95. A cycle of one step takes that step at the peak.
+
+    Source: PROTOCOL section 2; equal to PyTorch's `OneCycleLR` with those parameters, but for the
+    cycle of one step, which `OneCycleLR` takes at λ/250000.
+
+    Args:
+        num_steps: Of the whole cycle, at least 1.
+        max_lr: λ.
+    """
+
+    num_steps: int
+    max_lr: float
+
+    def lr(self, step: int) -> float:
+        """Learning rate of step 0 … num_steps - 1."""
+        return self._at(step, self.max_lr / START_DIVISOR, self.max_lr, self.max_lr / END_DIVISOR)
+
+    def momentum(self, step: int) -> float:
+        """Momentum (Adam's first beta) of step 0 … num_steps - 1."""
+        return self._at(step, HIGH_MOMENTUM, LOW_MOMENTUM, HIGH_MOMENTUM)
+
+    def _at(self, step: int, start: float, peak: float, end: float) -> float:
+        if self.num_steps == 1:
+            return peak
+        turn = WARM_UP * self.num_steps - 1
+        last = self.num_steps - 1
+        if step <= turn:
+            return _cosine(start, peak, step / turn)
+        return _cosine(peak, end, (step - turn) / (last - turn))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    """From `start` at share 0 to `end` at share 1 along half a cosine."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
