@@ -221,8 +221,10 @@ class StoredArrays:
 def _mark(path: Path, names: Iterable[str]) -> None:
     """Write the root's attributes: that the store is ours, and which datasets are in it."""
     mark: dict[str, Any] = {"format_version": FORMAT_VERSION, "datasets": sorted(names)}
-    root = zarr.open_group(LocalStore(path), mode="a", use_consolidated=False)
-    root.attrs.put({MARK: mark})
+    if (path / "zarr.json").exists():
+        _open_group(path, "", "r+").attrs.put({MARK: mark})
+    else:  # in one write: a root without the mark would be taken for somebody else's
+        zarr.create_group(LocalStore(path), attributes={MARK: mark})
 
 
 def _open_group(path: Path, name: str, mode: Literal["r", "r+"]) -> zarr.Group:

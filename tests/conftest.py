@@ -1,5 +1,6 @@
 """What all tests share: a small sound collection made on the spot, and both executors."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from featurestore.build import build
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.executors import Executor, SerialExecutor
 from featurestore.executors.dask import DaskExecutor
@@ -40,15 +42,44 @@ def write_folder(root: Path, num_folds: int = 2, clips_a_class: int = 5) -> Path
             for index in range(clips_a_class):
                 seed += 1
                 suffix = "flac" if index % 2 else "wav"
-                data = sound(seed, 0.3 + 0.2 * index, 22_050, 1 + index % 2)
+                data = sound(seed, 0.3 + 0.2 * (index % 6), 22_050, 1 + index % 2)
                 soundfile.write(place / f"{name}{index}.{suffix}", data, 22_050)
     return root
 
 
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty clips in two folds, written once; not to be changed."""
+    return write_folder(tmp_path_factory.mktemp("pristine") / "sounds")
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Dataset:
-    """Twenty clips in two folds."""
-    return load_dataset("folder", write_folder(tmp_path / "sounds"))
+def folder(tmp_path: Path, sounds: Path) -> Dataset:
+    """A copy of the twenty clips, for a test to spoil."""
+    shutil.copytree(sounds, tmp_path / "sounds")
+    return load_dataset("folder", tmp_path / "sounds")
+
+
+@pytest.fixture(scope="session")
+def pristine(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of an uninterrupted serial build of the twenty clips; not to be changed."""
+    store = tmp_path_factory.mktemp("stores") / "pristine.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        four_clips_a_block(patch)
+        build(load_dataset("folder", sounds), store)
+    return store
+
+
+@pytest.fixture
+def store(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of that store, for a test to damage."""
+    return shutil.copytree(pristine, tmp_path / "s.zarr")
+
+
+@pytest.fixture(scope="session")
+def straight(pristine: Path) -> dict[str, bytes]:
+    """Every file of that store: what any other build must equal."""
+    return contents(pristine)
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +101,11 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four clips a chunk, so that twenty clips make several blocks a fold."""
+    four_clips_a_block(monkeypatch)
+
+
+def four_clips_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a build plan chunks and blocks of four clips."""
     monkeypatch.setattr("featurestore.plan.CHUNK_CLIPS", 4)
     monkeypatch.setattr("featurestore.plan.block_clips", lambda spec, num_clips: 4)
 

@@ -58,13 +58,6 @@ class Counts(SerialExecutor):
             yield function(task)
 
 
-@pytest.fixture
-def straight(folder: Dataset, tmp_path: Path) -> dict[str, bytes]:
-    """The store of an uninterrupted serial build."""
-    build(folder, tmp_path / "straight.zarr")
-    return contents(tmp_path / "straight.zarr")
-
-
 def test_a_build_stores_every_clip_of_the_table_with_its_features(
     folder: Dataset, tmp_path: Path, executor: Executor
 ) -> None:

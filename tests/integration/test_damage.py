@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.build import build
 from featurestore.datasets import Dataset
 from featurestore.errors import CorruptError, StoreError
 from featurestore.store import OUTCOMES, TABLE
@@ -22,12 +21,6 @@ ARRAYS = (*TABLE, *OUTCOMES, *FeatureSpec().arrays)
 
 def problems(store: Path, root: Path | None = None) -> list[str]:
     return [problem for found in verify(store, root=root) for problem in found]
-
-
-@pytest.fixture
-def store(folder: Dataset, tmp_path: Path) -> Path:
-    build(folder, tmp_path / "s.zarr")
-    return tmp_path / "s.zarr"
 
 
 def flip_bit(chunk: Path) -> None:

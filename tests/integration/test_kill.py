@@ -44,20 +44,8 @@ def run_build(root: Path, store: Path, renames: int = 0) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-@pytest.fixture(scope="module")
-def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("sounds"))
-
-
-@pytest.fixture(scope="module")
-def straight(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    store = tmp_path_factory.mktemp("stores") / "straight.zarr"
-    assert run_build(sounds, store) == 0
-    return contents(store)
-
-
 # 1 is the store's first file; about 60 create it; the last are the manifest's.
-@pytest.mark.parametrize("renames", [1, 2, 30, 60, 75, 99])
+@pytest.mark.parametrize("renames", [1, 2, 60, 95])
 def test_a_build_killed_at_any_file_resumes_to_the_same_bytes(
     sounds: Path, straight: dict[str, bytes], tmp_path: Path, renames: int
 ) -> None:
@@ -104,7 +92,7 @@ def wait_for_commit(store: Path, process: subprocess.Popen[str]) -> None:
 def test_ctrl_c_stops_cleanly_says_how_to_resume_and_loses_nothing(
     tmp_path: Path, workers: int
 ) -> None:
-    root, store = write_folder(tmp_path / "sounds", num_folds=8, clips_a_class=40), tmp_path / "s"
+    root, store = write_folder(tmp_path / "sounds", num_folds=4, clips_a_class=40), tmp_path / "s"
     with start_build(store, root, workers) as process:
         wait_for_commit(store, process)
         os.killpg(process.pid, signal.SIGINT)

@@ -17,9 +17,8 @@ pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 @pytest.fixture
-def store(folder: Dataset, tmp_path: Path) -> StoredDataset:
-    build(folder, tmp_path / "s.zarr")
-    return featurestore.open_store(tmp_path / "s.zarr")
+def store(pristine: Path) -> StoredDataset:
+    return featurestore.open_store(pristine)
 
 
 def test_a_store_says_what_is_in_it(store: StoredDataset) -> None:
