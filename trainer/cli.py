@@ -40,6 +40,9 @@ def run(
         Path | None, typer.Option(help="Default: ./runs/<dataset>-<method>-seed<seed>.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where the device computes in it), float32 or bf16.")
+    ] = "auto",
     init: Annotated[
         str,
         typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
@@ -55,7 +58,7 @@ def run(
     """Train a method's whole schedule for each held-out fold."""
     from featurestore import open_store
     from trainer.console import ProgressView, print_plan, print_result
-    from trainer.device import resolve_device, supported_precision
+    from trainer.device import choose_precision, resolve_device
     from trainer.plan import Options, plan_run
     from trainer.run import run as run_plan
     from trainer.rundir import check_free, default_out
@@ -66,7 +69,7 @@ def run(
         folds=tuple(fold or ()),
         seed=seed,
         device=str(torch_device),
-        precision=supported_precision(torch_device),
+        precision=choose_precision(precision, torch_device),
         init=init,
         epochs_scale=epochs_scale,
         batch_size=batch_size,

@@ -3,13 +3,16 @@
 import platform
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 
 from trainer.errors import DeviceError
 
 Precision = Literal["float32", "bf16"]
+
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+"""Names in torch.cpu.get_capabilities, of x86 and of Arm."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -37,16 +40,28 @@ def _check_present(name: str, index: int) -> None:
         )
 
 
-def supported_precision(device: torch.device) -> Precision:
-    """bf16 where the device computes in it, else float32.
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """The precision of that name; `auto` is bf16 where the device computes in it, else float32.
 
-    Source: STYLE.md, trap 6: on a processor without the instructions bf16 is 20 times slower.
+    Asked for by name, bf16 also runs where it is emulated, 20 times slower than float32.
+
+    Raises:
+        DeviceError: The name is not one of a precision.
     """
+    if name == "auto":
+        return "bf16" if _computes_bf16(device) else "float32"
+    if name not in get_args(Precision):
+        raise DeviceError(f"no precision {name!r}; there are: auto, float32, bf16")
+    return cast(Precision, name)
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bf16 numbers."""
     if device.type != "cuda":
-        return "float32"
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name, False) for name in _BF16_INSTRUCTIONS)
     with torch.cuda.device(device):
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if native else "float32"
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def make_repeatable(device: torch.device) -> None:

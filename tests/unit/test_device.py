@@ -1,16 +1,31 @@
+from pathlib import Path
+
 import pytest
 import torch
 
-from trainer.device import device_title, resolve_device, supported_precision
+from trainer.device import choose_precision, device_title, resolve_device
 from trainer.errors import DeviceError
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 
 
-def test_cpu_is_always_there_and_trains_in_float32() -> None:
-    device = resolve_device("cpu")
-    assert supported_precision(device) == "float32"
-    assert device_title(device)
+def test_cpu_is_always_there_and_has_a_name() -> None:
+    assert device_title(resolve_device("cpu"))
+
+
+def test_the_precision_is_bf16_only_where_the_processor_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    flags = Path("/proc/cpuinfo").read_text().split()
+    native = not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+    assert choose_precision("auto", cpu) == ("bf16" if native else "float32")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    assert choose_precision("auto", cpu) == "float32"
+    assert choose_precision("bf16", cpu) == "bf16", "asked for by name"
+    assert choose_precision("float32", cpu) == "float32"
+    with pytest.raises(DeviceError, match="auto, float32, bf16"):
+        choose_precision("half", cpu)
 
 
 def test_auto_takes_what_there_is() -> None:
