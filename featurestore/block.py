@@ -12,8 +12,9 @@ from threadpoolctl import ThreadpoolController
 from featurestore import audio
 from featurestore.errors import AudioError
 from featurestore.extractor import Extractor, quantize
+from featurestore.files import OUTCOMES
 from featurestore.plan import Block
-from featurestore.store import OUTCOMES, StoredArrays, open_arrays
+from featurestore.store import StoredArrays, open_arrays
 from schemas import ClipStatus
 
 

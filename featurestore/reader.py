@@ -169,6 +169,13 @@ class StoredDataset:
         ok = self._ok(block)
         return images if ok.all() else images[ok]
 
+    def _read_into(self, images: NDArray[Any], block: Block, array: str) -> None:
+        """`read_block` into a given array, without a copy where every clip has features."""
+        if len(images) == len(block):
+            self._stored.read(block.fold, array, block.rows, images)
+        else:
+            images[...] = self.read_block(block, array)
+
     def read_clip(self, clip_id: str) -> dict[str, NDArray[np.float32]]:
         """Every image (bands, frames) of one clip, float32 in [0, 1], by the keys of `arrays`.
 
@@ -217,7 +224,7 @@ class StoredDataset:
         images = np.empty((starts[-1], *self.shape(array)), self.dtype)
 
         def fill(index: int) -> None:
-            images[starts[index] : starts[index + 1]] = self.read_block(blocks[index], array)
+            self._read_into(images[starts[index] : starts[index + 1]], blocks[index], array)
 
         with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
             list(pool.map(fill, range(len(blocks))))

@@ -1,4 +1,4 @@
-"""The store on disk: the only module that knows Zarr.
+"""The store on disk: the only module that knows Zarr, and where its bytes lie.
 
     PATH/                      root group; its attributes mark it as ours
       DATASET/                 group; its attributes are the StoreManifest
@@ -23,29 +23,21 @@ from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 import zarr
-from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
+from featurestore import chunks
 from featurestore.errors import BuildError, CorruptError, StorageError, StoreError, UnknownNameError
+from featurestore.files import OUTCOMES, PARTIAL, ChunkFiles
 from featurestore.plan import Block
-from schemas import FORMAT_VERSION, ClipStatus, Fold, StoreManifest
-
-blosc.use_threads = False  # the work is divided among processes and threads already
+from schemas import FORMAT_VERSION, Fold, StoreManifest
 
 MARK = "featurestore"
 Columns = Mapping[str, NDArray[Any]]
 
-OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
-    "duration_s": ("float32", (), "NaN"),
-    "peak": ("float32", (), "NaN"),
-    "source_sha256": ("uint8", (32,), 0),
-    "status": ("uint8", (), 0),
-}
-"""dtype, shape after the clip's dimension, and fill value of what a block writes beside images."""
 TABLE: Mapping[str, Any] = {
     "clip_id": str,
     "path": str,
@@ -59,10 +51,7 @@ _TABLE_BLOCKS = 16
 
 
 class _WholeStore(WrapperStore[LocalStore]):
-    """A store in which a chunk that is missing is an error, not the fill value.
-
-    Pending rows of `status` are the exception: there, missing means not done.
-    """
+    """A store in which a chunk that is missing is an error, not the fill value."""
 
     async def get(
         self,
@@ -71,8 +60,8 @@ class _WholeStore(WrapperStore[LocalStore]):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         value = await super().get(key, prototype, byte_range)
-        if value is None and "/c/" in key and "/status/c/" not in key:
-            raise CorruptError(f"chunk {key} is missing")
+        if value is None and "/c/" in key:
+            raise CorruptError("the chunk is missing")
         return value
 
 
@@ -111,9 +100,12 @@ class StoredArrays:
         )
 
     @cached_property
-    def _writable(self) -> zarr.Group:
-        """The group without the guard: a first write looks whether there is an older chunk."""
-        return _open_group(self.path, self.manifest.card.name, "r+")
+    def _held(self) -> dict[str, tuple[tuple[int, int], NDArray[Any]]]:
+        return {}
+
+    @property
+    def _files(self) -> ChunkFiles:
+        return ChunkFiles(self.path, self.manifest)
 
     @cached_property
     def _arrays(self) -> dict[tuple[int, str], zarr.Array[Any]]:
@@ -131,35 +123,61 @@ class StoredArrays:
                 found = self._group[key]
             except (KeyError, ValueError, TypeError) as error:
                 raise CorruptError(f"{self.path}: no readable array {key}: {error}") from error
-            expected = self._shape(fold, name)
-            if not isinstance(found, zarr.Array) or found.shape != expected:
-                raise CorruptError(f"{self.path}: {key} is {found}, expected shape {expected}")
+            if not isinstance(found, zarr.Array):
+                raise CorruptError(f"{self.path}: {key} is a group, expected an array")
             self._arrays[fold, name] = found
         return self._arrays[fold, name]
 
-    def _shape(self, fold: int, name: str) -> tuple[int, ...]:
-        (num_clips,) = [f.num_clips for f in self.manifest.folds if f.fold == fold]
-        inner = self.manifest.spec.arrays.get(name) or OUTCOMES.get(name, ("", (), 0))[1]
-        return (num_clips, *inner)
-
-    def read(self, fold: int, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+    def read(
+        self,
+        fold: int,
+        name: str,
+        rows: slice = slice(None),
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
         """Rows of an array, as stored.
 
+        Args:
+            fold: Its number.
+            name: Of the array.
+            rows: Which; all by default.
+            out: Where to; a contiguous array of their shape. A new one by default.
+
         Raises:
-            CorruptError: A chunk is missing or its checksum does not match.
+            CorruptError: A chunk is missing or damaged.
         """
+        num_clips = self._num_clips(fold)
+        start, stop, _ = rows.indices(num_clips)
         try:
-            return np.asarray(self.array(fold, name)[rows])
+            if name in TABLE:
+                return self._read_table(name, Block(fold, start, stop))
+            return self._files.read(name, Block(fold, start, stop), out)
         except (CorruptError, ValueError, RuntimeError) as error:
             where = f"{self.path}: {self.manifest.card.name}/fold{fold}/{name}"
             raise CorruptError(
-                f"{where}, rows {rows.start or 0} to {rows.stop or 'the end'}: {error}. "
+                f"{where}, rows {start} to {stop}: {error}. "
                 f"`featurestore verify {self.path}` lists all that is damaged"
             ) from error
 
-    def status(self, fold: int) -> NDArray[np.uint8]:
-        """Outcome (num_clips,) of each clip of a fold, as ClipStatus values."""
-        return self.read(fold, "status")
+    def _read_table(self, name: str, rows: Block) -> NDArray[Any]:
+        """Rows of the clip table; a chunk of it is kept for the blocks that follow."""
+        table = self.array(rows.fold, name)
+        expected = (self._num_clips(rows.fold),)
+        if table.shape != expected:
+            raise CorruptError(f"its shape is {table.shape}, expected {expected}")
+        size = table.chunks[0]
+        first = rows.start // size * size
+        if rows.stop > first + size:
+            return np.asarray(table[rows.rows])
+        held, values = self._held.get(name, (None, np.empty(0)))
+        if held != (rows.fold, first):
+            values = np.asarray(table[first : first + size])
+            self._held[name] = (rows.fold, first), values
+        return values[rows.start - first : rows.stop - first]
+
+    def _num_clips(self, fold: int) -> int:
+        (num_clips,) = [f.num_clips for f in self.manifest.folds if f.fold == fold]
+        return num_clips
 
     def metadata_problems(self, fold: Fold) -> Iterator[str]:
         """How the metadata of a fold's arrays differs from what the manifest demands."""
@@ -179,23 +197,17 @@ class StoredArrays:
         self._check_aligned(block)
         with _writing(f"{self.path}, fold {block.fold}, rows {block.start} to {block.stop}"):
             for name in sorted(values, key=lambda name: (name == "status", name)):
-                self._write(block, name, values[name])
+                self._files.write(block, name, values[name])
 
     def uncommit(self, block: Block) -> None:
         """Make a block pending again."""
         self._check_aligned(block)
         with _writing(str(self.path)):
-            self._write(block, "status", np.full(len(block), ClipStatus.PENDING, np.uint8))
-
-    def _write(self, block: Block, name: str, values: NDArray[Any]) -> None:
-        array = self._writable[f"fold{block.fold}/{name}"]
-        if not isinstance(array, zarr.Array):
-            raise CorruptError(f"{self.path}: fold{block.fold}/{name} is no array")
-        array[block.rows] = values
+            self._files.remove(block, "status")
 
     def _check_aligned(self, block: Block) -> None:
         size = self.manifest.block_clips
-        num_clips = self.array(block.fold, "status").shape[0]
+        num_clips = self._num_clips(block.fold)
         if block.start % size or block.stop != min(block.start + size, num_clips):
             raise BuildError(
                 f"{block} is not one block of {size} of the fold's {num_clips} rows: writing it "
@@ -211,7 +223,9 @@ class StoredArrays:
         names = dataset_names(self.path)
         with _writing(str(self.path)):
             _mark(self.path, names)
-            self._writable.attrs.put(manifest.model_dump(mode="json"))
+            _open_group(self.path, manifest.card.name, "r+").attrs.put(
+                manifest.model_dump(mode="json")
+            )
             _mark(self.path, {*names, manifest.card.name})
             if manifest.state == "complete":
                 _consolidate(self.path)
@@ -327,7 +341,7 @@ def _blank(path: Path) -> bool:
     """Whether a store may begin here: nothing, or what a creation killed at once has left."""
     if not path.exists():
         return True
-    return path.is_dir() and all(p.suffix == _PARTIAL for p in path.iterdir())
+    return path.is_dir() and all(p.suffix == PARTIAL for p in path.iterdir())
 
 
 def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]:
@@ -371,16 +385,15 @@ def _create_fold(group: zarr.Group, manifest: StoreManifest, table: Columns) -> 
             array[:] = table[name]
 
 
-_CODECS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
+_CODECS = (
+    BloscCodec(cname=chunks.CNAME, clevel=chunks.CLEVEL, shuffle="shuffle"),
+    Crc32cCodec(),
+)
 
 
 def remove_debris(path: Path) -> int:
     """Delete what killed writers left half written; returns how many files."""
-    debris = [p for p in path.rglob(f"*{_PARTIAL}") if p.is_file()]
+    debris = [p for p in path.rglob(f"*{PARTIAL}") if p.is_file()]
     for file in debris:
         file.unlink(missing_ok=True)
     return len(debris)
-
-
-_PARTIAL = ".partial"
-"""zarr's LocalStore writes a file aside under this suffix and renames it."""

@@ -15,9 +15,10 @@ from featurestore import audio
 from featurestore.build import status_counts
 from featurestore.errors import AudioError, CorruptError, StoreError
 from featurestore.extractor import Extractor, quantize
+from featurestore.files import OUTCOMES
 from featurestore.fingerprint import clips_sha256, fingerprint
 from featurestore.plan import Block, fold_blocks
-from featurestore.store import OUTCOMES, TABLE, StoredArrays, dataset_names, open_arrays
+from featurestore.store import TABLE, StoredArrays, dataset_names, open_arrays
 from schemas import Clip, ClipStatus, StoreManifest
 
 _TOLERANCE = 2e-3

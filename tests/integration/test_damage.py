@@ -10,7 +10,8 @@ import pytest
 import featurestore
 from featurestore.datasets import Dataset
 from featurestore.errors import CorruptError, StoreError
-from featurestore.store import OUTCOMES, TABLE
+from featurestore.files import OUTCOMES
+from featurestore.store import TABLE
 from featurestore.verify import count_parts, verify
 from schemas import FeatureSpec
 

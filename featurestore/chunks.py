@@ -1,0 +1,96 @@
+"""Arrays to stored bytes and back: whole chunks and whole shards, as Zarr v3 defines them.
+
+The codecs are those that the arrays' metadata names (little-endian bytes, Blosc LZ4 with byte
+shuffle, crc32c), so any Zarr reader reads what is written here. Zarr's own pipeline does the same
+through an event loop, at twice the cost for whole chunks. Where the bytes go is for `files`.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+from featurestore.errors import CorruptError
+
+blosc.use_threads = False  # the work is divided among processes and threads already
+
+CNAME: Final = "lz4"
+CLEVEL: Final = 5
+_CRC_BYTES = 4
+_SIZE_IN_HEADER = slice(4, 8)
+"""Where Blosc keeps the number of bytes before compression."""
+_ENTRY_BYTES = 16
+_ABSENT = 2**64 - 1
+"""In a shard's index: no such chunk."""
+
+
+def encode_chunk(values: NDArray[np.generic], chunk_clips: int, fill: float) -> bytes:
+    """A chunk of `chunk_clips` rows; where there are fewer, rows of `fill` follow.
+
+    Args:
+        values: (n, ...), n at most chunk_clips.
+        chunk_clips: Rows of the chunk.
+        fill: The array's fill value.
+    """
+    if len(values) < chunk_clips:
+        whole = np.full((chunk_clips, *values.shape[1:]), fill, values.dtype)
+        whole[: len(values)] = values
+        values = whole
+    codec = blosc.Blosc(CNAME, CLEVEL, blosc.SHUFFLE)
+    return _with_checksum(bytes(codec.encode(np.ascontiguousarray(values))))
+
+
+def decode_chunk(data: bytes, out: NDArray[np.generic]) -> None:
+    """Decode a whole chunk into a contiguous array of its size.
+
+    Raises:
+        CorruptError: The checksum or the size is not right.
+    """
+    body = _checked(data)
+    num_bytes = int.from_bytes(body[_SIZE_IN_HEADER], "little")
+    if num_bytes != out.nbytes:
+        raise CorruptError(f"{num_bytes} bytes, expected {out.nbytes}")
+    try:
+        blosc.Blosc().decode(body, out)
+    except (RuntimeError, ValueError) as error:
+        raise CorruptError(f"not decodable: {error}") from error
+
+
+def encode_shard(chunks: Sequence[bytes], num_slots: int) -> bytes:
+    """Chunks one after another, and behind them the index of `num_slots` (offset, size) pairs."""
+    index = np.full((num_slots, 2), _ABSENT, "<u8")
+    offset = 0
+    for slot, chunk in enumerate(chunks):
+        index[slot] = offset, len(chunk)
+        offset += len(chunk)
+    return b"".join([*chunks, _with_checksum(index.tobytes())])
+
+
+def shard_index_bytes(num_slots: int) -> int:
+    """Size of the index at a shard's end."""
+    return num_slots * _ENTRY_BYTES + _CRC_BYTES
+
+
+def decode_shard_index(data: bytes) -> NDArray[np.uint64]:
+    """(num_slots, 2): offset and size of each chunk in its shard.
+
+    Raises:
+        CorruptError: The checksum is not right.
+    """
+    return np.frombuffer(_checked(data), "<u8").reshape(-1, 2).astype(np.uint64)
+
+
+def _with_checksum(data: bytes) -> bytes:
+    checksum: int = google_crc32c.value(data)
+    return data + checksum.to_bytes(_CRC_BYTES, "little")
+
+
+def _checked(data: bytes) -> bytes:
+    """The data without its checksum, which must match."""
+    body, stored = data[:-_CRC_BYTES], data[-_CRC_BYTES:]
+    if len(stored) < _CRC_BYTES or google_crc32c.value(body) != int.from_bytes(stored, "little"):
+        raise CorruptError("the checksum does not match")
+    return body
