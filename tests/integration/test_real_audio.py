@@ -1,5 +1,6 @@
 """The real collections, end to end."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,22 @@ def test_esc10_builds_whole_and_verifies_against_its_files(tmp_path: Path) -> No
     assert np.bincount(store.clips().class_id).tolist() == [40] * 10
     found = [p for part in verify(tmp_path / "s.zarr", root=SHARED_DATA / "esc10") for p in part]
     assert found == []
+
+
+@pytest.mark.slow
+def test_the_python_examples_of_the_readme_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(load_dataset("esc10", SHARED_DATA / "esc10"), tmp_path / "esc10.zarr")
+    monkeypatch.chdir(tmp_path)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        exec(example, {})  # noqa: S102  (our own examples)
+    accuracy = re.search(r"fold 1: ([\d.]+)%", capsys.readouterr().out)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 25, "a linear model on mean spectra; chance is 10 %"
 
 
 def test_the_37_original_urbansound8k_clips_build_and_the_rest_is_counted_as_missing(

@@ -1,0 +1,135 @@
+"""What a build costs beside extraction: starting, Dask, a second worker, memory, disk.
+
+python -m benchmarks.build [--clips 800] [--rounds 3]
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Annotated, TypeVar
+
+import psutil
+import soundfile
+import typer
+
+from benchmarks.extract import AUDIO
+from benchmarks.record import interleave, save, table
+from featurestore.build import build
+from featurestore.datasets import Dataset, load_dataset
+from featurestore.executors import Executor, SerialExecutor
+from featurestore.executors.dask import DaskExecutor
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Timed:
+    """An executor that remembers how long its blocks took, and the largest worker's memory."""
+
+    def __init__(self, inner: Executor) -> None:
+        self._inner = inner
+        self.seconds = 0.0
+        self.peak_mb = 0.0
+
+    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Run the blocks, timed from the first to the last."""
+        started = time.perf_counter()
+        for result in self._inner.run(function, tasks):
+            self.peak_mb = max(self.peak_mb, *_memory_mb())
+            yield result
+        self.seconds = time.perf_counter() - started
+
+
+def _memory_mb() -> list[float]:
+    """Resident memory of this process and of each worker, in MB."""
+    me = psutil.Process()
+    return [p.memory_info().rss / 1e6 for p in (me, *me.children(recursive=True))]
+
+
+def wav_dataset(root: Path, clips: int) -> Dataset:
+    """ESC-10 as 16-bit WAV in five folds, its files repeated until there are enough."""
+    files = sorted((AUDIO / "audio").iterdir())
+    for index in range(clips):
+        source = files[index % len(files)]
+        place = root / f"fold{index % 5 + 1}" / source.stem.rsplit("-", 1)[1]
+        place.mkdir(parents=True, exist_ok=True)
+        samples, rate = soundfile.read(source)
+        soundfile.write(place / f"{index}.wav", samples, rate, subtype="PCM_16")
+    return load_dataset("folder", root)
+
+
+def timed_build(dataset: Dataset, place: Path, executor: Executor) -> tuple[float, float]:
+    """Seconds of the blocks, and peak memory in MB."""
+    shutil.rmtree(place, ignore_errors=True)
+    timed = Timed(executor)
+    build(dataset, place, executor=timed)
+    return timed.seconds, timed.peak_mb
+
+
+def compare(dataset: Dataset, place: Path, rounds: int) -> list[dict[str, object]]:
+    """A row a way of running the blocks, all in turns."""
+    with DaskExecutor(workers=1) as one, DaskExecutor(workers=2) as two:
+        ways: dict[str, Executor] = {"serial": SerialExecutor(), "1 worker": one, "2 workers": two}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+
+        def case(name: str) -> Callable[[], object]:
+            return lambda: found[name].append(timed_build(dataset, place, ways[name]))
+
+        interleave({name: case(name) for name in ways}, rounds)
+    serial, single = ([s for s, _ in found[name]] for name in ("serial", "1 worker"))
+    rows: list[dict[str, object]] = []
+    for name, values in found.items():
+        seconds = [s for s, _ in values]
+        rows.append(
+            {
+                "blocks run by": name,
+                "clips/s": len(dataset.clips) / median(seconds),
+                "speed over serial": median(a / b for a, b in zip(serial, seconds, strict=True)),
+                "over 1 worker": median(a / b for a, b in zip(single, seconds, strict=True)),
+                "peak MB a process": max(memory for _, memory in values),
+            }
+        )
+    return rows
+
+
+def starting() -> dict[str, float]:
+    """Seconds until the program answers, and until two workers do."""
+    program = Path(sys.executable).parent / "featurestore"
+    started = time.perf_counter()
+    subprocess.run([program, "datasets"], check=True, capture_output=True)
+    answered = time.perf_counter()
+    with DaskExecutor(workers=2):
+        pass
+    return {"program s": answered - started, "two workers s": time.perf_counter() - answered}
+
+
+def size_kb(store: Path, clips: int) -> float:
+    """Stored kB a clip, everything counted."""
+    return sum(f.stat().st_size for f in store.rglob("*") if f.is_file()) / clips / 1000
+
+
+def main(
+    clips: Annotated[int, typer.Option(min=64)] = 640,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+) -> None:
+    """Build the same clips by each executor."""
+    if not AUDIO.is_dir():
+        typer.echo("the real audio of ../shared/data is not on this machine: nothing measured")
+        raise typer.Exit(0)
+    with tempfile.TemporaryDirectory() as place:
+        dataset = wav_dataset(Path(place) / "wav", clips)
+        store = Path(place) / "s.zarr"
+        rows = compare(dataset, store, rounds)
+        others: dict[str, object] = {"kB a clip": size_kb(store, clips), **starting()}
+    table(rows, f"{clips} WAV clips of 5 s")
+    table([others], "beside it")
+    save("build", {"executors": rows, "beside": others}, clips=clips, rounds=rounds)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,241 @@
+"""How long a clip's five arrays take, against the floor and against what people do now.
+
+One process, one thread, the same files, all cases in turns; ratios are of one file in one round.
+
+    python -m benchmarks.extract [--clips 16] [--rounds 5]
+"""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import librosa
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+import soundfile
+import soxr
+import typer
+from threadpoolctl import threadpool_limits
+
+from benchmarks.record import interleave, save, table
+from featurestore import Block, Extractor, FeatureSpec, load
+from featurestore.block import BlockTask, build_block
+from featurestore.build import build
+from featurestore.datasets import load_dataset
+from featurestore.extractor import quantize
+from featurestore.features import window
+from featurestore.store import TABLE
+
+SPEC = FeatureSpec()
+WINDOW = window(SPEC)
+EXTRACTOR = Extractor(SPEC)
+AUDIO = Path(__file__).parents[2] / "shared" / "data" / "esc10"
+Case = Callable[[Path], object]
+
+
+def ours(path: Path) -> object:
+    """Decode, resample, and all five images as they are stored."""
+    images = EXTRACTOR(load(path, SPEC).waveform)
+    return [quantize(image, SPEC.dtype) for image in images.values()]
+
+
+def floor(path: Path) -> object:
+    """Read, resample, and one float32 FFT of the windowed frames, in pieces that stay in cache."""
+    samples, rate = soundfile.read(path, dtype="float32")
+    waveform = soxr.resample(samples, rate, 22_000, "HQ")  # the files are mono
+    padded = np.pad(waveform, 512, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 1024)[::256]
+    spectra = [scipy.fft.rfft(frames[i : i + 64] * WINDOW) for i in range(0, len(frames), 64)]
+    return spectra[-1]
+
+
+def obvious(path: Path) -> object:
+    """A librosa script that loads the file and computes each variant by itself."""
+    return [
+        _librosa(path, n_mels, frames, size)
+        for n_mels, frames, size in (
+            (64, 128, None),
+            (128, 300, (64, 128)),
+            (96, 214, None),
+            (128, 300, (96, 214)),
+            (128, 300, None),
+        )
+    ]
+
+
+def _librosa(path: Path, n_mels: int, frames: int, size: tuple[int, int] | None) -> object:
+    waveform, rate = librosa.load(path, sr=22_000)
+    parts = librosa.effects.split(waveform, top_db=20, frame_length=2048, hop_length=4400)
+    waveform = waveform[max(parts[0, 0] - 4400, 0) : parts[-1, 1] + 4400]
+    mel = librosa.feature.melspectrogram(
+        y=waveform, sr=rate, n_fft=1024, hop_length=256, n_mels=n_mels, htk=True, norm=None
+    )
+    level = librosa.power_to_db(mel, top_db=100)
+    image = (level - level.min()) / max(level.max() - level.min(), 1e-9)
+    image = np.tile(image, -(-frames // image.shape[1]))[:, :frames]
+    if size is not None:
+        zoom = [new / old for new, old in zip(size, image.shape, strict=True)]
+        image = scipy.ndimage.zoom(image, zoom, order=1, grid_mode=True, mode="nearest")
+    return image.astype(np.float16)
+
+
+def lhotse_case() -> Case:
+    """Lhotse's filterbank features of one variant."""
+    from lhotse import Fbank, FbankConfig, Recording
+
+    extract = Fbank(
+        FbankConfig(
+            sampling_rate=22_000,
+            num_filters=128,
+            frame_length=1024 / 22_000,
+            frame_shift=256 / 22_000,
+        )
+    )
+
+    def case(path: Path) -> object:
+        samples = Recording.from_file(path).resample(22_000).load_audio()
+        return extract.extract(samples, 22_000)
+
+    return case
+
+
+def torchaudio_case() -> Case:
+    """Torchaudio's MelSpectrogram of one variant."""
+    import torch
+    from torchaudio.functional import resample
+    from torchaudio.transforms import MelSpectrogram
+
+    torch.set_num_threads(1)
+    transform = MelSpectrogram(22_000, n_fft=1024, hop_length=256, n_mels=128)
+
+    def case(path: Path) -> object:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        return transform(resample(torch.from_numpy(samples.T), rate, 22_000)).log10()
+
+    return case
+
+
+def available() -> tuple[dict[str, Case], dict[str, str]]:
+    """The cases, and why others are left out."""
+    cases: dict[str, Case] = {"floor": floor, "featurestore": ours, "librosa script": obvious}
+    missing = {}
+    for name, make in (
+        ("lhotse, 1 variant", lhotse_case),
+        ("torchaudio, 1 variant", torchaudio_case),
+    ):
+        try:
+            cases[name] = make()
+            cases[name](next(iter(sorted((AUDIO / "audio").iterdir()))))
+        except Exception as error:  # noqa: BLE001  (a comparison that cannot run is said, not fatal)
+            cases.pop(name, None)
+            missing[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return cases, missing
+
+
+def compare(files: list[Path], cases: dict[str, Case], rounds: int) -> list[dict[str, object]]:
+    """A row a case: ms a clip, and how many times the floor's."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for file in files:
+        found = interleave({name: partial(case, file) for name, case in cases.items()}, rounds)
+        for name in cases:
+            times[name] += found[name][1:]
+    rows: list[dict[str, object]] = []
+    for name, seconds in times.items():
+        over_floor = median(a / b for a, b in zip(seconds, times["floor"], strict=True))
+        over_ours = median(a / b for a, b in zip(seconds, times["featurestore"], strict=True))
+        rows.append(
+            {
+                "case": name,
+                "ms a clip": 1000 * median(seconds),
+                "over the floor": over_floor,
+                "over featurestore": over_ours,
+            }
+        )
+    return rows
+
+
+def block_of(wavs: list[Path], place: Path) -> Callable[[], object]:
+    """The unit of work of a build, on one block of the files: read, extract, encode, write, commit.
+
+    Its files are removed first each time, as in a build that begins.
+    """
+    root, store = wavs[0].parents[2], place / "s.zarr"
+    report = build(load_dataset("folder", root), store)
+    rows = Block(1, 0, len(wavs))
+    task = BlockTask(store, "folder", report.manifest.fingerprint, root, rows)
+
+    def case() -> object:
+        for chunk in store.rglob("c/*"):
+            if chunk.parents[1].name not in TABLE:
+                shutil.rmtree(chunk) if chunk.is_dir() else chunk.unlink()
+        return build_block(task)
+
+    return case
+
+
+def whole_build(wavs: list[Path], rounds: int) -> dict[str, object]:
+    """A block built and committed, over the floor and over the librosa script of its files."""
+
+    def every(case: Case) -> Callable[[], object]:
+        return lambda: [case(wav) for wav in wavs]
+
+    with tempfile.TemporaryDirectory() as place:
+        cases = {"block": block_of(wavs, Path(place)), "floor": every(floor)}
+        times = interleave(cases, rounds + 1)
+        script = interleave({"block": cases["block"], "script": every(obvious)}, 2)
+    over = [a / b for a, b in zip(times["block"][1:], times["floor"][1:], strict=True)]
+    return {
+        "clips": len(wavs),
+        "ms a clip": 1000 * median(times["block"][1:]) / len(wavs),
+        "over the floor": median(over),
+        "low": min(over),
+        "high": max(over),
+        "librosa script over it": script["script"][1] / script["block"][1],
+    }
+
+
+def write_wavs(files: list[Path], root: Path) -> list[Path]:
+    """The files as 16-bit WAV at fold/class/file."""
+    place = root / "fold1" / "sound"
+    place.mkdir(parents=True)
+    for file in files:
+        samples, rate = soundfile.read(file)
+        soundfile.write(place / f"{file.stem}.wav", samples, rate, subtype="PCM_16")
+    return sorted(place.iterdir())
+
+
+def main(
+    clips: Annotated[int, typer.Option(min=1)] = 16,
+    rounds: Annotated[int, typer.Option(min=2)] = 5,
+    build_clips: Annotated[int, typer.Option(min=1, help="Clips of the whole build.")] = 64,
+) -> None:
+    """Time extraction and a build of one block."""
+    if not AUDIO.is_dir():
+        typer.echo("the real audio of ../shared/data is not on this machine: nothing measured")
+        raise typer.Exit(0)
+    warnings.simplefilter("ignore")  # of the libraries compared
+    files = sorted((AUDIO / "audio").iterdir())
+    files = files[:: max(1, len(files) // max(clips, build_clips))]
+    cases, missing = available()
+    results: dict[str, object] = {"left out": missing}
+    with tempfile.TemporaryDirectory() as place, threadpool_limits(1):
+        wavs = write_wavs(files[:build_clips], Path(place))
+        for kind, inputs in (("wav", wavs[:clips]), ("ogg", files[:clips])):
+            rows = compare(inputs, cases, rounds)
+            table(rows, f"{kind}: five arrays a clip, one thread")
+            results[kind] = rows
+        results["build"] = whole_build(wavs, rounds)
+        table(
+            [results["build"]], "a block read, extracted, encoded and committed in one process, WAV"
+        )
+    save("extract", results, clips=clips, rounds=rounds)
+
+
+if __name__ == "__main__":
+    typer.run(main)
