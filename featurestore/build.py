@@ -209,7 +209,7 @@ def blocks_where(arrays: StoredArrays, condition: _Condition) -> list[Block]:
 
 
 def _tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> Iterable[BlockTask]:
-    """Tasks for the blocks; a store that was complete is declared unfinished first."""
+    """What the workers are handed."""
     name, key = arrays.manifest.card.name, arrays.manifest.fingerprint
     return [BlockTask(arrays.path, name, key, root.absolute(), block) for block in blocks]
 
