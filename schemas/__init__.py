@@ -5,6 +5,7 @@ from schemas.features import FULL, FeatureSpec, Resolution, TrimSpec
 from schemas.run import (
     EpochMetrics,
     FoldResult,
+    Reading,
     RunConfig,
     RunRecord,
     RunResult,
@@ -29,6 +30,7 @@ __all__ = [
     "FeatureSpec",
     "Fold",
     "FoldResult",
+    "Reading",
     "Resolution",
     "RunConfig",
     "RunRecord",

@@ -6,7 +6,10 @@ from pydantic import Field
 
 from schemas.base import Schema
 
-Accuracy = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Accuracy = Share
+Reading = Literal["device", "host", "stream"]
+"""Where a stage's data lies while it is trained on; it changes no number."""
 
 
 class Stage(Schema):
@@ -52,6 +55,8 @@ class RunRecord(Schema):
     """ISO 8601, UTC."""
     init_used: Literal["imagenet", "random", "file"]
     warnings: tuple[str, ...] = ()
+    readings: dict[str, Reading] = Field(default_factory=dict)
+    """By array; empty in files of older versions."""
 
 
 class EpochMetrics(Schema):
@@ -71,6 +76,8 @@ class EpochMetrics(Schema):
     """Wall time of the epoch with its validation."""
     samples_per_s: float
     """Training samples over the seconds spent training."""
+    wait_share: Share = 0.0
+    """Of `seconds`, in which the loop waited for data; 0 in files of older versions."""
 
 
 class FoldResult(Schema):
@@ -96,3 +103,4 @@ class RunResult(Schema):
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
     device_name: str
+    readings: dict[str, Reading] = Field(default_factory=dict)

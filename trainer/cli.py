@@ -54,6 +54,13 @@ def run(
     arch: Annotated[
         Literal["resnet18", "resnet34", "resnet50"], typer.Option(help="The network's body.")
     ] = "resnet34",
+    reading: Annotated[
+        Literal["auto", "device", "host", "stream"],
+        typer.Option(
+            help="Where a stage's data lie: auto (by size), in the device's or the host's memory "
+            "(the same on a CPU), or streamed from the store. Changes no number."
+        ),
+    ] = "auto",
 ) -> None:
     """Train a method's whole schedule for each held-out fold."""
     from featurestore import open_store
@@ -74,6 +81,7 @@ def run(
         epochs_scale=epochs_scale,
         batch_size=batch_size,
         arch=arch,
+        reading=reading,
     )
     stored = open_store(store, dataset)
     plan = plan_run(stored, options)

@@ -1,5 +1,6 @@
 """What `trainer run` shows in a terminal: the plan, the progress, the result."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featurestore import StoredDataset
-from schemas import FoldResult, RunConfig, RunResult
+from schemas import FoldResult, Reading, RunConfig, RunResult
 from trainer.engine import num_steps
 from trainer.events import (
     BatchDone,
@@ -22,6 +23,8 @@ from trainer.events import (
 )
 from trainer.plan import Plan
 from trainer.stats import mean, sample_std
+
+READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a stream"}
 
 
 def print_plan(console: Console, dataset: StoredDataset, plan: Plan) -> None:
@@ -125,6 +128,7 @@ class ProgressView:
             case FoldDone(result):
                 self._print(_fold_text(result))
             case RunStarted(record):
+                self._print(_readings_text(record.readings))
                 for warning in record.warnings:
                     self._print(f"warning: {warning}", "yellow")
 
@@ -145,6 +149,10 @@ class ProgressView:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+
+
+def _readings_text(readings: Mapping[str, Reading]) -> str:
+    return "reading: " + ", ".join(f"{array} {READINGS[how]}" for array, how in readings.items())
 
 
 def _epoch_text(event: EpochDone, epochs: int) -> str:

@@ -32,6 +32,7 @@ class Curves:
             "loss/valid": metrics.valid_loss,
             "accuracy/valid": metrics.valid_accuracy,
             "speed/samples_per_s": metrics.samples_per_s,
+            "speed/wait_share": metrics.wait_share,
             "stage/max_lr": metrics.max_lr,
         }
         for tag, value in values.items():

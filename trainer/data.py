@@ -1,50 +1,44 @@
-"""A stage's data: whole arrays, read once by chunk, kept as they are stored.
+"""What training asks of data, wherever it lies: batches, in an order that is given.
 
-They lie on the device where they fit, else in host memory; images become float32 a batch at a
-time, on the device.
+Data stay as they are stored; a batch becomes float32 on the device. `trainer.resident` holds
+whole arrays, `trainer.streamed` a window of them, and `trainer.reading` chooses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from featurestore import StoredDataset
+from trainer.order import Window
 
-_SHARE = 0.5
-"""Of a GPU's free memory that data may take; the rest is for the network."""
+Batch = tuple[Tensor, Tensor]
+"""Images (b, 1, bands, frames) and classes (b,) int64."""
+Batches = Generator[Batch, None, None]
+"""To be closed when it is not read to its end."""
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images and classes of a set of clips.
+class Split(Protocol):
+    """Images and classes of a set of clips. Batches are the same bits wherever the data lie."""
 
-    Args:
-        images: (n, 1, bands, frames), as stored: float16, float32 or uint8.
-        labels: (n,) int64, on the images' device.
-        scale: A stored value times this is in [0, 1].
-        device: Where batches are wanted.
-    """
-
-    images: Tensor
-    labels: Tensor
-    scale: float
-    device: torch.device
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
 
     def __len__(self) -> int:
-        return len(self.labels)
+        """Number of clips."""
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (b, 1, bands, frames) float32 in [0, 1] and classes (b,) int64, on the device.
+    def batches(self, windows: Iterable[Window], size: int) -> Batches:
+        """Images float32 in [0, 1] and classes, on the device, `size` at a time; the last fewer.
 
         Args:
-            rows: (b,) int64, on the images' device.
+            windows: Of the split's blocks and rows; a batch may begin in one and end in the next.
+            size: Of a batch, at least 1.
         """
-        images = self.images.index_select(0, rows).to(self.device, non_blocking=True)
-        labels = self.labels.index_select(0, rows).to(self.device, non_blocking=True)
-        images = images.to(torch.float32, memory_format=torch.channels_last)
-        return (images if self.scale == 1 else images.mul_(self.scale)), labels
+
+    def in_order(self, size: int) -> Batches:
+        """The same of every row in the store's order."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +50,21 @@ class StageData:
     test: Split
 
 
-def load_split(
-    dataset: StoredDataset, array: str, folds: Sequence[int], device: torch.device
-) -> Split:
-    """Read one array of some folds.
+def to_device(images: Tensor, labels: Tensor, scale: float, device: torch.device) -> Batch:
+    """A batch as the network wants it; does not wait for the device.
 
     Args:
-        dataset: An open store's dataset.
-        array: `resolution/variant`.
-        folds: In the reader's order.
-        device: Where batches are wanted.
+        images: (b, 1, bands, frames), as stored: float16, float32 or uint8.
+        labels: (b,) int64.
+        scale: A stored value times this is in [0, 1].
+        device: Where the batch is wanted.
 
-    Raises:
-        featurestore.errors.StoreError: The store lacks it, or is damaged.
+    Returns:
+        Images float32 in [0, 1] and the classes, on the device.
     """
-    images, labels = dataset.load(array, folds)
-    home = device if _fits(images.nbytes, device) else torch.device("cpu")
-    return Split(
-        images=torch.from_numpy(images).unsqueeze(1).to(home),
-        labels=torch.from_numpy(labels).to(home),
-        scale=dataset.scale,
-        device=device,
-    )
-
-
-def _fits(num_bytes: int, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return num_bytes <= _SHARE * free
+    if device.type != images.device.type:  # only from pinned memory is a copy not waited for
+        images, labels = images.pin_memory(), labels.pin_memory()
+    images = images.to(device, non_blocking=True)
+    images = images.to(torch.float32, memory_format=torch.channels_last)
+    labels = labels.to(device, non_blocking=True)
+    return (images if scale == 1 else images.mul_(scale)), labels

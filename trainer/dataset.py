@@ -3,7 +3,7 @@
     data = ZarrDataset("us8k.zarr", "R1/resize", folds=range(2, 11))
     loader = DataLoader(data, batch_size=64, sampler=BlockSampler(data, seed=0))
 
-The trainer itself reads whole stages (`trainer.data`) in the same order.
+The trainer itself reads whole stages or streams them (`trainer.reading`), in the same order.
 """
 
 from collections import OrderedDict

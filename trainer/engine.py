@@ -5,19 +5,22 @@ for `trainer.fold`.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from schemas import RunConfig, Stage
-from trainer.data import Split, StageData
+from trainer.data import Batch, StageData
 from trainer.metrics import Totals, batch_sums, totals
 from trainer.model import Network
+from trainer.order import Window
 from trainer.schedule import OneCycle
+from trainer.waiting import Waiting
 
 BETA2, EPS = 0.99, 1e-8
 
@@ -36,12 +39,14 @@ class Outcome:
         valid: Over the held-out fold, after the epoch.
         train_s: Seconds spent training.
         seconds: With validation.
+        wait_s: Seconds of these spent waiting for data.
     """
 
     train: Totals
     valid: Totals
     train_s: float
     seconds: float
+    wait_s: float
 
     @property
     def finite(self) -> bool:
@@ -52,6 +57,11 @@ class Outcome:
     def samples_per_s(self) -> float:
         """Training samples a second of training."""
         return self.train.num_samples / self.train_s
+
+    @property
+    def wait_share(self) -> float:
+        """Of all seconds, those spent waiting for data."""
+        return self.wait_s / self.seconds
 
 
 class StageTrainer:
@@ -73,50 +83,52 @@ class StageTrainer:
         self._step = 0
         self._optimizer = make_optimizer(model, stage.body_lr_ratio, config.weight_decay)
 
-    def run_epoch(self, order: Tensor, after_batch: Callable[[], None]) -> Outcome:
+    def run_epoch(self, order: Iterable[Window], after_batch: Callable[[], None]) -> Outcome:
         """Train for an epoch, then validate.
 
         Args:
-            order: (n,) int64, the order of the training rows.
+            order: The order of the training rows.
             after_batch: Called after each step was handed to the device.
         """
+        waiting = Waiting()
         started = time.perf_counter()
-        train = self._train(order, after_batch)
+        train = self._train(order, waiting, after_batch)
         train_s = time.perf_counter() - started
-        valid = self._validate()
-        return Outcome(train, valid, train_s, time.perf_counter() - started)
+        valid = self._validate(waiting)
+        seconds = time.perf_counter() - started
+        return Outcome(train, valid, train_s, seconds, waiting.seconds)
 
-    def _train(self, order: Tensor, after_batch: Callable[[], None]) -> Totals:
+    def _train(
+        self, order: Iterable[Window], waiting: Waiting, after_batch: Callable[[], None]
+    ) -> Totals:
         """A step on every whole batch of the order."""
         self._model.train()
-        split, batch_size = self._data.train, self._config.batch_size
-        rows = order[: self._steps * batch_size].to(split.labels.device)
         sums = self._zeros()
-        for batch in _batches(rows, batch_size):
-            self._set_rates()
-            loss, logits, labels = self._forward(split, batch)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            sums += batch_sums(loss, logits, labels)
-            after_batch()
+        with closing(self._data.train.batches(order, self._config.batch_size)) as batches:
+            for batch in waiting.watch(islice(batches, self._steps)):
+                self._set_rates()
+                loss, logits, labels = self._forward(batch)
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self._optimizer.step()
+                sums += batch_sums(loss, logits, labels)
+                after_batch()
         return totals(sums)
 
     @torch.inference_mode()
-    def _validate(self) -> Totals:
+    def _validate(self, waiting: Waiting) -> Totals:
         """Every row of the held-out fold, in batches."""
         self._model.eval()
-        split = self._data.test
-        rows = torch.arange(len(split), device=split.labels.device)
         sums = self._zeros()
-        for batch in _batches(rows, self._config.batch_size):
-            sums += batch_sums(*self._forward(split, batch))
+        with closing(self._data.test.in_order(self._config.batch_size)) as batches:
+            for batch in waiting.watch(batches):
+                sums += batch_sums(*self._forward(batch))
         return totals(sums)
 
-    def _forward(self, split: Split, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Mean loss (), logits (b, classes), labels (b,)."""
-        images, labels = split.batch(rows)
-        with self._precision(split.device):
+        images, labels = batch
+        with self._precision(images.device):
             logits = self._model(images)
             return cross_entropy(logits, labels), logits, labels
 
@@ -134,11 +146,6 @@ class StageTrainer:
 
     def _zeros(self) -> Tensor:
         return torch.zeros(3, dtype=torch.float64, device=self._data.train.device)
-
-
-def _batches(rows: Tensor, size: int) -> Iterator[Tensor]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
 
 
 def make_optimizer(model: Network, body_lr_ratio: float, weight_decay: float) -> torch.optim.AdamW:

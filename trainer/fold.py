@@ -5,7 +5,7 @@ other and of the order they are run in.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from featurestore import StoredDataset
-from schemas import EpochMetrics, FoldResult, RunConfig, Stage
+from schemas import EpochMetrics, FoldResult, Reading, RunConfig, Stage
 from trainer.checkpoint import Checkpoint
-from trainer.data import StageData, load_split
+from trainer.data import Split, StageData
 from trainer.engine import StageTrainer
 from trainer.errors import DivergedError
 from trainer.events import BatchDone, EpochDone, FoldDone, FoldStarted, Notify, StageStarted
 from trainer.keeper import Keeper
 from trainer.model import Network, build_model
 from trainer.order import EpochOrder
+from trainer.reading import open_split
 from trainer.seeds import derive_seed
 
 
@@ -32,12 +33,14 @@ class Job:
     Args:
         dataset: The features.
         config: Of the run; its device is there.
+        readings: Where each array's data lie.
         body_state: Initial weights of the body, or None for random ones.
         notify: Told what happens.
     """
 
     dataset: StoredDataset
     config: RunConfig
+    readings: Mapping[str, Reading]
     body_state: Mapping[str, Tensor] | None
     notify: Notify
 
@@ -105,19 +108,19 @@ class _FoldTrainer:
         """The stage's data; neighbouring stages of one array share it."""
         if self._data is None or self._data.array != array:
             self._data = None  # two stages' data are never held at once
-            dataset, device = self._job.dataset, self._device
-            self._data = StageData(
-                array,
-                train=load_split(dataset, array, self._order.folds, device),
-                test=load_split(dataset, array, [self._fold], device),
-            )
+            train, test = (self._split(array, folds) for folds in (self._order.folds, [self._fold]))
+            self._data = StageData(array, train, test)
         return self._data
+
+    def _split(self, array: str, folds: Sequence[int]) -> Split:
+        reading = self._job.readings[array]
+        return open_split(self._job.dataset, array, folds, self._device, reading)
 
     def _run_epoch(self, number: int, stage: Stage, trainer: StageTrainer) -> None:
         epoch = len(self._epochs) + 1
         torch.manual_seed(derive_seed("dropout", self._job.config.seed, self._fold, epoch))
-        rows = torch.from_numpy(self._order.rows(epoch))
-        outcome = trainer.run_epoch(rows, lambda: self._job.notify(BatchDone()))
+        order = self._order.windows(epoch)
+        outcome = trainer.run_epoch(order, lambda: self._job.notify(BatchDone()))
         if not outcome.finite:
             kept = self._keeper.last_path if self._keeper.last else None
             raise DivergedError(self._fold, number, stage, epoch, kept)
@@ -132,6 +135,7 @@ class _FoldTrainer:
             valid_accuracy=outcome.valid.accuracy,
             seconds=outcome.seconds,
             samples_per_s=outcome.samples_per_s,
+            wait_share=outcome.wait_share,
         )
         self._epochs.append(metrics)
         self._keeper.keep(self._checkpoint(metrics))

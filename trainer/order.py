@@ -4,7 +4,7 @@ Rows are shuffled within a window of a few blocks at a time, so that a reader th
 window in memory, and reads each block once, gives the same order as one that holds everything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,21 @@ class Window:
 
     blocks: tuple[int, ...]
     rows: NDArray[np.int64]
+
+
+def store_order(sizes: Sequence[int], window: int = WINDOW) -> Iterator[Window]:
+    """Windows that have every row in the store's order.
+
+    Args:
+        sizes: Rows of each block; may be 0.
+        window: Blocks held together, at least 1.
+    """
+    start = 0
+    for first in range(0, len(sizes), window):
+        stop = start + sum(sizes[first : first + window])
+        blocks = range(first, min(first + window, len(sizes)))
+        yield Window(tuple(blocks), np.arange(start, stop))
+        start = stop
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ Looks at the store's tables only: no image is read, no device touched, nothing w
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset
 from featurestore.errors import UnknownNameError
-from schemas import RunConfig, Stage
+from schemas import Reading, RunConfig, Stage
 from trainer.errors import ConfigError, DataError
 from trainer.methods import rates_warning, stages
 
@@ -24,6 +25,7 @@ class Options:
         folds: Held out one after the other; all of the store's where empty.
         device: A PyTorch device that is there.
         precision: What the device supports.
+        reading: Where the data shall lie; no part of the config, as it changes no number.
     """
 
     method: str
@@ -35,6 +37,7 @@ class Options:
     epochs_scale: float = 1.0
     batch_size: int = 64
     arch: str = "resnet34"
+    reading: Reading | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,13 @@ class Plan:
         config: All that shapes its numbers.
         num_train: Training clips by held-out fold.
         warnings: What the user should know before it starts.
+        reading: Where the data shall lie.
     """
 
     config: RunConfig
     num_train: dict[int, int]
     warnings: tuple[str, ...]
+    reading: Reading | Literal["auto"]
 
 
 def plan_run(dataset: StoredDataset, options: Options) -> Plan:
@@ -71,6 +76,7 @@ def plan_run(dataset: StoredDataset, options: Options) -> Plan:
         config=_config(dataset.name, options, schedule, folds),
         num_train={fold: int((clips.fold != fold).sum()) for fold in folds},
         warnings=tuple(warning for warning in found if warning),
+        reading=options.reading,
     )
 
 
@@ -78,6 +84,7 @@ def _config(
     dataset: str, options: Options, schedule: tuple[Stage, ...], folds: tuple[int, ...]
 ) -> RunConfig:
     asked = vars(options) | {"dataset": dataset, "stages": schedule, "folds": folds}
+    del asked["reading"]
     try:
         return RunConfig.model_validate(asked)
     except ValidationError as error:

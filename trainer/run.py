@@ -16,6 +16,7 @@ from trainer.device import device_title, make_repeatable
 from trainer.events import EpochDone, Event, Notify, RunStarted, ignore
 from trainer.fold import Job, train_fold
 from trainer.plan import Plan
+from trainer.reading import choose_readings
 from trainer.rundir import RunDirectory, check_free
 from trainer.weights import InitialWeights, initial_weights
 
@@ -45,7 +46,7 @@ def run(dataset: StoredDataset, plan: Plan, out: Path, notify: Notify = ignore) 
     notify(RunStarted(record))
     make_repeatable(torch.device(plan.config.device))
     with _recording(directory, notify) as watcher:
-        job = Job(dataset, plan.config, weights.state, watcher)
+        job = Job(dataset, plan.config, record.readings, weights.state, watcher)
         folds = tuple(train_fold(job, fold, directory.fold(fold)) for fold in plan.config.folds)
     result = RunResult(folds=folds, **record.model_dump(exclude={"started"}))
     directory.write_result(result)
@@ -68,13 +69,16 @@ def _recording(directory: RunDirectory, notify: Notify) -> Iterator[Notify]:
 
 def _record(dataset: StoredDataset, plan: Plan, weights: InitialWeights) -> RunRecord:
     warnings = (*plan.warnings, *([weights.warning] if weights.warning else []))
+    device = torch.device(plan.config.device)
+    arrays = [stage.array for stage in plan.config.stages]
     return RunRecord(
         config=plan.config,
         fingerprint=dataset.fingerprint,
         versions={"python": platform.python_version()}
         | {library: version(library) for library in _LIBRARIES},
-        device_name=device_title(torch.device(plan.config.device)),
+        device_name=device_title(device),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         init_used=weights.used,
         warnings=warnings,
+        readings=choose_readings(dataset, arrays, device, plan.reading),
     )

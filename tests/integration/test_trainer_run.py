@@ -128,6 +128,28 @@ def test_same_seed_gives_bit_equal_losses_and_a_fold_does_not_depend_on_the_othe
     assert all(torch.equal(first.model[name], again.model[name]) for name in first.model)
 
 
+def test_a_stream_gives_bit_equal_losses_and_the_record_says_so(
+    finished: Finished, tmp_path: Path
+) -> None:
+    out, result, _ = finished
+    dataset, plan = tiny_plan(folds=(2,), epochs_scale=0.03, reading="stream")
+    streamed = run(dataset, plan, tmp_path / "streamed")
+    assert losses(tmp_path / "streamed", 2) == losses(out, 2)
+    assert set(result.readings.values()) == {"host"}
+    assert set(streamed.readings) == {"R1/resize", "R2/resize", "R3/full"}
+    assert set(streamed.readings.values()) == {"stream"}
+    assert streamed.config == result.config.model_copy(update={"folds": (2,)})
+
+
+def test_each_epoch_says_what_share_of_it_was_waiting_for_data(finished: Finished) -> None:
+    out, _, _ = finished
+    shares = [row.wait_share for row in read_metrics(out) if row.fold == 1]
+    assert all(0 < share < 1 for share in shares)
+    events = EventAccumulator(str(out / "tensorboard" / "fold1")).Reload()
+    logged = [point.value for point in events.Scalars("speed/wait_share")]
+    assert logged == pytest.approx(shares, abs=1e-6)
+
+
 def with_rates(plan: Plan, *rates: float) -> Plan:
     stages = tuple(
         stage.model_copy(update={"max_lr": rate})

@@ -1,10 +1,17 @@
+import time
+from collections.abc import Iterable
+
+import numpy as np
 import pytest
 import torch
 
 from schemas import RunConfig, Stage
-from trainer.data import Split, StageData
+from trainer.data import Batch, Batches, StageData
 from trainer.engine import Outcome, StageTrainer, make_optimizer, num_steps
 from trainer.model import Network, build_model
+from trainer.order import Window
+from trainer.resident import Resident
+from trainer.waiting import Waiting
 
 CPU = torch.device("cpu")
 STAGE = Stage(array="R1/mel", epochs=8, max_lr=3e-3)
@@ -13,7 +20,7 @@ CONFIG = RunConfig(
 )
 
 
-def tones(num: int, seed: int, dtype: torch.dtype = torch.float32) -> Split:
+def tones(num: int, seed: int, dtype: torch.dtype = torch.float32) -> Resident:
     """Images of two classes that differ in the row that is bright."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num) % 2
@@ -22,7 +29,16 @@ def tones(num: int, seed: int, dtype: torch.dtype = torch.float32) -> Split:
     images[labels == 1, :, 11] += 0.7
     scale = 1 / 255 if dtype == torch.uint8 else 1.0
     stored = (images / scale).to(dtype)
-    return Split(stored, labels, scale, CPU)
+    return Resident(stored, labels, scale, CPU)
+
+
+def in_order(num: int) -> list[Window]:
+    return [Window((0,), np.arange(num))]
+
+
+def batch_of(split: Resident, rows: list[int]) -> Batch:
+    (batch,) = split.batches([Window((0,), np.array(rows))], len(rows))
+    return batch
 
 
 def trainer_of(data: StageData, model: Network | None = None) -> StageTrainer:
@@ -32,7 +48,7 @@ def trainer_of(data: StageData, model: Network | None = None) -> StageTrainer:
 def run_epochs(data: StageData, model: Network, epochs: int) -> list[Outcome]:
     torch.manual_seed(0)
     trainer = trainer_of(data, model)
-    order = torch.arange(len(data.train))
+    order = in_order(len(data.train))
     return [trainer.run_epoch(order, lambda: None) for _ in range(epochs)]
 
 
@@ -44,10 +60,9 @@ def test_the_loss_on_clearly_different_images_falls() -> None:
 
 
 def test_batches_are_float32_between_zero_and_one_whatever_is_stored() -> None:
-    rows = torch.tensor([5, 2])
-    exact, _ = tones(8, 0).batch(rows)
+    exact, _ = batch_of(tones(8, 0), [5, 2])
     for dtype, step in ((torch.float16, 1e-3), (torch.uint8, 1 / 255)):
-        images, labels = tones(8, 0, dtype).batch(rows)
+        images, labels = batch_of(tones(8, 0, dtype), [5, 2])
         assert images.dtype == torch.float32
         assert labels.tolist() == [1, 0]
         torch.testing.assert_close(images, exact, rtol=0, atol=step)
@@ -56,7 +71,7 @@ def test_batches_are_float32_between_zero_and_one_whatever_is_stored() -> None:
 def test_reading_a_batch_leaves_the_stored_images_alone() -> None:
     split = tones(4, 0)
     before = split.images.clone()
-    images, _ = split.batch(torch.arange(4))
+    images, _ = batch_of(split, [0, 1, 2, 3])
     images.zero_()
     assert torch.equal(split.images, before)
 
@@ -66,7 +81,7 @@ def test_partial_batches_are_dropped_but_never_the_only_one(samples: int, steps:
     assert num_steps(samples, 8) == steps
     data = StageData("R1/mel", tones(samples, 0), tones(3, 1))
     done: list[None] = []
-    outcome = trainer_of(data).run_epoch(torch.arange(samples), lambda: done.append(None))
+    outcome = trainer_of(data).run_epoch(in_order(samples), lambda: done.append(None))
     assert len(done) == steps
     assert outcome.train.num_samples == min(samples, 8 * steps)
 
@@ -75,10 +90,10 @@ def test_validation_sees_every_clip_and_changes_nothing() -> None:
     data = StageData("R1/mel", tones(16, 0), tones(11, 1))
     model = build_model("resnet18", 2, seed=0)
     trainer = trainer_of(data, model)
-    outcome = trainer.run_epoch(torch.arange(16), lambda: None)
+    outcome = trainer.run_epoch(in_order(16), lambda: None)
     assert outcome.valid.num_samples == 11
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert trainer._validate() == outcome.valid
+    assert trainer._validate(Waiting()) == outcome.valid
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -91,6 +106,26 @@ def test_same_seed_gives_bit_equal_losses_and_weights() -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+class Slow(Resident):
+    """Training data that keep one waiting, as a slow disk does."""
+
+    def batches(self, windows: Iterable[Window], size: int) -> Batches:
+        time.sleep(0.2)
+        yield from super().batches(windows, size)
+
+
+def test_the_share_of_waiting_is_that_of_the_data_not_of_the_steps() -> None:
+    fast = tones(16, 0)
+    slow = Slow(fast.images, fast.labels, fast.scale, fast.device)
+    outcomes = [
+        trainer_of(StageData("R1/mel", train, tones(3, 1))).run_epoch(in_order(16), lambda: None)
+        for train in (fast, slow)
+    ]
+    assert 0 < outcomes[0].wait_share < 0.5
+    assert outcomes[1].wait_s >= 0.2
+    assert outcomes[1].wait_share == outcomes[1].wait_s / outcomes[1].seconds < 1
+
+
 def test_body_takes_steps_smaller_by_its_ratio() -> None:
     data = StageData("R1/mel", tones(8, 0), tones(3, 1))
 
@@ -99,7 +134,7 @@ def test_body_takes_steps_smaller_by_its_ratio() -> None:
         model = build_model("resnet18", 2, seed=0)
         before = model.body.conv1.weight.clone(), model.head[2].weight.clone()
         torch.manual_seed(0)
-        StageTrainer(model, stage, data, CONFIG).run_epoch(torch.arange(8), lambda: None)
+        StageTrainer(model, stage, data, CONFIG).run_epoch(in_order(8), lambda: None)
         after = model.body.conv1.weight, model.head[2].weight
         body, head = ((a - b).norm().item() for a, b in zip(after, before, strict=True))
         return body, head

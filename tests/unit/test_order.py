@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.order import EpochOrder
+from trainer.order import EpochOrder, store_order
 from trainer.seeds import derive_seed
 
 SIZES = st.lists(st.integers(0, 9), max_size=20).map(tuple)
@@ -34,6 +34,16 @@ def test_a_reader_of_one_window_at_a_time_gives_the_same_order(
         assert held == set(part.rows.tolist())
         streamed += part.rows.tolist()
     assert streamed == order.rows(1).tolist()
+
+
+@given(SIZES, st.integers(1, 8))
+def test_the_order_of_the_store_is_every_row_in_turn(sizes: tuple[int, ...], window: int) -> None:
+    windows = list(store_order(sizes, window))
+    assert [block for part in windows for block in part.blocks] == list(range(len(sizes)))
+    assert [row for part in windows for row in part.rows] == list(range(sum(sizes)))
+    for part in windows:
+        assert len(part.blocks) <= window
+        assert len(part.rows) == sum(sizes[block] for block in part.blocks)
 
 
 def test_every_block_is_in_one_window() -> None:

@@ -1,0 +1,180 @@
+"""However a stage is read, training sees the same bits; a stream holds two windows of them."""
+
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featurestore import StoredDataset, open_store
+from featurestore.errors import CorruptError, UnknownNameError
+from schemas import Reading
+from tests.integration.filled_store import ARRAY, fill_store
+from trainer.data import Batch, Split
+from trainer.order import EpochOrder
+from trainer.reading import array_bytes, choose_readings, open_split
+from trainer.streamed import Streamed
+
+CPU = torch.device("cpu")
+READINGS: tuple[Reading, ...] = ("device", "host", "stream")
+TRAIN, TEST = (1, 3), (2,)
+
+
+@pytest.fixture(scope="module", params=["float16", "uint8", "float32"])
+def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three folds of 41, 30 and 9 clips in chunks of 8; clips failed, in one chunk all of them."""
+    path = tmp_path_factory.mktemp("stores") / "small.zarr"
+    failed = {1: {0, 7, 40}, 2: {29}, 3: set(range(8))}
+    fill_store(path, (5, 6), {1: 41, 2: 30, 3: 9}, chunk=8, dtype=request.param, failed=failed)
+    return path
+
+
+def order_of(dataset: StoredDataset, folds: tuple[int, ...], window: int) -> EpochOrder:
+    sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
+    return EpochOrder(0, dataset.fingerprint, folds, sizes, window)
+
+
+def whole(batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images).squeeze(1).numpy(), torch.cat(labels).numpy()
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize(("window", "size"), [(1, 3), (2, 7), (3, 64), (32, 8)])
+def test_every_way_of_reading_gives_the_rows_of_the_order_bit_for_bit(
+    small: Path, reading: Reading, window: int, size: int
+) -> None:
+    dataset = open_store(small)
+    split = open_split(dataset, ARRAY, TRAIN, CPU, reading)
+    order = order_of(dataset, TRAIN, window)
+    stored, classes = dataset.read(ARRAY, TRAIN)
+    assert len(split) == len(classes) == 41 - 3 + 1
+    for epoch in (1, 2):
+        batches = list(split.batches(order.windows(epoch), size))
+        assert all(len(labels) == size for _, labels in batches[:-1])
+        images, labels = whole(batches)
+        assert images.dtype == np.float32
+        np.testing.assert_array_equal(images, stored[order.rows(epoch)])
+        np.testing.assert_array_equal(labels, classes[order.rows(epoch)])
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_validation_is_in_the_order_of_the_store(small: Path, reading: Reading) -> None:
+    dataset = open_store(small)
+    images, labels = whole(list(open_split(dataset, ARRAY, TEST, CPU, reading).in_order(4)))
+    stored, classes = dataset.read(ARRAY, TEST)
+    np.testing.assert_array_equal(images, stored)
+    np.testing.assert_array_equal(labels, classes)
+
+
+def test_the_size_of_an_array_is_what_reading_it_takes(small: Path) -> None:
+    dataset = open_store(small)
+    assert array_bytes(dataset, ARRAY) == dataset.load(ARRAY)[0].nbytes
+    assert choose_readings(dataset, [ARRAY, ARRAY], CPU, "auto") == {ARRAY: "host"}
+    assert choose_readings(dataset, [ARRAY], CPU, "stream") == {ARRAY: "stream"}
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_an_array_that_is_not_there_is_refused_before_training(
+    small: Path, reading: Reading
+) -> None:
+    with pytest.raises(UnknownNameError, match="R9/mel"):
+        open_split(open_store(small), "R9/mel", TRAIN, CPU, reading)
+
+
+def streaming_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("stream")]
+
+
+def test_a_stream_left_early_leaves_no_thread_behind(small: Path) -> None:
+    dataset = open_store(small)
+    split = open_split(dataset, ARRAY, TRAIN, CPU, "stream")
+    with closing(split.batches(order_of(dataset, TRAIN, 1).windows(1), 2)) as batches:
+        next(batches)
+        assert streaming_threads()
+    assert not streaming_threads()
+
+
+def test_damage_met_by_a_stream_is_told_and_ends_it(tmp_path: Path) -> None:
+    dataset = fill_store(tmp_path / "s.zarr", (5, 6), {1: 40}, chunk=8)
+    (tmp_path / "s.zarr/noise/fold1/R3/full/c/3/0/0").unlink()
+    split = Streamed(dataset, ARRAY, (1,), CPU, window=1)
+    batches = split.in_order(8)
+    assert [len(labels) for _, labels in islice(batches, 3)] == [8, 8, 8]
+    with pytest.raises(CorruptError, match="rows 24 to 32"):
+        next(batches)
+    assert not streaming_threads()
+
+
+CHUNK, WINDOW, NUM_CHUNKS = 64, 4, 80
+CHUNK_BYTES = CHUNK * 128 * 256 * 2
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """336 MB in memory, in eighty chunks of 4 MB; far less on disk."""
+    path = tmp_path_factory.mktemp("stores") / "large.zarr"
+    fill_store(path, (128, 256), {1: CHUNK * NUM_CHUNKS}, chunk=CHUNK)
+    return path
+
+
+def test_a_stream_holds_two_windows_and_a_few_blocks(large: Path) -> None:
+    dataset = open_store(large)
+    split: Split = Streamed(dataset, ARRAY, (1,), CPU)
+    windows = order_of(dataset, (1,), WINDOW).windows(1)
+    tracemalloc.start()
+    try:
+        seen = sum(len(labels) for _, labels in split.batches(windows, 48))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    threads = min(8, os.cpu_count() or 1)
+    assert seen == CHUNK * NUM_CHUNKS
+    assert peak > 1.5 * WINDOW * CHUNK_BYTES
+    assert peak < (2 * WINDOW + 2 * threads + 1) * CHUNK_BYTES
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import torch
+from featurestore import open_store
+from trainer.order import EpochOrder
+from trainer.reading import open_split
+from trainer.streamed import Streamed
+
+dataset = open_store(sys.argv[1])
+allowed, window = int(sys.argv[2]), int(sys.argv[3])
+cpu = torch.device("cpu")
+split = Streamed(dataset, "R3/full", (1,), cpu, window)
+order = EpochOrder(0, "noise", (1,), tuple(len(b) for b in dataset.blocks((1,))), window)
+next(split.in_order(48))  # loads what is loaded once
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + allowed, taken + allowed))
+for passed in (split.batches(order.windows(1), 48), split.in_order(48)):
+    print(sum(len(labels) for _, labels in passed))
+try:
+    open_split(dataset, "R3/full", (1,), cpu, "host")
+except MemoryError:
+    print("the whole does not fit")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+def test_a_store_larger_than_the_memory_allowed_is_streamed(large: Path) -> None:
+    allowed = NUM_CHUNKS // 2 * CHUNK_BYTES  # two windows are a fifth of that; malloc has its holes
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(large), str(allowed), str(WINDOW)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.stdout.splitlines() == ["5120", "5120", "the whole does not fit"], ended.stderr

@@ -1,0 +1,88 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.memory import available_host_memory, free_device_memory
+from trainer.reading import Asked, Room, choose_reading
+from trainer.streamed import Group, rebatch
+
+MEMINFO = "MemTotal:       64000 kB\nMemFree:        100 kB\nMemAvailable:   32000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_bytes", "on_gpu", "chosen"),
+    [
+        ("auto", 50, True, "device"),
+        ("auto", 51, True, "host"),
+        ("auto", 100, True, "host"),
+        ("auto", 101, True, "stream"),
+        ("auto", 100, False, "host"),
+        ("auto", 101, False, "stream"),
+        ("device", 10_000, True, "device"),
+        ("device", 1, False, "host"),
+        ("host", 10_000, True, "host"),
+        ("stream", 1, True, "stream"),
+        ("stream", 1, False, "stream"),
+    ],
+)
+def test_data_lie_in_the_fastest_place_that_has_twice_the_room(
+    asked: Asked, num_bytes: int, on_gpu: bool, chosen: str
+) -> None:
+    assert choose_reading(asked, num_bytes, Room(100, 200), on_gpu=on_gpu) == chosen
+
+
+def test_a_cpu_has_no_device_memory_of_its_own() -> None:
+    assert free_device_memory(torch.device("cpu")) == 0
+
+
+def test_memory_that_the_page_cache_holds_is_available(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(MEMINFO)
+    assert available_host_memory(tmp_path) == 32_000 * 1024
+
+
+@pytest.mark.parametrize(
+    ("limit", "available"),
+    [("max", 32_768_000), ("9000000", 8_000_000), ("500000", 0), ("90000000000", 32_768_000)],
+)
+def test_a_containers_limit_counts(tmp_path: Path, limit: str, available: int) -> None:
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text(f"{limit}\n")
+    (group / "memory.stat").write_text("anon 1000000\nfile 7000000\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(MEMINFO)
+    assert available_host_memory(tmp_path) == available
+
+
+def test_memory_is_known_where_there_is_no_proc(tmp_path: Path) -> None:
+    assert available_host_memory(tmp_path) > 0
+
+
+def groups_of(sizes: list[int]) -> Iterator[Group]:
+    start = 0
+    for size in sizes:
+        labels = torch.arange(start, start + size)
+        yield list(labels.view(-1, 1, 1).to(torch.float16)), labels
+        start += size
+
+
+@given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 7))
+def test_batches_are_whole_whatever_the_groups(sizes: list[int], size: int) -> None:
+    batches = list(rebatch(groups_of(sizes), size))
+    labels = [label for _, part in batches for label in part.tolist()]
+    assert labels == list(range(sum(sizes)))
+    assert all(len(part) == size for _, part in batches[:-1])
+    assert all(images.flatten().tolist() == part.tolist() for images, part in batches)
+
+
+def test_batches_are_copies_so_that_none_keeps_its_group_in_memory() -> None:
+    block = torch.zeros(4, 2, 2)
+    for images, _ in rebatch([(block.unbind(), torch.arange(4))], 2):
+        assert images.shape == (2, 1, 2, 2)
+        images += 1
+    assert not block.any()
