@@ -15,7 +15,8 @@ from rich.text import Text
 from featurestore.errors import FeatureStoreError
 from trainer.errors import TrainerError
 
-INTERRUPTED = 130
+_EXTRA = ("torch", "torchvision", "tensorboard", "jinja2")
+"""What the `trainer` extra installs: without it the program says so."""
 
 app = typer.Typer(
     help="Train sound classifiers progressively from a featurestore store, and report.",
@@ -125,6 +126,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 1
     except (TrainerError, FeatureStoreError) as error:
         _complain(f"error: {error}")
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        _complain(f"error: {error.name} is not installed: pip install 'featurestore[trainer]'")
         return 1
     return 0
 

@@ -38,3 +38,13 @@ def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
         if line.startswith((f"import {library}", f"from {library}"))
     }
     assert users == owners
+
+
+def test_the_trainer_without_torch_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from trainer.cli import main; "
+        "sys.exit(main(['run', '--store', 'x', '--method', 'mel']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: torch is not installed: pip install")
