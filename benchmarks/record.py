@@ -130,6 +130,8 @@ def hardware() -> dict[str, object]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }
+    if "OMP_NUM_THREADS" in os.environ:
+        found["omp_num_threads"] = os.environ["OMP_NUM_THREADS"]
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()

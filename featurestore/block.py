@@ -1,5 +1,6 @@
 """The unit of work: the files of one block, extracted and committed. Runs in a worker process."""
 
+import ctypes
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,9 @@ from featurestore.files import OUTCOMES
 from featurestore.plan import Block
 from featurestore.store import StoredArrays, open_arrays
 from schemas import ClipStatus
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""glibc's <malloc.h>."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,19 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Let malloc keep what a clip freed for the next one; elsewhere than in glibc, nothing.
+
+    By default, and more so under Dask, large arrays go back to the system at once and the same
+    pages are faulted in for every clip: that took a quarter of a build.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**25)
+        mallopt(_M_TRIM_THRESHOLD, 2**28)
+
+
 def build_block(task: BlockTask) -> BlockOutcome:
     """Extract the clips of a block and commit it. Idempotent: the same files, the same bytes.
 
@@ -65,6 +82,7 @@ def build_block(task: BlockTask) -> BlockOutcome:
         StorageError: The store cannot be written.
         OSError: The machine could not read a file, for a reason that is not the file's.
     """
+    _keep_freed_memory()
     arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)
     fold, rows = task.block.fold, task.block.rows
     ids, paths = arrays.read(fold, "clip_id", rows), arrays.read(fold, "path", rows)

@@ -87,7 +87,7 @@ class DaskExecutor:
 
 def _local_cluster(workers: int) -> LocalCluster:
     """One single-threaded process a worker: decoding and FFTs hold the interpreter's lock."""
-    with dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28}):
+    with dask.config.set({"distributed.worker.profile.enabled": False}):
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

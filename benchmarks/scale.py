@@ -1,0 +1,206 @@
+"""How does everything but the audio grow with the number of clips?
+
+Made-up clips of one 2 × 2 image each go through the real planning, creation, commits, resume,
+`info` and reading, so what is timed is the price of the book-keeping alone.
+
+    python -m benchmarks.scale                     # 1,000, 10,000 and 100,000 clips
+    python -m benchmarks.scale --large             # and 1,000,000
+"""
+
+import argparse
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import featurestore
+from benchmarks import record
+from featurestore.build import blocks_where, clip_tables, plan_manifest, status_counts
+from featurestore.datasets import Dataset
+from featurestore.executors.dask import DaskExecutor
+from featurestore.info import describe
+from featurestore.plan import Block
+from featurestore.store import StoredArrays, create_arrays
+from schemas import Clip, ClipStatus, DatasetCard, FeatureSpec, StoreManifest
+from schemas.features import Resolution
+
+T = TypeVar("T")
+Images = Callable[[Block], dict[str, NDArray[Any]]]
+SIZES = (1_000, 10_000, 100_000)
+LARGE = 1_000_000
+_TINY = FeatureSpec(
+    resolutions=(Resolution(name="R1", n_mels=2, num_frames=2),), variants=(), dtype="uint8"
+)
+_NO_OPS = 1_000
+
+
+def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Dataset:
+    """A dataset of clips that exist nowhere, spread evenly over folds and classes."""
+    names = tuple(f"class{number:02d}" for number in range(num_classes))
+    card = DatasetCard(
+        name="made-up", title="Made-up clips", class_names=names, licence="-", citation="-", url="-"
+    )
+    clips = tuple(
+        Clip(
+            clip_id=f"clip{i:08d}.wav",
+            path=f"audio/{i % 1000:03d}/clip{i:08d}.wav",
+            fold=i % num_folds + 1,
+            class_id=i // num_folds % num_classes,
+            source=f"recording{i // 4:08d}",
+        )
+        for i in range(num_clips)
+    )
+    return Dataset(card, Path("/nowhere"), clips)
+
+
+def create(dataset: Dataset, path: Path, spec: FeatureSpec) -> StoredArrays:
+    """The store of a dataset, with every block pending."""
+    manifest = plan_manifest(dataset, spec)
+    return create_arrays(path, manifest, clip_tables(dataset.clips, manifest))
+
+
+def fill(arrays: StoredArrays, images: Images) -> StoredArrays:
+    """Commit every block with made-up images, and declare the store complete.
+
+    Args:
+        arrays: Created and pending.
+        images: The images of a block's clips, by the keys of the spec's arrays.
+    """
+    for block in blocks_where(arrays, lambda status: status == ClipStatus.PENDING):
+        arrays.write_block(block, images(block) | _outcomes(len(block)))
+    return complete(arrays)
+
+
+def complete(arrays: StoredArrays) -> StoredArrays:
+    """Declare a store complete."""
+    update = {"state": "complete", "counts": status_counts(arrays)}
+    return arrays.set_manifest(arrays.manifest.model_copy(update=update))
+
+
+def _outcomes(size: int) -> dict[str, NDArray[Any]]:
+    return {
+        "duration_s": np.full(size, 5, np.float32),
+        "peak": np.full(size, 1, np.float32),
+        "source_sha256": np.ones((size, 32), np.uint8),
+        "status": np.full(size, ClipStatus.OK, np.uint8),
+    }
+
+
+def _tiny_images(block: Block) -> dict[str, NDArray[Any]]:
+    return {name: np.ones((len(block), *shape), np.uint8) for name, shape in _TINY.arrays.items()}
+
+
+class _Clock:
+    """Seconds of named parts."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str, part: Callable[[], T]) -> T:
+        started = time.perf_counter()
+        result = part()
+        self.seconds[name] = time.perf_counter() - started
+        return result
+
+
+def measure(num_clips: int, folder: Path) -> dict[str, Any]:
+    """Seconds of each part for that many clips, and what the store is made of."""
+    path, clock = folder / f"{num_clips}.zarr", _Clock()
+    arrays, num_tasks = _write(num_clips, path, clock)
+    _read(path, arrays, clock)
+    files, size = _extent(path)
+    shutil.rmtree(path)
+    return {
+        "clips": num_clips,
+        "seconds": clock.seconds,
+        "us_a_clip": {name: 1e6 * s / num_clips for name, s in clock.seconds.items()},
+        "scheduler_tasks": num_tasks,
+        "block_clips": arrays.manifest.block_clips,
+        "files": files,
+        "bytes": size,
+        "bytes_a_clip": size / num_clips,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _write(num_clips: int, path: Path, clock: _Clock) -> tuple[StoredArrays, int]:
+    dataset = clock("make the clip rows", lambda: made_up(num_clips))
+    manifest: StoreManifest = clock("plan the manifest", lambda: plan_manifest(dataset, _TINY))
+    tables = clock("order the clip table", lambda: clip_tables(dataset.clips, manifest))
+    arrays = clock("create the arrays", lambda: create_arrays(path, manifest, tables))
+    blocks = clock("find pending blocks (new)", lambda: _pending(arrays))
+    clock("commit every block", lambda: _commit(arrays, blocks))
+    return clock("declare complete", lambda: complete(arrays)), len(blocks)
+
+
+def _pending(arrays: StoredArrays) -> list[Block]:
+    return blocks_where(arrays, lambda status: status == ClipStatus.PENDING)
+
+
+def _commit(arrays: StoredArrays, blocks: Iterable[Block]) -> None:
+    for block in blocks:
+        arrays.write_block(block, _tiny_images(block) | _outcomes(len(block)))
+
+
+def _read(path: Path, arrays: StoredArrays, clock: _Clock) -> None:
+    clock("find pending blocks (finished)", lambda: _pending(arrays))
+    clock("info", lambda: describe(path))
+    dataset = clock("open", lambda: featurestore.open_store(path))
+    clock("read the clip table", dataset.clips)
+    clock("load the images", lambda: dataset.load(dataset.arrays[0]))
+
+
+def _extent(path: Path) -> tuple[int, int]:
+    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    return len(sizes), sum(sizes)
+
+
+def scheduler_ms(num_tasks: int = _NO_OPS) -> float:
+    """Milliseconds a task that does nothing takes, on Dask with two worker processes."""
+    with DaskExecutor(workers=2) as executor:
+        list(executor.run(abs, range(50)))
+        started = time.perf_counter()
+        list(executor.run(abs, range(num_tasks)))
+        return 1e3 * (time.perf_counter() - started) / num_tasks
+
+
+def _show(measured: Sequence[dict[str, Any]]) -> None:
+    parts = measured[-1]["seconds"]
+    sizes = {f"{m['clips']:,} clips, s": m["seconds"] for m in measured}
+    rows = [
+        {"part": part} | {name: float(seconds[part]) for name, seconds in sizes.items()}
+        for part in parts
+    ]
+    record.table(rows, "Seconds of each part")
+    kept = ("clips", "scheduler_tasks", "files", "bytes", "bytes_a_clip", "peak_memory_mb")
+    record.table([{name: m[name] for name in kept} for m in measured], "What there is")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure each size in turn; the record is saved after each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("sizes", nargs="*", type=int, help="clips; by default 1000 10000 100000")
+    parser.add_argument("--large", action="store_true", help="1,000,000 clips as well")
+    parser.add_argument("--out", default="scale", help="name of the record")
+    options = parser.parse_args(argv)
+    sizes = [*(options.sizes or SIZES), *([LARGE] if options.large else [])]
+    measured: list[dict[str, Any]] = []
+    per_task = scheduler_ms()
+    print(f"a Dask task that does nothing: {per_task:.2f} ms")
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            measured.append(measure(size, Path(folder)))
+            print(f"{size:,} clips: {sum(measured[-1]['seconds'].values()):.1f} s")
+            record.save(options.out, {"scheduler_ms_a_task": per_task, "sizes": measured})
+    _show(measured)
+
+
+if __name__ == "__main__":
+    main()

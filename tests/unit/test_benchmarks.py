@@ -1,0 +1,56 @@
+"""The benchmarks' own arithmetic, and that each of their commands can be started."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import record
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(
+    file.stem
+    for file in (ROOT / "benchmarks").glob("*.py")
+    if file.stem not in {"__init__", "record"}
+)
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    times = {"fast": [1.0, 2.0, 4.0], "slow": [2.0, 8.0, 12.0]}
+    assert record.ratios(times, "slow", "fast") == {"median": 3.0, "low": 2.0, "high": 4.0}
+
+
+def test_every_round_starts_with_another_case() -> None:
+    ran: list[str] = []
+    cases = {name: lambda name=name: ran.append(name) for name in "abc"}
+    times = record.interleave(cases, rounds=3)
+    assert "".join(ran) == "abcbcacab"
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_a_record_names_the_hardware_and_no_path_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/load.py", "--store", "/home/me/esc10.zarr"])
+    path = record.save("load", {"rate": 12345.678}, clips=400)
+    saved = json.loads(path.read_text())
+    assert saved["command"] == "python -m benchmarks.load --store esc10.zarr"
+    assert saved["results"] == {"rate": 12346}
+    assert saved["context"] == {"clips": 400}
+    assert saved["hardware"]["cores"] >= 1
+    assert "numpy" in saved["libraries"]
+    assert "/home" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_says_how_it_is_used(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
+    assert stopped.value.code in {0, None}
+    assert "--help" in capsys.readouterr().out
