@@ -5,9 +5,9 @@ A file that cannot be used raises AudioError with the code its row gets. Conditi
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -54,8 +54,10 @@ def load(path: Path, spec: FeatureSpec) -> Recording:
             samples that are no numbers.
         OSError: The machine could not read it, for a reason that is not the file's.
     """
-    data = _read(path)
-    waveform, sample_rate = _decode(data, spec.max_duration_s)
+    with _opened(path) as file:
+        data = file.read()
+        file.seek(0)
+        waveform, sample_rate = _decode(file.fileno(), data, spec.max_duration_s)
     peak = float(max(waveform.max(), -waveform.min()))
     if not peak <= _LARGEST_SAMPLE:
         raise AudioError(ClipStatus.NON_FINITE, f"largest absolute sample is {peak}")
@@ -77,19 +79,23 @@ def resample(waveform: NDArray[np.float32], rate: int, spec: FeatureSpec) -> NDA
     return resampled
 
 
-def _read(path: Path) -> bytes:
+def _opened(path: Path) -> BinaryIO:
     try:
-        return path.read_bytes()
+        return path.open("rb")
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise AudioError(ClipStatus.MISSING, str(error.strerror)) from error
 
 
-def _decode(data: bytes, max_duration_s: float) -> tuple[NDArray[np.float32], int]:
-    """Mono samples and their rate in Hz."""
+def _decode(descriptor: int, data: bytes, max_duration_s: float) -> tuple[NDArray[np.float32], int]:
+    """Mono samples and their rate in Hz, of an open file that holds `data`.
+
+    libsndfile reads the descriptor itself. Reading `data` through Python callbacks would lose a
+    Ctrl-C that arrives in one, and the clip would pass for damaged.
+    """
     if not data:
         raise AudioError(ClipStatus.EMPTY, "0 bytes")
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(descriptor, closefd=False) as file:
             waveform, rate = _downmixed(file, max_duration_s), file.samplerate
     except soundfile.LibsndfileError as error:
         raise AudioError(ClipStatus.UNREADABLE, error.error_string) from error

@@ -4,7 +4,9 @@ import hashlib
 import io
 import resource
 import struct
+import sys
 from pathlib import Path
+from types import FrameType
 
 import librosa
 import numpy as np
@@ -174,6 +176,24 @@ def test_a_clip_longer_than_the_limit_is_refused_before_it_is_decoded_whole(tmp_
     with pytest.raises(AudioError) as caught:
         audio.load(path, FeatureSpec(max_duration_s=0.5))
     assert caught.value.status == ClipStatus.TOO_LONG
+
+
+def test_decoding_runs_no_python_in_which_an_interrupt_could_be_lost(tmp_path: Path) -> None:
+    """An exception in a callback of libsndfile is swallowed, and the file then seems damaged."""
+    path = tmp_path / "clip"
+    path.write_bytes(encoded("FLAC"))
+    inside: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and "vio" in frame.f_code.co_name:
+            inside.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        audio.load(path, SPEC)
+    finally:
+        sys.setprofile(None)
+    assert inside == []
 
 
 def test_too_many_open_files_is_not_the_clips_fault(tmp_path: Path) -> None:
