@@ -19,6 +19,7 @@ from schemas.run import (
     RunConfig,
     RunRecord,
     RunResult,
+    Selection,
     Stage,
 )
 from schemas.store import (
@@ -53,6 +54,7 @@ __all__ = [
     "RunRecord",
     "RunResult",
     "Schema",
+    "Selection",
     "Stage",
     "StoreManifest",
     "TrimSpec",

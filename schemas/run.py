@@ -1,4 +1,5 @@
-"""What a training run was asked to do and what it found: run.json, metrics.csv, result.json."""
+"""What a training run was asked to do and what it found: run.json, result.json and, by held-out
+fold, metrics.csv and fold.json."""
 
 from typing import Annotated, Literal
 
@@ -13,6 +14,13 @@ Reading = Literal["device", "host", "stream"]
 """Where a stage's data lies while it is trained on; it changes no number."""
 Acceleration = Literal["eager", "compile", "graph", "compile-graph"]
 """How a training step is run: as it is, through torch.compile, as a CUDA graph, or both."""
+Selection = Literal["heldout", "validation", "last"]
+"""What picks the network of a fold, and the one that each stage begins with.
+
+heldout: the epoch of the highest accuracy on the held-out fold itself, as in the paper: optimistic.
+validation: the same on a part of the training folds; the held-out fold is looked at once, at the end.
+last: nothing is picked, the last epoch counts; the held-out fold is watched only.
+"""
 
 
 class Stage(Schema):
@@ -20,6 +28,8 @@ class Stage(Schema):
 
     array: str
     """`resolution/variant` of the store."""
+    alternate: str | None = None
+    """An array of the same shape that every second epoch sees instead."""
     epochs: Annotated[int, Field(ge=1)]
     max_lr: Annotated[float, Field(gt=0)]
     """Peak learning rate of the head."""
@@ -49,6 +59,17 @@ class RunConfig(Schema):
     """Compiled steps round otherwise, so a run that goes on must use the same."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Of a CPU, for each fold: sums are split among them, which changes their last bits."""
+    selection: Selection = "heldout"
+    validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """Of the training clips, that `validation` sets apart; whole recordings, every class alike."""
+    mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
+    """α of the Beta distribution that the shares of two mixed clips are drawn from; 0 mixes none."""
+    freq_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest share of an image's bands that SpecAugment masks; 0 masks none."""
+    time_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """The same of its frames."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that all classes get alike."""
 
 
 class RunRecord(Schema):
@@ -76,7 +97,10 @@ class RunRecord(Schema):
 
 
 class EpochMetrics(Schema):
-    """One row of metrics.csv. Losses are mean cross-entropies in nats."""
+    """One row of a fold's metrics.csv. Losses are mean cross-entropies in nats.
+
+    `valid_*` are on the validation part where there is one, else on the held-out fold.
+    """
 
     fold: int
     stage: int
@@ -97,16 +121,23 @@ class EpochMetrics(Schema):
 
 
 class FoldResult(Schema):
-    """What one held-out fold gave. Best is chosen on the held-out fold itself: optimistic."""
+    """fold.json: what one held-out fold gave."""
 
     fold: int
     num_train: int
     num_test: int
-    best_accuracy: Accuracy
-    best_epoch: int
-    last_accuracy: Accuracy
+    best_accuracy: Accuracy | None
+    """On the held-out fold, of the epoch that was picked: by that fold itself (optimistic) or by the
+    validation part. None where nothing is picked."""
+    best_epoch: int | None
+    last_accuracy: Accuracy | None
+    """On the held-out fold, of the last epoch. None with a validation part: the fold is seen once."""
     last_epoch: int
     seconds: float
+    num_valid: int = 0
+    """Clips of the validation part, which are not among `num_train`."""
+    valid_accuracy: Accuracy | None = None
+    """On the validation part, of the epoch that it picked."""
 
 
 class RunResult(Schema):
