@@ -1,5 +1,7 @@
-"""What a training run was asked to do and what it found: run.json, result.json and, by held-out
-fold, metrics.csv and fold.json."""
+"""What a training run was asked to do and what it found.
+
+The contents of run.json and result.json and, by held-out fold, of metrics.csv and fold.json.
+"""
 
 from typing import Annotated, Literal
 
@@ -17,8 +19,8 @@ Acceleration = Literal["eager", "compile", "graph", "compile-graph"]
 Selection = Literal["heldout", "validation", "last"]
 """What picks the network of a fold, and the one that each stage begins with.
 
-heldout: the epoch of the highest accuracy on the held-out fold itself, as in the paper: optimistic.
-validation: the same on a part of the training folds; the held-out fold is looked at once, at the end.
+heldout: the epoch of the highest accuracy on the held-out fold itself, as in the paper; optimistic.
+validation: the same on a part of the training folds; the held-out fold is looked at once.
 last: nothing is picked, the last epoch counts; the held-out fold is watched only.
 """
 
@@ -63,7 +65,7 @@ class RunConfig(Schema):
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Of the training clips, that `validation` sets apart; whole recordings, every class alike."""
     mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
-    """α of the Beta distribution that the shares of two mixed clips are drawn from; 0 mixes none."""
+    """α of the Beta distribution that two mixed clips' shares are drawn from; 0 mixes none."""
     freq_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Largest share of an image's bands that SpecAugment masks; 0 masks none."""
     time_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
@@ -127,11 +129,11 @@ class FoldResult(Schema):
     num_train: int
     num_test: int
     best_accuracy: Accuracy | None
-    """On the held-out fold, of the epoch that was picked: by that fold itself (optimistic) or by the
-    validation part. None where nothing is picked."""
+    """On the held-out fold, of the epoch that was picked, by that fold itself (optimistic) or by
+    the validation part. None where nothing is picked."""
     best_epoch: int | None
     last_accuracy: Accuracy | None
-    """On the held-out fold, of the last epoch. None with a validation part: the fold is seen once."""
+    """On the held-out fold, of the last epoch. None with a validation part: it is seen once."""
     last_epoch: int
     seconds: float
     num_valid: int = 0

@@ -21,9 +21,10 @@ class Checkpoint:
     Args:
         model: Its state dict; the tensors are never changed again.
         fold: The held-out fold.
-        stage: From 1; says, with `config`, which array the network had last seen.
+        stage: From 1.
         epoch: From 1 over the whole schedule.
-        accuracy: On the held-out fold, in [0, 1].
+        array: `resolution/variant` that the epoch trained on.
+        accuracy: That `EpochMetrics.valid_accuracy` has, in [0, 1].
         config: The run's.
         fingerprint: The store's.
         class_names: By class_id, as many as the network has outputs.
@@ -33,6 +34,7 @@ class Checkpoint:
     fold: int
     stage: int
     epoch: int
+    array: str
     accuracy: float
     config: RunConfig
     fingerprint: str
@@ -45,12 +47,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         RunDirectoryError: It cannot be written.
     """
-    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    values["model"] = {name: value.cpu() for name, value in checkpoint.model.items()}
-    values["config"] = checkpoint.config.model_dump_json()
-    buffer = io.BytesIO()
-    torch.save(values, buffer)
-    replace_file(path, buffer.getbuffer())
+    save_values(path, to_values(checkpoint))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -60,12 +57,31 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: It is absent, damaged, or no checkpoint of ours.
     """
     try:
-        return _from_values(read_tensors(path))
+        return from_values(read_tensors(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: is no checkpoint of this program: {error}") from error
 
 
-def _from_values(values: Any) -> Checkpoint:  # noqa: ANN401 - a file may hold anything
+def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A checkpoint as tensors of the host and plain values."""
+    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    values["model"] = {name: value.cpu() for name, value in checkpoint.model.items()}
+    return values | {"config": checkpoint.config.model_dump_json()}
+
+
+def from_values(values: Any) -> Checkpoint:  # noqa: ANN401 - a file may hold anything
+    """The checkpoint that `to_values` took apart."""
     return Checkpoint(**{**values, "config": RunConfig.model_validate_json(values["config"])})
+
+
+def save_values(path: Path, values: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, whole or not at all.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    replace_file(path, buffer.getbuffer())

@@ -1,6 +1,6 @@
 """What `trainer run` shows in a terminal: the plan, the progress, the result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -25,23 +25,29 @@ from trainer.events import (
     Warned,
     WeightsComing,
 )
-from trainer.plan import Plan
 from trainer.stats import mean, sample_std
 
+SELECTIONS = {
+    "heldout": "The best epoch is chosen on the held-out fold itself: its figure is optimistic.",
+    "validation": "The epoch is picked on clips set apart from the training folds; the held-out "
+    "fold was looked at once.",
+    "last": "Nothing is picked: the last epoch counts.",
+}
 READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a stream"}
 
 
-def print_plan(console: Console, dataset: StoredDataset, plan: Plan) -> None:
+def print_plan(
+    console: Console, dataset: StoredDataset, config: RunConfig, folds_at_once: int
+) -> None:
     """Say what will be done."""
-    config = plan.config
     folds = ", ".join(map(str, config.folds))
     lines = [
         f"{config.method} on {dataset.name}: {len(dataset.clips())} clips, "
         f"{len(dataset.class_names)} classes, held-out folds {folds} of {len(dataset.folds)}",
         f"{config.arch} on {config.device} in {config.precision}, initial weights {config.init}, "
         f"batches of {config.batch_size}, seed {config.seed}, epochs by {config.epochs_scale:g}",
-        f"steps {config.acceleration}, folds at once {plan.folds_at_once}, "
-        f"threads a fold {config.threads}",
+        f"steps {config.acceleration}, folds at once {folds_at_once}, "
+        f"threads a fold {config.threads}, selection {config.selection}",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
@@ -54,7 +60,7 @@ def _stage_table(dataset: StoredDataset, config: RunConfig) -> Table:
         bands, frames = dataset.shape(stage.array)
         table.add_row(
             str(number),
-            stage.array,
+            " / ".join(filter(None, (stage.array, stage.alternate))),
             f"{bands}, {frames}",
             str(stage.epochs),
             f"{stage.max_lr:.3g}",
@@ -65,30 +71,31 @@ def _stage_table(dataset: StoredDataset, config: RunConfig) -> Table:
 
 def print_result(console: Console, result: RunResult) -> None:
     """Accuracy of every fold, and mean ± sample standard deviation over folds."""
-    table = Table("fold", "clips", "best %", "at epoch", "last %")
+    selection = result.config.selection
+    best, last = selection != "last", selection != "validation"
+    table = Table("fold", "clips")
+    for name in (["best %", "at epoch"] if best else []) + (["last %"] if last else []):
+        table.add_column(name)
     for fold in result.folds:
-        table.add_row(
-            str(fold.fold),
-            str(fold.num_test),
-            _percent(fold.best_accuracy),
-            f"{fold.best_epoch} of {fold.last_epoch}",
-            _percent(fold.last_accuracy),
-        )
+        picked = [_percent(fold.best_accuracy), f"{fold.best_epoch} of {fold.last_epoch}"]
+        row = (picked if best else []) + ([_percent(fold.last_accuracy)] if last else [])
+        table.add_row(str(fold.fold), str(fold.num_test), *row)
     table.add_section()
-    best = _over_folds([fold.best_accuracy for fold in result.folds])
-    last = _over_folds([fold.last_accuracy for fold in result.folds])
-    table.add_row("mean ± std", "", best, "", last)
+    means = [_over_folds([fold.best_accuracy for fold in result.folds]), ""] if best else []
+    means += [_over_folds([fold.last_accuracy for fold in result.folds])] if last else []
+    table.add_row("mean ± std", "", *means)
     console.print(table)
-    console.print("The best epoch is chosen on the held-out fold itself: its figure is optimistic.")
+    console.print(SELECTIONS[selection])
 
 
-def _percent(accuracy: float) -> str:
-    return f"{100 * accuracy:.2f}"
+def _percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{100 * accuracy:.2f}"
 
 
-def _over_folds(accuracies: list[float]) -> str:
-    std = sample_std(accuracies)
-    return _percent(mean(accuracies)) + (f" ± {_percent(std)}" if std is not None else "")
+def _over_folds(accuracies: Sequence[float | None]) -> str:
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    std = sample_std(known)
+    return _percent(mean(known)) + (f" ± {_percent(std)}" if std is not None else "")
 
 
 class ProgressView:
@@ -98,13 +105,14 @@ class ProgressView:
 
     Args:
         console: Where it is shown.
-        plan: Gives the number of steps.
+        config: Of the run.
+        num_train: Training clips by held-out fold.
     """
 
-    def __init__(self, console: Console, plan: Plan) -> None:
+    def __init__(self, console: Console, config: RunConfig, num_train: Mapping[int, int]) -> None:
         self._console = console
-        self._config = plan.config
-        self._epochs = sum(stage.epochs for stage in plan.config.stages)
+        self._config = config
+        self._epochs = sum(stage.epochs for stage in config.stages)
         self._progress = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -115,8 +123,8 @@ class ProgressView:
             transient=True,
         )
         self._steps = {
-            fold: self._epochs * num_steps(clips, plan.config.batch_size)
-            for fold, clips in plan.num_train.items()
+            fold: self._epochs * num_steps(clips, config.batch_size)
+            for fold, clips in num_train.items()
         }
         self._bars: dict[int, TaskID] = {}
         self._whole = self._progress.add_task("initial weights", total=sum(self._steps.values()))
@@ -135,8 +143,11 @@ class ProgressView:
             case StageStarted(fold, number, stage):
                 where = f"stage {number}/{len(self._config.stages)} {stage.array}"
                 self._describe(fold, f"{where}: reading")
-            case FoldStarted(fold):
+            case FoldStarted(fold, _, _, epochs_done):
+                done = self._steps[fold] // self._epochs * epochs_done
                 self._bars[fold] = self._progress.add_task("", total=self._steps[fold])
+                self._progress.update(self._bars[fold], completed=done)
+                self._progress.advance(self._whole, done)
             case FoldDone(result):
                 self._progress.remove_task(self._bars.pop(result.fold))
                 self._print(_fold_text(result))
@@ -187,7 +198,9 @@ def _weights_text(progress: Progress) -> str:
 
 
 def _fold_text(result: FoldResult) -> str:
-    return (
-        f"fold {result.fold}: best {_percent(result.best_accuracy)} % (epoch {result.best_epoch}), "
-        f"last {_percent(result.last_accuracy)} %, {result.seconds:.0f} s"
-    )
+    found = []
+    if result.best_accuracy is not None:
+        found.append(f"best {_percent(result.best_accuracy)} % (epoch {result.best_epoch})")
+    if result.last_accuracy is not None:
+        found.append(f"last {_percent(result.last_accuracy)} %")
+    return f"fold {result.fold}: {', '.join(found)}, {result.seconds:.0f} s"

@@ -26,7 +26,9 @@ class Curves:
         """Add an epoch's values."""
         fold = metrics.fold
         if fold not in self._writers:
-            self._writers[fold] = SummaryWriter(str(self._folder / f"fold{fold}"))
+            folder = str(self._folder / f"fold{fold}")
+            # What a stopped run had drawn from here on is drawn again.
+            self._writers[fold] = SummaryWriter(folder, purge_step=metrics.epoch)
         values = {
             "loss/train": metrics.train_loss,
             "loss/valid": metrics.valid_loss,

@@ -42,9 +42,38 @@ class Split(Protocol):
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A `Split` of some clips of another one. Windows still count over the other's rows.
+
+    Args:
+        whole: All clips.
+        windows: The rows of the sample, in the store's order.
+    """
+
+    whole: Split
+    windows: tuple[Window, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """See `Split`."""
+        return self.whole.device
+
+    def __len__(self) -> int:
+        return sum(len(window.rows) for window in self.windows)
+
+    def batches(self, windows: Iterable[Window], size: int) -> Batches:
+        """See `Split`."""
+        return self.whole.batches(windows, size)
+
+    def in_order(self, size: int) -> Batches:
+        """See `Split`."""
+        return self.whole.batches(self.windows, size)
+
+
+@dataclass(frozen=True)
 class StageData:
-    """One array of the training folds and of the held-out fold."""
+    """One array of the clips that are trained on, and of those that each epoch is judged by."""
 
     array: str
     train: Split
-    test: Split
+    valid: Split

@@ -65,6 +65,14 @@ def _computes_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Let the operations within compute in that precision."""
+    if precision == "float32":
+        return nullcontext()
+    # A cache of converted weights would outlive a recording, and each is used once anyway.
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
 def make_repeatable(device: torch.device) -> None:
     """Let cuDNN use only algorithms that give the same bits again; a CPU's do."""
     if device.type == "cuda":

@@ -7,7 +7,8 @@ for `trainer.fold`.
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,11 +19,13 @@ from torch.nn.functional import cross_entropy
 
 from schemas import RunConfig, Stage
 from trainer.acceleration import Forward, Step, accelerate, without_compiler
-from trainer.data import StageData
+from trainer.data import Split, StageData
+from trainer.device import autocast
 from trainer.metrics import Totals, batch_sums, totals
 from trainer.model import Network
 from trainer.order import Window
 from trainer.schedule import OneCycle
+from trainer.state import StageState
 from trainer.waiting import Waiting
 
 BETA2, EPS = 0.99, 1e-8
@@ -39,7 +42,7 @@ class Outcome:
 
     Args:
         train: Over the epoch, each batch as the network was before its step.
-        valid: Over the held-out fold, after the epoch.
+        valid: Over the clips it is judged by, after the epoch.
         train_s: Seconds spent training.
         seconds: With validation.
         wait_s: Seconds of these spent waiting for data.
@@ -76,6 +79,7 @@ class StageTrainer:
         data: The stage's arrays.
         config: Gives batch size, weight decay, precision and acceleration.
         warn: Told, in a line, why a step is not run as the config wants it.
+        alternate: What every second epoch sees instead: images of the same shape and clips.
     """
 
     def __init__(
@@ -85,9 +89,10 @@ class StageTrainer:
         data: StageData,
         config: RunConfig,
         warn: Callable[[str], None] = warnings.warn,
+        alternate: StageData | None = None,
     ) -> None:
         self._model = model.to(memory_format=torch.channels_last)
-        self._data = data
+        self._data = (data, alternate or data)
         self._config = config
         self._steps = num_steps(len(data.train), config.batch_size)
         self._cycle = OneCycle(self._steps * stage.epochs, stage.max_lr)
@@ -104,6 +109,20 @@ class StageTrainer:
         self._learn = accelerate(learning, self._model, how, warn)
         self._judge = accelerate(judging, self._model, without_compiler(how), warn)
 
+    def state(self) -> StageState:
+        """A copy of all that the rest of the stage depends on, next to the network."""
+        return StageState(self._step, deepcopy(self._optimizer.state_dict()))
+
+    def restore(self, state: StageState) -> None:
+        """Go on from a state of this stage, as if never interrupted."""
+        self._step = state.step
+        self._optimizer.load_state_dict(dict(state.optimizer))
+
+    @property
+    def data(self) -> StageData:
+        """What the next epoch sees."""
+        return self._data[self._step // self._steps % 2]
+
     def run_epoch(
         self, order: Iterable[Window], seed: int, after_batch: Callable[[], None]
     ) -> Outcome:
@@ -115,21 +134,26 @@ class StageTrainer:
             after_batch: Called after each step was handed to the device.
         """
         self._generator.manual_seed(seed)
+        data = self.data
         waiting = Waiting()
         started = time.perf_counter()
-        train = self._train(order, waiting, after_batch)
+        train = self._train(data.train, order, waiting, after_batch)
         train_s = time.perf_counter() - started
-        valid = self._validate(waiting)
+        valid = self._validate(data.valid, waiting)
         seconds = time.perf_counter() - started
         return Outcome(train, valid, train_s, seconds, waiting.seconds)
 
     def _train(
-        self, order: Iterable[Window], waiting: Waiting, after_batch: Callable[[], None]
+        self,
+        split: Split,
+        order: Iterable[Window],
+        waiting: Waiting,
+        after_batch: Callable[[], None],
     ) -> Totals:
         """A step on every whole batch of the order."""
         self._model.train()
         self._sums.zero_()
-        with closing(self._data.train.batches(order, self._config.batch_size)) as batches:
+        with closing(split.batches(order, self._config.batch_size)) as batches:
             for images, labels in waiting.watch(islice(batches, self._steps)):
                 self._learn(images, labels, self._noise.uniform_(generator=self._generator))
                 self._update()
@@ -137,11 +161,11 @@ class StageTrainer:
         return totals(self._sums)
 
     @torch.inference_mode()
-    def _validate(self, waiting: Waiting) -> Totals:
-        """Every row of the held-out fold, in batches."""
+    def _validate(self, split: Split, waiting: Waiting) -> Totals:
+        """Every clip that the epoch is judged by, in batches."""
         self._model.eval()
         self._sums.zero_()
-        with closing(self._data.test.in_order(self._config.batch_size)) as batches:
+        with closing(split.in_order(self._config.batch_size)) as batches:
             for batch in waiting.watch(batches):
                 self._judge(*batch)
         return totals(self._sums)
@@ -166,7 +190,7 @@ def _learning(
 
     def learn(images: Tensor, labels: Tensor, noise: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        with _autocast(precision, images.device):
+        with autocast(precision, images.device):
             logits = network(images, noise)
             loss = cross_entropy(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -179,19 +203,12 @@ def _judging(sums: Tensor, precision: str, network: Forward) -> Step:
     """What a batch adds to the validation's sums."""
 
     def judge(images: Tensor, labels: Tensor) -> None:
-        with _autocast(precision, images.device):
+        with autocast(precision, images.device):
             logits = network(images)
             loss = cross_entropy(logits, labels)
         sums.add_(batch_sums(loss, logits, labels))
 
     return judge
-
-
-def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    if precision == "float32":
-        return nullcontext()
-    # A cache of converted weights would outlive a recording, and each is used once anyway.
-    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 def make_optimizer(model: Network, body_lr_ratio: float, weight_decay: float) -> torch.optim.AdamW:

@@ -9,6 +9,7 @@
     ├── DivergedError            the loss is no longer a number
     ├── RunDirectoryError        the run directory is taken, or cannot be written
     ├── CheckpointError          a checkpoint that is absent or damaged
+    ├── ResumeError              a run cannot go on as asked for
     ├── ReportError              a report could not be made of the runs given
     ├── TrainedRunError          a run whose networks cannot be used as asked for
     ├── AudioInputError          files to predict that are not there, or not usable
@@ -97,6 +98,10 @@ class RunDirectoryError(TrainerError):
 
 class CheckpointError(TrainerError):
     """A checkpoint is absent or damaged."""
+
+
+class ResumeError(TrainerError):
+    """A run cannot go on as asked for."""
 
 
 class ReportError(TrainerError):

@@ -23,11 +23,12 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class FoldStarted:
-    """A held-out fold is about to be trained for."""
+    """A held-out fold is about to be trained for, from the first epoch or after `epochs_done`."""
 
     fold: int
     num_train: int
     num_test: int
+    epochs_done: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,34 @@
 """One held-out fold: the whole schedule, from the initial weights to the fold's result.
 
 Everything random comes from seeds of its own (`trainer.seeds`), so folds are independent of each
-other and of the order they are run in.
+other and of the order they are run in, and one that was stopped goes on as if it never was.
 """
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from featurestore import StoredDataset
-from schemas import EpochMetrics, FoldResult, RunConfig, Stage
+from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, Stage
+from trainer.answers import answers
 from trainer.checkpoint import Checkpoint
 from trainer.data import StageData
 from trainer.device import own_stream
-from trainer.engine import StageTrainer
+from trainer.engine import Outcome, StageTrainer
 from trainer.errors import DivergedError
 from trainer.events import BatchDone, EpochDone, FoldDone, FoldStarted, Notify, StageStarted, Warned
 from trainer.keeper import Keeper
 from trainer.model import Network, build_model
-from trainer.order import EpochOrder
+from trainer.outputs import Outputs
+from trainer.reading import open_split
+from trainer.rundir import BEST, LAST, FoldDirectory
 from trainer.seeds import derive_seed
-from trainer.shared import HeldArray, SharedArrays, training_folds
+from trainer.shared import HeldArray, SharedArrays
+from trainer.split import split_fold
+from trainer.state import FoldState
 
 
 @dataclass(frozen=True)
@@ -33,114 +37,134 @@ class Job:
 
     Args:
         dataset: The features.
-        config: Of the run; its device is there.
+        record: Of the run; its device is there.
         arrays: What is trained on.
         body_state: Initial weights of the body, or None for random ones.
         notify: Told what happens.
+        save_every_s: Seconds between two states on disk.
     """
 
     dataset: StoredDataset
-    config: RunConfig
+    record: RunRecord
     arrays: SharedArrays
     body_state: Mapping[str, Tensor] | None
     notify: Notify
+    save_every_s: float
+
+    @property
+    def config(self) -> RunConfig:
+        """Of the run."""
+        return self.record.config
 
 
-def train_fold(job: Job, fold: int, folder: Path) -> FoldResult:
-    """Train for one held-out fold, and leave its best and last network in `folder`.
+def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
+    """Train for one held-out fold, from where it stopped; one that is finished is left as it is.
 
-    However it ends, the last good networks are on disk afterwards.
+    However it ends, the state after the last good epoch is on disk, and so are its networks.
 
     Raises:
         DivergedError: A loss is not finite.
-        RunDirectoryError: A checkpoint cannot be written.
+        RunDirectoryError: The directory cannot be written.
+        CheckpointError: The state on disk is damaged, or of another store or config.
+        DataError: No clips can be set apart for validation.
+        featurestore.errors.BusyError: Another process trains it.
         featurestore.errors.CorruptError: The store is damaged.
     """
     device = torch.device(job.config.device)
-    with own_stream(device), Keeper(folder) as keeper:
-        return _FoldTrainer(job, fold, keeper).run()
+    with directory.locked():
+        if result := directory.result():
+            return _found(job, result)
+        with own_stream(device), Keeper(directory, job.save_every_s) as keeper:
+            return _FoldTrainer(job, fold, directory, keeper).run()
+
+
+def _found(job: Job, result: FoldResult) -> FoldResult:
+    job.notify(FoldStarted(result.fold, result.num_train, result.num_test, result.last_epoch))
+    job.notify(FoldDone(result))
+    return result
 
 
 class _FoldTrainer:
     """A fold in progress."""
 
-    def __init__(self, job: Job, fold: int, keeper: Keeper) -> None:
-        self._job, self._fold, self._keeper = job, fold, keeper
-        self._model = _initial_model(job, fold).to(torch.device(job.config.device))
-        self._order = _training_order(job, fold)
-        self._held: HeldArray | None = None
-        self._epochs: list[EpochMetrics] = []
+    def __init__(self, job: Job, fold: int, directory: FoldDirectory, keeper: Keeper) -> None:
+        self._job, self._fold, self._directory, self._keeper = job, fold, directory, keeper
+        self._config = job.config
+        self._model = _initial_model(job, fold).to(torch.device(self._config.device))
+        self._split = split_fold(job.dataset, self._config, fold)
+        self._held: dict[str, HeldArray] = {}
+        self._keeper.state = directory.state(job.record, fold)
+        self._epochs = list(self._keeper.state.epochs) if self._keeper.state else []
+        self._seconds = self._keeper.state.seconds if self._keeper.state else 0.0
+        self._begun = time.perf_counter()
 
     def run(self) -> FoldResult:
-        """Every stage in turn."""
-        started = time.perf_counter()
-        num_train, num_test = sum(self._order.sizes), len(self._job.dataset.clips([self._fold]))
-        self._job.notify(FoldStarted(self._fold, num_train, num_test))
-        for number, stage in enumerate(self._job.config.stages, start=1):
-            self._run_stage(number, stage)
-        best, last = self._best(), self._epochs[-1]
-        result = FoldResult(
-            fold=self._fold,
-            num_train=num_train,
-            num_test=num_test,
-            best_accuracy=best.valid_accuracy,
-            best_epoch=best.epoch,
-            last_accuracy=last.valid_accuracy,
-            last_epoch=last.epoch,
-            seconds=time.perf_counter() - started,
+        """Every stage that is left, in turn."""
+        split = self._split
+        self._directory.start_metrics(self._epochs)
+        self._job.notify(
+            FoldStarted(self._fold, split.num_train, split.num_test, len(self._epochs))
         )
+        for number, stage in enumerate(self._config.stages, start=1):
+            done = sum(epoch.stage == number for epoch in self._epochs)
+            if done < stage.epochs:
+                self._run_stage(number, stage, done)
+        result = self._finish()
         self._job.notify(FoldDone(result))
         return result
 
-    def _best(self) -> EpochMetrics:
-        """The first of the epochs of the highest accuracy."""
-        return max(self._epochs, key=lambda epoch: epoch.valid_accuracy)
-
-    def _run_stage(self, number: int, stage: Stage) -> None:
-        """One 1cycle, from the best network so far."""
+    def _run_stage(self, number: int, stage: Stage, done: int) -> None:
+        """What is left of one 1cycle."""
         self._job.notify(StageStarted(self._fold, number, stage))
-        if self._keeper.best is not None:
-            self._model.load_state_dict(self._keeper.best.model)
-        data = self._load(stage.array)
-        trainer = StageTrainer(self._model, stage, data, self._job.config, self._warn)
-        for _ in range(stage.epochs):
+        state = self._keeper.state
+        if state:
+            start = state.last if done or state.best is None else state.best
+            self._model.load_state_dict(start.model)
+        data, other = self._load(stage)
+        trainer = StageTrainer(self._model, stage, data, self._config, self._warn, other)
+        if state and done:
+            trainer.restore(state.stage)
+        for _ in range(done, stage.epochs):
             self._run_epoch(number, stage, trainer)
 
-    def _load(self, array: str) -> StageData:
-        """The stage's data; neighbouring stages of one array share it."""
-        if self._held is None or self._held.name != array:
-            self._held = None  # two stages' data are never held at once
-            self._held = self._job.arrays.hold(array)
-        return self._held.stages[self._fold]
+    def _load(self, stage: Stage) -> tuple[StageData, StageData | None]:
+        """The stage's data and what it alternates with; neighbouring stages share an array."""
+        names = [stage.array, *([stage.alternate] if stage.alternate else [])]
+        self._held = {name: held for name, held in self._held.items() if name in names}
+        for name in names:
+            if name not in self._held:
+                self._held[name] = self._job.arrays.hold(name)
+        data, *others = (self._split.of(self._held[name].stages[self._fold]) for name in names)
+        return data, others[0] if others else None
 
     def _warn(self, message: str) -> None:
         self._job.notify(Warned(message))
 
     def _run_epoch(self, number: int, stage: Stage, trainer: StageTrainer) -> None:
-        epoch = len(self._epochs) + 1
-        order = self._order.windows(epoch)
-        seed = derive_seed("dropout", self._job.config.seed, self._fold, epoch)
+        epoch, array = len(self._epochs) + 1, trainer.data.array
+        order = self._split.order.windows(epoch)
+        seed = derive_seed("dropout", self._config.seed, self._fold, epoch)
         done = BatchDone(self._fold)
         outcome = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
         if not outcome.finite:
-            kept = self._keeper.last_path if self._keeper.last else None
+            kept = self._directory.network(LAST) if self._keeper.state else None
             raise DivergedError(self._fold, number, stage, epoch, kept)
-        metrics = EpochMetrics(
-            fold=self._fold,
-            stage=number,
-            epoch=epoch,
-            array=stage.array,
-            max_lr=stage.max_lr,
-            train_loss=outcome.train.loss,
-            valid_loss=outcome.valid.loss,
-            valid_accuracy=outcome.valid.accuracy,
-            seconds=outcome.seconds,
-            samples_per_s=outcome.samples_per_s,
-            wait_share=outcome.wait_share,
-        )
+        metrics = _metrics(self._fold, number, epoch, array, stage, outcome)
         self._epochs.append(metrics)
-        self._keeper.keep(self._checkpoint(metrics))
-        self._job.notify(EpochDone(metrics, self._best().valid_accuracy))
+        self._directory.append(metrics)
+        self._keeper.keep(self._state(metrics, trainer))
+        best = max(epoch.valid_accuracy for epoch in self._epochs)
+        self._job.notify(EpochDone(metrics, best))
+
+    def _state(self, metrics: EpochMetrics, trainer: StageTrainer) -> FoldState:
+        last, before = self._checkpoint(metrics), self._keeper.state
+        best = before.best if before else None
+        if self._config.selection != "last" and (best is None or last.accuracy > best.accuracy):
+            best = last
+        return FoldState(last, best, trainer.state(), tuple(self._epochs), self._spent())
+
+    def _spent(self) -> float:
+        return self._seconds + time.perf_counter() - self._begun
 
     def _checkpoint(self, metrics: EpochMetrics) -> Checkpoint:
         return Checkpoint(
@@ -148,22 +172,79 @@ class _FoldTrainer:
             fold=self._fold,
             stage=metrics.stage,
             epoch=metrics.epoch,
+            array=metrics.array,
             accuracy=metrics.valid_accuracy,
-            config=self._job.config,
+            config=self._config,
             fingerprint=self._job.dataset.fingerprint,
             class_names=self._job.dataset.class_names,
         )
+
+    def _finish(self) -> FoldResult:
+        """Let the networks that count answer for the held-out fold, and write all that is left."""
+        state = self._keeper.state
+        assert state is not None, "a schedule has an epoch"  # noqa: S101
+        self._held = {}
+        best = self._answer(BEST, state.best) if state.best else None
+        last = None
+        if self._config.selection != "validation":
+            last = best if state.last is state.best else None
+            last = self._answer(LAST, state.last, known=last)
+        self._directory.write_networks(state)
+        result = FoldResult(
+            fold=self._fold,
+            num_train=self._split.num_train,
+            num_valid=self._split.num_valid,
+            num_test=self._split.num_test,
+            best_accuracy=best.accuracy if best else None,
+            best_epoch=state.best.epoch if state.best else None,
+            last_accuracy=last.accuracy if last else None,
+            last_epoch=state.last.epoch,
+            valid_accuracy=state.best.accuracy if state.best and self._split.num_valid else None,
+            seconds=self._spent(),
+        )
+        self._directory.finish(result)
+        self._keeper.close()
+        return result
+
+    def _answer(self, which: str, checkpoint: Checkpoint, known: Outputs | None = None) -> Outputs:
+        """A network's answers on the held-out fold, which are written too."""
+        outputs = known or self._ask(checkpoint)
+        self._directory.write_outputs(which, outputs)
+        return outputs
+
+    def _ask(self, checkpoint: Checkpoint) -> Outputs:
+        dataset, array = self._job.dataset, checkpoint.array
+        device = torch.device(self._config.device)
+        self._model.load_state_dict(checkpoint.model)
+        split = open_split(dataset, array, [self._fold], device, self._job.arrays.reading(array))
+        clips = dataset.clips([self._fold])
+        return Outputs(
+            clip_ids=tuple(clips.clip_id),
+            labels=clips.class_id,
+            probabilities=answers(self._model, split, self._config),
+            class_names=dataset.class_names,
+        )
+
+
+def _metrics(
+    fold: int, number: int, epoch: int, array: str, stage: Stage, outcome: Outcome
+) -> EpochMetrics:
+    return EpochMetrics(
+        fold=fold,
+        stage=number,
+        epoch=epoch,
+        array=array,
+        max_lr=stage.max_lr,
+        train_loss=outcome.train.loss,
+        valid_loss=outcome.valid.loss,
+        valid_accuracy=outcome.valid.accuracy,
+        seconds=outcome.seconds,
+        samples_per_s=outcome.samples_per_s,
+        wait_share=outcome.wait_share,
+    )
 
 
 def _initial_model(job: Job, fold: int) -> Network:
     """The network a fold starts from; the same for every method."""
     seed = derive_seed("init", job.config.seed, fold)
     return build_model(job.config.arch, len(job.dataset.class_names), seed, job.body_state)
-
-
-def _training_order(job: Job, fold: int) -> EpochOrder:
-    """The order of all folds but one; the same for every method."""
-    dataset = job.dataset
-    folds = training_folds(dataset, fold)
-    sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
-    return EpochOrder(job.config.seed, dataset.fingerprint, folds, sizes)

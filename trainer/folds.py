@@ -5,14 +5,14 @@ and, on a GPU, stream. What stops one stops all.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from pathlib import Path
 
 from schemas import FoldResult
 from trainer.events import Event
 from trainer.fold import Job, train_fold
+from trainer.rundir import FoldDirectory
 
 
 class _StoppedError(Exception):
@@ -20,16 +20,17 @@ class _StoppedError(Exception):
 
 
 def train_folds(
-    job: Job, folder: Callable[[int], Path], folds_at_once: int
+    job: Job, directory: Callable[[int], FoldDirectory], folds_at_once: int, folds: Sequence[int]
 ) -> tuple[FoldResult, ...]:
-    """Train for every fold of the job, in its order.
+    """Train for some folds of the job, in their order.
 
-    However it ends, no thread is left, and the networks of every fold begun are on disk.
+    However it ends, no thread is left, and the state of every fold begun is on disk.
 
     Args:
         job: Its watcher is called from several threads.
-        folder: Where a fold's networks go.
+        directory: Of a fold.
         folds_at_once: At least 1.
+        folds: Held out in turn.
 
     Raises:
         TrainerError, featurestore.errors.StoreError: The first that a fold raised.
@@ -42,15 +43,15 @@ def train_folds(
         job.notify(event)
 
     def train(fold: int) -> FoldResult:
-        return train_fold(replace(job, notify=notify), fold, folder(fold))
+        return train_fold(replace(job, notify=notify), fold, directory(fold))
 
     with ThreadPoolExecutor(folds_at_once, "fold") as pool:
-        folds = [pool.submit(train, fold) for fold in job.config.folds]
+        tasks = [pool.submit(train, fold) for fold in folds]
         try:
-            for done in as_completed(folds):
+            for done in as_completed(tasks):
                 done.result()
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return tuple(fold.result() for fold in folds)
+    return tuple(task.result() for task in tasks)

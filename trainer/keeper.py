@@ -1,52 +1,52 @@
-"""The best and the last network of a fold: in memory at once, on disk soon."""
+"""A fold's state after its latest epoch: in memory at once, on disk soon."""
 
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from trainer.checkpoint import Checkpoint, save_checkpoint
+from trainer.rundir import FoldDirectory
+from trainer.state import FoldState
 
-BEST, LAST = "best.pt", "last.pt"
 SAVE_EVERY_S = 60.0
-"""A network is some 90 MB, and on a GPU an epoch takes under a second."""
+"""A state is some 350 MB, and on a GPU an epoch takes under a second."""
 
 
 class Keeper:
-    """Keeps checkpoints; a context manager that puts both on disk however it is left.
+    """Keeps a fold's latest state; a context manager that, interrupted, leaves it on disk.
 
     Args:
-        folder: Made where it is missing.
-        save_every_s: Seconds after which a checkpoint that is kept is also written.
+        directory: The fold's.
+        save_every_s: Seconds after which a state that is kept is also written.
+
+    Attributes:
+        state: The latest; None before the first epoch.
     """
 
-    def __init__(self, folder: Path, save_every_s: float = SAVE_EVERY_S) -> None:
-        self.best: Checkpoint | None = None
-        self.last: Checkpoint | None = None
-        self.last_path = folder / LAST
-        self._best_path = folder / BEST
+    def __init__(self, directory: FoldDirectory, save_every_s: float = SAVE_EVERY_S) -> None:
+        self.state: FoldState | None = None
+        self._directory = directory
         self._save_every_s = save_every_s
         self._saved_at = time.monotonic()
-        self._on_disk: dict[Path, Checkpoint] = {}
+        self._on_disk: FoldState | None = None
 
-    def keep(self, checkpoint: Checkpoint) -> None:
-        """Take an epoch's network; it is the best where its accuracy is above all before it."""
-        self.last = checkpoint
-        if self.best is None or checkpoint.accuracy > self.best.accuracy:
-            self.best = checkpoint
-        if time.monotonic() - self._saved_at >= self._save_every_s:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is not on disk yet.
+    def keep(self, state: FoldState) -> None:
+        """Take the state after an epoch.
 
         Raises:
             RunDirectoryError: It cannot be written.
         """
-        for path, checkpoint in ((self._best_path, self.best), (self.last_path, self.last)):
-            if checkpoint is not None and self._on_disk.get(path) is not checkpoint:
-                save_checkpoint(path, checkpoint)
-                self._on_disk[path] = checkpoint
+        self.state = state
+        if time.monotonic() - self._saved_at >= self._save_every_s:
+            self._save()
+
+    def close(self) -> None:
+        """Leave nothing on disk any more: the fold is finished."""
+        self.state = None
+
+    def _save(self) -> None:
+        if self.state is not None and self._on_disk is not self.state:
+            self._directory.write_state(self.state)
+            self._on_disk = self.state
         self._saved_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -58,4 +58,6 @@ class Keeper:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.flush()
+        if error is not None and self.state is not None:
+            self._save()
+            self._directory.write_networks(self.state)

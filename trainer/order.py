@@ -5,7 +5,7 @@ window in memory, and reads each block once, gives the same order as one that ho
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ class Window:
 
     Args:
         blocks: Positions of the blocks among all blocks of the training folds.
-        rows: (n,) int64, every row of these blocks once, counted over all blocks of the training
-            folds: an index into what the reader's `load` returns.
+        rows: (n,) int64, rows of these blocks, each at most once, counted over all blocks of the
+            training folds: an index into what the reader's `load` returns.
     """
 
     blocks: tuple[int, ...]
@@ -45,6 +45,26 @@ def store_order(sizes: Sequence[int], window: int = WINDOW) -> Iterator[Window]:
         start = stop
 
 
+def chosen_windows(
+    sizes: Sequence[int], chosen: NDArray[np.bool_], window: int = WINDOW
+) -> tuple[Window, ...]:
+    """Windows of the chosen rows in the store's order, and of the blocks that have some.
+
+    Args:
+        sizes: Rows of each block; may be 0.
+        chosen: (n,) of all their rows.
+        window: Blocks held together, at least 1.
+    """
+    stops = np.cumsum(sizes, dtype=np.int64)
+    rows = {
+        block: stop - size + np.flatnonzero(chosen[stop - size : stop])
+        for block, (size, stop) in enumerate(zip(sizes, stops, strict=True))
+    }
+    blocks = [block for block, found in rows.items() if len(found)]
+    groups = [blocks[first : first + window] for first in range(0, len(blocks), window)]
+    return tuple(Window(tuple(g), np.concatenate([rows[b] for b in g])) for g in groups)
+
+
 @dataclass(frozen=True)
 class EpochOrder:
     """The order of every epoch.
@@ -55,6 +75,7 @@ class EpochOrder:
         folds: The training folds.
         sizes: Rows of each block of these folds, in the reader's order; may be 0.
         window: Blocks shuffled together, at least 1.
+        kept: (n,) of all rows, those that an epoch has; all where it is None.
     """
 
     seed: int
@@ -62,6 +83,7 @@ class EpochOrder:
     folds: tuple[int, ...]
     sizes: tuple[int, ...]
     window: int = WINDOW
+    kept: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     def windows(self, epoch: int) -> Iterator[Window]:
         """The epoch's windows, in order: blocks in random order, `window` of them at a time."""
@@ -72,10 +94,12 @@ class EpochOrder:
         blocks = rng.permutation(len(self.sizes)).tolist()
         for first in range(0, len(blocks), self.window):
             group = blocks[first : first + self.window]
-            rows = [np.arange(stops[b] - self.sizes[b], stops[b]) for b in group]
-            yield Window(tuple(group), rng.permutation(np.concatenate(rows)))
+            rows = np.concatenate([np.arange(stops[b] - self.sizes[b], stops[b]) for b in group])
+            if self.kept is not None:
+                rows = rows[self.kept[rows]]
+            yield Window(tuple(group), rng.permutation(rows))
 
     def rows(self, epoch: int) -> NDArray[np.int64]:
-        """(n,) the whole epoch: every row once."""
+        """(n,) the whole epoch: every row that it has once."""
         windows = [window.rows for window in self.windows(epoch)]
         return np.concatenate([np.empty(0, np.int64), *windows])

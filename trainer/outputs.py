@@ -37,7 +37,8 @@ class Outputs:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """(n,) class_id of the highest probability; the first of equal ones."""
-        return self.probabilities.argmax(axis=1)
+        highest: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return highest
 
     @property
     def accuracy(self) -> float:

@@ -4,16 +4,18 @@ Looks at the store's tables only: no image is read, no device touched, nothing w
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset
 from featurestore.errors import UnknownNameError
-from schemas import Reading, RunConfig, Stage
+from schemas import RunConfig, Selection, Stage
 from trainer.errors import ConfigError, DataError
 from trainer.methods import rates_warning, stages
+from trainer.split import split_fold
+from trainer.validation import recordings
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,6 @@ class Options:
         precision: What the device supports.
         acceleration: What can be had there.
         threads: Of a CPU, for each fold.
-        reading: Where the data shall lie; no part of the config, as it changes no number.
-        folds_at_once: How many train at a time; no part of it either.
         warning: What could not be had.
     """
 
@@ -43,8 +43,8 @@ class Options:
     arch: str = "resnet34"
     acceleration: str = "eager"
     threads: int = 1
-    reading: Reading | Literal["auto"] = "auto"
-    folds_at_once: int = 1
+    selection: Selection = "heldout"
+    validation_share: float = 0.1
     warning: str | None = None
 
 
@@ -56,15 +56,11 @@ class Plan:
         config: All that shapes its numbers.
         num_train: Training clips by held-out fold.
         warnings: What the user should know before it starts.
-        reading: Where the data shall lie.
-        folds_at_once: How many train at a time.
     """
 
     config: RunConfig
     num_train: dict[int, int]
     warnings: tuple[str, ...]
-    reading: Reading | Literal["auto"]
-    folds_at_once: int
 
 
 def plan_run(dataset: StoredDataset, options: Options) -> Plan:
@@ -72,7 +68,8 @@ def plan_run(dataset: StoredDataset, options: Options) -> Plan:
 
     Raises:
         ConfigError: A method is unknown, or a value out of range.
-        DataError: There are too few folds, or clips, or a class is never trained on.
+        DataError: There are too few folds, or clips, or a class is never trained on, or clips of
+            one recording are on both sides of a split.
         featurestore.errors.UnknownNameError: The store lacks a fold or an array.
     """
     schedule = stages(options.method, dataset.name, options.epochs_scale)
@@ -83,20 +80,25 @@ def plan_run(dataset: StoredDataset, options: Options) -> Plan:
         _check_split(clips, fold, dataset.class_names)
     absent = _absent_classes(clips, dataset.class_names)
     found = (options.warning, rates_warning(dataset.name), absent)
-    return Plan(
-        config=_config(dataset.name, options, schedule, folds),
-        num_train={fold: int((clips.fold != fold).sum()) for fold in folds},
-        warnings=tuple(warning for warning in found if warning),
-        reading=options.reading,
-        folds_at_once=options.folds_at_once,
-    )
+    config = _config(dataset.name, options, schedule, folds)
+    warnings = tuple(warning for warning in found if warning)
+    return Plan(config, num_train(dataset, config), warnings)
+
+
+def num_train(dataset: StoredDataset, config: RunConfig) -> dict[int, int]:
+    """Training clips by held-out fold.
+
+    Raises:
+        DataError: No clips can be set apart for validation.
+    """
+    return {fold: split_fold(dataset, config, fold).num_train for fold in config.folds}
 
 
 def _config(
     dataset: str, options: Options, schedule: tuple[Stage, ...], folds: tuple[int, ...]
 ) -> RunConfig:
     asked = vars(options) | {"dataset": dataset, "stages": schedule, "folds": folds}
-    del asked["reading"], asked["folds_at_once"], asked["warning"]
+    del asked["warning"]
     try:
         return RunConfig.model_validate(asked)
     except ValidationError as error:
@@ -140,6 +142,18 @@ def _check_split(clips: ClipTable, fold: int, class_names: tuple[str, ...]) -> N
         raise DataError(
             f"fold {fold}: every clip of {names} is in it, so with it held out there is none to "
             "train on; choose other folds with --fold"
+        )
+    _check_recordings(clips, held_out, fold)
+
+
+def _check_recordings(clips: ClipTable, held_out: NDArray[np.bool_], fold: int) -> None:
+    """No clip, and no recording, may be on both sides: accuracy would measure memory."""
+    of = np.array(recordings(clips), object)
+    both = sorted(set(of[held_out]) & set(of[~held_out]))
+    if both:
+        raise DataError(
+            f"fold {fold}: {len(both)} recordings have clips in it and in the folds trained on, "
+            f"such as {both[0]}: its accuracy would mean nothing; mend the dataset's folds"
         )
 
 

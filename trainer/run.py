@@ -1,7 +1,9 @@
-"""A whole run: every held-out fold, and the records of it on disk."""
+"""A whole run: every held-out fold, and its records on disk. New, or from where it stopped."""
 
 import platform
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,14 +11,16 @@ from pathlib import Path
 import torch
 
 from featurestore import StoredDataset
-from schemas import RunRecord, RunResult
+from schemas import FoldResult, Reading, RunRecord, RunResult
 from trainer.curves import Curves
 from trainer.device import device_title, make_repeatable
+from trainer.errors import ResumeError
 from trainer.events import EpochDone, Event, Notify, RunStarted, Warned, WeightsComing, ignore
 from trainer.fold import Job
 from trainer.folds import train_folds
+from trainer.keeper import SAVE_EVERY_S
 from trainer.plan import Plan
-from trainer.reading import choose_readings
+from trainer.reading import Asked, choose_readings
 from trainer.rundir import RunDirectory, check_free, place
 from trainer.shared import SharedArrays
 from trainer.threads import computing_threads
@@ -26,58 +30,163 @@ _OF_RESULT = set(RunResult.model_fields)
 _LIBRARIES = ("featurestore", "numpy", "torch", "torchvision")
 
 
-def run(dataset: StoredDataset, plan: Plan, out: Path, notify: Notify = ignore) -> RunResult:
+@dataclass(frozen=True)
+class Manner:
+    """How a run is carried out; it changes no number.
+
+    Args:
+        reading: Where the data shall lie.
+        folds_at_once: How many train at a time.
+        save_every_s: Seconds between two states of a fold on disk.
+    """
+
+    reading: Asked = "auto"
+    folds_at_once: int = 1
+    save_every_s: float = SAVE_EVERY_S
+
+
+def run(
+    dataset: StoredDataset,
+    plan: Plan,
+    out: Path,
+    notify: Notify = ignore,
+    manner: Manner | None = None,
+) -> RunResult:
     """Train for every fold of the plan.
 
     Args:
         dataset: What the plan was made for.
         plan: From `trainer.plan.plan_run`.
-        out: The run's directory: run.json, metrics.csv, TensorBoard events, the networks of each
-            fold, and, at the end, result.json.
+        out: The run's directory: run.json, TensorBoard events, a directory a fold with its
+            metrics, networks and answers, and, at the end, result.json.
         notify: Told what happens.
+        manner: How to go about it.
 
     Raises:
         TrainerError: `out` is taken or cannot be written, the initial weights cannot be had, or
             a loss is not finite.
         featurestore.errors.StoreError: The store is damaged.
     """
+    begin(dataset, plan, out, notify, manner)
+    result = resume(dataset, out, notify, manner)
+    assert result is not None, "every fold was trained"  # noqa: S101
+    return result
+
+
+def begin(
+    dataset: StoredDataset,
+    plan: Plan,
+    out: Path,
+    notify: Notify = ignore,
+    manner: Manner | None = None,
+) -> None:
+    """Write the record of a run, which `resume` then carries out; see `run`."""
     check_free(out)
-    weights = initial_weights(
-        plan.config.init, plan.config.arch, lambda progress: notify(WeightsComing(progress))
-    )
+    weights = _weights(plan.config.init, plan.config.arch, notify)
+    record = _record(dataset, plan, weights, manner or Manner())
+    RunDirectory(out).write_record(record)
+
+
+def resume(
+    dataset: StoredDataset,
+    out: Path,
+    notify: Notify = ignore,
+    manner: Manner | None = None,
+    folds: Sequence[int] = (),
+) -> RunResult | None:
+    """Go on with a run that was stopped in whatever way; one that is finished is left as it is.
+
+    On the same device the networks and metrics are, to the bit, those of a run never stopped.
+
+    Args:
+        dataset: The run's, wherever its store lies now.
+        out: The run's directory.
+        notify: Told what happens.
+        manner: How to go about it; may be another than before.
+        folds: To be trained for now, some of the run's; all by default.
+
+    Returns:
+        The run's outcome; None where other folds of it are not finished.
+
+    Raises:
+        ResumeError: The store is another one.
+        TrainerError: See `run`; or a record is damaged.
+    """
     directory = RunDirectory(out)
-    record = _record(dataset, plan, weights)
-    directory.write_record(record)
-    notify(RunStarted(record))
-    make_repeatable(torch.device(plan.config.device))
-    with Curves(directory.path) as curves, computing_threads(plan.config.threads):
-        watcher = _Recorder(directory, curves, notify)
-        arrays = SharedArrays(dataset, plan.config, record.readings)
-        job = Job(dataset, plan.config, arrays, weights.state, watcher)
-        folds = train_folds(job, directory.fold, plan.folds_at_once)
-    warned = {"warnings": (*record.warnings, *watcher.warnings)}
-    result = RunResult(folds=folds, **record.model_dump(include=_OF_RESULT) | warned)
+    if result := directory.result():
+        return result
+    record = directory.record()
+    if record.fingerprint != dataset.fingerprint:
+        raise ResumeError(
+            f"{out}: was trained on a store of fingerprint {record.fingerprint[:12]}, and "
+            f"{dataset.path} has {dataset.fingerprint[:12]}: other features or clips; give the "
+            "run's own store, or train anew with another --out"
+        )
+    init = record.config.init if record.init_used == "file" else record.init_used
+    weights = _weights(init, record.config.arch, notify)
+    return _train(dataset, record, weights, directory, notify, manner or Manner(), folds)
+
+
+def _weights(init: str, arch: str, notify: Notify) -> InitialWeights:
+    return initial_weights(init, arch, lambda progress: notify(WeightsComing(progress)))
+
+
+def _train(
+    dataset: StoredDataset,
+    record: RunRecord,
+    weights: InitialWeights,
+    directory: RunDirectory,
+    notify: Notify,
+    manner: Manner,
+    folds: Sequence[int] = (),
+) -> RunResult | None:
+    readings = _readings(dataset, record, manner)
+    notify(RunStarted(record.model_copy(update={"readings": readings})))
+    make_repeatable(torch.device(record.config.device))
+    with Curves(directory.path) as curves, computing_threads(record.config.threads):
+        watcher = _Recorder(curves, notify)
+        arrays = SharedArrays(dataset, record.config, readings)
+        job = Job(dataset, record, arrays, weights.state, watcher, manner.save_every_s)
+        train_folds(job, directory.fold, manner.folds_at_once, folds or record.config.folds)
+    return finish(directory, watcher.warnings)
+
+
+def finish(directory: RunDirectory, warnings: Sequence[str] = ()) -> RunResult | None:
+    """Write the result of a run whose folds are all finished; None where one is not.
+
+    Args:
+        directory: The run's.
+        warnings: Met on the way, next to the record's.
+    """
+    record = directory.record()
+    folds: list[FoldResult] = []
+    for fold in record.config.folds:
+        found = directory.fold(fold).result()
+        if found is None:
+            return None
+        folds.append(found)
+    known = record.model_dump(include=_OF_RESULT) | {"warnings": (*record.warnings, *warnings)}
+    result = RunResult(folds=tuple(folds), **known)
     directory.write_result(result)
     return result
 
 
 class _Recorder:
-    """Records each epoch, then passes the event on; folds in several threads take turns.
+    """Draws each epoch's curves, then passes the event on; folds in several threads take turns.
 
     Attributes:
         warnings: Those met on the way, each once.
     """
 
-    def __init__(self, directory: RunDirectory, curves: Curves, notify: Notify) -> None:
+    def __init__(self, curves: Curves, notify: Notify) -> None:
         self.warnings: list[str] = []
-        self._directory, self._curves, self._notify = directory, curves, notify
+        self._curves, self._notify = curves, notify
         self._turn = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         with self._turn:
             match event:
                 case EpochDone(metrics):
-                    self._directory.append(metrics)
                     self._curves.add(metrics)
                 case Warned(message):
                     if message in self.warnings:
@@ -86,12 +195,10 @@ class _Recorder:
             self._notify(event)
 
 
-def _record(dataset: StoredDataset, plan: Plan, weights: InitialWeights) -> RunRecord:
-    warnings = (*plan.warnings, *([weights.warning] if weights.warning else []))
-    device = torch.device(plan.config.device)
-    arrays = dict.fromkeys(stage.array for stage in plan.config.stages)
-    held = min(plan.folds_at_once, len(arrays))
-    return RunRecord(
+def _record(
+    dataset: StoredDataset, plan: Plan, weights: InitialWeights, manner: Manner
+) -> RunRecord:
+    record = RunRecord(
         config=plan.config,
         fingerprint=dataset.fingerprint,
         store=place(dataset),
@@ -99,13 +206,22 @@ def _record(dataset: StoredDataset, plan: Plan, weights: InitialWeights) -> RunR
         extractor_version=dataset.manifest.extractor_version,
         class_names=dataset.class_names,
         versions={"python": platform.python_version()} | {n: _version(n) for n in _LIBRARIES},
-        device_name=device_title(device),
+        device_name=device_title(torch.device(plan.config.device)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         init_used=weights.used,
-        warnings=warnings,
-        readings=choose_readings(dataset, tuple(arrays), device, plan.reading, held),
-        folds_at_once=plan.folds_at_once,
+        warnings=(*plan.warnings, *([weights.warning] if weights.warning else [])),
+        folds_at_once=manner.folds_at_once,
     )
+    return record.model_copy(update={"readings": _readings(dataset, record, manner)})
+
+
+def _readings(dataset: StoredDataset, record: RunRecord, manner: Manner) -> dict[str, Reading]:
+    stages = record.config.stages
+    arrays = dict.fromkeys(a for stage in stages for a in (stage.array, stage.alternate) if a)
+    a_fold = 2 if any(stage.alternate for stage in stages) else 1
+    held = min(manner.folds_at_once * a_fold, len(arrays))
+    device = torch.device(record.config.device)
+    return choose_readings(dataset, tuple(arrays), device, manner.reading, held)
 
 
 def _version(library: str) -> str:

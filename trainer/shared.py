@@ -85,6 +85,10 @@ class SharedArrays:
         self._latest: HeldArray | None = None
         self._held: weakref.WeakValueDictionary[str, HeldArray] = weakref.WeakValueDictionary()
 
+    def reading(self, array: str) -> Reading:
+        """Where its data lie."""
+        return self._readings[array]
+
     def hold(self, array: str) -> HeldArray:
         """An array that is held by now.
 

@@ -90,7 +90,7 @@ class Streamed:
         """Begin to read a window into memory that was used before, where it is large enough."""
         sizes = [self._sizes[number] for number in window.blocks]
         stops = list(accumulate(sizes))
-        if len(memory) < len(window.rows):
+        if len(memory) < sum(sizes):
             del memory
             memory = self._memory(len(sizes) * max(self._sizes))
         tasks = [

@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor
 
 from featurestore import EXTRACTOR_VERSION
 from schemas import CheckpointName, RunRecord
 from trainer.checkpoint import Checkpoint, load_checkpoint
-from trainer.errors import CheckpointError, TrainedRunError
-from trainer.keeper import BEST, LAST
+from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
 from trainer.model import Network, build_model
-from trainer.rundir import RECORD, RESULT
+from trainer.rundir import RECORD, RESULT, RunDirectory
+from trainer.state import check_is_of
 
-_FILES: dict[CheckpointName, str] = {"best": BEST, "last": LAST}
+_NEVER = {("last", "best"): "a run with --selection last picks none; take --checkpoint last"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,10 @@ def open_run(path: Path) -> TrainedRun:
         raise TrainedRunError(f"{path}: is not a run, it has no {RECORD}")
     if not (path / RESULT).is_file():
         raise TrainedRunError(f"{path}: the run is unfinished, it has no {RESULT}; finish it first")
-    record = _read_record(path / RECORD)
+    try:
+        record = RunDirectory(path).record()
+    except RunDirectoryError as error:
+        raise TrainedRunError(str(error)) from error
     if record.extractor_version != EXTRACTOR_VERSION:
         raise TrainedRunError(
             f"{path}: trained on features of extractor version {record.extractor_version}, and "
@@ -96,20 +98,6 @@ def open_run(path: Path) -> TrainedRun:
             f"{record.versions.get('featurestore', 'as it was then')}, or train again"
         )
     return TrainedRun(path, record)
-
-
-def _read_record(path: Path) -> RunRecord:
-    try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise TrainedRunError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise TrainedRunError(
-            f"{path}: is damaged, or of a version that recorded less: "
-            f"{f'{where}: ' if where else ''}{first['msg']}; train again"
-        ) from error
 
 
 def load_network(
@@ -126,10 +114,11 @@ def load_network(
     Raises:
         CheckpointError: It is absent, damaged, or another run's.
     """
-    path = run.path / f"fold{fold}" / _FILES[name]
+    path = RunDirectory(run.path).fold(fold).network(name)
+    if not path.exists() and (note := _NEVER.get((run.record.config.selection, name))):
+        raise CheckpointError(f"{path}: does not exist: {note}")
     checkpoint = load_checkpoint(path)
-    if changed := _differences(run.record, fold, checkpoint):
-        raise CheckpointError(f"{path}: is not of this run, it differs in: {', '.join(changed)}")
+    check_is_of(path, checkpoint, run.record, fold)
     model = build_model(run.record.config.arch, len(checkpoint.class_names), seed=0)
     try:
         model.load_state_dict(checkpoint.model)
@@ -137,15 +126,4 @@ def load_network(
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: is not a {run.record.config.arch}: {reason}") from error
     model.eval().to(device).to(memory_format=torch.channels_last)
-    array = run.record.config.stages[checkpoint.stage - 1].array
-    return TrainedNetwork(model, fold, array, checkpoint)
-
-
-def _differences(record: RunRecord, fold: int, checkpoint: Checkpoint) -> list[str]:
-    wanted = {
-        "fold": fold,
-        "fingerprint": record.fingerprint,
-        "class_names": record.class_names,
-        "config": record.config,
-    }
-    return [name for name, value in wanted.items() if getattr(checkpoint, name) != value]
+    return TrainedNetwork(model, fold, checkpoint.array, checkpoint)

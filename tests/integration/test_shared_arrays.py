@@ -48,7 +48,7 @@ def test_each_fold_gets_the_batches_it_would_get_alone_also_from_three_threads(
         alone = [open_split(dataset, ARRAY, folds, CPU, "host") for folds in (train, (fold,))]
         return all(
             same(stage.train, alone[0], windows)
-            and same(stage.test, alone[1], [])  # only ever read in order
+            and same(stage.valid, alone[1], [])  # only ever read in order
             for _ in range(5)
         )
 

@@ -22,12 +22,15 @@ from trainer.events import (
 )
 from trainer.model import build_model
 from trainer.plan import Plan
-from trainer.run import run
+from trainer.run import Manner, run
 
 
 def read_metrics(out: Path) -> list[EpochMetrics]:
-    with (out / "metrics.csv").open(newline="") as file:
-        return [EpochMetrics.model_validate(row) for row in csv.DictReader(file)]
+    rows: list[EpochMetrics] = []
+    for path in sorted(out.glob("fold*/metrics.csv")):
+        with path.open(newline="") as file:
+            rows += [EpochMetrics.model_validate(row) for row in csv.DictReader(file)]
+    return rows
 
 
 def losses(out: Path, fold: int) -> list[tuple[float, float, float]]:
@@ -58,7 +61,7 @@ def test_the_run_directory_holds_all_records(finished: Finished) -> None:
     assert record.warnings == result.warnings
     assert any("learning rates" in warning for warning in record.warnings)
     assert sorted(path.name for path in out.iterdir()) == [
-        "fold1", "fold2", "metrics.csv", "result.json", "run.json", "tensorboard",
+        "fold1", "fold2", "result.json", "run.json", "tensorboard",
     ]  # fmt: skip
 
 
@@ -99,8 +102,7 @@ def test_a_checkpoint_gives_the_accuracy_that_was_recorded(finished: Finished, w
         assert found.epoch == getattr(fold, f"{which}_epoch")
         model = build_model(found.config.arch, len(found.class_names), seed=9)
         model.load_state_dict(found.model)
-        array = found.config.stages[found.stage - 1].array
-        images, labels = dataset.read(array, [fold.fold])
+        images, labels = dataset.read(found.array, [fold.fold])
         with torch.inference_mode():
             answers = model.eval()(torch.from_numpy(images).unsqueeze(1)).argmax(dim=1)
         accuracy = (answers.numpy() == labels).mean()
@@ -142,8 +144,8 @@ def test_folds_at_once_give_bit_equal_losses_weights_and_records(
     finished: Finished, tmp_path: Path, reading: str
 ) -> None:
     out, result, _ = finished
-    options = {"reading": reading, "folds_at_once": 2}
-    dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=0.03, **options)
+    dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=0.03)
+    manner = Manner(reading, folds_at_once=2)
     beside: list[set[int]] = []
     running: set[int] = set()
 
@@ -156,7 +158,7 @@ def test_folds_at_once_give_bit_equal_losses_weights_and_records(
             case FoldDone(fold_result):
                 running.remove(fold_result.fold)
 
-    at_once = run(dataset, plan, tmp_path / "at-once", watch)
+    at_once = run(dataset, plan, tmp_path / "at-once", watch, manner)
     assert {1, 2} in beside, "the folds were trained at the same time"
     for fold in (1, 2):
         assert losses(tmp_path / "at-once", fold) == losses(out, fold)
@@ -174,7 +176,7 @@ def test_folds_at_once_give_bit_equal_losses_weights_and_records(
 
 
 def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(tmp_path: Path) -> None:
-    dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=1.0, folds_at_once=2)
+    dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=1.0)
     epochs: dict[int, int] = {1: 0, 2: 0}
 
     def watch(event: Event) -> None:
@@ -184,7 +186,7 @@ def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(tmp_path: P
                 raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        run(dataset, plan, tmp_path / "run", watch)
+        run(dataset, plan, tmp_path / "run", watch, Manner(folds_at_once=2))
     assert not any(thread.name.startswith("fold") for thread in threading.enumerate())
     for fold in (1, 2):
         kept = load_checkpoint(tmp_path / "run" / f"fold{fold}" / "last.pt")
@@ -212,8 +214,8 @@ def test_a_stream_gives_bit_equal_losses_and_the_record_says_so(
     finished: Finished, tmp_path: Path
 ) -> None:
     out, result, _ = finished
-    dataset, plan = tiny_plan(folds=(2,), epochs_scale=0.03, reading="stream")
-    streamed = run(dataset, plan, tmp_path / "streamed")
+    dataset, plan = tiny_plan(folds=(2,), epochs_scale=0.03)
+    streamed = run(dataset, plan, tmp_path / "streamed", manner=Manner("stream"))
     assert losses(tmp_path / "streamed", 2) == losses(out, 2)
     assert set(result.readings.values()) == {"host"}
     assert set(streamed.readings) == {"R1/resize", "R2/resize", "R3/full"}
@@ -274,11 +276,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_network(
 
 def test_a_directory_that_holds_a_run_is_refused_untouched(finished: Finished) -> None:
     out, _, _ = finished
-    before = (out / "run.json").read_bytes(), (out / "metrics.csv").read_bytes()
+    before = (out / "run.json").read_bytes(), (out / "result.json").read_bytes()
     dataset, plan = tiny_plan()
     with pytest.raises(RunDirectoryError, match=r"already holds a run.*--out"):
         run(dataset, plan, out)
-    assert ((out / "run.json").read_bytes(), (out / "metrics.csv").read_bytes()) == before
+    assert ((out / "run.json").read_bytes(), (out / "result.json").read_bytes()) == before
 
 
 def test_a_place_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:

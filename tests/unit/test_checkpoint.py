@@ -1,15 +1,18 @@
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from schemas import RunConfig, Stage
+from schemas import EpochMetrics, FeatureSpec, RunConfig, RunRecord, Stage
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.errors import CheckpointError, RunDirectoryError
 from trainer.files import replace_file
 from trainer.keeper import Keeper
+from trainer.rundir import FoldDirectory
+from trainer.state import FoldState, StageState, load_state, save_state
 
 CONFIG = RunConfig(
     dataset="esc10",
@@ -25,6 +28,7 @@ def checkpoint(epoch: int, accuracy: float) -> Checkpoint:
         fold=1,
         stage=1,
         epoch=epoch,
+        array="R1/mel",
         accuracy=accuracy,
         config=CONFIG,
         fingerprint="abc",
@@ -53,32 +57,92 @@ def test_damaged_or_foreign_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def epochs_on_disk(folder: Path) -> tuple[int, int]:
-    return load_checkpoint(folder / "best.pt").epoch, load_checkpoint(folder / "last.pt").epoch
+def state(epoch: int, best: Checkpoint | None = None) -> FoldState:
+    last = checkpoint(epoch, 0.5)
+    optimizer = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"betas": (0.9, 0.99)}]}
+    metrics = EpochMetrics(
+        fold=1,
+        stage=1,
+        epoch=epoch,
+        array="R1/mel",
+        max_lr=0.1,
+        train_loss=0.1 + 0.2,
+        valid_loss=1 / 3,
+        valid_accuracy=0.5,
+        seconds=1.5,
+        samples_per_s=10,
+    )
+    return FoldState(last, best, StageState(7, optimizer), (metrics,), 12.5)
 
 
-def test_keeper_has_the_first_of_the_best_and_the_last(tmp_path: Path) -> None:
-    with Keeper(tmp_path) as keeper:
-        for epoch, accuracy in enumerate((0.2, 0.6, 0.6, 0.4), start=1):
-            keeper.keep(checkpoint(epoch, accuracy))
-    assert epochs_on_disk(tmp_path) == (2, 4)
+@pytest.mark.parametrize("best", ["none", "last", "another"])
+def test_a_state_comes_back_as_it_was(best: str, tmp_path: Path) -> None:
+    saved = state(2, checkpoint(1, 0.75) if best == "another" else None)
+    saved = replace(saved, best=saved.last) if best == "last" else saved
+    save_state(tmp_path / "x", saved)
+    loaded = load_state(tmp_path / "x")
+    assert (loaded.best is loaded.last) == (best == "last")
+    assert (loaded.best is None) == (best == "none")
+    assert loaded.best is None or loaded.best.epoch == (1 if best == "another" else 2)
+    assert (loaded.epochs, loaded.seconds, loaded.stage.step) == (saved.epochs, 12.5, 7)
+    assert loaded.stage.optimizer["param_groups"] == [{"betas": (0.9, 0.99)}]
+    assert torch.equal(loaded.stage.optimizer["state"][0]["exp_avg"], torch.ones(2))
 
 
-def test_keeper_writes_however_it_is_left(tmp_path: Path) -> None:
+def test_a_damaged_state_says_that_the_fold_can_begin_anew(tmp_path: Path) -> None:
+    save_state(tmp_path / "x", state(1))
+    whole = (tmp_path / "x").read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"x" * 100):
+        (tmp_path / "x").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="begins anew"):
+            load_state(tmp_path / "x")
+
+
+def test_a_state_of_another_run_is_refused_with_every_field_that_differs(tmp_path: Path) -> None:
+    record = RunRecord(
+        config=CONFIG.model_copy(update={"epochs_scale": 0.5, "seed": 3}),
+        fingerprint="other",
+        store="s.zarr",
+        features=FeatureSpec(),
+        extractor_version=1,
+        class_names=("dog", "rain"),
+        versions={},
+        device_name="cpu",
+        started="",
+        init_used="random",
+    )
+    directory = FoldDirectory(tmp_path)
+    directory.write_state(state(1))
+    with pytest.raises(CheckpointError) as caught:
+        directory.state(record, 2)
+    for part in (
+        "epochs_scale (1.0, the run has 0.5)",
+        "seed (0, the run has 3)",
+        "fingerprint (abc, the run has other)",
+        "fold (1, the run has 2)",
+    ):
+        assert part in str(caught.value)
+    assert "arch" not in str(caught.value)
+
+
+def test_an_interrupted_keeper_leaves_the_state_and_its_networks(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with Keeper(tmp_path) as keeper:
-            keeper.keep(checkpoint(1, 0.3))
+        with Keeper(FoldDirectory(tmp_path)) as keeper:
+            keeper.keep(state(2, checkpoint(1, 0.6)))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert epochs_on_disk(tmp_path) == (1, 1)
+    assert load_state(tmp_path / "state.pt").last.epoch == 2
+    epochs = [load_checkpoint(tmp_path / name).epoch for name in ("best.pt", "last.pt")]
+    assert epochs == [1, 2]
 
 
-def test_keeper_writes_while_it_runs(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path, save_every_s=0)
-    keeper.keep(checkpoint(1, 0.3))
-    assert epochs_on_disk(tmp_path) == (1, 1)
+def test_a_keeper_writes_while_it_runs(tmp_path: Path) -> None:
+    keeper = Keeper(FoldDirectory(tmp_path), save_every_s=0)
+    for epoch in (1, 2):
+        keeper.keep(state(epoch))
+        assert load_state(tmp_path / "state.pt").last.epoch == epoch
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""A run that is stopped, in whatever way, and goes on: the same bits as one that never was."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from featurestore import StoredDataset
+from featurestore.errors import BusyError
+from schemas import RunResult
+from tests.integration.test_trainer_run import read_metrics
+from tests.integration.trainer_store import place, tiny_plan, tiny_store
+from trainer.checkpoint import load_checkpoint
+from trainer.errors import ResumeError
+from trainer.events import BatchDone, EpochDone, Event, FoldDone, StageStarted
+from trainer.plan import Plan
+from trainer.run import Manner, begin, resume, run
+from trainer.rundir import RunDirectory
+
+EPOCHS = (2, 1, 1)
+TIMES = {"seconds", "samples_per_s", "wait_share"}
+OFTEN = Manner(save_every_s=0)
+
+
+def short_plan(**options: object) -> tuple[StoredDataset, Plan]:
+    """Three stages of an epoch or two, the first one alternating, over fold 1."""
+    dataset, plan = tiny_plan(**options)
+    stages = tuple(
+        stage.model_copy(update={"epochs": epochs, "max_lr": 1e-3})
+        for stage, epochs in zip(plan.config.stages[::2], EPOCHS, strict=True)
+    )
+    first = stages[0].model_copy(update={"alternate": "R1/mel"})
+    config = plan.config.model_copy(update={"stages": (first, *stages[1:])})
+    return dataset, replace(plan, config=config)
+
+
+@cache
+def undisturbed(selection: str, folds: tuple[int, ...]) -> tuple[Path, RunResult]:
+    out = place() / f"undisturbed-{selection}-{len(folds)}"
+    return out, run(*short_plan(selection=selection, folds=folds), out)
+
+
+def is_as_undisturbed(out: Path, selection: str = "heldout", folds: tuple[int, ...] = (1,)) -> bool:
+    """Whether weights, metrics, answers and results are the bits of a run never stopped."""
+    whole, wanted = undisturbed(selection, folds)
+    found = RunResult.model_validate_json((out / "result.json").read_bytes())
+    assert [f.model_dump(exclude=TIMES) for f in found.folds if f.fold in folds] == [
+        f.model_dump(exclude=TIMES) for f in wanted.folds
+    ]
+    assert [m.model_dump(exclude=TIMES) for m in read_metrics(out) if m.fold in folds] == [
+        m.model_dump(exclude=TIMES) for m in read_metrics(whole)
+    ]
+    for fold in (f"fold{number}" for number in folds):
+        names = sorted(path.name for path in (whole / fold).iterdir())
+        assert sorted(path.name for path in (out / fold).iterdir()) == names
+        for name in names:
+            if name.endswith(".csv") and name != "metrics.csv":
+                assert (out / fold / name).read_bytes() == (whole / fold / name).read_bytes()
+            if name.endswith(".pt"):
+                ours, theirs = (load_checkpoint(p / fold / name).model for p in (out, whole))
+                assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    return True
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def stop_at(out: Path, plan: Plan, dataset: StoredDataset, moment: type, count: int) -> None:
+    seen = 0
+
+    def watch(event: Event) -> None:
+        nonlocal seen
+        seen += isinstance(event, moment)
+        if seen == count:
+            raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        resume(dataset, out, watch)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    ["validation", *(pytest.param(name, marks=pytest.mark.slow) for name in ("heldout", "last"))],
+)
+def test_stopped_in_every_stage_and_between_them_it_ends_with_the_same_bits(
+    selection: str, tmp_path: Path
+) -> None:
+    dataset, plan = short_plan(selection=selection)
+    begin(dataset, plan, tmp_path / "run")
+    for moment, count in (
+        (BatchDone, 1),  # before the first epoch's end
+        (EpochDone, 1),  # within the first stage
+        (StageStarted, 2),  # at its end
+        (FoldDone, 1),  # the fold is finished, the run is not
+    ):
+        stop_at(tmp_path / "run", plan, dataset, moment, count)
+    assert resume(dataset, tmp_path / "run") is not None
+    assert is_as_undisturbed(tmp_path / "run", selection)
+
+
+def start(out: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """`trainer run` in a process of its own."""
+    code = "import sys; from trainer.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "run", *arguments, "--checkpoint-every", "0"]
+    with (out.parent / "log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def kill_after(process: subprocess.Popen[bytes], metrics: Path, rows: int) -> None:
+    for _ in range(2400):
+        if metrics.exists() and metrics.read_text().count("\n") > rows:
+            break
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.025)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_killed_with_kill_9_it_goes_on_from_the_command_line_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "run"
+    begin(*short_plan(), out)
+    kill_after(start(out, "--resume", str(out)), out / "fold1/metrics.csv", 2)
+    assert start(out, "--resume", str(out)).wait() == 0, (tmp_path / "log").read_text()
+    assert is_as_undisturbed(out)
+
+
+@pytest.mark.slow
+def test_killed_after_every_epoch_of_two_folds_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    out, folds = tmp_path / "run", (1, 2)
+    begin(*short_plan(folds=folds), out)
+    for fold in folds:
+        for rows in range(1, sum(EPOCHS) + 1):
+            kill_after(start(out, "--resume", str(out)), out / f"fold{fold}/metrics.csv", rows)
+    assert start(out, "--resume", str(out)).wait() == 0, (tmp_path / "log").read_text()
+    assert is_as_undisturbed(out, folds=folds)
+
+
+def test_files_that_a_kill_left_half_done_do_no_harm(tmp_path: Path) -> None:
+    dataset, plan = short_plan()
+    out = tmp_path / "run"
+    begin(dataset, plan, out, manner=OFTEN)
+    stop_at(out, plan, dataset, EpochDone, 3)
+    with (out / "fold1/metrics.csv").open("a") as file:
+        file.write("1,3,4,R3/fu")  # a row that was being written
+    (out / "fold1/.state.pt.123.tmp").write_bytes(b"half")
+    (out / "fold1/build.lock").write_text("process 1 on nowhere")
+    assert resume(dataset, out) is not None
+    (out / "fold1/.state.pt.123.tmp").unlink(missing_ok=True)
+    assert is_as_undisturbed(out)
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    out, result = undisturbed("heldout", (1,))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    dataset, _ = short_plan()
+    assert resume(dataset, out) == result
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_a_store_of_other_features_is_refused(tmp_path: Path) -> None:
+    dataset, plan = short_plan()
+    begin(dataset, plan, tmp_path / "run")
+    from featurestore import open_store
+
+    with pytest.raises(ResumeError, match="fingerprint"):
+        resume(open_store(tiny_store("uint8")), tmp_path / "run")
+
+
+def test_a_fold_that_another_process_trains_is_refused(tmp_path: Path) -> None:
+    dataset, plan = short_plan()
+    begin(dataset, plan, tmp_path / "run")
+    with (
+        RunDirectory(tmp_path / "run").fold(1).locked(),
+        pytest.raises(BusyError, match=f"process {os.getpid()}"),
+    ):
+        resume(dataset, tmp_path / "run")
+
+
+def test_folds_may_be_trained_one_by_one_and_the_last_one_ends_the_run(tmp_path: Path) -> None:
+    dataset, plan = short_plan(folds=(1, 2))
+    begin(dataset, plan, tmp_path / "run")
+    assert resume(dataset, tmp_path / "run", folds=(2,)) is None
+    assert not (tmp_path / "run/result.json").exists()
+    assert resume(dataset, tmp_path / "run", folds=(1,)) is not None
+    assert is_as_undisturbed(tmp_path / "run")
