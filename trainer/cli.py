@@ -17,6 +17,7 @@ from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
 from trainer.commands.predict import predict
 from trainer.commands.run import run
+from trainer.commands.sweep import reproduce, sweep
 from trainer.errors import TrainerError
 
 _EXTRAS = {
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 
-for command in (run, predict, evaluate, export):
+for command in (run, sweep, reproduce, predict, evaluate, export):
     app.command()(command)
 
 

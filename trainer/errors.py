@@ -10,6 +10,8 @@
     ├── RunDirectoryError        the run directory is taken, or cannot be written
     ├── CheckpointError          a checkpoint that is absent or damaged
     ├── ResumeError              a run cannot go on as asked for
+    ├── ClusterError             no Dask cluster can be reached
+    ├── SweepError               runs of a sweep failed; the others are done
     ├── ReportError              a report could not be made of the runs given
     ├── TrainedRunError          a run whose networks cannot be used as asked for
     ├── AudioInputError          files to predict that are not there, or not usable
@@ -102,6 +104,14 @@ class CheckpointError(TrainerError):
 
 class ResumeError(TrainerError):
     """A run cannot go on as asked for."""
+
+
+class ClusterError(TrainerError):
+    """No Dask cluster can be reached."""
+
+
+class SweepError(TrainerError):
+    """Runs of a sweep failed; the others are done."""
 
 
 class ReportError(TrainerError):

@@ -1,9 +1,10 @@
 """From what the user asks for to a run that can be done, or a reason why it cannot.
 
-Looks at the store's tables only: no image is read, no device touched, nothing written.
+Looks at the store's tables and at what this machine has: no image is read, nothing written.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,12 @@ from pydantic import ValidationError
 from featurestore import ClipTable, StoredDataset
 from featurestore.errors import UnknownNameError
 from schemas import RunConfig, Selection, Stage
+from trainer.acceleration import choose_acceleration
+from trainer.device import choose_precision, resolve_device
 from trainer.errors import ConfigError, DataError
 from trainer.methods import rates_warning, stages
 from trainer.split import split_fold
+from trainer.threads import threads_a_fold, usable_cores
 from trainer.validation import recordings
 
 
@@ -25,11 +29,10 @@ class Options:
     Args:
         method: A key of `trainer.methods.METHODS`.
         folds: Held out one after the other; all of the store's where empty.
-        device: A PyTorch device that is there.
-        precision: What the device supports.
-        acceleration: What can be had there.
-        threads: Of a CPU, for each fold.
-        warning: What could not be had.
+        device: A PyTorch device, or `auto`.
+        precision: Or `auto`.
+        acceleration: Or `auto`.
+        threads: Of a CPU, for each fold; None shares all cores that may be used.
     """
 
     method: str
@@ -42,10 +45,9 @@ class Options:
     batch_size: int = 64
     arch: str = "resnet34"
     acceleration: str = "eager"
-    threads: int = 1
+    threads: int | None = 1
     selection: Selection = "heldout"
     validation_share: float = 0.1
-    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,17 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def plan_run(dataset: StoredDataset, options: Options) -> Plan:
-    """Check that the dataset has what the options need.
+def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -> Plan:
+    """Check that the dataset and this machine have what the options need.
+
+    Args:
+        dataset: Trained on.
+        options: What is asked for.
+        folds_at_once: That share the cores.
 
     Raises:
         ConfigError: A method is unknown, or a value out of range.
+        DeviceError: The device is absent.
         DataError: There are too few folds, or clips, or a class is never trained on, or clips of
             one recording are on both sides of a split.
         featurestore.errors.UnknownNameError: The store lacks a fold or an array.
@@ -78,11 +86,27 @@ def plan_run(dataset: StoredDataset, options: Options) -> Plan:
     clips = dataset.clips()
     for fold in folds:
         _check_split(clips, fold, dataset.class_names)
+    chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)))
+    config = _config(vars(chosen) | {"dataset": dataset.name, "stages": schedule, "folds": folds})
     absent = _absent_classes(clips, dataset.class_names)
-    found = (options.warning, rates_warning(dataset.name), absent)
-    config = _config(dataset.name, options, schedule, folds)
-    warnings = tuple(warning for warning in found if warning)
-    return Plan(config, num_train(dataset, config), warnings)
+    found = (warning, rates_warning(dataset.name), absent)
+    return Plan(config, num_train(dataset, config), tuple(filter(None, found)))
+
+
+def _on_this_machine(options: Options, folds_at_once: int) -> tuple[Options, str | None]:
+    """The options without `auto`, and what could not be had."""
+    device = resolve_device(options.device)
+    acceleration = choose_acceleration(options.acceleration, device)
+    batch = max(1, options.batch_size)
+    threads = threads_a_fold(usable_cores(), folds_at_once, batch, device.type)
+    chosen = replace(
+        options,
+        device=str(device),
+        precision=choose_precision(options.precision, device),
+        acceleration=acceleration.used,
+        threads=threads if options.threads is None else options.threads,
+    )
+    return chosen, acceleration.warning
 
 
 def num_train(dataset: StoredDataset, config: RunConfig) -> dict[int, int]:
@@ -94,13 +118,9 @@ def num_train(dataset: StoredDataset, config: RunConfig) -> dict[int, int]:
     return {fold: split_fold(dataset, config, fold).num_train for fold in config.folds}
 
 
-def _config(
-    dataset: str, options: Options, schedule: tuple[Stage, ...], folds: tuple[int, ...]
-) -> RunConfig:
-    asked = vars(options) | {"dataset": dataset, "stages": schedule, "folds": folds}
-    del asked["warning"]
+def _config(values: Mapping[str, object]) -> RunConfig:
     try:
-        return RunConfig.model_validate(asked)
+        return RunConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

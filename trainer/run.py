@@ -3,7 +3,7 @@
 import platform
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,6 +43,10 @@ class Manner:
     reading: Asked = "auto"
     folds_at_once: int = 1
     save_every_s: float = SAVE_EVERY_S
+
+    def for_folds(self, num_folds: int) -> "Manner":
+        """The same with no more folds at once than there are."""
+        return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
 
 
 def run(

@@ -93,13 +93,10 @@ def run(
 ) -> None:
     """Train a method's whole schedule for each held-out fold."""
     from featurestore import open_store
-    from trainer.acceleration import choose_acceleration
     from trainer.console import print_plan
-    from trainer.device import choose_precision, resolve_device
     from trainer.plan import Options, plan_run
     from trainer.run import Manner, begin
     from trainer.rundir import check_free, default_out
-    from trainer.threads import threads_a_fold, usable_cores
 
     console = Console()
     manner = Manner(reading, folds_at_once, checkpoint_every)
@@ -110,31 +107,27 @@ def run(
         raise typer.BadParameter(
             "--store and --method are needed, or --resume", param_hint="--store, --method"
         )
-    torch_device = resolve_device(device)
-    stored = open_store(store, dataset)
-    chosen = choose_acceleration(acceleration, torch_device)
-    at_once = min(folds_at_once, len(fold or stored.folds))
-    manner = Manner(reading, at_once, checkpoint_every)
     options = Options(
         method=method,
         folds=tuple(fold or ()),
         seed=seed,
-        device=str(torch_device),
-        precision=choose_precision(precision, torch_device),
+        device=device,
+        precision=precision,
         init=init,
         epochs_scale=epochs_scale,
         batch_size=batch_size,
         arch=arch,
-        acceleration=chosen.used,
-        threads=threads or threads_a_fold(usable_cores(), at_once, batch_size, torch_device.type),
+        acceleration=acceleration,
+        threads=threads,
         selection=selection,
         validation_share=validation_share,
-        warning=chosen.warning,
     )
-    plan = plan_run(stored, options)
+    stored = open_store(store, dataset)
+    plan = plan_run(stored, options, folds_at_once)
     out = out or default_out(plan.config)
     check_free(out)
-    print_plan(console, stored, plan.config, at_once)
+    manner = manner.for_folds(len(plan.config.folds))
+    print_plan(console, stored, plan.config, manner.folds_at_once)
     begin(stored, plan, out, manner=manner)
     carry_out(console, stored, plan.config, out, manner)
 

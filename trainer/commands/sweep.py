@@ -1,0 +1,211 @@
+"""`trainer sweep` and `trainer reproduce`: many runs in one directory, and one report of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from trainer.commands.run import carry_out
+from trainer.errors import ConfigError, SweepError, TrainerError
+
+if TYPE_CHECKING:
+    from featurestore import StoredDataset
+    from trainer.run import Manner
+    from trainer.sweep import Sweep, SweepRun
+
+PAPER = ("baseline", "mel", "resize", "control")
+"""The paper's methods, and the one without which their gain cannot be credited to resolution."""
+
+StoreOption = Annotated[str, typer.Option(help="Path or URL of a finished store.")]
+DatasetOption = Annotated[str | None, typer.Option(help="Its name, where the store holds several.")]
+FoldOption = Annotated[
+    list[int] | None, typer.Option(help="Held-out fold; may be repeated. Default: every fold.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="An option of `trainer run`, as NAME=VALUE; may be repeated. Several values, as in "
+        "mixup=0,0.2, are crossed with all the rest.",
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(help="Dask scheduler whose workers train, such as tcp://host:8786; one GPU each."),
+]
+ReadingOption = Annotated[
+    Literal["auto", "device", "host", "stream"], typer.Option(help="As of `trainer run`.")
+]
+AtOnceOption = Annotated[int, typer.Option(min=1, help="Folds trained at a time.")]
+EveryOption = Annotated[float, typer.Option(min=0, help="Seconds between two states on disk.")]
+
+
+def sweep(
+    store: StoreOption,
+    out: Annotated[Path, typer.Option(help="Directory of the sweep, new or to go on with.")],
+    method: Annotated[
+        list[str] | None, typer.Option(help="Name of a method; may be repeated.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="May be repeated. Default: 0.")
+    ] = None,
+    fold: FoldOption = None,
+    settings: SetOption = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="YAML with methods, seeds, folds and settings, instead of the above."),
+    ] = None,
+    dataset: DatasetOption = None,
+    scheduler: SchedulerOption = None,
+    reading: ReadingOption = "auto",
+    folds_at_once: AtOnceOption = 1,
+    checkpoint_every: EveryOption = 60.0,
+) -> None:
+    """Train every combination of methods, seeds and settings, and report them.
+
+    The same command goes on where it was stopped; one with more of anything adds to it.
+    """
+    from featurestore import open_store
+    from trainer.run import Manner
+    from trainer.sweep import Sweep, read_sweep
+
+    if file is not None:
+        if method or seed or fold or settings:
+            raise typer.BadParameter("says it all: no --method, --seed, --fold or --set beside it")
+        asked = read_sweep(file)
+    else:
+        if not method:
+            raise typer.BadParameter("--method is needed, or --file", param_hint="--method")
+        asked = Sweep(tuple(method), tuple(seed or (0,)), tuple(fold or ()), _crossed(settings))
+    manner = Manner(reading, folds_at_once, checkpoint_every)
+    _carry_out(open_store(store, dataset), asked, out, manner, scheduler)
+
+
+def reproduce(
+    store: StoreOption,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Default: ./reproduce/<dataset>. New, or to go on with."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0. The paper has one.")] = 1,
+    fold: FoldOption = None,
+    settings: SetOption = None,
+    dataset: DatasetOption = None,
+    scheduler: SchedulerOption = None,
+    reading: ReadingOption = "auto",
+    folds_at_once: AtOnceOption = 1,
+    checkpoint_every: EveryOption = 60.0,
+) -> None:
+    """Train the paper's methods and the control on every fold: its table for that dataset.
+
+    The same command goes on where it was stopped.
+    """
+    from featurestore import open_store
+    from trainer.run import Manner
+    from trainer.sweep import Sweep
+
+    stored = open_store(store, dataset)
+    asked = Sweep(PAPER, tuple(range(seeds)), tuple(fold or ()), _crossed(settings))
+    manner = Manner(reading, folds_at_once, checkpoint_every)
+    _carry_out(stored, asked, out or Path("reproduce") / stored.name, manner, scheduler)
+
+
+def _crossed(settings: Sequence[str] | None) -> dict[str, tuple[object, ...]]:
+    from trainer.sweep import parse_setting
+
+    pairs = [parse_setting(text) for text in settings or ()]
+    repeated = {name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1}
+    if repeated:
+        raise ConfigError(f"setting given twice: {', '.join(sorted(repeated))}")
+    return dict(pairs)
+
+
+def _carry_out(
+    stored: "StoredDataset", asked: "Sweep", out: Path, manner: "Manner", scheduler: str | None
+) -> None:
+    from trainer.report import print_report, write_report
+    from trainer.sweep import REPORT, finished
+
+    console = Console()
+    runs = asked.runs()
+    console.print(Text(f"{len(runs)} runs in {out}"), soft_wrap=True)
+    if scheduler is None:
+        failed = _here(console, stored, runs, out, manner)
+    else:
+        failed = _on_cluster(console, stored, runs, out, manner, scheduler)
+    done = finished(out, runs)
+    if done:
+        print_report(write_report(done, out / REPORT), console)
+    if failed:
+        raise SweepError(
+            f"{len(failed)} of {len(runs)} runs failed, the same command tries them again: "
+            + "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        )
+
+
+def _here(
+    console: Console,
+    stored: "StoredDataset",
+    runs: Sequence["SweepRun"],
+    out: Path,
+    manner: "Manner",
+) -> dict[str, str]:
+    """Train on this machine, run after run; what failed, by the run's name."""
+    from trainer.plan import plan_run
+    from trainer.sweep import RUNS, prepare
+
+    for run in runs:  # a mistake in the last one should not show after days
+        plan_run(stored, run.options, manner.folds_at_once)
+    failed = {}
+    for number, run in enumerate(runs, start=1):
+        console.rule(Text(f"{number}/{len(runs)} {run.name}"), align="left")
+        try:
+            config = prepare(stored, run, out, manner)
+            at_once = manner.for_folds(len(config.folds))
+            carry_out(console, stored, config, out / RUNS / run.name, at_once)
+        except TrainerError as error:
+            console.print(Text(f"failed: {error}", "red"), soft_wrap=True)
+            failed[run.name] = str(error)
+    return failed
+
+
+def _on_cluster(
+    console: Console,
+    stored: "StoredDataset",
+    runs: Sequence["SweepRun"],
+    out: Path,
+    manner: "Manner",
+    scheduler: str,
+) -> dict[str, str]:
+    """Train on a cluster, fold by fold; what failed, by the run's name."""
+    from trainer.cluster import Cluster, Failed, Work
+    from trainer.run import finish
+    from trainer.rundir import RunDirectory, place
+    from trainer.sweep import RUNS
+
+    work = Work(place(stored), stored.name, out.absolute(), manner)
+    failed, folds = {}, {}
+    with Cluster(scheduler) as cluster:
+        for run, begun in zip(runs, cluster.begin(work, runs), strict=True):
+            if isinstance(begun, Failed):
+                failed[run.name] = begun.reason
+                console.print(Text(f"{run.name}: failed: {begun.reason}", "red"), soft_wrap=True)
+            else:
+                folds[run.name] = begun.folds
+        tasks = [(name, fold) for name, all_folds in folds.items() for fold in all_folds]
+        for number, done in enumerate(cluster.train(work, tasks), start=1):
+            line = f"{number}/{len(tasks)} {done.run} fold {done.fold}: "
+            if isinstance(done.outcome, Failed):
+                failed[done.run] = done.outcome.reason
+                console.print(Text(f"{line}failed: {done.outcome.reason}", "red"), soft_wrap=True)
+            else:
+                shown = done.outcome.best_accuracy, done.outcome.last_accuracy
+                named = zip(("best", "last"), shown, strict=True)
+                text = ", ".join(f"{name} {100 * a:.2f} %" for name, a in named if a is not None)
+                console.print(Text(f"{line}{text}, {done.outcome.seconds:.0f} s"), soft_wrap=True)
+    for name in folds:
+        finish(RunDirectory(out / RUNS / name))
+    return failed

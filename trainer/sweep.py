@@ -1,0 +1,179 @@
+"""Many runs at once: methods × seeds × settings, each a run directory of its own.
+
+A sweep is nothing but its runs: the same sweep again goes on where it stopped, and one with more
+methods, seeds or settings adds to what is there.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from featurestore import StoredDataset
+from schemas import RunConfig
+from trainer.errors import ConfigError, ResumeError
+from trainer.plan import Options, plan_run
+from trainer.run import Manner, begin
+from trainer.rundir import RECORD, RunDirectory
+
+RUNS, REPORT = "runs", "report"
+
+_SETTINGS = {field.name for field in fields(Options)} - {"method", "folds", "seed"}
+_FREE = {"device", "threads", "acceleration"}
+"""What may be another on the machine that goes on: a run keeps its own."""
+_LISTS = ("methods", "seeds", "folds")
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep.
+
+    Args:
+        name: Of its directory.
+        options: What it does.
+    """
+
+    name: str
+    options: Options
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is to be crossed.
+
+    Args:
+        methods: Names, at least one.
+        seeds: At least one.
+        folds: Held out in each run; all of the store's where empty.
+        settings: Fields of `Options` and the values of each; all combinations are run.
+    """
+
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    folds: tuple[int, ...] = ()
+    settings: Mapping[str, tuple[Any, ...]] | None = None
+
+    def runs(self) -> tuple[SweepRun, ...]:
+        """Every combination: by seed, so that each method soon has a result, then by method.
+
+        Raises:
+            ConfigError: Nothing is to be run, or a setting is unknown.
+        """
+        settings = dict(self.settings or {})
+        _check_known(settings)
+        if not self.methods or not self.seeds or not all(settings.values()):
+            raise ConfigError("a sweep needs a method, a seed, and a value of each setting")
+        combinations = [dict(zip(settings, v, strict=True)) for v in product(*settings.values())]
+        several = {name for name, values in settings.items() if len(values) > 1}
+        return tuple(
+            SweepRun(
+                _name(method, {n: v for n, v in chosen.items() if n in several}, seed),
+                Options(method=method, seed=seed, folds=self.folds, **_as_asked(chosen)),
+            )
+            for seed, method, chosen in product(
+                dict.fromkeys(self.seeds), dict.fromkeys(self.methods), combinations
+            )
+        )
+
+
+def _as_asked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As on the command line of `trainer run`: whatever is not said, this machine chooses."""
+    automatic = {"device": "auto", "precision": "auto", "acceleration": "auto", "threads": None}
+    return automatic | dict(settings)
+
+
+def _check_known(settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        if name not in _SETTINGS:
+            near = difflib.get_close_matches(name, _SETTINGS, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(sorted(_SETTINGS))
+            raise ConfigError(f"no setting {name!r}; there are: {known}{meant}")
+
+
+def _name(method: str, settings: Mapping[str, Any], seed: int) -> str:
+    parts = [f"{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    return re.sub(r"[^\w.=-]", "_", "-".join([method, *parts, f"seed{seed}"]))
+
+
+def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:
+    """`name=value` or `name=value,value`: the name, with `_` for `-`, and the values.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    name, equals, values = text.partition("=")
+    if not equals or not name or not values:
+        raise ConfigError(f"setting {text!r}: expected NAME=VALUE or NAME=VALUE,VALUE")
+    return name.replace("-", "_"), tuple(yaml.safe_load(value) for value in values.split(","))
+
+
+def read_sweep(path: Path) -> Sweep:
+    """A sweep from a YAML file: lists `methods`, `seeds`, `folds`, and a mapping `settings`.
+
+    Raises:
+        ConfigError: It cannot be read, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    known = (*_LISTS, "settings")
+    if not isinstance(content, dict) or not set(content) <= set(known):
+        raise ConfigError(f"{path}: expected a mapping with some of: {', '.join(known)}")
+    values = {name: _listed(path, name, content[name]) for name in _LISTS if name in content}
+    settings = content.get("settings") or {}
+    if "methods" not in values or not isinstance(settings, dict):
+        raise ConfigError(f"{path}: expected a list of methods, and settings as a mapping")
+    crossed = {
+        str(name).replace("-", "_"): tuple(found) if isinstance(found, list) else (found,)
+        for name, found in settings.items()
+    }
+    return Sweep(settings=crossed, **values)
+
+
+def _listed(path: Path, name: str, found: object) -> tuple[Any, ...]:
+    values = found if isinstance(found, list) else [found]
+    kind = str if name == "methods" else int
+    for value in values:
+        if type(value) is not kind:
+            raise ConfigError(f"{path}: {name}: {value!r} is no {kind.__name__}")
+    return tuple(values)
+
+
+def prepare(dataset: StoredDataset, run: SweepRun, out: Path, manner: Manner) -> RunConfig:
+    """Begin a run of the sweep, or check that what is in its directory is that run.
+
+    Raises:
+        TrainerError, featurestore.errors.StoreError: It cannot be run here.
+        ResumeError: Another one is there.
+    """
+    plan = plan_run(dataset, run.options, manner.folds_at_once)
+    path = out / RUNS / run.name
+    if not (path / RECORD).exists():
+        begin(dataset, plan, path, manner=manner)
+        return plan.config
+    begun = RunDirectory(path).record().config
+    differing = [
+        f"{name} ({value}, the run has {getattr(begun, name)})"
+        for name, value in plan.config
+        if name not in _FREE and value != getattr(begun, name)
+    ]
+    if differing:
+        raise ResumeError(
+            f"{path}: is another run, it differs in: {', '.join(differing)}; give another --out"
+        )
+    return begun
+
+
+def finished(out: Path, runs: Sequence[SweepRun]) -> list[Path]:
+    """The directories of the runs that are finished."""
+    paths = [out / RUNS / run.name for run in runs]
+    return [path for path in paths if RunDirectory(path).result()]
