@@ -4,8 +4,6 @@ import os
 import pickle
 from pathlib import Path
 
-import torch
-
 from trainer.errors import ConfigError, RunDirectoryError
 
 # What torch.load raises for files that are empty, text, cut, changed, or hold other objects.
@@ -68,6 +66,8 @@ def read_tensors(path: Path) -> object:
         OSError: It cannot be read.
         ValueError: It is not such a file, or is damaged.
     """
+    import torch  # not above: a report is written without it, and it takes seconds to load
+
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except _NOT_TENSORS as error:

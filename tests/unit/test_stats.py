@@ -1,9 +1,10 @@
+import itertools
 import math
 
 import pytest
 
 from trainer.paper import ESC50, URBANSOUND8K, PaperTable
-from trainer.stats import mean, paired_test, sample_std
+from trainer.stats import least_rank_p, mean, paired_test, sample_std
 
 
 def test_std_has_n_minus_1_in_the_denominator() -> None:
@@ -68,3 +69,63 @@ def test_equal_differences_have_no_t_and_raise_no_warning(shift: float) -> None:
     assert test is not None
     assert (test.std, test.t, test.p) == (0.0, None, None)
     assert test.mean == pytest.approx(shift)
+
+
+def test_the_interval_and_the_t_test_agree_on_zero() -> None:
+    """The 95 % interval touches zero exactly where p is 0.05."""
+    values = {k: math.sin(3 * k) for k in range(6)}
+    test = paired_test(values, dict.fromkeys(values, 0.0))
+    assert test is not None
+    for edge in (test.low, test.high):
+        shifted = paired_test(values, dict.fromkeys(values, edge))
+        assert shifted is not None
+        assert shifted.p == pytest.approx(0.05)
+    assert test.d_z == pytest.approx(test.mean / test.std)
+    assert test.t == pytest.approx((test.d_z or 0) * math.sqrt(6))
+
+
+def brute_force_rank_p(differences: list[float]) -> float:
+    """Two-sided p of the signed-rank sum over all patterns of signs, ties by mid-ranks."""
+    sizes = [abs(d) for d in differences if d]
+    ranks = [sum(o < s for o in sizes) + (sizes.count(s) + 1) / 2 for s in sizes]
+    found = sum(r for r, d in zip(ranks, filter(None, differences), strict=True) if d > 0)
+    centre = sum(ranks) / 2
+    sums = [
+        sum(r for r, sign in zip(ranks, signs, strict=True) if sign)
+        for signs in itertools.product((0, 1), repeat=len(ranks))
+    ]
+    return sum(abs(s - centre) >= abs(found - centre) - 1e-9 for s in sums) / len(sums)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [1.0, 2.0, 3.0, 4.0, 5.0],
+        [1.0, -2.0, 3.0, 4.0, -0.5],
+        [1.25, 1.25, -1.25, 2.5, 0.0],
+        [0.0, 0.0, 2.5, 1.25, 3.75, -1.25, 2.5, 2.5, 0.0, 1.25],
+        [0.0, 1.25],
+    ],
+)
+def test_the_rank_test_is_exact_with_ties_and_with_folds_that_do_not_differ(
+    differences: list[float],
+) -> None:
+    zeros = dict.fromkeys(range(len(differences)), 0.0)
+    test = paired_test(dict(enumerate(differences)), zeros)
+    assert test is not None
+    assert test.rank_p == pytest.approx(brute_force_rank_p(differences))
+
+
+def test_differences_that_are_equal_but_for_rounding_are_ties() -> None:
+    first, second = {1: 0.1 + 0.2, 2: 1.0, 3: 5.0}, {1: 0.3, 2: 0.0, 3: 4.0}
+    assert paired_test(first, second) == paired_test(
+        {1: 0.0, 2: 1.0, 3: 1.0}, dict.fromkeys(first, 0.0)
+    )
+
+
+@pytest.mark.parametrize("number", range(2, 14))
+def test_the_least_p_of_the_rank_test_is_reached_where_every_fold_gains(number: int) -> None:
+    values = {k: 1.0 + k for k in range(number)}
+    test = paired_test(values, dict.fromkeys(values, 0.0))
+    assert test is not None
+    assert test.rank_p == pytest.approx(least_rank_p(number))

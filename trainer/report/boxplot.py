@@ -1,4 +1,4 @@
-"""The box plot of accuracy over folds, as the paper has it, with the last epoch beside the best."""
+"""The box plot of accuracy over folds, as the paper has it, with all the scores there are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.patches import Patch
 
+from schemas import CheckpointName
 from trainer.paper import PaperTable
 from trainer.report.drawing import BLUE, GREY, ORANGE, new_figure, pale, plain, to_png
+from trainer.report.scores import PICKED_BY
 from trainer.report.series import Series
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ BOX_WIDTH = 0.22
 STEP = 0.27
 # Characters across all labels under the axes, and the fewest of one line.
 LINE_CHARS, LABEL_CHARS = 72, 8
+COLOURS: dict[CheckpointName, str] = {"best": BLUE, "last": ORANGE}
 POINT: dict[str, Any] = {"ms": 4, "markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 3}
 # The least height of the axes, so that a difference of a clip or two does not look large.
 LEAST_POINTS = 10
@@ -33,10 +36,10 @@ class Boxes:
 
 
 def boxplot(series: Sequence[Series], paper: PaperTable | None) -> bytes:
-    """Draw accuracy over folds by method: best epoch, last epoch, and the paper's; PNG."""
+    """Draw accuracy over folds by method: every score, and the paper's; PNG."""
     kinds = [
-        Boxes("best epoch", BLUE, tuple(one.best() for one in series)),
-        Boxes("last epoch", ORANGE, tuple(one.last() for one in series)),
+        Boxes(score.name, COLOURS[score.checkpoint], tuple(one.by_fold(score) for one in series))
+        for score in series[0].scores
     ]
     if paper and any(one.method in paper.splits for one in series):
         theirs = tuple(paper.by_split(one.method) for one in series)
@@ -68,7 +71,8 @@ def _draw(axes: "Axes", boxes: Boxes, shift: float) -> None:
 
 def _dress(axes: "Axes", series: Sequence[Series]) -> None:
     plain(axes)
-    axes.set_title(f"Accuracy over the held-out folds of {series[0].dataset}")
+    title = f"Accuracy over the held-out folds of {series[0].dataset}"
+    axes.set_title(f"{title}\n{PICKED_BY[series[0].selection]}", size=10)
     axes.set_ylabel("accuracy (%)")
     axes.set_xlabel("method; box: quartiles and median, points: folds")
     chars = max(LABEL_CHARS, LINE_CHARS // len(series))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from schemas import Stage
 from trainer.stats import mean, sample_std
 
 NOTHING = "-"
@@ -26,11 +27,24 @@ def mean_std(values: Sequence[float]) -> str:
     return percent(mean(values)) if std is None else f"{mean(values):.2f} ± {std:.2f}"
 
 
+def interval(low: float, high: float) -> str:
+    """The ends of a confidence interval of a difference, in points."""
+    return f"{signed(low)} to {signed(high)}"
+
+
 def p_value(p: float | None) -> str:
     """A p-value to three decimals."""
     if p is None:
         return NOTHING
     return f"< {TINY_P}" if p < TINY_P else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def numbers(values: Iterable[int]) -> str:
@@ -47,3 +61,14 @@ def numbers(values: Iterable[int]) -> str:
 def schedule(epochs_scale: float) -> str:
     """How much of the paper's schedule was trained."""
     return "full" if epochs_scale == 1 else f"{100 * epochs_scale:g} % of the paper's"
+
+
+def images_of(stage: Stage) -> str:
+    """The array that a stage sees, or the two it sees in turn: R1/mel, R1/mel+resize."""
+    if stage.alternate is None:
+        return stage.array
+    (place, _, _), (other, _, variant) = (
+        stage.array.rpartition("/"),
+        stage.alternate.rpartition("/"),
+    )
+    return f"{stage.array}+{variant if other == place else stage.alternate}"

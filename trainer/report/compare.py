@@ -1,87 +1,136 @@
-"""The table of paired differences between methods, ours and the paper's."""
+"""The tables of paired differences between methods, ours and the paper's."""
 
-from collections.abc import Iterator, Sequence
-from itertools import chain, combinations
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
 from trainer.paper import PaperTable
-from trainer.report.cells import NOTHING, p_value, percent, signed
+from trainer.report.cells import NOTHING, interval, p_value, percent, signed
 from trainer.report.content import Column, Table
+from trainer.report.scores import Score
 from trainer.report.series import Series
-from trainer.stats import PairedTest, paired_test
+from trainer.stats import PairedTest, least_rank_p, paired_test, sample_std
 
 # Of two methods, the one further on in this list is expected to be better: it comes first in the
 # difference, as in the paper.
 STRENGTH = ("baseline", "control", "resize", "mel")
-GROUPS = ("best epoch", "last epoch", "paper")
-CELLS = ("mean", "std", "t", "p")
-NOTE = (
-    "Paired over the folds both methods have (the paper's over its splits, best epoch): sample "
-    "standard deviation of the differences, two-sided t-test, no correction for several tests."
+COLUMNS = (
+    *(Column("difference", numeric=False), Column("folds"), Column("mean"), Column("95 % CI")),
+    *(Column("std"), Column("d_z"), Column("t"), Column("p of t"), Column("p of ranks")),
 )
-TOO_FEW = " Fewer than two common folds allow no test."
-UNDEFINED = " t is not defined where every fold differs by the same amount."
+OVER_SEEDS = Column("std over seeds")
+NOTE = (
+    "Paired over folds, seeds averaged first. 95 % CI: of the mean difference, by Student's t. "
+    "std: sample standard deviation over folds. d_z: mean / std (Cohen calls 0.2 small, 0.5 "
+    "medium, 0.8 large). p: two-sided, of the paired t-test and of Wilcoxon's signed-rank test"
+)
+SEEDS_NOTE = (
+    "std over seeds: of the mean difference, over the seeds that both have with every fold."
+)
+FOLDS_NOTE = (
+    "No correction for several tests. Folds share most of their training clips, so intervals are "
+    "somewhat too narrow and p somewhat too small."
+)
+TOO_FEW = "Fewer than two common folds allow no test."
+UNDEFINED = "t and d_z are not defined where every fold differs by the same amount."
 
 
 def pairs(series: Sequence[Series]) -> Iterator[tuple[Series, Series]]:
     """Pairs (better, worse expected) that differ in the method or in settings, not in both."""
     for a, b in combinations(series, 2):
         if a.method == b.method or a.settings == b.settings:
-            yield (b, a) if _strength(a) <= _strength(b) else (a, b)
+            yield (b, a) if _strength(a.method) <= _strength(b.method) else (a, b)
 
 
-def _strength(series: Series) -> int:
-    return STRENGTH.index(series.method) if series.method in STRENGTH else len(STRENGTH)
+def _strength(method: str) -> int:
+    return STRENGTH.index(method) if method in STRENGTH else len(STRENGTH)
 
 
-def difference_table(series: Sequence[Series], paper: PaperTable | None) -> Table | None:
-    """One row a pair: its differences for best and last epoch and in the paper; None without."""
+def difference_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[Table]:
+    """A table a score, with a row a pair, and one of the paper's own; none without pairs."""
     compared = list(pairs(series))
     if not compared:
-        return None
-    tests = [_tests(a, b, paper) for a, b in compared]
-    if not any(theirs for _, _, theirs in tests):
-        tests = [ours[:2] for ours in tests]
+        return
+    for score in series[0].scores:
+        yield _our_table(score, compared)
+    if paper and (methods := _methods_of(compared, paper)):
+        yield _paper_table(methods, paper)
+
+
+def _our_table(score: Score, compared: Sequence[tuple[Series, Series]]) -> Table:
+    """Differences of one score; with the spread over seeds where there are several."""
+    by_fold = [(a.by_fold(score), b.by_fold(score)) for a, b in compared]
+    spreads = [_std_over_seeds(score, a, b) for a, b in compared]
+    with_seeds = any(spread is not None for spread in spreads)
+    columns = (*COLUMNS, OVER_SEEDS) if with_seeds else COLUMNS
     rows = tuple(
-        (
-            f"{a.label} - {b.label}",
-            str(len(_common(a, b))),
-            *chain(*map(_cells, found)),
-        )
-        for (a, b), found in zip(compared, tests, strict=True)
+        (f"{a.label} - {b.label}", *_cells(*values), percent(spread))[: len(columns)]
+        for (a, b), values, spread in zip(compared, by_fold, spreads, strict=True)
     )
-    return Table(
-        "Paired differences, points", _columns(len(tests[0])), rows, _note(compared, tests)
+    title = f"Paired differences, points: {score.name}"
+    return Table(title, columns, rows, _note(by_fold, SEEDS_NOTE if with_seeds else ""))
+
+
+def _paper_table(methods: Sequence[tuple[str, str]], paper: PaperTable) -> Table:
+    splits = [(paper.by_split(a), paper.by_split(b)) for a, b in methods]
+    rows = tuple(
+        (f"{a} - {b}", *_cells(*values)) for (a, b), values in zip(methods, splits, strict=True)
     )
+    return Table("Paired differences in the paper, points: best epoch", COLUMNS, rows)
 
 
-def _common(a: Series, b: Series) -> set[int]:
-    return set(a.folds) & set(b.folds)
+def _methods_of(
+    compared: Sequence[tuple[Series, Series]], paper: PaperTable
+) -> list[tuple[str, str]]:
+    """The pairs of different methods that the paper has, each once."""
+    pairs_of = {(a.method, b.method): None for a, b in compared if a.method != b.method}
+    return [pair for pair in pairs_of if set(pair) <= set(paper.splits)]
 
 
-def _tests(a: Series, b: Series, paper: PaperTable | None) -> tuple[PairedTest | None, ...]:
-    """Tests of best epoch, last epoch, and the paper's splits."""
-    theirs = None
-    if paper and a.method != b.method:
-        theirs = paired_test(paper.by_split(a.method), paper.by_split(b.method))
-    return paired_test(a.best(), b.best()), paired_test(a.last(), b.last()), theirs
+def _std_over_seeds(score: Score, a: Series, b: Series) -> float | None:
+    """Of the difference of the means, over the seeds that both have with the same folds."""
+    if a.folds != b.folds:
+        return None
+    ours, theirs = a.over_folds(score), b.over_folds(score)
+    return sample_std([ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()])
 
 
-def _cells(test: PairedTest | None) -> tuple[str, ...]:
+def _cells(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[str, ...]:
+    """Everything of a row but its name."""
+    num_folds = str(len(first.keys() & second.keys()))
+    test = paired_test(first, second)
     if test is None:
-        return (NOTHING,) * len(CELLS)
-    t = NOTHING if test.t is None else signed(test.t)
-    return (signed(test.mean), percent(test.std), t, p_value(test.p))
+        return (num_folds, *[NOTHING] * (len(COLUMNS) - 2))
+    return (
+        num_folds,
+        signed(test.mean),
+        interval(test.low, test.high),
+        percent(test.std),
+        *(NOTHING if value is None else signed(value) for value in (test.d_z, test.t)),
+        p_value(test.p),
+        p_value(test.rank_p),
+    )
 
 
-def _columns(num_groups: int) -> tuple[Column, ...]:
-    groups = GROUPS[:num_groups]
-    cells = (Column(name, group) for group in groups for name in CELLS)
-    return (Column("difference", numeric=False), Column("folds"), *cells)
+def _note(by_fold: Sequence[tuple[Mapping[int, float], Mapping[int, float]]], seeds: str) -> str:
+    counts = [len(first.keys() & second.keys()) for first, second in by_fold]
+    tests = [paired_test(first, second) for first, second in by_fold]
+    parts = [
+        f"{NOTE}{_least(max(counts))}",
+        seeds,
+        FOLDS_NOTE,
+        TOO_FEW if min(counts) < 2 else "",
+        UNDEFINED if any(_same_everywhere(test) for test in tests) else "",
+    ]
+    return " ".join(part for part in parts if part)
 
 
-def _note(
-    compared: Sequence[tuple[Series, Series]], tests: Sequence[Sequence[PairedTest | None]]
-) -> str:
-    few = any(len(_common(a, b)) < 2 for a, b in compared)
-    undefined = any(test and test.t is None for found in tests for test in found)
-    return NOTE + TOO_FEW * few + UNDEFINED * undefined
+def _least(num_folds: int) -> str:
+    """What Wilcoxon's p can come to, where that is not plainly enough."""
+    if num_folds < 2:
+        return "."
+    least = least_rank_p(num_folds)
+    return f", which {num_folds} folds cannot bring below {least:.3g}." if least > 1e-3 else "."
+
+
+def _same_everywhere(test: PairedTest | None) -> bool:
+    return test is not None and test.t is None

@@ -6,6 +6,8 @@ The renderers (`markdown`, `page`, `terminal`) all show the same content.
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas import Selection
+
 
 @dataclass(frozen=True)
 class Column:
@@ -56,9 +58,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """All about one dataset. `warnings` come first, `notes` say how to read the tables."""
+    """All about one dataset and one way of picking networks, which the heading says.
+
+    `warnings` come first, `notes` say how to read the tables.
+    """
 
     dataset: str
+    selection: Selection
+    heading: str
     warnings: tuple[str, ...]
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
@@ -67,7 +74,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """One section a dataset, the runs they were made from, and the folder they were written to."""
+    """The sections, the runs they were made from, and the folder they were written to."""
 
     out: Path
     sections: tuple[Section, ...]

@@ -2,18 +2,31 @@
 
 from collections.abc import Iterator, Sequence
 
+from schemas import Selection
 from trainer.paper import PaperTable
 from trainer.report.cells import numbers, schedule
 from trainer.report.compare import pairs
 from trainer.report.content import Column, Table
-from trainer.report.grouping import differing, shown
+from trainer.report.grouping import OFF, differing, shown
 from trainer.report.series import Series
 
-SELECTION = (
-    "The best epoch is chosen on the test fold itself, as in the paper, so its accuracy is "
-    "optimistic. The last epoch is not chosen; but each stage starts from the best epoch so far, "
-    "which the test fold did choose, so it is not wholly free of it either."
-)
+SELECTION: dict[Selection, str] = {
+    "heldout": (
+        "The best epoch is picked on the test fold itself, as in the paper, so its accuracy is "
+        "optimistic. The last epoch is not picked; but each stage starts from the best epoch so "
+        "far, which the test fold did pick, so it is not wholly free of it either."
+    ),
+    "validation": (
+        "The epoch that counts, and the one each stage starts from, is picked on whole recordings "
+        "set apart from the training folds. The held-out fold is looked at once, at the end: "
+        "nothing of it leaks into these figures. The networks train on that many clips fewer."
+    ),
+    "last": (
+        "Nothing is picked: each stage goes on from the last epoch of the one before, and the "
+        "last epoch of all counts. The held-out fold is watched and changes nothing, so there is "
+        "no best epoch here."
+    ),
+}
 NO_CONTROL = (
     "No `control` run is among these (the highest resolution only, with the progressive "
     "schedule's epochs and learning rates), so a gain over the baseline cannot be credited to "
@@ -31,7 +44,8 @@ UNKNOWN_SPLITS = "Which fold each of the paper's splits is, is not known for thi
 def context_table(series: Sequence[Series]) -> Table:
     """One column a method, one row for each thing that shaped its numbers."""
     sheets = [_facts(one) for one in series]
-    rows = tuple((name, *(sheet[name] for sheet in sheets)) for name in sheets[0])
+    on = [name for name in sheets[0] if any(sheet[name] != OFF.get(name) for sheet in sheets)]
+    rows = tuple((name, *(sheet[name] for sheet in sheets)) for name in on)
     columns = (Column("", numeric=False), *(Column(one.label, numeric=False) for one in series))
     return Table("How the runs were made", columns, rows)
 
@@ -81,6 +95,9 @@ def _uneven(series: Sequence[Series]) -> Iterator[str]:
     if len({tuple(one.folds) for one in series}) > 1:
         listed = "; ".join(f"{one.label}: {numbers(one.folds)}" for one in series)
         yield f"The means are over different folds ({listed})."
+    if len({tuple(one.seeds) for one in series}) > 1:
+        listed = "; ".join(f"{one.label}: {numbers(one.seeds)}" for one in series)
+        yield f"The means are over different seeds ({listed})."
     for one in series:
         if not one.complete:
             yield f"{one.label}: not every seed has every fold; a fold's value is over its own."
@@ -103,7 +120,7 @@ def _who(labels: Sequence[str], series: Sequence[Series]) -> str:
 
 def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]:
     """What stands below the tables: how they are to be read."""
-    found = [SELECTION, *_epochs(series)]
+    found = [SELECTION[series[0].selection], *_epochs(series)]
     methods = {one.method for one in series}
     if "baseline" in methods and methods & {"mel", "resize"} and "control" not in methods:
         found.append(NO_CONTROL)

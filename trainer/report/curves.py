@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
-from schemas import EpochMetrics, Stage
+from schemas import EpochMetrics, Selection, Stage
+from trainer.report.cells import images_of
 from trainer.report.drawing import BLUE, ORANGE, new_figure, plain, to_png
 from trainer.report.series import Series
 from trainer.stats import mean
@@ -21,6 +22,11 @@ ROW_INCHES = 2.5
 TITLE_CHARS = 44
 # Room above the curves for the arrays' names, which hide the lines behind them.
 HEADROOM = 0.14
+WATCHED: dict[Selection, str] = {
+    "heldout": "held-out accuracy (%)",
+    "validation": "validation accuracy (%)",
+    "last": "held-out accuracy (%)",
+}
 NAME: dict[str, Any] = {"size": 8, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
 
 
@@ -30,7 +36,7 @@ def learning_curves(series: Sequence[Series]) -> bytes:
     grid = figure.subplots(len(series), 2, sharex=True, sharey="col", squeeze=False)
     for (left, right), one in zip(grid, series, strict=True):
         _draw(left, one, _accuracy, BLUE)
-        left.set_ylabel("validation accuracy (%)")
+        left.set_ylabel(WATCHED[one.selection])
         _draw(right, one, _loss, ORANGE)
         right.set_ylabel("training loss (nats)")
     for axes in grid[-1]:
@@ -77,12 +83,12 @@ def _average(curves: Sequence[Curve]) -> Curve:
 
 
 def _mark_stages(axes: "Axes", stages: Sequence[Stage]) -> None:
-    """Dotted lines between stages, dashed where the array changes too; each array's name."""
+    """Dotted lines between stages, dashed where the images change too; each image's name."""
     ends = [0.5 + end for end in accumulate((stage.epochs for stage in stages), initial=0)]
-    for (before, after), at in zip(pairwise(stages), ends[1:], strict=False):
-        style = ":" if before.array == after.array else "--"
+    names = [images_of(stage) for stage in stages]
+    for (before, after), at in zip(pairwise(names), ends[1:], strict=False):
+        style = ":" if before == after else "--"
         axes.axvline(at, color="#555555", linewidth=0.8, linestyle=style)
-    arrays = [stage.array for stage in stages]
-    for array, last, at in zip(arrays, ["", *arrays], ends, strict=False):
-        if array != last:
-            axes.text(at, 1, f" {array}", transform=axes.get_xaxis_transform(), va="top", **NAME)
+    for name, last, at in zip(names, ["", *names], ends, strict=False):
+        if name != last:
+            axes.text(at, 1, f" {name}", transform=axes.get_xaxis_transform(), va="top", **NAME)

@@ -1,6 +1,7 @@
 """Gathering runs into series: what may be averaged, and what must be told apart.
 
-Runs that differ in anything but fold, seed and the means of computing are never averaged.
+Runs that differ in anything but fold, seed and the means of computing are never averaged; what
+differs in selection is not even compared.
 """
 
 from collections import Counter, defaultdict
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from schemas import RunResult, Stage
+from schemas import RunResult, Selection, Stage
 from trainer.errors import ReportError
 from trainer.report.load import Run
 from trainer.report.series import Series, Settings
@@ -21,6 +22,8 @@ NOT_SETTINGS = {
     *("dataset", "method", "stages", "folds", "seed", "init"),
     *("device", "acceleration", "threads"),
 }
+OFF = dict.fromkeys(("mixup", "freq mask", "time mask", "label smoothing"), "0")
+"""Values of options that are off, which a label does not mention."""
 
 
 def settings_of(result: RunResult) -> Settings:
@@ -28,7 +31,8 @@ def settings_of(result: RunResult) -> Settings:
 
     The initial weights are those the run really had: `auto` may have found none.
     """
-    config = result.config.model_dump(mode="json", exclude=NOT_SETTINGS)
+    unused = set() if result.config.selection == "validation" else {"validation_share"}
+    config = result.config.model_dump(mode="json", exclude=NOT_SETTINGS | unused)
     init = result.config.init if result.init_used == "file" else result.init_used
     values = {"store": result.fingerprint, "init": init} | config
     return tuple((name.replace("_", " "), _plain(value)) for name, value in values.items())
@@ -38,8 +42,8 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def group(runs: Sequence[Run]) -> dict[str, list[Series]]:
-    """Series by dataset, in the order of the tables and with labels.
+def group(runs: Sequence[Run]) -> dict[tuple[str, Selection], list[Series]]:
+    """Series by dataset and selection, in the order of the tables and with labels.
 
     Raises:
         ReportError: Two runs of a series have a seed and a fold in common.
@@ -49,11 +53,12 @@ def group(runs: Sequence[Run]) -> dict[str, list[Series]]:
         config = run.result.config
         key = (config.dataset, config.method, settings_of(run.result), config.stages)
         gathered[key].append(run)
-    datasets: dict[str, list[Series]] = defaultdict(list)
+    found: dict[tuple[str, Selection], list[Series]] = defaultdict(list)
     for (dataset, method, settings, stages), members in gathered.items():
         _refuse_duplicates(members)
-        datasets[dataset].append(Series(dataset, method, settings, stages, tuple(members)))
-    return {name: _labelled(datasets[name]) for name in sorted(datasets)}
+        one = Series(dataset, method, settings, stages, tuple(members))
+        found[dataset, one.selection].append(one)
+    return {key: _labelled(found[key]) for key in sorted(found)}
 
 
 def _refuse_duplicates(runs: Sequence[Run]) -> None:
@@ -97,7 +102,11 @@ def _labelled(series: Sequence[Series]) -> list[Series]:
 
 
 def _label(series: Series, names: dict[str, list[str]]) -> str:
-    parts = [f"{name} {shown(name, value)}" for name, value in series.settings if name in names]
+    parts = [
+        f"{name} {shown(name, value)}"
+        for name, value in series.settings
+        if name in names and OFF.get(name) != value
+    ]
     return f"{series.method} ({', '.join(parts)})" if parts else series.method
 
 

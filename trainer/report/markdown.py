@@ -15,7 +15,7 @@ def to_markdown(report: Report) -> str:
 
 
 def _section(section: Section) -> Iterator[str]:
-    yield from (f"## {_plain(section.dataset)}", "")
+    yield from (f"## {_plain(section.heading)}", "")
     for warning in section.warnings:
         yield from (f"> **Warning:** {_plain(warning)}", "")
     for table in section.tables:

@@ -1,27 +1,31 @@
-"""One dataset's section: its tables, and the lines above and below them. No pictures yet."""
+"""A section: its tables, and the lines above and below them. No pictures yet."""
 
 from collections.abc import Sequence
 
 from trainer.paper import PAPER
 from trainer.report import context, tables
-from trainer.report.compare import difference_table
+from trainer.report.compare import difference_tables
 from trainer.report.content import Section
+from trainer.report.scores import PICKED_BY
 from trainer.report.series import Series
 
 
 def text_section(series: Sequence[Series]) -> Section:
-    """All that is said in words and numbers about the series of one dataset."""
-    paper = PAPER.get(series[0].dataset)
-    found = [
+    """All that is said in words and numbers about the series of one dataset and selection."""
+    dataset, selection = series[0].dataset, series[0].selection
+    paper = PAPER.get(dataset)
+    found = (
         tables.summary_table(series, paper),
-        difference_table(series, paper),
-        tables.fold_table(series, paper),
-        tables.split_table(paper) if paper and not paper.folds else None,
+        *difference_tables(series, paper),
+        *tables.fold_tables(series, paper),
+        *([tables.split_table(paper)] if paper and not paper.folds else []),
         context.context_table(series),
-    ]
+    )
     return Section(
-        series[0].dataset,
+        dataset,
+        selection,
+        f"{dataset}: {PICKED_BY[selection]}",
         context.warnings(series),
-        tuple(table for table in found if table),
+        found,
         context.notes(series, paper),
     )

@@ -1,25 +1,16 @@
 """A series: one method's runs with the same settings, over folds and seeds, and its accuracies."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas import FoldResult, Stage
+from schemas import CheckpointName, Selection, Stage
+from trainer.confusion import Matrix
 from trainer.report.load import Run
+from trainer.report.scores import Score, scores_of
 from trainer.stats import mean, sample_std
 
 Settings = tuple[tuple[str, str], ...]
 ByFold = dict[int, float]
-
-
-def best_percent(fold: FoldResult) -> float:
-    """Accuracy of the best epoch in %."""
-    return 100 * fold.best_accuracy
-
-
-def last_percent(fold: FoldResult) -> float:
-    """Accuracy of the last epoch in %."""
-    return 100 * fold.last_accuracy
 
 
 @dataclass(frozen=True)
@@ -41,6 +32,16 @@ class Series:
     stages: tuple[Stage, ...]
     runs: tuple[Run, ...]
     label: str = ""
+
+    @property
+    def selection(self) -> Selection:
+        """What picked the networks."""
+        return self.runs[0].result.config.selection
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The accuracies that the selection gives, the one that counts first."""
+        return scores_of(self.selection)
 
     @property
     def seeds(self) -> list[int]:
@@ -65,29 +66,35 @@ class Series:
     @property
     def complete(self) -> bool:
         """Whether every seed has every fold."""
-        return all(len(folds) == len(self.folds) for folds in self._by_seed(best_percent).values())
+        return len(self.over_folds(self.scores[0])) == len(self.seeds)
 
-    def best(self) -> ByFold:
-        """Accuracy in % of the best epoch by fold; the mean over seeds."""
-        return self._over_seeds(best_percent)
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By class_id."""
+        return self.runs[0].class_names
 
-    def last(self) -> ByFold:
-        """Accuracy in % of the last epoch by fold; the mean over seeds."""
-        return self._over_seeds(last_percent)
+    def by_fold(self, score: Score) -> ByFold:
+        """A score in % by fold; the mean over seeds."""
+        seeds = self._by_seed(score).values()
+        return {fold: mean([s[fold] for s in seeds if fold in s]) for fold in self.folds}
 
-    def std_over_seeds(self, value: Callable[[FoldResult], float]) -> float | None:
+    def over_folds(self, score: Score) -> dict[int, float]:
+        """A score in % by seed, of the seeds that have every fold: the mean over folds."""
+        seeds = self._by_seed(score).items()
+        return {seed: mean(list(f.values())) for seed, f in seeds if len(f) == len(self.folds)}
+
+    def std_over_seeds(self, score: Score) -> float | None:
         """Sample std, over the seeds that have every fold, of the mean over folds."""
-        seeds = self._by_seed(value).values()
-        full = [folds for folds in seeds if len(folds) == len(self.folds)]
-        return sample_std([mean(list(folds.values())) for folds in full])
+        return sample_std(list(self.over_folds(score).values()))
 
-    def _by_seed(self, value: Callable[[FoldResult], float]) -> dict[int, ByFold]:
+    def confusion(self, checkpoint: CheckpointName) -> Matrix:
+        """Clips by true and predicted class, summed over folds and seeds."""
+        first, *others = (run.confusions[checkpoint] for run in self.runs)
+        return sum(others, first)
+
+    def _by_seed(self, score: Score) -> dict[int, ByFold]:
         values: dict[int, ByFold] = defaultdict(dict)
         for run in self.runs:
             for fold in run.result.folds:
-                values[run.result.config.seed][fold.fold] = value(fold)
+                values[run.result.config.seed][fold.fold] = score.percent(fold)
         return values
-
-    def _over_seeds(self, value: Callable[[FoldResult], float]) -> ByFold:
-        seeds = self._by_seed(value).values()
-        return {fold: mean([s[fold] for s in seeds if fold in s]) for fold in self.folds}

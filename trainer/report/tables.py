@@ -1,49 +1,45 @@
 """The tables of accuracies: summary, by fold, and the paper's splits where folds are unknown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trainer.paper import PaperTable
 from trainer.report.cells import NOTHING, mean_std, numbers, percent
 from trainer.report.content import Column, Table
-from trainer.report.series import Series, best_percent, last_percent
+from trainer.report.scores import Score
+from trainer.report.series import Series
 
 Row = tuple[str, ...]
+OVER_FOLDS = "± after a mean: sample standard deviation over folds, each the mean over its seeds."
+OVER_SEEDS = "Over seeds: sample standard deviation of the mean over folds."
 
 
 def summary_table(series: Sequence[Series], paper: PaperTable | None) -> Table:
-    """One row a method: mean ± sample std over folds, best and last epoch, and the paper's."""
-    parts = [_summary_of_runs(series)]
-    if any(len(one.seeds) > 1 for one in series):
-        parts.append(_summary_of_seeds(series))
+    """One row a method: mean ± sample std over folds of every score, and the paper's."""
+    several = any(len(one.seeds) > 1 for one in series)
+    columns = [Column("method", numeric=False), Column("folds"), Column("seeds")]
+    rows: list[Row] = [(one.label, numbers(one.folds), str(len(one.seeds))) for one in series]
+    for score in series[0].scores:
+        columns.append(Column("mean ± std", score.name) if several else Column(score.name))
+        rows = [(*row, _over_folds(one, score)) for row, one in zip(rows, series, strict=True)]
+        if several:
+            columns.append(Column("over seeds", score.name))
+            spreads = [percent(one.std_over_seeds(score)) for one in series]
+            rows = [(*row, spread) for row, spread in zip(rows, spreads, strict=True)]
     if paper:
-        parts.append(_summary_of_paper(series, paper))
+        theirs, cells = _summary_of_paper(series, paper)
+        columns += theirs
+        rows = [row + ours for row, ours in zip(rows, cells, strict=True)]
+    note = f"{OVER_FOLDS} {OVER_SEEDS}" if several else ""
     return Table(
         "Accuracy, %: mean ± sample standard deviation over folds",
-        tuple(column for columns, _ in parts for column in columns),
-        tuple(sum(cells, ()) for cells in zip(*(rows for _, rows in parts), strict=True)),
+        tuple(columns),
+        tuple(rows),
+        note,
     )
 
 
-def _summary_of_runs(series: Sequence[Series]) -> tuple[list[Column], list[Row]]:
-    columns = [Column("method", numeric=False), Column("folds"), Column("seeds")]
-    rows: list[Row] = [
-        (
-            one.label,
-            numbers(one.folds),
-            str(len(one.seeds)),
-            mean_std(list(one.best().values())),
-            mean_std(list(one.last().values())),
-        )
-        for one in series
-    ]
-    return [*columns, Column("best epoch"), Column("last epoch")], rows
-
-
-def _summary_of_seeds(series: Sequence[Series]) -> tuple[list[Column], list[Row]]:
-    columns = [Column(name, "std over seeds") for name in ("best", "last")]
-    values = (best_percent, last_percent)
-    rows = [tuple(percent(one.std_over_seeds(value)) for value in values) for one in series]
-    return columns, rows
+def _over_folds(series: Series, score: Score) -> str:
+    return mean_std(list(series.by_fold(score).values()))
 
 
 def _summary_of_paper(
@@ -52,7 +48,7 @@ def _summary_of_paper(
     """The summary as printed and, where only some of its folds were run, that over the same."""
     partial = [one for one in series if set(one.folds) != set(paper.folds or one.folds)]
     rows = [_paper_cells(one, paper)[: 2 if partial else 1] for one in series]
-    columns = [Column("paper, as printed"), Column("paper, same folds")]
+    columns = [Column("paper, best epoch"), Column("paper, same folds")]
     return columns[: 2 if partial else 1], rows
 
 
@@ -63,19 +59,28 @@ def _paper_cells(series: Series, paper: PaperTable) -> Row:
     return (f"{printed[0]:.2f} ± {printed[1]:.2f}" if printed else NOTHING, mean_std(same))
 
 
-def fold_table(series: Sequence[Series], paper: PaperTable | None) -> Table:
-    """One row a fold; best, last and, where its folds are known, the paper's, by method."""
+def fold_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[Table]:
+    """A table a score: one row a fold, one column a method; the paper's beside the first score."""
+    first, *others = series[0].scores
+    yield _fold_table(series, first, paper)
+    for score in others:
+        yield _fold_table(series, score, None)
+
+
+def _fold_table(series: Sequence[Series], score: Score, paper: PaperTable | None) -> Table:
     columns = [Column("fold")]
     values: list[dict[int, float]] = []
+    grouped = bool(paper and any(paper.by_fold(one.method) for one in series))
     for one in series:
-        own = {"best": one.best(), "last": one.last()}
+        own = {"ours": one.by_fold(score)}
         if theirs := paper.by_fold(one.method) if paper else {}:
             own["paper"] = theirs
-        columns += [Column(name, one.label) for name in own]
+        columns += [Column(name, one.label) if grouped else Column(one.label) for name in own]
         values += own.values()
     folds = sorted({fold for one in series for fold in one.folds})
     rows = tuple((str(fold), *(percent(by.get(fold)) for by in values)) for fold in folds)
-    return Table("Accuracy by held-out fold, %", tuple(columns), rows, _seeds_note(series))
+    title = f"Accuracy by held-out fold, %: {score.name}"
+    return Table(title, tuple(columns), rows, _seeds_note(series))
 
 
 def _seeds_note(series: Sequence[Series]) -> str:
@@ -91,4 +96,4 @@ def split_table(paper: PaperTable) -> Table:
         for split, values in enumerate(zip(*paper.splits.values(), strict=True))
     )
     note = "Which fold each split tested on is not known, so the rows match no row above."
-    return Table("The paper's accuracy by its own splits, %", columns, rows, note)
+    return Table("The paper's accuracy by its own splits, %: best epoch", columns, rows, note)

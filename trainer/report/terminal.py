@@ -24,7 +24,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _print_section(section: Section, console: Console) -> None:
-    console.rule(Text(section.dataset))
+    console.rule(Text(section.heading))
     for warning in section.warnings:
         console.print(Text(f"Warning: {warning}", style="yellow"))
     for table in section.tables:
@@ -42,7 +42,7 @@ def _print_section(section: Section, console: Console) -> None:
 def _grids(table: Table, console: Console) -> Iterator[Grid]:
     """The table in as few parts as the width allows; each starts with the first column.
 
-    A group of columns stays in one part. A table without groups is one part.
+    A group of columns stays in one part.
     """
     part = [0]
     for columns in _together(table):
@@ -60,9 +60,9 @@ def _needed(grid: Grid, console: Console) -> int:
 
 
 def _together(table: Table) -> Iterator[list[int]]:
-    """Indices of the columns after the first, by group."""
+    """Indices of the columns after the first, by group; one by one where there are no groups."""
     start = 0
-    for _, span in table.groups or [("", len(table.columns))]:
+    for _, span in table.groups or [("", 1)] * len(table.columns):
         yield [index for index in range(start, start + span) if index > 0]
         start += span
 

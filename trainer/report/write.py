@@ -1,10 +1,11 @@
 """From run directories to a folder with the report."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from schemas import Selection
 from trainer.errors import ReportError
 from trainer.paper import PAPER
 from trainer.report.boxplot import boxplot
@@ -18,10 +19,10 @@ from trainer.report.sections import text_section
 from trainer.report.series import Series
 
 DEFAULT_OUT = Path("report")
-BOXPLOT = "Accuracy over the held-out folds by method, best and last epoch"
+BOXPLOT = "Accuracy over the held-out folds by method"
 CURVES = (
-    "Validation accuracy and training loss by epoch: folds thin, their mean thick; dotted lines "
-    "between stages, dashed where the resolution changes"
+    "Accuracy and training loss by epoch: every fold of every seed thin, their mean thick; dotted "
+    "lines between stages, dashed where the images change"
 )
 
 
@@ -44,11 +45,10 @@ def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
     """
     if not runs:
         raise ReportError("no runs to report; give the directories that `trainer run` wrote")
-    datasets = group([read_run(path) for path in runs])
-    several = len(datasets) > 1
+    groups = group([read_run(path) for path in runs])
     try:
         out.mkdir(parents=True, exist_ok=True)
-        sections = tuple(_section(series, several=several) for series in datasets.values())
+        sections = tuple(_section(found, _suffix(key, groups)) for key, found in groups.items())
         report = Report(out, sections, tuple(runs))
         _write(report)
     except OSError as error:
@@ -58,11 +58,16 @@ def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
     return report
 
 
-def _section(series: Sequence[Series], *, several: bool) -> Section:
-    """The section with its pictures; their names tell datasets apart where there are several."""
-    text = text_section(series)
+def _suffix(key: tuple[str, Selection], keys: Iterable[tuple[str, Selection]]) -> str:
+    """What tells a section's pictures from those of others; empty where there are no others."""
+    several = (len(set(names)) > 1 for names in zip(*keys, strict=True))
+    parts = (name for name, differs in zip(key, several, strict=True) if differs)
     # A dataset's name comes from a file: nothing in it may lead out of the report's folder.
-    suffix = "-" + re.sub(r"[^\w-]", "_", text.dataset) if several else ""
+    return "".join("-" + re.sub(r"[^\w-]", "_", part) for part in parts)
+
+
+def _section(series: Sequence[Series], suffix: str) -> Section:
+    text = text_section(series)
     pictures = (
         Picture(f"boxplot{suffix}.png", BOXPLOT, boxplot(series, PAPER.get(text.dataset))),
         Picture(f"learning-curves{suffix}.png", CURVES, learning_curves(series)),

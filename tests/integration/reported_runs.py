@@ -1,0 +1,188 @@
+"""Finished runs as directories, written by hand: what reports and comparisons read."""
+
+import csv
+import math
+import zlib
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas import CheckpointName, EpochMetrics, FoldResult, RunConfig, RunResult, Selection, Stage
+from trainer.outputs import Outputs, write_outputs
+from trainer.paper import URBANSOUND8K
+from trainer.report import Section, Table
+from trainer.report.grouping import group
+from trainer.report.load import read_run
+from trainer.report.sections import text_section
+
+SHORT = {"baseline": (2, 5, 12), "progressive": (2, 2, 2, 2, 2, 7)}
+ARRAYS = ("R1/{}", "R1/{}", "R2/{}", "R2/{}", "R3/full", "R3/full")
+CLASSES = ("air conditioner", "car horn", "children playing", "dog bark", "drilling")
+NUM_TEST = 60
+
+
+def stages_of(method: str) -> tuple[Stage, ...]:
+    if method == "baseline":
+        return tuple(
+            Stage(array="R3/full", epochs=epochs, max_lr=lr)
+            for epochs, lr in zip(SHORT["baseline"], (1e-2, 5e-6, 1e-6), strict=True)
+        )
+    arrays = ["R3/full"] * 6 if method == "control" else [a.format(method) for a in ARRAYS]
+    rates = (1e-2, 1e-3, 5e-3, 5e-6, 5e-3, 5e-6)
+    return tuple(
+        Stage(array=array, epochs=epochs, max_lr=lr)
+        for array, epochs, lr in zip(arrays, SHORT["progressive"], rates, strict=True)
+    )
+
+
+def fold_result(
+    fold: int, percent: float, last: float, num_epochs: int, selection: Selection
+) -> FoldResult:
+    """With the accuracies that a selection gives, and no others."""
+    picked = selection != "last"
+    return FoldResult(
+        fold=fold,
+        num_train=7000,
+        num_test=NUM_TEST,
+        best_accuracy=percent / 100 if picked else None,
+        best_epoch=num_epochs - 1 if picked else None,
+        last_accuracy=None if selection == "validation" else last / 100,
+        last_epoch=num_epochs,
+        seconds=12.5,
+        num_valid=700 if selection == "validation" else 0,
+        valid_accuracy=0.9 if selection == "validation" else None,
+    )
+
+
+def epochs_of(fold: FoldResult, stages: Sequence[Stage], top: float) -> list[EpochMetrics]:
+    """Plausible curves: each stage forgets a little, then learns more than it forgot."""
+    rows = []
+    starts = [0, *accumulate(stage.epochs for stage in stages)]
+    for number, (stage, start) in enumerate(zip(stages, starts, strict=False)):
+        for step in range(1, stage.epochs + 1):
+            learnt = 1 - math.exp(-4 * (start + step) / fold.last_epoch)
+            dip = 0.1 * math.exp(-step) * (number > 0)
+            wobble = 0.01 * math.sin(7 * fold.fold + 3 * (start + step))
+            other = stage.alternate and step % 2 == 0
+            rows.append(
+                EpochMetrics(
+                    fold=fold.fold,
+                    stage=number + 1,
+                    epoch=start + step,
+                    array=stage.alternate if other else stage.array,
+                    max_lr=stage.max_lr,
+                    train_loss=2.3 * (1 - learnt) + dip + abs(wobble) + 0.1 * bool(other),
+                    valid_loss=1.0,
+                    valid_accuracy=max(0.0, top / 100 * learnt - dip - abs(wobble)),
+                    seconds=0.5,
+                    samples_per_s=18000 / (number + 1),
+                )
+            )
+    return rows
+
+
+def answers(
+    name: str, accuracy: float, classes: Sequence[str] = CLASSES, number: int = NUM_TEST
+) -> Outputs:
+    """Answers of about that accuracy; a clip that is misjudged is taken for the next class."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    labels = np.arange(number, dtype=np.int64) % len(classes)
+    predicted = labels.copy()
+    wrong = rng.permutation(number)[round(accuracy * number) :]
+    predicted[wrong] = (labels[wrong] + 1) % len(classes)
+    shares = rng.uniform(0, 0.1, (number, len(classes)))
+    shares[np.arange(number), predicted] += rng.uniform(0.2, 1, number)
+    probabilities = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return Outputs(
+        tuple(f"{name}-{i}" for i in range(number)), labels, probabilities, tuple(classes)
+    )
+
+
+def make_run(
+    path: Path,
+    method: str,
+    accuracies: dict[int, float],
+    *,
+    dataset: str = "urbansound8k",
+    fingerprint: str = "3f9a0c55d1e2b7a4",
+    init_used: str = "imagenet",
+    warnings: tuple[str, ...] = (),
+    last: float = 1.0,
+    classes: Sequence[str] = CLASSES,
+    **config: Any,
+) -> Path:
+    """A finished run's directory.
+
+    `accuracies` are those of the best epoch by fold, or of the last one where none is picked;
+    `last` is by how many points the last epoch is worse than the best.
+    """
+    stages = config.pop("stages", stages_of(method))
+    selection: Selection = config.get("selection", "heldout")
+    num_epochs = sum(stage.epochs for stage in stages)
+    lost = last if selection == "heldout" else 0.0
+    folds = [
+        fold_result(fold, a, a - lost, num_epochs, selection) for fold, a in accuracies.items()
+    ]
+    result = RunResult(
+        config=RunConfig(
+            dataset=dataset, method=method, stages=stages, folds=tuple(accuracies), **config
+        ),
+        fingerprint=fingerprint,
+        folds=tuple(folds),
+        init_used=init_used,  # type: ignore[arg-type]
+        warnings=warnings,
+        versions={"torch": "2.9"},
+        device_name="NVIDIA H200",
+    )
+    path.mkdir(parents=True)
+    (path / "run.json").write_text("{}")
+    (path / "result.json").write_text(result.model_dump_json())
+    for fold in folds:
+        _write_fold(path / f"fold{fold.fold}", fold, stages, accuracies[fold.fold], classes)
+    return path
+
+
+def _write_fold(
+    path: Path, fold: FoldResult, stages: Sequence[Stage], top: float, classes: Sequence[str]
+) -> None:
+    path.mkdir()
+    with (path / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(EpochMetrics.model_fields))
+        writer.writeheader()
+        writer.writerows(row.model_dump() for row in epochs_of(fold, stages, top))
+    names: tuple[CheckpointName, ...] = ("best", "last")
+    for name, accuracy in zip(names, (fold.best_accuracy, fold.last_accuracy), strict=True):
+        if accuracy is not None:
+            write_outputs(path / f"{name}.csv", answers(f"fold{fold.fold}", accuracy, classes))
+
+
+def paper_runs(folder: Path) -> list[Path]:
+    """The paper's own accuracies as if they were ours, and a control."""
+    methods = {method: URBANSOUND8K.by_fold(method) for method in URBANSOUND8K.splits}
+    methods["control"] = {fold: value + 1 for fold, value in methods["baseline"].items()}
+    return [make_run(folder / method, method, values) for method, values in methods.items()]
+
+
+def sections_of(*runs: Path) -> list[Section]:
+    """What a report says, without the pictures."""
+    return [text_section(series) for series in group([read_run(run) for run in runs]).values()]
+
+
+def section_of(*runs: Path) -> Section:
+    """The same of runs of one dataset and selection."""
+    (section,) = sections_of(*runs)
+    return section
+
+
+def table(section: Section, *words: str) -> Table:
+    """The first table whose title has all the words."""
+    return next(one for one in section.tables if all(word in one.title for word in words))
+
+
+def row(found: Table, *start: str) -> dict[str, str]:
+    """The row that starts with these cells, by heading."""
+    cells = next(cells for cells in found.rows if cells[: len(start)] == start)
+    return dict(zip((column.heading for column in found.columns), cells, strict=True))

@@ -1,0 +1,98 @@
+"""What picked the networks is said everywhere, and what differs in it is never put together."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas import Selection
+from tests.integration.reported_runs import make_run, row, section_of, sections_of, table
+from trainer.report import Section, write_report
+
+VALUES = {1: 70.0, 2: 80.0, 3: 75.0}
+PLAIN = {fold: value - 3 for fold, value in VALUES.items()}
+
+
+def two_methods(folder: Path, selection: Selection) -> list[Path]:
+    return [
+        make_run(folder / f"{method}-{selection}", method, values, selection=selection)
+        for method, values in (("mel", VALUES), ("baseline", PLAIN))
+    ]
+
+
+def headings(section: Section) -> set[str]:
+    return {c.heading for one in section.tables for c in one.columns} | {
+        one.title for one in section.tables
+    }
+
+
+def test_runs_that_pick_nothing_have_no_best_epoch_of_ours(tmp_path: Path) -> None:
+    section = section_of(*two_methods(tmp_path, "last"))
+    ours = {text for text in headings(section) if "paper" not in text}
+    assert not any("best" in text for text in ours)
+    assert row(table(section, "mean ±"), "mel")["last epoch"] == "75.00 ± 5.00"
+    assert row(table(section, "by held-out fold", "last epoch"), "3")["mel ours"] == "75.00"
+    assert "the last one counts" in section.heading
+    assert "Nothing is picked" in section.notes[0]
+
+
+def test_runs_with_a_validation_part_have_one_figure_that_says_so(tmp_path: Path) -> None:
+    section = section_of(*two_methods(tmp_path, "validation"))
+    found = row(table(section, "mean ±"), "baseline")
+    assert found["picked on the validation part"] == "72.00 ± 5.00"
+    assert not any("last epoch" in text for text in headings(section))
+    assert "validation part of the training folds" in section.heading
+    assert "looked at once" in section.notes[0]
+    facts = {cells[0]: cells[1] for cells in table(section, "How the runs").rows}
+    assert (facts["selection"], facts["validation share"]) == ("validation", "0.1")
+
+
+def test_the_share_of_a_validation_part_that_is_not_used_is_no_setting(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", "mel", VALUES, validation_share=0.2),
+        make_run(tmp_path / "b", "mel", VALUES, validation_share=0.1, seed=1),
+    ]
+    section = section_of(*runs)
+    assert [cells[0] for cells in table(section, "mean ±").rows] == ["mel"]
+    assert "validation share" not in {cells[0] for cells in table(section, "How the runs").rows}
+
+
+def test_shares_of_the_validation_part_that_differ_are_kept_apart(tmp_path: Path) -> None:
+    runs = [
+        make_run(
+            tmp_path / str(share), "mel", VALUES, selection="validation", validation_share=share
+        )
+        for share in (0.1, 0.2)
+    ]
+    labels = [cells[0] for cells in table(section_of(*runs), "mean ±").rows]
+    assert labels == ["mel (validation share 0.1)", "mel (validation share 0.2)"]
+
+
+def test_selections_are_in_sections_of_their_own_and_never_compared(tmp_path: Path) -> None:
+    selections: tuple[Selection, ...] = ("heldout", "validation", "last")
+    runs = [run for selection in selections for run in two_methods(tmp_path, selection)]
+    sections = sections_of(*runs)
+    assert [section.selection for section in sections] == ["heldout", "last", "validation"]
+    for section in sections:
+        assert {cells[0] for cells in table(section, "mean ±").rows} == {"baseline", "mel"}
+        assert {cells[0] for cells in table(section, "Paired").rows} == {"mel - baseline"}
+        assert (
+            sum(note.startswith(("The best", "The epoch", "Nothing")) for note in section.notes)
+            == 1
+        )
+
+
+@pytest.mark.parametrize("selection", ["heldout", "validation", "last"])
+def test_every_file_says_which_selection_it_is_about(tmp_path: Path, selection: Selection) -> None:
+    report = write_report(two_methods(tmp_path, selection), tmp_path / "out")
+    (section,) = report.sections
+    for name in ("report.md", "report.html"):
+        assert section.heading in (report.out / name).read_text()
+    assert (report.out / "boxplot.png").is_file()
+
+
+def test_pictures_of_several_selections_have_names_of_their_own(tmp_path: Path) -> None:
+    runs = [*two_methods(tmp_path, "last"), *two_methods(tmp_path, "heldout")]
+    report = write_report(runs, tmp_path / "out")
+    assert {f"boxplot-{name}.png" for name in ("last", "heldout")} <= {
+        path.name for path in report.out.iterdir()
+    }
