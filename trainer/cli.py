@@ -88,6 +88,16 @@ def run(
         int | None,
         typer.Option(min=1, help="Of the CPU, for each fold. Default: all cores, shared."),
     ] = None,
+    mixup: Annotated[
+        float, typer.Option(help="Mix clips in pairs, by shares of Beta(α, α); α, 0 is off.")
+    ] = 0.0,
+    freq_mask: Annotated[
+        float, typer.Option(help="SpecAugment: mask up to this share of an image's bands.")
+    ] = 0.0,
+    time_mask: Annotated[float, typer.Option(help="The same of its frames.")] = 0.0,
+    label_smoothing: Annotated[
+        float, typer.Option(help="Share of the target that all classes get alike.")
+    ] = 0.0,
 ) -> None:
     """Train a method's whole schedule for each held-out fold."""
     from featurestore import open_store
@@ -115,6 +125,10 @@ def run(
         arch=arch,
         acceleration=chosen.used,
         threads=threads or threads_a_fold(usable_cores(), at_once, batch_size, torch_device.type),
+        mixup=mixup,
+        freq_mask=freq_mask,
+        time_mask=time_mask,
+        label_smoothing=label_smoothing,
         reading=reading,
         folds_at_once=at_once,
         warning=chosen.warning,

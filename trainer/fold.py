@@ -124,7 +124,7 @@ class _FoldTrainer:
         outcome = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
         if not outcome.finite:
             kept = self._keeper.last_path if self._keeper.last else None
-            raise DivergedError(self._fold, number, stage, epoch, kept)
+            raise DivergedError(self._fold, number, stage, epoch, outcome.rates, kept)
         metrics = EpochMetrics(
             fold=self._fold,
             stage=number,

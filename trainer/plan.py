@@ -43,6 +43,10 @@ class Options:
     arch: str = "resnet34"
     acceleration: str = "eager"
     threads: int = 1
+    mixup: float = 0.0
+    freq_mask: float = 0.0
+    time_mask: float = 0.0
+    label_smoothing: float = 0.0
     reading: Reading | Literal["auto"] = "auto"
     folds_at_once: int = 1
     warning: str | None = None
