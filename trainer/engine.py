@@ -6,7 +6,7 @@ for `trainer.fold`.
 
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,12 +19,13 @@ from torch.nn.functional import cross_entropy
 
 from schemas import RunConfig, Stage
 from trainer.acceleration import Forward, Step, accelerate, without_compiler
+from trainer.augment import Augmentation, training_loss
 from trainer.data import Split, StageData
 from trainer.device import autocast
 from trainer.metrics import Totals, batch_sums, totals
 from trainer.model import Network
 from trainer.order import Window
-from trainer.schedule import OneCycle
+from trainer.schedule import OneCycle, Schedule, span
 from trainer.state import StageState
 from trainer.waiting import Waiting
 
@@ -46,6 +47,7 @@ class Outcome:
         train_s: Seconds spent training.
         seconds: With validation.
         wait_s: Seconds of these spent waiting for data.
+        rates: The lowest and the highest learning rate of the epoch's steps.
     """
 
     train: Totals
@@ -53,6 +55,7 @@ class Outcome:
     train_s: float
     seconds: float
     wait_s: float
+    rates: tuple[float, float]
 
     @property
     def finite(self) -> bool:
@@ -71,7 +74,7 @@ class Outcome:
 
 
 class StageTrainer:
-    """A stage in progress: the network, a fresh optimiser, and the position in the cycle.
+    """A stage in progress: the network, a fresh optimiser, and the position in the schedule.
 
     Args:
         model: On the device, and trained in place.
@@ -80,6 +83,7 @@ class StageTrainer:
         config: Gives batch size, weight decay, precision and acceleration.
         warn: Told, in a line, why a step is not run as the config wants it.
         alternate: What every second epoch sees instead: images of the same shape and clips.
+        schedule: Learning rates and momentum; the stage's 1cycle by default.
     """
 
     def __init__(
@@ -90,20 +94,23 @@ class StageTrainer:
         config: RunConfig,
         warn: Callable[[str], None] = warnings.warn,
         alternate: StageData | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self._model = model.to(memory_format=torch.channels_last)
         self._data = (data, alternate or data)
         self._config = config
         self._steps = num_steps(len(data.train), config.batch_size)
-        self._cycle = OneCycle(self._steps * stage.epochs, stage.max_lr)
+        self._schedule = schedule or OneCycle(self._steps * stage.epochs, stage.max_lr)
         self._step = 0
         self._optimizer = make_optimizer(model, stage.body_lr_ratio, config.weight_decay)
         device = data.train.device
         self._generator = torch.Generator(device)
         size = min(config.batch_size, len(data.train))
-        self._noise = torch.empty(size, model.noise_size, device=device)
+        augment = Augmentation(config, device)
+        noise_size = model.noise_size + augment.noise_size
+        self._noise = torch.empty(size, noise_size, device=device)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
-        learning = partial(_learning, self._optimizer, self._sums, config.precision)
+        learning = partial(_learning, self._optimizer, self._sums, config, augment)
         judging = partial(_judging, self._sums, config.precision)
         how = config.acceleration
         self._learn = accelerate(learning, self._model, how, warn)
@@ -130,49 +137,59 @@ class StageTrainer:
 
         Args:
             order: The order of the training rows.
-            seed: Of the epoch's dropout, in [0, 2**63).
+            seed: See `steps`.
             after_batch: Called after each step was handed to the device.
         """
-        self._generator.manual_seed(seed)
-        data = self.data
+        valid = self.data.valid
         waiting = Waiting()
+        first = self._step
         started = time.perf_counter()
-        train = self._train(data.train, order, waiting, after_batch)
+        with closing(self.steps(order, seed, waiting)) as steps:
+            for _ in steps:
+                after_batch()
+        train = self.take_totals()
         train_s = time.perf_counter() - started
-        valid = self._validate(data.valid, waiting)
+        found = self._validate(valid, waiting)
         seconds = time.perf_counter() - started
-        return Outcome(train, valid, train_s, seconds, waiting.seconds)
+        rates = span(self._schedule, first, self._step)
+        return Outcome(train, found, train_s, seconds, waiting.seconds, rates)
 
-    def _train(
-        self,
-        split: Split,
-        order: Iterable[Window],
-        waiting: Waiting,
-        after_batch: Callable[[], None],
-    ) -> Totals:
-        """A step on every whole batch of the order."""
+    def steps(
+        self, order: Iterable[Window], seed: int, waiting: Waiting
+    ) -> Generator[None, None, None]:
+        """Train for an epoch, a step on every whole batch of the order, one for each item.
+
+        Args:
+            order: The order of the training rows.
+            seed: Of the epoch's dropout, mixing and masks, in [0, 2**63).
+            waiting: Times how long data are waited for.
+        """
+        self._generator.manual_seed(seed)
         self._model.train()
-        self._sums.zero_()
-        with closing(split.batches(order, self._config.batch_size)) as batches:
+        with closing(self.data.train.batches(order, self._config.batch_size)) as batches:
             for images, labels in waiting.watch(islice(batches, self._steps)):
                 self._learn(images, labels, self._noise.uniform_(generator=self._generator))
                 self._update()
-                after_batch()
-        return totals(self._sums)
+                yield
+
+    def take_totals(self) -> Totals:
+        """Of all steps since the last time, at least one; waits for the device."""
+        found = totals(self._sums)
+        self._sums.zero_()
+        return found
 
     @torch.inference_mode()
     def _validate(self, split: Split, waiting: Waiting) -> Totals:
         """Every clip that the epoch is judged by, in batches."""
         self._model.eval()
-        self._sums.zero_()
         with closing(split.in_order(self._config.batch_size)) as batches:
             for batch in waiting.watch(batches):
                 self._judge(*batch)
-        return totals(self._sums)
+        return self.take_totals()
 
     def _update(self) -> None:
         """The optimiser's step, never recorded: a fused AdamW takes its momentum as a number."""
-        lr, momentum = self._cycle.lr(self._step), self._cycle.momentum(self._step)
+        lr, momentum = self._schedule.lr(self._step), self._schedule.momentum(self._step)
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["lr_ratio"]
             group["betas"] = (momentum, BETA2)
@@ -184,15 +201,20 @@ class StageTrainer:
 
 
 def _learning(
-    optimizer: torch.optim.Optimizer, sums: Tensor, precision: str, network: Forward
+    optimizer: torch.optim.Optimizer,
+    sums: Tensor,
+    config: RunConfig,
+    augment: Augmentation,
+    network: Forward,
 ) -> Step:
     """Gradients of a batch, and what it adds to the epoch's sums."""
 
     def learn(images: Tensor, labels: Tensor, noise: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        with autocast(precision, images.device):
-            logits = network(images, noise)
-            loss = cross_entropy(logits, labels)
+        seen, targets = augment(images, labels, noise)
+        with autocast(config.precision, images.device):
+            logits = network(seen, noise)
+            loss = training_loss(logits, targets, config.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         sums.add_(batch_sums(loss, logits, labels))
 

@@ -7,6 +7,7 @@
     ├── DataError                the store's clips do not make a training and a test set
     ├── WeightsError             initial weights that are absent, damaged or of another network
     ├── DivergedError            the loss is no longer a number
+    ├── DeviceMemoryError        data or a step do not fit into the device's memory
     ├── RunDirectoryError        the run directory is taken, or cannot be written
     ├── CheckpointError          a checkpoint that is absent or damaged
     ├── ResumeError              a run cannot go on as asked for
@@ -75,23 +76,37 @@ class DivergedError(TrainerError):
         stage: Number of the stage, from 1.
         settings: The stage.
         epoch: Number of the epoch, from 1 over the whole schedule.
+        rates: The lowest and the highest learning rate of that epoch's steps.
         kept: Checkpoint of the last good epoch; None where there was none.
     """
 
     def __init__(
-        self, fold: int, stage: int, settings: Stage, epoch: int, kept: Path | None
+        self,
+        fold: int,
+        stage: int,
+        settings: Stage,
+        epoch: int,
+        rates: tuple[float, float],
+        kept: Path | None,
     ) -> None:
-        super().__init__(fold, stage, settings, epoch, kept)
+        super().__init__(fold, stage, settings, epoch, rates, kept)
         self.fold, self.stage, self.settings, self.epoch = fold, stage, settings, epoch
-        self.kept = kept
+        self.rates, self.kept = rates, kept
 
     def __str__(self) -> str:
         kept = f"the last good model is {self.kept}" if self.kept else "no epoch was finished"
+        low, high = self.rates
+        between = f"{low:.3g}" if low == high else f"between {low:.3g} and {high:.3g}"
         return (
             f"the loss became NaN or infinite in fold {self.fold}, stage {self.stage} "
-            f"({self.settings.array}, λ {self.settings.max_lr:g}), epoch {self.epoch}; {kept}. "
-            "A larger batch or another seed may help; else λ is too large for this dataset"
+            f"({self.settings.array}, λ {self.settings.max_lr:g}), epoch {self.epoch}, where "
+            f"λ was {between}; {kept}. A larger batch or another seed may help; else λ is "
+            "too large for this dataset: see `trainer lr-find`"
         )
+
+
+class DeviceMemoryError(TrainerError):
+    """Data or a training step do not fit into the device's memory."""
 
 
 class RunDirectoryError(TrainerError):

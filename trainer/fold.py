@@ -148,7 +148,7 @@ class _FoldTrainer:
         outcome = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
         if not outcome.finite:
             kept = self._directory.network(LAST) if self._keeper.state else None
-            raise DivergedError(self._fold, number, stage, epoch, kept)
+            raise DivergedError(self._fold, number, stage, epoch, outcome.rates, kept)
         metrics = _metrics(self._fold, number, epoch, array, stage, outcome)
         self._epochs.append(metrics)
         self._directory.append(metrics)

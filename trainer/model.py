@@ -35,8 +35,9 @@ class Head(nn.Sequential):
 
         Args:
             x: (n, features).
-            noise: (n, `noise_size`) in [0, 1), independent: a value is dropped where its own is
-                below the layer's p. None leaves dropout to the layers themselves.
+            noise: (n, at least `noise_size`) in [0, 1), independent; the first columns are used: a
+                value is dropped where its own is below the layer's p. None leaves dropout to the
+                layers themselves.
         """
         for layer in self:
             if noise is None or not isinstance(layer, nn.Dropout):

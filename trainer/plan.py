@@ -48,6 +48,10 @@ class Options:
     threads: int | None = 1
     selection: Selection = "heldout"
     validation_share: float = 0.1
+    mixup: float = 0.0
+    freq_mask: float = 0.0
+    time_mask: float = 0.0
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,34 @@
-"""The 1cycle policy: learning rate and momentum at each step. Pure arithmetic."""
+"""Learning rate and momentum at each step: the 1cycle policy, and the range test's sweep.
+
+Pure arithmetic.
+"""
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 WARM_UP = 0.3
 """Share of the steps in which the learning rate rises."""
 START_DIVISOR = 25
 END_DIVISOR = 250_000
 LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
+SWEEP_MOMENTUM = 0.9
+
+
+class Schedule(Protocol):
+    """What an optimiser is given at each step."""
+
+    def lr(self, step: int) -> float:
+        """Learning rate of a step, from 0."""
+
+    def momentum(self, step: int) -> float:
+        """Momentum (Adam's first beta) of a step, from 0."""
+
+
+def span(schedule: Schedule, first: int, stop: int) -> tuple[float, float]:
+    """The lowest and the highest learning rate of the steps first … stop - 1, at least one."""
+    rates = [schedule.lr(step) for step in range(first, stop)]
+    return min(rates), max(rates)
 
 
 @dataclass(frozen=True)
@@ -48,3 +69,30 @@ class OneCycle:
 def _cosine(start: float, end: float, share: float) -> float:
     """From `start` at share 0 to `end` at share 1 along half a cosine."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Learning rates that grow by the same factor at each step; momentum is 0.9.
+
+    Source: PROTOCOL section 2; the momentum is Adam's default, as in fastai 1.
+
+    Args:
+        num_steps: At least 2.
+        start: Learning rate of the first step, above 0.
+        end: Of the last.
+    """
+
+    num_steps: int = 100
+    start: float = 1e-7
+    end: float = 10.0
+
+    def lr(self, step: int) -> float:
+        """Learning rate of step 0 … num_steps - 1."""
+        share = step / (self.num_steps - 1)
+        return float(self.start ** (1 - share) * self.end**share)
+
+    def momentum(self, step: int) -> float:
+        """The same at every step."""
+        del step
+        return SWEEP_MOMENTUM

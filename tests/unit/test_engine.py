@@ -13,6 +13,7 @@ from trainer.engine import Outcome, StageTrainer, make_optimizer, num_steps
 from trainer.model import Network, build_model
 from trainer.order import Window
 from trainer.resident import Resident
+from trainer.schedule import OneCycle
 from trainer.waiting import Waiting
 
 CPU = torch.device("cpu")
@@ -75,6 +76,23 @@ def test_reading_a_batch_leaves_the_stored_images_alone() -> None:
     images, _ = batch_of(split, [0, 1, 2, 3])
     images.zero_()
     assert torch.equal(split.images, before)
+
+
+def test_an_epoch_tells_the_rates_it_went_through() -> None:
+    data = StageData("R1/mel", tones(16, 0), tones(3, 1))
+    cycle = OneCycle(2 * STAGE.epochs, STAGE.max_lr)
+    first, second = run_epochs(data, build_model("resnet18", 2, seed=0), epochs=2)
+    assert first.rates == (cycle.lr(0), cycle.lr(1))
+    assert second.rates == (cycle.lr(2), cycle.lr(3))
+
+
+def test_steps_are_made_one_at_a_time_and_their_totals_taken_between() -> None:
+    data = StageData("R1/mel", tones(24, 0), tones(3, 1))
+    whole = trainer_of(data).run_epoch(in_order(24), 5, lambda: None).train
+    trainer = trainer_of(data)
+    parts = [trainer.take_totals() for _ in trainer.steps(in_order(24), 5, Waiting())]
+    assert [part.num_samples for part in parts] == [8, 8, 8]
+    assert sum(part.loss for part in parts) / 3 == pytest.approx(whole.loss, rel=1e-12)
 
 
 @pytest.mark.parametrize(("samples", "steps"), [(25, 3), (24, 3), (8, 1), (5, 1)])

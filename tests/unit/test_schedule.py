@@ -1,10 +1,11 @@
+import itertools
 import math
 import warnings
 
 import pytest
 import torch
 
-from trainer.schedule import OneCycle
+from trainer.schedule import OneCycle, Sweep, span
 
 
 def torch_one_cycle(num_steps: int, max_lr: float) -> list[tuple[float, float]]:
@@ -67,3 +68,22 @@ def test_the_rise_and_the_fall_are_half_cosines() -> None:
 
 def test_a_cycle_of_one_step_takes_it_at_the_peak() -> None:
     assert OneCycle(1, 0.5).lr(0) == 0.5
+
+
+def test_the_span_of_some_steps_is_their_lowest_and_highest_rate_with_a_peak_between() -> None:
+    cycle = OneCycle(100, 1.0)
+    assert span(cycle, 0, 10) == (cycle.lr(0), cycle.lr(9))
+    assert span(cycle, 20, 40) == (cycle.lr(20), 1.0)
+    assert span(cycle, 50, 60) == (cycle.lr(59), cycle.lr(50))
+    assert span(cycle, 7, 8) == (cycle.lr(7), cycle.lr(7))
+
+
+def test_a_sweep_grows_by_one_factor_from_a_ten_millionth_to_ten_in_a_hundred_steps() -> None:
+    sweep = Sweep()
+    rates = [sweep.lr(step) for step in range(sweep.num_steps)]
+    assert len(rates) == 100
+    assert rates[0] == pytest.approx(1e-7, rel=1e-12)
+    assert rates[-1] == pytest.approx(10, rel=1e-12)
+    factors = [b / a for a, b in itertools.pairwise(rates)]
+    assert factors == pytest.approx([10 ** (8 / 99)] * 99, rel=1e-9)
+    assert {sweep.momentum(step) for step in range(100)} == {0.9}

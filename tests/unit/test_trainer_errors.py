@@ -11,7 +11,7 @@ from trainer.errors import DivergedError, TrainerError, UnknownMethodError
 STAGE = Stage(array="R1/mel", epochs=2, max_lr=0.01)
 OWN_ARGUMENTS = {
     UnknownMethodError: ("mle", ["mel", "resize"]),
-    DivergedError: (3, 2, STAGE, 21, Path("runs/x/fold3/last.pt")),
+    DivergedError: (3, 2, STAGE, 21, (4e-4, 0.0021), Path("runs/x/fold3/last.pt")),
 }
 CLASSES = [
     kind
@@ -34,11 +34,21 @@ def test_every_error_is_in_the_tree(kind: type[TrainerError]) -> None:
     assert kind.__name__ in (errors.__doc__ or "")
 
 
-def test_divergence_names_fold_stage_epoch_rate_and_what_was_kept() -> None:
+def test_divergence_names_fold_stage_epoch_rates_and_what_was_kept() -> None:
     text = str(DivergedError(*OWN_ARGUMENTS[DivergedError]))
-    for part in ("fold 3", "stage 2", "R1/mel", "λ 0.01", "epoch 21", "runs/x/fold3/last.pt"):
+    for part in (
+        "fold 3",
+        "stage 2",
+        "R1/mel",
+        "λ 0.01",
+        "epoch 21",
+        "λ was between 0.0004 and 0.0021",
+        "runs/x/fold3/last.pt",
+    ):
         assert part in text
-    assert "no epoch was finished" in str(DivergedError(1, 1, STAGE, 1, None))
+    alone = str(DivergedError(1, 1, STAGE, 1, (0.01, 0.01), None))
+    assert "no epoch was finished" in alone
+    assert "λ was 0.01;" in alone
 
 
 def test_unknown_method_suggests_only_what_is_near() -> None:

@@ -86,6 +86,16 @@ def run(
         int | None,
         typer.Option(min=1, help="Of the CPU, for each fold. Default: all cores, shared."),
     ] = None,
+    mixup: Annotated[
+        float, typer.Option(help="Mix clips in pairs, by shares of Beta(α, α); α, 0 is off.")
+    ] = 0.0,
+    freq_mask: Annotated[
+        float, typer.Option(help="SpecAugment: mask up to this share of an image's bands.")
+    ] = 0.0,
+    time_mask: Annotated[float, typer.Option(help="The same of its frames.")] = 0.0,
+    label_smoothing: Annotated[
+        float, typer.Option(help="Share of the target that all classes get alike.")
+    ] = 0.0,
     checkpoint_every: Annotated[
         float,
         typer.Option(min=0, help="Seconds between two states on disk; 0: after every epoch."),
@@ -121,6 +131,10 @@ def run(
         threads=threads,
         selection=selection,
         validation_share=validation_share,
+        mixup=mixup,
+        freq_mask=freq_mask,
+        time_mask=time_mask,
+        label_smoothing=label_smoothing,
     )
     stored = open_store(store, dataset)
     plan = plan_run(stored, options, folds_at_once)

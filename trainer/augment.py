@@ -1,0 +1,148 @@
+"""Regularisers of a training step: mixup, SpecAugment, label smoothing. Pure functions of tensors.
+
+All that is random comes in as uniform numbers, so a step can be compiled and recorded, and an
+epoch's seed decides it. Nothing waits for the device.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from schemas import RunConfig
+
+_CELLS = 1024
+"""Of the table of shares. A power of two: a uniform number below 1 times it is below it."""
+_MIXING, _BANDS, _FRAMES = slice(0, 2), slice(2, 4), slice(4, 6)
+_NOISE_SIZE = 6
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What a batch of mixed clips is to be taken for.
+
+    Args:
+        own: (b,) int64, the classes of the clips themselves.
+        other: (b,) int64, those of their partners.
+        share: (b,) of the own clip, in [0.5, 1].
+    """
+
+    own: Tensor
+    other: Tensor
+    share: Tensor
+
+
+class Augmentation:
+    """What is done to the images of a training batch; first they are mixed, then masked.
+
+    A clip's numbers are the same ones whatever else is switched on.
+
+    Args:
+        config: Gives α of mixup, and the largest shares that masks take.
+        device: Where the batches are.
+
+    Attributes:
+        noise_size: Numbers a clip that it takes; 0 where all is off.
+    """
+
+    def __init__(self, config: RunConfig, device: torch.device) -> None:
+        self._freq_mask, self._time_mask = config.freq_mask, config.time_mask
+        self._shares = mixup_shares(config.mixup).to(device) if config.mixup else None
+        used = config.mixup or config.freq_mask or config.time_mask
+        self.noise_size = _NOISE_SIZE if used else 0
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor | Mixed]:
+        """Images as the network shall see them, and their targets; the same ones where all is off.
+
+        Args:
+            images: (b, 1, bands, frames) in [0, 1]; left as they are.
+            labels: (b,) int64.
+            noise: (b, at least `noise_size`) in [0, 1), independent; the last columns are used.
+        """
+        if not self.noise_size:
+            return images, labels
+        targets: Tensor | Mixed = labels
+        noise = noise[:, -self.noise_size :]
+        if self._shares is not None:
+            images, targets = mix(images, labels, self._shares, noise[:, _MIXING])
+        if self._freq_mask or self._time_mask:
+            hidden = _hidden(images.shape[2], self._freq_mask, noise[:, _BANDS])[:, None, :, None]
+            hidden = (
+                hidden | _hidden(images.shape[3], self._time_mask, noise[:, _FRAMES])[:, None, None]
+            )
+            images = torch.where(hidden, images.mean(dim=(1, 2, 3), keepdim=True), images)
+        return images, targets
+
+
+def training_loss(logits: Tensor, targets: Tensor | Mixed, smoothing: float = 0.0) -> Tensor:
+    """() Mean cross entropy in nats; of a mixed clip, that of both targets by their shares.
+
+    Args:
+        logits: (b, classes).
+        targets: Classes (b,) int64, or of mixed clips.
+        smoothing: Share of each target that all classes get alike, in [0, 1).
+    """
+    if isinstance(targets, Tensor):
+        return cross_entropy(logits, targets, label_smoothing=smoothing)
+    own, other = (
+        cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)
+        for classes in (targets.own, targets.other)
+    )
+    return torch.lerp(other, own, targets.share).mean()
+
+
+def mixup_shares(alpha: float) -> Tensor:
+    """Quantiles of the larger of the two shares of a Beta(α, α) distribution.
+
+    Returns:
+        (n,) float32, rising from 0.5 to 1, at probabilities evenly spaced from 0 to 1.
+    """
+    # The distribution is symmetric: the larger share's quantile of p is its own of (1 + p) / 2.
+    quantiles = stats.beta.ppf(np.linspace(0.5, 1, _CELLS + 1), alpha, alpha)
+    return torch.from_numpy(quantiles.astype(np.float32))
+
+
+def mix(images: Tensor, labels: Tensor, shares: Tensor, noise: Tensor) -> tuple[Tensor, Mixed]:
+    """Each clip with another one of the batch, chosen independently: share · own + rest · other.
+
+    Source: Zhang et al. 2018, with a share for each clip, and the larger one its own, as in
+    fastai.
+
+    Args:
+        images: (b, 1, bands, frames).
+        labels: (b,) int64.
+        shares: From `mixup_shares`.
+        noise: (b, 2) in [0, 1).
+    """
+    position = noise[:, 0] * _CELLS
+    below = position.long()
+    share = torch.lerp(shares[below], shares[below + 1], position - below)
+    num = len(labels)
+    steps = 1 + (noise[:, 1] * (num - 1)).long()
+    partner = (torch.arange(num, device=labels.device) + steps) % num
+    mixed = torch.lerp(images[partner], images, share[:, None, None, None])
+    return mixed, Mixed(labels, labels[partner], share)
+
+
+def _hidden(size: int, most: float, noise: Tensor) -> Tensor:
+    """One span of each image that is masked: of 0 … most · size, each length and place alike.
+
+    Source: Park et al. 2019, SpecAugment.
+
+    Args:
+        size: Bands, or frames.
+        most: Largest share of them, in [0, 1].
+        noise: (b, 2) in [0, 1).
+
+    Returns:
+        (b, size) bool.
+    """
+    length = (noise[:, :1] * (int(most * size) + 1)).long()
+    start = (noise[:, 1:] * (size - length + 1)).long()
+    index = torch.arange(size, device=noise.device)
+    return (index >= start) & (index < start + length)
