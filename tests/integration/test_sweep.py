@@ -1,0 +1,187 @@
+"""Sweeps: stopped and gone on with, added to, spread over a cluster, to the bits of single runs."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from distributed import LocalCluster
+
+from schemas import RunResult
+from tests.integration.test_cluster import scheduler, worker  # noqa: F401
+from tests.integration.trainer_store import tiny_store
+from trainer.checkpoint import load_checkpoint
+from trainer.cli import main
+
+SMALL = "--set init=random --set arch=resnet18 --set batch_size=48 --set threads=1 --set device=cpu"
+QUICK = f"{SMALL} --set epochs_scale=0.001"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def sweep(rest: str, command: str = "sweep") -> int:
+    return main([command, "--store", str(tiny_store()), *rest.split()])
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_sweep_is_added_to_and_reported_and_what_is_done_is_left_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = f"--out s --method baseline --fold 1 --fold 2 {QUICK}"
+    assert sweep(f"{first} --set mixup=0,0.4") == 0
+    assert "baseline (mixup 0.4)" in capsys.readouterr().out
+    names = ["baseline-mixup=0-seed0", "baseline-mixup=0.4-seed0"]
+    assert sorted(path.name for path in Path("s/runs").iterdir()) == names
+    assert Path("s/report/report.html").is_file()
+    before = times(Path("s/runs"))
+    assert sweep(f"{first} --set mixup=0,0.4,0.8") == 0
+    after = times(Path("s/runs"))
+    assert {path: after[path] for path in before} == before
+    assert Path("s/runs/baseline-mixup=0.8-seed0/result.json").is_file()
+    assert "baseline (mixup 0.8)" in capsys.readouterr().out
+    assert sweep(f"{first} --set mixup=0,0.4 --set label_smoothing=0.1") == 1
+    assert "is another run, it differs in: label_smoothing (0.1, the run has 0.0)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_sweep_that_was_stopped_goes_on_with_the_same_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    metrics = Path("s/runs/baseline-seed1/fold1/metrics.csv").absolute()
+
+    def interrupt() -> None:
+        for _ in range(1200):
+            if metrics.exists() and metrics.read_text().count("\n") > 1:
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    command = f"--out s --method baseline --seed 0 --seed 1 --fold 1 {SMALL}"
+    code = sweep(f"{command} --set epochs_scale=0.03")
+    thread.join()
+    assert code == 130
+    capsys.readouterr()
+    finished = times(Path("s/runs/baseline-seed0"))
+    assert sweep(f"{command} --set epochs_scale=0.03") == 0
+    assert times(Path("s/runs/baseline-seed0")) == finished
+    assert "seeds" in capsys.readouterr().out
+    result = RunResult.model_validate_json(Path("s/runs/baseline-seed1/result.json").read_bytes())
+    assert result.config.seed == 1
+
+
+def test_reproduce_trains_the_papers_methods_and_the_control(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sweep(f"--fold 1 {QUICK}", "reproduce") == 0
+    text = capsys.readouterr().out
+    runs = Path("reproduce/synthetic/runs")
+    methods = {"baseline", "mel", "resize", "control"}
+    assert {path.name for path in runs.iterdir()} == {f"{method}-seed0" for method in methods}
+    assert all(method in text for method in methods)
+    assert Path("reproduce/synthetic/report/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("--out s --method rezise", 1, "did you mean 'resize'"),
+        ("--out s --method mel --set mixpu=1", 1, "did you mean 'mixup'"),
+        ("--out s --method mel --set mixup=1 --set mixup=2", 1, "given twice: mixup"),
+        ("--out s --method mel --set mixup=99", 1, "mixup 99"),
+        ("--out s --method mel --set arch=vgg", 1, "arch 'vgg'"),
+        ("--out s --method mel --fold 9", 1, "no fold 9"),
+        ("--out s", 2, "--method"),
+        ("--method mel", 2, "--out"),
+        ("--out s --file absent.yaml", 1, "absent.yaml: cannot be read"),
+        ("--out s --file absent.yaml --method mel", 2, "says it all"),
+        ("--out s --method mel --seed -1", 2, "--seed"),
+        ("--out s --method mel --scheduler tcp://127.0.0.1:9", 1, "no Dask scheduler answers"),
+    ],
+)
+def test_bad_arguments_are_one_clear_error(
+    arguments: str,
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trainer.cluster._CONNECT_TIMEOUT", "1s")
+    assert sweep(arguments) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert code == 2 or error.count("\n") == 1
+    assert not Path("s").exists()
+
+
+def same_networks(ours: Path, theirs: Path) -> bool:
+    names = sorted(path.relative_to(theirs) for path in theirs.rglob("*.pt"))
+    assert sorted(path.relative_to(ours) for path in ours.rglob("*.pt")) == names
+    for name in names:
+        one, other = (load_checkpoint(place / name).model for place in (ours, theirs))
+        assert all(torch.equal(one[key], other[key]) for key in other), name
+    return bool(names)
+
+
+def test_a_cluster_gives_the_same_bits_and_tells_what_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = f"--method baseline --fold 1 --fold 2 {QUICK}"
+    assert sweep(f"--out here {command}") == 0
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        protocol="tcp://",
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as cluster:
+        address = f"--scheduler {cluster.scheduler_address}"
+        assert sweep(f"--out there {command} {address}") == 0
+        text = capsys.readouterr().out
+        assert "baseline-seed0 fold 2: best" in text
+        assert "2/2" in text
+        assert same_networks(Path("there/runs"), Path("here/runs"))
+        assert sweep(f"--out bad --method baseline --set init=absent.pth {address}") == 1
+        assert "absent.pth" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_trains_costs_no_bit(
+    scheduler: str,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = f"--method baseline --fold 1 --fold 2 {SMALL} --set epochs_scale=0.05"
+    assert sweep(f"--out here {command}") == 0
+    killed: list[int] = []
+
+    def kill(victim: "subprocess.Popen[bytes]") -> None:
+        states = [Path(f"there/runs/baseline-seed0/fold{fold}/state.pt") for fold in (1, 2)]
+        while not any(state.exists() for state in states):
+            time.sleep(0.02)
+        victim.kill()
+        killed.append(victim.wait())
+
+    with worker(scheduler, tmp_path) as first:
+        thread = threading.Thread(target=kill, args=(first,))
+        thread.start()
+        with worker(scheduler, tmp_path):
+            code = sweep(f"--out there {command} --scheduler {scheduler} --checkpoint-every 0")
+            thread.join()
+    assert killed == [-signal.SIGKILL]
+    assert code == 0, capsys.readouterr().err
+    assert same_networks(Path("there/runs"), Path("here/runs"))
