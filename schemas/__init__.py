@@ -1,7 +1,7 @@
 """The contract between the two programs: pydantic models only, no behaviour."""
 
 from schemas.base import Schema
-from schemas.features import FULL, FeatureSpec, Resolution, TrimSpec
+from schemas.features import FULL, FeatureSpec, Resolution, TrimSpec, Variant
 from schemas.prediction import (
     CheckpointName,
     ClassEvaluation,
@@ -59,4 +59,5 @@ __all__ = [
     "StoreManifest",
     "TrimSpec",
     "UnusedFile",
+    "Variant",
 ]
