@@ -34,6 +34,9 @@ resize: the last resolution's image, interpolated bilinearly without antialias.
 resize-area, -nearest, -bicubic, -antialias: the same by other operators, see `featurestore.resize`.
 """
 
+ResizeOperator = Literal["bilinear", "area", "nearest", "bicubic", "antialias"]
+"""What resizes: `bilinear` makes the variant `resize`, each other one `resize-OPERATOR`."""
+
 
 class Resolution(Schema):
     """One image size: `n_mels` bands × `num_frames` frames."""
