@@ -23,7 +23,7 @@ from featurestore.progress import BuildProgress, counting
 from featurestore.reader import open_store
 from featurestore.repair import only_dataset
 from featurestore.repair import repair as mending
-from featurestore.spec import load_spec
+from featurestore.spec import load_spec, with_variants
 from featurestore.storage import Storage, locate
 from featurestore.verify import count_parts, verify
 from schemas import ClipStatus, FeatureSpec
@@ -76,6 +76,10 @@ def build(
         str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="YAML or JSON of what differs.")] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Images to store beside those of the spec; may be repeated."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A failed clip is an error.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed clips again.")
@@ -85,7 +89,7 @@ def build(
     """Build a store, or finish one that was interrupted."""
     kind = find_kind(dataset)
     path = locate(store or kind.default_store)
-    features = load_spec(spec) if spec else FeatureSpec()
+    features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
     options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
     with _stoppable("What has come is kept"):
         source = load_or_download(err, dataset, root, yes=yes)

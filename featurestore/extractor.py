@@ -1,6 +1,6 @@
 """One waveform to all its stored images, from one STFT. The steps are `features` and `resize`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from featurestore import features
 from featurestore.features import Array, BandedMatrix
-from featurestore.resize import bilinear_taps, resize
-from schemas import FULL, FeatureSpec, Resolution
+from featurestore.resize import RESIZES, resizer
+from schemas import FULL, FeatureSpec
 
 EXTRACTOR_VERSION = 1
 """Raised whenever the same spec and waveform give other numbers than before."""
@@ -55,24 +55,24 @@ class Extractor:
     """Computes every stored image of a clip.
 
     Args:
-        spec: What to compute. Filterbanks, window and interpolation taps are made once, here.
+        spec: What to compute. Filterbanks, window and resize operators are made once, here.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         self._window = features.window(spec)
-        direct = spec.resolutions if "mel" in spec.variants else (spec.full,)
-        self._banks = _banks(direct)
+        self._shapes = spec.arrays
+        self._full = f"{spec.full.name}/{FULL}"
+        full_shape = self._shapes[self._full]
+        self._resizers = {
+            name: resizer(variant, full_shape, shape)
+            for name, shape in self._shapes.items()
+            if (variant := name.split("/")[1]) in RESIZES
+        }
+        self._banks = _banks(s for name, s in self._shapes.items() if name not in self._resizers)
         self._filters = BandedMatrix(
             np.concatenate([features.mel_filterbank(spec, n_mels) for n_mels in self._banks])
         )
-        self._taps = {
-            r.name: (
-                bilinear_taps(spec.full.n_mels, r.n_mels),
-                bilinear_taps(spec.full.num_frames, r.num_frames),
-            )
-            for r in spec.resolutions[:-1]
-        }
 
     def __call__(self, waveform: Array) -> dict[str, Array]:
         """All images of one clip.
@@ -105,27 +105,22 @@ class Extractor:
         return {n: e.image(spec) for n, e in energies.items()}
 
     def _variants(self, images: dict[int, Array]) -> dict[str, Array]:
-        full = self._fitted(images, self.spec.full)
-        result = {}
-        for resolution in self.spec.resolutions[:-1]:
-            for variant in self.spec.variants:
-                result[f"{resolution.name}/{variant}"] = (
-                    self._fitted(images, resolution)
-                    if variant == "mel"
-                    else resize(full, *self._taps[resolution.name])
-                )
-        return result | {f"{self.spec.full.name}/{FULL}": full}
-
-    def _fitted(self, images: dict[int, Array], resolution: Resolution) -> Array:
-        image = images[resolution.n_mels]
-        return features.fit_frames(image, resolution.num_frames, self.spec.short_clips)
+        fitted = {
+            name: features.fit_frames(images[n_mels], num_frames, self.spec.short_clips)
+            for name, (n_mels, num_frames) in self._shapes.items()
+            if name not in self._resizers
+        }
+        full = fitted[self._full]
+        resized = {name: resize(full) for name, resize in self._resizers.items()}
+        images_of = fitted | resized
+        return {name: images_of[name] for name in self._shapes}
 
 
-def _banks(resolutions: Sequence[Resolution]) -> dict[int, _Bank]:
-    """The banks put under one another, by their number of filters."""
+def _banks(shapes: Iterable[tuple[int, int]]) -> dict[int, _Bank]:
+    """The banks of images of (bands, frames), put under one another, by their number of filters."""
     frames: dict[int, int] = {}
-    for r in resolutions:
-        frames[r.n_mels] = max(r.num_frames, frames.get(r.n_mels, 0))
+    for n_mels, num_frames in shapes:
+        frames[n_mels] = max(num_frames, frames.get(n_mels, 0))
     stops = np.cumsum(list(frames)).tolist()
     return {
         n_mels: _Bank(slice(stop - n_mels, stop), num_frames)

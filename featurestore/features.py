@@ -92,16 +92,16 @@ def power_spectrum(frames: Array, taper: Array, power: float = 2.0) -> Array:
 
 
 def hz_to_mel(hz: NDArray[np.float64] | float, scale: str) -> NDArray[np.float64]:
-    """Mel of a frequency in Hz: HTK's 2595·log10(1 + f/700), or Slaney's, linear below 1 kHz."""
+    """Mel of a frequency in Hz: HTK's 2595·log10(1 + f/700), or `slaney`, linear below 1 kHz."""
     hz = np.asarray(hz, dtype=np.float64)
-    if scale == "htk":
+    if scale != "slaney":
         return 2595.0 * np.log10(1.0 + hz / 700.0)
     return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1e-9) / 1000) * _SLANEY)
 
 
 def mel_to_hz(mel: NDArray[np.float64], scale: str) -> NDArray[np.float64]:
     """Inverse of `hz_to_mel`."""
-    if scale == "htk":
+    if scale != "slaney":
         return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) / _SLANEY))
 
@@ -109,16 +109,35 @@ def mel_to_hz(mel: NDArray[np.float64], scale: str) -> NDArray[np.float64]:
 _SLANEY = 27 / np.log(6.4)
 
 
+def labelled_hz(hz: NDArray[np.float64], spec: FeatureSpec) -> NDArray[np.float64]:
+    """The frequency in Hz that the filterbank takes `hz` for: itself, but for `torchaudio-2019`.
+
+    That one labels the K bins, which lie from 0 Hz to Nyquist, linspace(fmin, fmax, K): with the
+    paper's 22 kHz and the default fmax of 22050 Hz everything is taken for 2.005 times as high.
+
+    Source: torchaudio's `create_fb_matrix` before pytorch/audio PR 294; PROTOCOL section 1.
+    """
+    if spec.mel_scale != "torchaudio-2019":
+        return hz
+    return spec.fmin + hz * (spec.fmax_hz - spec.fmin) / (spec.sample_rate / 2)
+
+
 def mel_edges(spec: FeatureSpec, n_mels: int) -> NDArray[np.float64]:
-    """Frequencies in Hz (n_mels + 2,) between which the triangles stand; [1:-1] are the centres."""
+    """Frequencies in labelled Hz (n_mels + 2,) between which the triangles stand.
+
+    [1:-1] are their centres.
+    """
     low, high = (hz_to_mel(f, spec.mel_scale) for f in (spec.fmin, spec.fmax_hz))
     return mel_to_hz(np.linspace(low, high, n_mels + 2), spec.mel_scale)
 
 
 def mel_filterbank(spec: FeatureSpec, n_mels: int) -> Array:
-    """Triangular filters (n_mels, K), weights in [0, 1] unless mel_norm is `slaney`."""
+    """Triangular filters (n_mels, K), weights in [0, 1] unless mel_norm is `slaney`.
+
+    A filter that is so narrow that no bin lies in it is all zeros.
+    """
     edges = mel_edges(spec, n_mels)
-    bins = np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate)
+    bins = labelled_hz(np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate), spec)
     ramps = edges[:, None] - bins
     width = np.diff(edges)[:, None]
     rising, falling = -ramps[:-2] / width[:-1], ramps[2:] / width[1:]

@@ -10,8 +10,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from featurestore.errors import StorageError
-from featurestore.features import hz_to_mel
+from featurestore.features import hz_to_mel, labelled_hz
 from featurestore.reader import StoredDataset
+from featurestore.resize import RESIZES
 from schemas import FULL, FeatureSpec
 
 Image = NDArray[np.float32]
@@ -84,7 +85,7 @@ def clip_figure(images: dict[str, Image], spec: FeatureSpec, title: str) -> Figu
 
 def _duration_s(array: str, spec: FeatureSpec) -> float:
     """Seconds an image spans: a resized one as long as the full one, another its own frames."""
-    resized = array.endswith("/resize")
+    resized = array.split("/")[1] in RESIZES
     frames = spec.full.num_frames if resized else spec.arrays[array][1]
     return frames * spec.hop_length / spec.sample_rate
 
@@ -107,8 +108,10 @@ def _draw(axes: Axes, image: Image, spec: FeatureSpec, duration_s: float) -> Non
         vmax=1,
         interpolation="nearest",
     )
-    ticks = [hz for hz in _TICKS_HZ if spec.fmin <= hz <= spec.fmax_hz]
-    axes.set_yticks([float(hz_to_mel(hz, spec.mel_scale)) for hz in ticks], map(str, ticks))
+    labels = labelled_hz(np.array(_TICKS_HZ, np.float64), spec)
+    shown = (spec.fmin <= labels) & (labels <= spec.fmax_hz)
+    ticks = np.array(_TICKS_HZ)[shown].astype(str)
+    axes.set_yticks(hz_to_mel(labels[shown], spec.mel_scale), ticks)
     axes.tick_params(labelsize=8)
 
 

@@ -1,6 +1,11 @@
-"""Bilinear image interpolation by two taps an output, along each axis. Pure."""
+"""Images made smaller by the operators of a FeatureSpec's variants, along each axis alone. Pure.
 
+The bilinear one takes two taps an output; the others are a small matrix an axis.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,3 +63,102 @@ def resize(image: Array, bands: Taps, frames: Taps) -> Array:
         (..., B', T').
     """
     return interpolate(interpolate(image, bands, -2), frames, -1)
+
+
+def area_matrix(size: int, new_size: int) -> NDArray[np.float64]:
+    """Weights (new_size, size) of the mean of all points that an output's span touches.
+
+    Output i spans the points floor(i · size / new_size) to ceil((i + 1) · size / new_size), each of
+    which counts alike, also where it lies in two spans.
+
+    Source: equals torch.nn.functional.interpolate(mode="area"), which is adaptive_avg_pool2d.
+    """
+    edges, points = np.arange(new_size + 1)[:, None] * size, np.arange(size)
+    inside = (points >= edges[:-1] // new_size) & (points < -(-edges[1:] // new_size))
+    return inside / inside.sum(axis=1, keepdims=True)
+
+
+def nearest_matrix(size: int, new_size: int) -> NDArray[np.float64]:
+    """Weights (new_size, size): one for the point under an output's centre.
+
+    Half-pixel centres: output i takes point floor((i + 1/2) · size / new_size).
+
+    Source: equals torch.nn.functional.interpolate(mode="nearest-exact"); its mode "nearest" takes
+    floor(i · size / new_size), half a pixel off.
+    """
+    points = (2 * np.arange(new_size) + 1) * size // (2 * new_size)
+    return np.eye(size)[points]
+
+
+def bicubic_matrix(size: int, new_size: int) -> NDArray[np.float64]:
+    """Weights (new_size, size) of cubic convolution with a = -0.75 on four points.
+
+    Half-pixel centres, edges repeated, no antialias. Some weights are negative, so values may leave
+    the range of the input.
+
+    Source: R. Keys 1981, equals torch.nn.functional.interpolate(mode="bicubic").
+    """
+    position = (np.arange(new_size)[:, None] + 0.5) * size / new_size - 0.5
+    taps = np.floor(position).astype(np.int64) + np.arange(-1, 3)
+    far, a = np.abs(position - taps), -0.75
+    near = ((a + 2) * far - (a + 3)) * far**2 + 1
+    weights = np.where(far <= 1, near, a * (((far - 5) * far + 8) * far - 4))
+    result = np.zeros((new_size, size))
+    np.add.at(result, (np.arange(new_size)[:, None], np.clip(taps, 0, size - 1)), weights)
+    return result
+
+
+def antialias_matrix(size: int, new_size: int) -> NDArray[np.float64]:
+    """Weights (new_size, size) of a triangle as wide as two outputs, at least as two points.
+
+    Half-pixel centres; at the edges what is left of the triangle is scaled to a sum of one.
+
+    Source: equals torch.nn.functional.interpolate(mode="bilinear", antialias=True).
+    """
+    centres = (np.arange(new_size)[:, None] + 0.5) * size / new_size
+    distance = np.abs(np.arange(size) + 0.5 - centres) / max(size / new_size, 1)
+    weights = np.maximum(0, 1 - distance)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+_MATRICES: Mapping[str, Callable[[int, int], NDArray[np.float64]]] = {
+    "resize-area": area_matrix,
+    "resize-nearest": nearest_matrix,
+    "resize-bicubic": bicubic_matrix,
+    "resize-antialias": antialias_matrix,
+}
+RESIZES = ("resize", *_MATRICES)
+"""The variants of a FeatureSpec that are the full image resized."""
+
+
+def resize_by(image: Array, bands: Array, frames: Array) -> Array:
+    """Images in [0, 1] times a matrix along each axis.
+
+    Args:
+        image: (..., B, T).
+        bands: (B', B).
+        frames: (T, T').
+
+    Returns:
+        (..., B', T'), clipped to [0, 1]: cubic interpolation overshoots.
+    """
+    result = bands @ image @ frames
+    return np.clip(result, 0, 1, out=result)
+
+
+def resizer(
+    variant: str, shape: tuple[int, int], new_shape: tuple[int, int]
+) -> Callable[[Array], Array]:
+    """What makes images (..., *new_shape) of images (..., *shape), all in [0, 1].
+
+    Args:
+        variant: One of RESIZES.
+        shape: (B, T).
+        new_shape: (B', T').
+    """
+    if variant == "resize":
+        taps = [bilinear_taps(*sizes) for sizes in zip(shape, new_shape, strict=True)]
+        return partial(resize, bands=taps[0], frames=taps[1])
+    matrices = [_MATRICES[variant](*sizes) for sizes in zip(shape, new_shape, strict=True)]
+    bands, frames = (np.ascontiguousarray(m, np.float32) for m in (matrices[0], matrices[1].T))
+    return partial(resize_by, bands=bands, frames=frames)

@@ -2,13 +2,15 @@
 
 import difflib
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import yaml
 from pydantic import ValidationError
 
 from featurestore.errors import SpecError
-from schemas import FeatureSpec
+from schemas import FeatureSpec, Variant
 
 
 def load_spec(path: Path) -> FeatureSpec:
@@ -31,6 +33,20 @@ def load_spec(path: Path) -> FeatureSpec:
         raise SpecError(f"the spec {path}: {problems}") from error
     except (TypeError, ValueError) as error:
         raise SpecError(f"the spec {path}: {error}") from error
+
+
+def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
+    """The spec with more variants: those it lacks follow its own, in one order however given.
+
+    Raises:
+        SpecError: There is no such variant.
+    """
+    wanted, known = set(more), get_args(Variant)
+    for name in sorted(wanted.difference(known)):
+        near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, 1))
+        raise SpecError(f"no variant {name!r}; there are: {', '.join(known)}{near}")
+    lacking = (v for v in known if v in wanted.difference(spec.variants))
+    return spec.model_copy(update={"variants": (*spec.variants, *lacking)})
 
 
 def _json(values: dict[object, object]) -> str:

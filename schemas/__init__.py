@@ -1,7 +1,15 @@
 """The contract between the two programs: pydantic models only, no behaviour."""
 
 from schemas.base import Schema
-from schemas.features import FULL, FeatureSpec, Resolution, TrimSpec
+from schemas.features import (
+    FULL,
+    FeatureSpec,
+    ResizeOperator,
+    Resolution,
+    TrimSpec,
+    Variant,
+)
+from schemas.method import Cycle, MethodsFile
 from schemas.prediction import (
     CheckpointName,
     ClassEvaluation,
@@ -39,6 +47,7 @@ __all__ = [
     "ClassEvaluation",
     "Clip",
     "ClipStatus",
+    "Cycle",
     "DatasetCard",
     "EpochMetrics",
     "Evaluation",
@@ -46,9 +55,11 @@ __all__ = [
     "Fold",
     "FoldEvaluation",
     "FoldResult",
+    "MethodsFile",
     "Prediction",
     "Predictions",
     "Reading",
+    "ResizeOperator",
     "Resolution",
     "RunConfig",
     "RunRecord",
@@ -59,4 +70,5 @@ __all__ = [
     "StoreManifest",
     "TrimSpec",
     "UnusedFile",
+    "Variant",
 ]

@@ -9,6 +9,7 @@ from schemas import (
     EpochMetrics,
     Evaluation,
     FeatureSpec,
+    MethodsFile,
     Predictions,
     RunConfig,
     RunRecord,
@@ -26,6 +27,7 @@ PUBLISHED = (
     EpochMetrics,
     Predictions,
     Evaluation,
+    MethodsFile,
 )
 FOLDER = Path(__file__).parent / "json"
 

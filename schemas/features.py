@@ -15,6 +15,28 @@ Positive = Annotated[int, Field(ge=1)]
 # The highest resolution is computed once and shared by every method, under this variant's name.
 FULL = "full"
 
+Variant = Literal[
+    "mel",
+    "resize",
+    "mel-bands",
+    "mel-time",
+    "resize-area",
+    "resize-nearest",
+    "resize-bicubic",
+    "resize-antialias",
+]
+"""How a resolution below the last is made.
+
+mel: from its number of filters, its first frames.
+mel-bands: from its number of filters, as many frames as the last resolution has.
+mel-time: from as many filters as the last resolution has, its first frames.
+resize: the last resolution's image, interpolated bilinearly without antialias.
+resize-area, -nearest, -bicubic, -antialias: the same by other operators, see `featurestore.resize`.
+"""
+
+ResizeOperator = Literal["bilinear", "area", "nearest", "bicubic", "antialias"]
+"""What resizes: `bilinear` makes the variant `resize`, each other one `resize-OPERATOR`."""
+
 
 class Resolution(Schema):
     """One image size: `n_mels` bands × `num_frames` frames."""
@@ -56,11 +78,15 @@ class FeatureSpec(Schema):
     window: Literal["hann", "hamming", "blackman"] = "hann"
     pad_mode: Literal["reflect", "constant"] = "reflect"
     power: Annotated[float, Field(gt=0, le=4)] = 2.0
-    mel_scale: Literal["htk", "slaney"] = "htk"
+    mel_scale: Literal["htk", "slaney", "torchaudio-2019"] = "htk"
+    """`torchaudio-2019` is HTK's with a fault of torchaudio at the time of the paper (pytorch/audio
+    issue 292): the STFT's bins, which lie from 0 Hz to Nyquist, are taken to lie from `fmin` to
+    `fmax` (22050 Hz by default) whatever the sample rate, so the filters always fill the whole
+    spectrum, on a stretched scale. Filters that lie between two bins, the lowest, are zero."""
     mel_norm: Literal["none", "slaney"] = "none"
     fmin: Annotated[float, Field(ge=0)] = 0.0
-    fmax: Annotated[float, Field(gt=0)] | None = None
-    """Hz; None is the Nyquist frequency."""
+    fmax: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Hz; None is the Nyquist frequency, or 22050 Hz with `torchaudio-2019`."""
     amin: Annotated[float, Field(gt=0)] = 1e-10
     top_db: Annotated[float, Field(gt=0)] = 100.0
     short_clips: Literal["tile", "zeros"] = "tile"
@@ -71,9 +97,8 @@ class FeatureSpec(Schema):
         Resolution(name="R3", n_mels=128, num_frames=300),
     )
     """From the smallest to the largest; the last one is stored once, as variant `full`."""
-    variants: tuple[Literal["mel", "resize"], ...] = ("mel", "resize")
-    """How each resolution below the last is made: `mel` from that many filters and the first
-    frames, `resize` by bilinear interpolation of the last resolution's image."""
+    variants: tuple[Variant, ...] = ("mel", "resize")
+    """The ways in which each resolution below the last is made, each stored as an array."""
     dtype: Literal["float16", "float32", "uint8"] = "float16"
 
     @model_validator(mode="after")
@@ -87,7 +112,10 @@ class FeatureSpec(Schema):
                 f"hop_length {self.hop_length} is larger than win_length {self.win_length}: "
                 "samples between the windows would be lost"
             )
-        if self.fmax is not None and self.fmax > nyquist:
+        if self.mel_scale == "torchaudio-2019":
+            if self.mel_norm != "none":
+                raise ValueError(f"mel_norm {self.mel_norm} is none that torchaudio-2019 has")
+        elif self.fmax is not None and self.fmax > nyquist:
             raise ValueError(f"fmax {self.fmax} Hz is above the Nyquist frequency {nyquist} Hz")
         if self.fmin >= self.fmax_hz:
             raise ValueError(f"fmin {self.fmin} Hz is not below fmax {self.fmax_hz} Hz")
@@ -120,18 +148,26 @@ class FeatureSpec(Schema):
 
     @property
     def fmax_hz(self) -> float:
-        """Upper edge of the filterbank in Hz."""
-        return self.sample_rate / 2 if self.fmax is None else self.fmax
+        """Upper edge of the filterbank in Hz, as the filterbank labels its bins."""
+        if self.fmax is not None:
+            return self.fmax
+        return 22_050.0 if self.mel_scale == "torchaudio-2019" else self.sample_rate / 2
 
     @property
     def arrays(self) -> dict[str, tuple[int, int]]:
         """Shape (bands, frames) of each stored image by its key `resolution/variant`."""
         shapes = {
-            f"{r.name}/{variant}": (r.n_mels, r.num_frames)
+            f"{r.name}/{variant}": self._shape(r, variant)
             for r in self.resolutions[:-1]
             for variant in self.variants
         }
         return shapes | {f"{self.full.name}/{FULL}": (self.full.n_mels, self.full.num_frames)}
+
+    def _shape(self, resolution: Resolution, variant: Variant) -> tuple[int, int]:
+        n_mels, num_frames = resolution.n_mels, resolution.num_frames
+        if variant == "mel-bands":
+            return n_mels, self.full.num_frames
+        return (self.full.n_mels if variant == "mel-time" else n_mels), num_frames
 
     @property
     def scale(self) -> float:

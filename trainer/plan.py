@@ -5,6 +5,7 @@ Looks at the store's tables and at what this machine has: no image is read, noth
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,18 @@ from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset
 from featurestore.errors import UnknownNameError
-from schemas import RunConfig, Selection, Stage
+from schemas import RunConfig, Selection
 from trainer.acceleration import choose_acceleration
 from trainer.device import choose_precision, resolve_device
 from trainer.errors import ConfigError, DataError
-from trainer.methods import rates_warning, stages
+from trainer.methods import find_method, rates_warning, stages
+from trainer.required import check_arrays
 from trainer.split import split_fold
 from trainer.threads import threads_a_fold, usable_cores
 from trainer.validation import recordings
+
+_IN_STAGES = {"methods_file", "resize_operator"}
+"""Options that are no part of the config, as its method and stages say what came of them."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,14 @@ class Options:
     """What the user asks for; see RunConfig for the meanings.
 
     Args:
-        method: A key of `trainer.methods.METHODS`.
+        method: A key of `trainer.methods.METHODS`, or of the methods file.
         folds: Held out one after the other; all of the store's where empty.
         device: A PyTorch device, or `auto`.
         precision: Or `auto`.
         acceleration: Or `auto`.
         threads: Of a CPU, for each fold; None shares all cores that may be used.
+        methods_file: One's own methods, see `trainer.methodsfile`.
+        resize_operator: A ResizeOperator, which makes the method's resized images.
     """
 
     method: str
@@ -52,6 +59,8 @@ class Options:
     freq_mask: float = 0.0
     time_mask: float = 0.0
     label_smoothing: float = 0.0
+    methods_file: Path | str | None = None
+    resize_operator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +93,18 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
             one recording are on both sides of a split.
         featurestore.errors.UnknownNameError: The store lacks a fold or an array.
     """
-    schedule = stages(options.method, dataset.name, options.epochs_scale)
-    _check_arrays(dataset, options.method, schedule)
+    method = find_method(options.method, options.methods_file, options.resize_operator)
+    schedule = stages(method, dataset.name, options.epochs_scale)
+    check_arrays(dataset, method.name, schedule)
     folds = _chosen_folds(dataset, options.folds)
     clips = dataset.clips()
     for fold in folds:
         _check_split(clips, fold, dataset.class_names)
     chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)))
-    config = _config(vars(chosen) | {"dataset": dataset.name, "stages": schedule, "folds": folds})
+    planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
+    config = _config(vars(chosen) | planned)
     absent = _absent_classes(clips, dataset.class_names)
-    found = (warning, rates_warning(dataset.name), absent)
+    found = (warning, rates_warning(method, dataset.name), absent)
     return Plan(config, num_train(dataset, config), tuple(filter(None, found)))
 
 
@@ -124,18 +135,11 @@ def num_train(dataset: StoredDataset, config: RunConfig) -> dict[int, int]:
 
 def _config(values: Mapping[str, object]) -> RunConfig:
     try:
-        return RunConfig.model_validate(values)
+        return RunConfig.model_validate({n: values[n] for n in values if n not in _IN_STAGES})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{name} {first['input']!r}: {first['msg']}") from error
-
-
-def _check_arrays(dataset: StoredDataset, method: str, schedule: tuple[Stage, ...]) -> None:
-    for stage in schedule:
-        if stage.array not in dataset.arrays:
-            hint = f"The method {method!r} needs it: build a store with that resolution and variant"
-            raise UnknownNameError("array", stage.array, dataset.arrays, hint)
 
 
 def _chosen_folds(dataset: StoredDataset, asked: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.train.setting import Bench
 from schemas import Stage
-from trainer.methods import stages
+from trainer.methods import find_method, stages
 from trainer.run import run
 
 TABLES = {"esc50": (2000, 5), "urbansound8k": (8732, 10)}
@@ -76,7 +76,7 @@ def projection(rates: Rates) -> dict[str, Any]:
 def _seconds(rates: Rates, method: str, dataset: str, train: int, clips: int) -> float:
     """Of one fold's epochs, each with validation, at the measured rates."""
     total = 0.0
-    for stage in stages(method, dataset):
+    for stage in stages(find_method(method), dataset):
         rate = rates[stage.array.split("/")[0]]
         epoch = train / rate["trainer_samples_per_s"]
         total += stage.epochs * (epoch + (clips - train) / rate["valid_samples_per_s"])

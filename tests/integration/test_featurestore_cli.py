@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from featurestore import open_store
 from featurestore.cli import main
 from tests.conftest import write_folder
 
@@ -63,6 +64,28 @@ def test_a_spec_file_changes_the_features(here: Path, capsys: pytest.CaptureFixt
     assert (spec["dtype"], spec["variants"]) == ("uint8", ["mel"])
 
 
+def test_variants_are_stored_beside_the_specs_own_verified_and_drawn(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "spec.yaml").write_text("variants: [mel]\nmel_scale: torchaudio-2019\n")
+    more = "--variant resize-bicubic --variant mel-bands --variant mel-time"
+    assert run(f"{BUILD} --spec spec.yaml {more}") == 0
+    stored = open_store("folder.zarr").manifest.spec.arrays
+    assert {n: shape for n, shape in stored.items() if n.startswith("R1/")} == {
+        "R1/mel": (64, 128),
+        "R1/mel-bands": (64, 300),
+        "R1/mel-time": (128, 128),
+        "R1/resize-bicubic": (64, 128),
+    }
+    assert run("verify folder.zarr --root sounds") == 0
+    assert run("plot folder.zarr --clip fold1/high/high0.wav --out c.png") == 0
+    capsys.readouterr()
+    assert run(f"{BUILD} --spec spec.yaml") == 1
+    assert (
+        'variants is ["mel", "mel-bands", "mel-time", "resize-bicubic"]' in capsys.readouterr().err
+    )
+
+
 def test_failed_clips_are_listed_with_their_reason(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +116,7 @@ def test_failed_clips_are_listed_with_their_reason(
         (f"{BUILD} --scheduler tcp://127.0.0.1:1", 2, "exclude each other"),
         ("build --dataset folder --root sounds --sped x", 2, "--sped"),
         (f"{BUILD} --spec nope.yaml", 1, "nope.yaml"),
+        (f"{BUILD} --variant resize-aera", 1, "did you mean resize-area?"),
         ("bild", 2, "Did you mean"),
         ("info nowhere.zarr", 1, "no store at nowhere.zarr"),
         ("info sounds", 1, "is no feature store"),

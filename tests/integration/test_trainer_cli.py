@@ -40,7 +40,7 @@ def test_a_run_says_what_it_does_and_what_it_found_and_is_reported(
         "3.33e-05",
         "steps eager, folds at once 2, threads a fold 1",
         "reading: R3/full in host memory",
-        "warning: the paper has no learning rates for 'synthetic'",
+        "warning: there are no learning rates for 'synthetic'",
         "fold 2: best",
         "mean ± std",
         "Run: runs/synthetic-baseline-seed4",

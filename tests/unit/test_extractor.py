@@ -1,3 +1,5 @@
+from typing import get_args
+
 import librosa
 import numpy as np
 import pytest
@@ -5,11 +7,12 @@ from numpy.typing import NDArray
 
 from featurestore import features
 from featurestore.extractor import Extractor, quantize
-from featurestore.resize import bilinear_taps, resize
-from schemas import FeatureSpec, Resolution
+from featurestore.resize import RESIZES, bilinear_taps, resize, resizer
+from schemas import FeatureSpec, Resolution, Variant
 from tests.conftest import sound
 
 SPEC = FeatureSpec()
+EVERYTHING = FeatureSpec(variants=get_args(Variant))
 PAPERS_SIZES = {
     "R1/mel": (64, 128),
     "R1/resize": (64, 128),
@@ -59,15 +62,69 @@ def test_every_image_is_the_protocols_computed_with_librosa(seconds: float) -> N
         np.testing.assert_allclose(images[name], image, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("seconds", [0.0545, 1.5, 2.9, 5.0])
+def test_the_ablations_change_bands_or_time_alone(seconds: float) -> None:
+    waveform = clip(3, seconds)
+    images = Extractor(EVERYTHING)(waveform)
+    expected = {
+        "R1/mel-bands": reference(waveform, 64, 300),
+        "R2/mel-bands": reference(waveform, 96, 300),
+        "R1/mel-time": reference(waveform, 128, 128),
+        "R2/mel-time": reference(waveform, 128, 214),
+    }
+    for name, image in expected.items():
+        np.testing.assert_allclose(images[name], image, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(images["R1/mel-time"], images["R3/full"][:, :128])
+    np.testing.assert_array_equal(images["R1/mel-bands"][:, :128], images["R1/mel"])
+
+
+def test_every_operator_resizes_the_image_that_is_stored_as_full() -> None:
+    images = Extractor(EVERYTHING)(clip(3, 2.0))
+    for variant in RESIZES:
+        expected = resizer(variant, (128, 300), (96, 214))(images["R3/full"])
+        np.testing.assert_array_equal(images[f"R2/{variant}"], expected)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 2.0, 5.0])
+def test_more_variants_change_no_bit_of_the_others(seconds: float) -> None:
+    alone, among = Extractor(SPEC)(clip(3, seconds)), Extractor(EVERYTHING)(clip(3, seconds))
+    assert tuple(among) == tuple(EVERYTHING.arrays)
+    assert {name: image.shape for name, image in among.items()} == EVERYTHING.arrays
+    for name, image in alone.items():
+        np.testing.assert_array_equal(among[name], image, err_msg=name)
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_a_variant_alone_is_what_it_is_among_all(variant: Variant) -> None:
+    alone = Extractor(FeatureSpec(variants=(variant,)))(clip(3, 2.0))
+    among = Extractor(EVERYTHING)(clip(3, 2.0))
+    assert set(alone) == {f"R1/{variant}", f"R2/{variant}", "R3/full"}
+    for name, image in alone.items():
+        np.testing.assert_allclose(image, among[name], atol=1e-6, err_msg=name)
+
+
+def test_the_filterbank_of_2019_gives_images_in_0_to_1_though_some_filters_are_empty() -> None:
+    spec = EVERYTHING.model_copy(update={"mel_scale": "torchaudio-2019"})
+    images, right = Extractor(spec)(clip(3, 2.0)), Extractor(EVERYTHING)(clip(3, 2.0))
+    for name, image in images.items():
+        assert 0 <= image.min() < image.max() <= 1
+        assert np.abs(image - right[name]).max() > 0.1, name
+    empty = ~features.mel_filterbank(spec, 128).any(axis=1)
+    assert empty.any()
+    assert not images["R3/full"][empty].any()
+
+
 @pytest.mark.parametrize("num_samples", [0, 1, 100, 512, 513])
 def test_a_clip_of_any_length_gives_finite_images_in_0_to_1(num_samples: int) -> None:
-    for image in Extractor(SPEC)(clip(4, 1.0)[:num_samples]).values():
+    for image in Extractor(EVERYTHING)(clip(4, 1.0)[:num_samples]).values():
         assert np.isfinite(image).all()
         assert 0 <= image.min() <= image.max() <= 1
 
 
 def test_silence_becomes_zeros() -> None:
-    assert not any(image.any() for image in Extractor(SPEC)(np.zeros(30_000, np.float32)).values())
+    assert not any(
+        image.any() for image in Extractor(EVERYTHING)(np.zeros(30_000, np.float32)).values()
+    )
 
 
 def test_loudness_does_not_matter() -> None:

@@ -1,3 +1,5 @@
+import math
+
 import librosa
 import numpy as np
 import pytest
@@ -55,6 +57,52 @@ def test_the_papers_filters_reach_from_0_hz_to_nyquist_and_peak_under_one() -> N
     assert edges[-1] == pytest.approx(11_000)
     assert (features.mel_filterbank(SPEC, 128).max(axis=1) > 0).all(), "a filter has no bin"
     assert features.mel_filterbank(SPEC, 128).max() <= 1
+
+
+def torchaudio_of_2019(n_mels: int, num_bins: int, fmin: float, fmax: float) -> NDArray[np.float64]:
+    """Its filters one weight at a time, from the definition: (n_mels, num_bins)."""
+    low, high = (2595 * math.log10(1 + f / 700) for f in (fmin, fmax))
+    points = [
+        700 * (10 ** ((low + i * (high - low) / (n_mels + 1)) / 2595) - 1)
+        for i in range(n_mels + 2)
+    ]
+    filters = np.zeros((n_mels, num_bins))
+    for band, (left, centre, right) in enumerate(zip(points, points[1:], points[2:], strict=False)):
+        for index in range(num_bins):
+            label = fmin + index * (fmax - fmin) / (num_bins - 1)
+            if left <= label <= centre:
+                filters[band, index] = (label - left) / (centre - left)
+            elif centre < label <= right:
+                filters[band, index] = (right - label) / (right - centre)
+    return filters
+
+
+@pytest.mark.parametrize("n_mels", [64, 96, 128])
+@pytest.mark.parametrize(("fmin", "fmax"), [(0, None), (0, 8000), (300, 22_050)])
+def test_the_filterbank_of_2019_labels_the_bins_up_to_fmax_whatever_the_sample_rate(
+    n_mels: int, fmin: float, fmax: float | None
+) -> None:
+    spec = FeatureSpec(mel_scale="torchaudio-2019", fmin=fmin, fmax=fmax)
+    expected = torchaudio_of_2019(n_mels, 513, fmin, fmax or 22_050)
+    np.testing.assert_allclose(features.mel_filterbank(spec, n_mels), expected, atol=1e-6)
+    other = FeatureSpec(mel_scale="torchaudio-2019", fmin=fmin, fmax=fmax, sample_rate=44_100)
+    np.testing.assert_array_equal(
+        features.mel_filterbank(spec, n_mels), features.mel_filterbank(other, n_mels)
+    )
+
+
+def test_the_filterbank_of_2019_is_right_only_up_to_nyquist_and_stretched_by_default() -> None:
+    right = FeatureSpec(mel_scale="torchaudio-2019", fmax=RATE / 2)
+    np.testing.assert_allclose(
+        features.mel_filterbank(right, 128), features.mel_filterbank(SPEC, 128), atol=1e-6
+    )
+    of_2019 = FeatureSpec(mel_scale="torchaudio-2019")
+    hz = np.array([0.0, 1000, 11_000])
+    np.testing.assert_allclose(features.labelled_hz(hz, of_2019), hz * 22_050 / 11_000)
+    np.testing.assert_array_equal(features.labelled_hz(hz, SPEC), hz)
+    filters = features.mel_filterbank(of_2019, 128)
+    assert filters[-1].any(), "the last filter ends at Nyquist, labelled 22050 Hz"
+    assert 0 < (~filters.any(axis=1)).sum() < 40, "some of the lowest filters hold no bin"
 
 
 @pytest.mark.parametrize("scale", ["htk", "slaney"])

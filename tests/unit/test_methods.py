@@ -1,7 +1,15 @@
+import re
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
-from trainer.errors import UnknownMethodError
-from trainer.methods import METHODS, rates_warning, stages
+from schemas import ResizeOperator, Stage, Variant
+from trainer.errors import ConfigError, UnknownMethodError
+from trainer.methods import METHODS, find_method, rates_warning
+from trainer.methods import stages as stages_of
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 THIRD = pytest.approx(1 / 3)
 # PROTOCOL section 2: resolution, epochs, body over head, λ on UrbanSound8K, λ on ESC-50.
@@ -18,6 +26,10 @@ BASELINE = [
     ("R3", 50, THIRD, 5e-6, 1e-4),
     ("R3", 120, THIRD, 1e-6, 1e-6),
 ]
+
+
+def stages(method: str, dataset: str, epochs_scale: float = 1.0) -> tuple[Stage, ...]:
+    return stages_of(find_method(method), dataset, epochs_scale)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +73,12 @@ def test_epochs_times_rate_differs_between_methods_as_the_protocol_computed() ->
 
 def test_esc10_has_the_rates_of_esc50_without_a_warning() -> None:
     assert stages("mel", "esc10") == stages("mel", "esc50")
-    assert rates_warning("esc10") is None
+    assert rates_warning(find_method("mel"), "esc10") is None
 
 
 def test_another_dataset_has_the_rates_of_esc50_and_says_so() -> None:
     assert stages("mel", "birds") == stages("mel", "esc50")
-    assert "'birds'" in (rates_warning("birds") or "")
+    assert "'birds'" in (rates_warning(find_method("mel"), "birds") or "")
 
 
 @pytest.mark.parametrize(
@@ -86,3 +98,152 @@ def test_scaling_rounds_and_leaves_every_stage_an_epoch(scale: float, epochs: li
 def test_unknown_method_is_told_with_those_there_are_and_the_nearest() -> None:
     with pytest.raises(UnknownMethodError, match=r"'rezise'.*baseline.*did you mean 'resize'"):
         stages("rezise", "esc50")
+
+
+def rates_and_epochs(method: str) -> list[tuple[int, float, float]]:
+    return [(s.epochs, s.max_lr, s.body_lr_ratio) for s in stages(method, "urbansound8k")]
+
+
+@pytest.mark.parametrize(
+    ("method", "arrays"),
+    [
+        ("mel-bands", ["R1/mel-bands", "R2/mel-bands", "R3/full"]),
+        ("mel-time", ["R1/mel-time", "R2/mel-time", "R3/full"]),
+        ("alternate", ["R1/mel", "R2/mel", "R3/full"]),
+    ],
+)
+def test_the_ablations_have_the_progressive_schedule_over_other_arrays(
+    method: str, arrays: list[str]
+) -> None:
+    found = stages(method, "urbansound8k")
+    assert [stage.array for stage in found] == [array for array in arrays for _ in range(2)]
+    assert rates_and_epochs(method) == rates_and_epochs("resize")
+
+
+def test_alternate_shows_both_methods_images_in_turn_but_for_the_one_they_share() -> None:
+    seconds = [stage.alternate for stage in stages("alternate", "esc50")]
+    assert seconds == ["R1/resize", "R1/resize", "R2/resize", "R2/resize", None, None]
+    others = [s.alternate for m in METHODS if m != "alternate" for s in stages(m, "esc50")]
+    assert set(others) == {None}
+
+
+@pytest.mark.parametrize("method", ["mel", "resize", "control"])
+def test_matched_has_the_baselines_190_epochs_all_20_more_in_the_last_stage(method: str) -> None:
+    plain, matched = stages(method, "esc50"), stages(f"{method}-matched", "esc50")
+    assert sum(stage.epochs for stage in stages("baseline", "esc50")) == 190
+    assert [stage.epochs for stage in matched] == [20, 20, 20, 20, 20, 90]
+    assert matched[:-1] == plain[:-1]
+    assert matched[-1] == plain[-1].model_copy(update={"epochs": 90})
+
+
+@pytest.mark.parametrize("operator", get_args(ResizeOperator))
+@pytest.mark.parametrize("method", ["resize", "resize-matched", "alternate"])
+def test_another_operator_takes_its_own_arrays_and_is_in_the_name(
+    method: str, operator: ResizeOperator
+) -> None:
+    plain, other = find_method(method), find_method(method, resize_operator=operator)
+    if operator == "bilinear":
+        assert other == plain
+        return
+    assert other.name == f"{method}-{operator}"
+    assert f"resize-{operator}" in get_args(Variant)
+    for before, after in zip(plain.cycles, other.cycles, strict=True):
+        for field in ("array", "alternate"):
+            array, expected = getattr(after, field), getattr(before, field)
+            resized = expected is not None and expected.endswith("/resize")
+            assert array == (f"{expected}-{operator}" if resized else expected)
+    assert other.cycles != plain.cycles
+
+
+def test_an_operator_needs_a_method_that_resizes_and_a_name_that_is_known() -> None:
+    with pytest.raises(ConfigError, match="'mel' uses no resized image; resize, alternate, "):
+        find_method("mel", resize_operator="area")
+    with pytest.raises(ConfigError, match="no resize operator 'aera'; there are: bilinear, area"):
+        find_method("resize", resize_operator="aera")
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "methods.yaml"
+    file.write_text(text)
+    return file
+
+
+OWN = """
+two-steps:
+- {array: R1/resize, epochs: 30, max_lr: {urbansound8k: 1e-2, esc50: 5e-3}}
+- {array: R3/full, alternate: R3/other, epochs: 60, max_lr: 1e-4, body_lr_ratio: 0.5}
+"""
+
+
+def test_ones_own_methods_are_read_scaled_and_resized_like_ours(tmp_path: Path) -> None:
+    method = find_method("two-steps", written(tmp_path, OWN), "area")
+    assert method.name == "two-steps-area"
+    assert stages_of(method, "urbansound8k", 0.1) == (
+        Stage(array="R1/resize-area", epochs=3, max_lr=0.01),
+        Stage(array="R3/full", alternate="R3/other", epochs=6, max_lr=1e-4, body_lr_ratio=0.5),
+    )
+    assert stages_of(method, "esc10")[0].max_lr == 5e-3
+    assert find_method("mel", tmp_path / "methods.yaml") == find_method("mel")
+    with pytest.raises(UnknownMethodError, match="did you mean 'two-steps'"):
+        find_method("two-step", tmp_path / "methods.yaml")
+
+
+def test_rates_of_other_datasets_are_escs_with_a_warning_or_refused(tmp_path: Path) -> None:
+    text = "a: [{array: R1/mel, epochs: 1, max_lr: 1}]\n" + OWN.replace("esc50: ", "birds: ")
+    one, two = (find_method(name, written(tmp_path, text)) for name in ("a", "two-steps"))
+    assert rates_warning(one, "whales") is None
+    assert rates_warning(two, "birds") is None
+    assert stages_of(two, "birds")[0].max_lr == 5e-3
+    with pytest.raises(ConfigError, match="'two-steps', stage 1: max_lr has no value for 'whales'"):
+        stages_of(two, "whales")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [{array: R1/mel, epochs: 0, max_lr: 1}]", "a, stage 1, epochs: "),
+        ("a: [{array: R1/mel, epochs: 2.5, max_lr: 1}]", "a, stage 1, epochs: "),
+        ("a: [{array: R1/mel, epochs: 1}]", "a, stage 1, max_lr: Field required"),
+        ("a: [{array: R1, epochs: 1, max_lr: 1}]", "a, stage 1, array: "),
+        ("a: [{array: R1/a, epochs: 1, max_lr: 0}]", "a, stage 1, max_lr: expected a number above"),
+        ("a: [{array: R1/a, epochs: 1, max_lr: {esc50: fast}}]", "max_lr: expected a number above"),
+        ("a: [{array: R1/a, epochs: 1, max_lr: {}}]", "max_lr: expected a number above"),
+        ("a: [{array: R1/a, epochs: 1, max_lr: .inf}]", "max_lr: expected a number above"),
+        ("a: [{array: R1/a, epochs: 1, max_lr: 1, body_lr_ratio: 2}]", "stage 1, body_lr_ratio: "),
+        ("a: [{array: R1/a, epochs: 1, max_lr: 1, epoch: 2}]", "no field 'epoch'; there are: arr"),
+        ("a: []", "a: "),
+        ("a: R1/mel", "a: "),
+        ("a b: [{array: R1/mel, epochs: 1, max_lr: 1}]", "a b: String should match"),
+        ("resize: [{array: R1/mel, epochs: 1, max_lr: 1}]", "resize: is a method already"),
+        ("resize-area: [{array: R1/mel, epochs: 1, max_lr: 1}]", "resize-area: is a method alre"),
+        ("{}", "at least 1"),
+        ("- a", "expected the names of methods"),
+        ("", "expected the names of methods"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_a_mistake_in_a_methods_file_is_one_line_with_method_stage_and_field(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        find_method("a", file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_methods_file_that_is_missing_or_no_text_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent.yaml: cannot be read: No such file"):
+        find_method("mel", tmp_path / "absent.yaml")
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="x.yaml: is no YAML"):
+        find_method("mel", tmp_path / "x.yaml")
+
+
+def test_the_readmes_methods_file_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n# methods.yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    method = find_method("long-small", written(tmp_path, text))
+    assert len(stages_of(method, "esc50")) == len(method.cycles) > 1
+    assert rates_warning(method, "urbansound8k") is None
+    assert all(name in README for name in METHODS)

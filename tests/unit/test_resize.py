@@ -3,8 +3,53 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from featurestore.resize import bilinear_taps, resize
+from featurestore.resize import RESIZES, bilinear_taps, resize, resizer
+
+TORCHS = {
+    "resize": {"mode": "bilinear", "align_corners": False},
+    "resize-area": {"mode": "area"},
+    "resize-nearest": {"mode": "nearest-exact"},
+    "resize-bicubic": {"mode": "bicubic", "align_corners": False},
+    "resize-antialias": {"mode": "bilinear", "align_corners": False, "antialias": True},
+}
+SIZES = [((128, 300), (64, 128)), ((128, 300), (96, 214)), ((33, 50), (33, 7)), ((9, 5), (20, 11))]
+
+
+def torchs(variant: str, images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float64]:
+    tensor = torch.from_numpy(images).double()[:, None]
+    resized = torch.nn.functional.interpolate(tensor, size, **TORCHS[variant])  # type: ignore[arg-type]
+    return resized[:, 0].numpy()
+
+
+@pytest.mark.parametrize("variant", RESIZES)
+@pytest.mark.parametrize(("size", "new_size"), SIZES)
+def test_every_operator_is_torchs_and_stays_within_0_and_1(
+    variant: str, size: tuple[int, int], new_size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    rough = (rng.random((2, *size)) < 0.5).astype(np.float32)
+    images = np.concatenate([rng.random((2, *size)).astype(np.float32), rough])
+    ours, theirs = resizer(variant, size, new_size)(images), torchs(variant, images, new_size)
+    assert ours.dtype == np.float32
+    assert 0 <= ours.min() <= ours.max() <= 1
+    np.testing.assert_allclose(ours, np.clip(theirs, 0, 1), atol=2e-6, rtol=0)
+    assert (theirs.max() > 1.05) == (variant == "resize-bicubic"), "only the cubic one overshoots"
+
+
+def test_the_operators_differ_from_one_another() -> None:
+    image = np.random.default_rng(1).random((128, 300)).astype(np.float32)
+    results = [resizer(variant, (128, 300), (64, 128))(image) for variant in RESIZES]
+    for i, one in enumerate(results):
+        assert all(np.abs(one - other).mean() > 0.01 for other in results[:i])
+
+
+@pytest.mark.parametrize("variant", RESIZES)
+@given(size=st.integers(1, 60), new_size=st.integers(1, 60))
+def test_a_constant_image_stays_so_in_any_size(variant: str, size: int, new_size: int) -> None:
+    resized = resizer(variant, (size, 3), (new_size, 2))(np.full((size, 3), 0.7, np.float32))
+    np.testing.assert_allclose(resized, np.full((new_size, 2), 0.7), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(64, 128), (96, 214), (128, 300), (200, 411)])

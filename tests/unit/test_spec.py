@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.errors import SpecError
-from featurestore.spec import load_spec
+from featurestore.spec import load_spec, with_variants
 from schemas import FeatureSpec
 
 
@@ -29,6 +29,33 @@ def test_the_defaults_are_the_papers() -> None:
         "R2/resize": (96, 214),
         "R3/full": (128, 300),
     }
+
+
+def test_a_variant_determines_its_shape() -> None:
+    spec = FeatureSpec(variants=("mel-bands", "mel-time", "resize-area"))
+    assert spec.arrays == {
+        "R1/mel-bands": (64, 300),
+        "R1/mel-time": (128, 128),
+        "R1/resize-area": (64, 128),
+        "R2/mel-bands": (96, 300),
+        "R2/mel-time": (128, 214),
+        "R2/resize-area": (96, 214),
+        "R3/full": (128, 300),
+    }
+
+
+def test_variants_that_are_added_follow_the_specs_own_in_one_order_however_given() -> None:
+    added = with_variants(FeatureSpec(), ["resize-area", "mel", "mel-bands", "resize-area"])
+    assert added.variants == ("mel", "resize", "mel-bands", "resize-area")
+    assert with_variants(FeatureSpec(), ["mel-bands", "resize-area"]) == added
+    assert with_variants(FeatureSpec(), []) == FeatureSpec()
+    own = FeatureSpec(variants=("resize",), dtype="uint8")
+    assert with_variants(own, ["mel"]) == FeatureSpec(variants=("resize", "mel"), dtype="uint8")
+
+
+def test_the_filterbank_of_2019_reaches_22050_hz_whatever_the_sample_rate() -> None:
+    assert FeatureSpec(mel_scale="torchaudio-2019").fmax_hz == 22_050
+    assert FeatureSpec(mel_scale="torchaudio-2019", fmax=30_000).fmax_hz == 30_000
 
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml"])
@@ -64,6 +91,10 @@ def test_a_file_changes_any_field_and_leaves_the_rest(tmp_path: Path, suffix: st
         ("hop_length: 2000", "hop_length 2000 is larger than win_length"),
         ("fmax: 12000", "fmax 12000.0 Hz is above the Nyquist"),
         ("fmin: 11000", "fmin 11000.0 Hz is not below"),
+        ("fmax: .inf", "fmax"),
+        ("mel_scale: torchaudio", "mel_scale"),
+        ("{mel_scale: torchaudio-2019, mel_norm: slaney}", "mel_norm slaney"),
+        ("{mel_scale: torchaudio-2019, fmin: 22050}", "fmin 22050.0 Hz is not below fmax 22050.0"),
         ("dtype: float8", "dtype"),
         ("variants: [mel, mel]", "variants repeat"),
         ("variants: [cubic]", "variants"),

@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from schemas import RunConfig, Selection
+from schemas import ResizeOperator, RunConfig, Selection
 from trainer.commands.complain import complain
 from trainer.errors import ResumeError
+from trainer.methods import METHODS
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
@@ -25,7 +26,7 @@ def run(
         str | None,
         typer.Option(help="Path or URL of the store that `featurestore build` wrote."),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="baseline, mel, resize or control.")] = None,
+    method: Annotated[str | None, typer.Option(help=f"{', '.join(METHODS)}.")] = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Directory of a run that was stopped: go on with it, as it was begun."),
@@ -96,6 +97,13 @@ def run(
     label_smoothing: Annotated[
         float, typer.Option(help="Share of the target that all classes get alike.")
     ] = 0.0,
+    methods_file: Annotated[
+        Path | None, typer.Option(help="YAML of methods of your own, for --method.")
+    ] = None,
+    resize_operator: Annotated[
+        ResizeOperator | None,
+        typer.Option(help="What makes the method's resized images; bilinear by default."),
+    ] = None,
     checkpoint_every: Annotated[
         float,
         typer.Option(min=0, help="Seconds between two states on disk; 0: after every epoch."),
@@ -135,6 +143,8 @@ def run(
         freq_mask=freq_mask,
         time_mask=time_mask,
         label_smoothing=label_smoothing,
+        methods_file=methods_file,
+        resize_operator=resize_operator,
     )
     stored = open_store(store, dataset)
     plan = plan_run(stored, options, folds_at_once)

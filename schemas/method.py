@@ -1,0 +1,34 @@
+"""What a training method is: a schedule of 1cycles over a store's arrays. And a file of such."""
+
+from typing import Annotated
+
+from pydantic import Field, RootModel
+
+from schemas.base import Schema
+from schemas.features import Name
+
+ArrayName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Cycle(Schema):
+    """One 1cycle of a method."""
+
+    array: ArrayName
+    """`resolution/variant` of the store."""
+    alternate: ArrayName | None = None
+    """An array of the same shape that every second epoch sees instead."""
+    epochs: Annotated[int, Field(ge=1)]
+    """At scale 1."""
+    max_lr: Rate | Annotated[dict[str, Rate], Field(min_length=1)]
+    """Peak learning rate λ of the head; one for all datasets, or by the dataset's name. A dataset
+    that is not named has ESC-50's."""
+    body_lr_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The body's learning rate over the head's."""
+
+
+Cycles = Annotated[tuple[Cycle, ...], Field(min_length=1)]
+
+
+class MethodsFile(RootModel[Annotated[dict[Name, Cycles], Field(min_length=1)]]):
+    """A file of methods: each one's cycles by its name."""
