@@ -75,7 +75,7 @@ def area_matrix(size: int, new_size: int) -> NDArray[np.float64]:
     """
     edges, points = np.arange(new_size + 1)[:, None] * size, np.arange(size)
     inside = (points >= edges[:-1] // new_size) & (points < -(-edges[1:] // new_size))
-    return inside / inside.sum(axis=1, keepdims=True)
+    return np.asarray(inside / inside.sum(axis=1, keepdims=True))
 
 
 def nearest_matrix(size: int, new_size: int) -> NDArray[np.float64]:
@@ -142,7 +142,7 @@ def resize_by(image: Array, bands: Array, frames: Array) -> Array:
     Returns:
         (..., B', T'), clipped to [0, 1]: cubic interpolation overshoots.
     """
-    result = bands @ image @ frames
+    result: Array = bands @ image @ frames
     return np.clip(result, 0, 1, out=result)
 
 

@@ -116,7 +116,8 @@ def find_method(
         ConfigError: The file is not usable, there is no such operator, or the method has no resized
             images.
     """
-    methods = METHODS | (read_methods(Path(methods_file), _taken()) if methods_file else {})
+    own = read_methods(Path(methods_file), _taken()) if methods_file else {}
+    methods = {**METHODS, **own}
     if name not in methods:
         raise UnknownMethodError(name, methods)
     if resize_operator is None:

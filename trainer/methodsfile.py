@@ -28,7 +28,7 @@ def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, .
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: expected the names of methods, each with a list of stages")
     try:
         methods = MethodsFile.model_validate(content).root

@@ -1,15 +1,33 @@
+import re
+from pathlib import Path
+
 import pytest
 
-from featurestore import open_store
+from featurestore import StoredDataset, open_store
+from featurestore.build import build
+from featurestore.cli import main
+from featurestore.datasets import load_dataset
 from featurestore.errors import UnknownNameError
+from schemas import FeatureSpec
+from tests.conftest import write_folder
 from tests.integration.trainer_store import (
     lonely_class_store,
     one_fold_store,
+    sounds,
     tiny_plan,
     tiny_store,
 )
 from trainer.errors import ConfigError, DataError, UnknownMethodError
 from trainer.plan import Options, plan_run
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> StoredDataset:
+    """Twenty clips with the paper's features and `mel-time`."""
+    place = tmp_path_factory.mktemp("papers")
+    spec = FeatureSpec(variants=("mel", "resize", "mel-time"))
+    build(load_dataset("folder", write_folder(place / "sounds")), place / "s.zarr", spec)
+    return open_store(place / "s.zarr")
 
 
 def test_all_folds_are_planned_by_default() -> None:
@@ -47,6 +65,68 @@ def test_what_cannot_be_done_is_told(
 ) -> None:
     with pytest.raises(error, match=message):
         tiny_plan(**options)
+
+
+def test_the_command_for_a_store_that_a_method_lacks_builds_one_that_it_can_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset = open_store(tiny_store())
+    with pytest.raises(UnknownNameError) as caught:
+        plan_run(dataset, Options("mel-bands"))
+    told = str(caught.value)
+    assert "no array 'R1/mel-bands' in the store; it has: R1/mel, R1/resize" in told
+    assert "SPEC is the spec file of this one" in told
+    (command,) = re.findall("`featurestore (.*?)`", told)
+    (tmp_path / "SPEC").write_text(dataset.manifest.spec.model_dump_json())
+    assert main([*command.split(), "--root", str(sounds()), "--workers", "0"]) == 0
+    built = open_store("synthetic-mel-bands.zarr")
+    plan = plan_run(built, Options("mel-bands"))
+    assert built.shape(plan.config.stages[0].array) == (16, 40)
+    assert set(built.arrays) == {*dataset.arrays, "R1/mel-bands", "R2/mel-bands"}
+
+
+def test_a_store_of_the_papers_features_is_told_its_command_whole(papers: StoredDataset) -> None:
+    area = Options("resize", resize_operator="area")
+    with pytest.raises(UnknownNameError) as caught:
+        plan_run(papers, area)
+    assert str(caught.value).endswith(
+        "The method 'resize-area' needs it: build another store, `featurestore build --dataset "
+        "folder --variant mel-time --variant resize-area --store folder-resize-area.zarr`"
+    )
+
+
+def test_a_resolution_that_the_store_lacks_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "methods.yaml"
+    for array in ("R9/mel", "R3/mel", "R1/mell"):
+        file.write_text(f"a: [{{array: {array}, epochs: 1, max_lr: 1}}]")
+        with pytest.raises(UnknownNameError, match="no --variant adds it"):
+            tiny_plan(method="a", methods_file=file)
+
+
+def test_arrays_that_alternate_must_have_one_shape(papers: StoredDataset, tmp_path: Path) -> None:
+    file = tmp_path / "methods.yaml"
+    text = "a: [{array: R1/mel, alternate: R1/OTHER, epochs: 1, max_lr: 1}]"
+    file.write_text(text.replace("OTHER", "mel-time"))
+    with pytest.raises(ConfigError, match=r"R1/mel \(64, 128\) and R1/mel-time \(128, 128\)"):
+        plan_run(papers, Options("a", methods_file=file))
+    file.write_text(text.replace("OTHER", "resize"))
+    assert plan_run(papers, Options("a", methods_file=file)).config.stages[0].alternate == (
+        "R1/resize"
+    )
+    file.write_text(text.replace("OTHER", "resize-bicubic"))
+    with pytest.raises(UnknownNameError, match=r"no array 'R1/resize-bicubic'.*--variant mel-time"):
+        plan_run(papers, Options("a", methods_file=file))
+
+
+def test_the_config_holds_the_stages_that_were_asked_for_under_a_name_of_their_own() -> None:
+    _, plan = tiny_plan(method="alternate", resize_operator="bilinear")
+    assert plan.config.method == "alternate"
+    assert [(s.array, s.alternate) for s in plan.config.stages][::2] == [
+        ("R1/mel", "R1/resize"),
+        ("R2/mel", "R2/resize"),
+        ("R3/full", None),
+    ]
 
 
 def test_one_fold_is_too_few() -> None:

@@ -216,7 +216,7 @@ def test_rates_of_other_datasets_are_escs_with_a_warning_or_refused(tmp_path: Pa
         ("a b: [{array: R1/mel, epochs: 1, max_lr: 1}]", "a b: String should match"),
         ("resize: [{array: R1/mel, epochs: 1, max_lr: 1}]", "resize: is a method already"),
         ("resize-area: [{array: R1/mel, epochs: 1, max_lr: 1}]", "resize-area: is a method alre"),
-        ("{}", "at least 1"),
+        ("{}", "expected the names of methods"),
         ("- a", "expected the names of methods"),
         ("", "expected the names of methods"),
         ("a: [", "is no YAML"),
@@ -234,10 +234,10 @@ def test_a_mistake_in_a_methods_file_is_one_line_with_method_stage_and_field(
 
 
 def test_a_methods_file_that_is_missing_or_no_text_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="absent.yaml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: No such file"):
         find_method("mel", tmp_path / "absent.yaml")
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="x.yaml: is no YAML"):
+    with pytest.raises(ConfigError, match=r"x\.yaml: is no YAML"):
         find_method("mel", tmp_path / "x.yaml")
 
 
