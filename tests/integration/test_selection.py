@@ -18,6 +18,7 @@ from tests.conftest import sound, write_folder
 from tests.integration.test_trainer_run import read_metrics
 from tests.integration.trainer_store import (
     RESOLUTIONS,
+    build_small,
     place,
     sounds,
     tiny_plan,
@@ -120,9 +121,7 @@ def other_held_out_fold() -> Path:
         path = root / clip.path
         if clip.fold == 1 and path.exists():
             soundfile.write(path, sound(number), 22_050)
-    store = place() / "other.zarr"
-    build(dataset, store, FeatureSpec(resolutions=RESOLUTIONS))
-    return store
+    return build_small(root, "synthetic", place() / "other.zarr")
 
 
 @pytest.mark.parametrize("selection", ["validation", "last"])

@@ -50,13 +50,13 @@ def tiny_store(dtype: str = "float16") -> Path:
 
 @cache
 def _tiny_store(dtype: str) -> Path:
-    return _build(sounds(), "synthetic", place() / f"{dtype}.zarr", dtype)
+    return build_small(sounds(), "synthetic", place() / f"{dtype}.zarr", dtype)
 
 
 @cache
 def one_fold_store() -> Path:
     """A store that nothing can be held out of."""
-    return _build(write_folder(place() / "one", num_folds=1), "folder", place() / "one.zarr")
+    return build_small(write_folder(place() / "one", num_folds=1), "folder", place() / "one.zarr")
 
 
 @cache
@@ -65,10 +65,11 @@ def lonely_class_store() -> Path:
     root = write_folder(place() / "lonely")
     for file in (root / "fold1" / "low").iterdir():
         file.rename(root / "fold1" / "high" / f"was-{file.name}")
-    return _build(root, "folder", place() / "lonely.zarr")
+    return build_small(root, "folder", place() / "lonely.zarr")
 
 
-def _build(root: Path, name: str, store: Path, dtype: str = "float16") -> Path:
+def build_small(root: Path, name: str, store: Path, dtype: str = "float16") -> Path:
+    """A store of small images, in chunks of few clips."""
     spec = FeatureSpec(resolutions=RESOLUTIONS, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("featurestore.plan.CHUNK_CLIPS", CHUNK)
