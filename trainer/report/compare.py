@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from schemas import PairedDifference
 from trainer.paper import PaperTable
 from trainer.report.cells import NOTHING, TINY_P, interval, p_value, percent, signed
 from trainer.report.content import Column, Table
@@ -95,18 +96,27 @@ def _std_over_seeds(score: Score, a: Series, b: Series) -> float | None:
 
 def _cells(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[str, ...]:
     """Everything of a row but its name."""
-    num_folds = str(len(first.keys() & second.keys()))
-    test = paired_test(first, second)
+    return (str(len(first.keys() & second.keys())), *comparison_cells(paired_test(first, second)))
+
+
+def comparison_cells(
+    test: PairedTest | PairedDifference | None, scale: float = 1.0
+) -> tuple[str, ...]:
+    """A comparison as mean, interval, p of t, p of ranks, d_z, t and std.
+
+    Args:
+        test: None where there were too few folds.
+        scale: What makes points of its differences.
+    """
     if test is None:
-        return (num_folds, *[NOTHING] * (len(COLUMNS) - 2))
+        return (NOTHING,) * (len(COLUMNS) - 2)
     return (
-        num_folds,
-        signed(test.mean),
-        interval(test.low, test.high),
+        signed(scale * test.mean),
+        interval(scale * test.low, scale * test.high),
         p_value(test.p),
         p_value(test.rank_p),
         *(NOTHING if value is None else signed(value) for value in (test.d_z, test.t)),
-        percent(test.std),
+        percent(scale * test.std),
     )
 
 
@@ -114,7 +124,7 @@ def _note(by_fold: Sequence[tuple[Mapping[int, float], Mapping[int, float]]], se
     counts = [len(first.keys() & second.keys()) for first, second in by_fold]
     tests = [paired_test(first, second) for first, second in by_fold]
     parts = [
-        _least(max(counts)),
+        least_note(max(counts)),
         seeds,
         TOO_FEW if min(counts) < 2 else "",
         UNDEFINED if any(_same_everywhere(test) for test in tests) else "",
@@ -122,8 +132,8 @@ def _note(by_fold: Sequence[tuple[Mapping[int, float], Mapping[int, float]]], se
     return " ".join(part for part in parts if part)
 
 
-def _least(num_folds: int) -> str:
-    """What Wilcoxon's p can come to, where that is not plainly enough."""
+def least_note(num_folds: int) -> str:
+    """What Wilcoxon's p can come to at best; empty where that says nothing."""
     least = least_rank_p(num_folds) if num_folds > 1 else 0.0
     if least < TINY_P:
         return ""

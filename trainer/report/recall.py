@@ -39,7 +39,7 @@ def recall_picture(series: Sequence[Series]) -> bytes:
     axes.set_yticks(range(len(ranked)), ranked, fontsize=8)
     axes.set_ylim(-0.7, len(ranked) - 0.3)
     axes.set_xlabel("recall (% of the class's clips)")
-    title = f"Recall of each class of {series[0].dataset}: {score.name}"
+    title = f"Recall of each class of {series[0].dataset}"
     axes.set_title(f"{title}\n{PICKED_BY[series[0].selection]}", size=10)
     figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
     return to_png(figure)

@@ -83,7 +83,7 @@ def _section(series: Sequence[Series], suffix: str) -> Section:
 def _confusion(series: Series, suffix: str) -> Picture:
     score = series.scores[0]
     confusion = series.confusion(score.checkpoint)
-    title = f"{series.label} on {series.dataset}: {score.name}\n{PICKED_BY[series.selection]}"
+    title = f"{series.label} on {series.dataset}\n{PICKED_BY[series.selection]}"
     png = confusion_picture(confusion, series.class_names, title)
     caption = (
         f"Clips of {series.label} by true and predicted class, {score.name}, summed over "
