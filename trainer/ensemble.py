@@ -122,10 +122,9 @@ def _aligned(answers: Outputs, first: Outputs, where: str) -> Outputs:
 
 
 def _average(answers: Sequence[Outputs]) -> Outputs:
-    shares = np.mean([one.probabilities for one in answers], axis=0, dtype=np.float64)
+    shares = np.stack([one.probabilities for one in answers]).astype(np.float64).mean(axis=0)
     first = answers[0]
-    averaged = shares.astype(np.float32)
-    return Outputs(first.clip_ids, first.labels, averaged, first.class_names)
+    return Outputs(first.clip_ids, first.labels, shares.astype(np.float32), first.class_names)
 
 
 def _concatenated(parts: Sequence[Outputs]) -> Outputs:

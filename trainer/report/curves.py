@@ -42,6 +42,7 @@ def learning_curves(series: Sequence[Series]) -> bytes:
         right.set_ylabel("training loss (nats)")
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
+        axes.set_ylim(bottom=0)
     return to_png(figure)
 
 

@@ -9,6 +9,7 @@ from schemas import Selection
 from trainer.errors import ReportError
 from trainer.paper import PAPER
 from trainer.report.boxplot import boxplot
+from trainer.report.cells import numbers
 from trainer.report.confusion import confusion_picture
 from trainer.report.content import Picture, Report, Section
 from trainer.report.curves import learning_curves
@@ -86,8 +87,8 @@ def _confusion(series: Series, suffix: str) -> Picture:
     title = f"{series.label} on {series.dataset}\n{PICKED_BY[series.selection]}"
     png = confusion_picture(confusion, series.class_names, title)
     caption = (
-        f"Clips of {series.label} by true and predicted class, {score.name}, summed over "
-        f"{len(series.folds)} folds and {len(series.seeds)} seeds"
+        f"Clips of {series.label} by true and predicted class, {score.name}, summed over folds "
+        f"{numbers(series.folds)} and seeds {numbers(series.seeds)}"
     )
     return Picture(f"confusion{suffix}-{_safe(series.method)}.png", caption, png)
 
