@@ -1,6 +1,7 @@
 """The contract between the two programs: pydantic models only, no behaviour."""
 
 from schemas.base import Schema
+from schemas.ensemble import Ensemble, EnsembleMember, PairedDifference
 from schemas.features import (
     FULL,
     FeatureSpec,
@@ -49,6 +50,8 @@ __all__ = [
     "ClipStatus",
     "Cycle",
     "DatasetCard",
+    "Ensemble",
+    "EnsembleMember",
     "EpochMetrics",
     "Evaluation",
     "FeatureSpec",
@@ -56,6 +59,7 @@ __all__ = [
     "FoldEvaluation",
     "FoldResult",
     "MethodsFile",
+    "PairedDifference",
     "Prediction",
     "Predictions",
     "Reading",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas import (
     Clip,
+    Ensemble,
     EpochMetrics,
     Evaluation,
     FeatureSpec,
@@ -28,6 +29,7 @@ PUBLISHED = (
     Predictions,
     Evaluation,
     MethodsFile,
+    Ensemble,
 )
 FOLDER = Path(__file__).parent / "json"
 

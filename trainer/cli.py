@@ -13,6 +13,7 @@ from rich.console import Console
 
 from featurestore.errors import FeatureStoreError
 from trainer.commands.complain import complain
+from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
 from trainer.commands.predict import predict
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 
 
-for command in (run, sweep, reproduce, predict, evaluate, export):
+for command in (run, sweep, reproduce, predict, evaluate, ensemble, export):
     app.command()(command)
 
 

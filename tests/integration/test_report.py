@@ -21,15 +21,15 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return write_report(paper_runs(folder), folder / "out")
 
 
-def test_report_writes_markdown_html_and_two_figures(paper: Report) -> None:
-    assert sorted(path.name for path in paper.out.iterdir()) == [
-        "boxplot.png",
-        "learning-curves.png",
-        "report.html",
-        "report.md",
-    ]
-    assert (paper.out / "boxplot.png").read_bytes().startswith(PNG)
-    assert (paper.out / "learning-curves.png").read_bytes().startswith(PNG)
+def test_report_writes_markdown_html_and_the_figures(paper: Report) -> None:
+    pictures = {path for path in paper.out.iterdir() if path.suffix == ".png"}
+    assert {path.name for path in pictures} == {
+        *("boxplot.png", "learning-curves.png", "recall.png", "confusion-1-baseline.png"),
+        *("confusion-2-mel.png", "confusion-3-resize.png", "confusion-4-control.png"),
+    }
+    assert all(path.read_bytes().startswith(PNG) for path in pictures)
+    others = {path.name for path in paper.out.iterdir()} - {path.name for path in pictures}
+    assert others == {"report.html", "report.md"}
 
 
 class Page(HTMLParser):
@@ -49,9 +49,9 @@ class Page(HTMLParser):
 def test_html_is_one_self_contained_file_with_every_table_and_picture(paper: Report) -> None:
     text = (paper.out / "report.html").read_text()
     page = Page(text)
-    assert len(page.links) == page.tags.count("img") == 2
+    assert len(page.links) == page.tags.count("img") == 7
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    assert page.tags.count("table") == len(paper.sections[0].tables) == 7
+    assert page.tags.count("table") == len(paper.sections[0].tables) == 8
     assert not re.search(r"https?://|<script|@import|url\(", text)
     assert 'name="viewport"' in text
 

@@ -58,7 +58,7 @@ def test_it_is_said_how_small_p_can_get_with_so_few_folds(tmp_path: Path) -> Non
     ]
     found = table(section_of(*runs), "Paired")
     assert row(found, "mel - baseline")["p of ranks"] == "0.062"
-    assert "which 5 folds cannot bring below 0.0625" in found.note
+    assert "With 5 folds the rank test cannot give a p below 0.062." in found.note
 
 
 def test_equal_differences_have_a_mean_but_no_t(paper: Section) -> None:

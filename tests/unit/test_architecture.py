@@ -41,6 +41,15 @@ def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
     assert users == owners
 
 
+@pytest.mark.parametrize("module", ["trainer.cli", "trainer.report", "trainer.ensemble"])
+def test_what_compares_runs_loads_no_torch(module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert loaded.strip() == "False"
+
+
 def test_the_trainer_without_torch_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; from trainer.cli import main; "

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from schemas import PairedDifference
 from trainer.paper import PaperTable
-from trainer.report.cells import NOTHING, interval, p_value, percent, signed
+from trainer.report.cells import NOTHING, TINY_P, interval, p_value, percent, signed
 from trainer.report.content import Column, Table
 from trainer.report.scores import Score
 from trainer.report.series import Series
@@ -15,20 +16,19 @@ from trainer.stats import PairedTest, least_rank_p, paired_test, sample_std
 STRENGTH = ("baseline", "control", "resize", "mel")
 COLUMNS = (
     *(Column("difference", numeric=False), Column("folds"), Column("mean"), Column("95 % CI")),
-    *(Column("std"), Column("d_z"), Column("t"), Column("p of t"), Column("p of ranks")),
+    *(Column("p of t"), Column("p of ranks"), Column("d_z"), Column("t"), Column("std")),
 )
 OVER_SEEDS = Column("std over seeds")
-NOTE = (
-    "Paired over folds, seeds averaged first. 95 % CI: of the mean difference, by Student's t. "
-    "std: sample standard deviation over folds. d_z: mean / std (Cohen calls 0.2 small, 0.5 "
-    "medium, 0.8 large). p: two-sided, of the paired t-test and of Wilcoxon's signed-rank test"
+NOTES = (
+    "Differences are paired over folds, seeds averaged first. 95 % CI: of the mean difference, by "
+    "Student's t. p of t: of the paired t-test; p of ranks: of Wilcoxon's signed-rank test; both "
+    "two-sided, without correction for several tests. d_z: mean over std, the gain in units of its "
+    "own spread over folds; Cohen calls 0.2 small, 0.5 medium and 0.8 large.",
+    "Folds share most of their training clips, so the intervals are somewhat too narrow and p is "
+    "somewhat too small.",
 )
 SEEDS_NOTE = (
     "std over seeds: of the mean difference, over the seeds that both have with every fold."
-)
-FOLDS_NOTE = (
-    "No correction for several tests. Folds share most of their training clips, so intervals are "
-    "somewhat too narrow and p somewhat too small."
 )
 TOO_FEW = "Fewer than two common folds allow no test."
 UNDEFINED = "t and d_z are not defined where every fold differs by the same amount."
@@ -96,18 +96,27 @@ def _std_over_seeds(score: Score, a: Series, b: Series) -> float | None:
 
 def _cells(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[str, ...]:
     """Everything of a row but its name."""
-    num_folds = str(len(first.keys() & second.keys()))
-    test = paired_test(first, second)
+    return (str(len(first.keys() & second.keys())), *comparison_cells(paired_test(first, second)))
+
+
+def comparison_cells(
+    test: PairedTest | PairedDifference | None, scale: float = 1.0
+) -> tuple[str, ...]:
+    """A comparison as mean, interval, p of t, p of ranks, d_z, t and std.
+
+    Args:
+        test: None where there were too few folds.
+        scale: What makes points of its differences.
+    """
     if test is None:
-        return (num_folds, *[NOTHING] * (len(COLUMNS) - 2))
+        return (NOTHING,) * (len(COLUMNS) - 2)
     return (
-        num_folds,
-        signed(test.mean),
-        interval(test.low, test.high),
-        percent(test.std),
-        *(NOTHING if value is None else signed(value) for value in (test.d_z, test.t)),
+        signed(scale * test.mean),
+        interval(scale * test.low, scale * test.high),
         p_value(test.p),
         p_value(test.rank_p),
+        *(NOTHING if value is None else signed(value) for value in (test.d_z, test.t)),
+        percent(scale * test.std),
     )
 
 
@@ -115,21 +124,20 @@ def _note(by_fold: Sequence[tuple[Mapping[int, float], Mapping[int, float]]], se
     counts = [len(first.keys() & second.keys()) for first, second in by_fold]
     tests = [paired_test(first, second) for first, second in by_fold]
     parts = [
-        f"{NOTE}{_least(max(counts))}",
+        least_note(max(counts)),
         seeds,
-        FOLDS_NOTE,
         TOO_FEW if min(counts) < 2 else "",
         UNDEFINED if any(_same_everywhere(test) for test in tests) else "",
     ]
     return " ".join(part for part in parts if part)
 
 
-def _least(num_folds: int) -> str:
-    """What Wilcoxon's p can come to, where that is not plainly enough."""
-    if num_folds < 2:
-        return "."
-    least = least_rank_p(num_folds)
-    return f", which {num_folds} folds cannot bring below {least:.3g}." if least > 1e-3 else "."
+def least_note(num_folds: int) -> str:
+    """What Wilcoxon's p can come to at best; empty where that says nothing."""
+    least = least_rank_p(num_folds) if num_folds > 1 else 0.0
+    if least < TINY_P:
+        return ""
+    return f"With {num_folds} folds the rank test cannot give a p below {p_value(least)}."
 
 
 def _same_everywhere(test: PairedTest | None) -> bool:

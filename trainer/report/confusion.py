@@ -28,7 +28,7 @@ def confusion_picture(confusion: Matrix, class_names: Sequence[str], title: str)
     """
     numbered = len(class_names) <= MOST_WITH_NUMBERS
     side = _MARGIN_INCHES + _CELL_INCHES[numbered] * len(class_names)
-    figure = Figure(figsize=(side + 0.8, side), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(side + 0.8, side), dpi=DPI, layout="compressed")
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

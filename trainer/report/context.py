@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from schemas import Selection
 from trainer.paper import PaperTable
 from trainer.report.cells import numbers, schedule
+from trainer.report.compare import NOTES as DIFFERENCES
 from trainer.report.compare import pairs
 from trainer.report.content import Column, Table
 from trainer.report.grouping import OFF, differing, shown
@@ -126,7 +127,9 @@ def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]
         found.append(NO_CONTROL)
     if all(len(one.seeds) == 1 for one in series):
         found.append(ONE_SEED)
-    if len(series) > 1 and not any(pairs(series)):
+    if any(pairs(series)):
+        found += DIFFERENCES
+    elif len(series) > 1:
         found.append("No two of these runs differ only in method or only in settings.")
     if paper:
         found += [PAPER_NOTE, KNOWN_SPLITS if paper.folds else UNKNOWN_SPLITS]

@@ -22,6 +22,7 @@ ROW_INCHES = 2.5
 TITLE_CHARS = 44
 # Room above the curves for the arrays' names, which hide the lines behind them.
 HEADROOM = 0.14
+HEADROOM_OF_TWO_LINES = 0.22
 WATCHED: dict[Selection, str] = {
     "heldout": "held-out accuracy (%)",
     "validation": "validation accuracy (%)",
@@ -41,6 +42,7 @@ def learning_curves(series: Sequence[Series]) -> bytes:
         right.set_ylabel("training loss (nats)")
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
+        axes.set_ylim(bottom=0)
     return to_png(figure)
 
 
@@ -56,7 +58,8 @@ def _draw(
     axes: "Axes", series: Series, value: Callable[[EpochMetrics], float], colour: str
 ) -> None:
     plain(axes)
-    axes.margins(y=HEADROOM)
+    alternates = any(stage.alternate for stage in series.stages)
+    axes.margins(y=HEADROOM_OF_TWO_LINES if alternates else HEADROOM)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(fill(series.label, TITLE_CHARS), size=10)
     curves = list(_curves(series, value))
@@ -91,4 +94,5 @@ def _mark_stages(axes: "Axes", stages: Sequence[Stage]) -> None:
         axes.axvline(at, color="#555555", linewidth=0.8, linestyle=style)
     for name, last, at in zip(names, ["", *names], ends, strict=False):
         if name != last:
-            axes.text(at, 1, f" {name}", transform=axes.get_xaxis_transform(), va="top", **NAME)
+            text = f" {name}".replace("+", " +\n ")
+            axes.text(at, 1, text, transform=axes.get_xaxis_transform(), va="top", **NAME)

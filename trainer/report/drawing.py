@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Of the palette by Okabe and Ito, whose colours are told apart with any colour vision.
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
+PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 
 WIDTH_INCHES = 8.0
 # 1280 pixels across: sharp at 800 CSS pixels also on a dense screen.

@@ -8,6 +8,7 @@ from trainer.report.compare import difference_tables
 from trainer.report.content import Section
 from trainer.report.scores import PICKED_BY
 from trainer.report.series import Series
+from trainer.report.speed import speed_table
 
 
 def text_section(series: Sequence[Series]) -> Section:
@@ -19,6 +20,7 @@ def text_section(series: Sequence[Series]) -> Section:
         *difference_tables(series, paper),
         *tables.fold_tables(series, paper),
         *([tables.split_table(paper)] if paper and not paper.folds else []),
+        speed_table(series),
         context.context_table(series),
     )
     return Section(

@@ -28,15 +28,20 @@ def _print_section(section: Section, console: Console) -> None:
     for warning in section.warnings:
         console.print(Text(f"Warning: {warning}", style="yellow"))
     for table in section.tables:
-        console.print(Text(f"\n{table.title}", style="bold"))
-        for grid in _grids(table, console):
-            console.print(grid)
-        if table.note:
-            console.print(Text(table.note, style="dim"))
+        print_table(table, console)
     console.print()
     for note in section.notes:
         console.print(Text(f"• {note}"))
     console.print()
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table under its title, in as many parts as the width asks for."""
+    console.print(Text(f"\n{table.title}", style="bold"))
+    for grid in _grids(table, console):
+        console.print(grid)
+    if table.note:
+        console.print(Text(table.note, style="dim"))
 
 
 def _grids(table: Table, console: Console) -> Iterator[Grid]:

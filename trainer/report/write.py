@@ -9,12 +9,16 @@ from schemas import Selection
 from trainer.errors import ReportError
 from trainer.paper import PAPER
 from trainer.report.boxplot import boxplot
+from trainer.report.cells import numbers
+from trainer.report.confusion import confusion_picture
 from trainer.report.content import Picture, Report, Section
 from trainer.report.curves import learning_curves
 from trainer.report.grouping import group
 from trainer.report.load import read_run
 from trainer.report.markdown import to_markdown
 from trainer.report.page import to_html
+from trainer.report.recall import recall_picture
+from trainer.report.scores import PICKED_BY
 from trainer.report.sections import text_section
 from trainer.report.series import Series
 
@@ -24,13 +28,14 @@ CURVES = (
     "Accuracy and training loss by epoch: every fold of every seed thin, their mean thick; dotted "
     "lines between stages, dashed where the images change"
 )
+RECALL = "Recall of each class by method, over all folds and seeds; the best recognised at the top"
 
 
 def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
     """Read finished runs and write report.md, report.html and the figures.
 
-    The figures are boxplot.png and learning-curves.png; with more than one dataset each name
-    ends with the dataset's, as in boxplot-esc50.png.
+    The figures are boxplot.png, learning-curves.png, recall.png and a confusion-….png a method;
+    with more than one dataset or selection their names tell which, as in boxplot-esc50.png.
 
     Args:
         runs: Run directories, in any order, of any methods, folds, seeds and datasets.
@@ -40,8 +45,8 @@ def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
         What was written.
 
     Raises:
-        ReportError: No runs were given; one is unfinished, damaged or no run; two are the same;
-            or `out` cannot be written.
+        TrainedRunError: A directory is no run, or the run is unfinished or damaged.
+        ReportError: No runs were given, two are the same, or `out` cannot be written.
     """
     if not runs:
         raise ReportError("no runs to report; give the directories that `trainer run` wrote")
@@ -62,8 +67,7 @@ def _suffix(key: tuple[str, Selection], keys: Iterable[tuple[str, Selection]]) -
     """What tells a section's pictures from those of others; empty where there are no others."""
     several = (len(set(names)) > 1 for names in zip(*keys, strict=True))
     parts = (name for name, differs in zip(key, several, strict=True) if differs)
-    # A dataset's name comes from a file: nothing in it may lead out of the report's folder.
-    return "".join("-" + re.sub(r"[^\w-]", "_", part) for part in parts)
+    return "".join(f"-{_safe(part)}" for part in parts)
 
 
 def _section(series: Sequence[Series], suffix: str) -> Section:
@@ -71,8 +75,27 @@ def _section(series: Sequence[Series], suffix: str) -> Section:
     pictures = (
         Picture(f"boxplot{suffix}.png", BOXPLOT, boxplot(series, PAPER.get(text.dataset))),
         Picture(f"learning-curves{suffix}.png", CURVES, learning_curves(series)),
+        Picture(f"recall{suffix}.png", RECALL, recall_picture(series)),
+        *(_confusion(one, f"{suffix}-{n}") for n, one in enumerate(series, start=1)),
     )
     return replace(text, pictures=pictures)
+
+
+def _confusion(series: Series, suffix: str) -> Picture:
+    score = series.scores[0]
+    confusion = series.confusion(score.checkpoint)
+    title = f"{series.label} on {series.dataset}\n{PICKED_BY[series.selection]}"
+    png = confusion_picture(confusion, series.class_names, title)
+    caption = (
+        f"Clips of {series.label} by true and predicted class, {score.name}, summed over folds "
+        f"{numbers(series.folds)} and seeds {numbers(series.seeds)}"
+    )
+    return Picture(f"confusion{suffix}-{_safe(series.method)}.png", caption, png)
+
+
+def _safe(name: str) -> str:
+    """A name from a file, such that nothing in it leads out of the report's folder."""
+    return re.sub(r"[^\w-]", "_", name)
 
 
 def _write(report: Report) -> None:

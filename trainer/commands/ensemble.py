@@ -1,0 +1,96 @@
+"""`trainer ensemble`: the averaged probabilities of several runs against each run alone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from schemas import CheckpointName, Ensemble, EnsembleMember
+
+RESULT, ANSWERS = "ensemble.json", "ensemble.csv"
+
+
+def ensemble(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Directories of finished runs, two or more.", metavar="RUN..."),
+    ],
+    checkpoint: Annotated[
+        CheckpointName | None,
+        typer.Option(
+            help="The networks of the best epoch, or of the last one. Default: best, or last where "
+            "none was picked."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for ensemble.json and .csv.")] = Path(
+        "ensemble"
+    ),
+) -> None:
+    """Average the probabilities of runs clip by clip: do they know more together?"""
+    from trainer.ensemble import average
+    from trainer.files import make_folder, replace_file
+    from trainer.finished import open_finished
+    from trainer.outputs import write_outputs
+
+    found, answers = average([open_finished(path) for path in runs], checkpoint)
+    make_folder(out)
+    replace_file(out / RESULT, (found.model_dump_json(indent=2) + "\n").encode())
+    write_outputs(out / ANSWERS, answers)
+    console = Console()
+    print_ensemble(console, found)
+    console.print(Text(f"Written: {out / RESULT}, {out / ANSWERS}"), soft_wrap=True)
+
+
+def print_ensemble(console: Console, found: Ensemble) -> None:
+    """The warnings, accuracies by fold, and what the average gains over each run."""
+    from trainer.report.compare import NOTES, least_note
+    from trainer.report.content import Column, Table
+    from trainer.report.terminal import print_table
+
+    for warning in found.warnings:
+        console.print(Text(f"Warning: {warning}", "yellow"), soft_wrap=True)
+    names = _names(found.members)
+    columns = (Column("fold"), Column("clips"), *map(Column, names), Column("average"))
+    print_table(Table("Accuracy by held-out fold, %", columns, _fold_rows(found)), console)
+    columns = (
+        *(Column("run", numeric=False), Column("method", numeric=False), Column("seed")),
+        *(Column("accuracy, %"), Column("average gains"), Column("95 % CI")),
+        *(Column("p of t"), Column("p of ranks"), Column("d_z"), Column("t"), Column("std")),
+    )
+    note = f"The best single run is picked on these very folds. {least_note(len(found.folds))}"
+    rows = _member_rows(found, names)
+    print_table(Table("Mean ± sample standard deviation over folds", columns, rows, note), console)
+    for text in NOTES:
+        console.print(Text(f"• {text}"))
+
+
+def _names(members: tuple[EnsembleMember, ...]) -> list[str]:
+    """The directories' last parts where they tell the runs apart."""
+    short = [Path(member.run).name for member in members]
+    return short if len(set(short)) == len(short) else [member.run for member in members]
+
+
+def _fold_rows(found: Ensemble) -> tuple[tuple[str, ...], ...]:
+    from trainer.report.cells import percent
+
+    values = [*(member.accuracies for member in found.members), found.accuracies]
+    return tuple(
+        (str(fold), str(clips), *(percent(100 * of[at]) for of in values))
+        for at, (fold, clips) in enumerate(zip(found.folds, found.num_clips, strict=True))
+    )
+
+
+def _member_rows(found: Ensemble, names: list[str]) -> tuple[tuple[str, ...], ...]:
+    from trainer.report.cells import mean_std
+    from trainer.report.compare import comparison_cells
+
+    rows = []
+    for at, (member, name) in enumerate(zip(found.members, names, strict=True)):
+        best = " (best)" if at == found.best_member else ""
+        accuracy = mean_std([100 * value for value in member.accuracies])
+        cells = comparison_cells(member.gain, scale=100)
+        rows.append((name + best, member.method, str(member.seed), accuracy, *cells))
+    whole = mean_std([100 * value for value in found.accuracies])
+    return (*rows, ("average", "", "", whole, *[""] * 7))
