@@ -1,7 +1,8 @@
 """Real processes, really killed: what was committed is kept, and resuming gives the same bytes.
 
-A process that dies of SIGKILL at its n-th rename dies just before that file appears: every moment
-at which a store changes is one of these. The marathons kill whole process groups at random moments.
+A process that dies of SIGKILL at its n-th rename or link dies just before that file appears: every
+moment at which a store changes is one of these. The marathons kill whole process groups at random
+moments.
 """
 
 import os
@@ -30,7 +31,7 @@ plan.block_clips = lambda spec, num_clips: 4
 root, store, left = Path(sys.argv[1]), Path(sys.argv[2]), [int(sys.argv[3])]
 
 def die_at_rename(event, arguments):
-    if event == "os.rename":
+    if event in ("os.rename", "os.link"):
         left[0] -= 1
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
