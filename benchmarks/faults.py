@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +48,8 @@ with ExitStack() as stack:
 """
 BLOCK = 4
 """Clips a block of these builds: many commits, so many moments to be killed at."""
+_LOOK_S = 0.003
+"""Between two looks at what is committed."""
 
 
 @dataclass
@@ -56,7 +58,9 @@ class Marathon:
 
     Attributes:
         seed: Of the moments and the numbers of workers.
-        kills: Builds killed after they had begun to write.
+        kills: Builds killed while blocks were pending.
+        late: Builds killed when all were committed: before the store was declared complete, or
+            while Dask was closing. They are not among `kills`.
         finished: Stores finished.
         unequal: Of them, those that are not the bytes of an uninterrupted build.
         redone: Committed blocks that were written again.
@@ -67,6 +71,7 @@ class Marathon:
 
     seed: int
     kills: int = 0
+    late: int = 0
     finished: int = 0
     unequal: int = 0
     redone: int = 0
@@ -75,32 +80,94 @@ class Marathon:
     workers: Counter[int] = field(default_factory=Counter)
 
 
-def run_build(
-    name: str, root: Path, store: Path, workers: int, delay: float | None, env: Mapping[str, str]
-) -> float | None:
-    """Build in a process group of its own, killed `delay` seconds after it begins (None: never).
+@dataclass(frozen=True)
+class Pace:
+    """How an undisturbed build goes.
 
-    Returns:
-        Seconds from its beginning to its end; None where it was killed.
+    Attributes:
+        blocks: How many it commits.
+        first_s: Seconds until the first is.
+        block_s: Seconds from one to the next, on average.
+    """
+
+    blocks: int
+    first_s: float
+    block_s: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a build dies: `delay_s` after `committed` blocks were seen in the store."""
+
+    committed: int
+    delay_s: float
+
+
+def run_build(
+    name: str,
+    root: Path,
+    store: Path,
+    workers: int,
+    moment: Moment | None = None,
+    env: Mapping[str, str] | None = None,
+) -> bool:
+    """Build in a process group of its own, killed at a moment (None: never); whether it ended.
 
     Raises:
         CalledProcessError: It failed, which it may not.
     """
+    with started(name, root, store, workers, env or {}) as process:
+        if moment is not None and killed_at(process, store, moment):
+            return False
+        code = process.wait()
+    if code:
+        raise subprocess.CalledProcessError(code, process.args)
+    return True
+
+
+@contextmanager
+def started(
+    name: str, root: Path, store: Path, workers: int, env: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A build that is about to begin, its workers ready, in a process group of its own."""
     command = [sys.executable, "-c", _BUILD, name, str(root), str(store), str(workers)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, start_new_session=True, env={**os.environ, **env}
     ) as process:
         assert process.stdout is not None  # noqa: S101  (as asked for)
         process.stdout.readline()
-        began = time.monotonic()
-        try:
-            code = process.wait(delay)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return None
-    if code:
-        raise subprocess.CalledProcessError(code, command)
-    return time.monotonic() - began
+        yield process
+
+
+def killed_at(process: subprocess.Popen[bytes], store: Path, moment: Moment) -> bool:
+    """Kill a build and all its processes at a moment, unless it ends before."""
+    while len(commits(store)) < moment.committed:
+        if process.poll() is not None:
+            return False
+        time.sleep(_LOOK_S)
+    try:
+        process.wait(moment.delay_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return True
+    return False
+
+
+def commits(store: Path) -> dict[Path, int]:
+    """When each committed block was, in ns; by the file that commits it."""
+    files = (file for file in store.glob("*/fold*/status/c/*") if "." not in file.name)
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def measure(name: str, root: Path, store: Path) -> Pace:
+    """Build once, undisturbed and serially."""
+    with started(name, root, store, 0, {}) as process:
+        began = time.time_ns()
+        if code := process.wait():
+            raise subprocess.CalledProcessError(code, process.args)
+    times = sorted(commits(store).values())
+    block_s = (times[-1] - times[0]) / max(1, len(times) - 1) / 1e9
+    return Pace(len(times), max(0, times[0] - began) / 1e9, block_s)
 
 
 def marathon(
@@ -114,6 +181,9 @@ def marathon(
 ) -> Marathon:
     """Kill builds at random moments and resume them, with another number of workers each time.
 
+    The moments are spread over the blocks that are still pending, however long the processes take
+    to start and to close.
+
     Args:
         name: Of the dataset.
         root: Where it is.
@@ -124,45 +194,50 @@ def marathon(
         env: Added to the builds' environment.
     """
     chance, told, env = random.Random(seed), Marathon(seed), env or {}  # noqa: S311  (no secret)
-    longest = run_build(name, root, place / "straight", 0, None, {})
-    assert longest is not None  # noqa: S101  (nothing killed it)
+    pace = measure(name, root, place / "straight")
     straight = contents(place / "straight")
     while told.kills < kills:
         store = place / f"store{told.finished}"
-        _finish_one(name, root, store, told, kills, longest, chance, workers, env)
+        for number, moment in _attempts(store, told, kills, pace, chance, workers):
+            before = commits(store)
+            ended = run_build(name, root, store, number, moment, env)
+            now = commits(store)
+            told.redone += sum(now.get(file) != when for file, when in before.items())
+            if ended:
+                break
+            _count(told, number, len(now), pace)
         told.finished += 1
         told.unequal += contents(store) != straight
     return told
 
 
-def _finish_one(
-    name: str,
-    root: Path,
+def _attempts(
     store: Path,
     told: Marathon,
     kills: int,
-    longest: float,
+    pace: Pace,
     chance: random.Random,
     workers: tuple[int, ...],
-    env: Mapping[str, str],
-) -> None:
-    """One store, killed until it is finished or enough builds have been killed."""
-    commits: dict[Path, int] = {}
+) -> Iterator[tuple[int, Moment | None]]:
+    """Numbers of workers and moments to die at, for one store; no moment once there were enough."""
     while True:
-        number = chance.choice(workers)
-        delay = chance.uniform(0, longest) if told.kills < kills else None
-        seconds = run_build(name, root, store, number, delay, env)
-        now = {
-            p: p.stat().st_mtime_ns for p in store.glob("*/fold*/status/c/*") if "." not in p.name
-        }
-        told.redone += sum(now.get(path) != when for path, when in commits.items())
-        commits = now
-        if seconds is not None:
-            return
-        told.kills += 1
-        told.workers[number] += 1
-        told.in_flight += max(1, number)
-        told.committed_at_kill.append(len(commits))
+        number, done = chance.choice(workers), len(commits(store))
+        if told.kills >= kills or done >= pace.blocks:
+            yield number, None
+            continue
+        committed = chance.randrange(done, pace.blocks)
+        span = pace.first_s if committed == done else pace.block_s
+        yield number, Moment(committed, chance.uniform(0, span))
+
+
+def _count(told: Marathon, workers: int, committed: int, pace: Pace) -> None:
+    if committed == pace.blocks:
+        told.late += 1
+        return
+    told.kills += 1
+    told.workers[workers] += 1
+    told.in_flight += max(1, workers)
+    told.committed_at_kill.append(committed)
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -221,7 +296,8 @@ def main(
         shutil.move(place / "straight", place / "s.zarr")
         tried = list(flips("synthetic", place / "sounds", place / "s.zarr", flips_each, seed))
     killed = {
-        "builds killed": told.kills,
+        "killed with blocks pending": told.kills,
+        "killed after the last commit": told.late,
         "stores finished": told.finished,
         "not equal to an uninterrupted build": told.unequal,
         "committed blocks written again": told.redone,

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from featurestore.build import blocks_where, status_counts
 from featurestore.cliptable import clip_tables
+from featurestore.creation import claim_arrays, create_arrays
 from featurestore.datasets import Dataset
 from featurestore.manifests import plan_manifest
 from featurestore.plan import Block
-from featurestore.store import StoredArrays, create_arrays
+from featurestore.store import StoredArrays
 from schemas import Clip, ClipStatus, DatasetCard, FeatureSpec
 
 Images = Callable[[Block], dict[str, NDArray[Any]]]
@@ -40,7 +41,9 @@ def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Datase
 def create(dataset: Dataset, path: Path, spec: FeatureSpec) -> StoredArrays:
     """The store of a dataset, with every block pending."""
     manifest = plan_manifest(dataset, spec)
-    return create_arrays(path, manifest, clip_tables(dataset.clips, manifest))
+    arrays = claim_arrays(path, manifest)
+    create_arrays(arrays, clip_tables(dataset.clips, manifest))
+    return arrays
 
 
 def fill(arrays: StoredArrays, images: Images) -> StoredArrays:

@@ -12,7 +12,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +24,13 @@ from benchmarks import record
 from benchmarks.made_up import complete, made_up, outcomes
 from featurestore.build import blocks_where
 from featurestore.cliptable import clip_tables
+from featurestore.creation import claim_arrays, create_arrays
 from featurestore.executors.dask import DaskExecutor
 from featurestore.info import describe
 from featurestore.manifests import plan_manifest
+from featurestore.metadata import Columns
 from featurestore.plan import Block
-from featurestore.store import StoredArrays, create_arrays
+from featurestore.store import StoredArrays
 from schemas import ClipStatus, FeatureSpec, StoreManifest
 from schemas.features import Resolution
 
@@ -82,10 +84,16 @@ def _write(num_clips: int, path: Path, clock: _Clock) -> tuple[StoredArrays, int
     dataset = clock("make the clip rows", lambda: made_up(num_clips))
     manifest: StoreManifest = clock("plan the manifest", lambda: plan_manifest(dataset, _TINY))
     tables = clock("order the clip table", lambda: clip_tables(dataset.clips, manifest))
-    arrays = clock("create the arrays", lambda: create_arrays(path, manifest, tables))
+    arrays = clock("create the arrays", lambda: _created(path, manifest, tables))
     blocks = clock("find pending blocks (new)", lambda: _pending(arrays))
     clock("commit every block", lambda: _commit(arrays, blocks))
     return clock("declare complete", lambda: complete(arrays)), len(blocks)
+
+
+def _created(path: Path, manifest: StoreManifest, tables: Mapping[int, Columns]) -> StoredArrays:
+    arrays = claim_arrays(path, manifest)
+    create_arrays(arrays, tables)
+    return arrays
 
 
 def _pending(arrays: StoredArrays) -> list[Block]:

@@ -59,6 +59,8 @@ build_image() {
 # start IMAGE: a container of it, in $container, with the volumes of the check.
 start() {
     container=$(buildah from "localhost/$1")
+    # buildah 1.28 mounts either the image's volumes or those of `run`, whichever it sorts first.
+    buildah config --volume /data- --volume /stores- "$container"
     entrypoint=$(buildah inspect --format '{{index .OCIv1.Config.Entrypoint 0}}' "$container")
 }
 

@@ -6,11 +6,13 @@ features of other files (`extract_file`: as stored), and the errors. Importing t
 
 from featurestore.audio import Recording, load
 from featurestore.clip import extract_file, one_thread
+from featurestore.columns import ClipTable
+from featurestore.cores import usable_cores
 from featurestore.datasets.folder import SUFFIXES
 from featurestore.errors import FeatureStoreError
 from featurestore.extractor import EXTRACTOR_VERSION, Extractor
 from featurestore.plan import Block
-from featurestore.reader import ClipTable, StoredDataset, open_store
+from featurestore.reader import StoredDataset, open_store
 from schemas import FeatureSpec
 
 __all__ = [
@@ -27,4 +29,5 @@ __all__ = [
     "load",
     "one_thread",
     "open_store",
+    "usable_cores",
 ]

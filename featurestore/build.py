@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from featurestore import plan
 from featurestore.block import BlockOutcome, BlockTask, ClipFailure, build_once
 from featurestore.cliptable import clip_tables
+from featurestore.creation import claim_arrays, create_arrays, find_arrays, remove_debris
 from featurestore.datasets.base import Dataset
+from featurestore.documents import dataset_names
 from featurestore.errors import BuildError, StrictError
 from featurestore.executors import Executor, SerialExecutor
 from featurestore.isolated import run_isolated
@@ -27,7 +29,7 @@ from featurestore.manifests import library_warnings, plan_manifest, refuse_other
 from featurestore.plan import Block
 from featurestore.sourcecheck import edited_sources
 from featurestore.storage import Place, Storage, locate
-from featurestore.store import StoredArrays, create_arrays, find_arrays, remove_debris
+from featurestore.store import StoredArrays
 from schemas import ClipStatus, FeatureSpec, StoreManifest
 
 
@@ -170,9 +172,15 @@ def machine_fault(error: OSError) -> BuildError:
 def _find_or_create(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays:
     """The arrays to build into. Only where they are incomplete is the store written, under lock."""
     found = _find(dataset, storage, wanted)
-    if found is None or found.manifest.state == "building":
-        remove_debris(storage)
-    return found or create_arrays(storage, wanted, clip_tables(dataset.clips, wanted))
+    if found is not None and found.manifest.state == "complete":
+        return found
+    remove_debris(storage)
+    if found is None:
+        found = claim_arrays(storage, wanted)
+        refuse_other(found, wanted, dataset)
+    if dataset.card.name not in dataset_names(storage):
+        create_arrays(found, clip_tables(dataset.clips, found.manifest))
+    return found
 
 
 def _find(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays | None:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from featurestore.build import status_counts
+from featurestore.documents import dataset_names
 from featurestore.storage import Place, Storage, locate
-from featurestore.store import StoredArrays, dataset_names, open_arrays
+from featurestore.store import StoredArrays, open_arrays
 from schemas import ClipStatus
 
 

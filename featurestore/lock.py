@@ -25,7 +25,8 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def locked(storage: Storage) -> Iterator[None]:
     """Hold the lock of a store in a directory, which is made where it is absent.
 
-    Object stores have no locks: there, writers of the same store write the same bytes.
+    Object stores have no locks: there, whoever claims a dataset first decides what its features are
+    (`creation`), and all who build it write the same bytes.
 
     Raises:
         BusyError: Another process holds it.

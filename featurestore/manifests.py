@@ -9,7 +9,7 @@ import soundfile
 from featurestore import plan
 from featurestore.cliptable import stored_clips
 from featurestore.datasets.base import Dataset
-from featurestore.errors import FingerprintError
+from featurestore.errors import CorruptError, FingerprintError
 from featurestore.extractor import EXTRACTOR_VERSION
 from featurestore.fingerprint import clip_differences, clips_sha256, differences, fingerprint
 from featurestore.store import StoredArrays
@@ -53,11 +53,18 @@ def refuse_other(found: StoredArrays, wanted: StoreManifest, dataset: Dataset) -
         return
     differing = list(differences(found.manifest, wanted))
     if found.manifest.clips_sha256 != wanted.clips_sha256:
-        differing.append(clip_differences(stored_clips(found), dataset.clips))
+        differing.append(_clip_differences(found, dataset))
     raise FingerprintError(
         f"{found.storage} holds {dataset.card.name} built otherwise: {'; '.join(differing)}. Put "
         "back what it was built from, name another --store, or delete that one"
     )
+
+
+def _clip_differences(found: StoredArrays, dataset: Dataset) -> str:
+    try:
+        return clip_differences(stored_clips(found), dataset.clips)
+    except CorruptError:  # perhaps the other build has just begun
+        return "the clips are others"
 
 
 def library_warnings(found: StoreManifest, wanted: StoreManifest) -> Iterable[str]:

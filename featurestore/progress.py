@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -69,6 +69,18 @@ class _Drawn:
         self._bar.stop()
 
 
+class _OfBytes(ProgressColumn):
+    """A column that is empty while a step counts no bytes, such as waiting."""
+
+    def __init__(self, column: ProgressColumn) -> None:
+        super().__init__()
+        self._column = column
+
+    def render(self, task: Task) -> RenderableType:
+        """The column, if there is anything in it."""
+        return self._column(task) if task.total or task.completed else Text("")
+
+
 class StepProgress(_Drawn):
     """An observer of a download that draws a bar of its current step. A context manager."""
 
@@ -76,9 +88,9 @@ class StepProgress(_Drawn):
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            _OfBytes(DownloadColumn()),
+            _OfBytes(TransferSpeedColumn()),
+            _OfBytes(TimeRemainingColumn()),
             TextColumn("{task.fields[note]}"),
         )
         super().__init__(RichProgress(*columns, console=console))

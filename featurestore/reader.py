@@ -6,58 +6,20 @@ A clip without features (it failed) is never part of what is read; `failures` li
 import difflib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.columns import ClipTable, fold_columns, join_columns
+from featurestore.documents import dataset_names
 from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
+from featurestore.metadata import Columns
 from featurestore.plan import Block, fold_blocks
 from featurestore.storage import Place, locate
-from featurestore.store import StoredArrays, dataset_names, open_arrays
+from featurestore.store import StoredArrays, open_arrays
 from schemas import ClipStatus, DatasetCard, StoreManifest
-
-_FROM_TABLE = ("clip_id", "class_id", "path", "source")
-
-
-@dataclass(frozen=True)
-class ClipTable:
-    """Columns of one value a clip, in the order in which images are read.
-
-    Attributes:
-        clip_id: str; unique in the dataset.
-        fold: int64.
-        row: int64, of the fold's arrays.
-        class_id: int64.
-        path: str, relative to the dataset's root.
-        source: str, the recording the clip was cut from, or empty.
-        duration_s: float32, of the audio file.
-        peak: float32, largest absolute sample; 0 for silence.
-        status: uint8, a ClipStatus.
-    """
-
-    clip_id: NDArray[np.object_]
-    fold: NDArray[np.int64]
-    row: NDArray[np.int64]
-    class_id: NDArray[np.int64]
-    path: NDArray[np.object_]
-    source: NDArray[np.object_]
-    duration_s: NDArray[np.float32]
-    peak: NDArray[np.float32]
-    status: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.clip_id)
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """Name to column, for instance for `pandas.DataFrame`."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def where(self, mask: NDArray[np.bool_]) -> "ClipTable":
-        """The rows at which `mask` (len,) is true."""
-        return ClipTable(**{name: column[mask] for name, column in self.columns().items()})
 
 
 class StoredDataset:
@@ -271,10 +233,7 @@ class StoredDataset:
 
     def all_clips(self, folds: Iterable[int] | None = None) -> ClipTable:
         """Every clip of some folds, also those that failed or are not built yet."""
-        parts = [self._columns(fold) for fold in self._known(folds)]
-        return ClipTable(
-            **{f.name: np.concatenate([part[f.name] for part in parts]) for f in fields(ClipTable)}
-        )
+        return join_columns([self._columns(fold) for fold in self._known(folds)])
 
     def _known(self, folds: Iterable[int] | None) -> tuple[int, ...]:
         chosen = self.folds if folds is None else tuple(folds)
@@ -288,31 +247,13 @@ class StoredDataset:
         return ok
 
     @cached_property
-    def _cache(self) -> dict[int, dict[str, NDArray[Any]]]:
+    def _cache(self) -> dict[int, Columns]:
         return {}
 
-    def _columns(self, fold: int) -> dict[str, NDArray[Any]]:
-        """The columns of ClipTable for every row of a fold."""
+    def _columns(self, fold: int) -> Columns:
         if fold not in self._cache:
-            status = self._stored.read(fold, "status")
-            columns = {name: self._stored.read(fold, name) for name in _FROM_TABLE}
-            columns |= {name: self._outcome(fold, name, status) for name in ("duration_s", "peak")}
-            columns["status"] = status
-            size = len(columns["clip_id"])
-            columns["class_id"] = columns["class_id"].astype(np.int64)
-            columns |= {"fold": np.full(size, fold), "row": np.arange(size)}
-            self._cache[fold] = columns
+            self._cache[fold] = fold_columns(self._stored, fold)
         return self._cache[fold]
-
-    def _outcome(self, fold: int, name: str, status: NDArray[np.uint8]) -> NDArray[Any]:
-        """A column that blocks write: NaN in those that are not committed."""
-        if status.all():
-            return self._stored.read(fold, name)
-        values = np.full(status.shape, np.nan, np.float32)
-        for block in fold_blocks(fold, len(status), self.manifest.block_clips):
-            if status[block.rows].all():
-                values[block.rows] = self._stored.read(fold, name, block.rows)
-        return values
 
 
 def open_store(

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from featurestore.block import BlockTask
 from featurestore.build import machine_fault, status_counts
 from featurestore.cliptable import clip_tables
+from featurestore.creation import remove_debris
 from featurestore.datasets.base import Dataset
+from featurestore.documents import (
+    datasets_found,
+    manifest_copy,
+    read_manifest,
+    store_documents,
+    table_objects,
+    write_all,
+)
 from featurestore.errors import CorruptError, SourcesError, StoreError
 from featurestore.executors import Executor, SerialExecutor
 from featurestore.fingerprint import fingerprint
@@ -26,16 +35,7 @@ from featurestore.mend import mend_block
 from featurestore.metadata import DOCUMENT, TABLE
 from featurestore.plan import Block
 from featurestore.storage import Place, Storage, locate
-from featurestore.store import (
-    StoredArrays,
-    datasets_found,
-    manifest_copy,
-    read_manifest,
-    remove_debris,
-    store_documents,
-    table_objects,
-    write_all,
-)
+from featurestore.store import StoredArrays
 from featurestore.verify import checked, chunk_parts, wrong_metadata
 from schemas import StoreManifest
 

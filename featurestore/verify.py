@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featurestore.build import status_counts
 from featurestore.cliptable import stored_clips
+from featurestore.documents import dataset_names, datasets_found, read_manifest, store_documents
 from featurestore.errors import CorruptError, StoreError, UnknownNameError
 from featurestore.files import OUTCOMES
 from featurestore.fingerprint import clips_sha256, fingerprint
@@ -21,13 +22,7 @@ from featurestore.metadata import DOCUMENT, same_meaning
 from featurestore.plan import Block, fold_blocks
 from featurestore.sourcecheck import changed_sources, sample_problems
 from featurestore.storage import Place, Storage, locate, overlap
-from featurestore.store import (
-    StoredArrays,
-    dataset_names,
-    datasets_found,
-    read_manifest,
-    store_documents,
-)
+from featurestore.store import StoredArrays
 from schemas import ClipStatus, Fold, StoreManifest
 
 

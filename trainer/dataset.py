@@ -9,7 +9,6 @@ as well and takes longer. With worker processes each one decodes for itself: thr
 The trainer itself reads whole stages or streams them (`trainer.reading`), in the same order.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
-from featurestore import StoredDataset, open_store
+from featurestore import StoredDataset, open_store, usable_cores
 from trainer.batching import Recycled, float32
 from trainer.data import Batch
 from trainer.order import WINDOW, EpochOrder
@@ -135,7 +134,7 @@ class ZarrDataset(Dataset[Any]):
                 self._cache.move_to_end(number)
         while self._cache and len(self._cache) + len(missing) > self._cache_blocks:
             self._cache.popitem(last=False)
-        threads = 1 if get_worker_info() else min(len(missing), os.cpu_count() or 1, 8)
+        threads = 1 if get_worker_info() else min(len(missing), usable_cores(), 8)
         blocks = [self._blocks[number] for number in missing]
         with ThreadPoolExecutor(max(1, threads)) as pool:
             read = pool.map(partial(self._store.read_block, array=self.array), blocks)

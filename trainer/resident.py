@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore import StoredDataset
+from featurestore import StoredDataset, usable_cores
 from trainer.batching import Batching, Format, as_float32, torch_dtype
 from trainer.data import Batches
 from trainer.order import Window
-from trainer.threads import usable_cores
 
 _MOST_THREADS = 8
 """Each holds a block or two."""

@@ -12,10 +12,11 @@ import torch
 from benchmarks import record
 from benchmarks.train.bare import BareLoop, ready_batches, wait
 from benchmarks.train.setting import Bench
+from featurestore import usable_cores
 from schemas import Acceleration
 from trainer.device import own_stream
 from trainer.engine import Outcome, StageTrainer
-from trainer.threads import computing_threads, threads_a_fold, usable_cores
+from trainer.threads import computing_threads, threads_a_fold
 
 
 def _ignore() -> None: ...

@@ -1,7 +1,6 @@
 """Blocks run by Dask: the only module that imports it."""
 
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ import dask
 from distributed import Client, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 
+from featurestore.cores import usable_cores
 from featurestore.errors import BuildError
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class DaskExecutor:
     """
 
     def __init__(self, workers: int | None = None, scheduler: str | None = None) -> None:
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = workers or usable_cores()
         self._scheduler = scheduler
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None

@@ -76,12 +76,8 @@ class Storage(Protocol):
         """Put a whole object, in place of what is there."""
         ...
 
-    def create(self, key: str, data: bytes) -> bool:
-        """Put a whole object where there is none; false where there is one.
-
-        Of several that try at once, one succeeds. `data` must be the writer's own (carry something
-        unique): a request that was repeated recognises by it what its first attempt wrote.
-        """
+    def create(self, key: str, data: bytes) -> None:
+        """Put a whole object, unless there is one: of several put at once, the first stays."""
         ...
 
     def remove(self, key: str) -> None:
@@ -94,10 +90,6 @@ class Storage(Protocol):
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Key and number of bytes of every object below `prefix`, a path; in any order."""
-        ...
-
-    def remove_all(self, prefix: str) -> None:
-        """Remove every object below `prefix`, a path."""
         ...
 
     def is_blank(self) -> bool:

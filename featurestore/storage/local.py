@@ -4,14 +4,16 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from featurestore.cores import usable_cores
 from featurestore.errors import StorageError
 
 PARTIAL = ".partial"
 """Suffix of a file that is being written."""
+_WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 LOCK = "build.lock"
 """Name of the file that the one who writes the store has locked; see `lock`."""
@@ -38,7 +40,7 @@ class LocalStorage:
     @property
     def threads(self) -> int:
         """One a core; more only wait for the interpreter."""
-        return min(8, os.cpu_count() or 1)
+        return min(8, usable_cores())
 
     @property
     def listable(self) -> bool:
@@ -68,16 +70,18 @@ class LocalStorage:
             aside.replace(file)
         _flush(file.parent)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes) -> None:
         """A link to a file written aside, which fails where there is one."""
         file = self.path / key
-        with _aside(file, data) as aside:
+        with _aside(file, data) as aside, suppress(FileExistsError):
             try:
                 file.hardlink_to(aside)
-            except FileExistsError:
-                return False
+            except OSError as error:
+                if error.errno not in _WITHOUT_LINKS:
+                    raise
+                if not file.exists():  # the lock of the store keeps others away
+                    aside.replace(file)
         _flush(file.parent)
-        return True
 
     def remove(self, key: str) -> None:
         """Unlink a file."""
@@ -92,11 +96,6 @@ class LocalStorage:
         for file in (self.path / prefix).rglob("*"):
             if file.is_file():
                 yield file.relative_to(self.path).as_posix(), file.stat().st_size
-
-    def remove_all(self, prefix: str) -> None:
-        """Unlink every file below a directory. Empty directories stay: they are no objects."""
-        for key, _ in list(self.sizes(prefix)):
-            self.remove(key)
 
     def is_blank(self) -> bool:
         """No such directory, or nothing but a file that was not renamed."""

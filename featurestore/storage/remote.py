@@ -143,21 +143,18 @@ class RemoteStorage:
         self._refuse_writing()
         self._ask(lambda client: client.put_async(key, data, use_multipart=False))
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes) -> None:
         """One PUT with If-None-Match."""
         from obstore.exceptions import AlreadyExistsError
 
         self._refuse_writing()
 
-        async def put(client: "ObjectStore") -> bool:
-            try:
+        async def put(client: "ObjectStore") -> None:
+            # Perhaps it was put by an attempt of this very request whose answer was lost.
+            with suppress(AlreadyExistsError):
                 await client.put_async(key, data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                # Perhaps by an attempt of this very request whose answer was lost.
-                return await _get(client, key) == data
-            return True
 
-        return self._ask(put)
+        self._ask(put)
 
     def remove(self, key: str) -> None:
         """DELETE."""
@@ -186,13 +183,6 @@ class RemoteStorage:
         while page := self._ask(lambda _: _next(pages)):
             for entry in page:
                 yield entry["path"], entry["size"]
-
-    def remove_all(self, prefix: str) -> None:
-        """One listing, and one DELETE a thousand objects where the server can."""
-        self._refuse_writing()
-        if keys := [key for key, _ in self.sizes(prefix)]:
-            with suppress(FileNotFoundError):
-                self._ask(lambda client: client.delete_async(keys))
 
     def is_blank(self) -> bool:
         """No object; of a web server, nothing is known."""

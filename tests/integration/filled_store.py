@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset, open_store
+from featurestore.creation import claim_arrays, create_arrays
 from featurestore.plan import Block, fold_blocks
-from featurestore.store import create_arrays
 from schemas import ClipStatus, DatasetCard, FeatureSpec, Fold, Resolution, StoreManifest
 
 ARRAY = "R3/full"
@@ -37,11 +37,8 @@ def fill_store(
         dtype: Of the stored values.
         failed: Rows of each fold whose clip has no features.
     """
-    arrays = create_arrays(
-        path,
-        _manifest(shape, folds, chunk, dtype),
-        {fold: _table(fold, num) for fold, num in folds.items()},
-    )
+    arrays = claim_arrays(path, _manifest(shape, folds, chunk, dtype))
+    create_arrays(arrays, {fold: _table(fold, num) for fold, num in folds.items()})
     rng = np.random.default_rng(0)
     for fold, num in folds.items():
         for block in fold_blocks(fold, num, chunk * BLOCK_CHUNKS):

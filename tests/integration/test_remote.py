@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,14 @@ import pytest
 import featurestore
 from featurestore import cli
 from featurestore.build import build
+from featurestore.creation import claim_arrays
 from featurestore.datasets import Dataset, load_dataset
-from featurestore.errors import CorruptError, StorageError
+from featurestore.errors import CorruptError, FingerprintError, StorageError
 from featurestore.info import describe
+from featurestore.manifests import plan_manifest
 from featurestore.storage import RemoteStorage, locate
 from featurestore.verify import verify
+from schemas import FeatureSpec
 from tests.conftest import contents
 from tests.integration.filled_store import fill_store
 from tests.remote_servers import FaultyProxy, environment, file_server, make_bucket, moto_server
@@ -151,12 +155,29 @@ def test_a_remote_build_that_was_killed_resumes_to_the_same_objects(
     assert objects(url) == straight
 
 
+@pytest.fixture(scope="module")
+def num_requests(s3: int, sounds: Path) -> int:
+    """Of an undisturbed build."""
+    make_bucket(s3, "undisturbed")
+    proxy = FaultyProxy(s3)
+    with proxy.serving() as port:
+        command = [sys.executable, "-c", _BUILD, str(sounds), "s3://undisturbed/s.zarr"]
+        subprocess.run(command, env={**os.environ, **environment(port)}, check=True)
+    return proxy.requests.total()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [1, 2, 3, 10, 40, 70, 80, 90, 110, 120, 130, 140])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 10, 40, 70, 80, 90, 110, -20, -10, -2, -1])
 def test_a_remote_build_killed_at_any_request_resumes_to_the_same_objects(
-    url: str, proxy: FaultyProxy, sounds: Path, straight: dict[str, bytes], number: int
+    url: str,
+    proxy: FaultyProxy,
+    sounds: Path,
+    straight: dict[str, bytes],
+    num_requests: int,
+    number: int,
 ) -> None:
-    assert killed_at(proxy, number, sounds, url) == -signal.SIGKILL
+    request = number if number > 0 else num_requests + 1 + number
+    assert killed_at(proxy, request, sounds, url) == -signal.SIGKILL
     build(load_dataset("folder", sounds), url)
     assert objects(url) == straight
 
@@ -213,16 +234,66 @@ def test_a_chunk_that_is_gone_is_damage_but_one_that_cannot_be_had_is_not(
         store.load("R1/resize")
 
 
-def test_of_many_that_create_an_object_one_succeeds_also_when_its_answer_was_lost(
+def test_of_many_that_create_an_object_the_first_stays_also_when_its_answer_was_lost(
     url: str, proxy: FaultyProxy
 ) -> None:
     storage = RemoteStorage(url)
     proxy.shares = {"lost": 0.3}
+
+    def create_and_look(number: int) -> bytes:
+        storage.create("claim", b"%d" % number)
+        return storage.read("claim")
+
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda n: storage.create("claim", b"%d" % n), range(24)))
+        seen = set(pool.map(create_and_look, range(24)))
     assert proxy.failed["lost"]
-    assert made.count(True) == 1
-    assert storage.read("claim") == b"%d" % made.index(True)
+    assert len(seen) == 1
+
+
+# Of about 80 requests until all is created, 4 puts the root and 6 claims the dataset.
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(n, marks=() if n in (6, 7) else pytest.mark.slow) for n in range(1, 9)]
+    + [pytest.param(n, marks=pytest.mark.slow) for n in (20, 60, 75, 80, 85, 90, 120)],
+)
+def test_of_two_builds_of_other_features_in_one_place_one_is_refused_and_nothing_is_mixed(
+    url: str, proxy: FaultyProxy, folder: Dataset, tmp_path: Path, number: int
+) -> None:
+    specs = {"paper": FeatureSpec(), "other": FeatureSpec(n_fft=2048, dtype="uint8")}
+    refused: dict[str, str] = {}
+
+    def start(name: str) -> None:
+        try:
+            build(folder, url, specs[name])
+        except FingerprintError as error:
+            refused[name] = str(error)
+
+    def meanwhile(request: int) -> None:
+        if request == first + number:
+            start("other")
+
+    first = proxy.requests.total()
+    proxy.on_request = meanwhile
+    start("paper")
+    proxy.on_request = lambda request: None
+    (loser,) = refused
+    (winner,) = specs.keys() - refused.keys()
+    for field in ("n_fft is", "dtype is"):
+        assert field in refused[loser]
+    build(folder, tmp_path / "alone.zarr", specs[winner])
+    assert objects(url) == contents(tmp_path / "alone.zarr")
+
+
+def test_a_build_refuses_a_store_that_another_is_creating_from_other_clips(
+    url: str, folder: Dataset
+) -> None:
+    claim_arrays(url, plan_manifest(folder, FeatureSpec()))
+    fewer = replace(folder, clips=folder.clips[1:])
+    with pytest.raises(FingerprintError, match=r"built otherwise: the clips are others\. Put back"):
+        build(fewer, url)
+    assert build(folder, url).num_built == 20
+    with pytest.raises(FingerprintError, match="20 clips in the store, 19 in the dataset: 1 gone"):
+        build(fewer, url)
 
 
 def test_a_part_of_an_object_is_what_the_whole_has_there(url: str) -> None:
@@ -233,7 +304,7 @@ def test_a_part_of_an_object_is_what_the_whole_has_there(url: str) -> None:
     assert storage.read_end("a/b", 3) == b"789"
     assert storage.read_end("a/b", 30) == b"0123456789"
     assert dict(storage.sizes("a")) == {"a/b": 10}
-    storage.remove_all("a")
+    storage.remove("a/b")
     assert dict(storage.sizes()) == {"ab": 1}
     assert not storage.exists("a/b")
     storage.remove("a/b")

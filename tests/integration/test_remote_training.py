@@ -1,5 +1,6 @@
 """Training from a store behind a web server: the same batches as from the directory."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,4 +71,5 @@ def test_a_whole_run_trains_from_a_web_server(web: str, tmp_path: Path) -> None:
         out = tmp_path / reading
         assert main([*command, "--reading", reading, "--out", str(out)]) == 0
         assert (out / "result.json").exists()
-    assert "127.0.0.1" not in (out / "run.json").read_text()
+        assert json.loads((out / "run.json").read_text())["store"] == web
+    assert main(["evaluate", "--run", str(out)]) == 0

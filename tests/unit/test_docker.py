@@ -84,6 +84,10 @@ def test_the_build_writes_the_store_that_training_reads_and_workers_see_the_same
     assert str(targets).replace("'", '"') == instructions("VOLUME")[0]
 
 
+def test_the_build_service_waits_for_no_answer_of_a_user() -> None:
+    assert "--yes" in SERVICES["build"]["command"]
+
+
 def test_only_the_gpu_service_reserves_a_gpu() -> None:
     reserving = [n for n, s in SERVICES.items() if "reservations" in str(s.get("deploy"))]
     assert reserving == ["train-gpu"]

@@ -1,11 +1,9 @@
-import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 
-from trainer.threads import computing_threads, threads_a_fold, usable_cores
+from trainer.threads import computing_threads, threads_a_fold
 
 
 @pytest.mark.parametrize(
@@ -28,27 +26,6 @@ def test_folds_share_the_cores_and_none_gets_more_than_it_can_use(
     cores: int, folds: int, batch: int, device: str, expected: int
 ) -> None:
     assert threads_a_fold(cores, folds, batch, device) == expected
-
-
-@pytest.mark.parametrize(
-    ("limit", "most"), [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1)]
-)
-def test_a_control_groups_limit_counts(limit: str, most: int | None, tmp_path: Path) -> None:
-    allowed = len(os.sched_getaffinity(0))
-    assert usable_cores(tmp_path) == allowed
-    group = tmp_path / "sys" / "fs" / "cgroup"
-    group.mkdir(parents=True)
-    (group / "cpu.max").write_text(f"{limit}\n")
-    assert usable_cores(tmp_path) == (most or allowed)
-
-
-def test_affinity_counts(tmp_path: Path) -> None:
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        assert usable_cores(tmp_path) == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def test_the_number_of_threads_reaches_threads_begun_in_it_and_is_put_back() -> None:

@@ -1,0 +1,28 @@
+"""How many cores this process may use."""
+
+import math
+import os
+from pathlib import Path
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores this process may use: by its affinity, and by the share its control group has.
+
+    Args:
+        root: Where `sys` lies.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:  # not on Linux
+        cores = os.cpu_count() or 1
+    share = _group_share(root / "sys/fs/cgroup/cpu.max")
+    return max(1, cores if share is None else min(cores, math.ceil(share)))
+
+
+def _group_share(cpu_max: Path) -> float | None:
+    """Cores that a control group (version 2) grants; None where it sets no limit."""
+    try:
+        quota, period = cpu_max.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
