@@ -137,7 +137,8 @@ def mel_filterbank(spec: FeatureSpec, n_mels: int) -> Array:
     A filter that is so narrow that no bin lies in it is all zeros.
     """
     edges = mel_edges(spec, n_mels)
-    bins = labelled_hz(np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate), spec)
+    hz = np.asarray(np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate), np.float64)
+    bins = labelled_hz(hz, spec)
     ramps = edges[:, None] - bins
     width = np.diff(edges)[:, None]
     rising, falling = -ramps[:-2] / width[:-1], ramps[2:] / width[1:]

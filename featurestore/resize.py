@@ -142,7 +142,7 @@ def resize_by(image: Array, bands: Array, frames: Array) -> Array:
     Returns:
         (..., B', T'), clipped to [0, 1]: cubic interpolation overshoots.
     """
-    result: Array = bands @ image @ frames
+    result = np.asarray(bands @ image @ frames, np.float32)
     return np.clip(result, 0, 1, out=result)
 
 
