@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from schemas import LrFind
+from schemas import LrFind, ResizeOperator
 from trainer.commands.options import DeviceOption
 
 if TYPE_CHECKING:
@@ -39,6 +39,13 @@ def lr_find(
         str,
         typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
     ] = "auto",
+    methods_file: Annotated[
+        Path | None, typer.Option(help="YAML of methods of your own, for --method.")
+    ] = None,
+    resize_operator: Annotated[
+        ResizeOperator | None,
+        typer.Option(help="What makes the method's resized images; bilinear by default."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Clips a training step.")] = 64,
     precision: Annotated[
         str, typer.Option(help="auto (bf16 where the device computes in it), float32 or bf16.")
@@ -62,6 +69,8 @@ def lr_find(
         init=init,
         batch_size=batch_size,
         arch=arch,
+        methods_file=methods_file,
+        resize_operator=resize_operator,
     )
     plan = plan_run(stored, options)
     make_folder(out)
