@@ -12,7 +12,10 @@ SMOOTHING = 0.98
 STOP_RATIO = 4
 """A smoothed loss of this many times the best so far ends a test."""
 WINDOW_DECADES = 1.0
-SHARE = 0.5
+REDUCING = 0.5
+"""Of the smoothed loss's fastest fall, what still counts as one."""
+RISING = 0.1
+"""Of the batches' fastest fall, the rise that is still none."""
 SIGNIFICANT = 5
 """Standard errors that a fall must have, to be more than the batches' noise."""
 
@@ -45,16 +48,21 @@ def broken(losses: Sequence[float]) -> bool:
 
 
 def suggest(lrs: Sequence[float], losses: Sequence[float]) -> Suggestion:
-    """The largest learning rate at which the loss was still falling well.
+    """The largest learning rate at which the loss was still being reduced, and stably so.
 
-    The paper's words: "the largest value that achieves a stable reduction in loss". Here: a line is
-    fitted to the losses over log λ in a window of a decade of λ around each step. Up to the window
-    of the lowest mean loss, the last step whose line falls at least half as fast as the steepest
-    one. There is no suggestion where the loss of that lowest window is below the first window's by
-    less than 5 standard errors, taken from the losses' differences from step to step.
+    The paper's words: "the largest value that achieves a stable reduction in loss". Lines are
+    fitted to the smoothed losses and to the batches' own, over log λ, in the decade of λ around
+    each step. Of the steps up to the lowest smoothed loss, it is the last one where both hold:
 
-    The losses are those of the batches: smoothed with beta 0.98 they would lag by half the test,
-    and their fall would go on far beyond the λ at which the batches' own rises.
+    * a reduction: the smoothed loss falls at least half as fast as at its fastest;
+    * a stable one: the batches' losses do not rise faster than a tenth of their fastest fall. They
+      tell earlier than the smoothed loss, which falls as long as they are below it.
+
+    What a batch cannot show is not seen: without noise, a direction that has converged grows for
+    some steps beyond its limit before it shows.
+
+    There is none where no decade's mean loss is below the first one's by 5 standard errors, taken
+    from the differences between one batch and the next.
 
     Args:
         lrs: λ of each step, growing by one factor.
@@ -62,22 +70,26 @@ def suggest(lrs: Sequence[float], losses: Sequence[float]) -> Suggestion:
             number is left out.
     """
     y = np.array(list(takewhile(math.isfinite, losses)))
-    x = np.log10(np.array(lrs[: len(y)], dtype=np.float64))
     half = max(2, round(WINDOW_DECADES / 2 / math.log10(lrs[1] / lrs[0])))
     size = 2 * half + 1
     if len(y) < 2 * size:
         return Suggestion(None, f"the loss broke after {len(y)} steps, too soon to see it fall")
-    means, slopes = _lines(x, y, size)
-    lowest = int(means.argmin())
-    fall, noise = float(means[0] - means[lowest]), _noise(y[: lowest + size])
-    if fall <= SIGNIFICANT * noise * math.sqrt(2 / size):
+    x, means = np.log10(np.array(lrs[: len(y)])), np.array(smoothed(list(y)))
+    stop = max(1, int(means.argmin()) + 1 - half)
+    levels, slopes = (found[:stop] for found in _lines(x, y, size))
+    _, smoothed_slopes = (found[:stop] for found in _lines(x, means, size))
+    fall = float(levels[0] - levels.min())
+    if fall <= SIGNIFICANT * _noise(y[: stop + 2 * half]) * math.sqrt(2 / size):
         return Suggestion(None, "the loss did not fall by more than its noise")
-    falling = np.flatnonzero(slopes[: lowest + 1] <= SHARE * slopes[: lowest + 1].min())
-    chosen = int(falling[-1])
+    reduced = smoothed_slopes <= REDUCING * smoothed_slopes.min()
+    stable = slopes <= -RISING * slopes.min()
+    chosen = np.flatnonzero(reduced & stable)
+    if not len(chosen):
+        return Suggestion(None, "the loss never fell stably")
     return Suggestion(
-        float(lrs[chosen + half]),
-        f"the last λ at which the loss fell at least {SHARE:g} times as fast as at its fastest "
-        f"({slopes[chosen]:.2g} a decade, {slopes.min():.2g} at its fastest)",
+        float(lrs[chosen[-1] + half]),
+        f"the last λ at which the smoothed loss fell at least {REDUCING:g} times as fast as at its "
+        f"fastest, and the batches' own did not rise",
     )
 
 

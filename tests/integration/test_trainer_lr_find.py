@@ -43,7 +43,7 @@ def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_
         "the body at 0.333 times it",
         f"suggested λ: {suggested}, ",
         "the method's own λ: 0.0005",
-        "the paper has no learning rates for 'synthetic'",
+        "no learning rates for 'synthetic'",
         "Written: found/lr-find.csv, found/lr-find.json, found/lr-find.png",
     ):
         assert part in text

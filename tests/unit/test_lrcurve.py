@@ -33,24 +33,20 @@ def descent(curvatures: NDArray[np.float64], seed: int) -> tuple[list[float], li
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("largest", [0.5, 10.0, 1000.0])
-def test_on_quadratics_the_suggestion_is_just_below_the_known_limit_of_stability(
+def test_on_quadratics_the_suggestion_is_the_known_limit_of_stability_or_just_below(
     largest: float, seed: int
 ) -> None:
     limit = 2 / largest  # above it, plain gradient descent diverges
+    step = RATES[1] / RATES[0]
     found = suggest(*descent(np.geomspace(largest / 1000, largest, 30), seed)).lr
     assert found is not None
-    assert limit / 5 < found < limit
+    assert limit / 2 < found < limit * step
 
 
-def test_on_one_quadratic_without_noise_descent_converges_at_the_suggestion() -> None:
+@pytest.mark.parametrize("seed", range(10))
+def test_on_a_single_quadratic_descent_converges_at_the_suggestion(seed: int) -> None:
     curvature = 40.0
-    losses, place = [], 1.0
-    for rate in RATES:
-        losses.append(0.5 * curvature * place**2)
-        place -= rate * curvature * place
-        if broken(losses):
-            break
-    found = suggest(RATES[: len(losses)], losses).lr
+    found = suggest(*descent(np.array([curvature]), seed)).lr
     assert found is not None
     assert abs(1 - found * curvature) < 1
     assert found > 0.1 / curvature
@@ -66,17 +62,16 @@ def falling_then_rising(steepest: float, rise: float) -> NDArray[np.float64]:
 def test_of_a_usual_curve_the_suggestion_is_past_the_steepest_and_before_the_rise(
     seed: int,
 ) -> None:
-    found = suggest(RATES, list(falling_then_rising(-3.5, -1) + noise(seed, 0.1))).lr
-    assert found is not None
-    assert -3.5 < math.log10(found) < -1.5
+    for steepest, rise in ((-3.5, -1), (-3, -2), (-5, -2.5)):
+        found = suggest(RATES, list(falling_then_rising(steepest, rise) + noise(seed, 0.1))).lr
+        assert found is not None
+        assert steepest < math.log10(found) < rise
 
 
-def test_without_noise_the_suggestion_is_where_the_slope_is_half_of_the_steepest() -> None:
-    found = suggest(RATES, list(falling_then_rising(-3.5, 1))).lr
+def test_rates_at_which_the_loss_only_stays_low_are_no_reduction() -> None:
+    found = suggest(RATES, list(np.where(DECADES < -4, 2.3, 1.0) + noise(0, 0.05))).lr
     assert found is not None
-    # of a logistic curve: where y (1 - y) is an eighth
-    exact = -3.5 + math.log((1 + math.sqrt(0.5)) / (1 - math.sqrt(0.5))) / 3
-    assert math.log10(found) == pytest.approx(exact, abs=0.15)
+    assert -4 < math.log10(found) < -1.5
 
 
 def test_a_curve_that_falls_to_the_end_suggests_one_of_the_last_rates() -> None:
