@@ -10,6 +10,7 @@ from schemas.features import (
     TrimSpec,
     Variant,
 )
+from schemas.lrfind import LrFind
 from schemas.method import Cycle, MethodsFile
 from schemas.prediction import (
     CheckpointName,
@@ -58,6 +59,7 @@ __all__ = [
     "Fold",
     "FoldEvaluation",
     "FoldResult",
+    "LrFind",
     "MethodsFile",
     "PairedDifference",
     "Prediction",

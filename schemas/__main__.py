@@ -10,6 +10,7 @@ from schemas import (
     EpochMetrics,
     Evaluation,
     FeatureSpec,
+    LrFind,
     MethodsFile,
     Predictions,
     RunConfig,
@@ -28,6 +29,7 @@ PUBLISHED = (
     EpochMetrics,
     Predictions,
     Evaluation,
+    LrFind,
     MethodsFile,
     Ensemble,
 )

@@ -16,6 +16,7 @@ from trainer.commands.complain import complain
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
+from trainer.commands.lr_find import lr_find
 from trainer.commands.predict import predict
 from trainer.commands.run import run
 from trainer.commands.sweep import reproduce, sweep
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 
 
-for command in (run, sweep, reproduce, predict, evaluate, ensemble, export):
+for command in (run, sweep, reproduce, lr_find, predict, evaluate, ensemble, export):
     app.command()(command)
 
 

@@ -22,6 +22,7 @@ from trainer.errors import DivergedError
 from trainer.events import BatchDone, EpochDone, FoldDone, FoldStarted, Notify, StageStarted, Warned
 from trainer.keeper import Keeper
 from trainer.model import Network, build_model
+from trainer.outofmemory import stepping
 from trainer.outputs import Outputs
 from trainer.reading import open_split
 from trainer.rundir import BEST, LAST, FoldDirectory
@@ -64,6 +65,7 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
 
     Raises:
         DivergedError: A loss is not finite.
+        DeviceMemoryError: The data or a step do not fit.
         RunDirectoryError: The directory cannot be written.
         CheckpointError: The state on disk is damaged, or of another store or config.
         DataError: No clips can be set apart for validation.
@@ -145,7 +147,9 @@ class _FoldTrainer:
         order = self._split.order.windows(epoch)
         seed = derive_seed("dropout", self._config.seed, self._fold, epoch)
         done = BatchDone(self._fold)
-        outcome = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
+        shape, reading = self._job.dataset.shape(array), self._job.arrays.reading(array)
+        with stepping(self._model, stage, shape, self._config, reading):
+            outcome = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
         if not outcome.finite:
             kept = self._directory.network(LAST) if self._keeper.state else None
             raise DivergedError(self._fold, number, stage, epoch, outcome.rates, kept)

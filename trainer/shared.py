@@ -7,6 +7,7 @@ into the same memory, and folds trained at once hold no copies.
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,8 @@ from featurestore import StoredDataset
 from schemas import Reading, RunConfig
 from trainer.data import Batches, Split, StageData
 from trainer.order import Window
-from trainer.reading import open_split
+from trainer.outofmemory import loading
+from trainer.reading import array_bytes, open_split
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class SharedArrays:
         """An array that is held by now.
 
         Raises:
+            DeviceMemoryError: It does not fit.
             featurestore.errors.StoreError: The store lacks it, or is damaged.
         """
         with self._opening:
@@ -100,11 +103,16 @@ class SharedArrays:
             if found is None:
                 self._latest = None  # so that it is not held beside the new one
                 self._wait()  # what is loaded, and who uses it, is on other streams
-                found = HeldArray(array, self._open(array))
+                with self._told(array):
+                    found = HeldArray(array, self._open(array))
                 self._wait()
                 self._held[array] = found
             self._latest = found
             return found
+
+    def _told(self, array: str) -> AbstractContextManager[None]:
+        size, reading = array_bytes(self._dataset, array), self._readings[array]
+        return loading(array, size, reading, str(self._device))
 
     def _open(self, array: str) -> dict[int, StageData]:
         """The parts of each held-out fold; what lies in memory is there once for all of them."""

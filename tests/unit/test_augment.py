@@ -201,7 +201,7 @@ def test_each_regulariser_changes_training_and_none_how_validation_is_judged() -
     losses, judged = [], []
     for changes in ({}, *({name: value} for name, value in ON.items()), ON):
         trainer = StageTrainer(deepcopy(model), STAGE, data, config(**changes))
-        judged.append(trainer._validate(Waiting()))
+        judged.append(trainer._validate(data.valid, Waiting()))
         list(trainer.steps(in_order(8), 0, Waiting()))
         losses.append(trainer.take_totals().loss)
     assert len(set(losses)) == len(losses)

@@ -1,0 +1,139 @@
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.test_engine import CONFIG, STAGE
+from trainer.errors import DeviceMemoryError
+from trainer.model import build_model
+from trainer.outofmemory import fitting_batch, is_out_of_memory, loading, stepping
+
+ENORMOUS = 1 << 62
+ALLOCATIONS = [
+    lambda: torch.empty(ENORMOUS, dtype=torch.uint8),
+    lambda: np.empty(ENORMOUS, dtype=np.uint8),
+    lambda: bytearray(ENORMOUS),
+]
+
+LIMITED = """
+import resource
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.unit.test_engine import CONFIG, STAGE
+from trainer.data import StageData
+from trainer.engine import StageTrainer
+from trainer.errors import DeviceMemoryError
+from trainer.model import build_model
+from trainer.order import Window
+from trainer.outofmemory import stepping
+from trainer.resident import Resident
+
+torch.set_num_threads(1)
+SHAPE = (64, 128)
+
+
+def train(model, size):
+    config = CONFIG.model_copy(update={"batch_size": size})
+    images = torch.zeros(1, 1, *SHAPE).expand(2 * size, -1, -1, -1)
+    split = Resident(images, torch.zeros(2 * size, dtype=torch.int64), 1.0, torch.device("cpu"))
+    trainer = StageTrainer(model, STAGE, StageData("R1/mel", split, split), config)
+    with stepping(model, STAGE, SHAPE, config, "host"):
+        trainer.run_epoch([Window((), np.arange(2 * size))], 0, lambda: None)
+
+
+train(build_model("resnet18", 2, seed=0), 4)  # all libraries are loaded now
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
+try:
+    train(build_model("resnet18", 2, seed=0), 256)
+except DeviceMemoryError as error:
+    text = str(error)
+    print(text)
+    fitting = int(text.split("--batch-size ")[1].split(",")[0])
+    train(build_model("resnet18", 2, seed=0), fitting)
+    print(f"{fitting} fits")
+"""
+
+
+@pytest.mark.parametrize("allocate", ALLOCATIONS)
+@pytest.mark.parametrize(
+    ("reading", "advice"),
+    [
+        ("device", "memory of cuda:0: use --reading host, or stream"),
+        ("host", "memory of the host: use --reading stream"),
+        ("stream", "memory of the host: nothing needs less"),
+    ],
+)
+def test_data_that_do_not_fit_are_one_line_with_the_reading_that_needs_less(
+    reading: str, advice: str, allocate: Callable[[], object]
+) -> None:
+    message = re.escape(f"the images of R3/full (12 GB, reading: {reading}) do not fit into the ")
+    with (
+        pytest.raises(DeviceMemoryError, match=message + re.escape(advice)),
+        loading("R3/full", 12_000_000_000, reading, "cuda:0"),
+    ):
+        allocate()
+
+
+@pytest.mark.parametrize("allocate", ALLOCATIONS)
+def test_a_step_that_fits_alone_is_told_from_one_that_never_does(
+    allocate: Callable[[], object],
+) -> None:
+    model = build_model("resnet18", 2, seed=0)
+    with (
+        pytest.raises(DeviceMemoryError, match=r"step of 8 clips .* fits alone, but not beside"),
+        stepping(model, STAGE, (16, 16), CONFIG, "host"),
+    ):
+        allocate()
+
+
+def test_a_step_of_which_no_batch_fits_says_so() -> None:
+    config = CONFIG.model_copy(update={"batch_size": 5})
+    model = build_model("resnet18", 2, seed=0)
+    assert fitting_batch(model, STAGE, (1 << 28, 1 << 28), config) is None
+    with (
+        pytest.raises(DeviceMemoryError, match="nor does one of 2; use a smaller --arch"),
+        stepping(model, STAGE, (1 << 28, 1 << 28), config, "host"),
+    ):
+        ALLOCATIONS[0]()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2"), ValueError("out of memory")])
+def test_other_errors_pass_as_they_are(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error)) as caught, loading("R3/full", 1, "host", "cpu"):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory"),
+    ],
+)
+def test_what_a_gpu_and_other_systems_say_is_known(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits address space")
+def test_in_a_process_of_little_memory_the_batch_size_found_does_fit() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False, timeout=1200
+    )
+    assert done.returncode == 0, done.stderr
+    said, fits = done.stdout.splitlines()
+    assert "a step of 256 clips of R1/mel 64×128 by resnet18 in float32 does not fit" in said
+    size = int(fits.removesuffix(" fits"))
+    assert f"use --batch-size {size}, which does" in said
+    assert 8 <= size <= 128

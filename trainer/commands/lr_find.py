@@ -1,0 +1,135 @@
+"""`trainer lr-find`: an LR range test of one stage of a method."""
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from schemas import LrFind, ResizeOperator
+from trainer.commands.options import DeviceOption
+
+if TYPE_CHECKING:
+    from trainer.lrfind import Curve
+
+TABLE, RESULT, PICTURE = "lr-find.csv", "lr-find.json", "lr-find.png"
+
+
+def lr_find(
+    store: Annotated[
+        str, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
+    ],
+    method: Annotated[str, typer.Option(help="As for `run`: one of its stages is tested.")],
+    stage: Annotated[int, typer.Option(min=1, help="Its number.")] = 1,
+    dataset: Annotated[
+        str | None, typer.Option(help="Its name, where the store holds several.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Held out, and not looked at. Default: the first.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    arch: Annotated[
+        Literal["resnet18", "resnet34", "resnet50"], typer.Option(help="The network's body.")
+    ] = "resnet34",
+    init: Annotated[
+        str,
+        typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
+    ] = "auto",
+    methods_file: Annotated[
+        Path | None, typer.Option(help="YAML of methods of your own, for --method.")
+    ] = None,
+    resize_operator: Annotated[
+        ResizeOperator | None,
+        typer.Option(help="What makes the method's resized images; bilinear by default."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Clips a training step.")] = 64,
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where the device computes in it), float32 or bf16.")
+    ] = "auto",
+    device: DeviceOption = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("lr-find"),
+) -> None:
+    """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
+    from featurestore import open_store
+    from trainer.files import make_folder
+    from trainer.lrfind import NUM_STEPS, find_lr
+    from trainer.plan import Options, plan_run
+
+    stored = open_store(store, dataset)
+    options = Options(
+        method=method,
+        folds=(stored.folds[0] if fold is None else fold,),
+        seed=seed,
+        device=device,
+        precision=precision,
+        init=init,
+        batch_size=batch_size,
+        arch=arch,
+        methods_file=methods_file,
+        resize_operator=resize_operator,
+    )
+    plan = plan_run(stored, options)
+    make_folder(out)
+    console = Console()
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("steps", total=NUM_STEPS)
+        curve, found, warnings = find_lr(stored, plan.config, stage, lambda: progress.advance(task))
+    for warning in (*plan.warnings, *warnings):
+        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+    write_lr_find(out, curve, found)
+    for line in _lines(found):
+        console.print(Text(line), soft_wrap=True)
+    names = ", ".join(str(out / name) for name in (TABLE, RESULT, PICTURE))
+    console.print(Text(f"Written: {names}"), soft_wrap=True)
+
+
+def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:
+    """Write the table, the result and the picture to a folder.
+
+    Raises:
+        RunDirectoryError: The folder cannot be written.
+    """
+    from trainer.files import replace_file
+    from trainer.report.lrfind import lr_picture
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["step", "lr", "loss", "smoothed"])
+    steps = zip(curve.lrs, curve.losses, curve.smoothed, strict=True)
+    writer.writerows([number, *values] for number, values in enumerate(steps, start=1))
+    own = found.config.stages[found.stage - 1].max_lr
+    suggested = [("suggested", found.suggestion)] if found.suggestion else []
+    marks = [*suggested, ("the method's own", own)]
+    picture = lr_picture(curve.lrs, curve.losses, curve.smoothed, marks, _title(found))
+    replace_file(out / TABLE, table.getvalue().encode())
+    replace_file(out / RESULT, (found.model_dump_json(indent=2) + "\n").encode())
+    replace_file(out / PICTURE, picture)
+
+
+def _title(found: LrFind) -> str:
+    config = found.config
+    return (
+        f"{config.dataset}, {config.method} stage {found.stage} "
+        f"({config.stages[found.stage - 1].array}), fold {found.fold} held out, {config.arch} from "
+        f"{found.init_used} weights, seed {config.seed}"
+    )
+
+
+def _lines(found: LrFind) -> list[str]:
+    """What was done and found."""
+    own = found.config.stages[found.stage - 1]
+    end = "the loss broke" if found.stopped_early else "the end of the sweep"
+    suggested = "none" if found.suggestion is None else f"{found.suggestion:.2g}"
+    earlier = " (no earlier stage was trained)" if found.stage > 1 else ""
+    body = f", the body at {own.body_lr_ratio:.3g} times it" if own.body_lr_ratio < 1 else ""
+    return [
+        f"{_title(found)}{earlier}",
+        f"{found.num_steps} steps up to λ {found.last_lr:.2g}, {end}{body}",
+        f"suggested λ: {suggested}, {found.reason}",
+        f"the method's own λ: {own.max_lr:.2g}",
+    ]
