@@ -112,7 +112,7 @@ def test_validation_sees_every_clip_and_changes_nothing() -> None:
     outcome = trainer.run_epoch(in_order(16), 0, lambda: None)
     assert outcome.valid.num_samples == 11
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert trainer._validate(Waiting()) == outcome.valid
+    assert trainer._validate(data.valid, Waiting()) == outcome.valid
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
