@@ -29,7 +29,8 @@ def test_the_page_does_not_scroll_sideways_but_its_tables_do(tmp_path: Path, wid
     write_report([*paper_runs(tmp_path), long], tmp_path / "out")
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.format(width=width))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    access = "--allow-file-access-from-files"
+    flags = [access, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     page = subprocess.run(
         [
             str(CHROMIUM),
