@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from featurestore import StoredDataset
 from schemas import RunConfig
@@ -26,6 +27,7 @@ RUNS, REPORT = "runs", "report"
 _SETTINGS = {field.name for field in fields(Options)} - {"method", "folds", "seed"}
 _FREE = {"device", "threads", "acceleration"}
 """What may be another on the machine that goes on: a run keeps its own."""
+_CHECKED = TypeAdapter(Options)
 _LISTS = ("methods", "seeds", "folds")
 
 
@@ -73,7 +75,7 @@ class Sweep:
         return tuple(
             SweepRun(
                 _name(method, {n: v for n, v in chosen.items() if n in several}, seed),
-                Options(method=method, seed=seed, folds=self.folds, **_as_asked(chosen)),
+                _options(chosen | {"method": method, "seed": seed, "folds": self.folds}),
             )
             for seed, method, chosen in product(
                 dict.fromkeys(self.seeds), dict.fromkeys(self.methods), combinations
@@ -81,10 +83,19 @@ class Sweep:
         )
 
 
-def _as_asked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """As on the command line of `trainer run`: whatever is not said, this machine chooses."""
+def _options(asked: Mapping[str, Any]) -> Options:
+    """As on the command line of `trainer run`: whatever is not said, this machine chooses.
+
+    Raises:
+        ConfigError: A value is of another kind.
+    """
     automatic = {"device": "auto", "precision": "auto", "acceleration": "auto", "threads": None}
-    return automatic | dict(settings)
+    try:
+        return _CHECKED.validate_python(automatic | dict(asked))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = first["loc"][0]
+        raise ConfigError(f"{name} {first['input']!r}: {first['msg']}") from error
 
 
 def _check_known(settings: Mapping[str, Any]) -> None:
