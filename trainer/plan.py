@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from featurestore import ClipTable, StoredDataset
+from featurestore import ClipTable, StoredDataset, usable_cores
 from featurestore.errors import UnknownNameError
 from schemas import RunConfig, Selection
 from trainer.acceleration import choose_acceleration
@@ -20,7 +20,7 @@ from trainer.errors import ConfigError, DataError
 from trainer.methods import find_method, rates_warning, stages
 from trainer.required import check_arrays
 from trainer.split import split_fold
-from trainer.threads import threads_a_fold, usable_cores
+from trainer.threads import threads_a_fold
 from trainer.validation import recordings
 
 _IN_STAGES = {"methods_file", "resize_operator"}
