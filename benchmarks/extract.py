@@ -30,7 +30,7 @@ from featurestore.build import build
 from featurestore.datasets import load_dataset
 from featurestore.extractor import quantize
 from featurestore.features import window
-from featurestore.store import TABLE
+from featurestore.metadata import TABLE
 
 SPEC = FeatureSpec()
 WINDOW = window(SPEC)

@@ -1,7 +1,8 @@
 """Bytes in an object store, or read from a web server: the only module that knows obstore.
 
 obstore repeats requests that failed on the way, that were not answered in time or that the server
-could not serve (5xx, 429), after growing pauses. What remains is told in one line.
+could not serve (5xx, 429), after growing pauses; how often, it tells nobody (obstore issue 105).
+What remains is told in one line.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ import featurestore
 from featurestore.datasets import Dataset
 from featurestore.errors import CorruptError, StoreError
 from featurestore.files import OUTCOMES
-from featurestore.store import TABLE
+from featurestore.metadata import TABLE
 from featurestore.verify import count_parts, verify
 from schemas import FeatureSpec
 
