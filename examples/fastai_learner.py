@@ -2,7 +2,8 @@
 
 import sys
 
-from fastai.basics import CudaCallback, DataLoaders, Learner, accuracy, set_seed
+from fastai.basics import DataLoaders, Learner, accuracy, set_seed
+from fastai.callback.data import CudaCallback
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
