@@ -129,6 +129,22 @@ class FoldDirectory:
         ]
         replace_file(self.path / METRICS, _lines(rows).encode())
 
+    def epochs(self) -> tuple[EpochMetrics, ...]:
+        """The rows of metrics.csv so far, without one that is being written.
+
+        Raises:
+            RunDirectoryError: It is damaged.
+        """
+        path = self.path / METRICS
+        if not path.exists():
+            return ()
+        whole, newline, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        try:
+            rows = csv.DictReader(io.StringIO(whole + newline))
+            return tuple(EpochMetrics.model_validate(row) for row in rows)
+        except (ValidationError, csv.Error) as error:
+            raise RunDirectoryError(f"{path}: is damaged; train again") from error
+
     def append(self, metrics: EpochMetrics) -> None:
         """Add a row to metrics.csv; the system has it when this returns."""
         path = self.path / METRICS

@@ -1,5 +1,6 @@
 """`trainer run`: a method's whole schedule for each held-out fold, new or from where it stopped."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,11 +10,13 @@ from rich.text import Text
 
 from schemas import ResizeOperator, RunConfig, Selection
 from trainer.commands.complain import complain
+from trainer.commands.tracking import MlflowOption, tracking_to
 from trainer.errors import ResumeError
 from trainer.methods import METHODS
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
+    from trainer.mlflow_log import Tracking
     from trainer.run import Manner
 
 _OF_CONFIG = {"fold": "folds"}
@@ -108,6 +111,7 @@ def run(
         float,
         typer.Option(min=0, help="Seconds between two states on disk; 0: after every epoch."),
     ] = 60.0,
+    mlflow: MlflowOption = None,
 ) -> None:
     """Train a method's whole schedule for each held-out fold."""
     from featurestore import open_store
@@ -119,7 +123,8 @@ def run(
     console = Console()
     manner = Manner(reading, folds_at_once, checkpoint_every)
     if resume is not None:
-        _go_on(console, resume, store, _given(context), manner)
+        with tracking_to(mlflow, console) as tracking:
+            _go_on(console, resume, store, _given(context), manner, tracking)
         return
     if store is None or method is None:
         raise typer.BadParameter(
@@ -151,22 +156,31 @@ def run(
     out = out or default_out(plan.config)
     check_free(out)
     manner = manner.for_folds(len(plan.config.folds))
-    print_plan(console, stored, plan.config, manner.folds_at_once)
-    begin(stored, plan, out, manner=manner)
-    carry_out(console, stored, plan.config, out, manner)
+    with tracking_to(mlflow, console) as tracking:
+        print_plan(console, stored, plan.config, manner.folds_at_once)
+        begin(stored, plan, out, manner=manner)
+        carry_out(console, stored, plan.config, out, manner, tracking)
 
 
 def carry_out(
-    console: Console, stored: "StoredDataset", config: RunConfig, out: Path, manner: "Manner"
+    console: Console,
+    stored: "StoredDataset",
+    config: RunConfig,
+    out: Path,
+    manner: "Manner",
+    tracking: "Tracking | None" = None,
 ) -> None:
-    """Train what is left of a run, showing it."""
+    """Train what is left of a run, showing and logging it."""
     from trainer.console import ProgressView, print_result
     from trainer.plan import num_train
     from trainer.run import resume
 
     try:
-        with ProgressView(console, config, num_train(stored, config)) as view:
-            result = resume(stored, out, view, manner)
+        with (
+            ProgressView(console, config, num_train(stored, config)) as view,
+            tracking.watching(out, view) if tracking else nullcontext(view) as watcher,
+        ):
+            result = resume(stored, out, watcher, manner)
     except KeyboardInterrupt:
         complain(f"stopped: {out} keeps the epochs and networks so far; --resume {out} goes on")
         raise
@@ -176,7 +190,12 @@ def carry_out(
 
 
 def _go_on(
-    console: Console, out: Path, store: str | None, given: dict[str, object], manner: "Manner"
+    console: Console,
+    out: Path,
+    store: str | None,
+    given: dict[str, object],
+    manner: "Manner",
+    tracking: "Tracking | None",
 ) -> None:
     """Go on with a run, whose record says all; what is asked for beside must not differ from it."""
     from featurestore import open_store
@@ -190,11 +209,13 @@ def _go_on(
     if result := directory.result():
         console.print(Text(f"{out} is finished"), soft_wrap=True)
         print_result(console, result)
+        if tracking:
+            tracking.changed(out)
         return
     resolve_device(record.config.device)
     stored = open_store(store or record.store, record.config.dataset)
     print_plan(console, stored, record.config, manner.folds_at_once)
-    carry_out(console, stored, record.config, out, manner)
+    carry_out(console, stored, record.config, out, manner, tracking)
 
 
 def _given(context: typer.Context) -> dict[str, object]:

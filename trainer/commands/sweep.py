@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from trainer.commands.run import carry_out
+from trainer.commands.tracking import MlflowOption, tracking_to
 from trainer.errors import ConfigError, SweepError, TrainerError
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
+    from trainer.mlflow_log import Tracking
     from trainer.run import Manner
     from trainer.sweep import Sweep, SweepRun
 
@@ -63,6 +65,7 @@ def sweep(
     reading: ReadingOption = "auto",
     folds_at_once: AtOnceOption = 1,
     checkpoint_every: EveryOption = 60.0,
+    mlflow: MlflowOption = None,
 ) -> None:
     """Train every combination of methods, seeds and settings, and report them.
 
@@ -81,7 +84,7 @@ def sweep(
             raise typer.BadParameter("--method is needed, or --file", param_hint="--method")
         asked = Sweep(tuple(method), tuple(seed or (0,)), tuple(fold or ()), _crossed(settings))
     manner = Manner(reading, folds_at_once, checkpoint_every)
-    _carry_out(open_store(store, dataset), asked, out, manner, scheduler)
+    _carry_out(open_store(store, dataset), asked, out, manner, scheduler, mlflow)
 
 
 def reproduce(
@@ -98,6 +101,7 @@ def reproduce(
     reading: ReadingOption = "auto",
     folds_at_once: AtOnceOption = 1,
     checkpoint_every: EveryOption = 60.0,
+    mlflow: MlflowOption = None,
 ) -> None:
     """Train the paper's methods and the control on every fold: its table for that dataset.
 
@@ -110,7 +114,7 @@ def reproduce(
     stored = open_store(store, dataset)
     asked = Sweep(PAPER, tuple(range(seeds)), tuple(fold or ()), _crossed(settings))
     manner = Manner(reading, folds_at_once, checkpoint_every)
-    _carry_out(stored, asked, out or Path("reproduce") / stored.name, manner, scheduler)
+    _carry_out(stored, asked, out or Path("reproduce") / stored.name, manner, scheduler, mlflow)
 
 
 def _crossed(settings: Sequence[str] | None) -> dict[str, tuple[object, ...]]:
@@ -124,7 +128,12 @@ def _crossed(settings: Sequence[str] | None) -> dict[str, tuple[object, ...]]:
 
 
 def _carry_out(
-    stored: "StoredDataset", asked: "Sweep", out: Path, manner: "Manner", scheduler: str | None
+    stored: "StoredDataset",
+    asked: "Sweep",
+    out: Path,
+    manner: "Manner",
+    scheduler: str | None,
+    mlflow: str | None,
 ) -> None:
     from trainer.report import print_report, write_report
     from trainer.sweep import REPORT, finished
@@ -132,10 +141,11 @@ def _carry_out(
     console = Console()
     runs = asked.runs()
     console.print(Text(f"{len(runs)} runs in {out}"), soft_wrap=True)
-    if scheduler is None:
-        failed = _here(console, stored, runs, out, manner)
-    else:
-        failed = _on_cluster(console, stored, runs, out, manner, scheduler)
+    with tracking_to(mlflow, console) as tracking:
+        if scheduler is None:
+            failed = _here(console, stored, runs, out, manner, tracking)
+        else:
+            failed = _on_cluster(console, stored, runs, out, manner, scheduler, tracking)
     done = finished(out, runs)
     if done:
         print_report(write_report(done, out / REPORT), console)
@@ -152,6 +162,7 @@ def _here(
     runs: Sequence["SweepRun"],
     out: Path,
     manner: "Manner",
+    tracking: "Tracking | None",
 ) -> dict[str, str]:
     """Train on this machine, run after run; what failed, by the run's name."""
     from trainer.plan import plan_run
@@ -165,7 +176,7 @@ def _here(
         try:
             config = prepare(stored, run, out, manner)
             at_once = manner.for_folds(len(config.folds))
-            carry_out(console, stored, config, out / RUNS / run.name, at_once)
+            carry_out(console, stored, config, out / RUNS / run.name, at_once, tracking)
         except TrainerError as error:
             console.print(Text(f"failed: {error}", "red"), soft_wrap=True)
             failed[run.name] = str(error)
@@ -179,6 +190,7 @@ def _on_cluster(
     out: Path,
     manner: "Manner",
     scheduler: str,
+    tracking: "Tracking | None",
 ) -> dict[str, str]:
     """Train on a cluster, fold by fold; what failed, by the run's name."""
     from trainer.cluster import Cluster, Failed, Work
@@ -206,6 +218,10 @@ def _on_cluster(
                 named = zip(("best", "last"), shown, strict=True)
                 text = ", ".join(f"{name} {100 * a:.2f} %" for name, a in named if a is not None)
                 console.print(Text(f"{line}{text}, {done.outcome.seconds:.0f} s"), soft_wrap=True)
+            if tracking:
+                tracking.changed(out / RUNS / done.run)
     for name in folds:
         finish(RunDirectory(out / RUNS / name))
+        if tracking:
+            tracking.changed(out / RUNS / name, "FAILED" if name in failed else "RUNNING")
     return failed

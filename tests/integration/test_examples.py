@@ -1,0 +1,51 @@
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from featurestore import open_store
+from tests.integration.trainer_store import tiny_store
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EPOCHS = 15
+
+
+def _needing(package: str, name: str) -> object:
+    absent = pytest.mark.skipif(not find_spec(package), reason=f"{package} is not installed")
+    return pytest.param(name, marks=absent)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain_pytorch",
+        _needing("lightning", "lightning_module"),
+        _needing("fastai", "fastai_learner"),
+    ],
+)
+def test_an_example_learns_the_held_out_fold_better_than_guessing(
+    name: str, tmp_path: Path
+) -> None:
+    store = tiny_store()
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py", store, str(EPOCHS)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = re.search(r"fold 1 held out: accuracy ([\d.]+)%$", done.stdout.strip())
+    assert said, done.stdout
+    assert float(said[1]) / 100 > 2 / len(open_store(store).class_names)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_example_is_tried_and_in_the_readme() -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    for file in EXAMPLES.glob("*.py"):
+        assert f"examples/{file.name}" in readme
+        assert file.stem in Path(__file__).read_text()

@@ -1,0 +1,173 @@
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mlflow", reason="mlflow is not installed")
+
+from mlflow import MlflowClient
+
+from schemas import RunResult
+from tests.integration.trainer_runs import finished_run
+from tests.integration.trainer_store import tiny_plan, tiny_store
+from trainer import mlflow_log
+from trainer.cli import main
+from trainer.errors import ConfigError
+from trainer.events import EpochDone, Event
+from trainer.mlflow_log import Tracking
+from trainer.run import begin, resume
+from trainer.rundir import RunDirectory
+
+pytestmark = pytest.mark.filterwarnings("default")  # of MLflow's own
+OF_FOLD = {"train_loss", "valid_loss", "valid_accuracy", "samples_per_s"}
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Making its tables takes seconds."""
+    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
+    shutil.copy(empty_database, tmp_path / "runs.db")
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+def the_run(uri: str) -> tuple[MlflowClient, object]:
+    client = MlflowClient(uri)
+    experiments = [str(found.experiment_id) for found in client.search_experiments()]
+    [run] = client.search_runs(experiments)
+    return client, run
+
+
+def steps(client: MlflowClient, run: object, name: str) -> list[int]:
+    return [point.step for point in client.get_metric_history(run.info.run_id, name)]
+
+
+def complain(line: str) -> None:
+    raise AssertionError(line)
+
+
+def log(uri: str, out: Path) -> None:
+    """What the directory holds, and no more."""
+    with Tracking(uri, complain) as tracking:
+        tracking.changed(out)
+
+
+def test_a_finished_run_is_there_with_its_config_epochs_outcome_and_records(uri: str) -> None:
+    out = finished_run()
+    log(uri, out)
+    client, run = the_run(uri)
+    record, result = RunDirectory(out).record(), RunDirectory(out).result()
+    assert result is not None
+    assert client.get_experiment(run.info.experiment_id).name == "synthetic"
+    assert run.info.run_name == out.name
+    assert run.info.status == "FINISHED"
+    assert run.data.params["method"] == "resize"
+    assert run.data.params["folds"] == "1, 2"
+    assert run.data.params["stages.2.array"] == "R3/full"
+    assert run.data.params["stages.2.max_lr"] == str(record.config.stages[1].max_lr)
+    assert run.data.tags["fingerprint"] == record.fingerprint
+    assert run.data.tags["store"] == record.store
+    assert run.data.tags["device"] == record.device_name
+    for fold in result.folds:
+        for epoch in RunDirectory(out).fold(fold.fold).epochs():
+            for name in OF_FOLD:
+                history = client.get_metric_history(run.info.run_id, f"fold{fold.fold}/{name}")
+                assert [p.value for p in history if p.step == epoch.epoch] == [getattr(epoch, name)]
+        assert run.data.metrics[f"fold{fold.fold}/best_accuracy"] == fold.best_accuracy
+        assert run.data.metrics[f"fold{fold.fold}/last_accuracy"] == fold.last_accuracy
+    accuracies = [fold.last_accuracy for fold in result.folds]
+    assert run.data.metrics["last_accuracy"] == pytest.approx(sum(accuracies) / 2)
+    assert {"best_accuracy", "best_accuracy_std", "last_accuracy_std"} <= set(run.data.metrics)
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files == {"run.json", "result.json"}
+    logged = Path(client.download_artifacts(run.info.run_id, "result.json")).read_bytes()
+    assert RunResult.model_validate_json(logged) == result
+
+
+def test_a_run_that_is_stopped_and_goes_on_elsewhere_is_one_run_with_each_epoch_once(
+    uri: str, tmp_path: Path
+) -> None:
+    dataset, plan = tiny_plan()
+    out = tmp_path / "run"
+    begin(dataset, plan, out)
+    seen = 0
+
+    def stop_after_two_epochs(event: Event) -> None:
+        nonlocal seen
+        seen += isinstance(event, EpochDone)
+        if seen == 3:
+            raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Tracking(uri, complain) as tracking,
+        tracking.watching(out, stop_after_two_epochs) as notify,
+    ):
+        resume(dataset, out, notify)
+    client, run = the_run(uri)
+    assert run.info.status == "KILLED"
+    assert set(steps(client, run, "fold1/valid_loss")) >= {1, 2}
+
+    moved = out.rename(tmp_path / "moved")
+    with Tracking(uri, complain) as tracking, tracking.watching(moved, lambda _: None) as notify:
+        resume(dataset, moved, notify)
+    client, run = the_run(uri)
+    epochs = RunDirectory(moved).fold(1).epochs()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "run"
+    for name in OF_FOLD:
+        assert steps(client, run, f"fold1/{name}") == [epoch.epoch for epoch in epochs]
+
+
+def test_a_server_that_is_away_stops_no_training_and_gets_the_rest_later(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(mlflow_log, "RETRY_S", 0.1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        asked = f"run --store {tiny_store()} --method baseline --fold 1 --out run --device cpu"
+        small = "--init random --arch resnet18 --batch-size 48 --threads 1 --epochs-scale 0.01"
+        assert main([*asked.split(), *small.split(), "--mlflow", away]) == 0
+    text = capsys.readouterr().out
+    assert text.count("cannot be written to") == 1
+    assert f"`trainer run --resume run --mlflow {away}` logs the rest" in text
+    assert main(["run", "--resume", "run", "--mlflow", uri]) == 0
+    client, run = the_run(uri)
+    assert run.info.status == "FINISHED"
+    assert len(steps(client, run, "fold1/train_loss")) == len(
+        RunDirectory(Path("run")).fold(1).epochs()
+    )
+
+
+def test_a_run_that_fails_is_failed_there_too(uri: str, tmp_path: Path) -> None:
+    dataset, plan = tiny_plan()
+    begin(dataset, plan, tmp_path / "run")
+
+    def break_down(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            raise RuntimeError("broken")  # noqa: TRY004  (no matter of types)
+
+    with (
+        pytest.raises(RuntimeError, match="broken"),
+        Tracking(uri, complain) as tracking,
+        tracking.watching(tmp_path / "run", break_down) as notify,
+    ):
+        resume(dataset, tmp_path / "run", notify)
+    assert the_run(uri)[1].info.status == "FAILED"
+
+
+@pytest.mark.parametrize("uri", ["htp://host", "sqlite:////nowhere/at/all/runs.db"])
+def test_a_wrong_place_is_one_clear_error(uri: str) -> None:
+    with pytest.raises(ConfigError, match=f"--mlflow {uri}: ") as error:
+        Tracking(uri, complain)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,33 @@
+"""Where runs are logged beside their directories."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from trainer.mlflow_log import Tracking
+
+MlflowOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI", help="Log to MLflow, too: http://host:5000, sqlite:///mlflow.db and so on."
+    ),
+]
+
+
+def tracking_to(uri: str | None, console: Console) -> AbstractContextManager["Tracking | None"]:
+    """Log to MLflow while the context lasts; without a URI, nothing.
+
+    Raises:
+        ConfigError: MLflow cannot be at such a URI.
+    """
+    if uri is None:
+        return nullcontext()
+    from trainer.mlflow_log import Tracking
+
+    return Tracking(
+        uri, lambda line: console.print(Text(f"warning: {line}", "yellow"), soft_wrap=True)
+    )
