@@ -115,7 +115,7 @@ def start(out: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def kill_after(process: subprocess.Popen[bytes], metrics: Path, rows: int) -> None:
-    for _ in range(2400):
+    for _ in range(9600):
         if metrics.exists() and metrics.read_text().count("\n") > rows:
             break
         assert process.poll() is None, "it ended before it was killed"

@@ -62,7 +62,7 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_same_command(
     metrics = Path("s/runs/baseline-seed1/fold1/metrics.csv").absolute()
 
     def interrupt() -> None:
-        for _ in range(1200):
+        for _ in range(4800):
             if metrics.exists() and metrics.read_text().count("\n") > 1:
                 break
             time.sleep(0.05)

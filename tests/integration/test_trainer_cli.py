@@ -144,7 +144,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_done(
     out = Path("runs/synthetic-mel-seed0").absolute()
 
     def interrupt_after_an_epoch() -> None:
-        for _ in range(600):
+        for _ in range(4800):
             metrics = [out / f"fold{fold}/metrics.csv" for fold in range(1, folds_at_once + 1)]
             if all(one.exists() and one.read_text().count("\n") > 1 for one in metrics):
                 break
