@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from schemas import CheckpointName, EpochMetrics, FoldResult, RunConfig, RunResult, Selection
 from trainer.errors import TrainedRunError
 from trainer.outputs import Outputs, read_outputs
+from trainer.problems import first_problem
 
 RECORD, RESULT, METRICS = "run.json", "result.json", "metrics.csv"
 AGAIN = "run it again, or leave it out"
@@ -164,6 +165,4 @@ def _reason(error: Exception) -> str:
     """One line of what was wrong; the first problem, where pydantic found several."""
     if not isinstance(error, ValidationError):
         return str(error).splitlines()[0] if str(error) else type(error).__name__
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    return first_problem(error)

@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from schemas import Cycle, MethodsFile
 from trainer.errors import ConfigError
+from trainer.problems import read_yaml
 
 
 def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, ...]]:
@@ -22,12 +22,7 @@ def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, .
         ConfigError: The file cannot be read, a name is taken, or a field is unknown or impossible;
             the message names the method, the stage and the field.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: expected the names of methods, each with a list of stages")
     try:

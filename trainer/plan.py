@@ -18,6 +18,7 @@ from trainer.acceleration import choose_acceleration
 from trainer.device import choose_precision, resolve_device
 from trainer.errors import ConfigError, DataError
 from trainer.methods import find_method, rates_warning, stages
+from trainer.problems import refused
 from trainer.required import check_arrays
 from trainer.split import split_fold
 from trainer.threads import threads_a_fold
@@ -137,9 +138,7 @@ def _config(values: Mapping[str, object]) -> RunConfig:
     try:
         return RunConfig.model_validate({n: values[n] for n in values if n not in _IN_STAGES})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{name} {first['input']!r}: {first['msg']}") from error
+        raise refused(error) from error
 
 
 def _chosen_folds(dataset: StoredDataset, asked: tuple[int, ...]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from trainer.checkpoint import save_checkpoint
 from trainer.errors import RunDirectoryError
 from trainer.files import make_folder, replace_file, unwritable
 from trainer.outputs import Outputs, write_outputs
+from trainer.problems import first_problem
 from trainer.state import FoldState, check_is_of, load_state, save_state
 
 RECORD, RESULT = "run.json", "result.json"
@@ -210,9 +211,6 @@ def _read(path: Path, kind: type[_Kind]) -> _Kind:
     except OSError as error:
         raise RunDirectoryError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
         raise RunDirectoryError(
-            f"{path}: is damaged, or of another version: {f'{where}: ' if where else ''}"
-            f"{first['msg']}; train again"
+            f"{path}: is damaged, or of another version: {first_problem(error)}; train again"
         ) from error

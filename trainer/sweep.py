@@ -19,6 +19,7 @@ from featurestore import StoredDataset
 from schemas import RunConfig
 from trainer.errors import ConfigError, ResumeError
 from trainer.plan import Options, plan_run
+from trainer.problems import read_yaml, refused
 from trainer.run import Manner, begin
 from trainer.rundir import RECORD, RunDirectory
 
@@ -93,9 +94,7 @@ def _options(asked: Mapping[str, Any]) -> Options:
     try:
         return _CHECKED.validate_python(automatic | dict(asked))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = first["loc"][0]
-        raise ConfigError(f"{name} {first['input']!r}: {first['msg']}") from error
+        raise refused(error) from error
 
 
 def _check_known(settings: Mapping[str, Any]) -> None:
@@ -130,12 +129,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         ConfigError: It cannot be read, or holds something else.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     known = (*_LISTS, "settings")
     if not isinstance(content, dict) or not set(content) <= set(known):
         raise ConfigError(f"{path}: expected a mapping with some of: {', '.join(known)}")

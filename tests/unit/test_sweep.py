@@ -48,7 +48,7 @@ def test_a_name_cannot_lead_out_of_the_sweep() -> None:
         (Sweep(("mel",), settings={"seed": (1,)}), "no setting 'seed'"),
         (Sweep(("mel",), settings={"batch_size": ("many",)}), "batch_size 'many'"),
         (Sweep(("mel",), settings={"epochs_scale": (None,)}), "epochs_scale None"),
-        (Sweep(("mel",), settings={"methods_file": (3,)}), "methods_file 3"),
+        (Sweep(("mel",), settings={"methods_file": (3,)}), r"methods_file.* 3:"),
         (Sweep(()), "needs a method"),
         (Sweep(("mel",), ()), "needs a method"),
         (Sweep(("mel",), settings={"mixup": ()}), "a value of each"),

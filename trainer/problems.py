@@ -1,0 +1,36 @@
+"""What was wrong with something a user wrote or a program recorded, in one line."""
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from trainer.errors import ConfigError
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic found: where, and what."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def refused(error: ValidationError) -> ConfigError:
+    """The first problem with what was asked for: which option, its value, and what is wrong."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    return ConfigError(f"{name} {first['input']!r}: {first['msg']}")
+
+
+def read_yaml(path: Path) -> object:
+    """What a YAML file of the user's holds.
+
+    Raises:
+        ConfigError: It cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
