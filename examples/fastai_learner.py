@@ -2,8 +2,8 @@
 
 import sys
 
+import fastai.callback.all  # noqa: F401  (gives a Learner fit_one_cycle and no_bar)
 from fastai.basics import DataLoaders, Learner, accuracy, set_seed
-from fastai.callback.data import CudaCallback
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
@@ -36,10 +36,7 @@ def main(path: str, epochs: int = 2) -> None:
         DataLoader(test, sampler=in_turn, batch_size=None),
     )
     model = network(len(store.class_names))
-    # Loaders that are not fastai's own leave the move to the GPU to this callback.
-    learner = Learner(
-        loaders, model, loss_func=nn.CrossEntropyLoss(), metrics=accuracy, cbs=CudaCallback
-    )
+    learner = Learner(loaders, model, loss_func=nn.CrossEntropyLoss(), metrics=accuracy)
     with learner.no_bar():
         learner.fit_one_cycle(epochs, 1e-2)
         _, found = learner.validate()

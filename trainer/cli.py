@@ -25,7 +25,7 @@ from trainer.errors import TrainerError
 _EXTRAS = {
     "trainer": ("torch", "torchvision", "tensorboard", "jinja2"),
     "export": ("onnx", "onnxruntime", "onnxscript"),
-    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "mlflow": ("mlflow",),
 }
 """What each extra installs: without it the program says so."""
 

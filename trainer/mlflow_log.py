@@ -19,7 +19,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
 
 from schemas import EpochMetrics, FoldResult, RunConfig, RunResult
 from trainer.errors import ConfigError
@@ -29,7 +28,7 @@ from trainer.stats import mean, sample_std
 
 RETRY_S = 60.0
 """From a failure to the next attempt."""
-PATIENCE_S = 30.0
+PATIENCE_S = 15.0
 """How long the end of the program waits for what is not logged yet."""
 
 _KEY = "trainer.run_json_sha256"
@@ -56,7 +55,7 @@ class Tracking:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         try:
             self._client = MlflowClient(uri)
-        except MlflowException as error:
+        except Exception as error:  # MlflowException, OSError, and any driver's
             raise ConfigError(f"--mlflow {uri}: {_line(error)}") from error
         self._uri, self._warn, self._warned = uri, warn, False
         self._logged: dict[Path, _LoggedRun] = {}
@@ -195,12 +194,12 @@ class _LoggedRun:
         """Log what is on disk and not there."""
         for fold in self._record.config.folds:
             folder = self._directory.fold(fold)
-            new = [epoch for epoch in folder.epochs() if epoch.epoch not in self._epochs[fold]]
-            for epoch in new:
-                self._log(_epoch_metrics(epoch), epoch.epoch)
-                self._epochs[fold].add(epoch.epoch)
-            if result := folder.result():
-                self._log_once(_fold_metrics(result), result.last_epoch)
+            for epoch in folder.epochs():
+                if epoch.epoch not in self._epochs[fold]:
+                    self._log(_epoch_metrics(epoch), epoch.epoch)
+                    self._epochs[fold].add(epoch.epoch)
+            if done := folder.result():
+                self._log_once(_fold_metrics(done), done.last_epoch)
         if result := self._directory.result():
             self._log_once(_run_metrics(result), max(fold.last_epoch for fold in result.folds))
             if self._status != "FINISHED":

@@ -1,5 +1,5 @@
 import re
-import subprocess
+import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,6 @@ from featurestore import open_store
 from tests.integration.trainer_store import tiny_store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-EPOCHS = 15
 
 
 def _needing(package: str, name: str) -> object:
@@ -26,20 +25,19 @@ def _needing(package: str, name: str) -> object:
         _needing("fastai", "fastai_learner"),
     ],
 )
+@pytest.mark.filterwarnings("default")  # of these packages' own
 def test_an_example_learns_the_held_out_fold_better_than_guessing(
-    name: str, tmp_path: Path
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     store = tiny_store()
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", store, str(EPOCHS)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    said = re.search(r"fold 1 held out: accuracy ([\d.]+)%$", done.stdout.strip())
-    assert said, done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", str(store), "15"])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    said = re.search(r"fold 1 held out: accuracy ([\d.]+)%$", capsys.readouterr().out.strip())
+    assert said
     assert float(said[1]) / 100 > 2 / len(open_store(store).class_names)
     assert list(tmp_path.iterdir()) == []
 

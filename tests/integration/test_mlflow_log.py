@@ -1,6 +1,7 @@
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import tiny_plan, tiny_store
 from trainer import mlflow_log
 from trainer.cli import main
-from trainer.errors import ConfigError
-from trainer.events import EpochDone, Event
+from trainer.errors import ConfigError, DataError
+from trainer.events import Event, StageStarted, ignore
 from trainer.mlflow_log import Tracking
 from trainer.run import begin, resume
 from trainer.rundir import RunDirectory
@@ -92,81 +93,73 @@ def test_a_finished_run_is_there_with_its_config_epochs_outcome_and_records(uri:
     assert RunResult.model_validate_json(logged) == result
 
 
-def test_a_run_that_is_stopped_and_goes_on_elsewhere_is_one_run_with_each_epoch_once(
-    uri: str, tmp_path: Path
+def test_a_run_stopped_moved_and_ended_while_the_server_is_away_is_one_run_with_each_epoch_once(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset, plan = tiny_plan()
+    dataset, plan = tiny_plan(device="cpu")
+    stages = plan.config.stages[::4]
     out = tmp_path / "run"
-    begin(dataset, plan, out)
-    seen = 0
+    begin(dataset, replace(plan, config=plan.config.model_copy(update={"stages": stages})), out)
 
-    def stop_after_two_epochs(event: Event) -> None:
-        nonlocal seen
-        seen += isinstance(event, EpochDone)
-        if seen == 3:
+    def stop_after_an_epoch(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.number == 2:
             raise KeyboardInterrupt
 
     with (
         pytest.raises(KeyboardInterrupt),
         Tracking(uri, complain) as tracking,
-        tracking.watching(out, stop_after_two_epochs) as notify,
+        tracking.watching(out, stop_after_an_epoch) as notify,
     ):
         resume(dataset, out, notify)
     client, run = the_run(uri)
     assert run.info.status == "KILLED"
-    assert set(steps(client, run, "fold1/valid_loss")) >= {1, 2}
+    assert steps(client, run, "fold1/valid_loss") == [1]
 
-    moved = out.rename(tmp_path / "moved")
-    with Tracking(uri, complain) as tracking, tracking.watching(moved, lambda _: None) as notify:
-        resume(dataset, moved, notify)
+    moved = str(out.rename(tmp_path / "moved"))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(mlflow_log, "RETRY_S", 0.1)
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["run", "--resume", moved, "--mlflow", away]) == 0
+    text = capsys.readouterr().out
+    assert text.count("cannot be written to") == 1
+    assert f"`trainer run --resume {moved} --mlflow {away}` logs the rest" in text
+
+    assert main(["run", "--resume", moved, "--mlflow", uri]) == 0
     client, run = the_run(uri)
-    epochs = RunDirectory(moved).fold(1).epochs()
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "run"
     for name in OF_FOLD:
-        assert steps(client, run, f"fold1/{name}") == [epoch.epoch for epoch in epochs]
+        assert steps(client, run, f"fold1/{name}") == [1, 2]
 
 
-def test_a_server_that_is_away_stops_no_training_and_gets_the_rest_later(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(mlflow_log, "RETRY_S", 0.1)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        away = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        asked = f"run --store {tiny_store()} --method baseline --fold 1 --out run --device cpu"
-        small = "--init random --arch resnet18 --batch-size 48 --threads 1 --epochs-scale 0.01"
-        assert main([*asked.split(), *small.split(), "--mlflow", away]) == 0
-    text = capsys.readouterr().out
-    assert text.count("cannot be written to") == 1
-    assert f"`trainer run --resume run --mlflow {away}` logs the rest" in text
-    assert main(["run", "--resume", "run", "--mlflow", uri]) == 0
-    client, run = the_run(uri)
-    assert run.info.status == "FINISHED"
-    assert len(steps(client, run, "fold1/train_loss")) == len(
-        RunDirectory(Path("run")).fold(1).epochs()
-    )
+@pytest.mark.slow
+def test_each_run_of_a_sweep_is_a_run_there(uri: str) -> None:
+    asked = f"sweep --store {tiny_store()} --out swept --method baseline --method control --fold 1"
+    small = "arch=resnet18 init=random batch-size=48 threads=1 epochs-scale=0.01 device=cpu"
+    settings = [word for setting in small.split() for word in ("--set", setting)]
+    assert main([*asked.split(), *settings, "--mlflow", uri]) == 0
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("synthetic")
+    found = client.search_runs([str(experiment.experiment_id)])
+    assert {run.info.run_name for run in found} == {"baseline-seed0", "control-seed0"}
+    assert {run.info.status for run in found} == {"FINISHED"}
 
 
 def test_a_run_that_fails_is_failed_there_too(uri: str, tmp_path: Path) -> None:
     dataset, plan = tiny_plan()
     begin(dataset, plan, tmp_path / "run")
-
-    def break_down(event: Event) -> None:
-        if isinstance(event, EpochDone):
-            raise RuntimeError("broken")  # noqa: TRY004  (no matter of types)
-
     with (
-        pytest.raises(RuntimeError, match="broken"),
+        pytest.raises(DataError, match="broken"),
         Tracking(uri, complain) as tracking,
-        tracking.watching(tmp_path / "run", break_down) as notify,
+        tracking.watching(tmp_path / "run", ignore),
     ):
-        resume(dataset, tmp_path / "run", notify)
+        raise DataError("broken")
     assert the_run(uri)[1].info.status == "FAILED"
 
 
-@pytest.mark.parametrize("uri", ["htp://host", "sqlite:////nowhere/at/all/runs.db"])
+@pytest.mark.parametrize("uri", ["htp://host", "sqlite:////dev/null/runs.db"])
 def test_a_wrong_place_is_one_clear_error(uri: str) -> None:
     with pytest.raises(ConfigError, match=f"--mlflow {uri}: ") as error:
         Tracking(uri, complain)

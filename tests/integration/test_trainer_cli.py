@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_bad_arguments_are_one_clear_error(
     if code == 1:
         assert error.startswith("error: ")
         assert error.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_mlflow_that_is_not_installed_is_told_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "trainer.mlflow_log", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert main(command(tiny_store(), f"--method mel {QUICK} --mlflow http://host:5000")) == 1
+    error = capsys.readouterr().err
+    assert error == "error: mlflow is not installed: pip install 'featurestore[mlflow]'\n"
     assert not Path("runs").exists()
 
 
