@@ -7,7 +7,7 @@ own: `ZarrDataset` and `BlockSampler`. torch is imported when these are, not bef
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainer.dataset import BlockSampler, ZarrDataset
+    from trainer.data.dataset import BlockSampler, ZarrDataset
 
 __all__ = ["BlockSampler", "ZarrDataset"]
 
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> object:
     """Import the dataset's module when one of its names is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trainer import dataset
+    from trainer.data import dataset
 
     return getattr(dataset, name)

@@ -16,8 +16,8 @@ from distributed.scheduler import KilledWorker
 from featurestore import FeatureStoreError, open_store
 from schemas import FoldResult, RunConfig
 from trainer.errors import ClusterError, TrainerError
+from trainer.records.rundir import RunDirectory
 from trainer.run import Manner, resume
-from trainer.rundir import RunDirectory
 from trainer.sweep import RUNS, SweepRun, prepare
 
 _CONNECT_TIMEOUT = "20s"

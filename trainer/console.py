@@ -13,8 +13,9 @@ from rich.text import Text
 from featurestore import StoredDataset
 from featurestore.fetch import Progress
 from schemas import FoldResult, Reading, RunConfig, RunResult
-from trainer.engine import num_steps
-from trainer.events import (
+from trainer.stats import mean, sample_std
+from trainer.training.engine import num_steps
+from trainer.training.events import (
     BatchDone,
     EpochDone,
     Event,
@@ -25,7 +26,6 @@ from trainer.events import (
     Warned,
     WeightsComing,
 )
-from trainer.stats import mean, sample_std
 
 SELECTIONS = {
     "heldout": "The best epoch is chosen on the held-out fold itself: its figure is optimistic.",

@@ -12,19 +12,27 @@ import torch
 
 from featurestore import StoredDataset
 from schemas import FoldResult, Reading, RunRecord, RunResult
-from trainer.curves import Curves
-from trainer.device import device_title, make_repeatable
+from trainer.data.reading import Asked, choose_readings
+from trainer.data.shared import SharedArrays
 from trainer.errors import ResumeError
-from trainer.events import EpochDone, Event, Notify, RunStarted, Warned, WeightsComing, ignore
-from trainer.fold import Job
-from trainer.folds import train_folds
-from trainer.keeper import SAVE_EVERY_S
+from trainer.network.weights import InitialWeights, initial_weights
 from trainer.plan import Plan
-from trainer.reading import Asked, choose_readings
-from trainer.rundir import RunDirectory, check_free, place
-from trainer.shared import SharedArrays
-from trainer.threads import computing_threads
-from trainer.weights import InitialWeights, initial_weights
+from trainer.records.rundir import RunDirectory, check_free, place
+from trainer.training.curves import Curves
+from trainer.training.device import device_title, make_repeatable
+from trainer.training.events import (
+    EpochDone,
+    Event,
+    Notify,
+    RunStarted,
+    Warned,
+    WeightsComing,
+    ignore,
+)
+from trainer.training.fold import Job
+from trainer.training.folds import train_folds
+from trainer.training.keeper import SAVE_EVERY_S
+from trainer.training.threads import computing_threads
 
 _OF_RESULT = set(RunResult.model_fields)
 _LIBRARIES = ("featurestore", "numpy", "torch", "torchvision")

@@ -20,8 +20,8 @@ from schemas import RunConfig
 from trainer.errors import ConfigError, ResumeError
 from trainer.plan import Options, plan_run
 from trainer.problems import read_yaml, refused
+from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import Manner, begin
-from trainer.rundir import RECORD, RunDirectory
 
 RUNS, REPORT = "runs", "report"
 

@@ -88,8 +88,8 @@ def stream_share(dataset: StoredDataset, array: str, rounds: int) -> dict[str, f
     """
     import torch
 
-    from trainer.order import EpochOrder
-    from trainer.streamed import Streamed
+    from trainer.data.order import EpochOrder
+    from trainer.data.streamed import Streamed
 
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks())
     order = EpochOrder(0, dataset.fingerprint, dataset.folds, sizes)

@@ -73,8 +73,8 @@ def trainer_epoch(source: Source, reading: Reading) -> Epoch:
     """One of the trainer's tiers: the array in host memory, or a window of chunks."""
     import torch
 
-    from trainer.order import EpochOrder
-    from trainer.reading import open_split
+    from trainer.data.order import EpochOrder
+    from trainer.data.reading import open_split
 
     dataset = source.dataset
     split = open_split(dataset, source.array, dataset.folds, torch.device("cpu"), reading)

@@ -18,9 +18,9 @@ from benchmarks.train.overhead import overhead, paired_steps
 from benchmarks.train.protocol import projection, whole_folds
 from benchmarks.train.setting import Bench, Setting, random_store, setting
 from featurestore import usable_cores
-from trainer.acceleration import reason_of
-from trainer.device import make_repeatable, own_stream
-from trainer.threads import computing_threads, threads_a_fold
+from trainer.training.acceleration import reason_of
+from trainer.training.device import make_repeatable, own_stream
+from trainer.training.threads import computing_threads, threads_a_fold
 
 BARS = {
     "trainer_step_over_bare on cpu": 1.03,

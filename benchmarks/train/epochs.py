@@ -14,9 +14,9 @@ from benchmarks.train.bare import BareLoop, ready_batches, wait
 from benchmarks.train.setting import Bench
 from featurestore import usable_cores
 from schemas import Acceleration
-from trainer.device import own_stream
-from trainer.engine import Outcome, StageTrainer
-from trainer.threads import computing_threads, threads_a_fold
+from trainer.training.device import own_stream
+from trainer.training.engine import Outcome, StageTrainer
+from trainer.training.threads import computing_threads, threads_a_fold
 
 
 def _ignore() -> None: ...

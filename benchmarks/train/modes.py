@@ -13,9 +13,9 @@ from benchmarks import record
 from benchmarks.train.bare import BareLoop, ready_batches, wait
 from benchmarks.train.setting import Bench, Setting
 from schemas import Acceleration
-from trainer.acceleration import reason_of
-from trainer.device import make_repeatable
-from trainer.model import build_model
+from trainer.network.model import build_model
+from trainer.training.acceleration import reason_of
+from trainer.training.device import make_repeatable
 
 
 def peak(how: Setting) -> dict[str, float]:

@@ -13,13 +13,13 @@ from mlflow import MlflowClient
 from schemas import RunResult
 from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import tiny_plan, tiny_store
-from trainer import mlflow_log
 from trainer.cli import main
 from trainer.errors import ConfigError, DataError
-from trainer.events import Event, StageStarted, ignore
-from trainer.mlflow_log import Tracking
+from trainer.records.rundir import RunDirectory
 from trainer.run import begin, resume
-from trainer.rundir import RunDirectory
+from trainer.training import mlflow_log
+from trainer.training.events import Event, StageStarted, ignore
+from trainer.training.mlflow_log import Tracking
 
 pytestmark = pytest.mark.filterwarnings("default")  # of MLflow's own
 OF_FOLD = {"train_loss", "valid_loss", "valid_accuracy", "samples_per_s"}

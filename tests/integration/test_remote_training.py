@@ -15,8 +15,8 @@ from featurestore import open_store  # noqa: E402
 from tests.remote_servers import file_server  # noqa: E402
 from trainer import BlockSampler, ZarrDataset  # noqa: E402
 from trainer.cli import main  # noqa: E402
-from trainer.order import EpochOrder  # noqa: E402
-from trainer.streamed import Streamed  # noqa: E402
+from trainer.data.order import EpochOrder  # noqa: E402
+from trainer.data.streamed import Streamed  # noqa: E402
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from featurestore.errors import BusyError
 from schemas import RunResult
 from tests.integration.test_trainer_run import read_metrics
 from tests.integration.trainer_store import place, tiny_plan, tiny_store
-from trainer.checkpoint import load_checkpoint
 from trainer.errors import ResumeError
-from trainer.events import BatchDone, EpochDone, Event, FoldDone, StageStarted
 from trainer.plan import Plan
+from trainer.records.checkpoint import load_checkpoint
+from trainer.records.rundir import RunDirectory
 from trainer.run import Manner, begin, resume, run
-from trainer.rundir import RunDirectory
+from trainer.training.events import BatchDone, EpochDone, Event, FoldDone, StageStarted
 
 EPOCHS = (2, 1, 1)
 TIMES = {"seconds", "samples_per_s", "wait_share"}

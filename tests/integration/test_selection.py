@@ -24,15 +24,15 @@ from tests.integration.trainer_store import (
     tiny_plan,
     tiny_store,
 )
-from trainer.checkpoint import load_checkpoint
+from trainer.data.fold_split import split_fold
+from trainer.data.shared import training_folds
 from trainer.errors import CheckpointError, DataError, TrainedRunError
-from trainer.model import build_model
-from trainer.outputs import read_outputs
+from trainer.network.model import build_model
 from trainer.plan import Options, plan_run
+from trainer.records.checkpoint import load_checkpoint
+from trainer.records.outputs import read_outputs
+from trainer.records.trained import load_network, open_run
 from trainer.run import run
-from trainer.shared import training_folds
-from trainer.split import split_fold
-from trainer.trained import load_network, open_run
 
 
 @cache

@@ -9,10 +9,10 @@ import torch
 
 from schemas import Reading
 from tests.integration.trainer_store import tiny_plan
-from trainer.data import Split
-from trainer.order import EpochOrder, Window
-from trainer.reading import open_split
-from trainer.shared import SharedArrays, training_folds
+from trainer.data.interface import Split
+from trainer.data.order import EpochOrder, Window
+from trainer.data.reading import open_split
+from trainer.data.shared import SharedArrays, training_folds
 
 CPU = torch.device("cpu")
 ARRAY, OTHER = "R1/resize", "R2/resize"

@@ -17,10 +17,10 @@ from featurestore import StoredDataset, open_store
 from featurestore.errors import CorruptError, UnknownNameError
 from schemas import Reading
 from tests.integration.filled_store import ARRAY, fill_store
-from trainer.data import Batch, Split
-from trainer.order import EpochOrder
-from trainer.reading import array_bytes, choose_readings, open_split
-from trainer.streamed import Streamed
+from trainer.data.interface import Batch, Split
+from trainer.data.order import EpochOrder
+from trainer.data.reading import array_bytes, choose_readings, open_split
+from trainer.data.streamed import Streamed
 
 CPU = torch.device("cpu")
 READINGS: tuple[Reading, ...] = ("device", "host", "stream")
@@ -146,9 +146,9 @@ import resource, sys
 from pathlib import Path
 import torch
 from featurestore import open_store
-from trainer.order import EpochOrder
-from trainer.reading import open_split
-from trainer.streamed import Streamed
+from trainer.data.order import EpochOrder
+from trainer.data.reading import open_split
+from trainer.data.streamed import Streamed
 
 dataset = open_store(sys.argv[1])
 allowed, window = int(sys.argv[2]), int(sys.argv[3])

@@ -14,8 +14,8 @@ from distributed import LocalCluster
 from schemas import RunResult
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.trainer_store import tiny_store
-from trainer.checkpoint import load_checkpoint
 from trainer.cli import main
+from trainer.records.checkpoint import load_checkpoint
 
 SMALL = "--set init=random --set arch=resnet18 --set batch_size=48 --set threads=1 --set device=cpu"
 QUICK = f"{SMALL} --set epochs_scale=0.001"

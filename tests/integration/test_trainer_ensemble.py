@@ -10,9 +10,9 @@ import pytest
 from schemas import Ensemble
 from tests.integration.reported_runs import NUM_TEST, answers, make_run
 from trainer.cli import main
-from trainer.ensemble import average
-from trainer.finished import open_finished
-from trainer.outputs import Outputs, read_outputs, write_outputs
+from trainer.inference.ensemble import average
+from trainer.records.finished import open_finished
+from trainer.records.outputs import Outputs, read_outputs, write_outputs
 from trainer.stats import paired_test
 
 FOLDS = {1: 70.0, 2: 80.0, 3: 75.0}

@@ -12,11 +12,11 @@ from torch.nn.functional import softmax
 from featurestore import open_store
 from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import tiny_store
-from trainer import export
 from trainer.cli import main
 from trainer.errors import ExportError
-from trainer.predict import judge
-from trainer.trained import TrainedNetwork, load_network, open_run
+from trainer.inference import export
+from trainer.inference.predict import judge
+from trainer.records.trained import TrainedNetwork, load_network, open_run
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,7 @@ def command(rest: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trainer.lrfind.NUM_STEPS", STEPS)
+    monkeypatch.setattr("trainer.training.lrfind.NUM_STEPS", STEPS)
 
 
 def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_files(

@@ -12,10 +12,10 @@ from featurestore import Extractor, extract_file, one_thread, open_store
 from schemas import Predictions, RunRecord
 from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import sounds, tiny_store
-from trainer.checkpoint import load_checkpoint
 from trainer.cli import main
-from trainer.predict import judge, predict
-from trainer.trained import load_network, open_run
+from trainer.inference.predict import judge, predict
+from trainer.records.checkpoint import load_checkpoint
+from trainer.records.trained import load_network, open_run
 
 CPU = torch.device("cpu")
 

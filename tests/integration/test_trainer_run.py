@@ -9,9 +9,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from schemas import EpochMetrics, RunRecord, RunResult
 from tests.integration.trainer_store import tiny_plan
-from trainer.checkpoint import load_checkpoint
 from trainer.errors import DivergedError, RunDirectoryError
-from trainer.events import (
+from trainer.network.model import build_model
+from trainer.plan import Plan
+from trainer.records.checkpoint import load_checkpoint
+from trainer.run import Manner, run
+from trainer.training.events import (
     EpochDone,
     Event,
     FoldDone,
@@ -20,9 +23,6 @@ from trainer.events import (
     StageStarted,
     Warned,
 )
-from trainer.model import build_model
-from trainer.plan import Plan
-from trainer.run import Manner, run
 
 
 def read_metrics(out: Path) -> list[EpochMetrics]:

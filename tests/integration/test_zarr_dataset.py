@@ -12,7 +12,7 @@ from featurestore import Block, StoredDataset, open_store
 from featurestore.errors import UnknownNameError
 from tests.integration.trainer_store import CHUNK, NUM_CLIPS, tiny_store
 from trainer import BlockSampler, ZarrDataset
-from trainer.order import EpochOrder
+from trainer.data.order import EpochOrder
 
 
 @pytest.fixture

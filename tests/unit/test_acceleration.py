@@ -3,7 +3,10 @@ import torch
 from torch import Tensor
 
 from tests.unit.test_engine import CONFIG, STAGE, in_order, tones
-from trainer.acceleration import (
+from trainer.data.interface import StageData
+from trainer.errors import DeviceError
+from trainer.network.model import build_model
+from trainer.training.acceleration import (
     WARM_UP,
     Choice,
     Compiled,
@@ -11,10 +14,7 @@ from trainer.acceleration import (
     choose_acceleration,
     compiler_fault,
 )
-from trainer.data import StageData
-from trainer.engine import StageTrainer
-from trainer.errors import DeviceError
-from trainer.model import build_model
+from trainer.training.engine import StageTrainer
 
 CPU = torch.device("cpu")
 

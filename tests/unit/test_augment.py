@@ -11,12 +11,12 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from schemas import RunConfig
 from tests.unit.test_engine import CONFIG, CPU, STAGE, in_order, tones
-from trainer.acceleration import compiler_fault
-from trainer.augment import Augmentation, Mixed, mix, mixup_shares, training_loss
-from trainer.data import StageData
-from trainer.engine import Outcome, StageTrainer
-from trainer.model import Network, build_model
-from trainer.waiting import Waiting
+from trainer.data.interface import StageData
+from trainer.data.waiting import Waiting
+from trainer.network.model import Network, build_model
+from trainer.training.acceleration import compiler_fault
+from trainer.training.augment import Augmentation, Mixed, mix, mixup_shares, training_loss
+from trainer.training.engine import Outcome, StageTrainer
 
 ON = {"mixup": 0.4, "freq_mask": 0.25, "time_mask": 0.4, "label_smoothing": 0.1}
 

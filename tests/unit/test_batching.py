@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from trainer.batching import Batching, Format, Group, Recycled
+from trainer.data.batching import Batching, Format, Group, Recycled
 
 CPU = torch.device("cpu")
 SMALL = Format((1, 1), np.dtype("float16"), 1.0)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from schemas import EpochMetrics, FeatureSpec, RunConfig, RunRecord, Stage
-from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.errors import CheckpointError, RunDirectoryError
 from trainer.files import replace_file
-from trainer.keeper import Keeper
-from trainer.rundir import FoldDirectory
-from trainer.state import FoldState, StageState, load_state, save_state
+from trainer.records.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from trainer.records.rundir import FoldDirectory
+from trainer.records.state import FoldState, StageState, load_state, save_state
+from trainer.training.keeper import Keeper
 
 CONFIG = RunConfig(
     dataset="esc10",

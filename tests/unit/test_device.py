@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.device import choose_precision, device_title, resolve_device
 from trainer.errors import DeviceError
+from trainer.training.device import choose_precision, device_title, resolve_device
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 

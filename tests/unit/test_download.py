@@ -7,8 +7,8 @@ import pytest
 
 from featurestore.fetch import Patience, Progress
 from tests.loopback import Served, serving
-from trainer.download import download
 from trainer.errors import WeightsError
+from trainer.network.download import download
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]

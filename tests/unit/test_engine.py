@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from schemas import RunConfig, Stage
-from trainer.data import Batch, Batches, StageData
-from trainer.engine import Outcome, StageTrainer, make_optimizer, num_steps
-from trainer.model import Network, build_model
-from trainer.order import Window
-from trainer.resident import Resident
-from trainer.schedule import OneCycle
-from trainer.waiting import Waiting
+from trainer.data.interface import Batch, Batches, StageData
+from trainer.data.order import Window
+from trainer.data.resident import Resident
+from trainer.data.waiting import Waiting
+from trainer.network.model import Network, build_model
+from trainer.training.engine import Outcome, StageTrainer, make_optimizer, num_steps
+from trainer.training.schedule import OneCycle
 
 CPU = torch.device("cpu")
 STAGE = Stage(array="R1/mel", epochs=8, max_lr=3e-3)

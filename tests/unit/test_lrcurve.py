@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.lrcurve import broken, smoothed, suggest
-from trainer.schedule import Sweep
+from trainer.training.lrcurve import broken, smoothed, suggest
+from trainer.training.schedule import Sweep
 
 SWEEP = Sweep()
 RATES = [SWEEP.lr(step) for step in range(SWEEP.num_steps)]

@@ -5,14 +5,14 @@ import torch
 
 from schemas import Stage
 from tests.unit.test_engine import CONFIG, tones
-from trainer.data import StageData
-from trainer.engine import StageTrainer
-from trainer.lrfind import Curve, Trial, range_test
-from trainer.model import build_model
-from trainer.order import EpochOrder
-from trainer.schedule import Sweep
+from trainer.data.interface import StageData
+from trainer.data.order import EpochOrder
+from trainer.data.waiting import Waiting
+from trainer.network.model import build_model
 from trainer.seeds import derive_seed
-from trainer.waiting import Waiting
+from trainer.training.engine import StageTrainer
+from trainer.training.lrfind import Curve, Trial, range_test
+from trainer.training.schedule import Sweep
 
 
 def trial(**stage: object) -> Trial:

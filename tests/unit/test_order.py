@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.order import EpochOrder, store_order
+from trainer.data.order import EpochOrder, store_order
 from trainer.seeds import derive_seed
 
 SIZES = st.lists(st.integers(0, 9), max_size=20).map(tuple)

@@ -9,8 +9,9 @@ import torch
 
 from tests.unit.test_engine import CONFIG, STAGE
 from trainer.errors import DeviceMemoryError
-from trainer.model import build_model
-from trainer.outofmemory import fitting_batch, is_out_of_memory, loading, stepping
+from trainer.network.model import build_model
+from trainer.outofmemory import is_out_of_memory, loading
+from trainer.training.fitting import fitting_batch, stepping
 
 ENORMOUS = 1 << 62
 ALLOCATIONS = [
@@ -27,13 +28,13 @@ import numpy as np
 import torch
 
 from tests.unit.test_engine import CONFIG, STAGE
-from trainer.data import StageData
-from trainer.engine import StageTrainer
+from trainer.data.interface import StageData
+from trainer.training.engine import StageTrainer
 from trainer.errors import DeviceMemoryError
-from trainer.model import build_model
-from trainer.order import Window
-from trainer.outofmemory import stepping
-from trainer.resident import Resident
+from trainer.network.model import build_model
+from trainer.data.order import Window
+from trainer.training.fitting import stepping
+from trainer.data.resident import Resident
 
 torch.set_num_threads(1)
 SHAPE = (64, 128)

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.memory import available_host_memory, free_device_memory
-from trainer.reading import Asked, Room, choose_reading
+from trainer.data.memory import available_host_memory, free_device_memory
+from trainer.data.reading import Asked, Room, choose_reading
 
 MEMINFO = "MemTotal:       64000 kB\nMemFree:        100 kB\nMemAvailable:   32000 kB\n"
 

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from trainer.schedule import OneCycle, Sweep, span
+from trainer.training.schedule import OneCycle, Sweep, span
 
 
 def torch_one_cycle(num_steps: int, max_lr: float) -> list[tuple[float, float]]:

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from trainer.threads import computing_threads, threads_a_fold
+from trainer.training.threads import computing_threads, threads_a_fold
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.order import EpochOrder, chosen_windows
-from trainer.validation import validation_clips
+from trainer.data.order import EpochOrder, chosen_windows
+from trainer.data.validation import validation_clips
 
 
 def recordings_of(sizes: list[int]) -> list[str]:

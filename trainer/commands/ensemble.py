@@ -29,10 +29,10 @@ def ensemble(
     ),
 ) -> None:
     """Average the probabilities of runs clip by clip: do they know more together?"""
-    from trainer.ensemble import average
     from trainer.files import make_folder, replace_file
-    from trainer.finished import open_finished
-    from trainer.outputs import write_outputs
+    from trainer.inference.ensemble import average
+    from trainer.records.finished import open_finished
+    from trainer.records.outputs import write_outputs
 
     found, answers = average([open_finished(path) for path in runs], checkpoint)
     make_folder(out)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from schemas import Evaluation
 from trainer.commands.options import CheckpointOption, DeviceOption, RunOption
-from trainer.confusion import Matrix, most_frequent
+from trainer.inference.confusion import Matrix, most_frequent
 
 RESULT, PICTURE = "evaluation.json", "confusion.png"
 MOST_CONFUSIONS = 10
@@ -50,12 +50,12 @@ def evaluate(
 ) -> None:
     """Measure accuracy, recall of each class and confusions on a store."""
     from featurestore import open_store
-    from trainer.device import make_repeatable, resolve_device
-    from trainer.evaluate import evaluate as judge
-    from trainer.evaluate import plan_parts
     from trainer.files import make_folder
-    from trainer.matching import check_match, open_own_store
-    from trainer.trained import load_network, open_run
+    from trainer.inference.evaluate import evaluate as judge
+    from trainer.inference.evaluate import plan_parts
+    from trainer.inference.matching import check_match, open_own_store
+    from trainer.records.trained import load_network, open_run
+    from trainer.training.device import make_repeatable, resolve_device
 
     trained = open_run(run)
     stored = open_store(store, dataset) if store else open_own_store(trained)

@@ -25,10 +25,10 @@ def export(
     """Write a network as ONNX, torch.export or TorchScript, checked against the original."""
     import torch
 
-    from trainer.export import METADATA, SUFFIXES
-    from trainer.export import export as make
     from trainer.files import check_folder, replace_file
-    from trainer.trained import load_network, open_run
+    from trainer.inference.export import METADATA, SUFFIXES
+    from trainer.inference.export import export as make
+    from trainer.records.trained import load_network, open_run
 
     trained = open_run(run)
     trained.chosen([fold])

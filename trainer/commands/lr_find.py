@@ -14,7 +14,7 @@ from schemas import LrFind, ResizeOperator
 from trainer.commands.options import DeviceOption
 
 if TYPE_CHECKING:
-    from trainer.lrfind import Curve
+    from trainer.training.lrfind import Curve
 
 TABLE, RESULT, PICTURE = "lr-find.csv", "lr-find.json", "lr-find.png"
 
@@ -56,8 +56,8 @@ def lr_find(
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
     from featurestore import open_store
     from trainer.files import make_folder
-    from trainer.lrfind import NUM_STEPS, find_lr
     from trainer.plan import Options, plan_run
+    from trainer.training.lrfind import NUM_STEPS, find_lr
 
     stored = open_store(store, dataset)
     options = Options(

@@ -45,11 +45,11 @@ def predict(
     device: DeviceOption = "auto",
 ) -> None:
     """Say which class sounds are of, with the networks of a run."""
-    from trainer.device import resolve_device
     from trainer.files import check_folder, replace_file
-    from trainer.predict import audio_files
-    from trainer.predict import predict as predict_files
-    from trainer.trained import load_network, open_run
+    from trainer.inference.predict import audio_files
+    from trainer.inference.predict import predict as predict_files
+    from trainer.records.trained import load_network, open_run
+    from trainer.training.device import resolve_device
 
     trained = open_run(run)
     folds = trained.chosen(fold or ())

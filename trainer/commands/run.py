@@ -12,12 +12,12 @@ from schemas import ResizeOperator, RunConfig, Selection
 from trainer.commands.complain import complain
 from trainer.commands.tracking import MlflowOption, tracking_to
 from trainer.errors import ResumeError
-from trainer.methods import METHODS
+from trainer.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
-    from trainer.mlflow_log import Tracking
     from trainer.run import Manner
+    from trainer.training.mlflow_log import Tracking
 
 _OF_CONFIG = {"fold": "folds"}
 """Options whose name in the config is another one."""
@@ -117,8 +117,8 @@ def run(
     from featurestore import open_store
     from trainer.console import print_plan
     from trainer.plan import Options, plan_run
+    from trainer.records.rundir import check_free, default_out
     from trainer.run import Manner, begin
-    from trainer.rundir import check_free, default_out
 
     console = Console()
     manner = Manner(reading, folds_at_once, checkpoint_every)
@@ -200,8 +200,8 @@ def _go_on(
     """Go on with a run, whose record says all; what is asked for beside must not differ from it."""
     from featurestore import open_store
     from trainer.console import print_plan, print_result
-    from trainer.device import resolve_device
-    from trainer.rundir import RunDirectory
+    from trainer.records.rundir import RunDirectory
+    from trainer.training.device import resolve_device
 
     directory = RunDirectory(out)
     record = directory.record()

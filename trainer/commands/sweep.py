@@ -14,9 +14,9 @@ from trainer.errors import ConfigError, SweepError, TrainerError
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
-    from trainer.mlflow_log import Tracking
     from trainer.run import Manner
     from trainer.sweep import Sweep, SweepRun
+    from trainer.training.mlflow_log import Tracking
 
 PAPER = ("baseline", "mel", "resize", "control")
 """The paper's methods, and the one without which their gain cannot be credited to resolution."""
@@ -194,8 +194,8 @@ def _on_cluster(
 ) -> dict[str, str]:
     """Train on a cluster, fold by fold; what failed, by the run's name."""
     from trainer.cluster import Cluster, Failed, Work
+    from trainer.records.rundir import RunDirectory, place
     from trainer.run import finish
-    from trainer.rundir import RunDirectory, place
     from trainer.sweep import RUNS
 
     work = Work(place(stored), stored.name, out.absolute(), manner)

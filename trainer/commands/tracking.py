@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from trainer.mlflow_log import Tracking
+    from trainer.training.mlflow_log import Tracking
 
 MlflowOption = Annotated[
     str | None,
@@ -26,7 +26,7 @@ def tracking_to(uri: str | None, console: Console) -> AbstractContextManager["Tr
     """
     if uri is None:
         return nullcontext()
-    from trainer.mlflow_log import Tracking
+    from trainer.training.mlflow_log import Tracking
 
     return Tracking(
         uri, lambda line: console.print(Text(f"warning: {line}", "yellow"), soft_wrap=True)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from trainer.confusion import Matrix
+from trainer.inference.confusion import Matrix
 from trainer.report.drawing import DPI, to_png
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from schemas import CheckpointName, EpochMetrics, RunResult
-from trainer.confusion import Matrix, confusion_matrix
 from trainer.errors import TrainedRunError
-from trainer.finished import AGAIN, FinishedRun, open_finished
+from trainer.inference.confusion import Matrix, confusion_matrix
+from trainer.records.finished import AGAIN, FinishedRun, open_finished
 
 
 @dataclass(frozen=True)

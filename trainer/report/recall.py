@@ -6,7 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from schemas import CheckpointName
-from trainer.confusion import by_class
+from trainer.inference.confusion import by_class
 from trainer.report.drawing import PALETTE, new_figure, plain, to_png
 from trainer.report.scores import PICKED_BY
 from trainer.report.series import Series

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from schemas import CheckpointName, Selection, Stage
-from trainer.confusion import Matrix
+from trainer.inference.confusion import Matrix
 from trainer.report.load import Run
 from trainer.report.scores import Score, scores_of
 from trainer.stats import mean, sample_std

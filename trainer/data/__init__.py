@@ -1,0 +1,1 @@
+"""Clips as batches: which rows, in which order, and where they lie."""

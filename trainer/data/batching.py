@@ -1,0 +1,163 @@
+"""From stored images in host memory to batches: gathered, made float32, handed to the device.
+
+By one thread, and in memory that is used again. Torch's `index_select` lets all its threads meet
+after every large image: beside a busy neighbour each meeting costs a time slice. And the pages of a
+fresh batch cost more than filling them.
+"""
+
+import threading
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from trainer.data.interface import Batch, Batches
+
+Group = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]
+"""Images (m, bands, frames) as stored; rows (n,) of them in the order wanted; their classes (n,).
+
+The images are not looked at any more when the next group is asked for.
+"""
+
+_OPENMP = ThreadpoolController().select(user_api="openmp")
+"""Torch's threads. Their number is the calling thread's own: nobody else's is changed."""
+_KEPT = 8
+"""Batches whose memory is kept for the next ones."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """Of stored images.
+
+    Args:
+        shape: (bands, frames).
+        dtype: float16, float32 or uint8.
+        scale: A stored value times this is in [0, 1].
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    scale: float
+
+
+class Batching:
+    """Makes batches for a device of images in host memory. Threads may share it.
+
+    Args:
+        stored: Of the images.
+        device: Where batches are wanted.
+    """
+
+    def __init__(self, stored: Format, device: torch.device) -> None:
+        self._stored, self._device = stored, device
+        self._memory = Recycled()
+
+    def batches(self, groups: Iterable[Group], size: int) -> Batches:
+        """The groups' rows, one after another, `size` at a time; the last may be fewer.
+
+        A batch may begin in one group and end in the next.
+
+        Raises:
+            IndexError: A group's rows are not all among its images.
+        """
+        images = self._new(size)
+        labels = np.empty(size, np.int64)
+        count = 0
+        for stored, rows, classes in groups:
+            start = 0
+            while start < len(rows):
+                part = slice(start, min(start + size - count, len(rows)))
+                target = slice(count, count + part.stop - start)
+                self._gather(stored, rows[part], images[target])
+                labels[target] = classes[part]
+                start, count = part.stop, target.stop
+                if count == size:
+                    yield self._batch(images, torch.from_numpy(labels.copy()))
+                    count = 0
+                    if self._pinned:  # being copied; torch uses it again when that has ended
+                        images = self._new(size)
+        if count:
+            yield self._batch(images[:count], torch.from_numpy(labels[:count]))
+
+    @property
+    def _pinned(self) -> bool:
+        """Only from pinned memory a copy to a GPU is not waited for."""
+        return self._device.type == "cuda"
+
+    def _new(self, size: int) -> Tensor:
+        """Memory for a batch as stored."""
+        shape = (size, *self._stored.shape)
+        if not self._pinned:
+            return self._memory.take(shape, self._stored.dtype)
+        return torch.empty(shape, dtype=torch_dtype(self._stored.dtype), pin_memory=True)
+
+    def _gather(self, images: NDArray[Any], rows: NDArray[np.int64], out: Tensor) -> None:
+        with _OPENMP.limit(limits=1):
+            torch.index_select(torch.from_numpy(images), 0, torch.from_numpy(rows), out=out)
+
+    def _batch(self, images: Tensor, classes: Tensor) -> Batch:
+        images = images.unsqueeze(1)
+        if not self._pinned:
+            return float32(images, self._stored.scale, self._memory), classes
+        images = images.to(self._device, non_blocking=True)
+        classes = classes.pin_memory().to(self._device, non_blocking=True)
+        return as_float32(images, self._stored.scale), classes
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """The same in torch."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
+def as_float32(images: Tensor, scale: float) -> Tensor:
+    """Stored images (b, 1, bands, frames) as float32 in [0, 1], a copy where they are."""
+    images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
+    return images if scale == 1 else images.mul_(scale)
+
+
+def float32(images: Tensor, scale: float, memory: "Recycled") -> Tensor:
+    """Stored images in host memory as float32 in [0, 1].
+
+    Args:
+        images: Of any shape; float16, float32 or uint8.
+        scale: A stored value times this is in [0, 1].
+        memory: Where the result lies.
+    """
+    with _OPENMP.limit(limits=1):
+        result = memory.take(tuple(images.shape), np.dtype(np.float32)).copy_(images)
+        return result if scale == 1 else result.mul_(scale)
+
+
+class Recycled:
+    """Memory that is used again when nobody holds what was in it. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lent: list[tuple[NDArray[Any], weakref.ref[NDArray[Any]]]] = []
+        self._lock = threading.Lock()
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+        """Memory that no tensor uses, with anything in it."""
+        with self._lock:
+            memory = self._unused(shape, dtype)
+            if memory is None:
+                memory = np.empty(shape, dtype)
+            lent = memory[:]  # only the tensor made of it holds it
+            self._lent.append((memory, weakref.ref(lent)))
+            del self._lent[:-_KEPT]
+        return torch.from_numpy(lent)
+
+    def __reduce__(self) -> tuple[type["Recycled"], tuple[()]]:
+        return Recycled, ()  # another process begins with nothing
+
+    def _unused(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+        for index, (memory, user) in enumerate(self._lent):
+            if user() is None and (memory.shape, memory.dtype) == (shape, dtype):
+                del self._lent[index]
+                return memory
+        return None

@@ -1,0 +1,177 @@
+"""The store for other training code: a map-style dataset, and the sampler that reads it well.
+
+    data = ZarrDataset("us8k.zarr", "R1/resize", folds=range(2, 11))
+    order = BatchSampler(BlockSampler(data, seed=0), batch_size=64, drop_last=False)
+    loader = DataLoader(data, sampler=order, batch_size=None)
+
+The dataset makes whole batches; a loader with a batch size of its own, which stacks samples, works
+as well and takes longer. With worker processes each one decodes for itself: threads do it without.
+The trainer itself reads whole stages or streams them (`trainer.data.reading`), in the same order.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, get_worker_info
+
+from featurestore import StoredDataset, open_store, usable_cores
+from trainer.data.batching import Recycled, float32
+from trainer.data.interface import Batch
+from trainer.data.order import WINDOW, EpochOrder
+
+Sample = tuple[Tensor, int]
+
+
+class ZarrDataset(Dataset[Any]):
+    """One array of some folds of a store; item i is (image, class_id).
+
+    Images are (1, bands, frames) float32 in [0, 1]. A chunk is decoded as a whole and kept for a
+    while: read in the order of a `BlockSampler`, each is decoded once an epoch (once an epoch and
+    worker with worker processes), while a plain shuffle decodes one for nearly every clip. Can be
+    pickled; each process opens the store for itself.
+
+    Args:
+        path: Of the store, or its URL.
+        array: `resolution/variant`.
+        dataset: Name in the store; may be left out where it holds one only.
+        folds: All of them by default.
+        cache_blocks: Decoded chunks kept; at least the sampler's window.
+
+    Attributes:
+        array, folds, class_names, fingerprint: As in the store.
+        sizes: Clips of each chunk.
+        labels: (n,) int64, the class of every item.
+
+    Raises:
+        featurestore.errors.StoreError: The store lacks what is asked for, or is unfinished.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        array: str,
+        *,
+        dataset: str | None = None,
+        folds: Iterable[int] | None = None,
+        cache_blocks: int = WINDOW,
+    ) -> None:
+        store = open_store(path, dataset)
+        self._source = (store.path, store.name)
+        self._store: StoredDataset | None = store
+        self.array = array
+        self.shape = (1, *store.shape(array))
+        self.folds = store.folds if folds is None else tuple(folds)
+        self.class_names = store.class_names
+        self.fingerprint = store.fingerprint
+        self._scale, self._dtype = store.scale, store.dtype
+        self._memory = Recycled()
+        self._blocks = store.blocks(self.folds)
+        labels = [store.labels(block) for block in self._blocks]
+        self.sizes = tuple(len(part) for part in labels)
+        self.labels: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *labels])
+        self._stops = np.cumsum(self.sizes, dtype=np.int64)
+        self._cache_blocks = max(1, cache_blocks)
+        self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: Sequence[int]) -> Batch: ...
+
+    def __getitem__(self, index: int | Sequence[int]) -> Sample | Batch:
+        """An item, or several at once; a negative index counts from the end.
+
+        Returns:
+            Of an int: an image (1, bands, frames) and its class. Of a sequence of n: images
+            (n, 1, bands, frames) and classes (n,) int64, which is what a `DataLoader` with
+            `batch_size=None` and a `BatchSampler` as its sampler asks for.
+        """
+        if isinstance(index, Sequence):
+            return self._batch(index)
+        images, labels = self._batch([index])
+        return images[0], int(labels[0])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Several items; a `DataLoader` that makes its batches itself asks here."""
+        images, labels = self._batch(indices)
+        return list(zip(images.unbind(), labels.tolist(), strict=True))
+
+    def _batch(self, indices: Sequence[int]) -> Batch:
+        items = np.asarray(indices, np.int64)
+        for item in items[(items < -len(self)) | (items >= len(self))]:
+            raise IndexError(f"item {item} of {len(self)}")
+        items = np.where(items < 0, items + len(self), items)
+        numbers = np.searchsorted(self._stops, items, side="right")
+        rows = items - self._stops[numbers] + np.array(self.sizes)[numbers]
+        images = self._memory.take((len(items), *self.shape), self._dtype).numpy()
+        wanted = list(dict.fromkeys(numbers.tolist()))  # in this order, so that none comes twice
+        for first in range(0, len(wanted), self._cache_blocks):
+            for number, block in self._read(wanted[first : first + self._cache_blocks]):
+                places = np.flatnonzero(numbers == number)
+                images[places, 0] = block[rows[places]]
+        classes = torch.from_numpy(self.labels[items])
+        return float32(torch.from_numpy(images), self._scale, self._memory), classes
+
+    def _read(self, numbers: Sequence[int]) -> list[tuple[int, NDArray[Any]]]:
+        """Decoded chunks, no more than are kept, the longest unused ones giving way to them."""
+        if self._store is None:
+            self._store = open_store(*self._source)
+        missing = [number for number in numbers if number not in self._cache]
+        for number in numbers:
+            if number in self._cache:
+                self._cache.move_to_end(number)
+        while self._cache and len(self._cache) + len(missing) > self._cache_blocks:
+            self._cache.popitem(last=False)
+        threads = 1 if get_worker_info() else min(len(missing), usable_cores(), 8)
+        blocks = [self._blocks[number] for number in missing]
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            read = pool.map(partial(self._store.read_block, array=self.array), blocks)
+            self._cache.update(zip(missing, read, strict=True))
+        return [(number, self._cache[number]) for number in numbers]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_store": None, "_cache": OrderedDict()}
+
+
+class BlockSampler(Sampler[int]):
+    """Shuffled items in an order that decodes each chunk once: the order `trainer run` uses.
+
+    Each pass gives the next epoch's order, which depends on the seed, the epoch and the store's
+    fingerprint alone.
+
+    Args:
+        data: What is sampled.
+        seed: Any int.
+        window: Chunks shuffled together.
+
+    Attributes:
+        epoch: The next pass's; `set_epoch` sets it.
+    """
+
+    def __init__(self, data: ZarrDataset, seed: int = 0, window: int = WINDOW) -> None:
+        self._order = EpochOrder(seed, data.fingerprint, data.folds, data.sizes, window)
+        self.epoch = 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be this epoch's."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rows = self._order.rows(self.epoch)
+        self.epoch += 1
+        return iter(rows.tolist())
+
+    def __len__(self) -> int:
+        return sum(self._order.sizes)

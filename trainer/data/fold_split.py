@@ -1,0 +1,77 @@
+"""Which clips a held-out fold's training sees, in which order, and which pick its best epoch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import StoredDataset
+from schemas import RunConfig
+from trainer.data.interface import Sample, StageData
+from trainer.data.order import EpochOrder, chosen_windows
+from trainer.data.shared import training_folds
+from trainer.data.validation import recordings, validation_clips
+from trainer.errors import DataError
+from trainer.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class FoldSplit:
+    """The clips of one held-out fold.
+
+    Args:
+        order: Of the clips trained on, the same for every method.
+        num_train: Clips trained on.
+        num_test: Clips of the held-out fold.
+        apart: (n,) of all clips of the training folds, those that validation has; None without.
+    """
+
+    order: EpochOrder
+    num_train: int
+    num_test: int
+    apart: NDArray[np.bool_] | None
+
+    @property
+    def num_valid(self) -> int:
+        """Clips of the validation part."""
+        return 0 if self.apart is None else int(self.apart.sum())
+
+    def of(self, data: StageData) -> StageData:
+        """An array of the training folds and the held-out one, as this split trains and judges."""
+        if self.apart is None:
+            return data
+        train, valid = (
+            Sample(data.train, chosen_windows(self.order.sizes, rows))
+            for rows in (~self.apart, self.apart)
+        )
+        return StageData(data.array, train, valid)
+
+
+def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSplit:
+    """The split of a held-out fold; the same for every method.
+
+    Raises:
+        DataError: No clips can be set apart for validation.
+    """
+    folds = training_folds(dataset, fold)
+    sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
+    apart = None
+    if config.selection == "validation":
+        apart = _set_apart(dataset, config, fold)
+    kept = None if apart is None else ~apart
+    order = EpochOrder(config.seed, dataset.fingerprint, folds, sizes, kept=kept)
+    num_train = sum(sizes) if kept is None else int(kept.sum())
+    return FoldSplit(order, num_train, len(dataset.clips([fold])), apart)
+
+
+def _set_apart(dataset: StoredDataset, config: RunConfig, fold: int) -> NDArray[np.bool_]:
+    clips = dataset.clips(training_folds(dataset, fold))
+    seed = derive_seed("validation", config.seed, fold)
+    apart = validation_clips(recordings(clips), clips.class_id, config.validation_share, seed)
+    if not apart.any():
+        raise DataError(
+            f"fold {fold}: no recordings can be set apart for validation, {len(clips)} clips are "
+            f"too few for a share of {config.validation_share:g}; raise --validation-share, or "
+            "take --selection last"
+        )
+    return apart

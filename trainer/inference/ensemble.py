@@ -1,0 +1,166 @@
+"""Several runs as one: their probabilities averaged clip by clip, set against each run alone.
+
+Reads the tables of answers beside the networks; no store, no network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
+
+import numpy as np
+
+from schemas import CheckpointName, Ensemble, EnsembleMember, PairedDifference
+from trainer.errors import EnsembleError
+from trainer.records.finished import FinishedRun
+from trainer.records.outputs import Outputs
+from trainer.stats import mean, paired_test, sample_std
+
+OPTIMISTIC = (
+    "the best epochs were picked on the held-out folds themselves, so every figure here is "
+    "optimistic; --checkpoint last was not picked by them"
+)
+
+
+def average(
+    runs: Sequence[FinishedRun], checkpoint: CheckpointName | None = None
+) -> tuple[Ensemble, Outputs]:
+    """Average the probabilities of runs, each with one vote.
+
+    Args:
+        runs: At least two, of the same dataset, selection and folds, with the same clips.
+        checkpoint: Which of their networks; by default the one that counts in their selection.
+
+    Returns:
+        The accuracies, and the averaged probabilities of all folds' clips.
+
+    Raises:
+        EnsembleError: The runs cannot be averaged.
+        TrainedRunError: A table of answers is absent or damaged.
+    """
+    _check_runs(runs)
+    name = checkpoint or runs[0].checkpoints[0]
+    if name not in runs[0].checkpoints:
+        raise EnsembleError(
+            f"runs with selection {runs[0].config.selection} have no answers of the {name} "
+            f"network; give --checkpoint {runs[0].checkpoints[0]}"
+        )
+    folds = runs[0].folds
+    answers = {fold: _answers(runs, fold, name) for fold in folds}
+    averages = {fold: _average(answers[fold]) for fold in folds}
+    whole = {fold: averages[fold].accuracy for fold in folds}
+    members = tuple(
+        _member(run, {fold: answers[fold][at].accuracy for fold in folds}, whole)
+        for at, run in enumerate(runs)
+    )
+    found = Ensemble(
+        dataset=runs[0].config.dataset,
+        selection=runs[0].config.selection,
+        checkpoint=name,
+        folds=folds,
+        num_clips=tuple(len(averages[fold].labels) for fold in folds),
+        members=members,
+        best_member=max(range(len(members)), key=lambda at: members[at].mean),
+        accuracies=tuple(whole.values()),
+        mean=mean(list(whole.values())),
+        std=sample_std(list(whole.values())),
+        warnings=tuple(_warnings(runs, name)),
+    )
+    return found, _concatenated(list(averages.values()))
+
+
+def _check_runs(runs: Sequence[FinishedRun]) -> None:
+    """Refuse what is not at least two different runs of one dataset, selection and folds."""
+    if len(runs) < 2:
+        raise EnsembleError("an average takes at least two runs; give another one")
+    paths = [run.path.resolve() for run in runs]
+    for at, run in enumerate(runs):
+        if paths[at] in paths[:at]:
+            raise EnsembleError(f"{run.path}: is given twice; each run has one vote")
+    for first, second in pairwise(runs):
+        _check_alike(first, second)
+
+
+def _check_alike(first: FinishedRun, second: FinishedRun) -> None:
+    facts = {
+        "dataset": (first.config.dataset, second.config.dataset),
+        "selection": (first.config.selection, second.config.selection),
+        "folds": tuple(", ".join(map(str, run.folds)) for run in (first, second)),
+    }
+    differing = [f"{name} ({a}; {b})" for name, (a, b) in facts.items() if a != b]
+    if differing:
+        raise EnsembleError(
+            f"{first.path} and {second.path} differ in {' and '.join(differing)}: "
+            "only runs that are alike in this can be averaged"
+        )
+
+
+def _answers(runs: Sequence[FinishedRun], fold: int, checkpoint: CheckpointName) -> list[Outputs]:
+    """Every run's answers on a fold, in the order of the first run's clips."""
+    first, *others = [run.answers(fold, checkpoint) for run in runs]
+    aligned = [first]
+    for run, answers in zip(runs[1:], others, strict=True):
+        where = f"fold {fold}: {runs[0].path} and {run.path}"
+        if answers.class_names != first.class_names:
+            raise EnsembleError(f"{where} have different classes; only the same can be averaged")
+        aligned.append(_aligned(answers, first, where))
+    return aligned
+
+
+def _aligned(answers: Outputs, first: Outputs, where: str) -> Outputs:
+    rows = {clip: row for row, clip in enumerate(answers.clip_ids)}
+    if other := rows.keys() ^ set(first.clip_ids):
+        raise EnsembleError(
+            f"{where} have different clips, {len(other)} are only in one of them, such as "
+            f"{min(other)}; give runs on stores of the same clips"
+        )
+    order = np.array([rows[clip] for clip in first.clip_ids])
+    labels = answers.labels[order]
+    if (labels != first.labels).any():
+        clip = first.clip_ids[int((labels != first.labels).argmax())]
+        raise EnsembleError(f"{where} give clip {clip} different classes; one of them is mistaken")
+    return Outputs(first.clip_ids, labels, answers.probabilities[order], first.class_names)
+
+
+def _average(answers: Sequence[Outputs]) -> Outputs:
+    shares = np.stack([one.probabilities for one in answers]).astype(np.float64).mean(axis=0)
+    first = answers[0]
+    return Outputs(first.clip_ids, first.labels, shares.astype(np.float32), first.class_names)
+
+
+def _concatenated(parts: Sequence[Outputs]) -> Outputs:
+    return Outputs(
+        tuple(clip for part in parts for clip in part.clip_ids),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+        parts[0].class_names,
+    )
+
+
+def _member(
+    run: FinishedRun, accuracies: dict[int, float], averaged: dict[int, float]
+) -> EnsembleMember:
+    test = paired_test(averaged, accuracies)
+    gain = None
+    if test is not None:
+        values = asdict(test)
+        gain = PairedDifference(num_folds=values.pop("num_pairs"), **values)
+    return EnsembleMember(
+        run=str(run.path),
+        method=run.config.method,
+        seed=run.config.seed,
+        fingerprint=run.result.fingerprint,
+        accuracies=tuple(accuracies.values()),
+        mean=mean(list(accuracies.values())),
+        std=sample_std(list(accuracies.values())),
+        gain=gain,
+    )
+
+
+def _warnings(runs: Sequence[FinishedRun], checkpoint: CheckpointName) -> list[str]:
+    found = []
+    stores = dict.fromkeys(run.result.fingerprint[:12] for run in runs)
+    if len(stores) > 1:
+        found.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")
+    if runs[0].config.selection == "heldout" and checkpoint == "best":
+        found.append(OPTIMISTIC)
+    return found

@@ -1,0 +1,191 @@
+"""A run's networks on a store: which judge which fold, what they saw in training, how they do.
+
+On the run's own store each fold is judged by the network that held it out. On another store all
+networks judge together. Whatever was trained on is counted, and said.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import StoredDataset
+from schemas import CheckpointName, Evaluation, FoldEvaluation
+from trainer.data.reading import choose_readings, open_split
+from trainer.errors import DataError, TrainedRunError
+from trainer.inference.confusion import Matrix, accuracy, by_class, confusion_matrix
+from trainer.inference.matching import open_own_store
+from trainer.records.rundir import place
+from trainer.records.trained import TrainedNetwork, TrainedRun
+
+OPTIMISTIC = (
+    "the best epoch was chosen on the held-out fold itself, so its accuracy there is optimistic; "
+    "--checkpoint last was not chosen by it"
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A fold of the store, and the networks that judge it, by the folds they held out."""
+
+    fold: int
+    networks: tuple[int, ...]
+
+
+def plan_parts(
+    run: TrainedRun, dataset: StoredDataset, folds: Sequence[int], networks: Sequence[int]
+) -> tuple[Part, ...]:
+    """Which networks judge which folds.
+
+    Args:
+        run: Gives the networks.
+        dataset: Gives the folds.
+        folds: To be judged. Where empty: those the networks held out on the run's own store, and
+            all of another one.
+        networks: By the folds they held out. Where empty: for each fold of the run's own store
+            the one that held it out, and all on another one.
+
+    Raises:
+        TrainedRunError: The run has no such network, or none that was not trained on a fold.
+        featurestore.errors.UnknownNameError: The store has no such fold.
+    """
+    same = dataset.fingerprint == run.record.fingerprint
+    judges = run.chosen(networks)
+    dataset.blocks(folds)  # refuses a fold that is not there
+    chosen = tuple(dict.fromkeys(folds)) or (judges if same else dataset.folds)
+    if not same or networks:
+        return tuple(Part(fold, judges) for fold in chosen)
+    if unheld := [fold for fold in chosen if fold not in run.folds]:
+        raise TrainedRunError(
+            f"{run.path}: every network was trained on fold {', '.join(map(str, unheld))}; "
+            f"--network {run.folds[0]} evaluates one there all the same, and says so"
+        )
+    return tuple(Part(fold, (fold,)) for fold in chosen)
+
+
+def evaluate(
+    run: TrainedRun,
+    dataset: StoredDataset,
+    parts: Sequence[Part],
+    networks: Mapping[int, TrainedNetwork],
+    checkpoint: CheckpointName,
+) -> Evaluation:
+    """Judge every clip with features of the parts' folds.
+
+    Args:
+        run: The networks' run.
+        dataset: Matches the run, see `trainer.inference.matching`.
+        parts: From `plan_parts`.
+        networks: By the fold each held out, on one device.
+        checkpoint: Which networks these are.
+
+    Raises:
+        DataError: The folds have no clips with features.
+        featurestore.errors.StoreError: The store is damaged.
+    """
+    seen = _trained_on(run, dataset, parts)
+    total = np.zeros((len(dataset.class_names),) * 2, np.int64)
+    folds = []
+    for part in parts:
+        confusion = _judge(dataset, part, [networks[k] for k in part.networks], run)
+        if not confusion.any():
+            raise DataError(f"fold {part.fold} has no clips with features; leave it out")
+        total += confusion
+        folds.append(
+            FoldEvaluation(
+                fold=part.fold,
+                networks=part.networks,
+                num_clips=int(confusion.sum()),
+                num_trained_on=seen[part.fold],
+                accuracy=accuracy(confusion),
+            )
+        )
+    return Evaluation(
+        run=str(run.path),
+        store=place(dataset),
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        checkpoint=checkpoint,
+        num_clips=int(total.sum()),
+        accuracy=accuracy(total),
+        folds=tuple(folds),
+        classes=by_class(total, dataset.class_names),
+        confusion=tuple(map(tuple, total.tolist())),
+        warnings=tuple(_warnings(run, dataset, folds, checkpoint)),
+    )
+
+
+def _judge(
+    dataset: StoredDataset, part: Part, networks: Sequence[TrainedNetwork], run: TrainedRun
+) -> Matrix:
+    """Confusion matrix of one fold; the networks' probabilities are averaged."""
+    labels = np.concatenate([dataset.labels(block) for block in dataset.blocks([part.fold])])
+    shares = np.zeros((len(labels), len(dataset.class_names)))
+    for network in networks:
+        shares += _shares(dataset, part.fold, network, run.record.config.batch_size)
+    return confusion_matrix(labels, shares.argmax(axis=1), len(dataset.class_names))
+
+
+def _shares(
+    dataset: StoredDataset, fold: int, network: TrainedNetwork, batch_size: int
+) -> NDArray[np.float64]:
+    """Probabilities (n, classes) in the store's order, in batches as in training."""
+    device = next(network.model.parameters()).device
+    reading = choose_readings(dataset, [network.array], device, "auto")[network.array]
+    split = open_split(dataset, network.array, [fold], device, reading)
+    parts = [np.empty((0, len(dataset.class_names)))]
+    with closing(split.in_order(batch_size)) as batches:
+        parts += [network.probabilities(images) for images, _ in batches]
+    return np.concatenate(parts)
+
+
+def _trained_on(
+    run: TrainedRun, dataset: StoredDataset, parts: Sequence[Part]
+) -> dict[int, int | None]:
+    """By fold, how many of its clips a network of its part was trained on; None: unknown.
+
+    On another store clips are known again by their files' digests, where the run's own store is
+    still there to tell them.
+    """
+    if dataset.fingerprint == run.record.fingerprint:
+        clips = {part.fold: len(dataset.clips([part.fold])) for part in parts}
+        return {p.fold: clips[p.fold] if set(p.networks) - {p.fold} else 0 for p in parts}
+    try:
+        own = open_own_store(run)
+    except TrainedRunError:
+        return {part.fold: None for part in parts}
+    digests = {fold: set(own.source_digests([fold]).tolist()) for fold in own.folds}
+    found: dict[int, int | None] = {}
+    for part in parts:
+        trained = set().union(
+            *(digests[fold] for k in part.networks for fold in own.folds if fold != k)
+        )
+        found[part.fold] = sum(d in trained for d in dataset.source_digests([part.fold]).tolist())
+    return found
+
+
+def _warnings(
+    run: TrainedRun,
+    dataset: StoredDataset,
+    folds: Sequence[FoldEvaluation],
+    checkpoint: CheckpointName,
+) -> list[str]:
+    found = []
+    known = sum(fold.num_trained_on or 0 for fold in folds)
+    if known:
+        clips = sum(fold.num_clips for fold in folds)
+        found.append(
+            f"TRAINED ON: {known} of these {clips} clips were in the networks' training; this "
+            "accuracy says nothing about new sounds"
+        )
+    if any(fold.num_trained_on is None for fold in folds):
+        found.append(
+            f"whether any of these clips were in training cannot be known: the run's own store "
+            f"({run.record.store}) is not there any more"
+        )
+    own = dataset.fingerprint == run.record.fingerprint
+    if checkpoint == "best" and own and any(fold.fold in fold.networks for fold in folds):
+        found.append(OPTIMISTIC)
+    return found

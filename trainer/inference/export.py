@@ -1,0 +1,193 @@
+"""A network as a file for other programs, checked before it is kept.
+
+Whatever the format, the file takes `images` (batch, 1, bands, frames) float32 in [0, 1], any number
+at a time, gives `logits` (batch, classes), and carries what it is as JSON under `METADATA`.
+"""
+
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from schemas import RunRecord
+from trainer.errors import ExportError
+from trainer.records.trained import TrainedNetwork
+
+Format = Literal["onnx", "torch-export", "torchscript"]
+Array = NDArray[np.float32]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "torchscript": ".ts"}
+METADATA = "featurestore.json"
+"""Name of the extra file in PyTorch's formats, and of the property in ONNX's."""
+INPUT, OUTPUT = "images", "logits"
+
+_CHECKED_BATCHES = (1, 2, 5)
+_TOLERANCE = 1e-4
+"""Of the largest logit's magnitude, or of 1: float32 sums in another order."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file's content.
+
+    Args:
+        data: To be written.
+        difference: Largest difference of its logits from the network's.
+    """
+
+    data: bytes
+    difference: float
+
+
+class _Named(nn.Module):
+    """The network with its input named as in the file."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+
+def metadata(record: RunRecord, network: TrainedNetwork) -> dict[str, Any]:
+    """What the file is and what it wants, in values of JSON."""
+    bands, frames = record.features.arrays[network.array]
+    return {
+        "class_names": list(record.class_names),
+        "array": network.array,
+        "bands": bands,
+        "frames": frames,
+        "features": record.features.model_dump(mode="json"),
+        "extractor_version": record.extractor_version,
+        "fingerprint": record.fingerprint,
+        "fold": network.fold,
+        "epoch": network.checkpoint.epoch,
+        "config": record.config.model_dump(mode="json"),
+        "versions": record.versions,
+    }
+
+
+def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Exported:
+    """The network in another format, its answers compared with the network's own.
+
+    Args:
+        record: Of the network's run.
+        network: On the CPU.
+        wanted: The format; `onnx` needs the extra `export`.
+
+    Raises:
+        ExportError: It cannot be written so, or the file answers otherwise.
+        ModuleNotFoundError: The format needs a library that is not installed.
+    """
+    shape = (1, *record.features.arrays[network.array])
+    model = _Named(network.model).to(memory_format=torch.contiguous_format).eval()
+    write, read = _FORMATS[wanted]
+    text = json.dumps(metadata(record, network), indent=2)
+    try:
+        with _quiet(), torch.no_grad():
+            data = write(model, torch.zeros(2, *shape), text)
+            difference = _difference(model, read(data), shape)
+    except RuntimeError as error:
+        raise ExportError(f"{wanted}: {' '.join(str(error).split())[:300]}") from error
+    if not difference <= _TOLERANCE:
+        raise ExportError(
+            f"{wanted}: the file's logits differ from the network's by {difference:.2g} (relative; "
+            f"{_TOLERANCE:g} is allowed), so it was not kept; try another format"
+        )
+    return Exported(data, difference)
+
+
+def _difference(model: nn.Module, ask: Callable[[Array], Array], shape: tuple[int, ...]) -> float:
+    """Largest difference over batches of several sizes, relative to the largest logit or to 1."""
+    random = np.random.default_rng(0)
+    worst = 0.0
+    for size in _CHECKED_BATCHES:
+        images = random.random((size, *shape), np.float32)
+        ours = model(torch.from_numpy(images)).numpy()
+        gap = np.abs(ours - ask(images)).max() / max(1.0, float(np.abs(ours).max()))
+        worst = max(worst, float(gap)) if np.isfinite(gap) else float("inf")
+    return worst
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' own warnings, of which TorchScript's are on its being deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _dynamic() -> dict[str, dict[int, Any]]:
+    return {INPUT: {0: torch.export.Dim("batch")}}
+
+
+def _write_torchscript(model: nn.Module, example: Tensor, text: str) -> bytes:
+    buffer = io.BytesIO()
+    traced = torch.jit.trace(model, example)  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, buffer, _extra_files={METADATA: text})
+    return buffer.getvalue()
+
+
+def _read_torchscript(data: bytes) -> Callable[[Array], Array]:
+    loaded = torch.jit.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    return lambda images: loaded(torch.from_numpy(images)).numpy()
+
+
+def _write_torch_export(model: nn.Module, example: Tensor, text: str) -> bytes:
+    buffer = io.BytesIO()
+    program = torch.export.export(model, (example,), dynamic_shapes=_dynamic())
+    torch.export.save(program, buffer, extra_files={METADATA: text})
+    return buffer.getvalue()
+
+
+def _read_torch_export(data: bytes) -> Callable[[Array], Array]:
+    loaded = torch.export.load(io.BytesIO(data)).module()
+    return lambda images: loaded(torch.from_numpy(images)).numpy()
+
+
+def _write_onnx(model: nn.Module, example: Tensor, text: str) -> bytes:
+    import onnx  # noqa: F401 - the exporter's own error is of many lines
+    import onnxscript  # noqa: F401
+
+    program = torch.onnx.export(
+        model,
+        (example,),
+        dynamo=True,
+        verbose=False,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=_dynamic(),
+    )
+    if program is None:
+        raise ExportError("onnx: the exporter gave nothing")
+    proto = program.model_proto
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA, text
+    return bytes(proto.SerializeToString())
+
+
+def _read_onnx(data: bytes) -> Callable[[Array], Array]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+_FORMATS: dict[
+    Format,
+    tuple[Callable[[nn.Module, Tensor, str], bytes], Callable[[bytes], Callable[[Array], Array]]],
+] = {
+    "onnx": (_write_onnx, _read_onnx),
+    "torch-export": (_write_torch_export, _read_torch_export),
+    "torchscript": (_write_torchscript, _read_torchscript),
+}

@@ -1,0 +1,106 @@
+"""Sounds in files, through the extractor of the run's store, to probabilities of classes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featurestore import SUFFIXES, Extractor, extract_file, one_thread
+from featurestore.errors import AudioError
+from schemas import Prediction, RunRecord, UnusedFile
+from trainer.data.batching import as_float32
+from trainer.errors import AudioInputError
+from trainer.records.trained import TrainedNetwork
+
+Images = dict[str, NDArray[Any]]
+"""(bands, frames) as stored, by array."""
+
+
+def audio_files(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The files named, and those of the directories named, at any depth; each once.
+
+    Of a directory's files, those with the suffix of a format that libsndfile reads; hidden ones
+    are left out. A file that is named is taken whatever its suffix.
+
+    Raises:
+        AudioInputError: There is no audio in a directory.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        inside = _inside(path) if path.is_dir() else [path]
+        if not inside:
+            raise AudioInputError(f"{path}: no audio in it ({', '.join(sorted(SUFFIXES))})")
+        found.update(dict.fromkeys(inside))
+    return tuple(found)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def predict(
+    record: RunRecord, networks: Sequence[TrainedNetwork], files: Sequence[Path]
+) -> Iterator[Prediction | UnusedFile]:
+    """What the networks say of each file, in order.
+
+    Each file is a batch of its own, so that its probabilities do not depend on the others.
+
+    Args:
+        record: Of the networks' run.
+        networks: At least one; their probabilities are averaged.
+        files: Of any format libsndfile reads.
+    """
+    extractor = Extractor(record.features)
+    for path in files:
+        try:
+            with one_thread():
+                images, _ = extract_file(path, extractor)
+        except (AudioError, OSError) as error:
+            yield UnusedFile(path=str(path), reason=_reason(error))
+            continue
+        shares = judge(networks, images, record.features.scale)
+        yield _prediction(path, record.class_names, shares)
+
+
+def judge(networks: Sequence[TrainedNetwork], images: Images, scale: float) -> NDArray[np.float64]:
+    """Probability of each class, (classes,): the mean over the networks.
+
+    Args:
+        networks: Each takes its own array.
+        images: Of one clip, as stored.
+        scale: A stored value times this is in [0, 1].
+    """
+    shares = [_judge_one(network, images, scale) for network in networks]
+    return np.asarray(np.mean(shares, axis=0))
+
+
+def _judge_one(network: TrainedNetwork, images: Images, scale: float) -> NDArray[np.float64]:
+    device = next(network.model.parameters()).device
+    image = torch.from_numpy(images[network.array])[None, None].to(device)
+    shares: NDArray[np.float64] = network.probabilities(as_float32(image, scale))[0]
+    return shares
+
+
+def _prediction(path: Path, class_names: Sequence[str], shares: NDArray[np.float64]) -> Prediction:
+    best = int(shares.argmax())
+    values = np.minimum(shares, 1.0).tolist()
+    return Prediction(
+        path=str(path),
+        class_name=class_names[best],
+        probability=values[best],
+        probabilities=dict(zip(class_names, values, strict=True)),
+    )
+
+
+def _reason(error: AudioError | OSError) -> str:
+    """One line, without the path."""
+    return str(error) if isinstance(error, AudioError) else error.strerror or str(error)

@@ -1,0 +1,129 @@
+"""A finished run's networks, ready to be asked: what they are, and the images they want."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featurestore import EXTRACTOR_VERSION
+from schemas import CheckpointName, RunRecord
+from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
+from trainer.network.model import Network, build_model
+from trainer.records.checkpoint import Checkpoint, load_checkpoint
+from trainer.records.rundir import RECORD, RESULT, RunDirectory
+from trainer.records.state import check_is_of
+
+_NEVER = {("last", "best"): "a run with --selection last picks none; take --checkpoint last"}
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run.
+
+    Args:
+        path: Its directory.
+        record: Its run.json.
+    """
+
+    path: Path
+    record: RunRecord
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Held out in turn; each has its networks."""
+        return self.record.config.folds
+
+    def chosen(self, asked: Sequence[int]) -> tuple[int, ...]:
+        """The folds asked for, each once; all where none is.
+
+        Raises:
+            TrainedRunError: The run did not hold one of them out.
+        """
+        for fold in asked:
+            if fold not in self.folds:
+                listed = ", ".join(map(str, self.folds))
+                raise TrainedRunError(
+                    f"{self.path}: no network held out fold {fold}; there are those of: {listed}"
+                )
+        return tuple(dict.fromkeys(asked)) or self.folds
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """One network of a run.
+
+    Args:
+        model: In eval mode, on its device, in float32.
+        fold: That it held out in training.
+        array: `resolution/variant` of the images it saw last, and wants.
+        checkpoint: Where it comes from.
+    """
+
+    model: Network
+    fold: int
+    array: str
+    checkpoint: Checkpoint
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> NDArray[np.float64]:
+        """(b, classes), rows of sum 1, of images (b, 1, bands, frames) float32 in [0, 1]."""
+        return torch.softmax(self.model(images).double(), dim=1).cpu().numpy()
+
+
+def open_run(path: Path) -> TrainedRun:
+    """Open a finished run.
+
+    Raises:
+        TrainedRunError: There is none at `path`, or it is unfinished, damaged, or of a program
+            whose features are others.
+    """
+    if not path.is_dir():
+        raise TrainedRunError(f"{path}: no such run; give a directory that `trainer run` wrote")
+    if not (path / RECORD).is_file():
+        raise TrainedRunError(f"{path}: is not a run, it has no {RECORD}")
+    if not (path / RESULT).is_file():
+        raise TrainedRunError(f"{path}: the run is unfinished, it has no {RESULT}; finish it first")
+    try:
+        record = RunDirectory(path).record()
+    except RunDirectoryError as error:
+        raise TrainedRunError(str(error)) from error
+    if record.extractor_version != EXTRACTOR_VERSION:
+        raise TrainedRunError(
+            f"{path}: trained on features of extractor version {record.extractor_version}, and "
+            f"this program's is {EXTRACTOR_VERSION}; use featurestore "
+            f"{record.versions.get('featurestore', 'as it was then')}, or train again"
+        )
+    return TrainedRun(path, record)
+
+
+def load_network(
+    run: TrainedRun, fold: int, name: CheckpointName, device: torch.device
+) -> TrainedNetwork:
+    """One of a run's networks.
+
+    Args:
+        run: From `open_run`.
+        fold: One of the run's.
+        name: Which of the fold's networks.
+        device: Where it is wanted.
+
+    Raises:
+        CheckpointError: It is absent, damaged, or another run's.
+    """
+    path = RunDirectory(run.path).fold(fold).network(name)
+    if not path.exists() and (note := _NEVER.get((run.record.config.selection, name))):
+        raise CheckpointError(f"{path}: does not exist: {note}")
+    checkpoint = load_checkpoint(path)
+    check_is_of(path, checkpoint, run.record, fold)
+    model = build_model(run.record.config.arch, len(checkpoint.class_names), seed=0)
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: is not a {run.record.config.arch}: {reason}") from error
+    model.eval().to(device).to(memory_format=torch.channels_last)
+    return TrainedNetwork(model, fold, checkpoint.array, checkpoint)

@@ -1,0 +1,1 @@
+"""A fold trained: steps, stages, epochs, and what watches them."""

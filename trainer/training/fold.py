@@ -1,0 +1,262 @@
+"""One held-out fold: the whole schedule, from the initial weights to the fold's result.
+
+Everything random comes from seeds of its own (`trainer.seeds`), so folds are independent of each
+other and of the order they are run in, and one that was stopped goes on as if it never was.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from featurestore import StoredDataset
+from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, Stage
+from trainer.data.fold_split import split_fold
+from trainer.data.interface import StageData
+from trainer.data.reading import open_split
+from trainer.data.shared import HeldArray, SharedArrays
+from trainer.errors import DivergedError
+from trainer.network.model import Network, build_model
+from trainer.records.checkpoint import Checkpoint
+from trainer.records.outputs import Outputs
+from trainer.records.rundir import BEST, LAST, FoldDirectory
+from trainer.records.state import FoldState
+from trainer.seeds import derive_seed
+from trainer.training.answers import answers
+from trainer.training.device import own_stream
+from trainer.training.engine import Outcome, StageTrainer
+from trainer.training.events import (
+    BatchDone,
+    EpochDone,
+    FoldDone,
+    FoldStarted,
+    Notify,
+    StageStarted,
+    Warned,
+)
+from trainer.training.fitting import stepping
+from trainer.training.keeper import Keeper
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every fold of a run shares.
+
+    Args:
+        dataset: The features.
+        record: Of the run; its device is there.
+        arrays: What is trained on.
+        body_state: Initial weights of the body, or None for random ones.
+        notify: Told what happens.
+        save_every_s: Seconds between two states on disk.
+    """
+
+    dataset: StoredDataset
+    record: RunRecord
+    arrays: SharedArrays
+    body_state: Mapping[str, Tensor] | None
+    notify: Notify
+    save_every_s: float
+
+    @property
+    def config(self) -> RunConfig:
+        """Of the run."""
+        return self.record.config
+
+
+def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
+    """Train for one held-out fold, from where it stopped; one that is finished is left as it is.
+
+    However it ends, the state after the last good epoch is on disk, and so are its networks.
+
+    Raises:
+        DivergedError: A loss is not finite.
+        DeviceMemoryError: The data or a step do not fit.
+        RunDirectoryError: The directory cannot be written.
+        CheckpointError: The state on disk is damaged, or of another store or config.
+        DataError: No clips can be set apart for validation.
+        featurestore.errors.BusyError: Another process trains it.
+        featurestore.errors.CorruptError: The store is damaged.
+    """
+    device = torch.device(job.config.device)
+    with directory.locked():
+        if result := directory.result():
+            return _found(job, result)
+        with own_stream(device), Keeper(directory, job.save_every_s) as keeper:
+            return _FoldTrainer(job, fold, directory, keeper).run()
+
+
+def _found(job: Job, result: FoldResult) -> FoldResult:
+    job.notify(FoldStarted(result.fold, result.num_train, result.num_test, result.last_epoch))
+    job.notify(FoldDone(result))
+    return result
+
+
+class _FoldTrainer:
+    """A fold in progress."""
+
+    def __init__(self, job: Job, fold: int, directory: FoldDirectory, keeper: Keeper) -> None:
+        self._job, self._fold, self._directory, self._keeper = job, fold, directory, keeper
+        self._config = job.config
+        self._model = _initial_model(job, fold).to(torch.device(self._config.device))
+        self._split = split_fold(job.dataset, self._config, fold)
+        self._held: dict[str, HeldArray] = {}
+        self._keeper.state = directory.state(job.record, fold)
+        self._epochs = list(self._keeper.state.epochs) if self._keeper.state else []
+        self._seconds = self._keeper.state.seconds if self._keeper.state else 0.0
+        self._begun = time.perf_counter()
+
+    def run(self) -> FoldResult:
+        """Every stage that is left, in turn."""
+        split = self._split
+        self._directory.start_metrics(self._epochs)
+        self._job.notify(
+            FoldStarted(self._fold, split.num_train, split.num_test, len(self._epochs))
+        )
+        for number, stage in enumerate(self._config.stages, start=1):
+            done = sum(epoch.stage == number for epoch in self._epochs)
+            if done < stage.epochs:
+                self._run_stage(number, stage, done)
+        result = self._finish()
+        self._job.notify(FoldDone(result))
+        return result
+
+    def _run_stage(self, number: int, stage: Stage, done: int) -> None:
+        """What is left of one 1cycle."""
+        self._job.notify(StageStarted(self._fold, number, stage))
+        state = self._keeper.state
+        if state:
+            start = state.last if done or state.best is None else state.best
+            self._model.load_state_dict(start.model)
+        data, other = self._load(stage)
+        trainer = StageTrainer(self._model, stage, data, self._config, self._warn, other)
+        if state and done:
+            trainer.restore(state.stage)
+        for _ in range(done, stage.epochs):
+            self._run_epoch(number, stage, trainer)
+
+    def _load(self, stage: Stage) -> tuple[StageData, StageData | None]:
+        """The stage's data and what it alternates with; neighbouring stages share an array."""
+        names = [stage.array, *([stage.alternate] if stage.alternate else [])]
+        self._held = {name: held for name, held in self._held.items() if name in names}
+        for name in names:
+            if name not in self._held:
+                self._held[name] = self._job.arrays.hold(name)
+        data, *others = (self._split.of(self._held[name].stages[self._fold]) for name in names)
+        return data, others[0] if others else None
+
+    def _warn(self, message: str) -> None:
+        self._job.notify(Warned(message))
+
+    def _run_epoch(self, number: int, stage: Stage, trainer: StageTrainer) -> None:
+        epoch, array = len(self._epochs) + 1, trainer.data.array
+        order = self._split.order.windows(epoch)
+        seed = derive_seed("dropout", self._config.seed, self._fold, epoch)
+        done = BatchDone(self._fold)
+        shape, reading = self._job.dataset.shape(array), self._job.arrays.reading(array)
+        with stepping(self._model, stage, shape, self._config, reading):
+            outcome = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
+        if not outcome.finite:
+            kept = self._directory.network(LAST) if self._keeper.state else None
+            raise DivergedError(self._fold, number, stage, epoch, outcome.rates, kept)
+        metrics = _metrics(self._fold, number, epoch, array, stage, outcome)
+        self._epochs.append(metrics)
+        self._directory.append(metrics)
+        self._keeper.keep(self._state(metrics, trainer))
+        best = max(epoch.valid_accuracy for epoch in self._epochs)
+        self._job.notify(EpochDone(metrics, best))
+
+    def _state(self, metrics: EpochMetrics, trainer: StageTrainer) -> FoldState:
+        last, before = self._checkpoint(metrics), self._keeper.state
+        best = before.best if before else None
+        if self._config.selection != "last" and (best is None or last.accuracy > best.accuracy):
+            best = last
+        return FoldState(last, best, trainer.state(), tuple(self._epochs), self._spent())
+
+    def _spent(self) -> float:
+        return self._seconds + time.perf_counter() - self._begun
+
+    def _checkpoint(self, metrics: EpochMetrics) -> Checkpoint:
+        return Checkpoint(
+            model={name: value.clone() for name, value in self._model.state_dict().items()},
+            fold=self._fold,
+            stage=metrics.stage,
+            epoch=metrics.epoch,
+            array=metrics.array,
+            accuracy=metrics.valid_accuracy,
+            config=self._config,
+            fingerprint=self._job.dataset.fingerprint,
+            class_names=self._job.dataset.class_names,
+        )
+
+    def _finish(self) -> FoldResult:
+        """Let the networks that count answer for the held-out fold, and write all that is left."""
+        state = self._keeper.state
+        assert state is not None, "a schedule has an epoch"  # noqa: S101
+        self._held = {}
+        best = self._answer(BEST, state.best) if state.best else None
+        last = None
+        if self._config.selection != "validation":
+            last = best if state.last is state.best else None
+            last = self._answer(LAST, state.last, known=last)
+        self._directory.write_networks(state)
+        result = FoldResult(
+            fold=self._fold,
+            num_train=self._split.num_train,
+            num_valid=self._split.num_valid,
+            num_test=self._split.num_test,
+            best_accuracy=best.accuracy if best else None,
+            best_epoch=state.best.epoch if state.best else None,
+            last_accuracy=last.accuracy if last else None,
+            last_epoch=state.last.epoch,
+            valid_accuracy=state.best.accuracy if state.best and self._split.num_valid else None,
+            seconds=self._spent(),
+        )
+        self._directory.finish(result)
+        self._keeper.close()
+        return result
+
+    def _answer(self, which: str, checkpoint: Checkpoint, known: Outputs | None = None) -> Outputs:
+        """A network's answers on the held-out fold, which are written too."""
+        outputs = known or self._ask(checkpoint)
+        self._directory.write_outputs(which, outputs)
+        return outputs
+
+    def _ask(self, checkpoint: Checkpoint) -> Outputs:
+        dataset, array = self._job.dataset, checkpoint.array
+        device = torch.device(self._config.device)
+        self._model.load_state_dict(checkpoint.model)
+        split = open_split(dataset, array, [self._fold], device, self._job.arrays.reading(array))
+        clips = dataset.clips([self._fold])
+        return Outputs(
+            clip_ids=tuple(clips.clip_id),
+            labels=clips.class_id,
+            probabilities=answers(self._model, split, self._config),
+            class_names=dataset.class_names,
+        )
+
+
+def _metrics(
+    fold: int, number: int, epoch: int, array: str, stage: Stage, outcome: Outcome
+) -> EpochMetrics:
+    return EpochMetrics(
+        fold=fold,
+        stage=number,
+        epoch=epoch,
+        array=array,
+        max_lr=stage.max_lr,
+        train_loss=outcome.train.loss,
+        valid_loss=outcome.valid.loss,
+        valid_accuracy=outcome.valid.accuracy,
+        seconds=outcome.seconds,
+        samples_per_s=outcome.samples_per_s,
+        wait_share=outcome.wait_share,
+    )
+
+
+def _initial_model(job: Job, fold: int) -> Network:
+    """The network a fold starts from; the same for every method."""
+    seed = derive_seed("init", job.config.seed, fold)
+    return build_model(job.config.arch, len(job.dataset.class_names), seed, job.body_state)
