@@ -1,8 +1,11 @@
 import csv
+import gc
+import platform
 import threading
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -292,3 +295,15 @@ def test_a_place_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="cannot be written"):
         run(dataset, plan, tmp_path / "file" / "below")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is asked")
+def test_a_process_does_not_grow_with_every_run(tmp_path: Path) -> None:
+    dataset, plan = tiny_plan(folds=(1, 2))
+    sizes = []
+    for number in range(4):
+        run(dataset, plan, tmp_path / str(number), manner=Manner(folds_at_once=2))
+        gc.collect()
+        sizes.append(psutil.Process().memory_info().rss)
+    assert sizes[-1] - sizes[0] < 150e6

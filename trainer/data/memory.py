@@ -1,5 +1,6 @@
-"""How much memory there is for data: the GPU's, and the host's within what a container allows."""
+"""How much memory there is: the GPU's, and the host's within what a container allows."""
 
+import ctypes
 import os
 import re
 from pathlib import Path
@@ -26,6 +27,16 @@ def available_host_memory(root: Path = Path("/")) -> int:
     left = _left_to_container(root / _CGROUP)
     there = _available(root / "proc/meminfo")
     return there if left is None else min(left, there)
+
+
+def give_back_free_memory() -> None:
+    """Let the system have what malloc keeps of freed memory, where it is glibc's.
+
+    Each thread's share of it is kept apart: a process grew by half a gigabyte with every run.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _available(meminfo: Path) -> int:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 
 from schemas import FoldResult
+from trainer.data.memory import give_back_free_memory
 from trainer.records.rundir import FoldDirectory
 from trainer.training.events import Event
 from trainer.training.fold import Job, train_fold
@@ -43,7 +44,10 @@ def train_folds(
         job.notify(event)
 
     def train(fold: int) -> FoldResult:
-        return train_fold(replace(job, notify=notify), fold, directory(fold))
+        try:
+            return train_fold(replace(job, notify=notify), fold, directory(fold))
+        finally:
+            give_back_free_memory()
 
     with ThreadPoolExecutor(folds_at_once, "fold") as pool:
         tasks = [pool.submit(train, fold) for fold in folds]
