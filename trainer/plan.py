@@ -101,7 +101,8 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     clips = dataset.clips()
     for fold in folds:
         _check_split(clips, fold, dataset.class_names)
-    chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)))
+    least_side = min(side for stage in schedule for side in dataset.shape(stage.array))
+    chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)), least_side)
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
     config = _config(vars(chosen) | planned)
     absent = _absent_classes(clips, dataset.class_names)
@@ -109,7 +110,9 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     return Plan(config, num_train(dataset, config), tuple(filter(None, found)))
 
 
-def _on_this_machine(options: Options, folds_at_once: int) -> tuple[Options, str | None]:
+def _on_this_machine(
+    options: Options, folds_at_once: int, least_side: int
+) -> tuple[Options, str | None]:
     """The options without `auto`, and what could not be had."""
     device = resolve_device(options.device)
     acceleration = choose_acceleration(options.acceleration, device)
@@ -118,7 +121,7 @@ def _on_this_machine(options: Options, folds_at_once: int) -> tuple[Options, str
     chosen = replace(
         options,
         device=str(device),
-        precision=choose_precision(options.precision, device),
+        precision=choose_precision(options.precision, device, least_side),
         acceleration=acceleration.used,
         threads=threads if options.threads is None else options.threads,
     )

@@ -38,7 +38,7 @@ def times(folder: Path) -> dict[Path, int]:
 def test_a_sweep_is_added_to_and_reported_and_what_is_done_is_left_alone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    first = f"--out s --method baseline --fold 1 --fold 2 {QUICK}"
+    first = f"--out s --method baseline --fold 1 {QUICK}"
     assert sweep(f"{first} --set mixup=0,0.4") == 0
     assert "baseline (mixup 0.4)" in capsys.readouterr().out
     names = ["baseline-mixup=0-seed0", "baseline-mixup=0.4-seed0"]

@@ -51,10 +51,16 @@ def test_what_compares_runs_loads_no_torch() -> None:
 
 
 def test_the_trainer_without_torch_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['torch'] = None; from trainer.cli import main; "
-        "sys.exit(main(['run', '--store', 'x', '--method', 'mel']))"
-    )
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, Absent())
+from trainer.cli import main
+sys.exit(main(["run", "--store", "x", "--method", "mel"]))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: torch is not installed: pip install")

@@ -1,10 +1,19 @@
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from trainer.errors import DeviceError
-from trainer.training.device import choose_precision, device_title, resolve_device
+from trainer.network.model import Network, build_model
+from trainer.training.device import (
+    LEAST_SIDE,
+    autocast,
+    choose_precision,
+    device_title,
+    resolve_device,
+)
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 
@@ -43,3 +52,31 @@ def test_absent_gpu_is_an_error_that_says_what_to_do(name: str) -> None:
 def test_what_is_no_device_is_told_with_those_there_are(name: str) -> None:
     with pytest.raises(DeviceError, match=r"auto, cpu, cuda"):
         resolve_device(name)
+
+
+def _gradients(model: Network, side: int) -> dict[str, torch.Tensor]:
+    """Of a batch, with memory around that is full of what is no number."""
+    sizes = np.random.default_rng(side).integers(1000, 400_000, 100).tolist()
+    used = [torch.full((size,), math.nan) for size in sizes]
+    del used
+    images = torch.linspace(0, 1, 8 * side * side).reshape(8, 1, side, side)
+    model.zero_grad(set_to_none=True)
+    with autocast("bf16", torch.device("cpu")):
+        model(images, torch.full((8, model.noise_size), 0.7)).sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_gradients_in_bf16_do_not_depend_on_what_was_in_memory() -> None:
+    model = build_model("resnet18", 3, seed=0).to(memory_format=torch.channels_last)
+    first = _gradients(model, LEAST_SIDE)
+    for _ in range(3):
+        again = _gradients(model, LEAST_SIDE)
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_small_images_are_not_trained_on_in_bf16_on_a_cpu() -> None:
+    cpu, small = torch.device("cpu"), LEAST_SIDE - 1
+    assert choose_precision("auto", cpu, small) == "float32"
+    assert choose_precision("bf16", cpu, LEAST_SIDE) == "bf16"
+    with pytest.raises(DeviceError, match=r"fewer than 33 .* here 32, .* use float32"):
+        choose_precision("bf16", cpu, small)

@@ -41,16 +41,37 @@ def _check_present(name: str, index: int) -> None:
         )
 
 
-def choose_precision(name: str, device: torch.device) -> Precision:
+LEAST_SIDE = 33
+"""Bands, and frames, from which a ResNet's gradients in bf16 can be trusted on a CPU.
+
+Below, a residual stage is entered by an image of fewer than three rows or columns, and oneDNN
+leaves the gradient of the weights that meet nothing but padding as it finds it in memory: seen with
+torch 2.15, other bits on every run, and NaN.
+"""
+
+
+def choose_precision(name: str, device: torch.device, least_side: int = LEAST_SIDE) -> Precision:
     """The precision of that name; `auto` is bf16 where the device computes in it, else float32.
 
     Asked for by name, bf16 also runs where it is emulated, 20 times slower than float32.
 
+    Args:
+        name: Asked for.
+        device: That trains.
+        least_side: Fewest bands or frames of the images; see `LEAST_SIDE`.
+
     Raises:
-        DeviceError: The name is not one of a precision.
+        DeviceError: The name is not one of a precision, or bf16 is asked for of small images on a
+            CPU.
     """
+    trusted = device.type == "cuda" or least_side >= LEAST_SIDE
     if name == "auto":
-        return "bf16" if _computes_bf16(device) else "float32"
+        return "bf16" if trusted and _computes_bf16(device) else "float32"
+    if name == "bf16" and not trusted:
+        raise DeviceError(
+            f"precision 'bf16': images with fewer than {LEAST_SIDE} bands or frames, here "
+            f"{least_side}, get wrong gradients in bf16 on a CPU; use float32"
+        )
     if name not in get_args(Precision):
         raise DeviceError(f"no precision {name!r}; there are: auto, float32, bf16")
     return cast(Precision, name)
