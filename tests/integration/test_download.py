@@ -379,7 +379,9 @@ def test_ctrl_c_at_the_question_ends_with_130(
     keyboard, terminal = pty.openpty()
     with start(published[0], "download esc50", terminal) as process:
         assert process.stderr is not None
-        while "[y/N]" not in os.read(process.stderr.fileno(), 1000).decode():
+        asked = b""
+        while b"[y/N]" not in asked:  # it may come in pieces
+            asked += os.read(process.stderr.fileno(), 1000)
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert "stopped." in process.stderr.read()
