@@ -1,6 +1,7 @@
 """What all tests share: a small sound collection made on the spot, and both executors."""
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from featurestore.build import build
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.executors import Executor, SerialExecutor
 from featurestore.executors.dask import DaskExecutor
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's jobs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
