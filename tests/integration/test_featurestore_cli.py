@@ -163,6 +163,7 @@ def test_help_and_the_list_of_datasets_work(here: Path, arguments: str) -> None:
     assert run(arguments) in (0, 2)
 
 
+@pytest.mark.slow
 def test_the_installed_program_builds_the_synthetic_set_with_dask(here: Path) -> None:
     program = Path(sys.executable).parent / "featurestore"
     command = [program, "build", "--dataset", "synthetic", "--workers", "2"]

@@ -52,7 +52,7 @@ def run_build(root: Path, store: Path, renames: int = 0) -> int:
 
 # 1 is the root, 2 claims the dataset, 49 names it in the root; the last two make it complete.
 @pytest.mark.parametrize(
-    "renames", [1, 49, 95, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 104, 105))]
+    "renames", [49, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 95, 104, 105))]
 )
 def test_a_build_killed_at_any_file_resumes_to_the_same_bytes(
     sounds: Path, straight: dict[str, bytes], tmp_path: Path, renames: int
@@ -128,7 +128,7 @@ def wait_for_commit(store: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_stops_cleanly_says_how_to_resume_and_loses_nothing(
     tmp_path: Path, workers: int
 ) -> None:

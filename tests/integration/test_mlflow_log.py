@@ -93,6 +93,7 @@ def test_a_finished_run_is_there_with_its_config_epochs_outcome_and_records(uri:
     assert RunResult.model_validate_json(logged) == result
 
 
+@pytest.mark.slow
 def test_a_run_stopped_moved_and_ended_while_the_server_is_away_is_one_run_with_each_epoch_once(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def test_the_python_examples_of_the_readme_run(
     assert float(accuracy[1]) > 25, "a linear model on mean spectra; chance is 10 %"
 
 
+@pytest.mark.slow
 def test_the_37_original_urbansound8k_clips_build_and_the_rest_is_counted_as_missing(
     tmp_path: Path,
 ) -> None:

@@ -253,7 +253,7 @@ def test_of_many_that_create_an_object_the_first_stays_also_when_its_answer_was_
 # Of about 80 requests until all is created, 4 puts the root and 6 claims the dataset.
 @pytest.mark.parametrize(
     "number",
-    [pytest.param(n, marks=() if n in (6, 7) else pytest.mark.slow) for n in range(1, 9)]
+    [pytest.param(n, marks=() if n == 7 else pytest.mark.slow) for n in range(1, 9)]
     + [pytest.param(n, marks=pytest.mark.slow) for n in (20, 60, 75, 80, 85, 90, 120)],
 )
 def test_of_two_builds_of_other_features_in_one_place_one_is_refused_and_nothing_is_mixed(

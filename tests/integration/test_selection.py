@@ -54,7 +54,10 @@ def _train(dataset: StoredDataset, selection: Selection, out: Path) -> RunResult
     )
 
 
-@pytest.mark.parametrize("selection", ["heldout", "validation", "last"])
+SLOW_LAST = pytest.param("last", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("selection", ["heldout", "validation", SLOW_LAST])
 def test_a_result_has_what_its_selection_gives_and_nothing_else(selection: Selection) -> None:
     out, result = finished(selection)
     (fold,) = result.folds
@@ -124,7 +127,7 @@ def other_held_out_fold() -> Path:
     return build_small(root, "synthetic", place() / "other.zarr")
 
 
-@pytest.mark.parametrize("selection", ["validation", "last"])
+@pytest.mark.parametrize("selection", ["validation", SLOW_LAST])
 def test_what_the_held_out_fold_holds_changes_no_weight(
     selection: Selection, tmp_path: Path
 ) -> None:

@@ -167,6 +167,7 @@ except MemoryError:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 def test_a_store_larger_than_the_memory_allowed_is_streamed(large: Path) -> None:
     allowed = NUM_CHUNKS // 2 * CHUNK_BYTES  # two windows are a fifth of that; malloc has its holes

@@ -136,6 +136,7 @@ def same_networks(ours: Path, theirs: Path) -> bool:
     return bool(names)
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_bits_and_tells_what_failed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -149,7 +149,7 @@ def test_report_of_what_is_no_run_is_one_clear_error(capsys: pytest.CaptureFixtu
     assert main(["report"]) == 2
 
 
-@pytest.mark.parametrize("folds_at_once", [1, 2])
+@pytest.mark.parametrize("folds_at_once", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_with_130_and_keeps_what_was_done(
     folds_at_once: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

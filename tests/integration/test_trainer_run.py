@@ -131,6 +131,7 @@ def test_watchers_hear_of_every_stage_and_epoch(finished: Finished) -> None:
     assert epochs[-1].best_accuracy == result.folds[-1].best_accuracy
 
 
+@pytest.mark.slow
 def test_same_seed_gives_bit_equal_losses_and_a_fold_does_not_depend_on_the_others(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -142,7 +143,7 @@ def test_same_seed_gives_bit_equal_losses_and_a_fold_does_not_depend_on_the_othe
     assert all(torch.equal(first.model[name], again.model[name]) for name in first.model)
 
 
-@pytest.mark.parametrize("reading", ["host", "stream"])
+@pytest.mark.parametrize("reading", ["host", pytest.param("stream", marks=pytest.mark.slow)])
 def test_folds_at_once_give_bit_equal_losses_weights_and_records(
     finished: Finished, tmp_path: Path, reading: str
 ) -> None:
@@ -201,7 +202,8 @@ def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(tmp_path: P
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_what_falls_back_on_the_way_is_told_once_and_is_in_the_result(tmp_path: Path) -> None:
     dataset, plan = tiny_plan(batch_size=16)  # five steps a stage
-    plan = replace(plan, config=plan.config.model_copy(update={"acceleration": "graph"}))
+    update = {"acceleration": "graph", "stages": plan.config.stages[:1]}
+    plan = replace(plan, config=plan.config.model_copy(update=update))
     shown: list[str] = []
     result = run(
         dataset,
@@ -214,6 +216,7 @@ def test_what_falls_back_on_the_way_is_told_once_and_is_in_the_result(tmp_path: 
     assert result.warnings[-1] == message
 
 
+@pytest.mark.slow
 def test_a_stream_gives_bit_equal_losses_and_the_record_says_so(
     finished: Finished, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
     assert users == owners
 
 
+@pytest.mark.slow
 def test_what_compares_runs_loads_no_torch() -> None:
     modules = "trainer.cli, trainer.report, trainer.inference.ensemble"
     code = f"import sys, {modules}; print('torch' in sys.modules)"

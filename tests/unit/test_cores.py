@@ -29,6 +29,7 @@ def test_affinity_counts(tmp_path: Path) -> None:
         os.sched_setaffinity(0, allowed)
 
 
+@pytest.mark.slow
 def test_a_build_held_to_one_core_starts_one_worker_and_reads_with_one_thread() -> None:
     code = """
 import os

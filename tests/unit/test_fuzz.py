@@ -47,6 +47,7 @@ def _poisoned_work(*args: object) -> None:
     fuzz.work(*args)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_native_crash_is_counted_and_the_next_file_tried_and_a_hang_is_ended(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_step_that_fits_alone_is_told_from_one_that_never_does(
         allocate()
 
 
+@pytest.mark.slow
 def test_a_step_of_which_no_batch_fits_says_so() -> None:
     config = CONFIG.model_copy(update={"batch_size": 5})
     model = build_model("resnet18", 2, seed=0)
