@@ -216,6 +216,7 @@ def test_verify_finds_an_object_that_was_changed_and_one_that_is_gone(
     assert problems(url) == []
 
 
+@pytest.mark.slow
 def test_a_chunk_that_is_gone_is_damage_but_one_that_cannot_be_had_is_not(
     url: str, proxy: FaultyProxy, straight: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_same_command(
     assert result.config.seed == 1
 
 
+@pytest.mark.slow
 def test_reproduce_trains_the_papers_methods_and_the_control(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

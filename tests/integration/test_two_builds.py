@@ -18,6 +18,7 @@ from tests.integration.test_build import StopsAfter
 from tests.integration.test_kill import start_build
 
 
+@pytest.mark.slow
 def test_of_two_builds_started_together_one_is_refused_and_the_store_is_right(
     tmp_path: Path,
 ) -> None:

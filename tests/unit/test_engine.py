@@ -182,6 +182,7 @@ def test_a_step_is_adam_with_decay_apart_from_the_gradient() -> None:
     torch.testing.assert_close(weight.detach(), before, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_step_made_for_a_graph_gives_the_same_bits_where_none_can_be_recorded() -> None:
     data = StageData("R1/mel", tones(40, 0), tones(35, 1))
     told: list[str] = []

@@ -214,6 +214,7 @@ def test_an_interrupted_generation_goes_on_by_its_own_numbers(tmp_path: Path) ->
     assert contents(cut) == contents(whole.root)
 
 
+@pytest.mark.slow
 def test_a_killed_generation_is_noticed_and_done_again(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from featurestore.datasets import make_synthetic; "
