@@ -327,6 +327,7 @@ def wait_for(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.slow
 def test_killed_while_fetching_and_while_unpacking_it_goes_on_and_is_never_half_there(
     here: Path, server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

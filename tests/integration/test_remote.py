@@ -98,6 +98,7 @@ def told(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_build_in_an_object_store_equals_the_local_one_in_every_object(
     url: str, folder: Dataset, straight: dict[str, bytes]
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_sweep_is_added_to_and_reported_and_what_is_done_is_left_alone(
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on_with_the_same_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
