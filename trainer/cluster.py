@@ -136,3 +136,5 @@ class Cluster:
             return future.result()
         except KilledWorker:
             return Failed("its worker died several times; look at the workers' logs and memory")
+        except ImportError as error:
+            return Failed(f"{error}: the workers need what this process has installed")

@@ -2,7 +2,7 @@
 
 import platform
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -157,6 +157,8 @@ def _train(
     make_repeatable(torch.device(record.config.device))
     with Curves(directory.path) as curves, computing_threads(record.config.threads):
         watcher = _Recorder(curves, notify)
+        for change in _changes(record):
+            watcher(Warned(change))
         arrays = SharedArrays(dataset, record.config, readings)
         job = Job(dataset, record, arrays, weights.state, watcher, manner.save_every_s)
         train_folds(job, directory.fold, manner.folds_at_once, folds or record.config.folds)
@@ -164,12 +166,14 @@ def _train(
 
 
 def finish(directory: RunDirectory, warnings: Sequence[str] = ()) -> RunResult | None:
-    """Write the result of a run whose folds are all finished; None where one is not.
+    """The result of a run whose folds are all finished, written if it was not; else None.
 
     Args:
         directory: The run's.
         warnings: Met on the way, next to the record's.
     """
+    if result := directory.result():
+        return result
     record = directory.record()
     folds: list[FoldResult] = []
     for fold in record.config.folds:
@@ -217,7 +221,7 @@ def _record(
         features=dataset.manifest.spec,
         extractor_version=dataset.manifest.extractor_version,
         class_names=dataset.class_names,
-        versions={"python": platform.python_version()} | {n: _version(n) for n in _LIBRARIES},
+        versions=_versions(),
         device_name=device_title(torch.device(plan.config.device)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         init_used=weights.used,
@@ -225,6 +229,21 @@ def _record(
         folds_at_once=manner.folds_at_once,
     )
     return record.model_copy(update={"readings": _readings(dataset, record, manner)})
+
+
+def _changes(record: RunRecord) -> Iterator[str]:
+    """What is not as it was when the run was begun, and may change the last bits."""
+    now = _versions() | {"device": device_title(torch.device(record.config.device))}
+    before = record.versions | {"device": record.device_name}
+    found = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
+    if found:
+        yield (
+            f"this run was begun otherwise, and may not end with the same bits: {', '.join(found)}"
+        )
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
 
 
 def _readings(dataset: StoredDataset, record: RunRecord, manner: Manner) -> dict[str, Reading]:

@@ -1,6 +1,7 @@
 """A run that is stopped, in whatever way, and goes on: the same bits as one that never was."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from trainer.plan import Plan
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.rundir import RunDirectory
 from trainer.run import Manner, begin, resume, run
-from trainer.training.events import BatchDone, EpochDone, Event, FoldDone, StageStarted
+from trainer.training.events import BatchDone, EpochDone, Event, FoldDone, StageStarted, Warned
 
 EPOCHS = (2, 1, 1)
 TIMES = {"seconds", "samples_per_s", "wait_share"}
@@ -156,8 +157,30 @@ def test_files_that_a_kill_left_half_done_do_no_harm(tmp_path: Path) -> None:
     (out / "fold1/.state.pt.123.tmp").write_bytes(b"half")
     (out / "fold1/build.lock").write_text("process 1 on nowhere")
     assert resume(dataset, out) is not None
-    (out / "fold1/.state.pt.123.tmp").unlink(missing_ok=True)
     assert is_as_undisturbed(out)
+
+
+def test_a_state_left_by_a_kill_after_the_end_is_removed(tmp_path: Path) -> None:
+    directory = RunDirectory(shutil.copytree(undisturbed("heldout", (1,))[0], tmp_path / "run"))
+    (directory.path / "result.json").unlink()
+    (directory.path / "fold1/state.pt").write_bytes(b"old")
+    assert resume(short_plan()[0], directory.path) is not None
+    assert is_as_undisturbed(directory.path)
+
+
+def test_what_may_change_the_bits_since_a_run_was_begun_is_told(tmp_path: Path) -> None:
+    directory = RunDirectory(shutil.copytree(undisturbed("heldout", (1,))[0], tmp_path / "run"))
+    (directory.path / "result.json").unlink()
+    record = directory.record()
+    versions = record.versions | {"torch": "1.0"}
+    directory.write_record(record.model_copy(update={"versions": versions}))
+    told: list[Event] = []
+    result = resume(short_plan()[0], directory.path, told.append)
+    (warning,) = [event.message for event in told if isinstance(event, Warned)]
+    assert f"torch {torch.__version__.split('+')[0]}" in warning
+    assert "(1.0 then)" in warning
+    assert result is not None
+    assert warning in result.warnings
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:

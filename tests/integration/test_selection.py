@@ -24,6 +24,7 @@ from tests.integration.trainer_store import (
     tiny_plan,
     tiny_store,
 )
+from trainer.cli import main
 from trainer.data.fold_split import split_fold
 from trainer.data.shared import training_folds
 from trainer.errors import CheckpointError, DataError, TrainedRunError
@@ -139,6 +140,21 @@ def test_what_the_held_out_fold_holds_changes_no_weight(
         assert ours.epoch == theirs.epoch
         assert all(torch.equal(ours.model[key], theirs.model[key]) for key in ours.model)
     assert result.folds[0] != other.folds[0]
+
+
+@pytest.mark.parametrize(("selection", "picked"), [("heldout", True), ("validation", False)])
+def test_evaluate_calls_optimistic_only_what_the_held_out_fold_picked(
+    selection: Selection,
+    picked: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, result = finished(selection)
+    assert main(["evaluate", "--run", str(out), "--out", str(tmp_path / "e")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("accuracy there is optimistic" in text) == picked
+    assert result.folds[0].best_accuracy is not None
+    assert f"{100 * result.folds[0].best_accuracy:.2f} %" in text
 
 
 def test_without_a_pick_each_stage_goes_on_from_the_last_network() -> None:

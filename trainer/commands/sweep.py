@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from featurestore.errors import FeatureStoreError
 from trainer.commands.run import carry_out
 from trainer.commands.tracking import MlflowOption, tracking_to
 from trainer.errors import ConfigError, SweepError, TrainerError
@@ -177,7 +178,7 @@ def _here(
             config = prepare(stored, run, out, manner)
             at_once = manner.for_folds(len(config.folds))
             carry_out(console, stored, config, out / RUNS / run.name, at_once, tracking)
-        except TrainerError as error:
+        except (TrainerError, FeatureStoreError) as error:
             console.print(Text(f"failed: {error}", "red"), soft_wrap=True)
             failed[run.name] = str(error)
     return failed

@@ -186,6 +186,7 @@ def _warnings(
             f"({run.record.store}) is not there any more"
         )
     own = dataset.fingerprint == run.record.fingerprint
-    if checkpoint == "best" and own and any(fold.fold in fold.networks for fold in folds):
+    picked = checkpoint == "best" and run.record.config.selection == "heldout"
+    if picked and own and any(fold.fold in fold.networks for fold in folds):
         found.append(OPTIMISTIC)
     return found

@@ -81,6 +81,16 @@ class FoldDirectory:
         """
         return locked(locate(str(self.path)))
 
+    def remove_debris(self) -> None:
+        """Delete what killed writers left half written, and the state that a finished fold had.
+
+        Only for who holds the lock.
+        """
+        for aside in self.path.glob(".*.tmp"):
+            aside.unlink(missing_ok=True)
+        if (self.path / FOLD_RESULT).exists():
+            (self.path / STATE).unlink(missing_ok=True)
+
     def result(self) -> FoldResult | None:
         """What the fold gave, once it is finished.
 
@@ -120,10 +130,10 @@ class FoldDirectory:
     def finish(self, result: FoldResult) -> None:
         """Write fold.json, which marks the fold as finished, and drop what is needed no more."""
         _write(self.path / FOLD_RESULT, result)
-        (self.path / STATE).unlink(missing_ok=True)
+        self.remove_debris()
 
-    def start_metrics(self, epochs: Iterable[EpochMetrics]) -> None:
-        """Begin metrics.csv with these rows."""
+    def write_metrics(self, epochs: Iterable[EpochMetrics]) -> None:
+        """Make metrics.csv anew, of these rows; it survives a power cut."""
         rows = [
             list(EpochMetrics.model_fields),
             *(list(row.model_dump().values()) for row in epochs),

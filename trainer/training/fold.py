@@ -82,6 +82,7 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
     """
     device = torch.device(job.config.device)
     with directory.locked():
+        directory.remove_debris()
         if result := directory.result():
             return _found(job, result)
         with own_stream(device), Keeper(directory, job.save_every_s) as keeper:
@@ -111,7 +112,7 @@ class _FoldTrainer:
     def run(self) -> FoldResult:
         """Every stage that is left, in turn."""
         split = self._split
-        self._directory.start_metrics(self._epochs)
+        self._directory.write_metrics(self._epochs)
         self._job.notify(
             FoldStarted(self._fold, split.num_train, split.num_test, len(self._epochs))
         )
@@ -202,6 +203,7 @@ class _FoldTrainer:
             last = best if state.last is state.best else None
             last = self._answer(LAST, state.last, known=last)
         self._directory.write_networks(state)
+        self._directory.write_metrics(self._epochs)
         result = FoldResult(
             fold=self._fold,
             num_train=self._split.num_train,
