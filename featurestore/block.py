@@ -139,6 +139,8 @@ def extract_block(
                 values["status"][row] = ClipStatus.OK
             except AudioError as error:
                 values["status"][row] = error.status
+                for array in extractor.spec.arrays:
+                    values[array][row] = 0
                 failures.append(ClipFailure(ids[row], path, error.status, error.detail))
     starting(len(paths))
     return values, tuple(failures)
@@ -152,9 +154,9 @@ def _announce(task: BlockTask, row: int, starting: Callable[[int], object]) -> N
 
 
 def _empty(arrays: StoredArrays, num_clips: int) -> dict[str, NDArray[Any]]:
-    """What the rows of failed clips hold: zeros, and NaN for what is not known."""
+    """Rows to fill: images that hold nothing yet, and outcomes as of clips that failed."""
     spec = arrays.manifest.spec
-    images = {k: np.zeros((num_clips, *shape), spec.dtype) for k, shape in spec.arrays.items()}
+    images = {k: np.empty((num_clips, *shape), spec.dtype) for k, shape in spec.arrays.items()}
     outcomes = {
         name: np.full((num_clips, *inner), np.nan if fill == "NaN" else fill, dtype)
         for name, (dtype, inner, fill) in OUTCOMES.items()

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from featurestore import features
@@ -13,7 +12,7 @@ from featurestore.features import Array, BandedMatrix
 from featurestore.resize import RESIZES, resizer
 from schemas import FULL, FeatureSpec
 
-EXTRACTOR_VERSION = 1
+EXTRACTOR_VERSION = 2
 """Raised whenever the same spec and waveform give other numbers than before."""
 
 _FRAMES_AT_ONCE = 256
@@ -22,33 +21,10 @@ _FRAMES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class _Bank:
-    """One filterbank among all: where its filters stand, and the frames its images show."""
+    """One filterbank among all: where its filters' energies are, and the frames of its images."""
 
-    rows: slice
+    filters: NDArray[np.int64]
     num_frames: int
-
-
-class _Energies:
-    """What is kept of a clip's energies in one bank: the first frames, and the extremes of all.
-
-    Args:
-        n_mels: Filters of the bank.
-        num_frames: To keep, at most as many as will be added.
-    """
-
-    def __init__(self, n_mels: int, num_frames: int) -> None:
-        self._kept = np.empty((n_mels, num_frames), np.float32)
-        self._low, self._high = np.float32(np.inf), np.float32(0)
-
-    def add(self, energy: Array, first: int) -> None:
-        """Take in (n_mels, n) of the frames from `first` on."""
-        self._low, self._high = min(self._low, energy.min()), max(self._high, energy.max())
-        if (room := self._kept.shape[1] - first) > 0:
-            self._kept[:, first : first + energy.shape[1]] = energy[:, :room]
-
-    def image(self, spec: FeatureSpec) -> Array:
-        """(n_mels, num_frames) in [0, 1]."""
-        return features.min_max_level(self._kept, self._low, self._high, spec)
 
 
 class Extractor:
@@ -69,10 +45,16 @@ class Extractor:
             for name, shape in self._shapes.items()
             if (variant := name.split("/")[1]) in RESIZES
         }
-        self._banks = _banks(s for name, s in self._shapes.items() if name not in self._resizers)
+        frames = _frames(s for name, s in self._shapes.items() if name not in self._resizers)
         self._filters = BandedMatrix(
-            np.concatenate([features.mel_filterbank(spec, n_mels) for n_mels in self._banks])
+            np.concatenate([features.mel_filterbank(spec, n_mels) for n_mels in frames])
         )
+        places = np.split(np.argsort(self._filters.order), np.cumsum(list(frames))[:-1])
+        self._banks = {
+            n_mels: _Bank(filters, num_frames)
+            for filters, (n_mels, num_frames) in zip(places, frames.items(), strict=True)
+        }
+        self._num_frames = max(frames.values())
 
     def __call__(self, waveform: Array) -> dict[str, Array]:
         """All images of one clip.
@@ -92,17 +74,37 @@ class Extractor:
         return waveform[start:stop]
 
     def _images(self, waveform: Array) -> dict[int, Array]:
-        """(B, T) in [0, 1] of each bank, from one STFT of the whole clip, a piece at a time."""
+        """(B, T) in [0, 1] of each bank, from one STFT of the whole clip."""
+        kept, low, high = self._energies(waveform)
+        return {
+            n_mels: features.min_max_level(
+                kept[: bank.num_frames].T[bank.filters],
+                low[bank.filters].min(),
+                high[bank.filters].max(),
+                self.spec,
+            )
+            for n_mels, bank in self._banks.items()
+        }
+
+    def _energies(self, waveform: Array) -> tuple[Array, Array, Array]:
+        """Energies in the filters of every bank, in the order of their product.
+
+        Computed a piece at a time; of frames that no image shows, only the extremes are kept.
+
+        Returns:
+            (T, R) of the first frames, and the smallest and the largest (R,) over every frame.
+        """
         spec = self.spec
-        padded = features.centred(waveform, spec)
-        frames = sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
-        energies = {n: _Energies(n, min(len(frames), b.num_frames)) for n, b in self._banks.items()}
+        frames = features.frames_of(features.centred(waveform, spec), spec)
+        kept: list[Array] = []
+        low, high = np.float32(np.inf), np.float32(0)
         for first in range(0, len(frames), _FRAMES_AT_ONCE):
             piece = frames[first : first + _FRAMES_AT_ONCE]
             energy = self._filters.apply(features.power_spectrum(piece, self._window, spec.power))
-            for n_mels, bank in self._banks.items():
-                energies[n_mels].add(energy[bank.rows], first)
-        return {n: e.image(spec) for n, e in energies.items()}
+            low, high = np.minimum(low, energy.min(axis=0)), np.maximum(high, energy.max(axis=0))
+            if first < self._num_frames:
+                kept.append(energy[: self._num_frames - first])
+        return np.concatenate(kept), low, high
 
     def _variants(self, images: dict[int, Array]) -> dict[str, Array]:
         fitted = {
@@ -116,16 +118,12 @@ class Extractor:
         return {name: images_of[name] for name in self._shapes}
 
 
-def _banks(shapes: Iterable[tuple[int, int]]) -> dict[int, _Bank]:
-    """The banks of images of (bands, frames), put under one another, by their number of filters."""
+def _frames(shapes: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """The most frames that images of (bands, frames) show, by their number of bands."""
     frames: dict[int, int] = {}
     for n_mels, num_frames in shapes:
         frames[n_mels] = max(num_frames, frames.get(n_mels, 0))
-    stops = np.cumsum(list(frames)).tolist()
-    return {
-        n_mels: _Bank(slice(stop - n_mels, stop), num_frames)
-        for (n_mels, num_frames), stop in zip(frames.items(), stops, strict=True)
-    }
+    return frames
 
 
 def quantize(images: Array, dtype: str) -> NDArray[Any]:
@@ -139,6 +137,8 @@ def quantize(images: Array, dtype: str) -> NDArray[Any]:
 
 _HALF_MIN = np.float32(2**-14)
 """Smallest normal float16."""
+_REBASED = np.uint32(2**32 - (112 << 23) + 0xFFF)
+"""Modulo 2^32: takes 112 from a float32's exponent, and adds just under half of its 13th bit."""
 
 
 def _to_float16(values: Array) -> NDArray[np.float16]:
@@ -151,9 +151,8 @@ def _to_float16(values: Array) -> NDArray[np.float16]:
     half = bits >> 13
     half &= 1
     half += bits
-    half += 0xFFF
+    half += _REBASED
     half >>= 13
-    half -= 112 << 10
     small = np.flatnonzero(values < _HALF_MIN)
     if small.size:
         shifted = values.ravel()[small] + np.float32(0.5)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from schemas import FeatureSpec, TrimSpec
@@ -23,7 +24,7 @@ _WINDOW_COEFFICIENTS = {
 }
 _RMS_AMIN = 1e-5
 """librosa.amplitude_to_db's floor, below which every frame counts as equally loud."""
-_ROWS_A_SLAB = 24
+_ROWS_A_SLAB = 16
 """Rows of the filterbanks multiplied at once."""
 
 
@@ -71,7 +72,18 @@ def centred(waveform: Array, spec: FeatureSpec) -> Array:
     half = spec.n_fft // 2
     if waveform.size <= half:
         waveform = np.pad(waveform, (0, half + 1 - waveform.size))
-    return np.pad(waveform, half, mode=spec.pad_mode)
+    if spec.pad_mode != "reflect":
+        return np.pad(waveform, half, mode=spec.pad_mode)
+    # np.pad would take three times as long.
+    return np.concatenate([waveform[half:0:-1], waveform, waveform[-2 : -half - 2 : -1]])
+
+
+def frames_of(padded: Array, spec: FeatureSpec) -> Array:
+    """The frames of a waveform that `centred` has padded: (T, n_fft), a view for reading only."""
+    num_frames = 1 + (padded.size - spec.n_fft) // spec.hop_length
+    step = padded.itemsize
+    shape, strides = (num_frames, spec.n_fft), (spec.hop_length * step, step)
+    return as_strided(padded, shape, strides, writeable=False)
 
 
 def power_spectrum(frames: Array, taper: Array, power: float = 2.0) -> Array:
@@ -150,9 +162,13 @@ def mel_filterbank(spec: FeatureSpec, n_mels: int) -> Array:
 
 @dataclass(frozen=True)
 class _Slab:
-    """Rows of a matrix that use nearly the same columns, and the only columns they use."""
+    """Rows of a matrix that use nearly the same columns, and the only columns they use.
 
-    rows: NDArray[np.int64]
+    Attributes:
+        weights: (columns, rows).
+    """
+
+    rows: slice
     columns: slice
     weights: Array
 
@@ -162,28 +178,33 @@ class BandedMatrix:
 
     A filterbank is 93 % zeros. Rows that use neighbouring columns, also of different banks, are
     multiplied together: 1/14 of the arithmetic of the dense product, at the speed of BLAS.
+
+    Attributes:
+        order: (R,) which row of the matrix each column of a product is of.
     """
 
     def __init__(self, matrix: Array) -> None:
-        self.shape = matrix.shape
         centre = (matrix * np.arange(matrix.shape[1])).sum(axis=1) / (matrix.sum(axis=1) + 1e-30)
-        order = np.argsort(centre, kind="stable")
+        self.order = np.argsort(centre, kind="stable")
         self._slabs = tuple(
-            self._slab(matrix, order[start : start + _ROWS_A_SLAB])
-            for start in range(0, len(order), _ROWS_A_SLAB)
+            self._slab(matrix[self.order], slice(start, start + _ROWS_A_SLAB))
+            for start in range(0, len(matrix), _ROWS_A_SLAB)
         )
 
     @staticmethod
-    def _slab(matrix: Array, rows: NDArray[np.int64]) -> _Slab:
+    def _slab(matrix: Array, rows: slice) -> _Slab:
         used = np.flatnonzero(matrix[rows].any(axis=0))
         columns = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
-        return _Slab(rows, columns, np.ascontiguousarray(matrix[rows, columns]))
+        return _Slab(rows, columns, np.ascontiguousarray(matrix[rows, columns].T))
 
     def apply(self, spectrum: Array) -> Array:
-        """Product of the matrix with the transpose of `spectrum` (T, K): (R, T)."""
-        result = np.empty((self.shape[0], spectrum.shape[0]), np.float32)
+        """Product of `spectrum` (T, K) with the matrix's transpose: (T, R), in the rows' `order`.
+
+        This way round BLAS needs half the time of the product with the spectrum's transpose.
+        """
+        result = np.empty((len(spectrum), len(self.order)), np.float32)
         for slab in self._slabs:
-            result[slab.rows] = slab.weights @ spectrum[:, slab.columns].T
+            np.matmul(spectrum[:, slab.columns], slab.weights, out=result[:, slab.rows])
         return result
 
 
@@ -220,5 +241,5 @@ def fit_frames(image: Array, num_frames: int, short_clips: str) -> Array:
     if available >= num_frames:
         return image[..., :num_frames]
     if short_clips == "tile":
-        return image[..., np.arange(num_frames) % available]
+        return np.concatenate([image] * -(-num_frames // available), axis=-1)[..., :num_frames]
     return np.pad(image, [(0, 0)] * (image.ndim - 1) + [(0, num_frames - available)])
