@@ -97,7 +97,7 @@ class Extractor:
         spec = self.spec
         frames = features.frames_of(features.centred(waveform, spec), spec)
         kept: list[Array] = []
-        low, high = np.float32(np.inf), np.float32(0)
+        low, high = np.full((2, len(self._filters.order)), [[np.inf], [0]], np.float32)
         for first in range(0, len(frames), _FRAMES_AT_ONCE):
             piece = frames[first : first + _FRAMES_AT_ONCE]
             energy = self._filters.apply(features.power_spectrum(piece, self._window, spec.power))
