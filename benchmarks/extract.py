@@ -31,6 +31,7 @@ from featurestore.datasets import load_dataset
 from featurestore.extractor import quantize
 from featurestore.features import window
 from featurestore.metadata import TABLE
+from featurestore.storage import locate
 
 SPEC = FeatureSpec()
 WINDOW = window(SPEC)
@@ -168,7 +169,7 @@ def block_of(wavs: list[Path], place: Path) -> Callable[[], object]:
     root, store = wavs[0].parents[2], place / "s.zarr"
     report = build(load_dataset("folder", root), store)
     rows = Block(1, 0, len(wavs))
-    task = BlockTask(store, "folder", report.manifest.fingerprint, root, rows)
+    task = BlockTask(locate(store), "folder", report.manifest.fingerprint, root, rows)
 
     def case() -> object:
         for chunk in store.rglob("c/*"):

@@ -55,7 +55,9 @@ def cold_rate(dataset: StoredDataset, array: str) -> dict[str, Any]:
 
     Whether it did is seen from the blocks this process reads from the device.
     """
-    files = [f for f in dataset.path.rglob("*") if f.is_file() and f"/{array}/" in f.as_posix()]
+    files = [
+        f for f in Path(dataset.path).rglob("*") if f.is_file() and f"/{array}/" in f.as_posix()
+    ]
     stored = sum(file.stat().st_size for file in files)
     for file in files:
         _drop(file)
