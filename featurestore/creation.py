@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from featurestore.documents import (
-    add_to_root,
     dataset_names,
     manifest_document,
+    put_in_root,
     read_manifest,
     store_documents,
     table_objects,
@@ -80,7 +80,7 @@ def create_arrays(arrays: StoredArrays, tables: Mapping[int, Columns]) -> None:
     write_all(storage, documents)
     for fold, table in tables.items():
         write_all(storage, table_objects(manifest, fold, table))
-    add_to_root(storage, name)
+    put_in_root(storage, manifest)
 
 
 def remove_debris(place: Place) -> int:

@@ -33,7 +33,7 @@ def writing(what: str) -> Iterator[None]:
 def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
     """Every zarr.json of a store that holds these datasets, by its key.
 
-    The root has a copy of all others if each dataset is complete.
+    The root has a copy of all others.
     """
     manifests = sorted(manifests, key=lambda manifest: manifest.card.name)
     names = [manifest.card.name for manifest in manifests]
@@ -44,7 +44,7 @@ def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
             for key, data in metadata.fold_objects(manifest, fold.num_clips, {}).items():
                 documents[f"{name}/fold{fold.fold}/{key}"] = data
     root = metadata.group_document({MARK: {"format_version": FORMAT_VERSION, "datasets": names}})
-    if manifests and all(manifest.state == "complete" for manifest in manifests):
+    if manifests:
         root = metadata.with_copies(root, documents)
     return documents | {DOCUMENT: root}
 
@@ -77,15 +77,33 @@ def write_all(storage: Storage, objects: Mapping[str, bytes]) -> None:
         overlap(storage, lambda key: storage.write(key, objects[key]), objects)
 
 
-def add_to_root(storage: Storage, dataset: str) -> None:
-    """Name a dataset in the root.
+def put_in_root(storage: Storage, manifest: StoreManifest) -> None:
+    """Name a dataset in the root, with a copy of its manifest, in place of the one that is there.
+
+    Of other datasets, the copies that are there stay: they follow from nothing but the root itself,
+    which an object store replaces only if it has not changed since. So of several builds that do
+    this at once none undoes what another did.
 
     Raises:
         StorageError: The store cannot be written.
     """
-    names = {*dataset_names(storage), dataset}
-    root = store_documents([read_manifest(storage, name) for name in names])[DOCUMENT]
-    write_all(storage, {DOCUMENT: root})
+
+    def changed(root: bytes) -> bytes:
+        others = (m for m in _manifests_in(storage, root) if m.card.name != manifest.card.name)
+        return store_documents([*others, manifest])[DOCUMENT]
+
+    with writing(str(storage)):
+        storage.update(DOCUMENT, changed)
+
+
+def _manifests_in(storage: Storage, root: bytes) -> Iterator[StoreManifest]:
+    """The datasets that a root names, by its copies; a damaged copy is replaced."""
+    document = _marked(storage, parsed(root))
+    for name in document["attributes"][MARK]["datasets"]:
+        try:
+            yield _copy_in(storage, document, name)
+        except CorruptError:
+            yield read_manifest(storage, name)
 
 
 _ZARR_FORMAT = 3
@@ -126,6 +144,11 @@ def root_document(storage: Storage) -> Document:
             f"{storage} exists and is no feature store (no readable {DOCUMENT}): {error}. "
             "If it was one, `featurestore repair` mends it"
         ) from error
+    return _marked(storage, root)
+
+
+def _marked(storage: Storage, root: Document) -> Document:
+    """A root's document, if it has our mark."""
     mark = root.get("attributes", {}).get(MARK)
     if not isinstance(mark, dict) or not isinstance(mark.get("datasets"), list):
         raise StoreError(f"{storage} is a Zarr group, but no feature store: `{MARK}` is not in it")
@@ -147,18 +170,20 @@ def read_manifest(storage: Storage, dataset: str) -> StoreManifest:
 
 
 def manifest_copy(storage: Storage, dataset: str) -> StoreManifest:
-    """The root's copy of a manifest, which a complete store has.
+    """The root's copy of a manifest.
 
     Raises:
         CorruptError: There is none, or it is damaged.
     """
-
-    def copy() -> Document:
+    try:
         root = parsed(storage.read(DOCUMENT))
-        document: Document = root["consolidated_metadata"]["metadata"][dataset]
-        return document
+    except (OSError, ValueError) as error:
+        raise CorruptError(f"{storage}: the root is damaged: {error}") from error
+    return _copy_in(storage, root, dataset)
 
-    return manifest_in(storage, dataset, copy)
+
+def _copy_in(storage: Storage, root: Document, dataset: str) -> StoreManifest:
+    return manifest_in(storage, dataset, lambda: root["consolidated_metadata"]["metadata"][dataset])
 
 
 def manifest_in(storage: Storage, dataset: str, read: Callable[[], Document]) -> StoreManifest:

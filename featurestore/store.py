@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from featurestore import metadata
 from featurestore.documents import (
     MARK,
-    dataset_names,
+    manifest_document,
     manifest_in,
     parsed,
+    put_in_root,
     read_manifest,
     root_document,
-    store_documents,
     write_all,
     writing,
 )
@@ -190,17 +190,17 @@ class StoredArrays:
     def set_manifest(self, manifest: StoreManifest) -> "StoredArrays":
         """Replace the manifest in one atomic write; returns the arrays with it.
 
-        The root's copy of all metadata, which saves a remote reader many requests, is there only
-        while every dataset is complete. It is written before a manifest that says so, and dropped
-        after one that no longer does: what is interrupted between is an unfinished build.
+        The root's copy of it, which saves a remote reader many requests, is replaced before one
+        that is complete, and after one that no longer is: what is interrupted between is an
+        unfinished build.
         """
-        name, storage = manifest.card.name, self.storage
-        others = [read_manifest(storage, n) for n in dataset_names(storage) if n != name]
-        documents = store_documents([*others, manifest])
-        keys = [DOCUMENT, f"{name}/{DOCUMENT}"]
-        for key in keys if manifest.state == "complete" else reversed(keys):
-            write_all(storage, {key: documents[key]})
-        return StoredArrays(storage, manifest)
+        own = {f"{manifest.card.name}/{DOCUMENT}": manifest_document(manifest)}
+        if manifest.state != "complete":
+            write_all(self.storage, own)
+        put_in_root(self.storage, manifest)
+        if manifest.state == "complete":
+            write_all(self.storage, own)
+        return StoredArrays(self.storage, manifest)
 
 
 def open_arrays(place: Place, dataset: str, *, copies: bool = False) -> StoredArrays:

@@ -76,6 +76,7 @@ class FaultyProxy:
         repeated: How many of these came again.
         answer: Where not 0, the status with which all are answered.
         on_request: Called with the number of each request, from 1, before it is passed on.
+        on_put: Called with the path of each PUT, before it is passed on.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class FaultyProxy:
         self.repeated = 0
         self.answer = 0
         self.on_request: Callable[[int], object] = lambda number: None
+        self.on_put: Callable[[str], object] = lambda path: None
         self._open: Counter[tuple[str, str]] = Counter()
         self._random, self._lock = random.Random(0), threading.Lock()  # noqa: S311
 
@@ -117,6 +119,8 @@ class FaultyProxy:
                 self.failed[fault] += 1
                 self._open[request] += 1
         self.on_request(number)
+        if method == "PUT":
+            self.on_put(path)
         return fault
 
 

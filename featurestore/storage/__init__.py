@@ -80,6 +80,17 @@ class Storage(Protocol):
         """Put a whole object, unless there is one: of several put at once, the first stays."""
         ...
 
+    def update(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        """Replace an object by what `change` makes of it.
+
+        What others write meanwhile is not lost: `change` is called again, with that. In a
+        directory, the lock of the store keeps them away.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        ...
+
     def remove(self, key: str) -> None:
         """Remove an object, if it is there."""
         ...

@@ -3,7 +3,7 @@
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,12 @@ class LocalStorage:
                 if not file.exists():  # the lock of the store keeps others away
                     aside.replace(file)
         _flush(file.parent)
+
+    def update(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        """Read, and write what differs."""
+        data = self.read(key)
+        if (changed := change(data)) != data:
+            self.write(key, changed)
 
     def remove(self, key: str) -> None:
         """Unlink a file."""

@@ -6,9 +6,6 @@ What remains is told in one line.
 """
 
 import asyncio
-import functools
-import os
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ from featurestore.errors import StorageError
 from featurestore.storage import requests
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, ObjectMeta, SuffixRange
+    from obstore import GetOptions, ObjectMeta, SuffixRange, UpdateVersion
     from obstore.store import ObjectStore
 
 T = TypeVar("T")
@@ -29,6 +26,8 @@ SCHEMES = ("s3", "gs", "az", "abfs", "abfss", "https", "http")
 _THREADS = 32
 """Requests in flight: an answer takes tens of milliseconds, decoding a chunk about one."""
 _LIST_CHUNK = 1000
+_MOST_UPDATES = 100
+"""Of one object, until it is given up: each failure is the success of another writer."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class RemoteStorage:
             return await request(self._client)
 
         with self._telling():
-            return asyncio.run_coroutine_threadsafe(asked(), _loop()).result()
+            return asyncio.run_coroutine_threadsafe(asked(), requests.loop()).result()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -157,6 +156,37 @@ class RemoteStorage:
 
         self._ask(put)
 
+    def update(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        """GET, and PUT with If-Match (of its ETag, or what else names a version), until it holds.
+
+        Raises:
+            StorageError: Also where it never holds, as with a server that has no such condition.
+        """
+        self._refuse_writing()
+        for _ in range(_MOST_UPDATES):
+            data, version = self._ask(lambda client: _get_version(client, key))
+            changed = change(data)
+            # The same also where it was put by an attempt whose answer was lost.
+            if changed == data or self._put_over(version, key, changed):
+                return
+        raise StorageError(
+            f"{self.url}: {key} changed {_MOST_UPDATES} times while it was being replaced, or the "
+            "server does not know conditional writes (If-Match), which a store needs"
+        )
+
+    def _put_over(self, version: "UpdateVersion", key: str, data: bytes) -> bool:
+        """Whether the object was still of that version, and so was replaced."""
+        from obstore.exceptions import PreconditionError
+
+        async def put(client: "ObjectStore") -> bool:
+            try:
+                await client.put_async(key, data, mode=version, use_multipart=False)
+            except PreconditionError:
+                return False
+            return True
+
+        return self._ask(put)
+
     def remove(self, key: str) -> None:
         """DELETE."""
         self._refuse_writing()
@@ -199,26 +229,19 @@ async def _get(client: "ObjectStore", key: str, options: "GetOptions | None" = N
     return bytes(await answer.bytes_async())
 
 
+async def _get_version(client: "ObjectStore", key: str) -> "tuple[bytes, UpdateVersion]":
+    """An object, and what names this version of it: an ETag, or a generation."""
+    answer = await client.get_async(key)
+    version: UpdateVersion = {}  # obstore accepts no None in it
+    if e_tag := answer.meta["e_tag"]:
+        version["e_tag"] = e_tag
+    if number := answer.meta["version"]:
+        version["version"] = number
+    return bytes(await answer.bytes_async()), version
+
+
 async def _next(pages: AsyncIterator[Sequence["ObjectMeta"]]) -> Sequence["ObjectMeta"]:
     try:
         return await anext(pages)
     except StopAsyncIteration:
         return ()
-
-
-@functools.cache
-def _started() -> tuple[int, asyncio.AbstractEventLoop]:
-    """This process and the thread's loop that awaits its requests."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="remote storage", daemon=True).start()
-    return os.getpid(), loop
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    process, loop = _started()
-    if process != os.getpid():
-        raise StorageError(
-            "a remote store was read before this process was forked, and its connections do not "
-            "survive that: start the workers by spawn (multiprocessing_context='spawn')"
-        )
-    return loop

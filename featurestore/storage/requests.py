@@ -1,7 +1,10 @@
-"""Requests to a remote storage: how long one may take, how often it is repeated, why it failed."""
+"""Requests to a remote storage: where they are awaited, how long, how often, and why they fail."""
 
+import asyncio
+import functools
 import os
 import re
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -95,3 +98,25 @@ def names_no_bucket(error: Exception) -> bool:
 def is_beyond_the_end(error: Exception) -> bool:
     """Whether a range was asked for that begins behind the object's end."""
     return _BEYOND.search(str(error)) is not None
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """A thread's loop that awaits this process's requests.
+
+    Raises:
+        StorageError: The process was forked from one that had made requests.
+    """
+    process, started = _started()
+    if process != os.getpid():
+        raise StorageError(
+            "a remote store was read before this process was forked, and its connections do not "
+            "survive that: start the workers by spawn (multiprocessing_context='spawn')"
+        )
+    return started
+
+
+@functools.cache
+def _started() -> tuple[int, asyncio.AbstractEventLoop]:
+    found = asyncio.new_event_loop()
+    threading.Thread(target=found.run_forever, name="remote storage", daemon=True).start()
+    return os.getpid(), found

@@ -1,17 +1,26 @@
 """A small ESC-50, published on loopback as the real one is."""
 
+import dataclasses
 import io
+import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
+import pytest
 import soundfile
 
-from featurestore.datasets import load_dataset
+from featurestore.datasets import kinds, load_dataset
 from featurestore.datasets.archives import Archive
 from featurestore.datasets.download import digest_contents
 from tests.conftest import sound
+from tests.integration.believing import believing
 from tests.loopback import Loopback, Served
 
+CHECKOUT = Path(__file__).parents[2]
 TOP = "ESC-50-0123abc"
 HEADER = "filename,fold,target,category,esc10,src_file,take"
 
@@ -57,3 +66,20 @@ def publish(server: Loopback, root: Path) -> tuple[Archive, Served]:
         contents=digest_contents(dataset),
     )
     return archive, served
+
+
+def believe(patch: pytest.MonkeyPatch, archive: Archive, **changes: Any) -> None:
+    """Make this process take `archive` for the official one."""
+    patch.setattr(kinds, "DATASETS", believing(dataclasses.replace(archive, **changes)))
+
+
+def start(archive: Archive, line: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """The program in a process of its own, which takes `archive` for the official one."""
+    described = json.dumps(dataclasses.asdict(archive))
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.believing", described, *line.split()],
+        stdin=stdin,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+    )
