@@ -217,3 +217,20 @@ def datasets_found(storage: Storage) -> tuple[str, ...]:
     groups = (key.split("/") for key, _ in storage.sizes())
     names = {g[0] for g in groups if len(g) > 1 and (g[1] == DOCUMENT or g[1].startswith("fold"))}
     return tuple(sorted(names))
+
+
+def datasets_made(storage: Storage) -> tuple[str, ...]:
+    """Those that the root should name: their creation ended, or else nothing would be committed.
+
+    Raises:
+        StoreError: The storage cannot be listed, and the root is damaged.
+    """
+    try:
+        named = set(dataset_names(storage))
+    except StoreError:
+        named = set(datasets_found(storage))
+
+    def made(name: str) -> bool:
+        return name in named or any("/status/c/" in key for key, _ in storage.sizes(name))
+
+    return tuple(filter(made, datasets_found(storage)))

@@ -19,6 +19,7 @@ from featurestore.creation import remove_debris
 from featurestore.datasets.base import Dataset
 from featurestore.documents import (
     datasets_found,
+    datasets_made,
     manifest_copy,
     read_manifest,
     store_documents,
@@ -137,7 +138,7 @@ def _copies(storage: Storage, name: str) -> Iterator[StoreManifest]:
 
 def _mend_metadata(arrays: StoredArrays) -> Iterator[str]:
     manifest, storage = arrays.manifest, arrays.storage
-    others = [n for n in datasets_found(storage) if n != manifest.card.name]
+    others = [n for n in datasets_made(storage) if n != manifest.card.name]
     manifests = [manifest, *(_any_copy(storage, name) for name in others)]
     files = store_documents(manifests)
     mine = {

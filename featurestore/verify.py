@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from featurestore.build import status_counts
 from featurestore.cliptable import stored_clips
-from featurestore.documents import dataset_names, datasets_found, read_manifest, store_documents
+from featurestore.documents import (
+    dataset_names,
+    datasets_found,
+    datasets_made,
+    read_manifest,
+    store_documents,
+)
 from featurestore.errors import CorruptError, StoreError, UnknownNameError
 from featurestore.files import OUTCOMES
 from featurestore.fingerprint import clips_sha256, fingerprint
@@ -95,7 +101,7 @@ def _names(storage: Storage, dataset: str | None) -> tuple[tuple[str, ...], list
 def _root_problems(storage: Storage) -> list[str]:
     """Whether the root holds the mark, and the copy of all metadata, that the manifests demand."""
     try:
-        manifests = [read_manifest(storage, name) for name in datasets_found(storage)]
+        manifests = [read_manifest(storage, name) for name in datasets_made(storage)]
     except CorruptError:
         return []  # told already, and the root cannot be judged
     wrong = wrong_metadata(storage, {DOCUMENT: store_documents(manifests)[DOCUMENT]}, manifests)

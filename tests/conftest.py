@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,9 @@ def contents(store: Path) -> dict[str, bytes]:
         for file in sorted(store.rglob("*"))
         if file.is_file()
     }
+
+
+def part(folder: Dataset, name: str) -> Dataset:
+    """A few clips of the folder as a dataset of another name."""
+    card = folder.card.model_copy(update={"name": name})
+    return replace(folder, card=card, clips=folder.clips[:6])

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from featurestore.build import build
 from featurestore.cli import main
 from featurestore.datasets import load_dataset
 from tests.conftest import contents, write_folder
+from tests.integration.spy import Spy
 
 _BIN = Path(sys.executable).parent
 _ENVIRONMENT = os.environ | {
@@ -31,12 +32,14 @@ _PATIENCE_S = 60
 
 
 @contextmanager
-def process(*arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    *arguments: str, log: Path, env: Mapping[str, str] = _ENVIRONMENT
+) -> Iterator[subprocess.Popen[bytes]]:
     """`dask ARGUMENTS…`, ended with the block."""
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            [_BIN / "dask", *arguments], stdout=output, stderr=output, env=_ENVIRONMENT
+            [_BIN / "dask", *arguments], stdout=output, stderr=output, env=env
         ) as started,
     ):
         try:
@@ -61,13 +64,19 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         yield found[1]
 
 
-def worker(scheduler: str, tmp_path: Path, *options: str) -> Any:
-    """A `dask worker` of one process: no nanny, for the sake of speed."""
+def worker(
+    scheduler: str,
+    tmp_path: Path,
+    *options: str,
+    nanny: bool = False,
+    env: Mapping[str, str] = _ENVIRONMENT,
+) -> Any:
+    """A `dask worker` of one process; for the sake of speed without a nanny that restarts it."""
     return process(
         "worker",
         scheduler,
         "--nthreads=1",
-        "--no-nanny",
+        "--nanny" if nanny else "--no-nanny",
         "--host=127.0.0.1",
         "--no-dashboard",
         "--death-timeout=60",
@@ -75,6 +84,7 @@ def worker(scheduler: str, tmp_path: Path, *options: str) -> Any:
         f"--local-directory={tmp_path}",
         *options,
         log=tmp_path / "workers.log",
+        env=env,
     )
 
 
@@ -89,6 +99,25 @@ def test_a_build_on_worker_processes_of_a_given_scheduler_equals_one_in_this_pro
         assert main([*command, "--scheduler", scheduler]) == 0
         assert len(client.nthreads()) == 2, "the build must leave a given cluster alone"
     assert contents(store) == straight
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_blocks")
+def test_a_file_that_kills_the_workers_of_a_given_scheduler_is_a_failed_row_and_the_rest_is_built(
+    sounds: Path, scheduler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spy, store = Spy(tmp_path / "spy"), tmp_path / "s.zarr"
+    spy.poison("fold1/high/high3.flac")
+    env = {**_ENVIRONMENT, "PYTHONPATH": f"{spy.place}{os.pathsep}{_ENVIRONMENT['PYTHONPATH']}"}
+    command = ["build", "--dataset", "folder", "--root", str(sounds), "--store", str(store)]
+    with worker(scheduler, tmp_path, nanny=True, env=env):
+        assert main([*command, "--scheduler", scheduler]) == 0
+    assert (
+        "fold1/high/high3.flac: the process that decoded the file died" in capsys.readouterr().out
+    )
+    opened = featurestore.open_store(store)
+    assert len(opened.load("R1/mel")[0]) == 19
+    assert opened.failures().path.tolist() == ["fold1/high/high3.flac"]
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(

@@ -25,7 +25,7 @@ from featurestore.info import describe
 from featurestore.manifests import plan_manifest
 from featurestore.store import open_arrays
 from schemas import FeatureSpec
-from tests.conftest import contents
+from tests.conftest import contents, part
 from tests.integration.conftest import objects, problems, put_all
 from tests.remote_servers import FaultyProxy, environment, make_bucket
 
@@ -189,12 +189,6 @@ def test_a_build_refuses_a_store_that_another_is_creating_from_other_clips(
     assert build(folder, url).num_built == 20
     with pytest.raises(FingerprintError, match="20 clips in the store, 19 in the dataset: 1 gone"):
         build(fewer, url)
-
-
-def part(folder: Dataset, name: str) -> Dataset:
-    """A few clips of the folder as a dataset of another name."""
-    card = folder.card.model_copy(update={"name": name})
-    return replace(folder, card=card, clips=folder.clips[:6])
 
 
 def test_two_datasets_built_at_once_into_one_place_are_both_in_it(

@@ -9,12 +9,14 @@ import pytest
 
 from featurestore.build import build
 from featurestore.cli import main
+from featurestore.creation import claim_arrays
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.errors import CorruptError, FingerprintError, SourcesError, StoreError
+from featurestore.manifests import plan_manifest
 from featurestore.repair import repair
 from featurestore.verify import verify
 from schemas import FeatureSpec
-from tests.conftest import contents
+from tests.conftest import contents, part
 from tests.integration.test_build import StopsAfter
 from tests.integration.test_damage import ARRAYS, delete, empty, flip_bit, truncate
 
@@ -154,6 +156,19 @@ def test_an_unfinished_build_is_mended_as_far_as_it_is_committed(
     assert contents(store) == before
     build(folder, store)
     assert contents(store) == straight
+
+
+def test_a_dataset_whose_creation_was_interrupted_is_not_taken_for_made_by_anothers_repair(
+    folder: Dataset, store: Path, tmp_path: Path
+) -> None:
+    other = part(folder, "other")
+    claim_arrays(store, plan_manifest(other, FeatureSpec()))
+    assert not [problem for found in verify(store, "folder") for problem in found]
+    assert list(repair(folder, store)) == []
+    build(other, store)
+    build(folder, tmp_path / "alone.zarr")
+    build(other, tmp_path / "alone.zarr")
+    assert contents(store) == contents(tmp_path / "alone.zarr")
 
 
 def test_sources_that_changed_are_refused_and_the_rest_is_mended(
