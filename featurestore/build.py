@@ -5,7 +5,7 @@ complete. What a block does is `block`; where it runs is `executors`.
 """
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -235,8 +235,12 @@ def _complete(arrays: StoredArrays) -> StoredArrays:
 
 def status_counts(arrays: StoredArrays) -> dict[str, int]:
     """Clips by outcome, by the lower-case name of their ClipStatus; only what occurs."""
-    status = np.concatenate([arrays.read(fold.fold, "status") for fold in arrays.manifest.folds])
-    codes, counts = np.unique(status, return_counts=True)
+    return counted([arrays.read(fold.fold, "status") for fold in arrays.manifest.folds])
+
+
+def counted(status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
+    """The same of the folds' status, (num_clips,) each."""
+    codes, counts = np.unique(np.concatenate(status), return_counts=True)
     return {
         ClipStatus(code).name.lower(): int(count) for code, count in zip(codes, counts, strict=True)
     }

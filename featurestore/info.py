@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from featurestore.build import status_counts
+from featurestore.build import counted
 from featurestore.documents import dataset_names
 from featurestore.storage import Place, Storage, locate
 from featurestore.store import StoredArrays, open_arrays
@@ -41,14 +42,14 @@ def _sizes(storage: Storage) -> tuple[int | None, int | None]:
 
 
 def _dataset(arrays: StoredArrays) -> dict[str, Any]:
+    status = {fold.fold: arrays.read(fold.fold, "status") for fold in arrays.manifest.folds}
     return arrays.manifest.model_dump(mode="json") | {
-        "counts": status_counts(arrays),
-        "failures": [f for fold in arrays.manifest.folds for f in _failures(arrays, fold.fold)],
+        "counts": counted(list(status.values())),
+        "failures": [f for fold in status for f in _failures(arrays, fold, status[fold])],
     }
 
 
-def _failures(arrays: StoredArrays, fold: int) -> list[dict[str, Any]]:
-    status = arrays.read(fold, "status")
+def _failures(arrays: StoredArrays, fold: int, status: NDArray[np.uint8]) -> list[dict[str, Any]]:
     rows = np.flatnonzero(status > ClipStatus.OK)
     if not rows.size:
         return []
