@@ -1,6 +1,6 @@
 """The clip table: from a dataset's clips to columns in row order, and back."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,25 +13,24 @@ from schemas import Clip, StoreManifest
 
 
 def clip_tables(
-    clips: Iterable[Clip], manifest: StoreManifest
+    clips: Sequence[Clip], manifest: StoreManifest
 ) -> dict[int, dict[str, NDArray[Any]]]:
     """For each fold, the columns of the clip table in row order."""
-    members: dict[int, list[tuple[int, Clip]]] = {fold.fold: [] for fold in manifest.folds}
-    for index, clip in enumerate(clips):
-        members[clip.fold].append((index, clip))
-    return {fold: _columns(rows, fold, manifest.order_seed) for fold, rows in members.items()}
-
-
-def _columns(members: list[tuple[int, Clip]], fold: int, seed: int) -> dict[str, NDArray[Any]]:
-    rows = [members[i] for i in plan.row_order(len(members), fold, seed)]
     text = np.dtypes.StringDType()
-    return {
-        "clip_id": np.array([clip.clip_id for _, clip in rows], text),
-        "path": np.array([clip.path for _, clip in rows], text),
-        "source": np.array([clip.source for _, clip in rows], text),
-        "class_id": np.array([clip.class_id for _, clip in rows], np.int32),
-        "index": np.array([index for index, _ in rows], np.int64),
+    columns: dict[str, NDArray[Any]] = {
+        "clip_id": np.array([clip.clip_id for clip in clips], text),
+        "path": np.array([clip.path for clip in clips], text),
+        "source": np.array([clip.source for clip in clips], text),
+        "class_id": np.array([clip.class_id for clip in clips], np.int32),
+        "index": np.arange(len(clips), dtype=np.int64),
     }
+    folds = np.array([clip.fold for clip in clips])
+    tables = {}
+    for fold in manifest.folds:
+        (members,) = np.nonzero(folds == fold.fold)
+        rows = members[plan.row_order(len(members), fold.fold, manifest.order_seed)]
+        tables[fold.fold] = {name: column[rows] for name, column in columns.items()}
+    return tables
 
 
 def stored_clips(arrays: StoredArrays) -> list[Clip]:

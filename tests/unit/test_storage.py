@@ -160,3 +160,27 @@ def test_what_a_killed_writer_left_is_no_object_and_is_removed(tmp_path: Path) -
     assert storage.remove_debris() == 1
     storage.write("zarr.json", b"{}")
     assert not storage.is_blank()
+
+
+def test_an_update_writes_only_what_differs(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.write("a/b", b"1")
+    before = (tmp_path / "a/b").stat().st_ino
+    storage.update("a/b", lambda data: data)
+    assert (tmp_path / "a/b").stat().st_ino == before
+    storage.update("a/b", lambda data: data + b"2")
+    assert storage.read("a/b") == b"12"
+    with pytest.raises(FileNotFoundError):
+        storage.update("a/c", lambda data: data)
+
+
+def test_a_listing_has_every_file_below_a_path_with_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in (LocalStorage(tmp_path), LocalStorage(Path())):
+        place.write("a/b/c", b"123")
+        place.write("ab", b"1")
+        assert dict(place.sizes()) == {"a/b/c": 3, "ab": 1}
+        assert dict(place.sizes("a")) == {"a/b/c": 3}
+        assert dict(place.sizes("nothing")) == {}
