@@ -26,7 +26,8 @@ def locked(storage: Storage) -> Iterator[None]:
     """Hold the lock of a store in a directory, which is made where it is absent.
 
     Object stores have no locks: there, whoever claims a dataset first decides what its features are
-    (`creation`), and all who build it write the same bytes.
+    (`creation`), all who build it write the same bytes, and the root, which datasets share, is
+    replaced only if it has not changed since it was read.
 
     Raises:
         BusyError: Another process holds it.
