@@ -112,6 +112,8 @@ class EpochMetrics(Schema):
     array: str
     max_lr: float
     train_loss: float
+    """The one that is optimised: of mixed, masked images and smoothed targets where these are on,
+    so it is not comparable with `valid_loss` then."""
     valid_loss: float
     valid_accuracy: Accuracy
     seconds: float

@@ -4,6 +4,7 @@ import os
 import pickle
 from pathlib import Path
 
+from schemas import Schema
 from trainer.errors import ConfigError, RunDirectoryError
 
 # What torch.load raises for files that are empty, text, cut, changed, or hold other objects.
@@ -28,6 +29,15 @@ def replace_file(path: Path, data: bytes | memoryview) -> None:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def write_record(path: Path, record: Schema) -> None:
+    """Write a record as JSON, whole or not at all.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    replace_file(path, (record.model_dump_json(indent=2) + "\n").encode())
 
 
 def check_folder(path: Path) -> None:

@@ -20,8 +20,10 @@ _SIGNS = (
     "can't allocate memory",
     "bad_alloc",
     "ALLOC_FAILED",
+    "could not create a primitive",
 )
-"""In messages of torch's allocators for a GPU and a CPU, of C++, and of cuBLAS and cuDNN."""
+"""In messages of torch's allocators for a GPU and a CPU, of C++, of cuBLAS and cuDNN, and of
+oneDNN, which has these words for a lack of memory, too."""
 _LESS = {
     "device": "use --reading host, or stream where that is too small as well",
     "host": "use --reading stream, which holds a few chunks at a time",

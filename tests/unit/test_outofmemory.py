@@ -121,6 +121,7 @@ def test_other_errors_pass_as_they_are(error: Exception) -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory"),
+        RuntimeError("could not create a primitive"),
     ],
 )
 def test_what_a_gpu_and_other_systems_say_is_known(error: Exception) -> None:

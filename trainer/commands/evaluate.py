@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas import Evaluation
-from trainer.commands.options import CheckpointOption, DeviceOption, RunOption
+from trainer.commands.options import CheckpointOption, DatasetOption, DeviceOption, RunOption
 from trainer.inference.confusion import Matrix, most_frequent
 
 RESULT, PICTURE = "evaluation.json", "confusion.png"
@@ -27,9 +27,7 @@ def evaluate(
         str | None,
         typer.Option(help="Path or URL of a store of the same features. Default: the run's own."),
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Its name, where the store holds several.")
-    ] = None,
+    dataset: DatasetOption = None,
     fold: Annotated[
         list[int] | None,
         typer.Option(
@@ -79,12 +77,12 @@ def write_evaluation(out: Path, found: Evaluation) -> None:
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.files import replace_file
+    from trainer.files import replace_file, write_record
     from trainer.report.confusion import confusion_picture
 
     names = [one.class_name for one in found.classes]
     picture = confusion_picture(_matrix(found), names, _title(found))
-    replace_file(out / RESULT, (found.model_dump_json(indent=2) + "\n").encode())
+    write_record(out / RESULT, found)
     replace_file(out / PICTURE, picture)
 
 
