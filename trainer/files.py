@@ -76,9 +76,14 @@ def read_tensors(path: Path) -> object:
         OSError: It cannot be read.
         ValueError: It is not such a file, or is damaged.
     """
-    import torch  # not above: a report is written without it, and it takes seconds to load
+    # Not above: a report is written without torch, which takes seconds to load.
+    import torch
+
+    from trainer.outofmemory import is_out_of_memory
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except _NOT_TENSORS as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError("not a PyTorch file of tensors, or damaged") from error

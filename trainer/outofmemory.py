@@ -79,6 +79,30 @@ def told(explain: Callable[[], str]) -> Iterator[None]:
         raise DeviceMemoryError(explain()) from None
 
 
+def fitting_size(size: int, smallest: int, attempt: Callable[[int], None]) -> int | None:
+    """The first of a batch size and its halves with which an attempt has the memory it needs.
+
+    Args:
+        size: At least `smallest`.
+        smallest: That makes sense.
+        attempt: To do it with a batch size.
+
+    Returns:
+        None where not even the smallest fits.
+    """
+    while size >= smallest:
+        try:
+            attempt(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release(error)
+            size //= 2
+        else:
+            return size
+    return None
+
+
 def release(error: BaseException) -> None:
     """Let go of what the calls that ended in an error still hold."""
     traceback.clear_frames(error.__traceback__)
