@@ -14,6 +14,7 @@ from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learnin
 from trainer.commands.tracking import tracking_to
 from trainer.errors import ResumeError
 from trainer.methods.catalogue import METHODS
+from trainer.problems import differing
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
@@ -174,13 +175,8 @@ def _check_same(out: Path, config: RunConfig, given: dict[str, object]) -> None:
         for name, value in given.items()
         if name in RunConfig.model_fields and value != "auto"
     }
-    differing = [
-        f"{name} ({value}, the run has {getattr(config, name)})"
-        for name, value in asked.items()
-        if value != getattr(config, name)
-    ]
-    if differing:
+    if problems := differing(asked, vars(config)):
         raise ResumeError(
-            f"{out}: goes on as it was begun, and that differs in: {', '.join(differing)}; leave "
+            f"{out}: goes on as it was begun, and that differs in: {', '.join(problems)}; leave "
             "these options out, or train anew with another --out"
         )
