@@ -111,7 +111,9 @@ class Conduct:
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """The command with an option for each field of the groups that are among its parameters."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    groups: dict[str, type] = {
+        name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)
+    }
     options: dict[str, Parameter] = {}
     for name, parameter in inspect.signature(command).parameters.items():
         members = _members(groups[name]) if name in groups else {name: parameter}
