@@ -91,6 +91,8 @@ class RunRecord(Schema):
     started: str
     """ISO 8601, UTC."""
     init_used: Literal["imagenet", "random", "file"]
+    init_sha256: str | None = None
+    """Of the file of the initial weights; None of random ones, and in files of older versions."""
     warnings: tuple[str, ...] = ()
     readings: dict[str, Reading] = Field(default_factory=dict)
     """By array; empty in files of older versions."""
@@ -112,6 +114,8 @@ class EpochMetrics(Schema):
     array: str
     max_lr: float
     train_loss: float
+    """The one that is optimised: of mixed, masked images and smoothed targets where these are on,
+    so it is not comparable with `valid_loss` then."""
     valid_loss: float
     valid_accuracy: Accuracy
     seconds: float
@@ -140,6 +144,8 @@ class FoldResult(Schema):
     """Clips of the validation part, which are not among `num_train`."""
     valid_accuracy: Accuracy | None = None
     """On the validation part, of the epoch that it picked."""
+    warnings: tuple[str, ...] = ()
+    """Met while it was trained."""
 
 
 class RunResult(Schema):

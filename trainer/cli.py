@@ -74,4 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         complain(f"error: {error.name} is not installed: pip install 'featurestore[{extra}]'")
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        complain("error: out of memory: end other programs, or ask for less at a time")
+        return 1
     return 0
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    from trainer.outofmemory import is_out_of_memory
+
+    return isinstance(error, MemoryError) or is_out_of_memory(error)

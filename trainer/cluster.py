@@ -5,7 +5,10 @@ the run's directory, so both must be where they see them. A task whose worker di
 another one, from the fold's last state.
 """
 
+import logging
+import platform
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,11 +19,13 @@ from distributed.scheduler import KilledWorker
 from featurestore import FeatureStoreError, open_store
 from schemas import FoldResult, RunConfig
 from trainer.errors import ClusterError, TrainerError
+from trainer.outofmemory import is_out_of_memory
 from trainer.records.rundir import RunDirectory
 from trainer.run import Manner, resume
 from trainer.sweep import RUNS, SweepRun, prepare
 
 _CONNECT_TIMEOUT = "20s"
+_LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -66,7 +71,7 @@ class TaskDone:
 
 def begin_run(work: Work, run: SweepRun) -> RunConfig | Failed:
     """A task: begin a run, with the device that the worker has."""
-    return _or_reason(
+    return attempt(
         lambda: prepare(open_store(work.store, work.dataset), run, work.out, work.manner)
     )
 
@@ -81,14 +86,25 @@ def train_one_fold(work: Work, run: str, fold: int) -> FoldResult | Failed:
         assert result is not None, "the fold was trained"  # noqa: S101
         return result
 
-    return _or_reason(train)
+    return attempt(train)
 
 
-def _or_reason(task: Callable[[], _T]) -> _T | Failed:
+def attempt(task: Callable[[], _T]) -> _T | Failed:
+    """What a task gives, or why it cannot, on the worker: torch's errors may not unpickle."""
     try:
         return task()
     except (TrainerError, FeatureStoreError) as error:
         return Failed(str(error))
+    except (RuntimeError, MemoryError) as error:
+        _LOG.exception("a task failed")
+        return Failed(_worded(error))
+
+
+def _worded(error: Exception) -> str:
+    """An error of torch's in one line, with the machine; its worker's log has all of it."""
+    first = next(iter(str(error).splitlines()), "")
+    what = "out of memory" if is_out_of_memory(error) else type(error).__name__
+    return f"{what} on {platform.node()}, see its worker's log: {first}".removesuffix(": ")
 
 
 class Cluster:
@@ -136,5 +152,9 @@ class Cluster:
             return future.result()
         except KilledWorker:
             return Failed("its worker died several times; look at the workers' logs and memory")
+        except CancelledError as error:
+            raise ClusterError(
+                "the Dask scheduler is gone; start it, and the same command goes on"
+            ) from error
         except ImportError as error:
             return Failed(f"{error}: the workers need what this process has installed")

@@ -4,6 +4,7 @@ import os
 import pickle
 from pathlib import Path
 
+from schemas import Schema
 from trainer.errors import ConfigError, RunDirectoryError
 
 # What torch.load raises for files that are empty, text, cut, changed, or hold other objects.
@@ -28,6 +29,15 @@ def replace_file(path: Path, data: bytes | memoryview) -> None:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def write_record(path: Path, record: Schema) -> None:
+    """Write a record as JSON, whole or not at all.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    replace_file(path, (record.model_dump_json(indent=2) + "\n").encode())
 
 
 def check_folder(path: Path) -> None:
@@ -66,9 +76,14 @@ def read_tensors(path: Path) -> object:
         OSError: It cannot be read.
         ValueError: It is not such a file, or is damaged.
     """
-    import torch  # not above: a report is written without it, and it takes seconds to load
+    # Not above: a report is written without torch, which takes seconds to load.
+    import torch
+
+    from trainer.outofmemory import is_out_of_memory
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except _NOT_TENSORS as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError("not a PyTorch file of tensors, or damaged") from error

@@ -20,8 +20,10 @@ _SIGNS = (
     "can't allocate memory",
     "bad_alloc",
     "ALLOC_FAILED",
+    "could not create a primitive",
 )
-"""In messages of torch's allocators for a GPU and a CPU, of C++, and of cuBLAS and cuDNN."""
+"""In messages of torch's allocators for a GPU and a CPU, of C++, of cuBLAS and cuDNN, and of
+oneDNN, which has these words for a lack of memory, too."""
 _LESS = {
     "device": "use --reading host, or stream where that is too small as well",
     "host": "use --reading stream, which holds a few chunks at a time",
@@ -75,6 +77,30 @@ def told(explain: Callable[[], str]) -> Iterator[None]:
             raise
         release(error)
         raise DeviceMemoryError(explain()) from None
+
+
+def fitting_size(size: int, smallest: int, attempt: Callable[[int], None]) -> int | None:
+    """The first of a batch size and its halves with which an attempt has the memory it needs.
+
+    Args:
+        size: At least `smallest`.
+        smallest: That makes sense.
+        attempt: To do it with a batch size.
+
+    Returns:
+        None where not even the smallest fits.
+    """
+    while size >= smallest:
+        try:
+            attempt(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release(error)
+            size //= 2
+        else:
+            return size
+    return None
 
 
 def release(error: BaseException) -> None:

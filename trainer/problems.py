@@ -1,11 +1,14 @@
 """What was wrong with something a user wrote or a program recorded, in one line."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from trainer.errors import ConfigError
+
+_MOST_CHARS = 40
 
 
 def first_problem(error: ValidationError) -> str:
@@ -20,6 +23,20 @@ def refused(error: ValidationError) -> ConfigError:
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"]))
     return ConfigError(f"{name} {first['input']!r}: {first['msg']}")
+
+
+def differing(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+    """What is not as a run has it, by name and with both values; names of `found` alone count."""
+    return [
+        f"{name} ({_short(value)}, the run has {_short(wanted[name])})"
+        for name, value in found.items()
+        if value != wanted[name]
+    ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _MOST_CHARS else f"{text[: _MOST_CHARS - 1]}…"
 
 
 def read_yaml(path: Path) -> object:

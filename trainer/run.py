@@ -121,7 +121,7 @@ def resume(
         The run's outcome; None where other folds of it are not finished.
 
     Raises:
-        ResumeError: The store is another one.
+        ResumeError: The store is another one, or the file of the initial weights is.
         TrainerError: See `run`; or a record is damaged.
     """
     directory = RunDirectory(out)
@@ -134,13 +134,25 @@ def resume(
             f"{dataset.path} has {dataset.fingerprint[:12]}: other features or clips; give the "
             "run's own store, or train anew with another --out"
         )
-    init = record.config.init if record.init_used == "file" else record.init_used
-    weights = _weights(init, record.config.arch, notify)
+    weights = _same_weights(out, record, notify)
     return _train(dataset, record, weights, directory, notify, manner or Manner(), folds)
 
 
 def _weights(init: str, arch: str, notify: Notify) -> InitialWeights:
     return initial_weights(init, arch, lambda progress: notify(WeightsComing(progress)))
+
+
+def _same_weights(out: Path, record: RunRecord, notify: Notify) -> InitialWeights:
+    """The initial weights that the run was begun with."""
+    init = record.config.init if record.init_used == "file" else record.init_used
+    weights = _weights(init, record.config.arch, notify)
+    if record.init_sha256 not in (None, weights.sha256):
+        raise ResumeError(
+            f"{out}: the initial weights ({init}) are not those it was begun with: SHA-256 "
+            f"{str(weights.sha256)[:12]}, not {record.init_sha256[:12]}; put that file back, or "
+            "train anew with another --out"
+        )
+    return weights
 
 
 def _train(
@@ -156,21 +168,24 @@ def _train(
     notify(RunStarted(record.model_copy(update={"readings": readings})))
     make_repeatable(torch.device(record.config.device))
     with Curves(directory.path) as curves, computing_threads(record.config.threads):
-        watcher = _Recorder(curves, notify)
-        for change in _changes(record):
-            watcher(Warned(change))
         arrays = SharedArrays(dataset, record.config, readings)
-        job = Job(dataset, record, arrays, weights.state, watcher, manner.save_every_s)
+        job = Job(
+            dataset,
+            record,
+            arrays,
+            weights.state,
+            _Recorder(curves, notify),
+            manner.save_every_s,
+            tuple(_changes(record)),
+        )
         train_folds(job, directory.fold, manner.folds_at_once, folds or record.config.folds)
-    return finish(directory, watcher.warnings)
+    return finish(directory)
 
 
-def finish(directory: RunDirectory, warnings: Sequence[str] = ()) -> RunResult | None:
+def finish(directory: RunDirectory) -> RunResult | None:
     """The result of a run whose folds are all finished, written if it was not; else None.
 
-    Args:
-        directory: The run's.
-        warnings: Met on the way, next to the record's.
+    Whichever processes trained them: each fold has the warnings that were met for it.
     """
     if result := directory.result():
         return result
@@ -181,21 +196,22 @@ def finish(directory: RunDirectory, warnings: Sequence[str] = ()) -> RunResult |
         if found is None:
             return None
         folds.append(found)
-    known = record.model_dump(include=_OF_RESULT) | {"warnings": (*record.warnings, *warnings)}
+    met = (record.warnings, *(fold.warnings for fold in folds))
+    warnings = dict.fromkeys(warning for some in met for warning in some)
+    known = record.model_dump(include=_OF_RESULT) | {"warnings": tuple(warnings)}
     result = RunResult(folds=tuple(folds), **known)
     directory.write_result(result)
     return result
 
 
 class _Recorder:
-    """Draws each epoch's curves, then passes the event on; folds in several threads take turns.
+    """Draws each epoch's curves, then passes the event on, a warning once.
 
-    Attributes:
-        warnings: Those met on the way, each once.
+    Folds in several threads take turns.
     """
 
     def __init__(self, curves: Curves, notify: Notify) -> None:
-        self.warnings: list[str] = []
+        self._warnings: set[str] = set()
         self._curves, self._notify = curves, notify
         self._turn = threading.Lock()
 
@@ -205,9 +221,9 @@ class _Recorder:
                 case EpochDone(metrics):
                     self._curves.add(metrics)
                 case Warned(message):
-                    if message in self.warnings:
+                    if message in self._warnings:
                         return
-                    self.warnings.append(message)
+                    self._warnings.add(message)
             self._notify(event)
 
 
@@ -225,6 +241,7 @@ def _record(
         device_name=device_title(torch.device(plan.config.device)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         init_used=weights.used,
+        init_sha256=weights.sha256,
         warnings=(*plan.warnings, *([weights.warning] if weights.warning else [])),
         folds_at_once=manner.folds_at_once,
     )

@@ -19,7 +19,7 @@ from featurestore import StoredDataset
 from schemas import RunConfig
 from trainer.errors import ConfigError, ResumeError
 from trainer.plan import Options, plan_run
-from trainer.problems import read_yaml, refused
+from trainer.problems import differing, read_yaml, refused
 from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import Manner, begin
 
@@ -166,14 +166,10 @@ def prepare(dataset: StoredDataset, run: SweepRun, out: Path, manner: Manner) ->
         begin(dataset, plan, path, manner=manner)
         return plan.config
     begun = RunDirectory(path).record().config
-    differing = [
-        f"{name} ({value}, the run has {getattr(begun, name)})"
-        for name, value in plan.config
-        if name not in _FREE and value != getattr(begun, name)
-    ]
-    if differing:
+    asked = {name: value for name, value in plan.config if name not in _FREE}
+    if problems := differing(asked, vars(begun)):
         raise ResumeError(
-            f"{path}: is another run, it differs in: {', '.join(differing)}; give another --out"
+            f"{path}: is another run, it differs in: {', '.join(problems)}; give another --out"
         )
     return begun
 

@@ -1,5 +1,6 @@
 """A run that is stopped, in whatever way, and goes on: the same bits as one that never was."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from featurestore import StoredDataset
 from featurestore.errors import BusyError
@@ -169,18 +171,49 @@ def test_a_state_left_by_a_kill_after_the_end_is_removed(tmp_path: Path) -> None
 
 
 def test_what_may_change_the_bits_since_a_run_was_begun_is_told(tmp_path: Path) -> None:
-    directory = RunDirectory(shutil.copytree(undisturbed("heldout", (1,))[0], tmp_path / "run"))
-    (directory.path / "result.json").unlink()
+    dataset, plan = short_plan()
+    begin(dataset, plan, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run")
     record = directory.record()
     versions = record.versions | {"torch": "1.0"}
     directory.write_record(record.model_copy(update={"versions": versions}))
     told: list[Event] = []
-    result = resume(short_plan()[0], directory.path, told.append)
+
+    def watch(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, StageStarted):
+            raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        resume(dataset, tmp_path / "run", watch)
     (warning,) = [event.message for event in told if isinstance(event, Warned)]
     assert f"torch {torch.__version__.split('+')[0]}" in warning
     assert "(1.0 then)" in warning
+
+
+def test_the_result_has_the_warnings_of_every_fold_whoever_trained_it(tmp_path: Path) -> None:
+    directory = RunDirectory(shutil.copytree(undisturbed("heldout", (1,))[0], tmp_path / "run"))
+    (directory.path / "result.json").unlink()
+    found = directory.fold(1).result()
+    assert found is not None
+    known = directory.record().warnings
+    met = (*known[:1], "no graph", "other torch")
+    directory.fold(1).finish(found.model_copy(update={"warnings": met}))
+    result = resume(short_plan()[0], directory.path)
     assert result is not None
-    assert warning in result.warnings
+    assert result.warnings == (*known, "no graph", "other torch")
+
+
+def test_initial_weights_that_are_others_than_at_the_beginning_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    dataset, plan = short_plan(init=str(weights))
+    begin(dataset, plan, tmp_path / "run")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert RunDirectory(tmp_path / "run").record().init_sha256 == digest
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    with pytest.raises(ResumeError, match=rf"weights\.pth\) are not those .*, not {digest[:12]}"):
+        resume(dataset, tmp_path / "run")
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:

@@ -1,21 +1,30 @@
 """Sweeps: stopped and gone on with, added to, spread over a cluster, to the bits of single runs."""
 
 import os
+import platform
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
+from featurestore import open_store
 from schemas import RunResult
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.trainer_store import tiny_store
 from trainer.cli import main
+from trainer.cluster import Failed, attempt
+from trainer.plan import Options, plan_run
 from trainer.records.checkpoint import load_checkpoint
+from trainer.records.rundir import RunDirectory
+from trainer.run import begin, resume
 
 SMALL = "--set init=random --set arch=resnet18 --set batch_size=48 --set threads=1 --set device=cpu"
 QUICK = f"{SMALL} --set epochs_scale=0.001"
@@ -138,21 +147,28 @@ def same_networks(ours: Path, theirs: Path) -> bool:
     return bool(names)
 
 
-@pytest.mark.slow
-def test_a_cluster_gives_the_same_bits_and_tells_what_failed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    command = f"--method baseline --fold 1 --fold 2 {QUICK}"
-    assert sweep(f"--out here {command}") == 0
+@contextmanager
+def threads_as_workers() -> Iterator[str]:
+    """The scheduler's address of a cluster in this process."""
     with LocalCluster(
         n_workers=1,
         threads_per_worker=2,
         processes=False,
         protocol="tcp://",
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # with None it wants 8787, which another may have
     ) as cluster:
-        address = f"--scheduler {cluster.scheduler_address}"
+        yield cluster.scheduler_address
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_bits_and_tells_what_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = f"--method baseline --fold 1 --fold 2 {QUICK}"
+    assert sweep(f"--out here {command}") == 0
+    with threads_as_workers() as place:
+        address = f"--scheduler {place}"
         assert sweep(f"--out there {command} {address}") == 0
         text = capsys.readouterr().out
         assert "baseline-seed0 fold 2: best" in text
@@ -160,6 +176,44 @@ def test_a_cluster_gives_the_same_bits_and_tells_what_failed(
         assert same_networks(Path("there/runs"), Path("here/runs"))
         assert sweep(f"--out bad --method baseline --set init=absent.pth {address}") == 1
         assert "absent.pth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (lambda: torch.empty(1 << 62, dtype=torch.uint8), "out of memory on "),
+        (lambda: torch.zeros(2, 3) @ torch.zeros(2, 3), "RuntimeError on "),
+        (lambda: bytearray(1 << 62), "out of memory on "),
+    ],
+)
+def test_what_torch_raises_at_a_worker_is_one_line_and_in_its_log(
+    task: Callable[[], object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = attempt(task)
+    assert isinstance(found, Failed)
+    assert found.reason.startswith(f"{reason}{platform.node()}, see its worker's log")
+    assert "\n" not in found.reason
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.slow
+def test_what_is_met_at_several_workers_is_in_the_result_of_the_last_one() -> None:
+    command = f"--out s --method baseline --fold 1 --fold 2 {QUICK}"
+    directory = RunDirectory(Path("s/runs/baseline-seed0"))
+    dataset = open_store(tiny_store())
+    options = Options("baseline", (1, 2), init="random", epochs_scale=0.001, batch_size=48)
+    begin(dataset, plan_run(dataset, replace(options, arch="resnet18")), directory.path)
+    record = directory.record()
+    versions = record.versions | {"torch": "1.0"}
+    directory.write_record(record.model_copy(update={"versions": versions}))
+    assert resume(dataset, directory.path, folds=(1,)) is None
+    directory.write_record(record)
+    with threads_as_workers() as address:
+        assert sweep(f"{command} --set precision=float32 --scheduler {address}") == 0
+    result = directory.result()
+    assert result is not None
+    assert any("(1.0 then)" in warning for warning in result.warnings)
+    assert result.warnings[: len(record.warnings)] == record.warnings
 
 
 @pytest.mark.slow
@@ -188,3 +242,24 @@ def test_a_worker_that_is_killed_while_it_trains_costs_no_bit(
     assert killed == [-signal.SIGKILL]
     assert code == 0, capsys.readouterr().err
     assert same_networks(Path("there/runs"), Path("here/runs"))
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_is_one_line(
+    scheduler: str,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def end() -> None:
+        while not Path("s/runs/baseline-seed0/fold1/metrics.csv").exists():
+            time.sleep(0.02)
+        with Client(scheduler) as client, suppress(Exception):
+            client.run_on_scheduler(os._exit, 1)
+
+    with worker(scheduler, tmp_path):
+        thread = threading.Thread(target=end)
+        thread.start()
+        command = f"--out s --method baseline --fold 1 {SMALL} --set epochs_scale=0.05"
+        assert sweep(f"{command} --scheduler {scheduler}") == 1
+        thread.join()
+    assert "error: the Dask scheduler is gone; start it, and the same" in capsys.readouterr().err

@@ -55,12 +55,31 @@ def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_
     }
 
 
+def test_regularisers_are_at_work_in_the_test_and_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.training.lrfind.NUM_STEPS", 2)
+    options = "--mixup 0.3 --freq-mask 0.1 --time-mask 0.2 --label-smoothing 0.1"
+    losses = []
+    for chosen in ("", options, f"{options} --reading stream"):
+        rest = f"--method resize {SMALL} --threads 1 {chosen}"
+        assert main(command(rest)) == 0
+        found = LrFind.model_validate_json(Path("lr-find/lr-find.json").read_bytes())
+        losses.append(Path("lr-find/lr-find.csv").read_text())
+    text = " ".join(capsys.readouterr().out.split())
+    assert "mixup 0.3, freq mask 0.1, time mask 0.2, label smoothing 0.1" in text
+    assert (found.config.mixup, found.config.threads) == (0.3, 1)
+    assert losses[0] != losses[1] == losses[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ("--method rezise", 1, "did you mean 'resize'"),
         ("--method resize --stage 7", 1, "stage 7: resize has 6 stages"),
         ("--method resize --stage 0", 2, "stage"),
+        ("--method resize --threads 0", 2, "threads"),
+        ("--method resize --mixup 99", 1, "mixup 99"),
         ("--method resize --fold 9", 1, "no fold 9 in the store; it has: 1, 2, 3"),
         ("--method resize --device cuda:99", 1, "--device"),
         ("--method resize --init absent.pth", 1, "absent.pth"),

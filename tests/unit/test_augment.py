@@ -231,4 +231,5 @@ def test_compiled_steps_with_everything_on_give_the_same_loss_to_rounding() -> N
     if fault:
         pytest.skip(f"torch.compile does not work here: {fault}")
     eager, compiled = (trained(**ON, acceleration=how)[0] for how in ("eager", "compile"))
-    assert compiled.train.loss == pytest.approx(eager.train.loss, rel=1e-5)
+    # After some steps of AdamW; 2e-5 seen. Without one of them the loss differs by 8e-2 or more.
+    assert compiled.train.loss == pytest.approx(eager.train.loss, rel=1e-4)

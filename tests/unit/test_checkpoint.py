@@ -72,7 +72,7 @@ def state(epoch: int, best: Checkpoint | None = None) -> FoldState:
         seconds=1.5,
         samples_per_s=10,
     )
-    return FoldState(last, best, StageState(7, optimizer), (metrics,), 12.5)
+    return FoldState(last, best, StageState(7, optimizer), (metrics,), 12.5, ("cold",))
 
 
 @pytest.mark.parametrize("best", ["none", "last", "another"])
@@ -85,6 +85,7 @@ def test_a_state_comes_back_as_it_was(best: str, tmp_path: Path) -> None:
     assert (loaded.best is None) == (best == "none")
     assert loaded.best is None or loaded.best.epoch == (1 if best == "another" else 2)
     assert (loaded.epochs, loaded.seconds, loaded.stage.step) == (saved.epochs, 12.5, 7)
+    assert loaded.warnings == ("cold",)
     assert loaded.stage.optimizer["param_groups"] == [{"betas": (0.9, 0.99)}]
     assert torch.equal(loaded.stage.optimizer["state"][0]["exp_avg"], torch.ones(2))
 

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+import typer
 
+from trainer.cli import app
 from trainer.errors import ConfigError
-from trainer.sweep import Sweep, parse_setting, read_sweep
+from trainer.sweep import _SETTINGS, Sweep, parse_setting, read_sweep
 
 YAML = """
 methods: [baseline, mel]
@@ -13,6 +15,12 @@ settings:
   arch: resnet18
   mixup: [0, 0.2]
 """
+
+
+def test_a_setting_of_a_sweep_is_an_option_of_run() -> None:
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    assert {parameter.name for parameter in command.params} >= _SETTINGS
+    assert len(_SETTINGS) > 10
 
 
 def test_methods_seeds_and_settings_are_crossed_and_named_by_what_differs() -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 import shutil
 from pathlib import Path
@@ -28,7 +29,8 @@ def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_random_asks_for_nothing() -> None:
-    assert initial_weights("random", "resnet18").state is None
+    found = initial_weights("random", "resnet18")
+    assert (found.state, found.sha256) == (None, None)
 
 
 def test_file_gives_the_body_without_the_classifier(resnet18: Path) -> None:
@@ -37,6 +39,7 @@ def test_file_gives_the_body_without_the_classifier(resnet18: Path) -> None:
     assert found.state is not None
     assert found.state["conv1.weight"].shape == (64, 3, 7, 7)
     assert "fc.weight" not in found.state
+    assert found.sha256 == hashlib.sha256(resnet18.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("init", ["auto", "imagenet"])
@@ -48,6 +51,7 @@ def test_cached_imagenet_weights_are_taken(init: str, resnet18: Path, no_cache: 
     found = initial_weights(init, "resnet18")
     assert (found.used, found.warning) == ("imagenet", None)
     assert found.state is not None
+    assert found.sha256 == hashlib.sha256(resnet18.read_bytes()).hexdigest()
 
 
 @pytest.mark.usefixtures("no_cache")

@@ -29,14 +29,14 @@ def ensemble(
     ),
 ) -> None:
     """Average the probabilities of runs clip by clip: do they know more together?"""
-    from trainer.files import make_folder, replace_file
+    from trainer.files import make_folder, write_record
     from trainer.inference.ensemble import average
     from trainer.records.finished import open_finished
     from trainer.records.outputs import write_outputs
 
     found, answers = average([open_finished(path) for path in runs], checkpoint)
     make_folder(out)
-    replace_file(out / RESULT, (found.model_dump_json(indent=2) + "\n").encode())
+    write_record(out / RESULT, found)
     write_outputs(out / ANSWERS, answers)
     console = Console()
     print_ensemble(console, found)

@@ -12,7 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas import Evaluation
-from trainer.commands.options import CheckpointOption, DeviceOption, RunOption
+from trainer.commands.options import (
+    CheckpointOption,
+    DatasetOption,
+    DeviceOption,
+    ReadingOption,
+    RunOption,
+)
 from trainer.inference.confusion import Matrix, most_frequent
 
 RESULT, PICTURE = "evaluation.json", "confusion.png"
@@ -27,9 +33,7 @@ def evaluate(
         str | None,
         typer.Option(help="Path or URL of a store of the same features. Default: the run's own."),
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Its name, where the store holds several.")
-    ] = None,
+    dataset: DatasetOption = None,
     fold: Annotated[
         list[int] | None,
         typer.Option(
@@ -47,6 +51,10 @@ def evaluate(
     checkpoint: CheckpointOption = "best",
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("evaluation"),
     device: DeviceOption = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Clips judged at a time. Default: as in training.")
+    ] = None,
+    reading: ReadingOption = "auto",
 ) -> None:
     """Measure accuracy, recall of each class and confusions on a store."""
     from featurestore import open_store
@@ -66,7 +74,7 @@ def evaluate(
     make_repeatable(torch_device)
     wanted = sorted({k for part in parts for k in part.networks})
     networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
-    found = judge(trained, stored, parts, networks, checkpoint)
+    found = judge(trained, stored, parts, networks, checkpoint, batch_size, reading)
     console = Console()
     print_evaluation(console, found)
     write_evaluation(out, found)
@@ -79,12 +87,12 @@ def write_evaluation(out: Path, found: Evaluation) -> None:
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.files import replace_file
+    from trainer.files import replace_file, write_record
     from trainer.report.confusion import confusion_picture
 
     names = [one.class_name for one in found.classes]
     picture = confusion_picture(_matrix(found), names, _title(found))
-    replace_file(out / RESULT, (found.model_dump_json(indent=2) + "\n").encode())
+    write_record(out / RESULT, found)
     replace_file(out / PICTURE, picture)
 
 

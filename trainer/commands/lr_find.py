@@ -3,54 +3,35 @@
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from schemas import LrFind, ResizeOperator
-from trainer.commands.options import DeviceOption
+from schemas import LrFind
+from trainer.commands.options import DatasetOption, Learning, ReadingOption, StoreOption, grouped
 
 if TYPE_CHECKING:
     from trainer.training.lrfind import Curve
 
+REGULARISERS = ("mixup", "freq_mask", "time_mask", "label_smoothing")
 TABLE, RESULT, PICTURE = "lr-find.csv", "lr-find.json", "lr-find.png"
 
 
+@grouped
 def lr_find(
-    store: Annotated[
-        str, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
-    ],
+    *,
+    store: StoreOption,
     method: Annotated[str, typer.Option(help="As for `run`: one of its stages is tested.")],
     stage: Annotated[int, typer.Option(min=1, help="Its number.")] = 1,
-    dataset: Annotated[
-        str | None, typer.Option(help="Its name, where the store holds several.")
-    ] = None,
+    dataset: DatasetOption = None,
     fold: Annotated[
         int | None, typer.Option(help="Held out, and not looked at. Default: the first.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    arch: Annotated[
-        Literal["resnet18", "resnet34", "resnet50"], typer.Option(help="The network's body.")
-    ] = "resnet34",
-    init: Annotated[
-        str,
-        typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
-    ] = "auto",
-    methods_file: Annotated[
-        Path | None, typer.Option(help="YAML of methods of your own, for --method.")
-    ] = None,
-    resize_operator: Annotated[
-        ResizeOperator | None,
-        typer.Option(help="What makes the method's resized images; bilinear by default."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Clips a training step.")] = 64,
-    precision: Annotated[
-        str, typer.Option(help="auto (bf16 where the device computes in it), float32 or bf16.")
-    ] = "auto",
-    device: DeviceOption = "auto",
+    learning: Learning,
+    reading: ReadingOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("lr-find"),
 ) -> None:
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
@@ -60,25 +41,17 @@ def lr_find(
     from trainer.training.lrfind import NUM_STEPS, find_lr
 
     stored = open_store(store, dataset)
-    options = Options(
-        method=method,
-        folds=(stored.folds[0] if fold is None else fold,),
-        seed=seed,
-        device=device,
-        precision=precision,
-        init=init,
-        batch_size=batch_size,
-        arch=arch,
-        methods_file=methods_file,
-        resize_operator=resize_operator,
-    )
+    folds = (stored.folds[0] if fold is None else fold,)
+    options = Options(method=method, folds=folds, **vars(learning))
     plan = plan_run(stored, options)
     make_folder(out)
     console = Console()
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("steps", total=NUM_STEPS)
-        curve, found, warnings = find_lr(stored, plan.config, stage, lambda: progress.advance(task))
+        curve, found, warnings = find_lr(
+            stored, plan.config, stage, lambda: progress.advance(task), reading
+        )
     for warning in (*plan.warnings, *warnings):
         console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
     write_lr_find(out, curve, found)
@@ -94,7 +67,7 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.files import replace_file
+    from trainer.files import replace_file, write_record
     from trainer.report.lrfind import lr_picture
 
     table = io.StringIO()
@@ -107,16 +80,18 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:
     marks = [*suggested, ("the method's own", own)]
     picture = lr_picture(curve.lrs, curve.losses, curve.smoothed, marks, _title(found))
     replace_file(out / TABLE, table.getvalue().encode())
-    replace_file(out / RESULT, (found.model_dump_json(indent=2) + "\n").encode())
+    write_record(out / RESULT, found)
     replace_file(out / PICTURE, picture)
 
 
 def _title(found: LrFind) -> str:
     config = found.config
+    used = {name: getattr(config, name) for name in REGULARISERS}
     return (
         f"{config.dataset}, {config.method} stage {found.stage} "
         f"({config.stages[found.stage - 1].array}), fold {found.fold} held out, {config.arch} from "
         f"{found.init_used} weights, seed {config.seed}"
+        + "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in used.items() if value)
     )
 
 

@@ -1,14 +1,143 @@
-"""Options that several commands share."""
+"""Options that several commands share, each declared once; and groups of them.
 
+A group is a dataclass whose fields are options. A command that is `grouped` takes it as one
+parameter.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
 import typer
 
-from schemas import CheckpointName
+from schemas import CheckpointName, ResizeOperator
+
+if TYPE_CHECKING:
+    from trainer.run import Manner
 
 RunOption = Annotated[Path, typer.Option(help="Directory of a finished run.")]
 CheckpointOption = Annotated[
     CheckpointName, typer.Option(help="The networks of the best epoch, or of the last one.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+StoreOption = Annotated[
+    str, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
+]
+DatasetOption = Annotated[str | None, typer.Option(help="Its name, where the store holds several.")]
+FoldOption = Annotated[
+    list[int] | None, typer.Option(help="Held-out fold; may be repeated. Default: every fold.")
+]
+ReadingOption = Annotated[
+    Literal["auto", "device", "host", "stream"],
+    typer.Option(
+        help="Where a stage's data lie: auto (by size), in the device's or the host's memory "
+        "(the same on a CPU), or streamed from the store. Changes no number."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What a training step is like: fields of `trainer.plan.Options`."""
+
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0
+    device: DeviceOption = "auto"
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where the device computes in it), float32 or bf16.")
+    ] = "auto"
+    init: Annotated[
+        str,
+        typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
+    ] = "auto"
+    batch_size: Annotated[int, typer.Option(min=2, help="Clips a training step.")] = 64
+    arch: Annotated[
+        Literal["resnet18", "resnet34", "resnet50"], typer.Option(help="The network's body.")
+    ] = "resnet34"
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the CPU, for each fold. Default: all cores, shared."),
+    ] = None
+    mixup: Annotated[
+        float, typer.Option(help="Mix clips in pairs, by shares of Beta(α, α); α, 0 is off.")
+    ] = 0.0
+    freq_mask: Annotated[
+        float, typer.Option(help="SpecAugment: mask up to this share of an image's bands.")
+    ] = 0.0
+    time_mask: Annotated[float, typer.Option(help="The same of its frames.")] = 0.0
+    label_smoothing: Annotated[
+        float, typer.Option(help="Share of the target that all classes get alike.")
+    ] = 0.0
+    methods_file: Annotated[
+        Path | None, typer.Option(help="YAML of methods of your own, for --method.")
+    ] = None
+    resize_operator: Annotated[
+        ResizeOperator | None,
+        typer.Option(help="What makes the method's resized images; bilinear by default."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How runs are carried out; no number depends on it."""
+
+    reading: ReadingOption = "auto"
+    folds_at_once: Annotated[
+        int, typer.Option(min=1, help="Folds trained at a time. Changes no number.")
+    ] = 1
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds between two states on disk; 0: after every epoch."),
+    ] = 60.0
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="Log to MLflow, too: http://host:5000, sqlite:///mlflow.db and so on.",
+        ),
+    ] = None
+
+    @property
+    def manner(self) -> "Manner":
+        """The same in the trainer's own words."""
+        from trainer.run import Manner
+
+        return Manner(self.reading, self.folds_at_once, self.checkpoint_every)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each field of the groups that are among its parameters."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {
+        name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)
+    }
+    options: dict[str, Parameter] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        members = _members(groups[name]) if name in groups else {name: parameter}
+        options |= {n: p.replace(kind=Parameter.KEYWORD_ONLY) for n, p in members.items()}
+
+    @wraps(command)
+    def call(**given: object) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{member: given.pop(member) for member in _members(kind)})
+        command(**given)
+
+    call.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
+    call.__annotations__ = {name: option.annotation for name, option in options.items()}
+    return call
+
+
+def _members(group: type) -> dict[str, Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return {
+        field.name: Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    }

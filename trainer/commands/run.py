@@ -2,17 +2,19 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from schemas import ResizeOperator, RunConfig, Selection
+from schemas import RunConfig, Selection
 from trainer.commands.complain import complain
-from trainer.commands.tracking import MlflowOption, tracking_to
+from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
+from trainer.commands.tracking import tracking_to
 from trainer.errors import ResumeError
 from trainer.methods.catalogue import METHODS
+from trainer.problems import differing
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
@@ -23,7 +25,9 @@ _OF_CONFIG = {"fold": "folds"}
 """Options whose name in the config is another one."""
 
 
+@grouped
 def run(
+    *,
     context: typer.Context,
     store: Annotated[
         str | None,
@@ -34,13 +38,8 @@ def run(
         Path | None,
         typer.Option(help="Directory of a run that was stopped: go on with it, as it was begun."),
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Its name, where the store holds several.")
-    ] = None,
-    fold: Annotated[
-        list[int] | None, typer.Option(help="Held-out fold; may be repeated. Default: every fold.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    dataset: DatasetOption = None,
+    fold: FoldOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Default: ./runs/<dataset>-<method>-seed<seed>.")
     ] = None,
@@ -54,28 +53,10 @@ def run(
     validation_share: Annotated[
         float, typer.Option(help="Of the training clips, for --selection validation.")
     ] = 0.1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto (bf16 where the device computes in it), float32 or bf16.")
-    ] = "auto",
-    init: Annotated[
-        str,
-        typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
-    ] = "auto",
+    learning: Learning,
     epochs_scale: Annotated[
         float, typer.Option(help="Multiplies the epochs of every stage; at least one each.")
     ] = 1.0,
-    batch_size: Annotated[int, typer.Option(min=2, help="Clips a training step.")] = 64,
-    arch: Annotated[
-        Literal["resnet18", "resnet34", "resnet50"], typer.Option(help="The network's body.")
-    ] = "resnet34",
-    reading: Annotated[
-        Literal["auto", "device", "host", "stream"],
-        typer.Option(
-            help="Where a stage's data lie: auto (by size), in the device's or the host's memory "
-            "(the same on a CPU), or streamed from the store. Changes no number."
-        ),
-    ] = "auto",
     acceleration: Annotated[
         str,
         typer.Option(
@@ -83,47 +64,19 @@ def run(
             "or compile-graph. What cannot be had runs eagerly, and why is said."
         ),
     ] = "auto",
-    folds_at_once: Annotated[
-        int, typer.Option(min=1, help="Folds trained at a time. Changes no number.")
-    ] = 1,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of the CPU, for each fold. Default: all cores, shared."),
-    ] = None,
-    mixup: Annotated[
-        float, typer.Option(help="Mix clips in pairs, by shares of Beta(α, α); α, 0 is off.")
-    ] = 0.0,
-    freq_mask: Annotated[
-        float, typer.Option(help="SpecAugment: mask up to this share of an image's bands.")
-    ] = 0.0,
-    time_mask: Annotated[float, typer.Option(help="The same of its frames.")] = 0.0,
-    label_smoothing: Annotated[
-        float, typer.Option(help="Share of the target that all classes get alike.")
-    ] = 0.0,
-    methods_file: Annotated[
-        Path | None, typer.Option(help="YAML of methods of your own, for --method.")
-    ] = None,
-    resize_operator: Annotated[
-        ResizeOperator | None,
-        typer.Option(help="What makes the method's resized images; bilinear by default."),
-    ] = None,
-    checkpoint_every: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds between two states on disk; 0: after every epoch."),
-    ] = 60.0,
-    mlflow: MlflowOption = None,
+    conduct: Conduct,
 ) -> None:
     """Train a method's whole schedule for each held-out fold."""
     from featurestore import open_store
     from trainer.console import print_plan
     from trainer.plan import Options, plan_run
     from trainer.records.rundir import check_free, default_out
-    from trainer.run import Manner, begin
+    from trainer.run import begin
 
     console = Console()
-    manner = Manner(reading, folds_at_once, checkpoint_every)
+    manner = conduct.manner
     if resume is not None:
-        with tracking_to(mlflow, console) as tracking:
+        with tracking_to(conduct.mlflow, console) as tracking:
             _go_on(console, resume, store, _given(context), manner, tracking)
         return
     if store is None or method is None:
@@ -133,30 +86,18 @@ def run(
     options = Options(
         method=method,
         folds=tuple(fold or ()),
-        seed=seed,
-        device=device,
-        precision=precision,
-        init=init,
         epochs_scale=epochs_scale,
-        batch_size=batch_size,
-        arch=arch,
         acceleration=acceleration,
-        threads=threads,
         selection=selection,
         validation_share=validation_share,
-        mixup=mixup,
-        freq_mask=freq_mask,
-        time_mask=time_mask,
-        label_smoothing=label_smoothing,
-        methods_file=methods_file,
-        resize_operator=resize_operator,
+        **vars(learning),
     )
     stored = open_store(store, dataset)
-    plan = plan_run(stored, options, folds_at_once)
+    plan = plan_run(stored, options, conduct.folds_at_once)
     out = out or default_out(plan.config)
     check_free(out)
     manner = manner.for_folds(len(plan.config.folds))
-    with tracking_to(mlflow, console) as tracking:
+    with tracking_to(conduct.mlflow, console) as tracking:
         print_plan(console, stored, plan.config, manner.folds_at_once)
         begin(stored, plan, out, manner=manner)
         carry_out(console, stored, plan.config, out, manner, tracking)
@@ -234,13 +175,8 @@ def _check_same(out: Path, config: RunConfig, given: dict[str, object]) -> None:
         for name, value in given.items()
         if name in RunConfig.model_fields and value != "auto"
     }
-    differing = [
-        f"{name} ({value}, the run has {getattr(config, name)})"
-        for name, value in asked.items()
-        if value != getattr(config, name)
-    ]
-    if differing:
+    if problems := differing(asked, vars(config)):
         raise ResumeError(
-            f"{out}: goes on as it was begun, and that differs in: {', '.join(differing)}; leave "
+            f"{out}: goes on as it was begun, and that differs in: {', '.join(problems)}; leave "
             "these options out, or train anew with another --out"
         )

@@ -1,16 +1,18 @@
 """`trainer sweep` and `trainer reproduce`: many runs in one directory, and one report of them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from featurestore.errors import FeatureStoreError
+from trainer.commands.options import Conduct, DatasetOption, FoldOption, StoreOption, grouped
 from trainer.commands.run import carry_out
-from trainer.commands.tracking import MlflowOption, tracking_to
+from trainer.commands.tracking import tracking_to
 from trainer.errors import ConfigError, SweepError, TrainerError
 
 if TYPE_CHECKING:
@@ -22,32 +24,41 @@ if TYPE_CHECKING:
 PAPER = ("baseline", "mel", "resize", "control")
 """The paper's methods, and the one without which their gain cannot be credited to resolution."""
 
-StoreOption = Annotated[str, typer.Option(help="Path or URL of a finished store.")]
-DatasetOption = Annotated[str | None, typer.Option(help="Its name, where the store holds several.")]
-FoldOption = Annotated[
-    list[int] | None, typer.Option(help="Held-out fold; may be repeated. Default: every fold.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="An option of `trainer run`, as NAME=VALUE; may be repeated. Several values, as in "
-        "mixup=0,0.2, are crossed with all the rest.",
-    ),
-]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option(help="Dask scheduler whose workers train, such as tcp://host:8786; one GPU each."),
-]
-ReadingOption = Annotated[
-    Literal["auto", "device", "host", "stream"], typer.Option(help="As of `trainer run`.")
-]
-AtOnceOption = Annotated[int, typer.Option(min=1, help="Folds trained at a time.")]
-EveryOption = Annotated[float, typer.Option(min=0, help="Seconds between two states on disk.")]
+
+@dataclass(frozen=True)
+class Shared:
+    """What `sweep` and `reproduce` have in common."""
+
+    store: StoreOption
+    dataset: DatasetOption = None
+    fold: FoldOption = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="An option of `trainer run`, as NAME=VALUE; may be repeated. Several values, as "
+            "in mixup=0,0.2, are crossed with all the rest.",
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Dask scheduler whose workers train, such as tcp://host:8786; one GPU each."
+        ),
+    ] = None
+
+    def sweep(self, methods: Sequence[str], seeds: Sequence[int]) -> "Sweep":
+        """Of these methods and seeds."""
+        from trainer.sweep import Sweep
+
+        folds, settings = tuple(self.fold or ()), _crossed(self.settings)
+        return Sweep(tuple(methods), tuple(seeds), folds, settings)
 
 
+@grouped
 def sweep(
-    store: StoreOption,
+    *,
+    shared: Shared,
     out: Annotated[Path, typer.Option(help="Directory of the sweep, new or to go on with.")],
     method: Annotated[
         list[str] | None, typer.Option(help="Name of a method; may be repeated.")
@@ -55,67 +66,50 @@ def sweep(
     seed: Annotated[
         list[int] | None, typer.Option(min=0, help="May be repeated. Default: 0.")
     ] = None,
-    fold: FoldOption = None,
-    settings: SetOption = None,
     file: Annotated[
         Path | None,
         typer.Option(help="YAML with methods, seeds, folds and settings, instead of the above."),
     ] = None,
-    dataset: DatasetOption = None,
-    scheduler: SchedulerOption = None,
-    reading: ReadingOption = "auto",
-    folds_at_once: AtOnceOption = 1,
-    checkpoint_every: EveryOption = 60.0,
-    mlflow: MlflowOption = None,
+    conduct: Conduct,
 ) -> None:
     """Train every combination of methods, seeds and settings, and report them.
 
     The same command goes on where it was stopped; one with more of anything adds to it.
     """
     from featurestore import open_store
-    from trainer.run import Manner
-    from trainer.sweep import Sweep, read_sweep
+    from trainer.sweep import read_sweep
 
     if file is not None:
-        if method or seed or fold or settings:
+        if method or seed or shared.fold or shared.settings:
             raise typer.BadParameter("says it all: no --method, --seed, --fold or --set beside it")
         asked = read_sweep(file)
+    elif method:
+        asked = shared.sweep(method, seed or (0,))
     else:
-        if not method:
-            raise typer.BadParameter("--method is needed, or --file", param_hint="--method")
-        asked = Sweep(tuple(method), tuple(seed or (0,)), tuple(fold or ()), _crossed(settings))
-    manner = Manner(reading, folds_at_once, checkpoint_every)
-    _carry_out(open_store(store, dataset), asked, out, manner, scheduler, mlflow)
+        raise typer.BadParameter("--method is needed, or --file", param_hint="--method")
+    _carry_out(open_store(shared.store, shared.dataset), asked, out, shared.scheduler, conduct)
 
 
+@grouped
 def reproduce(
-    store: StoreOption,
+    *,
+    shared: Shared,
     out: Annotated[
         Path | None,
         typer.Option(help="Default: ./reproduce/<dataset>. New, or to go on with."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many, from 0. The paper has one.")] = 1,
-    fold: FoldOption = None,
-    settings: SetOption = None,
-    dataset: DatasetOption = None,
-    scheduler: SchedulerOption = None,
-    reading: ReadingOption = "auto",
-    folds_at_once: AtOnceOption = 1,
-    checkpoint_every: EveryOption = 60.0,
-    mlflow: MlflowOption = None,
+    conduct: Conduct,
 ) -> None:
     """Train the paper's methods and the control on every fold: its table for that dataset.
 
     The same command goes on where it was stopped.
     """
     from featurestore import open_store
-    from trainer.run import Manner
-    from trainer.sweep import Sweep
 
-    stored = open_store(store, dataset)
-    asked = Sweep(PAPER, tuple(range(seeds)), tuple(fold or ()), _crossed(settings))
-    manner = Manner(reading, folds_at_once, checkpoint_every)
-    _carry_out(stored, asked, out or Path("reproduce") / stored.name, manner, scheduler, mlflow)
+    stored = open_store(shared.store, shared.dataset)
+    asked = shared.sweep(PAPER, range(seeds))
+    _carry_out(stored, asked, out or Path("reproduce") / stored.name, shared.scheduler, conduct)
 
 
 def _crossed(settings: Sequence[str] | None) -> dict[str, tuple[object, ...]]:
@@ -132,17 +126,16 @@ def _carry_out(
     stored: "StoredDataset",
     asked: "Sweep",
     out: Path,
-    manner: "Manner",
     scheduler: str | None,
-    mlflow: str | None,
+    conduct: Conduct,
 ) -> None:
     from trainer.report import print_report, write_report
     from trainer.sweep import REPORT, finished
 
     console = Console()
-    runs = asked.runs()
+    runs, manner = asked.runs(), conduct.manner
     console.print(Text(f"{len(runs)} runs in {out}"), soft_wrap=True)
-    with tracking_to(mlflow, console) as tracking:
+    with tracking_to(conduct.mlflow, console) as tracking:
         if scheduler is None:
             failed = _here(console, stored, runs, out, manner, tracking)
         else:

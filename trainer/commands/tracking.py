@@ -1,21 +1,13 @@
 """Where runs are logged beside their directories."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
     from trainer.training.mlflow_log import Tracking
-
-MlflowOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URI", help="Log to MLflow, too: http://host:5000, sqlite:///mlflow.db and so on."
-    ),
-]
 
 
 def tracking_to(uri: str | None, console: Console) -> AbstractContextManager["Tracking | None"]:

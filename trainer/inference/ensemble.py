@@ -3,7 +3,7 @@
 Reads the tables of answers beside the networks; no store, no network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 
@@ -20,6 +20,22 @@ OPTIMISTIC = (
     "optimistic; --checkpoint last was not picked by them"
 )
 
+_ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
+    ("dataset", lambda run: run.config.dataset, "runs on one dataset"),
+    (
+        "store, by fingerprint",
+        lambda run: run.result.fingerprint[:12],
+        "runs on one store: build one with the images that both methods need (--variant)",
+    ),
+    ("selection", lambda run: run.config.selection, "runs of one --selection"),
+    (
+        "held-out folds",
+        lambda run: ", ".join(map(str, run.folds)),
+        "the answers of every run on the same folds: train the missing ones, or leave the run out",
+    ),
+)
+"""What runs must have in common: its name, its value of a run, and what to do."""
+
 
 def average(
     runs: Sequence[FinishedRun], checkpoint: CheckpointName | None = None
@@ -27,7 +43,7 @@ def average(
     """Average the probabilities of runs, each with one vote.
 
     Args:
-        runs: At least two, of the same dataset, selection and folds, with the same clips.
+        runs: At least two, of the same store, selection and folds.
         checkpoint: Which of their networks; by default the one that counts in their selection.
 
     Returns:
@@ -69,7 +85,7 @@ def average(
 
 
 def _check_runs(runs: Sequence[FinishedRun]) -> None:
-    """Refuse what is not at least two different runs of one dataset, selection and folds."""
+    """Refuse what is not at least two different runs of one store, selection and folds."""
     if len(runs) < 2:
         raise EnsembleError("an average takes at least two runs; give another one")
     paths = [run.path.resolve() for run in runs]
@@ -81,16 +97,12 @@ def _check_runs(runs: Sequence[FinishedRun]) -> None:
 
 
 def _check_alike(first: FinishedRun, second: FinishedRun) -> None:
-    facts = {
-        "dataset": (first.config.dataset, second.config.dataset),
-        "selection": (first.config.selection, second.config.selection),
-        "folds": tuple(", ".join(map(str, run.folds)) for run in (first, second)),
-    }
-    differing = [f"{name} ({a}; {b})" for name, (a, b) in facts.items() if a != b]
-    if differing:
+    unlike = [fact for fact in _ALIKE if fact[1](first) != fact[1](second)]
+    if unlike:
+        differing = " and ".join(f"{name} ({of(first)}; {of(second)})" for name, of, _ in unlike)
+        needed = ", and ".join(remedy for *_, remedy in unlike)
         raise EnsembleError(
-            f"{first.path} and {second.path} differ in {' and '.join(differing)}: "
-            "only runs that are alike in this can be averaged"
+            f"{first.path} and {second.path} differ in {differing}; an average needs {needed}"
         )
 
 
@@ -158,9 +170,6 @@ def _member(
 
 def _warnings(runs: Sequence[FinishedRun], checkpoint: CheckpointName) -> list[str]:
     found = []
-    stores = dict.fromkeys(run.result.fingerprint[:12] for run in runs)
-    if len(stores) > 1:
-        found.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")
     if runs[0].config.selection == "heldout" and checkpoint == "best":
         found.append(OPTIMISTIC)
     return found

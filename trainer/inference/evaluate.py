@@ -4,21 +4,24 @@ On the run's own store each fold is judged by the network that held it out. On a
 networks judge together. Whatever was trained on is counted, and said.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
 from schemas import CheckpointName, Evaluation, FoldEvaluation
-from trainer.data.reading import choose_readings, open_split
+from trainer.data.interface import Split
+from trainer.data.reading import Asked, array_bytes, choose_readings, open_split
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.confusion import Matrix, accuracy, by_class, confusion_matrix
 from trainer.inference.matching import open_own_store
+from trainer.outofmemory import fitting_size, loading, told
 from trainer.records.rundir import place
-from trainer.records.trained import TrainedNetwork, TrainedRun
+from trainer.records.trained import LESS, TrainedNetwork, TrainedRun
 
 OPTIMISTIC = (
     "the best epoch was chosen on the held-out fold itself, so its accuracy there is optimistic; "
@@ -71,6 +74,8 @@ def evaluate(
     parts: Sequence[Part],
     networks: Mapping[int, TrainedNetwork],
     checkpoint: CheckpointName,
+    batch_size: int | None = None,
+    reading: Asked = "auto",
 ) -> Evaluation:
     """Judge every clip with features of the parts' folds.
 
@@ -80,16 +85,20 @@ def evaluate(
         parts: From `plan_parts`.
         networks: By the fold each held out, on one device.
         checkpoint: Which networks these are.
+        batch_size: Clips judged at a time; as in training by default. It may change last bits.
+        reading: Where the images shall lie; changes no number.
 
     Raises:
+        DeviceMemoryError: The images, or a batch, do not fit.
         DataError: The folds have no clips with features.
         featurestore.errors.StoreError: The store is damaged.
     """
     seen = _trained_on(run, dataset, parts)
+    size = batch_size or run.record.config.batch_size
     total = np.zeros((len(dataset.class_names),) * 2, np.int64)
     folds = []
     for part in parts:
-        confusion = _judge(dataset, part, [networks[k] for k in part.networks], run)
+        confusion = _judge(dataset, part, [networks[k] for k in part.networks], size, reading)
         if not confusion.any():
             raise DataError(f"fold {part.fold} has no clips with features; leave it out")
         total += confusion
@@ -118,27 +127,58 @@ def evaluate(
 
 
 def _judge(
-    dataset: StoredDataset, part: Part, networks: Sequence[TrainedNetwork], run: TrainedRun
+    dataset: StoredDataset,
+    part: Part,
+    networks: Sequence[TrainedNetwork],
+    batch_size: int,
+    reading: Asked,
 ) -> Matrix:
     """Confusion matrix of one fold; the networks' probabilities are averaged."""
     labels = np.concatenate([dataset.labels(block) for block in dataset.blocks([part.fold])])
     shares = np.zeros((len(labels), len(dataset.class_names)))
     for network in networks:
-        shares += _shares(dataset, part.fold, network, run.record.config.batch_size)
+        split = _open(dataset, part.fold, network, reading)
+        with _asking(network, min(batch_size, len(labels)), dataset.shape(network.array)):
+            shares += _shares(split, network, batch_size)
     return confusion_matrix(labels, shares.argmax(axis=1), len(dataset.class_names))
 
 
-def _shares(
-    dataset: StoredDataset, fold: int, network: TrainedNetwork, batch_size: int
-) -> NDArray[np.float64]:
-    """Probabilities (n, classes) in the store's order, in batches as in training."""
-    device = next(network.model.parameters()).device
-    reading = choose_readings(dataset, [network.array], device, "auto")[network.array]
-    split = open_split(dataset, network.array, [fold], device, reading)
-    parts = [np.empty((0, len(dataset.class_names)))]
+def _open(dataset: StoredDataset, fold: int, network: TrainedNetwork, asked: Asked) -> Split:
+    array, device = network.array, network.device
+    reading = choose_readings(dataset, [array], device, asked)[array]
+    with loading(array, array_bytes(dataset, array), reading, str(device)):
+        return open_split(dataset, array, [fold], device, reading)
+
+
+def _shares(split: Split, network: TrainedNetwork, batch_size: int) -> NDArray[np.float64]:
+    """Probabilities (n, classes) in the store's order."""
+    parts = [np.empty((0, len(network.checkpoint.class_names)))]
     with closing(split.in_order(batch_size)) as batches:
         parts += [network.probabilities(images) for images, _ in batches]
     return np.concatenate(parts)
+
+
+@contextmanager
+def _asking(network: TrainedNetwork, size: int, shape: tuple[int, int]) -> Iterator[None]:
+    """Around a network's answers: where a batch does not fit, find a size that does."""
+
+    def ask(number: int) -> None:
+        network.probabilities(torch.zeros(number, 1, *shape, device=network.device))
+
+    def explain() -> str:
+        found = fitting_size(size, 1, ask)
+        batch = (
+            f"out of memory on {network.device}: a batch of {size} clips of {network.array} "
+            f"{shape[0]}×{shape[1]} by {network.checkpoint.config.arch}"
+        )
+        if found is None:
+            return f"{batch} does not fit, nor does a single clip; {LESS}"
+        if found == size:
+            return f"{batch} fits alone, but not beside what was there; halve --batch-size"
+        return f"{batch} does not fit; use --batch-size {found}, which does"
+
+    with told(explain):
+        yield
 
 
 def _trained_on(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from schemas import RunRecord
 from trainer.errors import ExportError
+from trainer.outofmemory import told
 from trainer.records.trained import TrainedNetwork
 
 Format = Literal["onnx", "torch-export", "torchscript"]
@@ -28,6 +29,7 @@ METADATA = "featurestore.json"
 """Name of the extra file in PyTorch's formats, and of the property in ONNX's."""
 INPUT, OUTPUT = "images", "logits"
 
+_TOO_LITTLE = "out of memory: {format} of {arch} takes several times its size; end other programs"
 _CHECKED_BATCHES = (1, 2, 5)
 _TOLERANCE = 1e-4
 """Of the largest logit's magnitude, or of 1: float32 sums in another order."""
@@ -87,14 +89,16 @@ def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Export
 
     Raises:
         ExportError: It cannot be written so, or the file answers otherwise.
+        DeviceMemoryError: There is too little memory for it.
         ModuleNotFoundError: The format needs a library that is not installed.
     """
     shape = (1, *record.features.arrays[network.array])
     model = _Named(network.model).to(memory_format=torch.contiguous_format).eval()
     write, read = _FORMATS[wanted]
     text = json.dumps(metadata(record, network), indent=2)
+    arch = record.config.arch
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), told(lambda: _TOO_LITTLE.format(arch=arch, format=wanted)):
             data = write(model, torch.zeros(2, *shape), text)
             difference = _difference(model, read(data), shape)
     except RuntimeError as error:

@@ -13,7 +13,8 @@ from featurestore.errors import AudioError
 from schemas import Prediction, RunRecord, UnusedFile
 from trainer.data.batching import as_float32
 from trainer.errors import AudioInputError
-from trainer.records.trained import TrainedNetwork
+from trainer.outofmemory import told
+from trainer.records.trained import LESS, TrainedNetwork
 
 Images = dict[str, NDArray[Any]]
 """(bands, frames) as stored, by array."""
@@ -58,6 +59,9 @@ def predict(
         record: Of the networks' run.
         networks: At least one; their probabilities are averaged.
         files: Of any format libsndfile reads.
+
+    Raises:
+        DeviceMemoryError: Not even one clip fits.
     """
     extractor = Extractor(record.features)
     for path in files:
@@ -84,10 +88,10 @@ def judge(networks: Sequence[TrainedNetwork], images: Images, scale: float) -> N
 
 
 def _judge_one(network: TrainedNetwork, images: Images, scale: float) -> NDArray[np.float64]:
-    device = next(network.model.parameters()).device
-    image = torch.from_numpy(images[network.array])[None, None].to(device)
-    shares: NDArray[np.float64] = network.probabilities(as_float32(image, scale))[0]
-    return shares
+    with told(lambda: f"out of memory on {network.device}: not even one clip fits; {LESS}"):
+        image = torch.from_numpy(images[network.array])[None, None].to(network.device)
+        shares: NDArray[np.float64] = network.probabilities(as_float32(image, scale))[0]
+        return shares
 
 
 def _prediction(path: Path, class_names: Sequence[str], shares: NDArray[np.float64]) -> Prediction:

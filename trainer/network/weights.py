@@ -1,5 +1,6 @@
 """What a network's body starts from: ImageNet's weights, a file's, or chance."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,13 @@ class InitialWeights:
         state: torchvision's state dict without `fc`; None for random weights.
         used: What it is, for the run's record.
         warning: What the user must know; None where they got what they asked for.
+        sha256: Of their file; None for random weights.
     """
 
     state: Mapping[str, Tensor] | None
     used: Literal["imagenet", "random", "file"]
     warning: str | None = None
+    sha256: str | None = None
 
 
 def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialWeights:
@@ -50,13 +53,20 @@ def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialW
     if init == "random":
         return InitialWeights(None, "random")
     if init not in ("auto", "imagenet"):
-        return InitialWeights(read_weights(Path(init), arch), "file")
+        return _of_file(Path(init), arch, "file")
     try:
-        return InitialWeights(_imagenet(arch, observe), "imagenet")
+        return _of_file(_imagenet(arch, observe), arch, "imagenet")
     except WeightsError as error:
         if init == "imagenet":
             raise WeightsError(f"ImageNet's weights of {arch}: {error}. {_GIVE_A_FILE}") from error
         return InitialWeights(None, "random", _fallback(arch, error))
+
+
+def _of_file(path: Path, arch: str, used: Literal["imagenet", "file"]) -> InitialWeights:
+    state = read_weights(path, arch)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return InitialWeights(state, used, sha256=digest)
 
 
 def _fallback(arch: str, error: WeightsError) -> str:
@@ -72,14 +82,15 @@ def imagenet_file(arch: str) -> tuple[str, Path]:
     return url, Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
 
 
-def _imagenet(arch: str, observe: Observe) -> Mapping[str, Tensor]:
+def _imagenet(arch: str, observe: Observe) -> Path:
+    """The file of ImageNet's weights, which is downloaded where it is not there."""
     url, cached = imagenet_file(arch)
     if not cached.is_file():
         try:
             download(url, cached, observe=observe)
         except WeightsError as error:
             raise WeightsError(f"not in {cached.parent}, nor from {error}") from error
-    return read_weights(cached, arch)
+    return cached
 
 
 def read_weights(path: Path, arch: str) -> Mapping[str, Tensor]:

@@ -18,7 +18,7 @@ from featurestore.lock import locked
 from featurestore.storage import locate
 from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, RunResult, Schema
 from trainer.errors import RunDirectoryError
-from trainer.files import make_folder, replace_file, unwritable
+from trainer.files import make_folder, replace_file, unwritable, write_record
 from trainer.problems import first_problem
 from trainer.records.checkpoint import save_checkpoint
 from trainer.records.outputs import Outputs, write_outputs
@@ -129,7 +129,7 @@ class FoldDirectory:
 
     def finish(self, result: FoldResult) -> None:
         """Write fold.json, which marks the fold as finished, and drop what is needed no more."""
-        _write(self.path / FOLD_RESULT, result)
+        write_record(self.path / FOLD_RESULT, result)
         self.remove_debris()
 
     def write_metrics(self, epochs: Iterable[EpochMetrics]) -> None:
@@ -198,21 +198,17 @@ class RunDirectory:
             RunDirectoryError: It cannot be written.
         """
         make_folder(self.path)
-        _write(self.path / RECORD, record)
+        write_record(self.path / RECORD, record)
 
     def write_result(self, result: RunResult) -> None:
         """Write result.json, which marks the run as finished."""
-        _write(self.path / RESULT, result)
+        write_record(self.path / RESULT, result)
 
 
 def _lines(rows: Iterable[list[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _write(path: Path, content: Schema) -> None:
-    replace_file(path, (content.model_dump_json(indent=2) + "\n").encode())
 
 
 def _read(path: Path, kind: type[_Kind]) -> _Kind:

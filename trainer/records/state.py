@@ -13,6 +13,7 @@ from typing import Any, cast
 from schemas import EpochMetrics, RunRecord
 from trainer.errors import CheckpointError
 from trainer.files import read_tensors
+from trainer.problems import differing
 from trainer.records.checkpoint import Checkpoint, from_values, save_values, to_values
 
 
@@ -39,6 +40,7 @@ class FoldState:
         stage: The stage of the last epoch.
         epochs: All so far.
         seconds: Spent so far.
+        warnings: Met so far.
     """
 
     last: Checkpoint
@@ -46,6 +48,7 @@ class FoldState:
     stage: StageState
     epochs: tuple[EpochMetrics, ...]
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 def save_state(path: Path, state: FoldState) -> None:
@@ -63,6 +66,7 @@ def save_state(path: Path, state: FoldState) -> None:
         "optimizer": state.stage.optimizer,
         "epochs": json.dumps([epoch.model_dump(mode="json") for epoch in state.epochs]),
         "seconds": state.seconds,
+        "warnings": list(state.warnings),
     }
     save_values(path, values)
 
@@ -84,6 +88,7 @@ def load_state(path: Path) -> FoldState:
             stage=StageState(values["step"], values["optimizer"]),
             epochs=tuple(epochs),
             seconds=values["seconds"],
+            warnings=tuple(values.get("warnings", ())),
         )
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
@@ -103,19 +108,9 @@ def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int
     found = _identity(checkpoint.config, checkpoint.fingerprint, checkpoint.class_names)
     wanted = _identity(record.config, record.fingerprint, record.class_names)
     found["fold"], wanted["fold"] = checkpoint.fold, fold
-    differing = [
-        f"{name} ({_short(found[name])}, the run has {_short(wanted[name])})"
-        for name in wanted
-        if found[name] != wanted[name]
-    ]
-    if differing:
-        raise CheckpointError(f"{path}: is not of this run, it differs in: {', '.join(differing)}")
+    if problems := differing(found, wanted):
+        raise CheckpointError(f"{path}: is not of this run, it differs in: {', '.join(problems)}")
 
 
 def _identity(config: Any, fingerprint: str, class_names: tuple[str, ...]) -> dict[str, object]:  # noqa: ANN401
     return {**vars(config), "fingerprint": fingerprint, "class_names": class_names}
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"

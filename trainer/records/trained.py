@@ -13,10 +13,13 @@ from featurestore import EXTRACTOR_VERSION
 from schemas import CheckpointName, RunRecord
 from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
 from trainer.network.model import Network, build_model
+from trainer.outofmemory import told
 from trainer.records.checkpoint import Checkpoint, load_checkpoint
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.records.state import check_is_of
 
+LESS = "take one network (--fold, or --network of `evaluate`), --device cpu, or end other programs"
+"""What to do where a network, or what it makes of a clip, does not fit."""
 _NEVER = {("last", "best"): "a run with --selection last picks none; take --checkpoint last"}
 
 
@@ -68,6 +71,11 @@ class TrainedNetwork:
     array: str
     checkpoint: Checkpoint
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.model.parameters()).device
+
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> NDArray[np.float64]:
         """(b, classes), rows of sum 1, of images (b, 1, bands, frames) float32 in [0, 1]."""
@@ -113,10 +121,18 @@ def load_network(
 
     Raises:
         CheckpointError: It is absent, damaged, or another run's.
+        DeviceMemoryError: It does not fit.
     """
     path = RunDirectory(run.path).fold(fold).network(name)
     if not path.exists() and (note := _NEVER.get((run.record.config.selection, name))):
         raise CheckpointError(f"{path}: does not exist: {note}")
+    with told(
+        lambda: f"out of memory on {device}: {path} does not fit beside what is there; {LESS}"
+    ):
+        return _loaded(run, fold, path, device)
+
+
+def _loaded(run: TrainedRun, fold: int, path: Path, device: torch.device) -> TrainedNetwork:
     checkpoint = load_checkpoint(path)
     check_is_of(path, checkpoint, run.record, fold)
     model = build_model(run.record.config.arch, len(checkpoint.class_names), seed=0)

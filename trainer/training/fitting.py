@@ -12,7 +12,7 @@ from trainer.data.order import Window
 from trainer.data.resident import Resident
 from trainer.data.waiting import Waiting
 from trainer.network.model import Network
-from trainer.outofmemory import is_out_of_memory, release, told
+from trainer.outofmemory import fitting_size, told
 from trainer.training.engine import StageTrainer
 
 _SMALLEST = 2
@@ -39,7 +39,6 @@ def stepping(
     """
 
     def explain() -> str:
-        model.zero_grad(set_to_none=True)
         size = config.batch_size
         found = fitting_batch(model, stage, shape, config)
         step = (
@@ -67,31 +66,23 @@ def fitting_batch(
 
     Each is tried: a stage of two steps on empty images. The network is spoilt.
     """
-    size = config.batch_size
-    while size >= _SMALLEST:
-        if _fits(model, stage, shape, config, size):
-            return size
-        size //= 2
-    return None
+
+    def attempt(size: int) -> None:
+        model.zero_grad(set_to_none=True)
+        _take_two_steps(model, stage, shape, config, size)
+
+    return fitting_size(config.batch_size, _SMALLEST, attempt)
 
 
-def _fits(
+def _take_two_steps(
     model: Network, stage: Stage, shape: tuple[int, int], config: RunConfig, size: int
-) -> bool:
-    """Whether two steps can be taken: in the second one the optimiser's own memory is there."""
+) -> None:
+    """In the second one the optimiser's own memory is there."""
     device = torch.device(config.device)
     tried = config.model_copy(update={"batch_size": size, "acceleration": "eager"})
-    try:
-        images = torch.zeros(1, 1, *shape, device=device).expand(2 * size, -1, -1, -1)
-        labels = torch.zeros(2 * size, dtype=torch.int64, device=device)
-        split = Resident(images, labels, 1.0, device)
-        trainer = StageTrainer(model, stage, StageData(stage.array, split, split), tried)
-        for _ in trainer.steps([Window((), np.arange(2 * size))], 0, Waiting()):
-            trainer.take_totals()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        release(error)
-        model.zero_grad(set_to_none=True)
-        return False
-    return True
+    images = torch.zeros(1, 1, *shape, device=device).expand(2 * size, -1, -1, -1)
+    labels = torch.zeros(2 * size, dtype=torch.int64, device=device)
+    split = Resident(images, labels, 1.0, device)
+    trainer = StageTrainer(model, stage, StageData(stage.array, split, split), tried)
+    for _ in trainer.steps([Window((), np.arange(2 * size))], 0, Waiting()):
+        trainer.take_totals()

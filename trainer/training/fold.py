@@ -51,6 +51,7 @@ class Job:
         body_state: Initial weights of the body, or None for random ones.
         notify: Told what happens.
         save_every_s: Seconds between two states on disk.
+        warnings: Of every fold that is trained.
     """
 
     dataset: StoredDataset
@@ -59,6 +60,7 @@ class Job:
     body_state: Mapping[str, Tensor] | None
     notify: Notify
     save_every_s: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def config(self) -> RunConfig:
@@ -107,6 +109,7 @@ class _FoldTrainer:
         self._keeper.state = directory.state(job.record, fold)
         self._epochs = list(self._keeper.state.epochs) if self._keeper.state else []
         self._seconds = self._keeper.state.seconds if self._keeper.state else 0.0
+        self._warnings = list(self._keeper.state.warnings) if self._keeper.state else []
         self._begun = time.perf_counter()
 
     def run(self) -> FoldResult:
@@ -116,6 +119,8 @@ class _FoldTrainer:
         self._job.notify(
             FoldStarted(self._fold, split.num_train, split.num_test, len(self._epochs))
         )
+        for warning in self._job.warnings:
+            self._warn(warning)
         for number, stage in enumerate(self._config.stages, start=1):
             done = sum(epoch.stage == number for epoch in self._epochs)
             if done < stage.epochs:
@@ -149,6 +154,8 @@ class _FoldTrainer:
         return data, others[0] if others else None
 
     def _warn(self, message: str) -> None:
+        if message not in self._warnings:
+            self._warnings.append(message)
         self._job.notify(Warned(message))
 
     def _run_epoch(self, number: int, stage: Stage, trainer: StageTrainer) -> None:
@@ -174,7 +181,8 @@ class _FoldTrainer:
         best = before.best if before else None
         if self._config.selection != "last" and (best is None or last.accuracy > best.accuracy):
             best = last
-        return FoldState(last, best, trainer.state(), tuple(self._epochs), self._spent())
+        epochs, warnings = tuple(self._epochs), tuple(self._warnings)
+        return FoldState(last, best, trainer.state(), epochs, self._spent(), warnings)
 
     def _spent(self) -> float:
         return self._seconds + time.perf_counter() - self._begun
@@ -215,6 +223,7 @@ class _FoldTrainer:
             last_epoch=state.last.epoch,
             valid_accuracy=state.best.accuracy if state.best and self._split.num_valid else None,
             seconds=self._spent(),
+            warnings=tuple(self._warnings),
         )
         self._directory.finish(result)
         self._keeper.close()

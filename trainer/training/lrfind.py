@@ -16,7 +16,7 @@ from schemas import LrFind, Reading, RunConfig
 from trainer.data.fold_split import split_fold
 from trainer.data.interface import StageData
 from trainer.data.order import EpochOrder
-from trainer.data.reading import array_bytes, choose_readings, open_split
+from trainer.data.reading import Asked, array_bytes, choose_readings, open_split
 from trainer.data.shared import training_folds
 from trainer.data.waiting import Waiting
 from trainer.errors import ConfigError
@@ -77,7 +77,11 @@ class Trial:
 
 
 def find_lr(
-    dataset: StoredDataset, config: RunConfig, stage: int, after_step: Callable[[], None]
+    dataset: StoredDataset,
+    config: RunConfig,
+    stage: int,
+    after_step: Callable[[], None],
+    asked: Asked = "auto",
 ) -> tuple[Curve, LrFind, tuple[str, ...]]:
     """The range test of a stage, from the initial weights.
 
@@ -86,6 +90,7 @@ def find_lr(
         config: Of a run of one held-out fold, which is not looked at.
         stage: Number of the stage, from 1.
         after_step: Called after each step.
+        asked: Where the stage's data shall lie; changes no number.
 
     Returns:
         The curve, what it says, and what the user should know.
@@ -102,7 +107,7 @@ def find_lr(
     settings = config.stages[stage - 1]
     weights = initial_weights(config.init, config.arch)
     make_repeatable(device)
-    reading = choose_readings(dataset, [settings.array], device, "auto")[settings.array]
+    reading = choose_readings(dataset, [settings.array], device, asked)[settings.array]
     with computing_threads(config.threads):
         seed = derive_seed("init", config.seed, fold)
         network = build_model(config.arch, len(dataset.class_names), seed, weights.state)
