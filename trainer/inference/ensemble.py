@@ -22,11 +22,6 @@ OPTIMISTIC = (
 
 _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
     ("dataset", lambda run: run.config.dataset, "runs on one dataset"),
-    (
-        "store, by fingerprint",
-        lambda run: run.result.fingerprint[:12],
-        "runs on one store: build one with the images that both methods need (--variant)",
-    ),
     ("selection", lambda run: run.config.selection, "runs of one --selection"),
     (
         "held-out folds",
@@ -43,7 +38,7 @@ def average(
     """Average the probabilities of runs, each with one vote.
 
     Args:
-        runs: At least two, of the same store, selection and folds.
+        runs: At least two, of the same dataset, selection and folds, with the same clips.
         checkpoint: Which of their networks; by default the one that counts in their selection.
 
     Returns:
@@ -85,7 +80,7 @@ def average(
 
 
 def _check_runs(runs: Sequence[FinishedRun]) -> None:
-    """Refuse what is not at least two different runs of one store, selection and folds."""
+    """Refuse what is not at least two different runs of one dataset, selection and folds."""
     if len(runs) < 2:
         raise EnsembleError("an average takes at least two runs; give another one")
     paths = [run.path.resolve() for run in runs]
@@ -170,6 +165,9 @@ def _member(
 
 def _warnings(runs: Sequence[FinishedRun], checkpoint: CheckpointName) -> list[str]:
     found = []
+    stores = dict.fromkeys(run.result.fingerprint[:12] for run in runs)
+    if len(stores) > 1:
+        found.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")
     if runs[0].config.selection == "heldout" and checkpoint == "best":
         found.append(OPTIMISTIC)
     return found
