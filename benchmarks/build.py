@@ -21,10 +21,10 @@ import typer
 
 from benchmarks.extract import AUDIO
 from benchmarks.record import interleave, save, table
-from featurestore.build import build
+from featurestore.building.build import build
+from featurestore.building.executors import Executor, SerialExecutor
+from featurestore.building.executors.dask import DaskExecutor
 from featurestore.datasets import Dataset, load_dataset
-from featurestore.executors import Executor, SerialExecutor
-from featurestore.executors.dask import DaskExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")

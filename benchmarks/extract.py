@@ -25,13 +25,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.record import interleave, save, table
 from featurestore import Block, Extractor, FeatureSpec, load
-from featurestore.block import BlockTask, build_block
-from featurestore.build import build
+from featurestore.building.block import BlockTask, build_block
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
-from featurestore.extractor import quantize
-from featurestore.features import window
-from featurestore.metadata import TABLE
+from featurestore.extraction.extractor import quantize
+from featurestore.extraction.features import window
 from featurestore.storage import locate
+from featurestore.store.metadata import TABLE
 
 SPEC = FeatureSpec()
 WINDOW = window(SPEC)

@@ -22,20 +22,20 @@ import typer
 
 from benchmarks.record import save, table
 from featurestore import FeatureStoreError
+from featurestore.checking.repair import repair
+from featurestore.checking.verify import verify
 from featurestore.datasets import load_dataset
 from featurestore.datasets.synthetic import make_synthetic
-from featurestore.repair import repair
-from featurestore.verify import verify
 
 _BUILD = """
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from featurestore import plan
-from featurestore.build import build
+from featurestore.store import plan
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
-from featurestore.executors import SerialExecutor
-from featurestore.executors.dask import DaskExecutor
+from featurestore.building.executors import SerialExecutor
+from featurestore.building.executors.dask import DaskExecutor
 
 plan.CHUNK_CLIPS = 4
 plan.block_clips = lambda spec, num_clips: 4

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.build import blocks_where, status_counts
-from featurestore.cliptable import clip_tables
-from featurestore.creation import claim_arrays, create_arrays
+from featurestore.building.build import blocks_where, status_counts
+from featurestore.building.manifests import plan_manifest
 from featurestore.datasets import Dataset
-from featurestore.manifests import plan_manifest
-from featurestore.plan import Block
-from featurestore.store import StoredArrays
+from featurestore.store.arrays import StoredArrays
+from featurestore.store.cliptable import clip_tables
+from featurestore.store.creation import claim_arrays, create_arrays
+from featurestore.store.plan import Block
 from schemas import Clip, ClipStatus, DatasetCard, FeatureSpec
 
 Images = Callable[[Block], dict[str, NDArray[Any]]]

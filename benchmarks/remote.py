@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks.record import save, table
 from featurestore import open_store
-from featurestore.build import build
+from featurestore.building.build import build
+from featurestore.checking.verify import verify
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.storage import locate
-from featurestore.verify import verify
 from tests.conftest import write_folder
 from tests.remote_servers import FaultyProxy, environment, make_bucket, moto_server
 

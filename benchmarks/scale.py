@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 import featurestore
 from benchmarks import record
 from benchmarks.made_up import complete, made_up, outcomes
-from featurestore.build import blocks_where
-from featurestore.cliptable import clip_tables
-from featurestore.creation import claim_arrays, create_arrays
-from featurestore.executors.dask import DaskExecutor
-from featurestore.info import describe
-from featurestore.manifests import plan_manifest
-from featurestore.metadata import Columns
-from featurestore.plan import Block
-from featurestore.store import StoredArrays
+from featurestore.building.build import blocks_where
+from featurestore.building.executors.dask import DaskExecutor
+from featurestore.building.manifests import plan_manifest
+from featurestore.reading.info import describe
+from featurestore.store.arrays import StoredArrays
+from featurestore.store.cliptable import clip_tables
+from featurestore.store.creation import claim_arrays, create_arrays
+from featurestore.store.metadata import Columns
+from featurestore.store.plan import Block
 from schemas import ClipStatus, FeatureSpec, StoreManifest
 from schemas.features import Resolution
 

@@ -4,15 +4,15 @@ Everything else may use `open_store` and what it returns, `Extractor` and `load`
 features of other files (`extract_file`: as stored), and the errors. Importing this loads no torch.
 """
 
-from featurestore.audio import Recording, load
-from featurestore.clip import extract_file, one_thread
-from featurestore.columns import ClipTable
 from featurestore.cores import usable_cores
 from featurestore.datasets.folder import SUFFIXES
 from featurestore.errors import FeatureStoreError
-from featurestore.extractor import EXTRACTOR_VERSION, Extractor
-from featurestore.plan import Block
-from featurestore.reader import StoredDataset, open_store
+from featurestore.extraction.audio import Recording, load
+from featurestore.extraction.clip import extract_file, one_thread
+from featurestore.extraction.extractor import EXTRACTOR_VERSION, Extractor
+from featurestore.reading.columns import ClipTable
+from featurestore.reading.reader import StoredDataset, open_store
+from featurestore.store.plan import Block
 from schemas import FeatureSpec
 
 __all__ = [

@@ -12,20 +12,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from featurestore import build as building
+from featurestore.building import build as building
+from featurestore.building.executors import Executor, SerialExecutor
+from featurestore.checking.repair import only_dataset
+from featurestore.checking.repair import repair as mending
+from featurestore.checking.verify import count_parts, verify
 from featurestore.datasets import DATASETS, load_dataset
 from featurestore.datasets.kinds import find_kind
 from featurestore.errors import DatasetError, FeatureStoreError
-from featurestore.executors import Executor, SerialExecutor
-from featurestore.info import describe
+from featurestore.extraction.spec import load_spec, with_variants
 from featurestore.obtain import load_or_download, obtain
 from featurestore.progress import BuildProgress, counting
-from featurestore.reader import open_store
-from featurestore.repair import only_dataset
-from featurestore.repair import repair as mending
-from featurestore.spec import load_spec, with_variants
+from featurestore.reading.info import describe
+from featurestore.reading.reader import open_store
 from featurestore.storage import Storage, locate
-from featurestore.verify import count_parts, verify
 from schemas import ClipStatus, FeatureSpec
 
 app = typer.Typer(
@@ -120,7 +120,9 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     if workers == 0:
         yield SerialExecutor()
         return
-    from featurestore.executors.dask import DaskExecutor  # half a second that others need not wait
+    from featurestore.building.executors.dask import (
+        DaskExecutor,  # half a second that others need not wait
+    )
 
     with DaskExecutor(workers, scheduler) as executor:
         if link := executor.dashboard_link:
@@ -278,7 +280,7 @@ def plot(
     dataset: DatasetOption = None,
 ) -> None:
     """Draw a clip at every resolution by every method, with a detail magnified."""
-    from featurestore.plot import plot_clip  # matplotlib takes a second
+    from featurestore.reading.plot import plot_clip  # matplotlib takes a second
 
     target = out_file or Path(f"{Path(clip).name}.png")
     if target.parent != Path() and not target.parent.is_dir():

@@ -18,8 +18,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from featurestore.block import BlockOutcome
-from featurestore.fetch import Progress
+from featurestore.building.block import BlockOutcome
+from featurestore.download.fetch import Progress
 from schemas import StoreManifest
 
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """What features are: every number that shapes a stored value, and the shapes that follow.
 
-How they are computed is `featurestore.features` and `featurestore.resize`.
+How they are computed is `featurestore.extraction.features` and `featurestore.extraction.resize`.
 """
 
 from typing import Annotated, Literal, Self
@@ -31,7 +31,7 @@ mel: from its number of filters, its first frames.
 mel-bands: from its number of filters, as many frames as the last resolution has.
 mel-time: from as many filters as the last resolution has, its first frames.
 resize: the last resolution's image, interpolated bilinearly without antialias.
-resize-area, -nearest, -bicubic, -antialias: the same by other operators, see `featurestore.resize`.
+resize-area, -nearest, -bicubic, -antialias: by other operators (`featurestore.extraction.resize`).
 """
 
 ResizeOperator = Literal["bilinear", "area", "nearest", "bicubic", "antialias"]

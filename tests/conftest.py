@@ -13,10 +13,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from featurestore.build import build
+from featurestore.building.build import build
+from featurestore.building.executors import Executor, SerialExecutor
+from featurestore.building.executors.dask import DaskExecutor
 from featurestore.datasets import Dataset, load_dataset
-from featurestore.executors import Executor, SerialExecutor
-from featurestore.executors.dask import DaskExecutor
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's jobs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -126,8 +126,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def four_clips_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a build plan chunks and blocks of four clips."""
-    monkeypatch.setattr("featurestore.plan.CHUNK_CLIPS", 4)
-    monkeypatch.setattr("featurestore.plan.block_clips", lambda spec, num_clips: 4)
+    monkeypatch.setattr("featurestore.store.plan.CHUNK_CLIPS", 4)
+    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips: 4)
 
 
 def contents(store: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featurestore import StoredDataset
-from featurestore.fetch import Progress
+from featurestore.download.fetch import Progress
 from schemas import FoldResult, Reading, RunConfig, RunResult
 from trainer.stats import mean, sample_std
 from trainer.training.engine import num_steps

@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 import featurestore
 from benchmarks.made_up import create, fill, made_up
-from featurestore.plan import Block
+from featurestore.store.plan import Block
 
 AUDIO = Path(__file__).parents[3] / "shared" / "data" / "esc10"
 
 
 def build_store(folder: Path) -> Path:
     """A store of ESC-10 where its audio is, else of synthetic sounds."""
-    from featurestore.build import build
+    from featurestore.building.build import build
+    from featurestore.building.executors.dask import DaskExecutor
     from featurestore.datasets import load_dataset, make_synthetic
-    from featurestore.executors.dask import DaskExecutor
 
     real = AUDIO.is_dir()
     dataset = load_dataset("esc10", AUDIO) if real else make_synthetic(folder / "synthetic")

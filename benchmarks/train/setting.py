@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import featurestore
 from benchmarks.made_up import create, fill, made_up
-from featurestore.plan import Block
+from featurestore.store.plan import Block
 from schemas import Acceleration, FeatureSpec, Reading, RunConfig, Stage
 from trainer.data.interface import StageData
 from trainer.data.order import EpochOrder

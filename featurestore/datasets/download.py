@@ -17,15 +17,15 @@ from featurestore.datasets.archives import Archive
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.kinds import DATASETS, DatasetKind, find_kind
 from featurestore.datasets.roots import DATA_VARIABLE, find_root
+from featurestore.download.fetch import Observe, Progress, RemoteFile, fetch_file, ignore
+from featurestore.download.partial import locked
+from featurestore.download.unpack import Limits, unpack
 from featurestore.errors import (
     ArchiveError,
     DatasetError,
     DatasetNotFoundError,
     DownloadError,
 )
-from featurestore.fetch import Observe, Progress, RemoteFile, fetch_file, ignore
-from featurestore.partial import locked
-from featurestore.unpack import Limits, unpack
 
 _SLACK = 1.5
 """How many times the expected size and number of files are accepted where no checksum tells."""

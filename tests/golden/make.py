@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.extractor import Extractor
+from featurestore.extraction.extractor import Extractor
 from schemas import FeatureSpec
 
 FILE = Path(__file__).parent / "images.npz"

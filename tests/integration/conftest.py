@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from featurestore import cli
+from featurestore.checking.verify import verify
 from featurestore.datasets.archives import Archive
 from featurestore.storage import RemoteStorage, locate
-from featurestore.verify import verify
 from tests.integration.publishing import believe, publish, write_esc50
 from tests.loopback import Loopback, Served, serving
 from tests.remote_servers import FaultyProxy, environment, make_bucket, moto_server

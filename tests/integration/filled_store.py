@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset, open_store
-from featurestore.creation import claim_arrays, create_arrays
-from featurestore.plan import Block, fold_blocks
+from featurestore.store.creation import claim_arrays, create_arrays
+from featurestore.store.plan import Block, fold_blocks
 from schemas import ClipStatus, DatasetCard, FeatureSpec, Fold, Resolution, StoreManifest
 
 ARRAY = "R3/full"

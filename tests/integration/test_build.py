@@ -14,14 +14,14 @@ import soundfile
 import zarr
 
 import featurestore
-from featurestore.block import BlockTask, build_block
-from featurestore.build import BuildOptions, BuildReport, build
+from featurestore.building.block import BlockTask, build_block
+from featurestore.building.build import BuildOptions, BuildReport, build
+from featurestore.building.executors import Executor, SerialExecutor
+from featurestore.building.executors.dask import DaskExecutor
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.errors import BuildError, FingerprintError, StorageError, StoreError, StrictError
-from featurestore.executors import Executor, SerialExecutor
-from featurestore.executors.dask import DaskExecutor
-from featurestore.plan import Block
-from featurestore.store import open_arrays
+from featurestore.store.arrays import open_arrays
+from featurestore.store.plan import Block
 from schemas import ClipStatus, FeatureSpec
 from tests.conftest import contents, small_file_system
 
@@ -312,8 +312,8 @@ def test_a_disk_that_turns_read_only_is_told_and_the_build_resumes(
 _FEW_FILES = """
 import os, resource, sys
 from pathlib import Path
-from featurestore import plan
-from featurestore.build import build
+from featurestore.store import plan
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from featurestore.errors import FeatureStoreError
 
@@ -366,7 +366,7 @@ def test_a_block_done_twice_is_the_same_bytes(
 
 
 def test_a_scheduler_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featurestore.executors.dask._CONNECT_TIMEOUT", "1s")
+    monkeypatch.setattr("featurestore.building.executors.dask._CONNECT_TIMEOUT", "1s")
     with pytest.raises(BuildError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         DaskExecutor(scheduler="tcp://127.0.0.1:1").__enter__()
 

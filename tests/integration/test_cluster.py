@@ -17,7 +17,7 @@ import pytest
 from distributed import Client
 
 import featurestore
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.cli import main
 from featurestore.datasets import load_dataset
 from tests.conftest import contents, write_folder
@@ -126,7 +126,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("featurestore.executors.dask._CONNECT_TIMEOUT", "1s")
+    monkeypatch.setattr("featurestore.building.executors.dask._CONNECT_TIMEOUT", "1s")
     command = ["build", "--dataset", "folder", "--root", str(sounds)]
     target = ["--store", str(tmp_path / "s.zarr"), "--scheduler", "tcp://127.0.0.1:9"]
     assert main([*command, *target]) == 1

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 import featurestore
-from featurestore.block import BlockTask, build_block
-from featurestore.build import BuildOptions, build
+from featurestore.building.block import BlockTask, build_block
+from featurestore.building.build import BuildOptions, build
+from featurestore.building.executors.dask import DaskExecutor
+from featurestore.building.isolated import run_isolated
 from featurestore.datasets import Dataset
 from featurestore.errors import StorageError
-from featurestore.executors.dask import DaskExecutor
-from featurestore.isolated import run_isolated
-from featurestore.plan import Block
 from featurestore.storage import LocalStorage
-from featurestore.store import open_arrays
+from featurestore.store.arrays import open_arrays
+from featurestore.store.plan import Block
 from schemas import ClipStatus
 from tests.conftest import contents
 from tests.integration.spy import Spy
@@ -68,8 +68,8 @@ def test_a_worker_killed_in_mid_task_costs_its_block_and_nothing_committed_is_do
 
 def _last_to_be_built(folder: Dataset) -> str:
     """A clip of the last block, so that something is committed when it is opened."""
-    from featurestore.cliptable import clip_tables
-    from featurestore.manifests import plan_manifest
+    from featurestore.building.manifests import plan_manifest
+    from featurestore.store.cliptable import clip_tables
     from schemas import FeatureSpec
 
     manifest = plan_manifest(folder, FeatureSpec())

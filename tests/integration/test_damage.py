@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import featurestore
+from featurestore.checking.verify import count_parts, verify
 from featurestore.datasets import Dataset
 from featurestore.errors import CorruptError, StoreError
-from featurestore.files import OUTCOMES
-from featurestore.metadata import TABLE
-from featurestore.verify import count_parts, verify
+from featurestore.store.files import OUTCOMES
+from featurestore.store.metadata import TABLE
 from schemas import FeatureSpec
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
@@ -132,8 +132,8 @@ def test_a_source_that_changed_after_the_build_is_named(store: Path, folder: Dat
 
 
 def test_features_that_are_not_the_sources_are_named(store: Path, folder: Dataset) -> None:
-    from featurestore.plan import Block
-    from featurestore.store import open_arrays
+    from featurestore.store.arrays import open_arrays
+    from featurestore.store.plan import Block
 
     arrays = open_arrays(store, "folder")
     block = Block(1, 0, 4)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import BLOCK, Marathon, marathon
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from featurestore.datasets.synthetic import make_synthetic
 from tests.conftest import contents, write_folder
@@ -24,8 +24,8 @@ from tests.integration.spy import Spy
 _BUILD = """
 import os, signal, sys
 from pathlib import Path
-from featurestore import plan
-from featurestore.build import build
+from featurestore.store import plan
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 
 plan.CHUNK_CLIPS = 4

@@ -7,10 +7,10 @@ import pytest
 import xarray
 
 import featurestore
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.datasets import Dataset
 from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
-from featurestore.reader import StoredDataset
+from featurestore.reading.reader import StoredDataset
 from schemas import FeatureSpec
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
@@ -127,7 +127,7 @@ def test_plain_zarr_reads_the_consolidated_metadata(store: StoredDataset) -> Non
 def test_a_store_in_shards_reads_as_one_without(
     folder: Dataset, tmp_path: Path, store: StoredDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurestore.plan.block_clips", lambda spec, num_clips: 8)
+    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips: 8)
     build(folder, tmp_path / "shards.zarr")
     sharded = featurestore.open_store(tmp_path / "shards.zarr")
     assert sharded.manifest.block_clips == 2 * sharded.manifest.chunk_clips

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.build import BuildOptions, build
+from featurestore.building.build import BuildOptions, build
+from featurestore.checking.verify import verify
 from featurestore.datasets import load_dataset
 from featurestore.errors import StrictError
-from featurestore.verify import verify
 from tests.conftest import SHARED_DATA, needs_real_audio
 
 pytestmark = needs_real_audio

@@ -17,13 +17,13 @@ from threading import Barrier, BrokenBarrierError
 import pytest
 
 import featurestore
-from featurestore.build import build
-from featurestore.creation import claim_arrays
+from featurestore.building.build import build
+from featurestore.building.manifests import plan_manifest
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.errors import FingerprintError
-from featurestore.info import describe
-from featurestore.manifests import plan_manifest
-from featurestore.store import open_arrays
+from featurestore.reading.info import describe
+from featurestore.store.arrays import open_arrays
+from featurestore.store.creation import claim_arrays
 from schemas import FeatureSpec
 from tests.conftest import contents, part
 from tests.integration.conftest import objects, problems, put_all
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.usefixtures("small_blocks")
 _BUILD = """
 import sys
 from pathlib import Path
-from featurestore import plan
-from featurestore.build import build
+from featurestore.store import plan
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 
 plan.CHUNK_CLIPS = 4

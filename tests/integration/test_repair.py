@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.build import build
+from featurestore.building.build import build
+from featurestore.building.manifests import plan_manifest
+from featurestore.checking.repair import repair
+from featurestore.checking.verify import verify
 from featurestore.cli import main
-from featurestore.creation import claim_arrays
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.errors import CorruptError, FingerprintError, SourcesError, StoreError
-from featurestore.manifests import plan_manifest
-from featurestore.repair import repair
-from featurestore.verify import verify
+from featurestore.store.creation import claim_arrays
 from schemas import FeatureSpec
 from tests.conftest import contents, part
 from tests.integration.test_build import StopsAfter
@@ -132,7 +132,7 @@ def test_a_store_of_which_whole_directories_are_gone_is_mended(
 def test_a_damaged_shard_is_found_and_mended(
     folder: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurestore.plan.block_clips", lambda spec, num_clips: 8)
+    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips: 8)
     store = tmp_path / "shards.zarr"
     build(folder, store)
     whole = contents(store)

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from featurestore import StoredDataset, open_store
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from schemas import FeatureSpec, RunResult, Selection
 from tests.conftest import sound, write_folder

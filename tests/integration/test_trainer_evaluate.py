@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.datasets import Dataset, load_dataset, make_synthetic
 from schemas import Evaluation, FeatureSpec, RunRecord, RunResult
 from tests.integration.trainer_runs import finished_run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from schemas import FeatureSpec, Resolution
 from tests.integration.trainer_store import place, sounds

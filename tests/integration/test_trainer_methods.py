@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from schemas import FeatureSpec, RunResult
 from tests.integration.trainer_store import RESOLUTIONS, place, sounds

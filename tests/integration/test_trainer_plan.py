@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from featurestore import StoredDataset, open_store
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.cli import main
 from featurestore.datasets import load_dataset
 from featurestore.errors import UnknownNameError

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.build import BuildOptions, build
+from featurestore.building.build import BuildOptions, build
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.errors import BusyError, StoreError, UnfinishedError
-from featurestore.lock import locked
 from featurestore.storage import LocalStorage
+from featurestore.store.lock import locked
 from schemas import ClipStatus
 from tests.conftest import contents, write_folder
 from tests.integration.test_build import StopsAfter

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from featurestore import StoredDataset, open_store
-from featurestore.build import build
+from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from featurestore.datasets.synthetic import make_synthetic
 from schemas import FeatureSpec, Resolution
@@ -72,8 +72,8 @@ def build_small(root: Path, name: str, store: Path, dtype: str = "float16") -> P
     """A store of small images, in chunks of few clips."""
     spec = FeatureSpec(resolutions=RESOLUTIONS, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featurestore.plan.CHUNK_CLIPS", CHUNK)
-        patch.setattr("featurestore.plan.block_clips", lambda spec, num_clips: CHUNK)
+        patch.setattr("featurestore.store.plan.CHUNK_CLIPS", CHUNK)
+        patch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips: CHUNK)
         build(load_dataset(name, root), store, spec)
     return store
 

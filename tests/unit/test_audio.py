@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from featurestore import audio
 from featurestore.errors import AudioError
+from featurestore.extraction import audio
 from schemas import ClipStatus, FeatureSpec
 from tests.conftest import SHARED_DATA, needs_real_audio, sound
 

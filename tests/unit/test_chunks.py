@@ -7,8 +7,8 @@ import pytest
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from featurestore import chunks
 from featurestore.errors import CorruptError
+from featurestore.store import chunks
 
 CODECS = (BloscCodec(cname=chunks.CNAME, clevel=chunks.CLEVEL, shuffle="shuffle"), Crc32cCodec())
 

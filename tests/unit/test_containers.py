@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.mutate import repair_ogg, sources, spoilt
-from featurestore.containers import declared_and_present
+from featurestore.extraction.containers import declared_and_present
 
 CHUNK = st.tuples(st.sampled_from([b"fmt ", b"data", b"LIST", b"\0\0\0\0"]), st.binary(max_size=9))
 LIE = st.sampled_from([0, 1, 7, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF])

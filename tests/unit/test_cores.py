@@ -34,7 +34,7 @@ def test_a_build_held_to_one_core_starts_one_worker_and_reads_with_one_thread() 
     code = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from featurestore.executors.dask import DaskExecutor
+from featurestore.building.executors.dask import DaskExecutor
 from featurestore.storage import locate
 with DaskExecutor() as executor:
     print(locate(".").threads, len(executor._client.nthreads()))

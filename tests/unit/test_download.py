@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.fetch import Patience, Progress
+from featurestore.download.fetch import Patience, Progress
 from tests.loopback import Served, serving
 from trainer.errors import WeightsError
 from trainer.network.download import download

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from featurestore import features
-from featurestore.extractor import Extractor, quantize
-from featurestore.resize import RESIZES, bilinear_taps, resize, resizer
+from featurestore.extraction import features
+from featurestore.extraction.extractor import Extractor, quantize
+from featurestore.extraction.resize import RESIZES, bilinear_taps, resize, resizer
 from schemas import FeatureSpec, Resolution, Variant
 from tests.conftest import sound
 
@@ -136,7 +136,7 @@ def test_loudness_does_not_matter() -> None:
 def test_a_long_clip_done_in_pieces_is_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     extractor, waveform = Extractor(SPEC), clip(6, 4.0)
     pieces = extractor(waveform)
-    monkeypatch.setattr("featurestore.extractor._FRAMES_AT_ONCE", 10_000)
+    monkeypatch.setattr("featurestore.extraction.extractor._FRAMES_AT_ONCE", 10_000)
     for name, image in extractor(waveform).items():
         np.testing.assert_allclose(pieces[name], image, atol=1e-6, err_msg=name)
 

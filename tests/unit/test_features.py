@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from featurestore import features
-from featurestore.features import BandedMatrix
+from featurestore.extraction import features
+from featurestore.extraction.features import BandedMatrix
 from schemas import FeatureSpec, TrimSpec
 from tests.conftest import sound
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from featurestore.download.fetch import Patience, Progress, RemoteFile, fetch_file
 from featurestore.errors import DownloadError
-from featurestore.fetch import Patience, Progress, RemoteFile, fetch_file
 from tests.loopback import Loopback, Served, serving
 
 CONTENT = random.Random(0).randbytes(5000)  # noqa: S311

@@ -1,4 +1,4 @@
-from featurestore.fingerprint import clip_differences, clips_sha256, differences, fingerprint
+from featurestore.store.fingerprint import clip_differences, clips_sha256, differences, fingerprint
 from schemas import Clip, FeatureSpec
 
 CLIPS = (
@@ -36,8 +36,8 @@ def test_the_fingerprint_of_the_papers_features_is_that_of_the_stores_built_so_f
 def test_the_differing_fields_are_named() -> None:
     from pathlib import Path
 
+    from featurestore.building.manifests import plan_manifest
     from featurestore.datasets.base import Dataset
-    from featurestore.manifests import plan_manifest
     from schemas import DatasetCard
 
     card = DatasetCard(name="d", title="D", class_names=NAMES, licence="", citation="", url="")

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore import plan
+from featurestore.store import plan
 from schemas import FeatureSpec
 
 

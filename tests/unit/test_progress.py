@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from featurestore.fetch import Progress
+from featurestore.download.fetch import Progress
 from featurestore.progress import StepProgress
 
 

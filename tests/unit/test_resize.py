@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from featurestore.resize import RESIZES, bilinear_taps, resize, resizer
+from featurestore.extraction.resize import RESIZES, bilinear_taps, resize, resizer
 
 TORCHS = {
     "resize": {"mode": "bilinear", "align_corners": False},

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore import audio
-from featurestore.build import build
+from featurestore.building.build import build
+from featurestore.checking.verify import verify
 from featurestore.datasets import load_dataset
 from featurestore.errors import AudioError
-from featurestore.sources import clip_file, open_source
-from featurestore.verify import verify
+from featurestore.extraction import audio
+from featurestore.extraction.sources import clip_file, open_source
 from schemas import ClipStatus, FeatureSpec
 from tests.conftest import write_folder
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.errors import SpecError
-from featurestore.spec import load_spec, with_variants
+from featurestore.extraction.spec import load_spec, with_variants
 from schemas import FeatureSpec
 
 

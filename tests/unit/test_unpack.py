@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from featurestore.download.unpack import Limits, unpack
 from featurestore.errors import ArchiveError, DownloadError
-from featurestore.unpack import Limits, unpack
 
 LIMITS = Limits(members=50, num_bytes=4_000_000)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from featurestore import FeatureSpec, load
 from featurestore.errors import AudioError
-from featurestore.wav import plain_pcm16
+from featurestore.extraction.wav import plain_pcm16
 
 
 def wav(frames: int, channels: int = 1, rate: int = 22_000, subtype: str = "PCM_16") -> bytes:

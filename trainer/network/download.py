@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from featurestore.download.fetch import Observe, Patience, RemoteFile, fetch_file, ignore
 from featurestore.errors import DownloadError
-from featurestore.fetch import Observe, Patience, RemoteFile, fetch_file, ignore
 from trainer.errors import WeightsError
 
 PATIENCE = Patience(silence_s=10.0, limit_s=900.0, tries=3)

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from featurestore.fetch import Observe, ignore
+from featurestore.download.fetch import Observe, ignore
 from trainer.errors import WeightsError
 from trainer.files import read_tensors
 from trainer.network.download import download

@@ -14,8 +14,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from featurestore import StoredDataset
-from featurestore.lock import locked
 from featurestore.storage import locate
+from featurestore.store.lock import locked
 from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, RunResult, Schema
 from trainer.errors import RunDirectoryError
 from trainer.files import make_folder, replace_file, unwritable, write_record

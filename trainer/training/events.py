@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from featurestore.fetch import Progress
+from featurestore.download.fetch import Progress
 from schemas import EpochMetrics, FoldResult, RunRecord, Stage
 
 

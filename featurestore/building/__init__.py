@@ -1,0 +1,1 @@
+"""From a dataset to a finished store: what is pending, block by block, and who does it."""

@@ -1,0 +1,178 @@
+"""The unit of work: the files of one block, extracted and committed. Runs in a worker process."""
+
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import AudioError
+from featurestore.extraction.clip import extract_file, one_thread
+from featurestore.extraction.extractor import Extractor
+from featurestore.extraction.sources import clip_file
+from featurestore.storage import Storage
+from featurestore.store.arrays import StoredArrays, open_arrays
+from featurestore.store.files import OUTCOMES
+from featurestore.store.plan import Block
+from schemas import ClipStatus
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""glibc's <malloc.h>."""
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """All that travels to a worker: where to read, where to write, which rows."""
+
+    store: Storage
+    dataset: str
+    fingerprint: str
+    root: Path
+    block: Block
+    crashed: Mapping[int, str] = field(default_factory=dict)
+    """Rows of the block that are not opened, for their file kills the process, and how it died."""
+
+
+@dataclass(frozen=True)
+class ClipFailure:
+    """A clip that has no features, and why."""
+
+    clip_id: str
+    path: str
+    status: ClipStatus
+    detail: str
+
+
+@dataclass(frozen=True)
+class BlockOutcome:
+    """What a committed block holds."""
+
+    block: Block
+    failures: tuple[ClipFailure, ...]
+
+
+@lru_cache(maxsize=4)
+def _opened(store: Storage, dataset: str, fingerprint: str) -> tuple[StoredArrays, Extractor]:
+    arrays = open_arrays(store, dataset)
+    return arrays, Extractor(arrays.manifest.spec)
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Let malloc keep what a clip freed for the next one; elsewhere than in glibc, nothing.
+
+    By default, and more so under Dask, large arrays go back to the system at once and the same
+    pages are faulted in for every clip: that took a quarter of a build.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**25)
+        mallopt(_M_TRIM_THRESHOLD, 2**28)
+
+
+def build_once(task: BlockTask, starting: Callable[[int], object] = int) -> BlockOutcome:
+    """`build_block`, unless the block is committed.
+
+    Dask runs a task again whose result died with its worker, although the block is in the store.
+
+    Raises:
+        StorageError: The store cannot be written.
+        OSError: The machine could not read a file, for a reason that is not the file's.
+    """
+    arrays, _ = _opened(task.store, task.dataset, task.fingerprint)
+    fold, rows = task.block.fold, task.block.rows
+    status = arrays.read(fold, "status", rows)
+    if not status.all():
+        return build_block(task, starting)
+    failures = (
+        ClipFailure(
+            arrays.read(fold, "clip_id", rows)[row],
+            arrays.read(fold, "path", rows)[row],
+            ClipStatus(int(status[row])),
+            "found committed",
+        )
+        for row in np.flatnonzero(status > ClipStatus.OK)
+    )
+    return BlockOutcome(task.block, tuple(failures))
+
+
+def build_block(task: BlockTask, starting: Callable[[int], object] = int) -> BlockOutcome:
+    """Extract the clips of a block and commit it. Idempotent: the same files, the same bytes.
+
+    Args:
+        task: The block.
+        starting: Told each row before its file is opened, and the number of rows after the last.
+
+    Raises:
+        StorageError: The store cannot be written.
+        OSError: The machine could not read a file, for a reason that is not the file's.
+    """
+    values, failures = extract_block(task, starting)
+    arrays, _ = _opened(task.store, task.dataset, task.fingerprint)
+    arrays.write_block(task.block, values)
+    return BlockOutcome(task.block, failures)
+
+
+def extract_block(
+    task: BlockTask, starting: Callable[[int], object] = int
+) -> tuple[dict[str, NDArray[Any]], tuple[ClipFailure, ...]]:
+    """The rows (len(block), ...) of every array that a block has, and the clips without features.
+
+    Raises:
+        OSError: The machine could not read a file, for a reason that is not the file's.
+    """
+    _keep_freed_memory()
+    arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)
+    fold, rows = task.block.fold, task.block.rows
+    ids, paths = arrays.read(fold, "clip_id", rows), arrays.read(fold, "path", rows)
+    values = _empty(arrays, len(task.block))
+    failures = []
+    with one_thread():
+        for row, path in enumerate(paths):
+            try:
+                _announce(task, row, starting)
+                _extract(clip_file(task.root, path), row, extractor, values)
+                values["status"][row] = ClipStatus.OK
+            except AudioError as error:
+                values["status"][row] = error.status
+                for array in extractor.spec.arrays:
+                    values[array][row] = 0
+                failures.append(ClipFailure(ids[row], path, error.status, error.detail))
+    starting(len(paths))
+    return values, tuple(failures)
+
+
+def _announce(task: BlockTask, row: int, starting: Callable[[int], object]) -> None:
+    """Say that a row's file is opened next, unless it must not be."""
+    if row in task.crashed:
+        raise AudioError(ClipStatus.CRASH, task.crashed[row])
+    starting(row)
+
+
+def _empty(arrays: StoredArrays, num_clips: int) -> dict[str, NDArray[Any]]:
+    """Rows to fill: images that hold nothing yet, and outcomes as of clips that failed."""
+    spec = arrays.manifest.spec
+    images = {k: np.empty((num_clips, *shape), spec.dtype) for k, shape in spec.arrays.items()}
+    outcomes = {
+        name: np.full((num_clips, *inner), np.nan if fill == "NaN" else fill, dtype)
+        for name, (dtype, inner, fill) in OUTCOMES.items()
+    }
+    return images | outcomes
+
+
+def _extract(path: Path, row: int, extractor: Extractor, values: dict[str, NDArray[Any]]) -> None:
+    """Fill one row of each array.
+
+    Raises:
+        AudioError: The file cannot be used.
+    """
+    images, recording = extract_file(path, extractor)
+    for key, image in images.items():
+        values[key][row] = image
+    values["duration_s"][row] = recording.duration_s
+    values["peak"][row] = recording.peak
+    values["source_sha256"][row] = np.frombuffer(recording.source_sha256, np.uint8)

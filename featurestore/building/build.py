@@ -1,0 +1,274 @@
+"""A build: from a dataset to a complete store, resuming whatever an earlier one left.
+
+Plan the blocks, create the arrays, run the blocks that are not committed, declare the store
+complete. What a block does is `block`; where it runs is `executors`.
+"""
+
+import errno
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.building.block import BlockOutcome, BlockTask, ClipFailure, build_once
+from featurestore.building.executors import Executor, SerialExecutor
+from featurestore.building.isolated import run_isolated
+from featurestore.building.manifests import library_warnings, plan_manifest, refuse_other
+from featurestore.building.sourcecheck import edited_sources
+from featurestore.datasets.base import Dataset
+from featurestore.errors import BuildError, StrictError
+from featurestore.storage import Place, Storage, locate
+from featurestore.store import plan
+from featurestore.store.arrays import StoredArrays
+from featurestore.store.cliptable import clip_tables
+from featurestore.store.creation import claim_arrays, create_arrays, find_arrays, remove_debris
+from featurestore.store.documents import dataset_names
+from featurestore.store.lock import locked
+from featurestore.store.plan import Block
+from schemas import ClipStatus, FeatureSpec, StoreManifest
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a build treats clips that fail.
+
+    Attributes:
+        strict: A failed clip is an error; the build stops at the first block that has one.
+        retry_failed: Blocks with failed clips are built again.
+    """
+
+    strict: bool = False
+    retry_failed: bool = False
+
+
+class Observer(Protocol):
+    """Told how a build goes on."""
+
+    def started(self, manifest: StoreManifest, num_done: int) -> None:
+        """The arrays exist; `num_done` clips were committed before."""
+        ...
+
+    def committed(self, outcome: BlockOutcome) -> None:
+        """A block is in the store."""
+        ...
+
+
+class _Silent:
+    """Tells nobody."""
+
+    def started(self, manifest: StoreManifest, num_done: int) -> None:
+        """Nothing."""
+
+    def committed(self, outcome: BlockOutcome) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        manifest: Of the complete store.
+        num_built: Clips built by this call, failed ones included.
+        failures: Clips that failed in this call.
+        warnings: What a user should know.
+    """
+
+    manifest: StoreManifest
+    num_built: int
+    failures: tuple[ClipFailure, ...]
+    warnings: tuple[str, ...]
+
+
+def build(
+    dataset: Dataset,
+    path: Place,
+    spec: FeatureSpec | None = None,
+    executor: Executor | None = None,
+    options: BuildOptions | None = None,
+    observer: Observer | None = None,
+) -> BuildReport:
+    """Build a dataset into a store, or finish a build that was interrupted.
+
+    A complete store is a no-op. The bytes written do not depend on the executor, nor on how often
+    the build was interrupted.
+
+    Args:
+        dataset: Card, root and clips.
+        path: Of the store, or its URL; it may hold other datasets.
+        spec: Of the features; None is the paper's.
+        executor: Where blocks run; None is here, one after another.
+        options: How failed clips are treated.
+        observer: Told of progress.
+
+    Raises:
+        FingerprintError: The store holds this dataset with other features or clips.
+        StrictError: A clip failed and `options.strict`.
+        StorageError: The store cannot be written.
+        BusyError: Another process is writing the store.
+        BuildError: The machine cannot read what it has to, or processes die.
+        StoreError: `path` is something else.
+    """
+    options, observer = options or BuildOptions(), observer or _Silent()
+    wanted = plan_manifest(dataset, spec or FeatureSpec())
+    storage = locate(path)
+    try:
+        found = _find(dataset, storage, wanted)
+        finished = found is not None and found.manifest.state == "complete"
+        with nullcontext() if finished and not options.retry_failed else locked(storage):
+            return _build(dataset, storage, wanted, executor or SerialExecutor(), options, observer)
+    except OSError as error:
+        raise machine_fault(error) from error
+
+
+def _build(
+    dataset: Dataset,
+    storage: Storage,
+    wanted: StoreManifest,
+    executor: Executor,
+    options: BuildOptions,
+    observer: Observer,
+) -> BuildReport:
+    arrays = _find_or_create(dataset, storage, wanted)
+    if options.retry_failed:
+        arrays = _reopen(arrays, blocks_where(arrays, lambda status: status > ClipStatus.OK))
+    if options.strict:
+        _refuse_failed(arrays)
+    pending = blocks_where(arrays, lambda status: status == ClipStatus.PENDING)
+    num_pending = sum(map(len, pending))
+    observer.started(arrays.manifest, arrays.manifest.num_clips - num_pending)
+    tasks = _tasks(arrays, dataset.root, pending)
+    failures: list[ClipFailure] = []
+    for outcome in executor.run(build_once, tasks, partial(run_isolated, build_once)):
+        observer.committed(outcome)
+        failures.extend(outcome.failures)
+        if options.strict:
+            _refuse(failures)
+    if arrays.manifest.state != "complete":
+        arrays = _complete(arrays)
+    warnings = list(library_warnings(arrays.manifest, wanted))
+    if num_pending < arrays.manifest.num_clips:
+        warnings += edited_sources(arrays, dataset.root)
+    return BuildReport(arrays.manifest, num_pending, tuple(failures), tuple(warnings))
+
+
+def machine_fault(error: OSError) -> BuildError:
+    """What the machine refused, and what to do."""
+    cure = "put this right"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        cure = "allow more (`ulimit -n 4096`)"
+    where = f" {error.filename}" if error.filename else ""
+    return BuildError(
+        f"the machine refused{where}: {error.strerror or error}. What is committed is safe: {cure} "
+        "and run the same command again"
+    )
+
+
+def _find_or_create(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays:
+    """The arrays to build into. Only where they are incomplete is the store written, under lock."""
+    found = _find(dataset, storage, wanted)
+    if found is not None and found.manifest.state == "complete":
+        return found
+    remove_debris(storage)
+    if found is None:
+        found = claim_arrays(storage, wanted)
+        refuse_other(found, wanted, dataset)
+    if dataset.card.name not in dataset_names(storage):
+        create_arrays(found, clip_tables(dataset.clips, found.manifest))
+    return found
+
+
+def _find(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays | None:
+    """The arrays there are; refused where they hold anything else than is wanted."""
+    found = find_arrays(storage, dataset.card.name)
+    if found is not None:
+        refuse_other(found, wanted, dataset)
+    return found
+
+
+class _Condition(Protocol):
+    def __call__(self, status: NDArray[np.uint8], /) -> NDArray[np.bool_]: ...
+
+
+def blocks_where(arrays: StoredArrays, condition: _Condition) -> list[Block]:
+    """The blocks with a clip whose status fulfils the condition, in order."""
+    found: list[Block] = []
+    for fold in arrays.manifest.folds:
+        status = arrays.read(fold.fold, "status")
+        blocks = plan.fold_blocks(fold.fold, fold.num_clips, arrays.manifest.block_clips)
+        found.extend(block for block in blocks if condition(status[block.rows]).any())
+    return found
+
+
+def _tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> Iterable[BlockTask]:
+    """What the workers are handed."""
+    name, key = arrays.manifest.card.name, arrays.manifest.fingerprint
+    return [BlockTask(arrays.storage, name, key, root.absolute(), block) for block in blocks]
+
+
+def _reopen(arrays: StoredArrays, blocks: list[Block]) -> StoredArrays:
+    """Make committed blocks pending again; the store says so before anything changes in it."""
+    if not blocks:
+        return arrays
+    manifest = arrays.manifest.model_copy(update={"state": "building", "counts": {}})
+    arrays = arrays.set_manifest(manifest)
+    for block in blocks:
+        arrays.uncommit(block)
+    return arrays
+
+
+def _complete(arrays: StoredArrays) -> StoredArrays:
+    counts = status_counts(arrays)
+    if pending := counts.get(ClipStatus.PENDING.name.lower()):
+        raise BuildError(
+            f"{pending} clips of {arrays.storage} were committed and are gone: does something else "
+            "write to it? Run the same command again"
+        )
+    manifest = arrays.manifest.model_copy(update={"state": "complete", "counts": counts})
+    return arrays.set_manifest(manifest)
+
+
+def status_counts(arrays: StoredArrays) -> dict[str, int]:
+    """Clips by outcome, by the lower-case name of their ClipStatus; only what occurs."""
+    return counted([arrays.read(fold.fold, "status") for fold in arrays.manifest.folds])
+
+
+def counted(status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
+    """The same of the folds' status, (num_clips,) each."""
+    codes, counts = np.unique(np.concatenate(status), return_counts=True)
+    return {
+        ClipStatus(code).name.lower(): int(count) for code, count in zip(codes, counts, strict=True)
+    }
+
+
+def _refuse_failed(arrays: StoredArrays) -> None:
+    """Refuse a store in which clips have failed before."""
+    failed = {
+        name: count
+        for name, count in status_counts(arrays).items()
+        if ClipStatus[name.upper()].failed
+    }
+    if failed:
+        raise StrictError(
+            f"{sum(failed.values())} clips of {arrays.storage} failed before ({_listed(failed)}) "
+            "and --strict accepts none: put the files right and use --retry-failed"
+        )
+
+
+def _refuse(failures: list[ClipFailure]) -> None:
+    if failures:
+        first = failures[0]
+        raise StrictError(
+            f"{len(failures)} clips of a block failed and --strict accepts none; the first is "
+            f"{first.path}: {first.status.reason} ({first.detail}). Put the files right and use "
+            "--retry-failed, or leave --strict out"
+        )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

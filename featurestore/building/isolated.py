@@ -1,0 +1,113 @@
+"""A block in a process of its own, for one over which workers have died.
+
+The process says which row it is about to open. When it dies, that row is to blame; at the second
+death the block is run again without it. So one poisonous file costs the clip, never the build.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import IO, Any, TypeVar, cast
+
+from featurestore.building.block import BlockTask
+from featurestore.errors import BuildError
+
+T = TypeVar("T", bound=BlockTask)
+R = TypeVar("R")
+
+_DEATHS = 2
+"""At the same row, until that row is given up: the first may be somebody's `kill`."""
+
+
+def run_isolated(function: Callable[..., R], task: T) -> R:
+    """`function(task, starting)` in a process of its own, as often as it takes.
+
+    Args:
+        function: Of a module; calls `starting(row)` before it opens a row's file and
+            `starting(len(block))` after the last, and leaves the rows of `task.crashed` alone.
+        task: The block.
+
+    Raises:
+        BuildError: The process dies although no file is open.
+        Exception: Whatever `function` raises.
+    """
+    deaths: Counter[int] = Counter()
+    row: int | None = None
+    while True:
+        results, row, code = _attempt(function, task)
+        if results:
+            return results[0]
+        if row is None:
+            raise BuildError(
+                f"a process died with no file open ({_cause(code)}) in {task.block}. Is there "
+                "memory left? What is committed is safe: run the same command again"
+            )
+        deaths[row] += 1
+        if deaths[row] == _DEATHS:
+            task = replace(task, crashed={**task.crashed, row: _cause(code)})
+
+
+def _attempt(function: Callable[..., R], task: T) -> tuple[list[R], int | None, int]:
+    """The result, if the process lived to give it; the row it had open; its exit code."""
+    command = [sys.executable, "-m", __name__]
+    results: list[Any] = []
+    row = None
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603
+        try:
+            _hand_over((function, task), cast("IO[bytes]", process.stdin))
+            for message in _messages(cast("IO[bytes]", process.stdout)):
+                if isinstance(message, int):
+                    row = message if message < len(task.block) else None
+                else:
+                    results.append(message)
+        except BaseException:
+            process.kill()
+            raise
+    if results and isinstance(results[0], BaseException):
+        raise results[0]
+    return results, row, process.returncode
+
+
+def _hand_over(work: object, stream: IO[bytes]) -> None:
+    with suppress(BrokenPipeError), stream:  # where it died at once, its exit code says so
+        pickle.dump(work, stream)
+
+
+def _messages(stream: IO[bytes]) -> Iterator[Any]:
+    while True:
+        try:
+            yield pickle.load(stream)  # noqa: S301  (our own process's)
+        except (EOFError, pickle.UnpicklingError):
+            return
+
+
+def _cause(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def main() -> None:
+    """The process: run the task on standard input, tell standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the build
+    channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints is no message
+    function, task = pickle.load(sys.stdin.buffer)  # noqa: S301
+
+    def tell(message: object) -> None:
+        channel.write(pickle.dumps(message))
+
+    try:
+        tell(function(task, tell))
+    except BrokenPipeError:
+        pass  # nobody waits any more
+    except Exception as error:  # noqa: BLE001  (raised again on the other side)
+        tell(error)
+
+
+if __name__ == "__main__":
+    main()

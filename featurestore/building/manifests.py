@@ -1,0 +1,81 @@
+"""The manifest of a store about to be built, and how the one that is there differs from it."""
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Iterable
+
+import soundfile
+
+from featurestore.datasets.base import Dataset
+from featurestore.errors import CorruptError, FingerprintError
+from featurestore.extraction.extractor import EXTRACTOR_VERSION
+from featurestore.store import plan
+from featurestore.store.arrays import StoredArrays
+from featurestore.store.cliptable import stored_clips
+from featurestore.store.fingerprint import clip_differences, clips_sha256, differences, fingerprint
+from schemas import FeatureSpec, Fold, StoreManifest
+
+_LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
+
+
+def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
+    """The manifest of a store about to be built."""
+    sizes = Counter(clip.fold for clip in dataset.clips)
+    clips = clips_sha256(dataset.clips, dataset.card.class_names)
+    return StoreManifest(
+        extractor_version=EXTRACTOR_VERSION,
+        fingerprint=fingerprint(spec, clips),
+        clips_sha256=clips,
+        spec=spec,
+        card=dataset.card,
+        folds=tuple(Fold(fold=fold, num_clips=sizes[fold]) for fold in sorted(sizes)),
+        num_clips=len(dataset.clips),
+        chunk_clips=plan.CHUNK_CLIPS,
+        block_clips=plan.block_clips(spec, len(dataset.clips)),
+        order_seed=plan.ORDER_SEED,
+        libraries=_library_versions(),
+        state="building",
+    )
+
+
+def _library_versions() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return versions | {"libsndfile": soundfile.__libsndfile_version__}
+
+
+def refuse_other(found: StoredArrays, wanted: StoreManifest, dataset: Dataset) -> None:
+    """Refuse a store of other features, or of other clips.
+
+    Raises:
+        FingerprintError: Naming what differs, and what to do.
+    """
+    if found.manifest.fingerprint == wanted.fingerprint:
+        return
+    differing = list(differences(found.manifest, wanted))
+    if found.manifest.clips_sha256 != wanted.clips_sha256:
+        differing.append(_clip_differences(found, dataset))
+    raise FingerprintError(
+        f"{found.storage} holds {dataset.card.name} built otherwise: {'; '.join(differing)}. Put "
+        "back what it was built from, name another --store, or delete that one"
+    )
+
+
+def _clip_differences(found: StoredArrays, dataset: Dataset) -> str:
+    try:
+        return clip_differences(stored_clips(found), dataset.clips)
+    except CorruptError:  # perhaps the other build has just begun
+        return "the clips are others"
+
+
+def library_warnings(found: StoreManifest, wanted: StoreManifest) -> Iterable[str]:
+    """A warning, if the libraries that shape the numbers are not those the store was begun with."""
+    differing = [
+        f"{name} {version} (now {wanted.libraries.get(name)})"
+        for name, version in found.libraries.items()
+        if wanted.libraries.get(name) != version
+    ]
+    if differing:
+        yield (
+            f"the store was begun with other library versions: {', '.join(differing)}. Clips "
+            "built now may differ from the others in the last digits"
+        )

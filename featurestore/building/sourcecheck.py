@@ -1,0 +1,153 @@
+"""Are the files at a root those that a store was made from, and do they give its features?"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import AudioError
+from featurestore.extraction import audio
+from featurestore.extraction.extractor import Extractor, quantize
+from featurestore.extraction.sources import clip_file, open_source
+from featurestore.storage import LocalStorage
+from featurestore.store.arrays import StoredArrays
+from featurestore.store.metadata import DOCUMENT
+from featurestore.store.plan import Block
+from schemas import ClipStatus, FeatureSpec
+
+_ANY_SIZE = 2**62
+"""A file that was stored was within the limits then."""
+_COMPARED = 256
+"""Newer files that a build reads again; `verify --root` reads all."""
+_NAMED = 3
+TOLERANCE = 2e-3
+"""Of a re-extracted value in [0, 1]: one step of float16 near 1, or of another machine's FFT."""
+
+
+def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[str]:
+    """Each file of a block whose bytes are not those its features were made from, and how.
+
+    Clips that failed have no digest and are passed over.
+
+    Raises:
+        CorruptError: The table, the outcomes or the digests are damaged.
+    """
+    rows = block.rows
+    ok = np.flatnonzero(arrays.read(block.fold, "status", rows) == ClipStatus.OK)
+    paths = arrays.read(block.fold, "path", rows)[ok]
+    digests = arrays.read(block.fold, "source_sha256", rows)[ok]
+    for path, digest in zip(paths, digests, strict=True):
+        if fault := _fault(root, path, digest.tobytes()):
+            yield f"{path}: {fault}"
+
+
+def _fault(root: Path, path: str, digest: bytes) -> str | None:
+    try:
+        descriptor, _ = open_source(clip_file(root, path), _ANY_SIZE)
+    except AudioError as error:
+        return str(error)
+    with os.fdopen(descriptor, "rb") as source:
+        found = hashlib.file_digest(source, "sha256").digest()
+    return None if found == digest else "the file is not the one the features were made from"
+
+
+def edited_sources(arrays: StoredArrays, root: Path) -> Iterator[str]:
+    """A warning, if files changed after the store was begun; cheap, and no proof.
+
+    Files that the file system says are newer than the store, which must be a directory for that,
+    are compared, up to a limit.
+    """
+    newer = _newer(arrays, root)
+    edited = [
+        arrays.read(fold, "path", slice(row, row + 1))[0]
+        for fold, row in newer[:_COMPARED]
+        if any(changed_sources(arrays, root, Block(fold, row, row + 1)))
+    ]
+    if edited:
+        more = ", …" if len(edited) > _NAMED else ""
+        yield (
+            f"{len(edited)} of the files at {root} changed after their features were stored "
+            f"({', '.join(edited[:_NAMED])}{more}), and the store keeps the old ones. Put the "
+            f"files back, or build another --store; `featurestore verify {arrays.storage} --root "
+            f"{root}` compares all"
+        )
+    elif len(newer) > _COMPARED:
+        yield (
+            f"{len(newer)} of the files at {root} are newer than the store; {_COMPARED} were "
+            f"compared and are the same. `featurestore verify {arrays.storage} --root {root}` "
+            "compares all"
+        )
+
+
+def _newer(arrays: StoredArrays, root: Path) -> list[tuple[int, int]]:
+    """Fold and row of the clips whose file changed, was moved or vanished since the beginning."""
+    first = arrays.manifest.folds[0].fold
+    if not isinstance(arrays.storage, LocalStorage):
+        return []
+    key = f"{arrays.manifest.card.name}/fold{first}/status/{DOCUMENT}"
+    begun = (arrays.storage.path / key).stat().st_mtime_ns
+    found = []
+    for fold in (fold.fold for fold in arrays.manifest.folds):
+        ok = np.flatnonzero(arrays.read(fold, "status") == ClipStatus.OK)
+        paths = arrays.read(fold, "path")
+        found += [(fold, int(row)) for row in ok if _changed_at(root / paths[row]) > begun]
+    return found
+
+
+def _changed_at(file: Path) -> float:
+    """Nanoseconds; of the contents or of the entry, whichever is later."""
+    try:
+        status = file.stat()
+    except OSError:
+        return np.inf
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def sample_problems(arrays: StoredArrays, root: Path, sample: int) -> Iterator[str]:
+    """Extract a sample again and compare, where the files are the same."""
+    manifest = arrays.manifest
+    extractor = Extractor(manifest.spec)
+    picked = np.random.default_rng(0).permutation(
+        [
+            (fold.fold, int(row))
+            for fold in manifest.folds
+            for row in np.flatnonzero(arrays.read(fold.fold, "status") == ClipStatus.OK)
+        ]
+    )
+    for fold, row in picked[:sample]:
+        yield from _source(arrays, extractor, root, (int(fold), int(row)))
+
+
+def _source(
+    arrays: StoredArrays, extractor: Extractor, root: Path, where: tuple[int, int]
+) -> Iterator[str]:
+    fold, row = where
+
+    def stored(name: str) -> NDArray[Any]:
+        value: NDArray[Any] = arrays.read(fold, name, slice(row, row + 1))[0]
+        return value
+
+    path = str(stored("path"))
+    try:
+        recording = audio.load(clip_file(root, path), extractor.spec)
+    except AudioError:
+        return
+    if recording.source_sha256 != stored("source_sha256").tobytes():
+        return
+    for array, image in extractor(recording.waveform).items():
+        fresh = quantize(image, extractor.spec.dtype)
+        worst = distance(fresh, stored(array), extractor.spec)
+        if worst > TOLERANCE:
+            yield f"{path}, {array}: stored values differ from the file's by up to {worst:.2g}"
+
+
+def distance(
+    one: NDArray[Any], other: NDArray[Any], spec: FeatureSpec, axes: tuple[int, ...] | None = None
+) -> NDArray[np.float32]:
+    """The largest difference of stored values over some axes (all), as of features in [0, 1]."""
+    largest = np.abs(one.astype(np.float32) - other.astype(np.float32)).max(axis=axes)
+    return np.asarray(largest * np.float32(spec.scale))

@@ -1,0 +1,1 @@
+"""What is damaged in a store, and mending it."""

@@ -1,0 +1,88 @@
+"""One block of a damaged store, made again from its files. Runs in a worker process, as `block`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.building.block import BlockTask, extract_block
+from featurestore.building.sourcecheck import TOLERANCE, distance
+from featurestore.errors import CorruptError
+from featurestore.store.arrays import StoredArrays, open_arrays
+from featurestore.store.files import OUTCOMES
+from featurestore.store.plan import Block
+from schemas import ClipStatus, FeatureSpec
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What became of a block: the arrays written, or the files that are not the same any more."""
+
+    block: Block
+    arrays: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mended:
+    """Write those arrays of a block that are not what its files give.
+
+    Nothing is written where a file is not the one the features were made from.
+
+    Raises:
+        StorageError: The store cannot be written.
+        OSError: The machine could not read a file, for a reason that is not the file's.
+    """
+    arrays = open_arrays(task.store, task.dataset)
+    stored = dict(_readable(arrays, task.block))
+    status = stored.get("status", np.empty(0, np.uint8))
+    crashed = {int(row): "as before" for row in np.flatnonzero(status == ClipStatus.CRASH)}
+    fresh, _ = extract_block(replace(task, crashed={**crashed, **task.crashed}), starting)
+    changed = _changed_rows(stored, fresh, arrays.manifest.spec)
+    if changed.any():
+        paths = arrays.read(task.block.fold, "path", task.block.rows)[changed]
+        return Mended(task.block, changed=tuple(paths))
+    wrong = {
+        name: values
+        for name, values in fresh.items()
+        if name not in stored or _differ(stored[name], values, arrays.manifest.spec).any()
+    }
+    arrays.write_block(task.block, wrong)
+    return Mended(task.block, tuple(wrong))
+
+
+def _readable(arrays: StoredArrays, block: Block) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The arrays of a block that are undamaged; `status` only where it says anything."""
+    for name in (*OUTCOMES, *arrays.manifest.spec.arrays):
+        try:
+            values = arrays.read(block.fold, name, block.rows)
+        except CorruptError:
+            continue
+        if name != "status" or values.all():
+            yield name, values
+
+
+def _changed_rows(
+    stored: Mapping[str, NDArray[Any]], fresh: Mapping[str, NDArray[Any]], spec: FeatureSpec
+) -> NDArray[np.bool_]:
+    """(len(block),): which files are not the same, judged by the best witness that is left.
+
+    That is their digest; without it, the features that are undamaged.
+    """
+    witnesses = {"status", "source_sha256"} & stored.keys()
+    if "source_sha256" not in witnesses:
+        witnesses = stored.keys() - {"duration_s", "peak"}
+    changed = np.zeros(len(fresh["status"]), bool)
+    for name in witnesses:
+        changed |= _differ(stored[name], fresh[name], spec)
+    return changed
+
+
+def _differ(one: NDArray[Any], other: NDArray[Any], spec: FeatureSpec) -> NDArray[np.bool_]:
+    """(n,): rows that differ; of features, by more than another library's last digits."""
+    axes = tuple(range(1, one.ndim))
+    if one.ndim == 3:
+        return distance(one, other, spec, axes) > TOLERANCE
+    same: NDArray[np.bool_] = (one == other) | ((one != one) & (other != other))
+    return np.asarray(~same.all(axis=axes))

@@ -1,0 +1,219 @@
+"""Mend a damaged store from the sources it was made from: what is broken, and nothing else.
+
+Metadata and the clip table follow from the manifest and the dataset's table. A broken chunk is made
+again from its block's files, once these are seen to be the same as when it was built.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.building.block import BlockTask
+from featurestore.building.build import machine_fault, status_counts
+from featurestore.building.executors import Executor, SerialExecutor
+from featurestore.building.isolated import run_isolated
+from featurestore.building.manifests import plan_manifest, refuse_other
+from featurestore.checking.mend import mend_block
+from featurestore.checking.verify import checked, chunk_parts, wrong_metadata
+from featurestore.datasets.base import Dataset
+from featurestore.errors import CorruptError, SourcesError, StoreError
+from featurestore.storage import Place, Storage, locate
+from featurestore.store.arrays import StoredArrays
+from featurestore.store.cliptable import clip_tables
+from featurestore.store.creation import remove_debris
+from featurestore.store.documents import (
+    datasets_found,
+    datasets_made,
+    manifest_copy,
+    read_manifest,
+    store_documents,
+    table_objects,
+    write_all,
+)
+from featurestore.store.fingerprint import fingerprint
+from featurestore.store.lock import locked
+from featurestore.store.metadata import DOCUMENT, TABLE
+from featurestore.store.plan import Block
+from schemas import StoreManifest
+
+_NAMED = 3
+
+
+def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> Iterator[str]:
+    """Mend one dataset of a store, to the bytes of a store that was never damaged.
+
+    An unfinished build is mended as far as it is committed; `build` goes on with the rest. A store
+    without damage is left alone.
+
+    Args:
+        dataset: As it was when the store was built.
+        path: Of the store, or its URL.
+        executor: Where blocks are extracted; None is here, one after another.
+
+    Yields:
+        What was mended, in words.
+
+    Raises:
+        SourcesError: Files are not those the features were made from; all else is mended.
+        FingerprintError: The dataset's table is not the one the store was built from.
+        CorruptError: No copy of the manifest is left.
+        StoreError: There is no store at `path`.
+        BusyError: Another process is writing it.
+        StorageError: It cannot be written.
+    """
+    storage, name = locate(path), dataset.card.name
+    if name not in datasets_found(storage):
+        raise StoreError(
+            f"{storage} holds no {name}: `featurestore build --dataset {name}` makes it"
+        )
+    with locked(storage):
+        if debris := remove_debris(storage):
+            yield f"{debris} half-written files removed"
+        arrays = StoredArrays(storage, _best_manifest(dataset, storage))
+        yield from _mend_metadata(arrays)
+        yield from _mend_table(arrays, dataset)
+        yield from _mend_blocks(arrays, dataset.root, executor or SerialExecutor())
+        if arrays.manifest.state == "complete":
+            counted = arrays.manifest.model_copy(update={"counts": status_counts(arrays)})
+            yield from _mend_metadata(StoredArrays(storage, counted))
+
+
+def only_dataset(path: Place) -> str:
+    """The name of the one dataset that a store holds, whatever its root says.
+
+    Raises:
+        StoreError: There are none or several.
+    """
+    names = datasets_found(locate(path))
+    if len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise StoreError(f"{path} should hold one dataset and holds {found}: name it (--dataset)")
+    return names[0]
+
+
+def _best_manifest(dataset: Dataset, storage: Storage) -> StoreManifest:
+    """The copy that fits itself, the sources and the other files best.
+
+    The state is `complete` where any copy says so: none does before all is committed.
+    """
+    valid = [m for m in _copies(storage, dataset.card.name) if m.fingerprint == _fingerprint(m)]
+    if not valid:
+        raise CorruptError(
+            f"{storage}: no undamaged copy of the manifest of {dataset.card.name} is left. Delete "
+            "the store and build it again"
+        )
+    for manifest in valid:
+        refuse_other(
+            StoredArrays(storage, manifest), plan_manifest(dataset, manifest.spec), dataset
+        )
+
+    def likeness(manifest: StoreManifest) -> tuple[int, int]:
+        expected, planned = store_documents([manifest]), plan_manifest(dataset, manifest.spec)
+        wrong = len(list(wrong_metadata(storage, expected, [manifest])))
+        return -wrong, sum(value == getattr(planned, key) for key, value in manifest)
+
+    complete = any(manifest.state == "complete" for manifest in valid)
+    state = "complete" if complete else "building"
+    planned = plan_manifest(dataset, valid[0].spec)
+    listed = {"folds": planned.folds, "num_clips": planned.num_clips}  # no digest covers these
+    return max(valid, key=likeness).model_copy(update={"state": state, **listed})
+
+
+def _fingerprint(manifest: StoreManifest) -> str:
+    return fingerprint(manifest.spec, manifest.clips_sha256, manifest.extractor_version)
+
+
+def _copies(storage: Storage, name: str) -> Iterator[StoreManifest]:
+    """The dataset's own manifest and the root's copy of it, where they can be read."""
+    for read in (read_manifest, manifest_copy):
+        try:
+            yield read(storage, name)
+        except CorruptError:
+            continue
+
+
+def _mend_metadata(arrays: StoredArrays) -> Iterator[str]:
+    manifest, storage = arrays.manifest, arrays.storage
+    others = [n for n in datasets_made(storage) if n != manifest.card.name]
+    manifests = [manifest, *(_any_copy(storage, name) for name in others)]
+    files = store_documents(manifests)
+    mine = {
+        k: v for k, v in files.items() if k == DOCUMENT or k.startswith(f"{manifest.card.name}/")
+    }
+    wrong = {key: mine[key] for key, _ in wrong_metadata(storage, mine, manifests)}
+    write_all(storage, wrong)
+    yield from (f"{key} written again" for key in wrong)
+
+
+def _any_copy(storage: Storage, name: str) -> StoreManifest:
+    for manifest in _copies(storage, name):
+        return manifest
+    raise CorruptError(f"{storage}: the manifest of {name} is lost; delete {name} in it first")
+
+
+def _mend_table(arrays: StoredArrays, dataset: Dataset) -> Iterator[str]:
+    """The columns that differ from the dataset's table."""
+    name = arrays.manifest.card.name
+    for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
+        wrong = tuple(
+            f"{name}/fold{fold}/{c}/" for c in TABLE if not _holds(arrays, fold, c, table)
+        )
+        if wrong:
+            files = table_objects(arrays.manifest, fold, table)
+            write_all(arrays.storage, {k: v for k, v in files.items() if k.startswith(wrong)})
+            yield from (f"{column.rstrip('/')} written again" for column in wrong)
+
+
+def _holds(arrays: StoredArrays, fold: int, column: str, table: Mapping[str, NDArray[Any]]) -> bool:
+    try:
+        return np.array_equal(arrays.read(fold, column), table[column])
+    except CorruptError:
+        return False
+
+
+def _mend_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iterator[str]:
+    manifest = arrays.manifest
+    tasks = [
+        BlockTask(arrays.storage, manifest.card.name, manifest.fingerprint, root.absolute(), block)
+        for block in _broken_blocks(arrays)
+    ]
+    changed: list[str] = []
+    try:
+        for mended in executor.run(mend_block, tasks, partial(run_isolated, mend_block)):
+            changed += mended.changed
+            where = f"{manifest.card.name}/fold{mended.block.fold}"
+            rows = f"rows {mended.block.start} to {mended.block.stop}"
+            yield from (f"{where}/{array}, {rows}, made again" for array in mended.arrays)
+    except OSError as error:
+        raise machine_fault(error) from error
+    if changed:
+        more = ", …" if len(changed) > _NAMED else ""
+        raise SourcesError(
+            f"{len(changed)} clips at {root} are not the files that {arrays.storage} was built "
+            f"from ({', '.join(changed[:_NAMED])}{more}), so their blocks were left broken. Put "
+            "the files back and repair again, or delete the store and build it again"
+        )
+
+
+def _broken_blocks(arrays: StoredArrays) -> list[Block]:
+    """Those with a chunk that is not as it should be, in order."""
+    size = arrays.manifest.block_clips
+    sizes = {fold.fold: fold.num_clips for fold in arrays.manifest.folds}
+    broken: set[Block] = set()
+    for part, problems in checked(chunk_parts(arrays), arrays.storage.threads):
+        if part.chunk is not None and (problems or _lost(arrays, *part.chunk)):
+            rows = part.chunk[0]
+            start = rows.start // size * size
+            broken.add(Block(rows.fold, start, min(start + size, sizes[rows.fold])))
+    return sorted(broken)
+
+
+def _lost(arrays: StoredArrays, rows: Block, array: str) -> bool:
+    """Whether the commit of a complete dataset's rows is gone."""
+    if array != "status" or arrays.manifest.state != "complete":
+        return False
+    return not arrays.read(rows.fold, "status", rows.rows).all()

@@ -1,0 +1,1 @@
+"""Files from the internet: fetched piece by piece, resumed, checked, unpacked safely."""

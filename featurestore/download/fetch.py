@@ -1,0 +1,120 @@
+"""One file by address, there whole or not at all; a broken transfer goes on where it stopped.
+
+The trainer uses this, too.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+
+from featurestore.download.partial import PartialFile, open_partial
+from featurestore.download.transfer import (
+    BrokenError,
+    Job,
+    Observe,
+    Patience,
+    Progress,
+    RemoteFile,
+    ignore,
+    receive,
+    too_slow,
+)
+from featurestore.errors import DownloadError
+
+__all__ = ["Observe", "Patience", "Progress", "RemoteFile", "fetch_file", "ignore"]
+
+
+_WAITING = Progress("waiting", note="another process is at it")
+
+
+def fetch_file(
+    remote: RemoteFile,
+    target: Path,
+    patience: Patience | None = None,
+    observe: Observe = ignore,
+) -> None:
+    """Bring a file to `target`, unless it is there.
+
+    What has come is kept in `TARGET.partial`, whatever ends this call, and the next one goes on
+    from there. Where two processes want the same target, the second waits for the first.
+
+    Args:
+        remote: What to fetch.
+        target: Its folder is made where it is missing.
+        patience: How long to wait.
+        observe: Told of each piece.
+
+    Raises:
+        DownloadError: It cannot be had, is not what it should be, or cannot be written.
+    """
+    patience = patience or Patience()
+    job = Job(remote, patience, observe, time.monotonic() + patience.limit_s)
+    try:
+        with open_partial(target, job.deadline, lambda: observe(_WAITING)) as partial:
+            if target.exists():
+                partial.clear()
+            else:
+                _fetch(job, partial)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DownloadError(
+            f"{target}: cannot be written ({reason}); the same command goes on when that is mended"
+        ) from error
+
+
+def _fetch(job: Job, partial: PartialFile, *, anew: bool = False) -> None:
+    """Bring the file; once more from its beginning where its parts do not fit together."""
+    origin = partial.origin
+    if origin is None or origin.url != job.remote.url:
+        partial.clear()
+    spliced = _transfer(job, partial)
+    job.observe(Progress("checking"))
+    found = _digest(partial.path, job.remote.checksum)
+    if found.startswith(job.remote.checksum):
+        partial.finish()
+        return
+    partial.clear()
+    if anew or not spliced:
+        raise DownloadError(
+            f"{job.remote.url}: what came is damaged: it has {found}, "
+            f"but {job.remote.checksum} was promised"
+        )
+    _fetch(job, partial, anew=True)
+
+
+def _digest(path: Path, checksum: str) -> str:
+    """The file's checksum by the same algorithm, written the same way; "" where none is asked."""
+    algorithm = checksum.partition(":")[0]
+    if not algorithm:
+        return ""
+    with path.open("rb") as file:
+        # MD5 guards against damage here, which also a policy against MD5 permits.
+        digest = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    return f"{algorithm}:{digest.hexdigest()}"
+
+
+def _transfer(job: Job, partial: PartialFile) -> bool:
+    """Bring the partial file to its end; whether more than one answer may have made it."""
+    spliced = partial.size > 0
+    answered = False
+    failures = 0
+    while not partial.complete:
+        before = partial.size
+        try:
+            receive(job, partial)
+            break
+        except BrokenError as broken:
+            answered = answered or broken.answered
+            failures = 1 if partial.size > before else failures + 1
+            if failures >= job.patience.tries or not answered:
+                raise DownloadError(f"{job.remote.url}: {broken}") from broken
+            _pause(job, job.patience.pause_s * 2 ** (failures - 1), broken)
+        spliced = partial.size > 0
+    return spliced
+
+
+def _pause(job: Job, seconds: float, broken: BrokenError) -> None:
+    job.observe(Progress("waiting", note=f"{broken}; trying again in {seconds:g} s"))
+    if time.monotonic() + seconds > job.deadline:
+        raise too_slow(job)
+    time.sleep(seconds)

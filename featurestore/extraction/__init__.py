@@ -1,0 +1,1 @@
+"""From an audio file to its images: decoding, features, resizing."""

@@ -1,0 +1,49 @@
+"""One file to its images as a store holds them: what a build does to each clip."""
+
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from featurestore.extraction import audio
+from featurestore.extraction.audio import Recording
+from featurestore.extraction.extractor import Extractor, quantize
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Let NumPy compute in this thread only, as a build does: a sum that is split rounds otherwise.
+
+    Threads of every other library that was loaded before the first call are limited, too.
+    """
+    limit: AbstractContextManager[object] = _blas().limit(limits=1)
+    return limit
+
+
+def extract_file(path: Path, extractor: Extractor) -> tuple[dict[str, NDArray[Any]], Recording]:
+    """The images of a file, equal to the bit to those of its row in a store of the same spec.
+
+    That holds within `one_thread`, and with the same libraries on the same kind of processor.
+
+    Args:
+        path: Of a file of any format libsndfile knows.
+        extractor: Of the store's spec.
+
+    Returns:
+        Images (bands, frames) of the spec's dtype, by the keys of `spec.arrays`; times
+        `spec.scale` they are in [0, 1]. And the recording they were made of.
+
+    Raises:
+        AudioError: The file cannot be used.
+        OSError: The machine could not read it, for a reason that is not the file's.
+    """
+    recording = audio.load(path, extractor.spec)
+    images = extractor(recording.waveform)
+    return {a: quantize(image, extractor.spec.dtype) for a, image in images.items()}, recording

@@ -1,0 +1,1 @@
+"""A finished dataset of a store for its users: arrays, tables, a summary, pictures."""

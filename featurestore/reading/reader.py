@@ -1,0 +1,291 @@
+"""The public reader: a dataset in a store as NumPy arrays, block by block or whole.
+
+A clip without features (it failed) is never part of what is read; `failures` lists it.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
+from featurestore.reading.columns import ClipTable, fold_columns, join_columns
+from featurestore.storage import Place, locate
+from featurestore.store.arrays import StoredArrays, open_arrays
+from featurestore.store.documents import dataset_names
+from featurestore.store.metadata import Columns
+from featurestore.store.plan import Block, fold_blocks
+from schemas import ClipStatus, DatasetCard, StoreManifest
+
+
+class StoredDataset:
+    """One dataset of a store, read-only. `open_store` makes it.
+
+    Attributes:
+        name: Of the dataset.
+        manifest: How it was made.
+    """
+
+    def __init__(self, arrays: StoredArrays) -> None:
+        self._stored = arrays
+        self.manifest: StoreManifest = arrays.manifest
+        self.name: str = arrays.manifest.card.name
+
+    def __repr__(self) -> str:
+        return (
+            f"<StoredDataset {self.name}: {self.manifest.num_clips} clips, {len(self.folds)} "
+            f"folds, {', '.join(self.arrays)}, {self.dtype}>"
+        )
+
+    @property
+    def path(self) -> str:
+        """Path or URL of the store."""
+        return str(self._stored.storage)
+
+    @property
+    def threads(self) -> int:
+        """How many blocks at once are best read: one a core from a disk, more from afar."""
+        return self._stored.storage.threads
+
+    @property
+    def card(self) -> DatasetCard:
+        """Title, licence, citation, classes."""
+        return self.manifest.card
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the features' spec, the clip list and the extractor's version (hex)."""
+        return self.manifest.fingerprint
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Numbers of the folds."""
+        return tuple(fold.fold for fold in self.manifest.folds)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By class_id."""
+        return self.card.class_names
+
+    @property
+    def resolutions(self) -> tuple[str, ...]:
+        """Names, from the smallest to the largest."""
+        return tuple(r.name for r in self.manifest.spec.resolutions)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Keys `resolution/variant` of the stored images."""
+        return tuple(self.manifest.spec.arrays)
+
+    def variants(self, resolution: str) -> tuple[str, ...]:
+        """Variants stored at a resolution."""
+        if resolution not in self.resolutions:
+            raise UnknownNameError("resolution", resolution, self.resolutions)
+        return tuple(a.split("/")[1] for a in self.arrays if a.split("/")[0] == resolution)
+
+    def shape(self, array: str) -> tuple[int, int]:
+        """(bands, frames) of an image.
+
+        Raises:
+            UnknownNameError: The store does not have the array.
+        """
+        if array not in self.arrays:
+            raise UnknownNameError(
+                "array", array, self.arrays, "A `--spec` with that resolution and variant builds it"
+            )
+        return self.manifest.spec.arrays[array]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored values."""
+        return np.dtype(self.manifest.spec.dtype)
+
+    @property
+    def scale(self) -> float:
+        """A stored value times this is the feature in [0, 1]."""
+        return self.manifest.spec.scale
+
+    def blocks(self, folds: Iterable[int] | None = None) -> tuple[Block, ...]:
+        """What is read at once: one chunk of every array, in fold and row order."""
+        sizes = {fold.fold: fold.num_clips for fold in self.manifest.folds}
+        return tuple(
+            block
+            for fold in self._known(folds)
+            for block in fold_blocks(fold, sizes[fold], self.manifest.chunk_clips)
+        )
+
+    def labels(self, block: Block) -> NDArray[np.int64]:
+        """class_id (n,) of the clips with features in a block."""
+        return self._columns(block.fold)["class_id"][block.rows][self._ok(block)]
+
+    def read_block(self, block: Block, array: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Images of the clips with features in a block.
+
+        Args:
+            block: One of `blocks`.
+            array: `resolution/variant`.
+            out: Where to: contiguous, of the result's shape and dtype. A new array by default.
+
+        Returns:
+            (n, bands, frames), as stored; times `scale` they are in [0, 1].
+
+        Raises:
+            CorruptError: A chunk is missing or damaged.
+            UnknownNameError: The store does not have the array.
+            ValueError: `out` does not fit.
+        """
+        ok = self._ok(block)
+        expected = (int(ok.sum()), *self.shape(array))
+        if out is not None and (out.shape, out.dtype) != (expected, self.dtype):
+            raise ValueError(f"out is {out.dtype} {out.shape}, expected {self.dtype} {expected}")
+        if not ok.any():
+            return np.empty(expected, self.dtype) if out is None else out
+        if ok.all():
+            return self._stored.read(block.fold, array, block.rows, out)
+        images = self._stored.read(block.fold, array, block.rows)
+        return images[ok] if out is None else np.compress(ok, images, axis=0, out=out)
+
+    def read_clip(self, clip_id: str) -> dict[str, NDArray[np.float32]]:
+        """Every image (bands, frames) of one clip, float32 in [0, 1], by the keys of `arrays`.
+
+        Reads a whole chunk of each array: for looking at clips, not for training.
+
+        Raises:
+            UnknownNameError: No clip of that id.
+            StoreError: The clip failed and has no features.
+        """
+        table = self.all_clips()
+        found = np.flatnonzero(table.clip_id == clip_id)
+        if not found.size:
+            known = difflib.get_close_matches(clip_id, table.clip_id.tolist(), 5) or [
+                *table.clip_id[:3],
+                "…",
+            ]
+            raise UnknownNameError("clip", clip_id, known)
+        clip = table.where(table.clip_id == clip_id)
+        status = ClipStatus(int(clip.status[0]))
+        if status != ClipStatus.OK:
+            raise StoreError(f"{clip_id} has no features: {status.reason}")
+        fold, row = int(clip.fold[0]), int(clip.row[0])
+        images = {a: self._stored.read(fold, a, slice(row, row + 1))[0] for a in self.arrays}
+        return {a: i.astype(np.float32) * np.float32(self.scale) for a, i in images.items()}
+
+    def iter_blocks(
+        self, array: str, folds: Iterable[int] | None = None
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        """Images and labels block by block, in the order of `clips`."""
+        for block in self.blocks(folds):
+            yield self.read_block(block, array), self.labels(block)
+
+    def load(
+        self, array: str, folds: Iterable[int] | None = None, threads: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """All images of some folds, filled chunk by chunk by threads.
+
+        Peak memory is the result and a chunk or two a thread.
+
+        Returns:
+            Images (n, bands, frames) as stored, and class_id (n,), in the order of `clips`.
+        """
+        blocks = self.blocks(folds)
+        counts = [int(self._ok(block).sum()) for block in blocks]
+        starts = np.cumsum([0, *counts])
+        images = np.empty((starts[-1], *self.shape(array)), self.dtype)
+
+        def fill(index: int) -> None:
+            self.read_block(blocks[index], array, images[starts[index] : starts[index + 1]])
+
+        with ThreadPoolExecutor(threads or self.threads) as pool:
+            list(pool.map(fill, range(len(blocks))))
+        labels = [self.labels(block) for block in blocks]
+        return images, np.concatenate(labels) if labels else np.empty(0, np.int64)
+
+    def read(
+        self, array: str, folds: Iterable[int] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Features (n, bands, frames) float32 in [0, 1] and class_id (n,) of some folds."""
+        images, labels = self.load(array, folds)
+        return images.astype(np.float32) * np.float32(self.scale), labels
+
+    def clips(self, folds: Iterable[int] | None = None) -> ClipTable:
+        """The clips with features, in the order of `load`."""
+        table = self.all_clips(folds)
+        return table.where(table.status == ClipStatus.OK)
+
+    def source_digests(self, folds: Iterable[int] | None = None) -> NDArray[np.object_]:
+        """SHA-256 (bytes) of the audio file of each row of `clips`: (n,)."""
+        parts = [np.empty(0, object)]
+        for fold in self._known(folds):
+            ok = self._columns(fold)["status"] == ClipStatus.OK
+            digests = np.empty(int(ok.sum()), object)
+            digests[:] = [row.tobytes() for row in self._stored.read(fold, "source_sha256")[ok]]
+            parts.append(digests)
+        return np.concatenate(parts)
+
+    def failures(self, folds: Iterable[int] | None = None) -> ClipTable:
+        """The clips that were tried and have no features."""
+        table = self.all_clips(folds)
+        return table.where(table.status > ClipStatus.OK)
+
+    def all_clips(self, folds: Iterable[int] | None = None) -> ClipTable:
+        """Every clip of some folds, also those that failed or are not built yet."""
+        return join_columns([self._columns(fold) for fold in self._known(folds)])
+
+    def _known(self, folds: Iterable[int] | None) -> tuple[int, ...]:
+        chosen = self.folds if folds is None else tuple(folds)
+        for fold in chosen:
+            if fold not in self.folds:
+                raise UnknownNameError("fold", fold, self.folds)
+        return chosen
+
+    def _ok(self, block: Block) -> NDArray[np.bool_]:
+        ok: NDArray[np.bool_] = self._columns(block.fold)["status"][block.rows] == ClipStatus.OK
+        return ok
+
+    @cached_property
+    def _cache(self) -> dict[int, Columns]:
+        return {}
+
+    def _columns(self, fold: int) -> Columns:
+        if fold not in self._cache:
+            self._cache[fold] = fold_columns(self._stored, fold)
+        return self._cache[fold]
+
+
+def open_store(
+    path: Place, dataset: str | None = None, *, committed_only: bool = False
+) -> StoredDataset:
+    """Open a finished dataset of a store.
+
+    Args:
+        path: Of the store, or its URL: `s3://bucket/us8k.zarr`, `https://host/us8k.zarr`, …
+        dataset: Its name; may be left out where the store holds one dataset only.
+        committed_only: Open an unfinished one as well. Clips that are not built yet are then left
+            out like failed ones; what is committed later is not seen until it is opened again.
+
+    Raises:
+        StoreError: There is no store, or several datasets and no name.
+        UnknownNameError: The store does not hold the dataset.
+        UnfinishedError: The dataset's build is not complete.
+        CorruptError: Its manifest is damaged.
+        StorageError: A remote store cannot be reached.
+    """
+    path = locate(path)
+    names = dataset_names(path)
+    if dataset is None:
+        if len(names) != 1:
+            found = ", ".join(names) or "none that is complete"
+            raise StoreError(f"{path} holds several datasets or none ({found}): name one")
+        dataset = names[0]
+    arrays = open_arrays(path, dataset, copies=path.remote)
+    if arrays.manifest.state != "complete" and not committed_only:
+        raise UnfinishedError(
+            f"the build of {dataset} in {path} is not finished: "
+            f"`featurestore build --dataset {dataset} --store {path}` goes on where it stopped; "
+            "open_store(..., committed_only=True) reads what is there"
+        )
+    return StoredDataset(arrays)

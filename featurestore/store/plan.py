@@ -1,0 +1,75 @@
+"""Which rows go where: the order of a fold's clips, chunks, blocks. Arithmetic only.
+
+A block is the unit of work and of commit: whole chunks (or one shard) of every array of a fold,
+so that no two blocks ever write to the same stored object.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas import FeatureSpec
+
+CHUNK_CLIPS = 64
+"""Clips a chunk: above 1 MB at the larger resolutions, small enough to hold a few in memory."""
+MAX_FILES = 100_000
+"""Above about this many files, chunks are gathered in shards."""
+OUTCOME_ARRAYS = 4
+"""Arrays of one value a clip that a block writes next to the images."""
+ORDER_SEED = 0
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """Rows [start, stop) of a fold; `start` is a multiple of the store's block_clips."""
+
+    fold: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def rows(self) -> slice:
+        """The block's rows in its fold's arrays."""
+        return slice(self.start, self.stop)
+
+
+def fold_blocks(fold: int, num_clips: int, block_clips: int) -> tuple[Block, ...]:
+    """Blocks that cover every row of a fold exactly once, in order."""
+    return tuple(
+        Block(fold, start, min(start + block_clips, num_clips))
+        for start in range(0, num_clips, block_clips)
+    )
+
+
+def block_clips(
+    spec: FeatureSpec,
+    num_clips: int,
+    chunk_clips: int = CHUNK_CLIPS,
+    max_files: int = MAX_FILES,
+) -> int:
+    """Clips a block: one chunk, or as many chunks a shard as keep the store's files in bounds.
+
+    Args:
+        spec: Says how many arrays there are.
+        num_clips: Of the whole dataset.
+        chunk_clips: Clips a chunk.
+        max_files: The number of files aimed at; doubling the shard until it is met.
+    """
+    arrays = len(spec.arrays) + OUTCOME_ARRAYS
+    block = chunk_clips
+    while arrays * num_clips / block > max_files:
+        block *= 2
+    return block
+
+
+def row_order(num_clips: int, fold: int, seed: int = ORDER_SEED) -> NDArray[np.int64]:
+    """Permutation (num_clips,) that puts a fold's clips, in table order, into rows.
+
+    Neighbouring rows then share neither class nor recording more than chance has it, and reading
+    a few chunks at a time already shuffles.
+    """
+    return np.random.default_rng([seed, fold]).permutation(num_clips)
