@@ -43,6 +43,8 @@ def blocks_of(store: Path, chunks: list[str]) -> set[str]:
     arrays = open_arrays(store, "folder")
     paths: set[str] = set()
     for chunk in map(Path, chunks):
+        if not chunk.name.isdigit():  # still being written
+            continue
         fold, start = int(chunk.parents[2].name.removeprefix("fold")), 4 * int(chunk.name)
         paths |= set(arrays.read(fold, "path", slice(start, start + 4)).tolist())
     return paths

@@ -1,5 +1,6 @@
 """Sweeps: stopped and gone on with, added to, spread over a cluster, to the bits of single runs."""
 
+import logging
 import os
 import platform
 import signal
@@ -187,8 +188,13 @@ def test_a_cluster_gives_the_same_bits_and_tells_what_failed(
     ],
 )
 def test_what_torch_raises_at_a_worker_is_one_line_and_in_its_log(
-    task: Callable[[], object], reason: str, caplog: pytest.LogCaptureFixture
+    task: Callable[[], object],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # MLflow's migrations, which other tests run in this process, switch all loggers off.
+    monkeypatch.setattr(logging.getLogger("trainer.cluster"), "disabled", False)
     found = attempt(task)
     assert isinstance(found, Failed)
     assert found.reason.startswith(f"{reason}{platform.node()}, see its worker's log")
