@@ -218,6 +218,7 @@ def test_two_datasets_built_at_once_into_one_place_are_both_in_it(
     assert objects(url) == contents(tmp_path / "alone.zarr")
 
 
+@pytest.mark.slow
 def test_a_dataset_made_pending_while_another_is_completed_stays_pending_in_the_root(
     url: str, proxy: FaultyProxy, folder: Dataset, straight: dict[str, bytes]
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_
     }
 
 
+@pytest.mark.slow
 def test_regularisers_are_at_work_in_the_test_and_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
