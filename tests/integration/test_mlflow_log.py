@@ -160,7 +160,9 @@ def test_a_run_that_fails_is_failed_there_too(uri: str, tmp_path: Path) -> None:
     assert the_run(uri)[1].info.status == "FAILED"
 
 
-@pytest.mark.parametrize("uri", ["htp://host", "sqlite:////dev/null/runs.db"])
+@pytest.mark.parametrize(
+    "uri", ["htp://host", pytest.param("sqlite:////dev/null/runs.db", marks=pytest.mark.slow)]
+)
 def test_a_wrong_place_is_one_clear_error(uri: str) -> None:
     with pytest.raises(ConfigError, match=f"--mlflow {uri}: ") as error:
         Tracking(uri, complain)
