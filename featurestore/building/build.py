@@ -28,7 +28,7 @@ from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import clip_tables
 from featurestore.store.creation import claim_arrays, create_arrays, find_arrays, remove_debris
 from featurestore.store.documents import dataset_names
-from featurestore.store.lock import locked
+from featurestore.store.lock import locked, remove_left
 from featurestore.store.plan import Block
 from schemas import ClipStatus, FeatureSpec, StoreManifest
 
@@ -120,6 +120,8 @@ def build(
     try:
         found = _find(dataset, storage, wanted)
         finished = found is not None and found.manifest.state == "complete"
+        if finished:
+            remove_left(storage)
         with nullcontext() if finished and not options.retry_failed else locked(storage):
             return _build(dataset, storage, wanted, executor or SerialExecutor(), options, observer)
     except OSError as error:

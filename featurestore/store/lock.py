@@ -10,7 +10,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -50,6 +50,13 @@ def locked(storage: Storage) -> Iterator[None]:
             yield
         finally:
             place.unlink(missing_ok=True)
+
+
+def remove_left(storage: Storage) -> None:
+    """Remove the lock that a killed process left, if it may be removed and nobody holds it."""
+    if isinstance(storage, LocalStorage) and (storage.path / LOCK).exists():
+        with suppress(BusyError, StorageError, OSError), locked(storage):
+            pass
 
 
 def _acquire(place: Path) -> TextIO:

@@ -54,6 +54,14 @@ def test_a_build_under_way_is_not_disturbed_by_a_refused_one(
     assert contents(store) == before, "the lock left a trace"
 
 
+def test_the_lock_of_a_build_killed_when_all_was_done_is_removed_by_the_next(
+    folder: Dataset, store: Path, straight: dict[str, bytes]
+) -> None:
+    (store / "build.lock").write_text("process 1 on nowhere")
+    assert build(folder, store).num_built == 0
+    assert contents(store) == straight
+
+
 def test_a_finished_store_needs_no_lock_and_a_retry_does(folder: Dataset, store: Path) -> None:
     with locked(LocalStorage(store)):
         assert build(folder, store).num_built == 0
