@@ -120,9 +120,8 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     if workers == 0:
         yield SerialExecutor()
         return
-    from featurestore.building.executors.dask import (
-        DaskExecutor,  # half a second that others need not wait
-    )
+    # Half a second that others need not wait.
+    from featurestore.building.executors.dask import DaskExecutor
 
     with DaskExecutor(workers, scheduler) as executor:
         if link := executor.dashboard_link:
