@@ -5,6 +5,7 @@ Zarr works in memory here. Where the bytes lie, and that each is written whole, 
 
 import json
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 from warnings import catch_warnings, filterwarnings
 
@@ -13,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.buffer import cpu
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.array_spec import ArrayConfigLike
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
@@ -41,6 +43,10 @@ _CODECS = (
     BloscCodec(cname=chunks.CNAME, clevel=chunks.CLEVEL, shuffle="shuffle"),
     Crc32cCodec(),
 )
+
+_WRITING: ArrayConfigLike = {"write_empty_chunks": True}
+_FILTERS = Lock()
+"""Held while a warning is ignored: the filters are the whole process's."""
 
 
 def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]:
@@ -98,11 +104,10 @@ def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dic
     """
     objects: _Objects = {}
     group = zarr.create_group(MemoryStore(objects))
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        for name, arguments in layout(manifest, num_clips).items():
-            array = group.create_array(name, compressors=_CODECS, **arguments)
-            if name in table:
-                array[:] = table[name]
+    for name, arguments in layout(manifest, num_clips).items():
+        array = group.create_array(name, compressors=_CODECS, config=_WRITING, **arguments)
+        if name in table:
+            array[:] = table[name]
     return {key: value.to_bytes() for key, value in objects.items()}
 
 
@@ -136,7 +141,7 @@ def with_copies(root: bytes, documents: Mapping[str, bytes]) -> bytes:
     """
     objects: _Objects = {key: cpu.Buffer.from_bytes(data) for key, data in documents.items()}
     objects[DOCUMENT] = cpu.Buffer.from_bytes(root)
-    with catch_warnings():
+    with _FILTERS, catch_warnings():
         # zarr-python reads and writes this on every version we support; others ignore it.
         filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(MemoryStore(objects))
