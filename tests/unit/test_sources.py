@@ -120,4 +120,5 @@ def test_a_refused_file_leaves_no_descriptor_open(tmp_path: Path) -> None:
             open_source(path, max_bytes=4)
         with pytest.raises(AudioError):
             audio.load(path, FeatureSpec())
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # Fewer where the garbage of other tests was collected meanwhile.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

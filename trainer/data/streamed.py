@@ -53,6 +53,7 @@ class Streamed:
         self._sizes = [len(part) for part in labels]
         self._starts = np.cumsum([0, *self._sizes], dtype=np.int64)
         self._labels: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *labels])
+        self._unused: deque[NDArray[Any]] = deque(maxlen=2)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -73,18 +74,20 @@ class Streamed:
     def _read(self, windows: Iterable[Window]) -> Generator[Group, None, None]:
         """Each window in its order, while the next one is being read."""
         pool = ThreadPoolExecutor(self._dataset.threads, "stream")
-        unused = [self._memory(0), self._memory(0)]
+        under_way: deque[_Reading] = deque()
         try:
-            under_way: deque[_Reading] = deque()
             for window in windows:
-                under_way.append(self._start(pool, window, unused.pop()))
+                memory = self._unused.pop() if self._unused else self._memory(0)
+                under_way.append(self._start(pool, window, memory))
                 if len(under_way) > 1:
                     yield under_way[0].wait()
-                    unused.append(under_way.popleft().images)
+                    self._unused.append(under_way.popleft().images)
             while under_way:
-                yield under_way.popleft().wait()
+                yield under_way[0].wait()
+                self._unused.append(under_way.popleft().images)
         finally:
             pool.shutdown(cancel_futures=True)
+            self._unused.extend(reading.images for reading in under_way)
 
     def _start(self, pool: ThreadPoolExecutor, window: Window, memory: NDArray[Any]) -> "_Reading":
         """Begin to read a window into memory that was used before, where it is large enough."""
