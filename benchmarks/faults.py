@@ -37,8 +37,8 @@ from featurestore.datasets import load_dataset
 from featurestore.building.executors import SerialExecutor
 from featurestore.building.executors.dask import DaskExecutor
 
-plan.CHUNK_CLIPS = 4
-plan.block_clips = lambda spec, num_clips: 4
+plan.chunk_clips = lambda fold_sizes: 4
+plan.block_clips = lambda spec, num_clips, chunk: 4
 name, root, store, workers = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 dataset = load_dataset(name, root)
 with ExitStack() as stack:

@@ -126,8 +126,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def four_clips_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a build plan chunks and blocks of four clips."""
-    monkeypatch.setattr("featurestore.store.plan.CHUNK_CLIPS", 4)
-    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips: 4)
+    monkeypatch.setattr("featurestore.store.plan.chunk_clips", lambda fold_sizes: 4)
+    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips, chunk: 4)
 
 
 def contents(store: Path) -> dict[str, bytes]:

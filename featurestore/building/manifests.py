@@ -21,6 +21,7 @@ _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
 def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
     """The manifest of a store about to be built."""
     sizes = Counter(clip.fold for clip in dataset.clips)
+    chunk = plan.chunk_clips(sizes.values())
     clips = clips_sha256(dataset.clips, dataset.card.class_names)
     return StoreManifest(
         extractor_version=EXTRACTOR_VERSION,
@@ -30,8 +31,8 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
         card=dataset.card,
         folds=tuple(Fold(fold=fold, num_clips=sizes[fold]) for fold in sorted(sizes)),
         num_clips=len(dataset.clips),
-        chunk_clips=plan.CHUNK_CLIPS,
-        block_clips=plan.block_clips(spec, len(dataset.clips)),
+        chunk_clips=chunk,
+        block_clips=plan.block_clips(spec, len(dataset.clips), chunk),
         order_seed=plan.ORDER_SEED,
         libraries=_library_versions(),
         state="building",

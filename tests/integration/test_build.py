@@ -317,8 +317,8 @@ from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from featurestore.errors import FeatureStoreError
 
-plan.CHUNK_CLIPS = 4
-plan.block_clips = lambda spec, num_clips: 4
+plan.chunk_clips = lambda fold_sizes: 4
+plan.block_clips = lambda spec, num_clips, chunk: 4
 dataset = load_dataset("folder", Path(sys.argv[1]))
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 for more in range(12):

@@ -28,8 +28,8 @@ from featurestore.store import plan
 from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 
-plan.CHUNK_CLIPS = 4
-plan.block_clips = lambda spec, num_clips: 4
+plan.chunk_clips = lambda fold_sizes: 4
+plan.block_clips = lambda spec, num_clips, chunk: 4
 root, store, left = Path(sys.argv[1]), Path(sys.argv[2]), [int(sys.argv[3])]
 
 def die_at_rename(event, arguments):

@@ -127,7 +127,7 @@ def test_plain_zarr_reads_the_consolidated_metadata(store: StoredDataset) -> Non
 def test_a_store_in_shards_reads_as_one_without(
     folder: Dataset, tmp_path: Path, store: StoredDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips: 8)
+    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips, chunk: 8)
     build(folder, tmp_path / "shards.zarr")
     sharded = featurestore.open_store(tmp_path / "shards.zarr")
     assert sharded.manifest.block_clips == 2 * sharded.manifest.chunk_clips

@@ -38,8 +38,8 @@ from featurestore.store import plan
 from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 
-plan.CHUNK_CLIPS = 4
-plan.block_clips = lambda spec, num_clips: 4
+plan.chunk_clips = lambda fold_sizes: 4
+plan.block_clips = lambda spec, num_clips, chunk: 4
 build(load_dataset("folder", Path(sys.argv[1])), sys.argv[2])
 """
 

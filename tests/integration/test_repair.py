@@ -132,7 +132,7 @@ def test_a_store_of_which_whole_directories_are_gone_is_mended(
 def test_a_damaged_shard_is_found_and_mended(
     folder: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips: 8)
+    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips, chunk: 8)
     store = tmp_path / "shards.zarr"
     build(folder, store)
     whole = contents(store)

@@ -72,8 +72,7 @@ def build_small(root: Path, name: str, store: Path, dtype: str = "float16") -> P
     """A store of small images, in chunks of few clips."""
     spec = FeatureSpec(resolutions=RESOLUTIONS, dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featurestore.store.plan.CHUNK_CLIPS", CHUNK)
-        patch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips: CHUNK)
+        patch.setattr("featurestore.store.plan.chunk_clips", lambda fold_sizes: CHUNK)
         build(load_dataset(name, root), store, spec)
     return store
 

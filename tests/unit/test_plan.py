@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,16 +17,38 @@ def test_blocks_cover_every_row_exactly_once_and_start_on_a_chunk(
     assert all(block.start % size == 0 and 0 < len(block) <= size for block in blocks)
 
 
-@given(st.integers(1, 10**8))
-def test_blocks_are_whole_chunks_and_keep_the_number_of_files_in_bounds(num_clips: int) -> None:
+@given(st.lists(st.integers(1, 2000), min_size=1, max_size=10))
+def test_chunks_of_few_megabytes_are_chosen_so_that_few_rows_are_decoded_in_vain(
+    fold_sizes: list[int],
+) -> None:
+    def decoded(size: int) -> int:
+        return sum(-(-num_clips // size) * size for num_clips in fold_sizes)
+
+    size = plan.chunk_clips(fold_sizes)
+    assert 32 <= size <= 64
+    assert decoded(size) <= decoded(64)
+
+
+@pytest.mark.parametrize(
+    ("fold_sizes", "size"),
+    [([80] * 5, 40), ([400] * 5, 50), ([100_000] * 10, 64), ([3], 32), ([64, 128], 64)],
+)
+def test_folds_end_where_a_chunk_does_or_nearly(fold_sizes: list[int], size: int) -> None:
+    assert plan.chunk_clips(fold_sizes) == size
+
+
+@given(st.integers(1, 10**8), st.integers(32, 64))
+def test_blocks_are_whole_chunks_and_keep_the_number_of_files_in_bounds(
+    num_clips: int, chunk: int
+) -> None:
     spec = FeatureSpec()
-    size = plan.block_clips(spec, num_clips)
-    assert size % plan.CHUNK_CLIPS == 0
+    size = plan.block_clips(spec, num_clips, chunk)
+    assert size % chunk == 0
     assert num_clips / size * (len(spec.arrays) + plan.OUTCOME_ARRAYS) <= plan.MAX_FILES
 
 
 def test_the_papers_datasets_need_no_shards() -> None:
-    assert plan.block_clips(FeatureSpec(), 8732) == plan.CHUNK_CLIPS
+    assert plan.block_clips(FeatureSpec(), 8732, 32) == 32
 
 
 @given(st.integers(1, 500), st.integers(0, 20))
