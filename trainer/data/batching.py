@@ -103,10 +103,11 @@ class Batching:
 
     def _batch(self, images: Tensor, classes: Tensor) -> Batch:
         images = images.unsqueeze(1)
-        if not self._pinned:
+        if self._device.type == "cpu":
             return float32(images, self._stored.scale, self._memory), classes
         images = images.to(self._device, non_blocking=True)
-        classes = classes.pin_memory().to(self._device, non_blocking=True)
+        classes = classes.pin_memory() if self._pinned else classes
+        classes = classes.to(self._device, non_blocking=True)
         return as_float32(images, self._stored.scale), classes
 
 

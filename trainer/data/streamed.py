@@ -1,7 +1,7 @@
 """Data read from the store while they are used: two windows of blocks are held, never more.
 
-Threads decode the next window while one is consumed, each chunk to its place in the memory of the
-window before: fresh pages cost as much as decoding into them.
+Threads decode the next window while one is consumed, each chunk to its place in the memory of a
+window before, also of the epoch before: fresh pages cost as much as decoding into them.
 """
 
 from collections import deque
@@ -77,8 +77,7 @@ class Streamed:
         under_way: deque[_Reading] = deque()
         try:
             for window in windows:
-                memory = self._unused.pop() if self._unused else self._memory(0)
-                under_way.append(self._start(pool, window, memory))
+                under_way.append(self._start(pool, window))
                 if len(under_way) > 1:
                     yield under_way[0].wait()
                     self._unused.append(under_way.popleft().images)
@@ -89,10 +88,11 @@ class Streamed:
             pool.shutdown(cancel_futures=True)
             self._unused.extend(reading.images for reading in under_way)
 
-    def _start(self, pool: ThreadPoolExecutor, window: Window, memory: NDArray[Any]) -> "_Reading":
+    def _start(self, pool: ThreadPoolExecutor, window: Window) -> "_Reading":
         """Begin to read a window into memory that was used before, where it is large enough."""
         sizes = [self._sizes[number] for number in window.blocks]
         stops = list(accumulate(sizes))
+        memory = self._unused.pop() if self._unused else self._memory(0)
         if len(memory) < sum(sizes):
             del memory
             memory = self._memory(len(sizes) * max(self._sizes))
