@@ -231,10 +231,8 @@ def main(
             rows = compare(inputs, cases, rounds)
             table(rows, f"{kind}: five arrays a clip, one thread")
             results[kind] = rows
-        results["build"] = whole_build(wavs, rounds)
-        table(
-            [results["build"]], "a block read, extracted, encoded and committed in one process, WAV"
-        )
+        block = results["build"] = whole_build(wavs, rounds)
+        table([block], "a block read, extracted, encoded and committed in one process, WAV")
     save("extract", results, clips=clips, rounds=rounds)
 
 

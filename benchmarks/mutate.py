@@ -25,8 +25,8 @@ _COMMON = {
     ("MP3", "MPEG_LAYER_III"): 6,
 }
 """How much oftener than the other containers these are taken."""
-_LIES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 1024, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000)
-_LIES += (10_000_000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF)
+_SMALL_LIES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 1024, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF)
+_LIES = (*_SMALL_LIES, 0x80000000, 10_000_000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF)
 _HEADER = 256
 """Bytes in which most headers lie."""
 _LONGEST_REAL = 60_000
@@ -65,7 +65,12 @@ def _encoded(container: str, subtype: str, channels: int) -> bytes | None:
 @cache
 def _weighted() -> tuple[tuple[str, ...], tuple[float, ...]]:
     names = tuple(sources())
-    weights = np.array([_COMMON.get(tuple(n.split()[:2]), 3 if "real" in n else 1) for n in names])  # type: ignore[call-overload]
+
+    def weight(name: str) -> int:
+        container, subtype = name.split()[:2]
+        return _COMMON.get((container, subtype), 3 if "real" in name else 1)
+
+    weights = np.array([weight(name) for name in names])
     return names, tuple(weights / weights.sum())
 
 

@@ -84,16 +84,16 @@ def trainer_epoch(source: Source, reading: Reading) -> Epoch:
     return lambda: _count(split.batches(order.windows(next(epochs)), BATCH))
 
 
-def zarr_dataset(source: Source, **options: int) -> Epoch:
+def zarr_dataset(source: Source, cache_blocks: int = 32) -> Epoch:  # as by default
     """Our map-style dataset under a DataLoader, chunk by chunk."""
     from torch.utils.data import BatchSampler, DataLoader
 
     from trainer import BlockSampler, ZarrDataset
 
     folds = list(source.dataset.folds)
-    data = ZarrDataset(source.dataset.path, source.array, folds=folds, **options)
-    window = {"window": options["cache_blocks"]} if options else {}
-    order = BatchSampler(BlockSampler(data, seed=0, **window), BATCH, drop_last=False)
+    data = ZarrDataset(source.dataset.path, source.array, folds=folds, cache_blocks=cache_blocks)
+    shuffled = BlockSampler(data, seed=0, window=cache_blocks)
+    order = BatchSampler(shuffled, BATCH, drop_last=False)
     loader = DataLoader(data, sampler=order, batch_size=None)
     return lambda: _count(loader)
 

@@ -7,6 +7,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,11 @@ def measure(bench: Bench, parts: Parts) -> None:
     parts("whole folds", lambda: whole_folds(bench))
     parts("same bits R1", lambda: same_bits(bench, arrays["R1"]))
     for name in list(arrays)[:1] if how.quick and not how.on_gpu else arrays:
-        parts(f"folds at once {name}", lambda name=name: folds_at_once(bench, arrays[name]))
+        parts(f"folds at once {name}", partial(folds_at_once, bench, arrays[name]))
     tflops = parts("peak", lambda: peak(how)).get("tflops", 0.0)
     for name in reversed(list(arrays)):
         compiled = name == "R1" or not how.quick
-        parts(f"modes {name}", lambda n=name, c=compiled: modes(bench, n, tflops, compiled=c))
+        parts(f"modes {name}", partial(modes, bench, name, tflops, compiled=compiled))
     if how.on_gpu:
         parts("memory", lambda: device_bytes(bench))
 
@@ -74,11 +75,11 @@ def measure(bench: Bench, parts: Parts) -> None:
 def epochs(bench: Bench, parts: Parts) -> dict[str, dict[str, float]]:
     """The trainer against the bare loop, at each resolution that did not fail."""
     for name, array in bench.arrays.items():
-        parts(f"overhead {name}", lambda array=array: overhead(bench, array))
+        parts(f"overhead {name}", partial(overhead, bench, array))
         if not bench.how.on_gpu:
-            parts(f"paired steps {name}", lambda array=array: paired_steps(bench, array))
+            parts(f"paired steps {name}", partial(paired_steps, bench, array))
     found = {
-        name: parts(f"epoch {name}", lambda array=array: against_bare(bench, array))
+        name: parts(f"epoch {name}", partial(against_bare, bench, array))
         for name, array in bench.arrays.items()
     }
     return {name: rates for name, rates in found.items() if "failed" not in rates}

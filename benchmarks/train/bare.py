@@ -20,7 +20,7 @@ def ready_batches(shape: tuple[int, int], how: Setting, num_classes: int) -> Bat
     images = torch.rand(how.steps * how.batch, 1, *shape, device=how.device)
     labels = torch.randint(num_classes, (len(images),), device=how.device)
     images = images.to(memory_format=torch.channels_last)
-    return list(zip(images.split(how.batch), labels.split(how.batch), strict=True))
+    return list(zip(torch.split(images, how.batch), torch.split(labels, how.batch), strict=True))
 
 
 def wait(device: torch.device) -> None:
@@ -34,7 +34,7 @@ class BareLoop:
 
     def __init__(self, how: Setting, acceleration: Acceleration, network: Network) -> None:
         self._how = how
-        network = network.to(how.device, memory_format=torch.channels_last).train()
+        network = network.to(how.device).to(memory_format=torch.channels_last).train()
         self._optimizer = make_optimizer(network, 1.0, 0.1)
         for group in self._optimizer.param_groups:
             group["lr"] = 1e-4
@@ -49,7 +49,7 @@ class BareLoop:
                 images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False
             ):
                 loss = cross_entropy(network(images), labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
 
         return step
 

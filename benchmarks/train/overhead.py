@@ -28,7 +28,8 @@ class Tiny(Network):
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Logits of a batch."""
-        return self.head(self.body(x))
+        logits: Tensor = self.head(self.body(x))
+        return logits
 
 
 def paired_steps(bench: Bench, array: str) -> dict[str, float]:
