@@ -43,16 +43,24 @@ def order_of(dataset: StoredDataset, folds: tuple[int, ...], window: int) -> Epo
 
 def whole(batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
     images, labels = zip(*batches, strict=True)
-    return torch.cat(images).squeeze(1).numpy(), torch.cat(labels).numpy()
+    return torch.cat(images).squeeze(1).cpu().numpy(), torch.cat(labels).cpu().numpy()
 
 
+DEVICES = [
+    "cpu",
+    "cpu:0",  # what holds and gathers on a device does so; it is not the host by its name
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize(("window", "size"), [(1, 3), (2, 7), (3, 64), (32, 8)])
 def test_every_way_of_reading_gives_the_rows_of_the_order_bit_for_bit(
-    small: Path, reading: Reading, window: int, size: int
+    small: Path, reading: Reading, window: int, size: int, device: str
 ) -> None:
     dataset = open_store(small)
-    split = open_split(dataset, ARRAY, TRAIN, CPU, reading)
+    split = open_split(dataset, ARRAY, TRAIN, torch.device(device), reading)
     order = order_of(dataset, TRAIN, window)
     stored, classes = dataset.read(ARRAY, TRAIN)
     assert len(split) == len(classes) == 41 - 3 + 1
@@ -63,6 +71,19 @@ def test_every_way_of_reading_gives_the_rows_of_the_order_bit_for_bit(
         assert images.dtype == np.float32
         np.testing.assert_array_equal(images, stored[order.rows(epoch)])
         np.testing.assert_array_equal(labels, classes[order.rows(epoch)])
+
+
+@pytest.mark.parametrize("reading", ["device", "stream"])
+def test_a_device_other_than_the_host_is_handed_whole_batches(
+    small: Path, reading: Reading
+) -> None:
+    """Torch's `meta` has shapes and types, and no data."""
+    dataset = open_store(small)
+    split = open_split(dataset, ARRAY, TRAIN, torch.device("meta"), reading)
+    batches = list(split.batches(order_of(dataset, TRAIN, 2).windows(1), 7))
+    assert [images.shape for images, _ in batches] == [*[(7, 1, 5, 6)] * 5, (4, 1, 5, 6)]
+    assert [labels.shape for _, labels in batches] == [*[(7,)] * 5, (4,)]
+    assert {images.dtype for images, _ in batches} == {torch.float32}
 
 
 @pytest.mark.parametrize("reading", READINGS)

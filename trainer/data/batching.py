@@ -1,13 +1,13 @@
-"""From stored images in host memory to batches: gathered, made float32, handed to the device.
+"""From stored images to batches: gathered where they lie, handed to the device, made float32.
 
-By one thread, and in memory that is used again. Torch's `index_select` lets all its threads meet
-after every large image: beside a busy neighbour each meeting costs a time slice. And the pages of a
-fresh batch cost more than filling them.
+In host memory by one thread, and in memory that is used again. Torch's `index_select` lets all its
+threads meet after every large image: beside a busy neighbour each meeting costs a time slice. And
+the pages of a fresh batch cost more than filling them.
 """
 
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from trainer.data.devices import HOST, torch_dtype
 from trainer.data.interface import Batch, Batches
 
-Group = tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]
+Group = tuple[Tensor, Tensor, Tensor]
 """Images (m, bands, frames) as stored; rows (n,) of them in the order wanted; their classes (n,).
 
-The images are not looked at any more when the next group is asked for.
+All where images are held. Nothing more is asked of the images when the next group is asked for.
 """
 
 _OPENMP = ThreadpoolController().select(user_api="openmp")
@@ -47,15 +48,16 @@ class Format:
 
 
 class Batching:
-    """Makes batches for a device of images in host memory. Threads may share it.
+    """Makes batches of images that are held in host memory or on a device. Threads may share it.
 
     Args:
         stored: Of the images.
-        device: Where batches are wanted.
+        held: Where they lie.
+        device: Where batches are wanted; where the images lie, unless that is host memory.
     """
 
-    def __init__(self, stored: Format, device: torch.device) -> None:
-        self._stored, self._device = stored, device
+    def __init__(self, stored: Format, held: torch.device, device: torch.device) -> None:
+        self._stored, self._held, self._device = stored, held, device
         self._memory = Recycled()
 
     def batches(self, groups: Iterable[Group], size: int) -> Batches:
@@ -66,54 +68,71 @@ class Batching:
         Raises:
             IndexError: A group's rows are not all among its images.
         """
-        images = self._new(size)
-        labels = np.empty(size, np.int64)
+        if self._held == HOST:
+            return self._filled(groups, size)
+        return self._selected(groups, size)
+
+    def _selected(self, groups: Iterable[Group], size: int) -> Batches:
+        """Of images on a device, which makes memory for a batch at no cost."""
+        parts: list[Batch] = []
+        missing = size
+        for stored, rows, classes in groups:
+            start = 0
+            while start < len(rows):
+                part = slice(start, min(start + missing, len(rows)))
+                parts.append((stored.index_select(0, rows[part]), classes[part]))
+                start, missing = part.stop, missing - (part.stop - start)
+                if not missing:
+                    yield self._joined(parts)
+                    parts, missing = [], size
+        if parts:
+            yield self._joined(parts)
+
+    def _joined(self, parts: Sequence[Batch]) -> Batch:
+        images, classes = parts[0]
+        if len(parts) > 1:
+            images, classes = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return as_float32(images.unsqueeze(1), self._stored.scale), classes
+
+    def _filled(self, groups: Iterable[Group], size: int) -> Batches:
+        """Of images on the host, into memory that is there already."""
+        images, labels = self._new(size)
         count = 0
         for stored, rows, classes in groups:
             start = 0
             while start < len(rows):
                 part = slice(start, min(start + size - count, len(rows)))
                 target = slice(count, count + part.stop - start)
-                self._gather(stored, rows[part], images[target])
+                with _OPENMP.limit(limits=1):
+                    torch.index_select(stored, 0, rows[part], out=images[target])
                 labels[target] = classes[part]
                 start, count = part.stop, target.stop
                 if count == size:
-                    yield self._batch(images, torch.from_numpy(labels.copy()))
+                    yield self._batch(images, labels)
+                    del images, labels  # so that their memory can be the next ones'
+                    images, labels = self._new(size)
                     count = 0
-                    if self._pinned:  # being copied; torch uses it again when that has ended
-                        images = self._new(size)
         if count:
-            yield self._batch(images[:count], torch.from_numpy(labels[:count]))
+            yield self._batch(images[:count], labels[:count])
 
-    @property
-    def _pinned(self) -> bool:
-        """Only from pinned memory a copy to a GPU is not waited for."""
-        return self._device.type == "cuda"
-
-    def _new(self, size: int) -> Tensor:
-        """Memory for a batch as stored."""
+    def _new(self, size: int) -> Batch:
+        """Memory for a batch as stored, and for its classes."""
         shape = (size, *self._stored.shape)
-        if not self._pinned:
-            return self._memory.take(shape, self._stored.dtype)
-        return torch.empty(shape, dtype=torch_dtype(self._stored.dtype), pin_memory=True)
-
-    def _gather(self, images: NDArray[Any], rows: NDArray[np.int64], out: Tensor) -> None:
-        with _OPENMP.limit(limits=1):
-            torch.index_select(torch.from_numpy(images), 0, torch.from_numpy(rows), out=out)
+        if self._device.type == "cpu":
+            images = self._memory.take(shape, self._stored.dtype)
+            return images, torch.empty(size, dtype=torch.int64)
+        # Only from pinned memory a copy to a GPU is not waited for. While it is being copied, torch
+        # does not use it again.
+        dtype = torch_dtype(self._stored.dtype)
+        images = torch.empty(shape, dtype=dtype, pin_memory=True)
+        return images, torch.empty(size, dtype=torch.int64, pin_memory=True)
 
     def _batch(self, images: Tensor, classes: Tensor) -> Batch:
         images = images.unsqueeze(1)
         if self._device.type == "cpu":
             return float32(images, self._stored.scale, self._memory), classes
         images = images.to(self._device, non_blocking=True)
-        classes = classes.pin_memory() if self._pinned else classes
-        classes = classes.to(self._device, non_blocking=True)
-        return as_float32(images, self._stored.scale), classes
-
-
-def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    """The same in torch."""
-    return torch.from_numpy(np.empty(0, dtype)).dtype
+        return as_float32(images, self._stored.scale), classes.to(self._device, non_blocking=True)
 
 
 def as_float32(images: Tensor, scale: float) -> Tensor:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import StoredDataset, usable_cores
-from trainer.data.batching import Batching, Format, as_float32, torch_dtype
+from trainer.data.batching import Batching, Format, as_float32
+from trainer.data.devices import HOST, read_block, torch_dtype
 from trainer.data.interface import Batches
 from trainer.data.order import Window
 
@@ -37,22 +38,22 @@ class OnHost:
         device: torch.device,
     ) -> None:
         self.device = device
-        self._images, self._labels = images, labels
+        self._images, self._labels = torch.from_numpy(images), torch.from_numpy(labels)
         _, bands, frames = images.shape
-        self._batching = Batching(Format((bands, frames), images.dtype, scale), device)
+        self._batching = Batching(Format((bands, frames), images.dtype, scale), HOST, device)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
         """See `trainer.data.interface.Split`."""
-        return self._gathered((window.rows for window in windows), size)
+        return self._gathered((torch.from_numpy(window.rows) for window in windows), size)
 
     def in_order(self, size: int) -> Batches:
         """See `trainer.data.interface.Split`."""
-        return self._gathered([np.arange(len(self))], size)
+        return self._gathered([torch.arange(len(self))], size)
 
-    def _gathered(self, parts: Iterable[NDArray[np.int64]], size: int) -> Batches:
+    def _gathered(self, parts: Iterable[Tensor], size: int) -> Batches:
         groups = ((self._images, rows, self._labels[rows]) for rows in parts)
         return self._batching.batches(groups, size)
 
@@ -121,10 +122,7 @@ def hold_on_device(
     images = torch.empty((stops[-1], *shape), dtype=dtype, device=device)
 
     def fill(number: int) -> None:
-        target = images[stops[number] : stops[number + 1]]
-        staging = torch.empty(target.shape, dtype=dtype, pin_memory=device.type == "cuda")
-        dataset.read_block(blocks[number], array, staging.numpy())
-        target.copy_(staging)
+        read_block(dataset, blocks[number], array, images[stops[number] : stops[number + 1]])
 
     with ThreadPoolExecutor(min(_MOST_THREADS, usable_cores())) as pool:
         list(pool.map(fill, range(len(blocks))))

@@ -1,7 +1,8 @@
 """Data read from the store while they are used: two windows of blocks are held, never more.
 
-Threads decode the next window while one is consumed, each chunk to its place in the memory of a
-window before, also of the epoch before: fresh pages cost as much as decoding into them.
+They are held on the device that trains, as stored: a GPU gathers batches itself, and the host does
+nothing but decode. Threads decode the next window while one is consumed, each chunk to its place in
+the memory of a window before, also of the epoch before: fresh pages cost as much as decoding.
 """
 
 from collections import deque
@@ -10,14 +11,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from featurestore import StoredDataset
 from trainer.data.batching import Batching, Format, Group
+from trainer.data.devices import HOST, all_so_far, read_block, torch_dtype
 from trainer.data.interface import Batches
 from trainer.data.order import WINDOW, Window, store_order
 
@@ -47,13 +49,13 @@ class Streamed:
         self.device = device
         self._dataset, self._array, self._window = dataset, array, window
         self._stored = Format(dataset.shape(array), dataset.dtype, dataset.scale)
-        self._batching = Batching(self._stored, device)
+        self._batching = Batching(self._stored, device, device)
         self._blocks = dataset.blocks(folds)
         labels = [dataset.labels(block) for block in self._blocks]
         self._sizes = [len(part) for part in labels]
         self._starts = np.cumsum([0, *self._sizes], dtype=np.int64)
         self._labels: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *labels])
-        self._unused: deque[NDArray[Any]] = deque(maxlen=2)
+        self._unused: deque[Tensor] = deque(maxlen=2)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -96,19 +98,26 @@ class Streamed:
         if len(memory) < sum(sizes):
             del memory
             memory = self._memory(len(sizes) * max(self._sizes))
+        wait = all_so_far(self.device)
+
+        def read(number: int, out: Tensor) -> None:
+            wait()  # until the device has done with what lay there
+            read_block(self._dataset, self._blocks[number], self._array, out)
+
         tasks = [
-            pool.submit(
-                self._dataset.read_block,
-                self._blocks[number],
-                self._array,
-                memory[stop - size : stop],
-            )
+            pool.submit(read, number, memory[stop - size : stop])
             for number, size, stop in zip(window.blocks, sizes, stops, strict=True)
         ]
-        return _Reading(tasks, memory, self._places(window), self._labels[window.rows])
+        places = torch.from_numpy(self._places(window)).to(self.device)
+        classes = torch.from_numpy(self._labels[window.rows]).to(self.device)
+        return _Reading(tasks, memory, places, classes)
 
-    def _memory(self, num_images: int) -> NDArray[Any]:
-        return np.empty((num_images, *self._stored.shape), self._stored.dtype)
+    def _memory(self, num_images: int) -> Tensor:
+        shape, dtype = (num_images, *self._stored.shape), self._stored.dtype
+        with torch.inference_mode(mode=False):  # other threads write to it
+            if self.device == HOST:
+                return torch.from_numpy(np.empty(shape, dtype))
+            return torch.empty(shape, dtype=torch_dtype(dtype), device=self.device)
 
     def _places(self, window: Window) -> NDArray[np.int64]:
         """Where each row of a window is among the rows of its blocks, as these are read."""
@@ -122,10 +131,10 @@ class Streamed:
 class _Reading:
     """A window on its way: a task a block, the memory they fill, where and what its rows are."""
 
-    tasks: Sequence[Future[NDArray[Any]]]
-    images: NDArray[Any]
-    places: NDArray[np.int64]
-    classes: NDArray[np.int64]
+    tasks: Sequence[Future[None]]
+    images: Tensor
+    places: Tensor
+    classes: Tensor
 
     def wait(self) -> Group:
         for task in self.tasks:
