@@ -20,7 +20,10 @@ Images = Callable[[Block], dict[str, NDArray[Any]]]
 
 
 def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Dataset:
-    """A dataset of clips that exist nowhere, spread evenly over folds and classes."""
+    """A dataset of clips that exist nowhere, spread evenly over folds and classes.
+
+    A recording has four clips, all in one fold, as the trainer demands.
+    """
     names = tuple(f"class{number:02d}" for number in range(num_classes))
     card = DatasetCard(
         name="made-up", title="Made-up clips", class_names=names, licence="-", citation="-", url="-"
@@ -31,7 +34,7 @@ def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Datase
             path=f"audio/{i % 1000:03d}/clip{i:08d}.wav",
             fold=i % num_folds + 1,
             class_id=i // num_folds % num_classes,
-            source=f"recording{i // 4:08d}",
+            source=f"recording{i // (4 * num_folds) * num_folds + i % num_folds:08d}",
         )
         for i in range(num_clips)
     )

@@ -96,19 +96,20 @@ def show(results: dict[str, Any]) -> None:
             record.table([row for row in rows if tuple(row) == columns], name)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure every part, save after each, print."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure every part, save after each, print; 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=train.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bf16")
+    parser.add_argument("--acceleration", choices=["eager", "graph"], help="graph on a GPU")
     parser.add_argument("--store", type=Path, help="a finished store; else random features")
     parser.add_argument("--quick", action="store_true", help="fewer rounds; on a CPU a ResNet18")
     parser.add_argument("--epochs-only", action="store_true", help="the trainer against bare only")
     parser.add_argument("--threads", type=int, help="of the CPU; those of the trainer by default")
     parser.add_argument("--out", help="name of the record; train-cpu or train-cuda by default")
     options = parser.parse_args(argv)
-    how = setting(options.device, options.precision, quick=options.quick)
+    how = setting(options.device, options.precision, options.acceleration, quick=options.quick)
     make_repeatable(how.device)  # as the trainer does
     threads = options.threads or threads_a_fold(usable_cores(), 1, how.batch, how.device.type)
     with tempfile.TemporaryDirectory() as folder, computing_threads(threads):
@@ -122,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         with own_stream(how.device):
             (epochs if options.epochs_only else measure)(bench, parts)
         show(parts.results)
+    return int(any("failed" in found for found in parts.results.values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

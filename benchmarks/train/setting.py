@@ -36,6 +36,7 @@ class Setting:
         divisor: Of the protocol's epochs, where whole folds are trained.
         folds_at_once: How many folds are tried at a time.
         quick: Leave out what takes long.
+        acceleration: Of every step but where ways are compared.
     """
 
     device: torch.device
@@ -47,6 +48,7 @@ class Setting:
     divisor: int
     folds_at_once: tuple[int, ...]
     quick: bool
+    acceleration: Acceleration
 
     @property
     def num_clips(self) -> int:
@@ -58,22 +60,24 @@ class Setting:
         """Whether the device is a GPU."""
         return self.device.type == "cuda"
 
-    @property
-    def acceleration(self) -> Acceleration:
-        """What the trainer takes by itself."""
-        return "graph" if self.on_gpu else "eager"
 
+def setting(
+    name: str, precision: str = "auto", acceleration: Acceleration | None = None, *, quick: bool
+) -> Setting:
+    """What is measured on a device: an ESC-50 on a GPU, and on a CPU what takes minutes.
 
-def setting(name: str, precision: str = "auto", *, quick: bool) -> Setting:
-    """What is measured on a device: an ESC-50 on a GPU, and on a CPU what takes minutes."""
+    Steps are recorded as graphs on a GPU by default.
+    """
     device = resolve_device(name)
     chosen = choose_precision(precision, device)
     if device.type == "cuda":
         folds = (1, 2, 4) if quick else (1, 2, 4, 8)
-        return Setting(device, chosen, "resnet34", 64, 25, 3 if quick else 7, 1, folds, quick)
+        rounds, how = 3 if quick else 7, acceleration or "graph"
+        return Setting(device, chosen, "resnet34", 64, 25, rounds, 1, folds, quick, how)
+    how = acceleration or "eager"
     if quick:
-        return Setting(device, chosen, "resnet18", 8, 4, 5, 60, (1, 2), quick)
-    return Setting(device, chosen, "resnet34", 64, 3, 5, 30, (1, 2), quick)
+        return Setting(device, chosen, "resnet18", 8, 4, 5, 10, (1, 2), quick, how)
+    return Setting(device, chosen, "resnet34", 64, 3, 5, 30, (1, 2), quick, how)
 
 
 def random_store(path: Path, num_clips: int) -> featurestore.StoredDataset:

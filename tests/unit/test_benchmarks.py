@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import record
+from benchmarks.train.setting import Bench, random_store, setting
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
@@ -48,6 +49,18 @@ def test_a_record_names_the_hardware_and_no_path_of_this_machine(
     assert saved["hardware"]["cores"] >= 1
     assert "numpy" in saved["libraries"]
     assert "/home" not in path.read_text()
+
+
+def test_what_the_training_benchmark_trains_on_is_what_the_trainer_takes(tmp_path: Path) -> None:
+    how = setting("cpu", quick=True)
+    bench = Bench(random_store(tmp_path / "s.zarr", how.num_clips), how).fitted()
+    assert list(bench.arrays) == ["R1", "R2", "R3"]
+    data = bench.data(bench.arrays["R1"])
+    assert (len(data.train), len(data.valid)) == (32, 8)
+    steps: list[int] = []
+    trainer = bench.trainer(data, "eager")
+    trainer.run_epoch(bench.order().windows(1), 0, lambda: steps.append(1))
+    assert len(steps) == how.steps
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
