@@ -25,8 +25,8 @@ _COMMON = {
     ("MP3", "MPEG_LAYER_III"): 6,
 }
 """How much oftener than the other containers these are taken."""
-_SMALL_LIES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 1024, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF)
-_LIES = (*_SMALL_LIES, 0x80000000, 10_000_000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF)
+_SMALL_LIES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 1024, 0x7FFF, 0x8000, 0xFFFF)
+_LIES = (*_SMALL_LIES, 0x7FFFFFFF, 0x80000000, 10_000_000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF)
 _HEADER = 256
 """Bytes in which most headers lie."""
 _LONGEST_REAL = 60_000

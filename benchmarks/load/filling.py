@@ -91,9 +91,9 @@ def stream_share(dataset: StoredDataset, array: str, rounds: int) -> dict[str, f
     """What the streaming tier reaches of the rate at which its chunks decode, in turns.
 
     All read sixteen epochs of every chunk, with as many threads; decoding alone into memory that
-    stays in the cache, and makes no batches. For a GPU, batches are made in host memory as stored,
-    which is all that the host does beside handing them over (torch's `meta` device takes them);
-    for a CPU they are made float32 there, which is twice the bytes.
+    stays in the cache, and makes no batches. For a GPU, whose place torch's `meta` device takes,
+    chunks are decoded into staging memory: all that the host does but for the copies, which `meta`
+    does not make. For a CPU, batches are gathered and made float32 in host memory.
     """
     import torch
 

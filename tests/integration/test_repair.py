@@ -129,6 +129,22 @@ def test_a_store_of_which_whole_directories_are_gone_is_mended(
     assert contents(store) == straight
 
 
+def test_a_store_begun_in_chunks_of_another_size_is_finished_and_mended_in_these(
+    folder: Dataset, tmp_path: Path, straight: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s.zarr"
+    with pytest.raises(RuntimeError, match="power cut"):
+        build(folder, store, executor=StopsAfter(2))
+    monkeypatch.setattr("featurestore.store.plan.chunk_clips", lambda fold_sizes: 3)
+    monkeypatch.setattr("featurestore.store.plan.block_clips", lambda spec, num_clips, chunk: 3)
+    assert build(folder, store).num_built == 12
+    assert contents(store) == straight
+    (store / "folder/zarr.json").write_text("{}")
+    chunk(store, 1, "R2/mel").unlink()
+    list(repair(folder, store))
+    assert contents(store) == straight
+
+
 def test_a_damaged_shard_is_found_and_mended(
     folder: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

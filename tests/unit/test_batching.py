@@ -34,9 +34,11 @@ def groups_of(sizes: list[int]) -> Iterator[Group]:
         start += size
 
 
-@given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 7))
-def test_batches_are_whole_whatever_the_groups(sizes: list[int], size: int) -> None:
-    batches = list(Batching(SMALL, CPU, CPU).batches(groups_of(sizes), size))
+@pytest.mark.parametrize("held", ["cpu", "cpu:0"], ids=["on the host", "as on a device"])
+@given(sizes=st.lists(st.integers(0, 9), max_size=8), size=st.integers(1, 7))
+def test_batches_are_whole_whatever_the_groups(held: str, sizes: list[int], size: int) -> None:
+    place = torch.device(held)
+    batches = list(Batching(SMALL, place, place).batches(groups_of(sizes), size))
     classes = [value for _, part in batches for value in part.tolist()]
     assert classes == list(range(sum(sizes)))
     assert all(len(part) == size for _, part in batches[:-1])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainer.seeds import derive_seed
 
 WINDOW = 32
-"""Blocks a window: about 2000 clips at the store's usual 64 clips a block."""
+"""Blocks a window: of the 32 to 64 clips that a chunk has, 1000 to 2000 clips."""
 
 
 @dataclass(frozen=True)
