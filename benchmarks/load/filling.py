@@ -90,10 +90,10 @@ def _blocks_read() -> int:
 def stream_share(dataset: StoredDataset, array: str, rounds: int) -> dict[str, float]:
     """What the streaming tier reaches of the rate at which its chunks decode, in turns.
 
-    All read sixteen epochs of every chunk, with as many threads; decoding alone into memory that
-    stays in the cache, and makes no batches. For a GPU, whose place torch's `meta` device takes,
-    chunks are decoded into staging memory: all that the host does but for the copies, which `meta`
-    does not make. For a CPU, batches are gathered and made float32 in host memory.
+    All read sixteen epochs of every chunk, with as many threads. Decoding alone leaves each chunk
+    in memory that stays in the cache, and what was there before is lost; a stream has every row
+    where the order wants it, in batches as stored. For a GPU, whose place torch's `meta` device
+    takes, that is all the host does but for the copies, which `meta` does not make.
     """
     import torch
 

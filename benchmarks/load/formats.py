@@ -70,18 +70,27 @@ def _floats(images: NDArray[Any]) -> Any:  # noqa: ANN401  (torch is imported la
 
 
 def trainer_epoch(source: Source, reading: Reading) -> Epoch:
-    """One of the trainer's tiers: the array in host memory, or a window of chunks."""
+    """One of the trainer's tiers: the array in host memory, or a window of chunks.
+
+    Batches are as stored, and a training step makes them float32; here that is done at once.
+    """
     import torch
 
     from trainer.data.order import EpochOrder
     from trainer.data.reading import open_split
+    from trainer.data.recycled import Recycled, float32
 
     dataset = source.dataset
     split = open_split(dataset, source.array, dataset.folds, torch.device("cpu"), reading)
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks())
     order = EpochOrder(0, dataset.fingerprint, dataset.folds, sizes)
-    epochs = itertools.count(1)
-    return lambda: _count(split.batches(order.windows(next(epochs)), BATCH))
+    epochs, memory = itertools.count(1), Recycled(8)
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        for images, labels in split.batches(order.windows(next(epochs)), BATCH):
+            yield float32(images, split.scale, memory), labels
+
+    return lambda: _count(batches())
 
 
 def zarr_dataset(source: Source, cache_blocks: int = 32) -> Epoch:  # as by default

@@ -72,4 +72,4 @@ def test_a_whole_run_trains_from_a_web_server(web: str, tmp_path: Path) -> None:
         assert main([*command, "--reading", reading, "--out", str(out)]) == 0
         assert (out / "result.json").exists()
         assert json.loads((out / "run.json").read_text())["store"] == web
-    assert main(["evaluate", "--run", str(out)]) == 0
+    assert main(["evaluate", "--run", str(out), "--out", str(tmp_path / "evaluation")]) == 0

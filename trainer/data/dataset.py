@@ -23,11 +23,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from featurestore import StoredDataset, open_store, usable_cores
-from trainer.data.batching import Recycled, float32
 from trainer.data.interface import Batch
 from trainer.data.order import WINDOW, EpochOrder
+from trainer.data.recycled import Recycled, float32
 
 Sample = tuple[Tensor, int]
+_BATCHES = 8
+"""Whose memory is kept for the next ones."""
 
 
 class ZarrDataset(Dataset[Any]):
@@ -72,7 +74,7 @@ class ZarrDataset(Dataset[Any]):
         self.class_names = store.class_names
         self.fingerprint = store.fingerprint
         self._scale, self._dtype = store.scale, store.dtype
-        self._memory = Recycled()
+        self._memory = Recycled(_BATCHES)
         self._blocks = store.blocks(self.folds)
         labels = [store.labels(block) for block in self._blocks]
         self.sizes = tuple(len(part) for part in labels)

@@ -5,11 +5,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import Block, StoredDataset
 
 HOST = torch.device("cpu")
+
+
+def host_memory(shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.device) -> Tensor:
+    """Memory on the host for what goes to a device: where that is a GPU, such as it reads itself.
+
+    A copy from there is not waited for, and torch does not use the memory again before it is done.
+    """
+    if device.type != "cuda":
+        return torch.from_numpy(np.empty(shape, dtype))
+    with torch.inference_mode(mode=False):
+        return torch.empty(shape, dtype=torch_dtype(dtype), pin_memory=True)
 
 
 def read_block(dataset: StoredDataset, block: Block, array: str, out: Tensor) -> None:
@@ -27,9 +39,26 @@ def read_block(dataset: StoredDataset, block: Block, array: str, out: Tensor) ->
     if out.device == HOST:
         dataset.read_block(block, array, out.numpy())
         return
-    staging = torch.empty(out.shape, dtype=out.dtype, pin_memory=out.device.type == "cuda")
+    staging = host_memory(tuple(out.shape), dataset.dtype, out.device)
     dataset.read_block(block, array, staging.numpy())
     out.copy_(staging)
+
+
+def put_rows(images: NDArray[Any], out: Tensor, places: NDArray[np.int64]) -> None:
+    """Copy images to their places, and wait until they are there.
+
+    Args:
+        images: (m, bands, frames).
+        out: (n, bands, frames) of their dtype, on the host or a device; no inference tensor there.
+        places: (m,) in [0, n), each once.
+    """
+    if out.device == HOST:
+        out.numpy()[places] = images
+        return
+    rows = torch.from_numpy(places).to(out.device)
+    out.index_copy_(0, rows, torch.from_numpy(images).to(out.device, non_blocking=True))
+    if out.device.type == "cuda":
+        torch.cuda.current_stream(out.device).synchronize()
 
 
 def all_so_far(device: torch.device) -> Callable[[], object]:

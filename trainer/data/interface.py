@@ -1,7 +1,8 @@
 """What training asks of data, wherever it lies: batches, in an order that is given.
 
-Data stay as they are stored, and become float32 batch by batch. `trainer.data.resident` holds whole
-arrays, `trainer.data.streamed` a window of them, and `trainer.data.reading` chooses.
+Batches are as the store has them, and become float32 in the step that is made of them: until then
+there is half of the bytes, or a quarter, to gather, to copy and to hold. `trainer.data.resident`
+holds whole arrays, `trainer.data.streamed` a window of them, and `trainer.data.reading` chooses.
 """
 
 from collections.abc import Generator, Iterable
@@ -14,7 +15,7 @@ from torch import Tensor
 from trainer.data.order import Window
 
 Batch = tuple[Tensor, Tensor]
-"""Images (b, 1, bands, frames) and classes (b,) int64."""
+"""Images (b, 1, bands, frames) as stored, float16, float32 or uint8, and classes (b,) int64."""
 Batches = Generator[Batch, None, None]
 """To be closed when it is not read to its end."""
 
@@ -26,11 +27,15 @@ class Split(Protocol):
     def device(self) -> torch.device:
         """Where batches are wanted."""
 
+    @property
+    def scale(self) -> float:
+        """A stored value times this is in [0, 1]."""
+
     def __len__(self) -> int:
         """Number of clips."""
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
-        """Images float32 in [0, 1] and classes, on the device, `size` at a time; the last fewer.
+        """Images and classes on the device, `size` at a time; the last fewer.
 
         Args:
             windows: Of the split's blocks and rows; a batch may begin in one and end in the next.
@@ -58,6 +63,11 @@ class Sample:
         """See `Split`."""
         return self.whole.device
 
+    @property
+    def scale(self) -> float:
+        """See `Split`."""
+        return self.whole.scale
+
     def __len__(self) -> int:
         return sum(len(window.rows) for window in self.windows)
 
@@ -77,3 +87,14 @@ class StageData:
     array: str
     train: Split
     valid: Split
+
+
+def as_float32(images: Tensor, scale: float) -> Tensor:
+    """What a network sees of stored images (b, 1, bands, frames): float32 in [0, 1].
+
+    Args:
+        images: Left as they are.
+        scale: A stored value times this is in [0, 1].
+    """
+    images = images.to(torch.float32, memory_format=torch.channels_last)
+    return images if scale == 1 else images * scale

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import StoredDataset, usable_cores
-from trainer.data.batching import Batching, Format, as_float32
-from trainer.data.devices import HOST, read_block, torch_dtype
+from trainer.data.devices import host_memory, read_block, torch_dtype
 from trainer.data.interface import Batches
 from trainer.data.order import Window
+from trainer.data.recycled import Recycled, gather
 
 _MOST_THREADS = 8
 """Each holds a block or two."""
+_BATCHES = 8
+"""Batches whose memory is kept for the next ones: fresh pages cost more than filling them."""
 
 
 class OnHost:
@@ -37,25 +39,44 @@ class OnHost:
         scale: float,
         device: torch.device,
     ) -> None:
-        self.device = device
-        self._images, self._labels = torch.from_numpy(images), torch.from_numpy(labels)
-        _, bands, frames = images.shape
-        self._batching = Batching(Format((bands, frames), images.dtype, scale), HOST, device)
+        self.scale, self.device = scale, device
+        self._images, self._labels = images, labels
+        self._memory = Recycled(_BATCHES)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
-        """See `trainer.data.interface.Split`."""
-        return self._gathered((torch.from_numpy(window.rows) for window in windows), size)
+        """See `trainer.data.interface.Split`.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        rows = _rows(windows)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} images")
+        return self._gathered(rows, size)
 
     def in_order(self, size: int) -> Batches:
         """See `trainer.data.interface.Split`."""
-        return self._gathered([torch.arange(len(self))], size)
+        return self._gathered(np.arange(len(self)), size)
 
-    def _gathered(self, parts: Iterable[Tensor], size: int) -> Batches:
-        groups = ((self._images, rows, self._labels[rows]) for rows in parts)
-        return self._batching.batches(groups, size)
+    def _gathered(self, rows: NDArray[np.int64], size: int) -> Batches:
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            images = self._new(size)[: len(chosen)]
+            gather(self._images, chosen, images)
+            labels = torch.from_numpy(self._labels[chosen])
+            batch = images.unsqueeze(1).to(self.device, non_blocking=True)
+            del images  # so that its memory can be a next one's
+            yield batch, labels.to(self.device, non_blocking=True)
+
+    def _new(self, size: int) -> Tensor:
+        """Memory for a batch."""
+        shape = (size, *self._images.shape[1:])
+        if self.device.type == "cuda":
+            return host_memory(shape, self._images.dtype, self.device)
+        return self._memory.take(shape, self._images.dtype)
 
 
 @dataclass(frozen=True)
@@ -79,8 +100,7 @@ class Resident:
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
         """See `trainer.data.interface.Split`."""
-        order = np.concatenate([np.empty(0, np.int64), *(window.rows for window in windows)])
-        return self._selected(torch.from_numpy(order).to(self.device), size)
+        return self._selected(torch.from_numpy(_rows(windows)).to(self.device), size)
 
     def in_order(self, size: int) -> Batches:
         """See `trainer.data.interface.Split`."""
@@ -89,8 +109,7 @@ class Resident:
     def _selected(self, rows: Tensor, size: int) -> Batches:
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
-            images = self.images.index_select(0, chosen)
-            yield as_float32(images, self.scale), self.labels.index_select(0, chosen)
+            yield self.images.index_select(0, chosen), self.labels.index_select(0, chosen)
 
 
 def hold_on_host(
@@ -128,3 +147,7 @@ def hold_on_device(
         list(pool.map(fill, range(len(blocks))))
     on_device = torch.from_numpy(np.concatenate(labels)).to(device)
     return Resident(images.unsqueeze(1), on_device, dataset.scale, device)
+
+
+def _rows(windows: Iterable[Window]) -> NDArray[np.int64]:
+    return np.concatenate([np.empty(0, np.int64), *(window.rows for window in windows)])

@@ -39,6 +39,11 @@ class Part:
         """See `trainer.data.interface.Split`."""
         return self.whole.device
 
+    @property
+    def scale(self) -> float:
+        """See `trainer.data.interface.Split`."""
+        return self.whole.scale
+
     def __len__(self) -> int:
         return len(self.rows)
 

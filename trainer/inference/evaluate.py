@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featurestore import StoredDataset
 from schemas import CheckpointName, Evaluation, FoldEvaluation
-from trainer.data.interface import Split
+from trainer.data.interface import Split, as_float32
 from trainer.data.reading import Asked, array_bytes, choose_readings, open_split
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.confusion import Matrix, accuracy, by_class, confusion_matrix
@@ -154,7 +154,7 @@ def _shares(split: Split, network: TrainedNetwork, batch_size: int) -> NDArray[n
     """Probabilities (n, classes) in the store's order."""
     parts = [np.empty((0, len(network.checkpoint.class_names)))]
     with closing(split.in_order(batch_size)) as batches:
-        parts += [network.probabilities(images) for images, _ in batches]
+        parts += [network.probabilities(as_float32(images, split.scale)) for images, _ in batches]
     return np.concatenate(parts)
 
 

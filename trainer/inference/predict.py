@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from featurestore import SUFFIXES, Extractor, extract_file, one_thread
 from featurestore.errors import AudioError
 from schemas import Prediction, RunRecord, UnusedFile
-from trainer.data.batching import as_float32
+from trainer.data.interface import as_float32
 from trainer.errors import AudioInputError
 from trainer.outofmemory import told
 from trainer.records.trained import LESS, TrainedNetwork

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from schemas import RunConfig
-from trainer.data.interface import Split
+from trainer.data.interface import Split, as_float32
 from trainer.network.model import Network
 from trainer.training.device import autocast
 
@@ -26,6 +26,6 @@ def answers(model: Network, split: Split, config: RunConfig) -> NDArray[np.float
     with closing(split.in_order(config.batch_size)) as batches:
         for images, _ in batches:
             with autocast(config.precision, images.device):
-                logits = model(images)
+                logits = model(as_float32(images, split.scale))
             found.append(torch.softmax(logits.float(), dim=1))
     return torch.cat(found).cpu().numpy()

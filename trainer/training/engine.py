@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from schemas import RunConfig, Stage
-from trainer.data.interface import Split, StageData
+from trainer.data.interface import Split, StageData, as_float32
 from trainer.data.order import Window
 from trainer.data.waiting import Waiting
 from trainer.network.model import Network
@@ -110,8 +110,10 @@ class StageTrainer:
         noise_size = model.noise_size + augment.noise_size
         self._noise = torch.empty(size, noise_size, device=device)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
-        learning = partial(_learning, self._optimizer, self._sums, config, augment)
-        judging = partial(_judging, self._sums, config.precision)
+        learning = partial(
+            _learning, self._optimizer, self._sums, config, augment, data.train.scale
+        )
+        judging = partial(_judging, self._sums, config.precision, data.valid.scale)
         how = config.acceleration
         self._learn = accelerate(learning, self._model, how, warn)
         self._judge = accelerate(judging, self._model, without_compiler(how), warn)
@@ -205,13 +207,14 @@ def _learning(
     sums: Tensor,
     config: RunConfig,
     augment: Augmentation,
+    scale: float,
     network: Forward,
 ) -> Step:
     """Gradients of a batch, and what it adds to the epoch's sums."""
 
     def learn(images: Tensor, labels: Tensor, noise: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        seen, targets = augment(images, labels, noise)
+        seen, targets = augment(as_float32(images, scale), labels, noise)
         with autocast(config.precision, images.device):
             logits = network(seen, noise)
             loss = training_loss(logits, targets, config.label_smoothing)
@@ -221,12 +224,12 @@ def _learning(
     return learn
 
 
-def _judging(sums: Tensor, precision: str, network: Forward) -> Step:
+def _judging(sums: Tensor, precision: str, scale: float, network: Forward) -> Step:
     """What a batch adds to the validation's sums."""
 
     def judge(images: Tensor, labels: Tensor) -> None:
         with autocast(precision, images.device):
-            logits = network(images)
+            logits = network(as_float32(images, scale))
             loss = cross_entropy(logits, labels)
         sums.add_(batch_sums(loss, logits, labels))
 
