@@ -1,5 +1,6 @@
 """The store's promises, each kept over both executors and by breaking things for real."""
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -385,3 +386,16 @@ def test_the_workers_of_a_build_are_bounded_and_get_only_what_they_need(
     counts = Counts()
     build(folder, tmp_path / "s.zarr", executor=counts)
     assert max(len(pickle.dumps(task)) for task in counts.tasks) < 1000
+
+
+def test_local_workers_leave_this_process_the_environment_it_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dask sets for its workers what halves the speed of whatever else is started from here."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    before = dict(os.environ)
+    with DaskExecutor(workers=1) as executor:
+        assert dict(os.environ) == before
+        assert list(executor.run(os.getenv, ["MALLOC_TRIM_THRESHOLD_"])) != [None]
+    assert dict(os.environ) == before
