@@ -187,17 +187,18 @@ def whole_build(wavs: list[Path], rounds: int) -> dict[str, object]:
         return lambda: [case(wav) for wav in wavs]
 
     with tempfile.TemporaryDirectory() as place:
-        cases = {"block": block_of(wavs, Path(place)), "floor": every(floor)}
-        times = interleave(cases, rounds + 1)
-        script = interleave({"block": cases["block"], "script": every(obvious)}, 2)
-    over = [a / b for a, b in zip(times["block"][1:], times["floor"][1:], strict=True)]
+        block = block_of(wavs, Path(place))
+        cases = {"block": block, "floor": every(floor), "script": every(obvious)}
+        times = {name: found[1:] for name, found in interleave(cases, rounds + 1).items()}
+    over = [a / b for a, b in zip(times["block"], times["floor"], strict=True)]
+    script = [a / b for a, b in zip(times["script"], times["block"], strict=True)]
     return {
         "clips": len(wavs),
-        "ms a clip": 1000 * median(times["block"][1:]) / len(wavs),
+        "ms a clip": 1000 * median(times["block"]) / len(wavs),
         "over the floor": median(over),
         "low": min(over),
         "high": max(over),
-        "librosa script over it": script["script"][1] / script["block"][1],
+        "librosa script over it": median(script),
     }
 
 
