@@ -152,7 +152,7 @@ def _try_lock(path: Path) -> FileIO | None:
 
 
 def _is_ours(file: FileIO, path: Path) -> bool:
-    with suppress(BlockingIOError):
+    with suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Who had it before may have renamed or removed it meanwhile.
         return os.path.samestat(os.fstat(file.fileno()), path.stat())

@@ -1,5 +1,6 @@
 """A file comes whole or not at all, whatever the server does."""
 
+import fcntl
 import hashlib
 import os
 import random
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.download.fetch import Patience, Progress, RemoteFile, fetch_file
+from featurestore.download.partial import _try_lock
 from featurestore.errors import DownloadError
 from tests.loopback import Loopback, Served, serving
 
@@ -261,6 +263,20 @@ def test_two_at_once_fetch_it_once(server: Loopback, target: Path) -> None:
     assert target.read_bytes() == CONTENT[:640]
     assert served.asked == [""]
     assert names(target) == ["file.bin"]
+
+
+def test_a_file_renamed_between_its_opening_and_its_lock_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left open, it would be closed with a ResourceWarning, which fails a test."""
+    path, lock = tmp_path / "file.bin.partial", fcntl.flock
+
+    def renamed_meanwhile(file: int, how: int) -> None:
+        lock(file, how)
+        path.rename(tmp_path / "file.bin")
+
+    monkeypatch.setattr(fcntl, "flock", renamed_meanwhile)
+    assert _try_lock(path) is None
 
 
 def test_a_full_disk_keeps_what_has_come(server: Loopback, target: Path) -> None:
