@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +176,25 @@ def test_damage_met_by_a_stream_is_told_and_ends_it(tmp_path: Path) -> None:
     assert not streaming_threads()
 
 
+def test_what_is_left_of_a_window_is_not_read_once_damage_was_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = fill_store(tmp_path / "s.zarr", (5, 6), {1: 320}, chunk=8)
+    (tmp_path / "s.zarr/noise/fold1/R3/full/c/0/0/0").unlink()
+    read: list[object] = []
+    read_block = StoredDataset.read_block
+
+    def slowly(self: StoredDataset, *arguments: Any, **options: Any) -> Any:
+        read.append(arguments)
+        time.sleep(0.02)
+        return read_block(self, *arguments, **options)
+
+    monkeypatch.setattr(StoredDataset, "read_block", slowly)
+    with pytest.raises(CorruptError):
+        next(Streamed(dataset, ARRAY, (1,), CPU, window=40).in_order(8))
+    assert len(read) < 30
+
+
 CHUNK, WINDOW, NUM_CHUNKS = 64, 4, 80
 CHUNK_BYTES = CHUNK * 128 * 256 * 2
 
@@ -231,9 +252,8 @@ except MemoryError:
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 def test_a_store_larger_than_the_memory_allowed_is_streamed(large: Path) -> None:
-    allowed = (
-        NUM_CHUNKS // 2 * CHUNK_BYTES
-    )  # three windows are 3 tenths of that; malloc has its holes
+    # Three windows are 3 tenths of that, and malloc has its holes.
+    allowed = NUM_CHUNKS // 2 * CHUNK_BYTES
     ended = subprocess.run(
         [sys.executable, "-c", LIMITED, str(large), str(allowed), str(WINDOW)],
         capture_output=True,

@@ -153,9 +153,11 @@ class _Reading:
     classes: Tensor
 
     def wait(self) -> Batch:
-        wait(self.tasks, return_when=FIRST_EXCEPTION)
-        for task in self.tasks:
-            task.result()
+        try:
+            for task in wait(self.tasks, return_when=FIRST_EXCEPTION).done:
+                task.result()
+        finally:
+            self.parts.clear()  # where one has failed, and by Ctrl-C, the others end
         # Taken from the tasks: a thread keeps its own for a moment after it has ended.
         return self.memory.pop().unsqueeze(1), self.classes
 
