@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from featurestore.building import build as building
 from featurestore.building.executors import Executor, SerialExecutor
@@ -26,17 +23,19 @@ from featurestore.progress import BuildProgress, counting
 from featurestore.reading.info import describe
 from featurestore.reading.reader import open_store
 from featurestore.storage import Storage, locate
+from featurestore.terminal import Group, Table, Terminal, harden, print_error, styled
 from schemas import ClipStatus, FeatureSpec
 
 app = typer.Typer(
     name="featurestore",
+    cls=Group,
     help="Turn a sound collection into multi-resolution mel-spectrograms, once.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal(soft_wrap=True)
+err = Terminal(stderr=True, soft_wrap=True)
 
 _SHOWN = 10
 """Failures and problems listed in the terminal before `--json` or `info` is pointed to."""
@@ -51,10 +50,11 @@ DatasetOption = Annotated[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code (0 done, 1 an error of the user's, 2 usage)."""
+    harden()
     try:
         app(args=None if argv is None else list(argv))
     except FeatureStoreError as error:
-        err.print(f"[red]error:[/] {escape(str(error))}")
+        print_error(error)
         return 1
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -109,7 +109,8 @@ def _stoppable(kept: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"\n[yellow]stopped.[/] {kept}: the same command goes on from there.")
+        err.print()
+        err.say(f"stopped. {kept}: the same command goes on from there.", style="yellow")
         raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -131,7 +132,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
 
 def _print_report(report: building.BuildReport, path: Storage) -> None:
     for warning in report.warnings:
-        err.print(f"[yellow]warning:[/] {escape(warning)}")
+        err.warn(warning)
     counts = report.manifest.counts
     if not report.num_built:
         out.print(f"{path} is complete already: nothing to do.")
@@ -140,7 +141,7 @@ def _print_report(report: building.BuildReport, path: Storage) -> None:
     if not failed:
         return
     for failure in report.failures[:_SHOWN]:
-        out.print(f"  {escape(failure.path)}: {failure.status.reason} ({escape(failure.detail)})")
+        out.print(f"  {failure.path}: {failure.status.reason} ({failure.detail})")
     if sum(failed.values()) > min(len(report.failures), _SHOWN):
         out.print(f"  … all {sum(failed.values())} of them: featurestore info {path} --json")
 
@@ -166,12 +167,12 @@ def info(
     """Say what is in a store, how it was made, what failed and why."""
     description = describe(store)
     if as_json:
-        out.print_json(json.dumps(description))
+        out.write_json(description)
         return
     size = "size unknown, as a web server lists nothing"
     if description["bytes"] is not None:
         size = f"{description['bytes'] / 1e6:,.1f} MB in {description['files']} files"
-    out.print(f"[bold]{escape(description['path'])}[/]: {size}")
+    out.print(styled(f"{description['path']}: {size}", style="bold"))
     for name, dataset in description["datasets"].items():
         _print_dataset(name, dataset)
 
@@ -195,10 +196,10 @@ def _print_dataset(name: str, dataset: dict[str, Any]) -> None:
         "source": card["url"],
     }
     for key, value in rows.items():
-        table.add_row(key, escape(str(value)))
+        table.add_row(key, str(value))
     out.print(table)
     for failure in dataset["failures"][:_SHOWN]:
-        out.print(f"  failed: {escape(failure['path'])}: {failure['reason']}")
+        out.print(f"  failed: {failure['path']}: {failure['reason']}")
     if len(dataset["failures"]) > _SHOWN:
         out.print(f"  … and {len(dataset['failures']) - _SHOWN} more: --json lists all")
 
@@ -219,7 +220,7 @@ def verify_store(
     for found in counting(err, verify(store, dataset, root), count_parts(store, dataset, root)):
         problems += found
         for problem in found:
-            out.print(f"[red]broken:[/] {escape(problem)}")
+            out.say(f"broken: {problem}", style="red")
     if problems:
         out.print(
             f"{len(problems)} problems in {store}. `featurestore repair` mends what is broken."
@@ -258,7 +259,7 @@ def repair(
     with _executor(workers, None) as executor:
         for what in mending(source, store, executor):
             mended += 1
-            out.print(f"mended: {escape(what)}")
+            out.print(f"mended: {what}")
     out.print(f"{store}: {f'{mended} mended' if mended else 'nothing is broken'}.")
 
 

@@ -3,17 +3,15 @@
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from featurestore.datasets import Dataset, Download, find_root, load_dataset, plan_download
 from featurestore.datasets.download import find_archive
 from featurestore.datasets.kinds import find_kind
 from featurestore.errors import DatasetNotFoundError, DownloadError
 from featurestore.progress import StepProgress
+from featurestore.terminal import Terminal
 
 
-def load_or_download(console: Console, name: str, root: Path | None, *, yes: bool) -> Dataset:
+def load_or_download(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:
     """Read a dataset; where none of the usual places has it, download it first.
 
     Args:
@@ -35,7 +33,7 @@ def load_or_download(console: Console, name: str, root: Path | None, *, yes: boo
     return load_dataset(name)
 
 
-def obtain(console: Console, name: str, root: Path | None, *, yes: bool) -> Dataset:
+def obtain(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:
     """Download a dataset, unless it is there.
 
     Args:
@@ -54,12 +52,12 @@ def obtain(console: Console, name: str, root: Path | None, *, yes: bool) -> Data
         plan = plan_download(name, root)
         _download(console, plan, yes=yes, absent=f"{name} is not in {plan.root}")
     else:
-        console.print(f"{name} is in {escape(str(found))} already.")
+        console.print(f"{name} is in {found} already.")
         Download(archive, found.resolve()).clean_up()
     return load_dataset(name, root)
 
 
-def _download(console: Console, plan: Download, *, yes: bool, absent: str) -> None:
+def _download(console: Terminal, plan: Download, *, yes: bool, absent: str) -> None:
     archive = plan.archive
     had = f" ({plan.num_bytes_had / 1e9:.2f} GB of it are here)" if plan.num_bytes_had else ""
     rows = {
@@ -73,18 +71,18 @@ def _download(console: Console, plan: Download, *, yes: bool, absent: str) -> No
     }
     console.print("To be downloaded:")
     for key, text in rows.items():
-        console.print(f"  {key:8}{escape(text)}")
+        console.print(f"  {key:8}{text}")
     if not yes:
         _ask(console, absent)
     with StepProgress(console) as progress:
         plan.run(progress)
 
 
-def _ask(console: Console, absent: str) -> None:
+def _ask(console: Terminal, absent: str) -> None:
     if not sys.stdin.isatty():
         raise DatasetNotFoundError(
             f"{absent}. There is no terminal to ask on whether to download it: add --yes"
         )
-    console.print("Download it? [y/N] ", end="", markup=False)
+    console.print("Download it? [y/N] ", end="")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise DownloadError("nothing was downloaded")

@@ -4,22 +4,21 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
     ProgressColumn,
     Task,
-    TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.progress import Progress as RichProgress
-from rich.text import Text
 
 from featurestore.building.block import BlockOutcome
 from featurestore.download.fetch import Progress
+from featurestore.terminal import Label, Terminal, styled
 from schemas import StoreManifest
 
 T = TypeVar("T")
@@ -32,20 +31,20 @@ class _Rate(ProgressColumn):
         super().__init__()
         self._unit = unit
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: Task) -> RenderableType:
         """The rate, once it is known."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {self._unit}/s" if speed else "")
+        return styled(f"{speed:,.0f} {self._unit}/s" if speed else "")
 
 
-def _bar(console: Console, unit: str) -> RichProgress:
+def _bar(console: Terminal, unit: str) -> RichProgress:
     return RichProgress(
-        TextColumn("{task.description}"),
+        Label(),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        Label("note"),
         console=console,
     )
 
@@ -78,20 +77,20 @@ class _OfBytes(ProgressColumn):
 
     def render(self, task: Task) -> RenderableType:
         """The column, if there is anything in it."""
-        return self._column(task) if task.total or task.completed else Text("")
+        return self._column(task) if task.total or task.completed else styled()
 
 
 class StepProgress(_Drawn):
     """An observer of a download that draws a bar of its current step. A context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            Label(),
             BarColumn(),
             _OfBytes(DownloadColumn()),
             _OfBytes(TransferSpeedColumn()),
             _OfBytes(TimeRemainingColumn()),
-            TextColumn("{task.fields[note]}"),
+            Label("note"),
         )
         super().__init__(RichProgress(*columns, console=console))
         self._step = ""
@@ -110,7 +109,7 @@ class StepProgress(_Drawn):
 class BuildProgress(_Drawn):
     """An observer of a build that draws a bar. A context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         super().__init__(_bar(console, "clips"))
         self._failed = 0
 
@@ -123,11 +122,11 @@ class BuildProgress(_Drawn):
     def committed(self, outcome: BlockOutcome) -> None:
         """Advance by a block."""
         self._failed += len(outcome.failures)
-        note = f"[red]{self._failed} failed[/]" if self._failed else ""
+        note = f"{self._failed} failed" if self._failed else ""
         self._bar.update(self._task, advance=len(outcome.block), note=note)
 
 
-def counting(console: Console, parts: Iterable[T], total: int) -> Iterator[T]:
+def counting(console: Terminal, parts: Iterable[T], total: int) -> Iterator[T]:
     """The parts, with a bar that counts them."""
     with _bar(console, "chunks") as bar:
         task = bar.add_task("reading", total=total, note="")

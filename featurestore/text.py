@@ -6,6 +6,7 @@ one function here, and all of them keep a text recognisable: what is ordinary Un
 not becomes a Python escape such as `\x1b`. HTML is left to Jinja's autoescape, after `printable`.
 """
 
+import json
 import re
 from urllib.parse import parse_qsl, unquote
 
@@ -60,8 +61,8 @@ def printable(text: object) -> str:
 
     Control and escape characters, marks of direction, invisible characters, separators of lines and
     bytes that were not UTF-8 (lone surrogates) become `\n`, `\x1b`, `\u202e` or `\udce9`.
-    Letters of any script, emoji and punctuation stay, square brackets too: print the text with
-    `rich.text.Text` or with markup off.
+    Letters of any script, emoji and punctuation stay, square brackets too, which must not be taken
+    for markup: `featurestore.terminal` prints.
     """
     return _UNSAFE.sub(_escaped, str(text))
 
@@ -135,6 +136,17 @@ def from_json_text(text: str) -> str:
     return _restored(text, _SURROGATE_ESCAPE)
 
 
+def json_document(value: object) -> str:
+    """Return a value as an indented JSON document that is safe in a terminal and valid everywhere.
+
+    Letters of any script stay; what `printable` makes visible is written as JSON's escapes. Texts
+    that may hold bytes that were not UTF-8, such as paths, belong through `json_text` first.
+    """
+    document = json.dumps(value, ensure_ascii=False, indent=2)
+    lines = (_UNSAFE.sub(_json_escape, line) for line in document.split("\n"))
+    return "\n".join(lines) + "\n"
+
+
 def mask_url(text: object, secrets_of: str = "") -> str:
     """Return a text in which no address shows its user, its password or its query.
 
@@ -150,6 +162,10 @@ def mask_url(text: object, secrets_of: str = "") -> str:
         masked = masked.replace(secret, MASK)
     masked = _USER_INFO.sub(rf"\1{MASK}@", masked)
     return _QUERY.sub(rf"\1?{MASK}", masked)
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]
 
 
 def _escaped(match: re.Match[str]) -> str:

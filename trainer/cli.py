@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from featurestore.errors import FeatureStoreError
-from trainer.commands.complain import complain
+from featurestore.terminal import Group, Terminal, harden, print_error
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
@@ -30,6 +29,7 @@ _EXTRAS = {
 """What each extra installs: without it the program says so."""
 
 app = typer.Typer(
+    cls=Group,
     help="Train sound classifiers progressively from a featurestore store, and report.",
     no_args_is_help=True,
     add_completion=False,
@@ -49,7 +49,7 @@ def report(
     """Compare runs in the paper's tables and figures, next to the paper's own numbers."""
     from trainer.report import print_report, write_report
 
-    print_report(write_report(runs, out), Console())
+    print_report(write_report(runs, out), Terminal())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,23 +61,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    harden()
     try:
         app(args=argv, prog_name="trainer")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except (TrainerError, FeatureStoreError) as error:
-        complain(f"error: {error}")
+        print_error(error)
         return 1
     except ModuleNotFoundError as error:
         extra = next((name for name, modules in _EXTRAS.items() if error.name in modules), None)
         if extra is None:
             raise
-        complain(f"error: {error.name} is not installed: pip install 'featurestore[{extra}]'")
+        print_error(f"{error.name} is not installed: pip install 'featurestore[{extra}]'")
         return 1
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        complain("error: out of memory: end other programs, or ask for less at a time")
+        print_error("out of memory: end other programs, or ask for less at a time")
         return 1
     return 0
 

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
-from rich.text import Text
 
 from featurestore import StoredDataset
 from featurestore.download.fetch import Progress
+from featurestore.terminal import Label, Table, Terminal
 from schemas import FoldResult, Reading, RunConfig, RunResult
 from trainer.stats import mean, sample_std
 from trainer.training.engine import num_steps
@@ -37,7 +35,7 @@ READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a
 
 
 def print_plan(
-    console: Console, dataset: StoredDataset, config: RunConfig, folds_at_once: int
+    console: Terminal, dataset: StoredDataset, config: RunConfig, folds_at_once: int
 ) -> None:
     """Say what will be done."""
     folds = ", ".join(map(str, config.folds))
@@ -49,8 +47,7 @@ def print_plan(
         f"steps {config.acceleration}, folds at once {folds_at_once}, "
         f"threads a fold {config.threads}, selection {config.selection}",
     ]
-    for line in lines:
-        console.print(Text(line), soft_wrap=True)
+    console.say(*lines)
     console.print(_stage_table(dataset, config))
 
 
@@ -69,7 +66,7 @@ def _stage_table(dataset: StoredDataset, config: RunConfig) -> Table:
     return table
 
 
-def print_result(console: Console, result: RunResult) -> None:
+def print_result(console: Terminal, result: RunResult) -> None:
     """Accuracy of every fold, and mean ± sample standard deviation over folds."""
     selection = result.config.selection
     best, last = selection != "last", selection != "validation"
@@ -109,12 +106,12 @@ class ProgressView:
         num_train: Training clips by held-out fold.
     """
 
-    def __init__(self, console: Console, config: RunConfig, num_train: Mapping[int, int]) -> None:
+    def __init__(self, console: Terminal, config: RunConfig, num_train: Mapping[int, int]) -> None:
         self._console = console
         self._config = config
         self._epochs = sum(stage.epochs for stage in config.stages)
         self._progress = RichProgress(
-            TextColumn("{task.description}"),
+            Label(),
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -150,21 +147,18 @@ class ProgressView:
                 self._progress.advance(self._whole, done)
             case FoldDone(result):
                 self._progress.remove_task(self._bars.pop(result.fold))
-                self._print(_fold_text(result))
+                self._console.say(_fold_text(result))
             case Warned(message):
-                self._print(f"warning: {message}", "yellow")
+                self._console.warn(message)
             case RunStarted(record):
                 several = len(self._steps) > 1
                 self._progress.update(self._whole, description="all folds", visible=several)
-                self._print(_readings_text(record.readings))
+                self._console.say(_readings_text(record.readings))
                 for warning in record.warnings:
-                    self._print(f"warning: {warning}", "yellow")
+                    self._console.warn(warning)
 
     def _describe(self, fold: int, text: str) -> None:
         self._progress.update(self._bars[fold], description=f"fold {fold} · {text}")
-
-    def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style), soft_wrap=True)
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -1,5 +1,6 @@
 """The shape of the code: who may import what."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "featurestore"
+TRAINER = PACKAGE.parent / "trainer"
 
 
 @pytest.mark.parametrize("module", ["featurestore", "featurestore.cli", "schemas"])
@@ -28,7 +30,7 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
         ("distributed", {"dask.py"}),
         ("soxr", {"audio.py"}),
         ("matplotlib", {"plot.py"}),
-        ("typer", {"cli.py"}),
+        ("typer", {"cli.py", "terminal.py"}),
     ],
 )
 def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
@@ -39,6 +41,22 @@ def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
         if line.startswith((f"import {library}", f"from {library}"))
     }
     assert users == owners
+
+
+def test_nothing_but_the_terminal_makes_a_console_or_prints() -> None:
+    """Whatever else prints could forget that names are data."""
+    printing = re.compile(
+        r"import (Console|Text)\b|rich\.(console import Console|markup|text|print|table)|"
+        r"(?<![\w.])print\(|typer\.(s?echo)|sys\.(stdout|stderr)\.write"
+    )
+    places = {
+        f"{file.name}: {line.strip()}"
+        for package in (PACKAGE, TRAINER)
+        for file in package.rglob("*.py")
+        for line in file.read_text().splitlines()
+        if printing.search(line) and file.name != "terminal.py"
+    }
+    assert places == set()
 
 
 @pytest.mark.slow

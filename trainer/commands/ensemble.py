@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
+from featurestore.terminal import Terminal
 from schemas import CheckpointName, Ensemble, EnsembleMember
 
 RESULT, ANSWERS = "ensemble.json", "ensemble.csv"
@@ -38,19 +37,19 @@ def ensemble(
     make_folder(out)
     write_record(out / RESULT, found)
     write_outputs(out / ANSWERS, answers)
-    console = Console()
+    console = Terminal()
     print_ensemble(console, found)
-    console.print(Text(f"Written: {out / RESULT}, {out / ANSWERS}"), soft_wrap=True)
+    console.say(f"Written: {out / RESULT}, {out / ANSWERS}")
 
 
-def print_ensemble(console: Console, found: Ensemble) -> None:
+def print_ensemble(console: Terminal, found: Ensemble) -> None:
     """The warnings, accuracies by fold, and what the average gains over each run."""
     from trainer.report.compare import NOTES, least_note
     from trainer.report.content import Column, Table
     from trainer.report.terminal import print_table
 
     for warning in found.warnings:
-        console.print(Text(f"Warning: {warning}", "yellow"), soft_wrap=True)
+        console.warn(warning)
     names = _names(found.members)
     columns = (Column("fold"), Column("clips"), *map(Column, names), Column("average"))
     print_table(Table("Accuracy by held-out fold, %", columns, _fold_rows(found)), console)
@@ -63,7 +62,7 @@ def print_ensemble(console: Console, found: Ensemble) -> None:
     rows = _member_rows(found, names)
     print_table(Table("Mean ± sample standard deviation over folds", columns, rows, note), console)
     for text in NOTES:
-        console.print(Text(f"• {text}"))
+        console.print(f"• {text}")
 
 
 def _names(members: tuple[EnsembleMember, ...]) -> list[str]:

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
+from featurestore.terminal import Table, Terminal, styled
+from featurestore.text import shorten
 from schemas import Evaluation
 from trainer.commands.options import (
     CheckpointOption,
@@ -24,6 +23,7 @@ from trainer.inference.confusion import Matrix, most_frequent
 RESULT, PICTURE = "evaluation.json", "confusion.png"
 MOST_CONFUSIONS = 10
 _TITLE_CHARS = 70
+_NAME_CHARS = 60
 _WIDEST = 10_000
 
 
@@ -75,10 +75,10 @@ def evaluate(
     wanted = sorted({k for part in parts for k in part.networks})
     networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
     found = judge(trained, stored, parts, networks, checkpoint, batch_size, reading)
-    console = Console()
+    console = Terminal()
     print_evaluation(console, found)
     write_evaluation(out, found)
-    console.print(Text(f"Written: {out / RESULT}, {out / PICTURE}"), soft_wrap=True)
+    console.say(f"Written: {out / RESULT}, {out / PICTURE}")
 
 
 def write_evaluation(out: Path, found: Evaluation) -> None:
@@ -107,11 +107,11 @@ def _matrix(found: Evaluation) -> Matrix:
     return np.array(found.confusion, np.int64)
 
 
-def print_evaluation(console: Console, found: Evaluation) -> None:
+def print_evaluation(console: Terminal, found: Evaluation) -> None:
     """The warnings, and everything in tables."""
     for warning in found.warnings:
         loud = warning.startswith("TRAINED ON")
-        console.print(Text(f"Warning: {warning}", "bold red" if loud else "yellow"), soft_wrap=True)
+        console.say(f"Warning: {warning}", style="bold red" if loud else "yellow")
     console.print(_fold_table(found))
     console.print(_class_table(found))
     matrix = _matrix_table(found)
@@ -119,7 +119,7 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
     fits = Measurement.get(console, unbounded, matrix).minimum <= console.width
     console.print(matrix if fits else _confusion_table(found))
     text = f"accuracy {100 * found.accuracy:.2f} % of {found.num_clips} clips"
-    console.print(Text(text, "bold"))
+    console.print(styled(text, style="bold"))
 
 
 def _fold_table(found: Evaluation) -> Table:
@@ -136,7 +136,7 @@ def _class_table(found: Evaluation) -> Table:
     table = Table("id", "class", "clips", "predicted", "recall %")
     for class_id, one in enumerate(found.classes):
         recall = "–" if one.recall is None else f"{100 * one.recall:.1f}"
-        name = Text(one.class_name)
+        name = shorten(one.class_name, _NAME_CHARS)
         table.add_row(str(class_id), name, str(one.num_clips), str(one.num_predicted), recall)
     return table
 
@@ -148,13 +148,13 @@ def _matrix_table(found: Evaluation) -> Table:
         table.add_column(str(class_id), justify="right", no_wrap=True)
     for class_id, (one, row) in enumerate(zip(found.classes, found.confusion, strict=True)):
         cells = [str(clips) if clips else "·" for clips in row]
-        table.add_row(Text(f"{class_id} {one.class_name}"), *cells)
+        table.add_row(f"{class_id} {one.class_name}", *cells)
     return table
 
 
 def _confusion_table(found: Evaluation) -> Table:
     table = Table("clips", "of class", "taken for", title="most frequent confusions")
     for clips, true, predicted in most_frequent(_matrix(found), MOST_CONFUSIONS):
-        names = [Text(found.classes[i].class_name) for i in (true, predicted)]
+        names = [shorten(found.classes[i].class_name, _NAME_CHARS) for i in (true, predicted)]
         table.add_row(str(clips), *names)
     return table

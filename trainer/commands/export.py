@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
+from featurestore.terminal import Terminal
 from trainer.commands.options import CheckpointOption, RunOption
 
 
@@ -43,5 +42,4 @@ def export(
         f"(batch, {len(trained.record.class_names)}); metadata in {METADATA}",
         f"checked: its logits differ from the network's by {made.difference:.1e} (relative)",
     )
-    for line in lines:
-        Console().print(Text(line), soft_wrap=True)
+    Terminal().say(*lines)

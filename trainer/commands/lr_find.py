@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
+from featurestore.terminal import Label, Terminal
 from schemas import LrFind
 from trainer.commands.options import DatasetOption, Learning, ReadingOption, StoreOption, grouped
 
@@ -45,20 +44,19 @@ def lr_find(
     options = Options(method=method, folds=folds, **vars(learning))
     plan = plan_run(stored, options)
     make_folder(out)
-    console = Console()
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    console = Terminal()
+    columns = Label(), BarColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("steps", total=NUM_STEPS)
         curve, found, warnings = find_lr(
             stored, plan.config, stage, lambda: progress.advance(task), reading
         )
     for warning in (*plan.warnings, *warnings):
-        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+        console.warn(warning)
     write_lr_find(out, curve, found)
-    for line in _lines(found):
-        console.print(Text(line), soft_wrap=True)
+    console.say(*_lines(found))
     names = ", ".join(str(out / name) for name in (TABLE, RESULT, PICTURE))
-    console.print(Text(f"Written: {names}"), soft_wrap=True)
+    console.say(f"Written: {names}")
 
 
 def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
-from rich.text import Text
 
+from featurestore.terminal import Table, Terminal
+from featurestore.text import csv_cell, from_json_text, json_document, json_text
 from schemas import Prediction, Predictions, RunRecord, UnusedFile
 from trainer.commands.options import CheckpointOption, DeviceOption, RunOption
 from trainer.errors import AudioInputError
@@ -60,7 +59,7 @@ def predict(
     networks = [load_network(trained, k, checkpoint, torch_device) for k in folds]
     results = list(_watched(predict_files(trained.record, networks, files), len(files)))
     found = Predictions(
-        run=str(run),
+        run=json_text(run),
         fingerprint=trained.record.fingerprint,
         checkpoint=checkpoint,
         folds=folds,
@@ -69,9 +68,11 @@ def predict(
     )
     wanted = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
     if out:
-        replace_file(out, _text(found, trained.record, wanted, top, _WIDE).encode())
+        replace_file(out, _text(found, trained.record, wanted, top).encode())
+    elif wanted == "table":
+        Terminal().print(_table(found, top))
     else:
-        typer.echo(_text(found, trained.record, wanted, top, Console().width), nl=False)
+        Terminal().write(_text(found, trained.record, wanted, top))
     if found.unused:
         raise AudioInputError(f"{len(found.unused)} of {len(files)} files could not be used")
 
@@ -80,7 +81,7 @@ def _watched(
     results: Iterator[Prediction | UnusedFile], total: int
 ) -> Iterator[Prediction | UnusedFile]:
     """The same, with a bar, and a line for each file that could not be used."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     for result in track(
         results,
         "predicting",
@@ -90,18 +91,17 @@ def _watched(
         disable=not console.is_terminal,
     ):
         if isinstance(result, UnusedFile):
-            line = " ".join(f"{result.path}: {result.reason}".split())
-            console.print(Text(line), soft_wrap=True)
+            console.say(f"{result.path}: {result.reason}")
         yield result
 
 
-def _text(found: Predictions, record: RunRecord, wanted: Format, top: int, width: int) -> str:
+def _text(found: Predictions, record: RunRecord, wanted: Format, top: int) -> str:
     if wanted == "json":
-        return found.model_dump_json(indent=2) + "\n"
+        return json_document(found.model_dump(mode="json"))
     if wanted == "csv":
         return _csv(found, record.class_names)
     file = io.StringIO()
-    Console(file=file, width=width).print(_table(found, top))
+    Terminal(file=file, width=_WIDE).print(_table(found, top))
     return file.getvalue()
 
 
@@ -109,15 +109,16 @@ def _csv(found: Predictions, class_names: Sequence[str]) -> str:
     """A row for each file that could be used: path, class, its probability, then every class's."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class_name", "probability", *class_names])
+    writer.writerow(["path", "class_name", "probability", *map(csv_cell, class_names)])
     for row in found.predictions:
-        writer.writerow([row.path, row.class_name, row.probability, *row.probabilities.values()])
+        names = csv_cell(from_json_text(row.path)), csv_cell(row.class_name)
+        writer.writerow([*names, row.probability, *row.probabilities.values()])
     return text.getvalue()
 
 
 def _table(found: Predictions, top: int) -> Table:
     folds = ", ".join(map(str, found.folds))
-    table = Table(title=Text(f"{found.run}: {found.checkpoint} network of fold {folds}"))
+    table = Table(title=f"{found.run}: {found.checkpoint} network of fold {folds}")
     table.add_column("file", overflow="fold")
     first = found.predictions[:1]
     shown = min(top, *(len(row.probabilities) for row in first)) if first else top
@@ -126,5 +127,5 @@ def _table(found: Predictions, top: int) -> Table:
     for row in found.predictions:
         ranked = sorted(row.probabilities.items(), key=lambda share: -share[1])[:shown]
         cells = [f"{name} {100 * share:.1f} %" for name, share in ranked]
-        table.add_row(Text(row.path), *map(Text, cells))
+        table.add_row(row.path, *cells)
     return table

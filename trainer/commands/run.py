@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
+from featurestore.terminal import Terminal
 from schemas import RunConfig, Selection
-from trainer.commands.complain import complain
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
 from trainer.commands.tracking import tracking_to
 from trainer.errors import ResumeError
@@ -73,7 +71,7 @@ def run(
     from trainer.records.rundir import check_free, default_out
     from trainer.run import begin
 
-    console = Console()
+    console = Terminal()
     manner = conduct.manner
     if resume is not None:
         with tracking_to(conduct.mlflow, console) as tracking:
@@ -104,7 +102,7 @@ def run(
 
 
 def carry_out(
-    console: Console,
+    console: Terminal,
     stored: "StoredDataset",
     config: RunConfig,
     out: Path,
@@ -123,15 +121,17 @@ def carry_out(
         ):
             result = resume(stored, out, watcher, manner)
     except KeyboardInterrupt:
-        complain(f"stopped: {out} keeps the epochs and networks so far; --resume {out} goes on")
+        Terminal(stderr=True).say(
+            f"stopped: {out} keeps the epochs and networks so far; --resume {out} goes on"
+        )
         raise
     if result:
         print_result(console, result)
-    console.print(Text(f"Run: {out}"), soft_wrap=True)
+    console.say(f"Run: {out}")
 
 
 def _go_on(
-    console: Console,
+    console: Terminal,
     out: Path,
     store: str | None,
     given: dict[str, object],
@@ -148,7 +148,7 @@ def _go_on(
     record = directory.record()
     _check_same(out, record.config, given)
     if result := directory.result():
-        console.print(Text(f"{out} is finished"), soft_wrap=True)
+        console.say(f"{out} is finished")
         print_result(console, result)
         if tracking:
             tracking.changed(out)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from featurestore.errors import FeatureStoreError
+from featurestore.terminal import Terminal, styled
+from featurestore.text import mask_url
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, StoreOption, grouped
 from trainer.commands.run import carry_out
 from trainer.commands.tracking import tracking_to
@@ -132,9 +132,9 @@ def _carry_out(
     from trainer.report import print_report, write_report
     from trainer.sweep import REPORT, finished
 
-    console = Console()
+    console = Terminal()
     runs, manner = asked.runs(), conduct.manner
-    console.print(Text(f"{len(runs)} runs in {out}"), soft_wrap=True)
+    console.say(f"{len(runs)} runs in {out}")
     with tracking_to(conduct.mlflow, console) as tracking:
         if scheduler is None:
             failed = _here(console, stored, runs, out, manner, tracking)
@@ -151,7 +151,7 @@ def _carry_out(
 
 
 def _here(
-    console: Console,
+    console: Terminal,
     stored: "StoredDataset",
     runs: Sequence["SweepRun"],
     out: Path,
@@ -166,19 +166,19 @@ def _here(
         plan_run(stored, run.options, manner.folds_at_once)
     failed = {}
     for number, run in enumerate(runs, start=1):
-        console.rule(Text(f"{number}/{len(runs)} {run.name}"), align="left")
+        console.rule(styled(f"{number}/{len(runs)} {run.name}"), align="left")
         try:
             config = prepare(stored, run, out, manner)
             at_once = manner.for_folds(len(config.folds))
             carry_out(console, stored, config, out / RUNS / run.name, at_once, tracking)
         except (TrainerError, FeatureStoreError) as error:
-            console.print(Text(f"failed: {error}", "red"), soft_wrap=True)
+            console.say(f"failed: {mask_url(error)}", style="red")
             failed[run.name] = str(error)
     return failed
 
 
 def _on_cluster(
-    console: Console,
+    console: Terminal,
     stored: "StoredDataset",
     runs: Sequence["SweepRun"],
     out: Path,
@@ -198,7 +198,7 @@ def _on_cluster(
         for run, begun in zip(runs, cluster.begin(work, runs), strict=True):
             if isinstance(begun, Failed):
                 failed[run.name] = begun.reason
-                console.print(Text(f"{run.name}: failed: {begun.reason}", "red"), soft_wrap=True)
+                console.say(f"{run.name}: failed: {mask_url(begun.reason)}", style="red")
             else:
                 folds[run.name] = begun.folds
         tasks = [(name, fold) for name, all_folds in folds.items() for fold in all_folds]
@@ -206,12 +206,12 @@ def _on_cluster(
             line = f"{number}/{len(tasks)} {done.run} fold {done.fold}: "
             if isinstance(done.outcome, Failed):
                 failed[done.run] = done.outcome.reason
-                console.print(Text(f"{line}failed: {done.outcome.reason}", "red"), soft_wrap=True)
+                console.say(f"{line}failed: {mask_url(done.outcome.reason)}", style="red")
             else:
                 shown = done.outcome.best_accuracy, done.outcome.last_accuracy
                 named = zip(("best", "last"), shown, strict=True)
                 text = ", ".join(f"{name} {100 * a:.2f} %" for name, a in named if a is not None)
-                console.print(Text(f"{line}{text}, {done.outcome.seconds:.0f} s"), soft_wrap=True)
+                console.say(f"{line}{text}, {done.outcome.seconds:.0f} s")
             if tracking:
                 tracking.changed(out / RUNS / done.run)
     for name in folds:

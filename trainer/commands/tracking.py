@@ -3,14 +3,13 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
+from featurestore.terminal import Terminal
 
 if TYPE_CHECKING:
     from trainer.training.mlflow_log import Tracking
 
 
-def tracking_to(uri: str | None, console: Console) -> AbstractContextManager["Tracking | None"]:
+def tracking_to(uri: str | None, console: Terminal) -> AbstractContextManager["Tracking | None"]:
     """Log to MLflow while the context lasts; without a URI, nothing.
 
     Raises:
@@ -20,6 +19,4 @@ def tracking_to(uri: str | None, console: Console) -> AbstractContextManager["Tr
         return nullcontext()
     from trainer.training.mlflow_log import Tracking
 
-    return Tracking(
-        uri, lambda line: console.print(Text(f"warning: {line}", "yellow"), soft_wrap=True)
-    )
+    return Tracking(uri, console.warn)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from featurestore import SUFFIXES, Extractor, extract_file, one_thread
 from featurestore.errors import AudioError
+from featurestore.text import json_text
 from schemas import Prediction, RunRecord, UnusedFile
 from trainer.data.interface import as_float32
 from trainer.errors import AudioInputError
@@ -69,7 +70,7 @@ def predict(
             with one_thread():
                 images, _ = extract_file(path, extractor)
         except (AudioError, OSError) as error:
-            yield UnusedFile(path=str(path), reason=_reason(error))
+            yield UnusedFile(path=json_text(path), reason=_reason(error))
             continue
         shares = judge(networks, images, record.features.scale)
         yield _prediction(path, record.class_names, shares)
@@ -98,7 +99,7 @@ def _prediction(path: Path, class_names: Sequence[str], shares: NDArray[np.float
     best = int(shares.argmax())
     values = np.minimum(shares, 1.0).tolist()
     return Prediction(
-        path=str(path),
+        path=json_text(path),
         class_name=class_names[best],
         probability=values[best],
         probabilities=dict(zip(class_names, values, strict=True)),

@@ -1,18 +1,21 @@
 """The report as tables in a terminal."""
 
 from collections.abc import Iterator, Sequence
-from textwrap import fill
+from textwrap import wrap
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table as Grid
-from rich.text import Text
 
+from featurestore.terminal import Table as Grid
+from featurestore.terminal import styled
+from featurestore.text import printable
 from trainer.report.content import Column, Report, Section, Table
 
 HEADING_CHARS = 8
 TEXT_CHARS = 28
+WORD_CHARS = 20
 WIDEST = 10_000
 
 
@@ -20,28 +23,29 @@ def print_report(report: Report, console: Console) -> None:
     """Print the tables, warnings and notes, and where the files are."""
     for section in report.sections:
         _print_section(section, console)
-    console.print(Text(f"Report with figures: {report.out / 'report.html'}"), soft_wrap=True)
+    console.print(styled(f"Report with figures: {report.out / 'report.html'}"), soft_wrap=True)
 
 
 def _print_section(section: Section, console: Console) -> None:
-    console.rule(Text(section.heading))
+    console.rule(styled(section.heading))
     for warning in section.warnings:
-        console.print(Text(f"Warning: {warning}", style="yellow"))
+        console.print(styled(f"Warning: {warning}", style="yellow"))
     for table in section.tables:
         print_table(table, console)
     console.print()
     for note in section.notes:
-        console.print(Text(f"• {note}"))
+        console.print(styled(f"• {note}"))
     console.print()
 
 
 def print_table(table: Table, console: Console) -> None:
     """Print a table under its title, in as many parts as the width asks for."""
-    console.print(Text(f"\n{table.title}", style="bold"))
+    console.print()
+    console.print(styled(table.title, style="bold"))
     for grid in _grids(table, console):
         console.print(grid)
     if table.note:
-        console.print(Text(table.note, style="dim"))
+        console.print(styled(table.note, style="dim"))
 
 
 def _grids(table: Table, console: Console) -> Iterator[Grid]:
@@ -78,22 +82,21 @@ def _grid(table: Table, indices: Sequence[int]) -> Grid:
     for index in indices:
         column = table.columns[index]
         heading = _heading(column)
-        longest = max(len(text) for text in (*heading.split("\n"), *cells[index]))
+        longest = max(map(cell_len, (*heading, *map(printable, cells[index]))))
         grid.add_column(
-            Text(heading),
+            styled(*heading),
             justify="right" if column.numeric else "left",
             min_width=longest if column.numeric else min(longest, TEXT_CHARS),
         )
     for row in table.rows:
-        grid.add_row(*(Text(row[index]) for index in indices))
+        grid.add_row(*(styled(row[index]) for index in indices))
     return grid
 
 
-def _heading(column: Column) -> str:
-    """Group and name in short lines."""
-    lines = [
-        fill(text, HEADING_CHARS, break_long_words=False)
-        for text in (column.group, column.name)
-        if text
-    ]
-    return "\n".join(lines)
+def _heading(column: Column) -> list[str]:
+    """Group and name in short lines; only a very long word is broken."""
+    lines = []
+    for text in (printable(column.group), printable(column.name)):
+        longest = max(map(len, text.split()), default=0)
+        lines += wrap(text, max(HEADING_CHARS, min(longest, WORD_CHARS)))
+    return lines
