@@ -6,6 +6,7 @@ one function here, and all of them keep a text recognisable: what is ordinary Un
 not becomes a Python escape such as `\x1b`. HTML is left to Jinja's autoescape, after `printable`.
 """
 
+import hashlib
 import json
 import re
 from urllib.parse import parse_qsl, unquote
@@ -60,16 +61,17 @@ def printable(text: object) -> str:
     r"""Return a text as one line that is safe in a terminal or a log.
 
     Control and escape characters, marks of direction, invisible characters, separators of lines and
-    bytes that were not UTF-8 (lone surrogates) become `\n`, `\x1b`, `\u202e` or `\udce9`.
-    Letters of any script, emoji and punctuation stay, square brackets too, which must not be taken
-    for markup: `featurestore.terminal` prints.
+    bytes that were not UTF-8 (lone surrogates) become `\n`, `\x1b`, `\u202e` or `\udce9`; so do
+    spaces if there is nothing else. Letters of any script, emoji and punctuation stay, square
+    brackets too, which must not be taken for markup: `featurestore.terminal` prints.
     """
-    return _UNSAFE.sub(_escaped, str(text))
+    line = _visible(str(text))
+    return r"\x20" * len(line) if line.isspace() and line.strip(" ") == "" else line
 
 
 def paragraphs(text: object) -> str:
     """Return the same as `printable`, but keep the line breaks of a text of our own."""
-    return "\n".join(map(printable, str(text).split("\n")))
+    return "\n".join(map(_visible, str(text).split("\n")))
 
 
 def shorten(text: object, most: int) -> str:
@@ -99,6 +101,19 @@ def markdown_code(text: object) -> str:
     fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
     padding = " " if line[:1] in ("`", " ") or line[-1:] in ("`", " ") or not line else ""
     return f"{fence}{padding}{line}{padding}{fence}"
+
+
+def file_name(text: object, most_bytes: int = 120) -> str:
+    """Return a text as the name of a file or directory: letters, digits and `_ . = -` only.
+
+    It leads nowhere else, is hidden by no dot and no option. One that is too long is cut, and ends
+    in a part of its digest, so that two long names stay two.
+    """
+    name = re.sub(r"^[.-]|[^\w.=-]", "_", str(text))
+    if len(name.encode()) <= most_bytes:
+        return name
+    digest = hashlib.sha256(str(text).encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name.encode()[: most_bytes - 9].decode(errors='ignore')}-{digest}"
 
 
 def plot_text(text: object) -> str:
@@ -166,6 +181,10 @@ def mask_url(text: object, secrets_of: str = "") -> str:
 
 def _json_escape(match: re.Match[str]) -> str:
     return json.dumps(match[0])[1:-1]
+
+
+def _visible(line: str) -> str:
+    return _UNSAFE.sub(_escaped, line)
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -5,7 +5,6 @@ methods, seeds or settings adds to what is there.
 """
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
@@ -16,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from featurestore import StoredDataset
+from featurestore.text import file_name
 from schemas import RunConfig
 from trainer.errors import ConfigError, ResumeError
 from trainer.plan import Options, plan_run
@@ -108,7 +108,7 @@ def _check_known(settings: Mapping[str, Any]) -> None:
 
 def _name(method: str, settings: Mapping[str, Any], seed: int) -> str:
     parts = [f"{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    return re.sub(r"[^\w.=-]", "_", "-".join([method, *parts, f"seed{seed}"]))
+    return file_name("-".join([method, *parts, f"seed{seed}"]))
 
 
 def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from featurestore.errors import StorageError
 from featurestore.extraction.features import hz_to_mel, labelled_hz
 from featurestore.extraction.resize import RESIZES
+from featurestore.pictures import drawing, fitted
 from featurestore.reading.reader import StoredDataset
 from schemas import FULL, FeatureSpec
 
 Image = NDArray[np.float32]
 
 _TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
+_TITLE_CHARS = 28
+"""Of a line of the title per column of images."""
 _DETAIL = (0.3, 0.35)
 """Share of the bands, and of the seconds of the shortest image, that is magnified."""
 _ACCENT = "#00e5ff"
@@ -33,6 +36,7 @@ class _Window:
     high_mel: float
 
 
+@drawing()
 def plot_clip(dataset: StoredDataset, clip_id: str, out: Path) -> None:
     """Draw a clip at every resolution by every method.
 
@@ -61,7 +65,7 @@ def clip_figure(images: dict[str, Image], spec: FeatureSpec, title: str) -> Figu
     variants = spec.variants or (FULL,)
     columns = spec.resolutions
     figure = Figure(figsize=(3.6 * len(columns), 4.6 * len(variants)), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(fitted(title, _TITLE_CHARS * len(columns)))
     grid = figure.subplots(2 * len(variants), len(columns), squeeze=False)
     window = _detail(images, spec)
     for row, variant in enumerate(variants):

@@ -1,7 +1,6 @@
 """`trainer evaluate`: how a run's networks do on a store."""
 
 from pathlib import Path
-from textwrap import fill
 from typing import Annotated
 
 import numpy as np
@@ -22,7 +21,6 @@ from trainer.inference.confusion import Matrix, most_frequent
 
 RESULT, PICTURE = "evaluation.json", "confusion.png"
 MOST_CONFUSIONS = 10
-_TITLE_CHARS = 70
 _NAME_CHARS = 60
 _WIDEST = 10_000
 
@@ -96,11 +94,11 @@ def write_evaluation(out: Path, found: Evaluation) -> None:
     replace_file(out / PICTURE, picture)
 
 
-def _title(found: Evaluation) -> str:
+def _title(found: Evaluation) -> list[str]:
     head = (
         f"{found.run} on {found.dataset}: {100 * found.accuracy:.1f} % of {found.num_clips} clips"
     )
-    return "\n".join(fill(line, _TITLE_CHARS) for line in (head, *found.warnings))
+    return [head, *found.warnings]
 
 
 def _matrix(found: Evaluation) -> Matrix:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.patches import Patch
 
+from featurestore.pictures import drawing, fitted, shown
 from schemas import CheckpointName
 from trainer.methods.paper import PaperTable
 from trainer.report.drawing import BLUE, GREY, ORANGE, new_figure, pale, plain, to_png
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 BOX_WIDTH = 0.22
 STEP = 0.27
-# Characters across all labels under the axes, and the fewest of one line.
-LINE_CHARS, LABEL_CHARS = 72, 8
+# Characters across all labels under the axes, the fewest of one line, and the most lines.
+LINE_CHARS, LABEL_CHARS, LABEL_LINES = 72, 8, 8
 COLOURS: dict[CheckpointName, str] = {"best": BLUE, "last": ORANGE}
 POINT: dict[str, Any] = {"ms": 4, "markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 3}
 # The least height of the axes, so that a difference of a clip or two does not look large.
@@ -35,6 +35,7 @@ class Boxes:
     values: tuple[Mapping[int, float], ...]
 
 
+@drawing()
 def boxplot(series: Sequence[Series], paper: PaperTable | None) -> bytes:
     """Draw accuracy over folds by method: every score, and the paper's; PNG."""
     kinds = [
@@ -71,12 +72,12 @@ def _draw(axes: "Axes", boxes: Boxes, shift: float) -> None:
 
 def _dress(axes: "Axes", series: Sequence[Series]) -> None:
     plain(axes)
-    title = f"Accuracy over the held-out folds of {series[0].dataset}"
+    title = f"Accuracy over the held-out folds of {shown(series[0].dataset)}"
     axes.set_title(f"{title}\n{PICKED_BY[series[0].selection]}", size=10)
     axes.set_ylabel("accuracy (%)")
     axes.set_xlabel("method; box: quartiles and median, points: folds")
     chars = max(LABEL_CHARS, LINE_CHARS // len(series))
-    axes.set_xticks(range(len(series)), [fill(one.label, chars) for one in series])
+    axes.set_xticks(range(len(series)), [fitted(one.label, chars, LABEL_LINES) for one in series])
     axes.set_xlim(-0.6, len(series) - 0.4)
     low, high = axes.get_ylim()
     missing = max(0.0, LEAST_POINTS - (high - low))

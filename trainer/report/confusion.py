@@ -7,24 +7,27 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from featurestore.pictures import drawing, fitted, shown
 from trainer.inference.confusion import Matrix
 from trainer.report.drawing import DPI, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NAME_CHARS, TITLE_CHARS = 30, 70
 MOST_WITH_NUMBERS = 20
 """Classes up to which every cell shows its clips."""
 _MARGIN_INCHES, _CELL_INCHES = 2.6, {True: 0.46, False: 0.19}
 
 
-def confusion_picture(confusion: Matrix, class_names: Sequence[str], title: str) -> bytes:
+@drawing()
+def confusion_picture(confusion: Matrix, class_names: Sequence[str], title: Sequence[str]) -> bytes:
     """A PNG: rows are true classes, columns predicted ones, shades the share of the row.
 
     Args:
         confusion: (classes, classes), clips.
         class_names: By class_id.
-        title: Above it; may have several lines.
+        title: Lines above it.
     """
     numbered = len(class_names) <= MOST_WITH_NUMBERS
     side = _MARGIN_INCHES + _CELL_INCHES[numbered] * len(class_names)
@@ -34,11 +37,12 @@ def confusion_picture(confusion: Matrix, class_names: Sequence[str], title: str)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 8 if numbered else 6
     ticks = np.arange(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=90, fontsize=size)
-    axes.set_yticks(ticks, class_names, fontsize=size)
+    names = [shown(name, NAME_CHARS) for name in class_names]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size)
+    axes.set_yticks(ticks, names, fontsize=size)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_title("\n".join(fitted(line, TITLE_CHARS) for line in title), fontsize=9, loc="left")
     if numbered:
         _write_numbers(axes, confusion, shares)
     bar = figure.colorbar(image, ax=axes, shrink=0.6)

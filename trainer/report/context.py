@@ -69,7 +69,7 @@ def _facts(series: Series) -> dict[str, str]:
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:
     """What stands above the tables: whatever keeps the numbers from being compared at sight."""
     found = [*_mixed(series), *_shortened(series), *_uneven(series), *_own(series)]
-    return tuple(found)
+    return tuple(map(mask_url, found))
 
 
 def _mixed(series: Sequence[Series]) -> Iterator[str]:
@@ -133,7 +133,7 @@ def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]
         found.append("No two of these runs differ only in method or only in settings.")
     if paper:
         found += [PAPER_NOTE, KNOWN_SPLITS if paper.folds else UNKNOWN_SPLITS]
-    return tuple(found)
+    return tuple(map(mask_url, found))
 
 
 def _epochs(series: Sequence[Series]) -> Iterator[str]:

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
+from featurestore.pictures import drawing, fitted, shown
 from schemas import EpochMetrics, Selection, Stage
 from trainer.report.cells import images_of
 from trainer.report.drawing import BLUE, ORANGE, new_figure, plain, to_png
@@ -31,6 +31,7 @@ WATCHED: dict[Selection, str] = {
 NAME: dict[str, Any] = {"size": 8, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
 
 
+@drawing()
 def learning_curves(series: Sequence[Series]) -> bytes:
     """Draw every fold thin and their mean thick, with the stages' boundaries; PNG."""
     figure = new_figure(0.4 + ROW_INCHES * len(series))
@@ -61,7 +62,7 @@ def _draw(
     alternates = any(stage.alternate for stage in series.stages)
     axes.margins(y=HEADROOM_OF_TWO_LINES if alternates else HEADROOM)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(fill(series.label, TITLE_CHARS), size=10)
+    axes.set_title(fitted(series.label, TITLE_CHARS), size=10)
     curves = list(_curves(series, value))
     for curve in curves:
         axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.6, alpha=0.45)
@@ -94,5 +95,5 @@ def _mark_stages(axes: "Axes", stages: Sequence[Stage]) -> None:
         axes.axvline(at, color="#555555", linewidth=0.8, linestyle=style)
     for name, last, at in zip(names, ["", *names], ends, strict=False):
         if name != last:
-            text = f" {name}".replace("+", " +\n ")
+            text = f" {shown(name)}".replace("+", " +\n ")
             axes.text(at, 1, text, transform=axes.get_xaxis_transform(), va="top", **NAME)

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 
+from featurestore.pictures import drawing, fitted
 from trainer.report.drawing import BLUE, GREY, ORANGE, new_figure, plain, to_png
 
 _HEIGHT_INCHES = 4.5
 _HEADROOM = 0.15
+_TITLE_CHARS = 90
 
 
+@drawing()
 def lr_picture(
     lrs: Sequence[float],
     losses: Sequence[float],
@@ -40,6 +43,6 @@ def lr_picture(
     axes.set_ylim(min([*filter(math.isfinite, losses), *drawn]) - margin, max(drawn) + margin)
     axes.set_xlabel("learning rate λ")
     axes.set_ylabel("training loss (nats)")
-    axes.set_title(title, size=10, loc="left")
+    axes.set_title(fitted(title, _TITLE_CHARS), size=10, loc="left")
     axes.legend(loc="best", fontsize=9)
     return to_png(figure)

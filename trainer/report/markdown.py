@@ -1,8 +1,12 @@
 """The report as Markdown with tables."""
 
+import re
 from collections.abc import Iterator
 
+from featurestore.text import markdown, markdown_code
 from trainer.report.content import Report, Section, Table
+
+_OUR_CODE = re.compile("(`(?:control|(?:trainer|featurestore) [a-z-]+)`)")
 
 
 def to_markdown(report: Report) -> str:
@@ -10,37 +14,38 @@ def to_markdown(report: Report) -> str:
     lines = ["# Training report", ""]
     for section in report.sections:
         lines += _section(section)
-    lines += ["## Runs read", "", *(f"* `{path}`" for path in report.runs)]
+    lines += ["## Runs read", "", *(f"* {markdown_code(path)}" for path in report.runs)]
     return "\n".join(lines) + "\n"
 
 
 def _section(section: Section) -> Iterator[str]:
-    yield from (f"## {_plain(section.heading)}", "")
+    yield from (f"## {markdown(section.heading)}", "")
     for warning in section.warnings:
-        yield from (f"> **Warning:** {_plain(warning)}", "")
+        yield from (f"> **Warning:** {_prose(warning)}", "")
     for table in section.tables:
         yield from _table(table)
     for picture in section.pictures:
-        yield from (f"![{_plain(picture.caption)}]({picture.file})", "")
+        yield from (f"![{markdown(picture.caption)}]({picture.file})", "")
     yield from ("### How to read this", "")
-    yield from (f"* {_plain(note)}" for note in section.notes)
+    yield from (f"* {_prose(note)}" for note in section.notes)
     yield ""
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield from (f"### {_plain(table.title)}", "")
+    yield from (f"### {markdown(table.title)}", "")
     yield _row([column.heading for column in table.columns])
-    yield _row(["---:" if column.numeric else "---" for column in table.columns])
+    yield f"| {' | '.join('---:' if one.numeric else '---' for one in table.columns)} |"
     yield from (_row(row) for row in table.rows)
     yield ""
     if table.note:
-        yield from (_plain(table.note), "")
+        yield from (_prose(table.note), "")
 
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(map(_plain, cells))} |"
+    return f"| {' | '.join(map(markdown, cells))} |"
 
 
-def _plain(text: str) -> str:
-    """Text that ends no cell and opens no tag."""
-    return " ".join(text.replace("|", r"\|").replace("<", "&lt;").split())
+def _prose(text: str) -> str:
+    """A sentence in which our own commands and methods stay code, and all else is data."""
+    parts = _OUR_CODE.split(text)
+    return "".join(part if at % 2 else markdown(part) for at, part in enumerate(parts))

@@ -5,6 +5,7 @@ from itertools import cycle
 from math import ceil
 from typing import TYPE_CHECKING
 
+from featurestore.pictures import drawing, legend, shown
 from schemas import CheckpointName
 from trainer.inference.confusion import by_class
 from trainer.report.drawing import PALETTE, new_figure, plain, to_png
@@ -20,6 +21,7 @@ ROW_INCHES, MARGIN_INCHES, LEGEND_INCHES = 0.24, 1.3, 0.22
 LEGEND_COLUMNS = 3
 
 
+@drawing()
 def recall_picture(series: Sequence[Series]) -> bytes:
     """Draw a row a class, the best recognised at the top, and a point a method; PNG."""
     score = series[0].scores[0]
@@ -36,10 +38,10 @@ def recall_picture(series: Sequence[Series]) -> bytes:
     _draw(axes, series, recalls, ranked)
     plain(axes)
     axes.grid(visible=True, axis="x", color="#DDDDDD", linewidth=0.6)
-    axes.set_yticks(range(len(ranked)), ranked, fontsize=8)
+    axes.set_yticks(range(len(ranked)), map(shown, ranked), fontsize=8)
     axes.set_ylim(-0.7, len(ranked) - 0.3)
     axes.set_xlabel("recall (% of the class's clips)")
-    title = f"Recall of each class of {series[0].dataset}"
+    title = f"Recall of each class of {shown(series[0].dataset)}"
     axes.set_title(f"{title}\n{PICKED_BY[series[0].selection]}", size=10)
     figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
     return to_png(figure)
@@ -59,7 +61,7 @@ def _draw(
     for one, found, (colour, marker) in zip(series, recalls, looks, strict=False):
         rows = [row for row, name in enumerate(ranked) if name in found]
         values = [found[ranked[row]] for row in rows]
-        axes.plot(values, rows, marker, color=colour, ms=6, alpha=0.85, label=one.label)
+        axes.plot(values, rows, marker, color=colour, ms=6, alpha=0.85, label=legend(one.label))
 
 
 def _recalls(series: Series, checkpoint: CheckpointName) -> dict[str, float]:

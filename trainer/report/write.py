@@ -1,10 +1,10 @@
 """From run directories to a folder with the report."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from featurestore.text import file_name
 from schemas import Selection
 from trainer.errors import ReportError
 from trainer.methods.paper import PAPER
@@ -67,7 +67,7 @@ def _suffix(key: tuple[str, Selection], keys: Iterable[tuple[str, Selection]]) -
     """What tells a section's pictures from those of others; empty where there are no others."""
     several = (len(set(names)) > 1 for names in zip(*keys, strict=True))
     parts = (name for name, differs in zip(key, several, strict=True) if differs)
-    return "".join(f"-{_safe(part)}" for part in parts)
+    return "".join(f"-{file_name(part)}" for part in parts)
 
 
 def _section(series: Sequence[Series], suffix: str) -> Section:
@@ -84,18 +84,13 @@ def _section(series: Sequence[Series], suffix: str) -> Section:
 def _confusion(series: Series, suffix: str) -> Picture:
     score = series.scores[0]
     confusion = series.confusion(score.checkpoint)
-    title = f"{series.label} on {series.dataset}\n{PICKED_BY[series.selection]}"
+    title = f"{series.label} on {series.dataset}", PICKED_BY[series.selection]
     png = confusion_picture(confusion, series.class_names, title)
     caption = (
         f"Clips of {series.label} by true and predicted class, {score.name}, summed over folds "
         f"{numbers(series.folds)} and seeds {numbers(series.seeds)}"
     )
-    return Picture(f"confusion{suffix}-{_safe(series.method)}.png", caption, png)
-
-
-def _safe(name: str) -> str:
-    """A name from a file, such that nothing in it leads out of the report's folder."""
-    return re.sub(r"[^\w-]", "_", name)
+    return Picture(f"confusion{suffix}-{file_name(series.method)}.png", caption, png)
 
 
 def _write(report: Report) -> None:
