@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from featurestore.text import mask_url
 from schemas import Selection
 from trainer.methods.paper import PaperTable
 from trainer.report.cells import numbers, schedule
@@ -133,7 +134,7 @@ def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]
         found.append("No two of these runs differ only in method or only in settings.")
     if paper:
         found += [PAPER_NOTE, KNOWN_SPLITS if paper.folds else UNKNOWN_SPLITS]
-    return tuple(map(mask_url, found))
+    return tuple(found)
 
 
 def _epochs(series: Sequence[Series]) -> Iterator[str]:
