@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Curve = dict[int, float]
 ROW_INCHES = 2.5
 TITLE_CHARS = 44
+NAME_CHARS = 24
 # Room above the curves for the arrays' names, which hide the lines behind them.
 HEADROOM = 0.14
 HEADROOM_OF_TWO_LINES = 0.22
@@ -95,5 +96,6 @@ def _mark_stages(axes: "Axes", stages: Sequence[Stage]) -> None:
         axes.axvline(at, color="#555555", linewidth=0.8, linestyle=style)
     for name, last, at in zip(names, ["", *names], ends, strict=False):
         if name != last:
-            text = f" {shown(name)}".replace("+", " +\n ")
-            axes.text(at, 1, text, transform=axes.get_xaxis_transform(), va="top", **NAME)
+            text = f" {shown(name, NAME_CHARS)}".replace("+", " +\n ")
+            label = axes.text(at, 1, text, transform=axes.get_xaxis_transform(), va="top", **NAME)
+            label.set_in_layout(False)  # it lies within the axes, however long it is
