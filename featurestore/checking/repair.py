@@ -25,7 +25,7 @@ from featurestore.checking.verify import (
     wrong_metadata,
 )
 from featurestore.datasets.base import Dataset
-from featurestore.errors import CorruptError, SourcesError, StoreError
+from featurestore.errors import CorruptError, NotAStoreError, SourcesError, StoreError
 from featurestore.storage import Place, Storage, locate
 from featurestore.store.agreement import with_additions
 from featurestore.store.arrays import StoredArrays
@@ -81,7 +81,11 @@ def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> I
         StorageError: It cannot be written.
     """
     storage, name = locate(path), dataset.card.name
-    if name not in datasets_found(storage):
+    try:
+        found = datasets_found(storage)
+    except NotAStoreError as error:
+        raise NotAStoreError(f"{storage} holds no {name}: {error}") from error
+    if name not in found:
         raise StoreError(
             f"{storage} holds no {name}: `featurestore build --dataset {name}` makes it"
         )

@@ -17,6 +17,8 @@ _OURS = ("scale_factor",)
 """Attributes of arrays that change what their values mean: there or not there as demanded."""
 _NEVER_FOREIGN = {*_OURS, *StoreManifest.model_fields}
 _APART = (_ATTRIBUTES, _COPIES)
+_DEFAULTED = {"configuration", "endian", "storage_transformers", "dimension_names", "attributes"}
+"""Keys that some versions of Zarr write and others leave out, where they have their default."""
 
 
 def agrees(found: Document, expected: Document) -> bool:
@@ -59,9 +61,18 @@ def _must_be_understood(value: object) -> bool:
 
 def _agrees_to_zarr(found: Document, expected: Document) -> bool:
     one, other = (zarr_meaning(_bare(document)) for document in (found, expected))
-    if one is None or other is None:
-        return False
+    if one is None or other is None or not _keys(_bare(found)) <= _keys(expected) | _DEFAULTED:
+        return False  # a key that Zarr does not know it ignores, and takes the default
     return all(key in one and same(_listed(one[key]), _listed(other[key])) for key in other)
+
+
+def _keys(value: object) -> set[str]:
+    """The keys of a JSON value and of all in it, but for what need not be understood."""
+    if isinstance(value, list):
+        return set().union(*map(_keys, value))
+    if not isinstance(value, dict) or not _must_be_understood(value):
+        return set()
+    return set(value).union(*map(_keys, value.values()))
 
 
 def _bare(document: Document) -> Document:
