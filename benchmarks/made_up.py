@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.building.build import blocks_where, status_counts
+from featurestore.building.build import blocks_where
 from featurestore.building.manifests import plan_manifest
 from featurestore.datasets import Dataset
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import clip_tables
+from featurestore.store.counts import status_counts
 from featurestore.store.creation import claim_arrays, create_arrays
 from featurestore.store.plan import Block
 from schemas import Clip, ClipStatus, DatasetCard, FeatureSpec

@@ -16,6 +16,8 @@
         ├── SourcesError         its sources are not the files it was made from
         ├── UnfinishedError      is not complete
         ├── UnknownNameError     has no such dataset, fold, array or clip
+        ├── NotAStoreError       is something else
+        ├── NewerError           was made by a newer version of this program
         └── CorruptError         is damaged: a checksum, a chunk, metadata
 
 A message says what, where, what was expected, what was found and what to do. The command lines
@@ -24,7 +26,11 @@ print it as one line and exit with 1.
 
 from collections.abc import Iterable
 
+from pydantic import ValidationError
+
 from schemas import ClipStatus
+
+_MOST_CHARS = 200
 
 
 class FeatureStoreError(Exception):
@@ -100,6 +106,14 @@ class UnfinishedError(StoreError):
     """The store is not complete."""
 
 
+class NotAStoreError(StoreError):
+    """What is there was not made by this program."""
+
+
+class NewerError(StoreError):
+    """The store is of a format, or has settings, that only a newer version knows."""
+
+
 class CorruptError(StoreError):
     """The store is damaged."""
 
@@ -123,3 +137,15 @@ class UnknownNameError(StoreError):
         return f"no {self.kind} {self.name!r} in the store; it has: {known}" + (
             f". {self.hint}" if self.hint else ""
         )
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem that pydantic found, as one line: where, and what."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(_shortened(str(part)) for part in first["loc"])
+    what = _shortened(" ".join(first["msg"].removeprefix("Value error, ").split()))
+    return f"{where}: {what}" if where else what
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_CHARS else f"{text[: _MOST_CHARS - 1]}…"

@@ -39,6 +39,7 @@ from schemas.store import (
     DatasetCard,
     Fold,
     StoreManifest,
+    StoreMark,
 )
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "Selection",
     "Stage",
     "StoreManifest",
+    "StoreMark",
     "TrimSpec",
     "UnusedFile",
     "Variant",

@@ -1,15 +1,34 @@
 """What a store says about itself: clips, their outcomes, the dataset's card, the manifest."""
 
+from collections import Counter
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import Schema
 from schemas.features import FeatureSpec, Name
 
-FORMAT_VERSION = 1
-"""Of the store's layout. A reader refuses a store of another one."""
+FORMAT_VERSION = 2
+"""Of the layout of new datasets. All versions from 1 to this one are read, finished and repaired,
+each in its own layout; a newer one is refused."""
+
+MAX_CLIPS = 10**9
+"""Of a dataset; also the largest number of a fold."""
+MAX_FOLDS = 10_000
+MAX_CHUNKS = 2**22
+"""Of one array, over all folds: what a reader loops over."""
+MAX_CHUNK_BYTES = 2**31 - 1
+"""Of one chunk before compression, as Blosc has it."""
+_MAX_BLOCK_CLIPS = 2**17
+_MAX_ARRAYS = 1000
+_MAX_NAME = 128
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+OptionalSha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+DirectoryName = Annotated[Name, Field(max_length=_MAX_NAME)]
+"""A name that is a directory in the store, and leads nowhere else."""
 
 
 class ClipStatus(IntEnum):
@@ -66,7 +85,7 @@ class Clip(Schema):
 class DatasetCard(Schema):
     """What a user must know of a dataset, whatever store it is in."""
 
-    name: Name
+    name: DirectoryName
     title: str
     class_names: tuple[str, ...]
     """By class_id."""
@@ -78,33 +97,97 @@ class DatasetCard(Schema):
 class Fold(Schema):
     """One fold's number and size."""
 
-    fold: Annotated[int, Field(ge=0)]
-    num_clips: Annotated[int, Field(ge=1)]
+    fold: Annotated[int, Field(ge=0, le=MAX_CLIPS)]
+    num_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)]
+    checksums: OptionalSha256 = ""
+    """SHA-256 of the fold's checksums of chunks, little-endian uint32, once complete; from format
+    version 2 on."""
+
+
+class StoreMark(Schema):
+    """What the root of a store says of it, in its attribute `featurestore`."""
+
+    format_version: Annotated[int, Field(ge=1)]
+    """The highest of its datasets'."""
+    datasets: tuple[DirectoryName, ...]
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        _refuse_repeated("datasets", self.datasets)
+        return self
 
 
 class StoreManifest(Schema):
     """How the arrays of one dataset in a store were made. No clock time and no path is in it.
 
     `fingerprint` covers `spec`, the clip list and `extractor_version`, so it says whether two
-    stores hold the same features of the same clips.
+    stores hold the same features of the same clips. `digest` vouches for the manifest itself, and
+    through the folds' `checksums` for every chunk.
     """
 
-    format_version: int = FORMAT_VERSION
-    extractor_version: int
-    fingerprint: str
-    clips_sha256: str
+    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
+    extractor_version: Annotated[int, Field(ge=0, lt=2**31)]
+    fingerprint: Sha256
+    clips_sha256: Sha256
     spec: FeatureSpec
     card: DatasetCard
-    folds: tuple[Fold, ...]
-    num_clips: int
-    chunk_clips: Annotated[int, Field(ge=1)]
+    folds: Annotated[tuple[Fold, ...], Field(min_length=1, max_length=MAX_FOLDS)]
+    num_clips: Annotated[int, Field(ge=1, le=MAX_CLIPS)]
+    chunk_clips: Annotated[int, Field(ge=1, le=_MAX_BLOCK_CLIPS)]
     """Clips in one chunk of every array."""
-    block_clips: Annotated[int, Field(ge=1)]
+    block_clips: Annotated[int, Field(ge=1, le=_MAX_BLOCK_CLIPS)]
     """Clips in one unit of work: one chunk, or, above it, one shard of whole chunks."""
-    order_seed: int
+    order_seed: Annotated[int, Field(ge=0, lt=2**63)]
     """Of the permutation of the rows within each fold."""
     libraries: dict[str, str]
     """Versions of the libraries that shaped the numbers."""
     state: Literal["building", "complete"]
-    counts: dict[str, int] = Field(default_factory=dict)
+    counts: dict[str, Annotated[int, Field(ge=0, le=MAX_CLIPS)]] = Field(default_factory=dict)
     """Clips by outcome (name of a `ClipStatus`, lower case), once complete."""
+    digest: OptionalSha256 = ""
+    """SHA-256 of all other fields in canonical JSON, from format version 2 on; made when the
+    manifest is written, compared whenever it is read."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        """Refuse sizes that contradict one another, or that no program should loop over."""
+        _refuse_repeated("folds", [fold.fold for fold in self.folds])
+        if self.num_clips != sum(fold.num_clips for fold in self.folds):
+            raise ValueError(f"num_clips: {self.num_clips} is not the sum of the folds")
+        if self.block_clips % self.chunk_clips:
+            raise ValueError(
+                f"block_clips: {self.block_clips} is no multiple of chunk_clips {self.chunk_clips}"
+            )
+        num_chunks = sum(-(-fold.num_clips // self.chunk_clips) for fold in self.folds)
+        if num_chunks > MAX_CHUNKS:
+            raise ValueError(f"chunk_clips: {num_chunks} chunks, at most {MAX_CHUNKS} make sense")
+        if len(self.spec.resolutions) * max(1, len(self.spec.variants)) > _MAX_ARRAYS:
+            raise ValueError(f"spec: more than {_MAX_ARRAYS} arrays")
+        for name, (bands, frames) in self.spec.arrays.items():
+            if self.chunk_clips * bands * frames * _ITEM_BYTES[self.spec.dtype] > MAX_CHUNK_BYTES:
+                raise ValueError(f"spec: a chunk of {name} is larger than {MAX_CHUNK_BYTES} bytes")
+        self._check_end()
+        return self
+
+    def _check_end(self) -> None:
+        """Refuse a complete manifest that does not say what it must."""
+        unknown = self.counts.keys() - {status.name.lower() for status in ClipStatus}
+        if unknown:
+            raise ValueError(f"counts: {min(unknown)!r} is no outcome of a clip")
+        if self.format_version == 1 and (self.digest or any(f.checksums for f in self.folds)):
+            raise ValueError("digest: format version 1 has none")
+        if self.state != "complete":
+            return
+        if "pending" in self.counts or sum(self.counts.values()) != self.num_clips:
+            raise ValueError(f"counts: are not of the {self.num_clips} clips of a complete dataset")
+        if self.format_version > 1 and not all(fold.checksums for fold in self.folds):
+            raise ValueError("folds: a complete dataset has checksums of each")
+
+
+_ITEM_BYTES = {"float16": 2, "float32": 4, "uint8": 1}
+
+
+def _refuse_repeated(what: str, values: Iterable[object]) -> None:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"{what}: {value} is there {count} times")

@@ -11,13 +11,6 @@ from trainer.errors import ConfigError
 _MOST_CHARS = 40
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first problem that pydantic found: where, and what."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
-
-
 def refused(error: ValidationError) -> ConfigError:
     """The first problem with what was asked for: which option, its value, and what is wrong."""
     first = error.errors(include_url=False)[0]

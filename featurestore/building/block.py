@@ -57,7 +57,7 @@ class BlockOutcome:
 
 @lru_cache(maxsize=4)
 def _opened(store: Storage, dataset: str, fingerprint: str) -> tuple[StoredArrays, Extractor]:
-    arrays = open_arrays(store, dataset)
+    arrays = open_arrays(store, dataset).unsealed()  # what is written here is not promised yet
     return arrays, Extractor(arrays.manifest.spec)
 
 

@@ -5,7 +5,7 @@ complete. What a block does is `block`; where it runs is `executors`.
 """
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from featurestore.storage import Place, Storage, locate
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import clip_tables
+from featurestore.store.counts import status_counts
 from featurestore.store.creation import claim_arrays, create_arrays, find_arrays, remove_debris
 from featurestore.store.documents import dataset_names
 from featurestore.store.lock import locked, remove_left
@@ -233,19 +234,6 @@ def _complete(arrays: StoredArrays) -> StoredArrays:
         )
     manifest = arrays.manifest.model_copy(update={"state": "complete", "counts": counts})
     return arrays.set_manifest(manifest)
-
-
-def status_counts(arrays: StoredArrays) -> dict[str, int]:
-    """Clips by outcome, by the lower-case name of their ClipStatus; only what occurs."""
-    return counted([arrays.read(fold.fold, "status") for fold in arrays.manifest.folds])
-
-
-def counted(status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
-    """The same of the folds' status, (num_clips,) each."""
-    codes, counts = np.unique(np.concatenate(status), return_counts=True)
-    return {
-        ClipStatus(code).name.lower(): int(count) for code, count in zip(codes, counts, strict=True)
-    }
 
 
 def _refuse_failed(arrays: StoredArrays) -> None:

@@ -55,6 +55,11 @@ def refuse_other(found: StoredArrays, wanted: StoreManifest, dataset: Dataset) -
     differing = list(differences(found.manifest, wanted))
     if found.manifest.clips_sha256 != wanted.clips_sha256:
         differing.append(_clip_differences(found, dataset))
+    if not differing:
+        differing.append(
+            f"its fingerprint is {found.manifest.fingerprint[:12]}…, that of the same settings is "
+            f"{wanted.fingerprint[:12]}… here, so another version of this program made it"
+        )
     raise FingerprintError(
         f"{found.storage} holds {dataset.card.name} built otherwise: {'; '.join(differing)}. Put "
         "back what it was built from, name another --store, or delete that one"

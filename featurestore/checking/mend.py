@@ -35,6 +35,8 @@ def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mend
         OSError: The machine could not read a file, for a reason that is not the file's.
     """
     arrays = open_arrays(task.store, task.dataset)
+    if arrays.checksums.fault(task.block.fold):
+        arrays = arrays.unsealed()  # a chunk is then known by nothing but itself
     stored = dict(_readable(arrays, task.block))
     status = stored.get("status", np.empty(0, np.uint8))
     crashed = {int(row): "as before" for row in np.flatnonzero(status == ClipStatus.CRASH)}

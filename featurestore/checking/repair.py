@@ -5,6 +5,7 @@ again from its block's files, once these are seen to be the same as when it was 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,31 +14,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.building.block import BlockTask
-from featurestore.building.build import machine_fault, status_counts
+from featurestore.building.build import machine_fault
 from featurestore.building.executors import Executor, SerialExecutor
 from featurestore.building.isolated import run_isolated
 from featurestore.building.manifests import plan_manifest, refuse_other
 from featurestore.checking.mend import mend_block
-from featurestore.checking.verify import checked, chunk_parts, wrong_metadata
+from featurestore.checking.verify import (
+    checked,
+    chunk_parts,
+    wrong_metadata,
+)
 from featurestore.datasets.base import Dataset
-from featurestore.errors import CorruptError, SourcesError, StoreError
+from featurestore.errors import CorruptError, NotAStoreError, SourcesError, StoreError
 from featurestore.storage import Place, Storage, locate
+from featurestore.store.agreement import with_additions
 from featurestore.store.arrays import StoredArrays
+from featurestore.store.checksums import (
+    checksums_object,
+    fold_checksums,
+    list_sha256,
+    stored_checksums,
+    with_checksums,
+)
 from featurestore.store.cliptable import clip_tables
+from featurestore.store.counts import status_counts
 from featurestore.store.creation import remove_debris
 from featurestore.store.documents import (
-    datasets_found,
-    datasets_made,
+    dataset_documents,
     manifest_copy,
+    present,
     read_manifest,
     store_documents,
     table_objects,
     write_all,
 )
-from featurestore.store.fingerprint import fingerprint
+from featurestore.store.layout import TABLE, has_checksums
 from featurestore.store.lock import locked
-from featurestore.store.metadata import DOCUMENT, TABLE
+from featurestore.store.parsing import DOCUMENT
 from featurestore.store.plan import Block
+from featurestore.store.root import datasets_found, datasets_made, read_root
 from schemas import StoreManifest
 
 _NAMED = 3
@@ -66,20 +81,36 @@ def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> I
         StorageError: It cannot be written.
     """
     storage, name = locate(path), dataset.card.name
-    if name not in datasets_found(storage):
+    try:
+        found = datasets_found(storage)
+    except NotAStoreError as error:
+        raise NotAStoreError(f"{storage} holds no {name}: {error}") from error
+    if name not in found:
         raise StoreError(
             f"{storage} holds no {name}: `featurestore build --dataset {name}` makes it"
         )
+    _refuse_newer(storage)
     with locked(storage):
         if debris := remove_debris(storage):
             yield f"{debris} half-written files removed"
-        arrays = StoredArrays(storage, _best_manifest(dataset, storage))
-        yield from _mend_metadata(arrays)
-        yield from _mend_table(arrays, dataset)
+        manifest = _best_manifest(dataset, storage)
+        yield from _mend_metadata(storage, manifest)
+        yield from _mend_checksums(StoredArrays(storage, manifest))
+        yield from _mend_table(StoredArrays(storage, manifest), dataset)
+        arrays = StoredArrays(storage, manifest)
         yield from _mend_blocks(arrays, dataset.root, executor or SerialExecutor())
-        if arrays.manifest.state == "complete":
-            counted = arrays.manifest.model_copy(update={"counts": status_counts(arrays)})
-            yield from _mend_metadata(StoredArrays(storage, counted))
+        if manifest.state == "complete":
+            yield from _seal(storage, manifest)
+
+
+def _refuse_newer(storage: Storage) -> None:
+    """Refuse to write anything where any part of the store is newer than this program.
+
+    Raises:
+        NewerError: One is.
+    """
+    for name in datasets_found(storage):
+        list(_copies(storage, name))
 
 
 def only_dataset(path: Place) -> str:
@@ -100,7 +131,7 @@ def _best_manifest(dataset: Dataset, storage: Storage) -> StoreManifest:
 
     The state is `complete` where any copy says so: none does before all is committed.
     """
-    valid = [m for m in _copies(storage, dataset.card.name) if m.fingerprint == _fingerprint(m)]
+    valid = list(_copies(storage, dataset.card.name))
     if not valid:
         raise CorruptError(
             f"{storage}: no undamaged copy of the manifest of {dataset.card.name} is left. Delete "
@@ -112,39 +143,41 @@ def _best_manifest(dataset: Dataset, storage: Storage) -> StoreManifest:
         )
 
     def likeness(manifest: StoreManifest) -> tuple[int, int]:
-        expected, planned = store_documents([manifest]), plan_manifest(dataset, manifest.spec)
-        wrong = len(list(wrong_metadata(storage, expected, [manifest])))
+        documents, planned = dataset_documents(manifest), plan_manifest(dataset, manifest.spec)
+        wrong = len(list(wrong_metadata(storage, documents)))
         return -wrong, sum(value == getattr(planned, key) for key, value in manifest)
 
-    complete = any(manifest.state == "complete" for manifest in valid)
-    state = "complete" if complete else "building"
-    planned = plan_manifest(dataset, valid[0].spec)
-    listed = {"folds": planned.folds, "num_clips": planned.num_clips}  # no digest covers these
-    return max(valid, key=likeness).model_copy(update={"state": state, **listed})
-
-
-def _fingerprint(manifest: StoreManifest) -> str:
-    return fingerprint(manifest.spec, manifest.clips_sha256, manifest.extractor_version)
+    best = max([m for m in valid if m.state == "complete"] or valid, key=likeness)
+    if best.format_version > 1:
+        return best
+    planned = plan_manifest(dataset, best.spec)  # no digest covers these in version 1
+    return best.model_copy(update={"folds": planned.folds, "num_clips": planned.num_clips})
 
 
 def _copies(storage: Storage, name: str) -> Iterator[StoreManifest]:
-    """The dataset's own manifest and the root's copy of it, where they can be read."""
-    for read in (read_manifest, manifest_copy):
-        try:
-            yield read(storage, name)
-        except CorruptError:
-            continue
+    """The dataset's own manifest and the root's copy of it, where they can be read.
+
+    Raises:
+        NewerError: One is newer.
+    """
+    with suppress(CorruptError):
+        yield read_manifest(storage, name)
+    with suppress(CorruptError):
+        yield manifest_copy(storage, read_root(storage), name)
 
 
-def _mend_metadata(arrays: StoredArrays) -> Iterator[str]:
-    manifest, storage = arrays.manifest, arrays.storage
-    others = [n for n in datasets_made(storage) if n != manifest.card.name]
-    manifests = [manifest, *(_any_copy(storage, name) for name in others)]
-    files = store_documents(manifests)
+def _mend_metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
+    name = manifest.card.name
+    others = (_any_copy(storage, other) for other in datasets_made(storage) if other != name)
+    root = store_documents([manifest, *others])
     mine = {
-        k: v for k, v in files.items() if k == DOCUMENT or k.startswith(f"{manifest.card.name}/")
+        key: data for key, data in root.items() if key == DOCUMENT or key.startswith(f"{name}/")
     }
-    wrong = {key: mine[key] for key, _ in wrong_metadata(storage, mine, manifests)}
+    datasets = tuple(key.split("/")[0] for key in root if key.count("/") == 1)
+    wrong = {
+        key: with_additions(mine[key], present(storage, key), datasets)
+        for key, _ in wrong_metadata(storage, mine)
+    }
     write_all(storage, wrong)
     yield from (f"{key} written again" for key in wrong)
 
@@ -155,12 +188,39 @@ def _any_copy(storage: Storage, name: str) -> StoreManifest:
     raise CorruptError(f"{storage}: the manifest of {name} is lost; delete {name} in it first")
 
 
+def _mend_checksums(arrays: StoredArrays) -> Iterator[str]:
+    """Write damaged lists of checksums again, where the chunks still give those of the manifest."""
+    storage, manifest = arrays.storage, arrays.manifest
+    for fold in manifest.folds:
+        if not arrays.checksums.fault(fold.fold):
+            continue
+        with suppress(CorruptError):
+            values = fold_checksums(storage, manifest, fold.fold)
+            if list_sha256(values) == fold.checksums:
+                key, data = checksums_object(manifest, fold.fold, values)
+                write_all(storage, {key: data})
+                yield f"{key} written again"
+
+
+def _seal(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
+    """Have the manifest count and vouch for what is there now, if that is not what it was."""
+    arrays = StoredArrays(storage, manifest)
+    fresh = manifest.model_copy(update={"counts": status_counts(arrays.unsealed())})
+    if has_checksums(manifest):
+        fresh = with_checksums(fresh, stored_checksums(storage, manifest))
+    if fresh != manifest or any(arrays.checksums.fault(fold.fold) for fold in manifest.folds):
+        arrays.set_manifest(fresh)
+        yield f"{manifest.card.name}/{DOCUMENT} written again: what was made again is not the same"
+
+
 def _mend_table(arrays: StoredArrays, dataset: Dataset) -> Iterator[str]:
     """The columns that differ from the dataset's table."""
     name = arrays.manifest.card.name
     for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
+        # Where nothing says which chunk belongs where, the dataset's own table does.
+        readable = arrays.unsealed() if arrays.checksums.fault(fold) else arrays
         wrong = tuple(
-            f"{name}/fold{fold}/{c}/" for c in TABLE if not _holds(arrays, fold, c, table)
+            f"{name}/fold{fold}/{c}/" for c in TABLE if not _holds(readable, fold, c, table)
         )
         if wrong:
             files = table_objects(arrays.manifest, fold, table)
@@ -176,6 +236,7 @@ def _holds(arrays: StoredArrays, fold: int, column: str, table: Mapping[str, NDA
 
 
 def _mend_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iterator[str]:
+    """Make broken blocks again: all of a fold, where nothing says which chunk belongs where."""
     manifest = arrays.manifest
     tasks = [
         BlockTask(arrays.storage, manifest.card.name, manifest.fingerprint, root.absolute(), block)
@@ -205,15 +266,8 @@ def _broken_blocks(arrays: StoredArrays) -> list[Block]:
     sizes = {fold.fold: fold.num_clips for fold in arrays.manifest.folds}
     broken: set[Block] = set()
     for part, problems in checked(chunk_parts(arrays), arrays.storage.threads):
-        if part.chunk is not None and (problems or _lost(arrays, *part.chunk)):
+        if part.chunk is not None and problems:
             rows = part.chunk[0]
             start = rows.start // size * size
             broken.add(Block(rows.fold, start, min(start + size, sizes[rows.fold])))
     return sorted(broken)
-
-
-def _lost(arrays: StoredArrays, rows: Block, array: str) -> bool:
-    """Whether the commit of a complete dataset's rows is gone."""
-    if array != "status" or arrays.manifest.state != "complete":
-        return False
-    return not arrays.read(rows.fold, "status", rows.rows).all()

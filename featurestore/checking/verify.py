@@ -6,29 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.building.build import status_counts
 from featurestore.building.sourcecheck import changed_sources, sample_problems
 from featurestore.errors import CorruptError, StoreError, UnknownNameError
 from featurestore.storage import Place, Storage, locate, overlap
+from featurestore.store.agreement import agrees
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import stored_clips
-from featurestore.store.documents import (
-    dataset_names,
-    datasets_found,
-    datasets_made,
-    read_manifest,
-    store_documents,
-)
-from featurestore.store.files import OUTCOMES
-from featurestore.store.fingerprint import clips_sha256, fingerprint
-from featurestore.store.metadata import DOCUMENT, same_meaning
+from featurestore.store.counts import status_counts
+from featurestore.store.documents import dataset_documents, read_manifest, store_documents
+from featurestore.store.fingerprint import clips_sha256
+from featurestore.store.layout import OUTCOMES
+from featurestore.store.parsing import DOCUMENT, parsed
 from featurestore.store.plan import Block, fold_blocks
+from featurestore.store.root import datasets_found, datasets_made, read_root
 from schemas import ClipStatus, Fold, StoreManifest
 
 
@@ -70,13 +65,14 @@ def verify(
     yield problems
     for name in names:
         try:
-            arrays = StoredArrays(storage, read_manifest(storage, name))
+            manifest = read_manifest(storage, name)
         except CorruptError as error:
             yield [str(error)]
             continue
-        yield from (
-            problems for _, problems in checked(_parts(arrays, root, sample), storage.threads)
-        )
+        arrays, problems = _readable(StoredArrays(storage, manifest))
+        yield problems
+        parts = itertools.chain(_whole_parts(arrays, manifest), _parts(arrays, root, sample))
+        yield from (problems for _, problems in checked(parts, storage.threads))
     yield _root_problems(storage)
 
 
@@ -84,10 +80,8 @@ def _names(storage: Storage, dataset: str | None) -> tuple[tuple[str, ...], list
     """The datasets to check, also those that the root does not name, and what is wrong with it."""
     found, problems = set(datasets_found(storage)), []
     try:
-        found.update(dataset_names(storage))
-    except StoreError as error:
-        if not found:
-            raise
+        read_root(storage)
+    except CorruptError as error:
         problems.append(str(error))
     if not found:
         raise StoreError(f"{storage} holds no dataset")
@@ -98,13 +92,23 @@ def _names(storage: Storage, dataset: str | None) -> tuple[tuple[str, ...], list
     return (dataset,), problems
 
 
+def _readable(arrays: StoredArrays) -> tuple[StoredArrays, list[str]]:
+    """The arrays, without the checksums where these are damaged, so that it is said once."""
+    problems = [
+        f"{arrays.storage}: {fault}"
+        for fold in arrays.manifest.folds
+        if (fault := arrays.checksums.fault(fold.fold))
+    ]
+    return arrays.unsealed() if problems else arrays, problems
+
+
 def _root_problems(storage: Storage) -> list[str]:
     """Whether the root holds the mark, and the copy of all metadata, that the manifests demand."""
     try:
         manifests = [read_manifest(storage, name) for name in datasets_made(storage)]
     except CorruptError:
         return []  # told already, and the root cannot be judged
-    wrong = wrong_metadata(storage, {DOCUMENT: store_documents(manifests)[DOCUMENT]}, manifests)
+    wrong = wrong_metadata(storage, {DOCUMENT: store_documents(manifests)[DOCUMENT]})
     return [f"{storage}: {key} {fault}" for key, fault in wrong]
 
 
@@ -135,15 +139,24 @@ def _check(part: Part) -> list[str]:
         return [str(error)]
 
 
+def _whole_parts(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[Part]:
+    """What is checked of a dataset as a whole.
+
+    Args:
+        arrays: Perhaps unsealed.
+        manifest: As it is in the store.
+    """
+    name = f"{arrays.storage}: {manifest.card.name}"
+    yield Part(name, lambda: _metadata(arrays.storage, manifest))
+    yield Part(name, lambda: _state(arrays, manifest))
+    yield Part(name, lambda: _clip_list(arrays))
+
+
 def _parts(arrays: StoredArrays, root: Path | None, sample: int) -> Iterator[Part]:
     manifest = arrays.manifest
-    name = f"{arrays.storage}: {manifest.card.name}"
-    yield Part(name, lambda: _metadata(arrays))
-    yield Part(name, lambda: _state(arrays))
-    yield Part(name, lambda: _clip_list(arrays))
     yield from chunk_parts(arrays)
     if root is not None:
-        where = f"{name} against {root}"
+        where = f"{arrays.storage}: {manifest.card.name} against {root}"
         for block in itertools.chain(*(_blocks(manifest, fold) for fold in manifest.folds)):
             yield Part(where, partial(changed_sources, arrays, root, block))
         yield Part(where, lambda: sample_problems(arrays, root, sample))
@@ -166,24 +179,26 @@ def _blocks(manifest: StoreManifest, fold: Fold) -> tuple[Block, ...]:
     return fold_blocks(fold.fold, fold.num_clips, manifest.chunk_clips)
 
 
-def _metadata(arrays: StoredArrays) -> Iterator[str]:
-    expected = store_documents([arrays.manifest])
-    del expected[DOCUMENT]
-    wrong = wrong_metadata(arrays.storage, expected, [arrays.manifest])
+def _metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
+    wrong = wrong_metadata(storage, dataset_documents(manifest))
     return (f"{key} {fault}" for key, fault in wrong)
 
 
-def wrong_metadata(
-    storage: Storage, expected: Mapping[str, bytes], manifests: Iterable[StoreManifest]
-) -> Iterator[tuple[str, str]]:
-    """Key and fault of each zarr.json not as expected: to the byte, if our zarr wrote it."""
-    ours = all(m.libraries.get("zarr") == version("zarr") for m in manifests)
+def wrong_metadata(storage: Storage, expected: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """Key and fault of each zarr.json that does not say what is expected."""
     keys = sorted(expected)
     for key, found in zip(keys, overlap(storage, partial(_found, storage), keys), strict=True):
         if isinstance(found, str):
             yield key, found
-        elif found != expected[key] and (ours or not same_meaning(found, expected[key])):
+        elif found != expected[key] and not _says(found, expected[key]):
             yield key, "is not what the manifest demands"
+
+
+def _says(found: bytes, expected: bytes) -> bool:
+    try:
+        return agrees(parsed(found), parsed(expected))
+    except ValueError:
+        return False
 
 
 def _found(storage: Storage, key: str) -> bytes | str:
@@ -196,8 +211,7 @@ def _found(storage: Storage, key: str) -> bytes | str:
         return f"cannot be read: {error.strerror}"
 
 
-def _state(arrays: StoredArrays) -> Iterator[str]:
-    manifest = arrays.manifest
+def _state(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[str]:
     counts = status_counts(arrays)
     pending = counts.get(ClipStatus.PENDING.name.lower(), 0)
     if manifest.state != "complete":
@@ -214,8 +228,6 @@ def _clip_list(arrays: StoredArrays) -> Iterator[str]:
     found = clips_sha256(stored_clips(arrays), manifest.card.class_names)
     if found != manifest.clips_sha256:
         yield "the clip table is not the one the manifest was made for"
-    if manifest.fingerprint != fingerprint(manifest.spec, found, manifest.extractor_version):
-        yield "the fingerprint is not that of the spec and the clip table"
 
 
 def _values(arrays: StoredArrays, block: Block, array: str) -> Iterator[str]:
@@ -227,16 +239,14 @@ def _values(arrays: StoredArrays, block: Block, array: str) -> Iterator[str]:
     if status is not None and not status.any():
         return  # not committed; told of the whole dataset
     values = arrays.read(block.fold, array, block.rows)
-    if array in OUTCOMES or status is None:
+    if status is None or array == "source_sha256":
         return
     ok = status == ClipStatus.OK
-    if values[~ok].any():
+    if array in OUTCOMES:
+        if not (np.isfinite(values[ok]).all() and (values[ok] >= 0).all()):
+            yield "values are negative or not finite"
+    elif values[~ok].any():
         yield "rows of failed clips are not zero"
-    good = values[ok].astype(np.float32) * np.float32(arrays.manifest.spec.scale)
-    if good.size and not (
-        np.nanmin(good) >= 0 and np.nanmax(good) <= 1 and np.isfinite(good).all()
-    ):
-        yield "values are outside [0, 1]"
 
 
 def _status(arrays: StoredArrays, block: Block) -> NDArray[np.uint8] | None:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.building.build import counted
 from featurestore.storage import Place, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
-from featurestore.store.documents import dataset_names
+from featurestore.store.counts import check_counts
+from featurestore.store.root import dataset_names
 from schemas import ClipStatus
 
 
@@ -21,7 +21,7 @@ def describe(path: Place) -> dict[str, Any]:
         path, fold, status, reason.
 
     Raises:
-        StoreError: There is no store at `path`.
+        StoreError: There is no store at `path`, or it is damaged.
     """
     storage = locate(path)
     names = dataset_names(storage)
@@ -30,7 +30,9 @@ def describe(path: Place) -> dict[str, Any]:
         "path": str(storage),
         "bytes": num_bytes,
         "files": num_files,
-        "datasets": {name: _dataset(open_arrays(storage, name)) for name in names},
+        "datasets": {
+            name: _dataset(open_arrays(storage, name, copies=storage.remote)) for name in names
+        },
     }
 
 
@@ -44,7 +46,7 @@ def _sizes(storage: Storage) -> tuple[int | None, int | None]:
 def _dataset(arrays: StoredArrays) -> dict[str, Any]:
     status = {fold.fold: arrays.read(fold.fold, "status") for fold in arrays.manifest.folds}
     return arrays.manifest.model_dump(mode="json") | {
-        "counts": counted(list(status.values())),
+        "counts": check_counts(arrays, list(status.values())),
         "failures": [f for fold in status for f in _failures(arrays, fold, status[fold])],
     }
 

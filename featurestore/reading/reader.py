@@ -16,9 +16,11 @@ from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
 from featurestore.reading.columns import ClipTable, fold_columns, join_columns
 from featurestore.storage import Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
-from featurestore.store.documents import dataset_names
+from featurestore.store.counts import check_counts
+from featurestore.store.layout import has_checksums
 from featurestore.store.metadata import Columns
 from featurestore.store.plan import Block, fold_blocks
+from featurestore.store.root import read_root
 from schemas import ClipStatus, DatasetCard, StoreManifest
 
 
@@ -271,21 +273,26 @@ def open_store(
         StoreError: There is no store, or several datasets and no name.
         UnknownNameError: The store does not hold the dataset.
         UnfinishedError: The dataset's build is not complete.
-        CorruptError: Its manifest is damaged.
+        NewerError, NotAStoreError: A newer version made it, or something else.
+        CorruptError: It is damaged.
         StorageError: A remote store cannot be reached.
     """
     path = locate(path)
-    names = dataset_names(path)
+    root = read_root(path)
     if dataset is None:
-        if len(names) != 1:
-            found = ", ".join(names) or "none that is complete"
+        if len(root.datasets) != 1:
+            found = ", ".join(root.datasets) or "none that is complete"
             raise StoreError(f"{path} holds several datasets or none ({found}): name one")
-        dataset = names[0]
-    arrays = open_arrays(path, dataset, copies=path.remote)
-    if arrays.manifest.state != "complete" and not committed_only:
+        (dataset,) = root.datasets
+    arrays = open_arrays(path, dataset, copies=path.remote, root=root)
+    complete = arrays.manifest.state == "complete"
+    if not complete and not committed_only:
         raise UnfinishedError(
             f"the build of {dataset} in {path} is not finished: "
             f"`featurestore build --dataset {dataset} --store {path}` goes on where it stopped; "
             "open_store(..., committed_only=True) reads what is there"
         )
+    if complete and not (path.remote and has_checksums(arrays.manifest)):
+        # From afar that takes requests per fold, and the outcomes of each are vouched for anyway.
+        check_counts(arrays, [arrays.read(fold.fold, "status") for fold in arrays.manifest.folds])
     return StoredDataset(arrays)

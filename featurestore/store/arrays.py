@@ -7,9 +7,11 @@
           duration_s peak source_sha256              outcomes, written by blocks
           R1/mel … R3/full                           images, written by blocks
           status                                     written last by each block: its commit
+        checksums/fold1 …      of every chunk of a fold, written when all are committed
 
 Every array has its full shape from the start, and no two blocks write to one stored object. A
-chunk that should be there and is not is an error, never the fill value.
+chunk that should be there and is not is an error, never the fill value; so is one that lies where
+another belongs.
 """
 
 from collections.abc import Mapping
@@ -22,22 +24,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import BuildError, CorruptError, UnknownNameError
-from featurestore.storage import Place, Storage, locate, overlap
+from featurestore.storage import Place, Storage, locate
 from featurestore.store import metadata
+from featurestore.store.agreement import agrees
+from featurestore.store.checksums import (
+    Checksums,
+    checksums_object,
+    stored_checksums,
+    with_checksums,
+)
 from featurestore.store.documents import (
-    MARK,
-    manifest_document,
-    manifest_in,
-    parsed,
     put_in_root,
-    read_manifest,
-    root_document,
+    put_manifest,
+    trusted_manifest,
     write_all,
     writing,
 )
 from featurestore.store.files import ChunkFiles
-from featurestore.store.metadata import DOCUMENT, TABLE, Columns, Document
+from featurestore.store.fingerprint import signed
+from featurestore.store.layout import TABLE, has_checksums, table_chunk_clips
+from featurestore.store.metadata import Columns
+from featurestore.store.parsing import DOCUMENT, Document, parsed
 from featurestore.store.plan import Block
+from featurestore.store.root import Root, read_root
 from schemas import StoreManifest
 
 
@@ -47,7 +56,8 @@ class StoredArrays:
 
     Args:
         storage: Where the store lies.
-        manifest: Of the dataset in it.
+        manifest: Of the dataset in it. One that is complete promises that every chunk is there and
+            is the one that was written; see `unsealed`.
         copies: Documents of arrays by their keys without zarr.json, from the root's copy of them;
             those that are not here are read where they are.
     """
@@ -61,31 +71,52 @@ class StoredArrays:
         return {}
 
     @cached_property
-    def _documents(self) -> dict[str, Document]:
-        return dict(self.copies)
+    def _agreeing(self) -> set[str]:
+        return set()
 
-    @property
+    @cached_property
+    def checksums(self) -> Checksums:
+        """Of the chunks, as the manifest vouches for them."""
+        return Checksums(self.storage, self.manifest)
+
+    @cached_property
     def _files(self) -> ChunkFiles:
-        return ChunkFiles(self.storage, self.manifest)
+        return ChunkFiles(self.storage, self.manifest, self.checksums.identify)
+
+    def unsealed(self) -> "StoredArrays":
+        """The arrays as of a build that is not complete, for those who write or mend them.
+
+        Missing commits are then pending rows, and chunks are known by nothing but themselves.
+        """
+        manifest = self.manifest.model_copy(update={"state": "building"})
+        return StoredArrays(self.storage, manifest, self.copies)
 
     def _key(self, fold: int, name: str) -> str:
         return f"{self.manifest.card.name}/fold{fold}/{name}"
 
-    def _document(self, fold: int, name: str) -> Document:
-        """The metadata of an array.
+    def _check_document(self, fold: int, name: str) -> None:
+        """Refuse an array whose metadata is not what the manifest demands.
 
         Raises:
-            CorruptError: It is missing or unreadable.
+            CorruptError: It is missing, unreadable or another.
         """
         key = self._key(fold, name)
-        if key not in self._documents:
-            try:
-                self._documents[key] = parsed(self.storage.read(f"{key}/{DOCUMENT}"))
-            except (OSError, ValueError) as error:
-                raise CorruptError(
-                    f"{self.storage}: no readable metadata of {key}: {error}"
-                ) from error
-        return self._documents[key]
+        if key in self._agreeing:
+            return
+        try:
+            document = self.copies.get(key) or parsed(self.storage.read(f"{key}/{DOCUMENT}"))
+        except FileNotFoundError as error:
+            raise CorruptError(f"{key}/{DOCUMENT} is missing") from error
+        except (OSError, ValueError) as error:
+            told = getattr(error, "strerror", None) or error
+            raise CorruptError(f"{key}/{DOCUMENT}: {told}") from error
+        if not agrees(document, metadata.array_document(self.manifest, name, self._sizes[fold])):
+            raise CorruptError(f"{key}/{DOCUMENT} is not what the manifest demands")
+        self._agreeing.add(key)
+
+    @cached_property
+    def _sizes(self) -> dict[int, int]:
+        return {fold.fold: fold.num_clips for fold in self.manifest.folds}
 
     def read(
         self,
@@ -106,9 +137,9 @@ class StoredArrays:
             CorruptError: A chunk is missing or damaged.
             StorageError: A remote store could not be read.
         """
-        num_clips = self._num_clips(fold)
-        start, stop, _ = rows.indices(num_clips)
+        start, stop, _ = rows.indices(self._sizes[fold])
         try:
+            self._check_document(fold, name)
             if name in TABLE:
                 return self._read_table(name, Block(fold, start, stop))
             return self._files.read(name, Block(fold, start, stop), out)
@@ -121,37 +152,17 @@ class StoredArrays:
 
     def _read_table(self, name: str, rows: Block) -> NDArray[Any]:
         """Rows of the clip table; a chunk of it is kept for the blocks that follow."""
-        size = metadata.table_chunk_clips(self.manifest, self._num_clips(rows.fold))
+        num_clips = self._sizes[rows.fold]
+        size = table_chunk_clips(self.manifest, num_clips)
         first = rows.start // size * size
         if rows.stop > first + size:
-            return self._table_rows(name, rows)
+            return self._files.read(name, rows)
         held, values = self._held.get(name, (None, np.empty(0)))
         if held != (rows.fold, first):
-            stop = min(first + size, self._num_clips(rows.fold))
-            values = self._table_rows(name, Block(rows.fold, first, stop))
+            stop = min(first + size, num_clips)
+            values = self._files.read(name, Block(rows.fold, first, stop))
             self._held[name] = (rows.fold, first), values
         return values[rows.start - first : rows.stop - first]
-
-    def _table_rows(self, name: str, rows: Block) -> NDArray[Any]:
-        document = self._document(rows.fold, name)
-        num_clips = self._num_clips(rows.fold)
-        if document["shape"] != [num_clips]:
-            raise CorruptError(f"its shape is {document['shape']}, expected {[num_clips]}")
-        size = metadata.table_chunk_clips(self.manifest, num_clips)
-        keys = [f"c/{chunk}" for chunk in range(rows.start // size, -(-rows.stop // size))]
-
-        def read(key: str) -> bytes:
-            try:
-                return self.storage.read(f"{self._key(rows.fold, name)}/{key}")
-            except FileNotFoundError as error:
-                raise CorruptError("the chunk is missing") from error
-
-        found = dict(zip(keys, overlap(self.storage, read, keys), strict=True))
-        return metadata.read_column(document, found, rows.rows)
-
-    def _num_clips(self, fold: int) -> int:
-        (num_clips,) = [f.num_clips for f in self.manifest.folds if f.fold == fold]
-        return num_clips
 
     def write_block(self, block: Block, values: Columns) -> None:
         """Write a block's rows of every array, `status` last: the commit.
@@ -180,7 +191,7 @@ class StoredArrays:
 
     def _check_aligned(self, block: Block) -> None:
         size = self.manifest.block_clips
-        num_clips = self._num_clips(block.fold)
+        num_clips = self._sizes[block.fold]
         if block.start % size or block.stop != min(block.start + size, num_clips):
             raise BuildError(
                 f"{block} is not one block of {size} of the fold's {num_clips} rows: writing it "
@@ -190,39 +201,55 @@ class StoredArrays:
     def set_manifest(self, manifest: StoreManifest) -> "StoredArrays":
         """Replace the manifest in one atomic write; returns the arrays with it.
 
-        The root's copy of it, which saves a remote reader many requests, is replaced before one
+        One that is complete gets the checksums of all chunks first, and vouches for them from then
+        on. The root's copy of it, which saves a remote reader many requests, is replaced before one
         that is complete, and after one that no longer is: what is interrupted between is an
         unfinished build.
+
+        Raises:
+            CorruptError: A chunk is missing, of a dataset that is said to be complete.
+            StorageError: The store cannot be written.
         """
-        own = {f"{manifest.card.name}/{DOCUMENT}": manifest_document(manifest)}
-        if manifest.state != "complete":
-            write_all(self.storage, own)
-        put_in_root(self.storage, manifest)
         if manifest.state == "complete":
-            write_all(self.storage, own)
+            manifest = signed(self._sealed(manifest))
+            put_in_root(self.storage, manifest)
+            put_manifest(self.storage, manifest)
+        else:
+            manifest = signed(manifest)
+            put_manifest(self.storage, manifest)
+            put_in_root(self.storage, manifest)
         return StoredArrays(self.storage, manifest)
 
+    def _sealed(self, manifest: StoreManifest) -> StoreManifest:
+        """Write the checksums of all chunks; returns the manifest that vouches for them."""
+        if not has_checksums(manifest):
+            return manifest
+        values = stored_checksums(self.storage, manifest)
+        objects = dict(checksums_object(manifest, fold, of) for fold, of in values.items())
+        write_all(self.storage, objects)
+        return with_checksums(manifest, values)
 
-def open_arrays(place: Place, dataset: str, *, copies: bool = False) -> StoredArrays:
+
+def open_arrays(
+    place: Place, dataset: str, *, copies: bool = False, root: Root | None = None
+) -> StoredArrays:
     """The arrays of one dataset.
 
     Args:
         place: Of the store.
         dataset: Its name.
         copies: Take metadata from the root's copy of it where there is one: one request for all.
+        root: Of the store, where it was read already.
 
     Raises:
-        StoreError: There is no store at `place`.
+        StoreError: There is no store at `place`, or it is newer.
         UnknownNameError: It does not hold the dataset.
         CorruptError: Its manifest is damaged.
         StorageError: It cannot be reached.
     """
     storage = locate(place)
-    root = root_document(storage)
-    names = root["attributes"][MARK]["datasets"]
-    if dataset not in names:
-        raise UnknownNameError("dataset", dataset, names)
-    copied = root.get("consolidated_metadata", {}).get("metadata", {}) if copies else {}
-    if dataset in copied:
-        return StoredArrays(storage, manifest_in(storage, dataset, lambda: copied[dataset]), copied)
-    return StoredArrays(storage, read_manifest(storage, dataset))
+    root = root or read_root(storage)
+    if dataset not in root.datasets:
+        raise UnknownNameError("dataset", dataset, root.datasets)
+    manifest = trusted_manifest(storage, root, dataset, from_copy=copies)
+    return StoredArrays(storage, manifest, root.copies if copies else {})

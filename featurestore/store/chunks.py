@@ -6,11 +6,12 @@ through an event loop, at twice the cost for whole chunks. Where the bytes go is
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import google_crc32c
 import numpy as np
 from numcodecs import blosc
+from numcodecs.vlen import VLenUTF8
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptError
@@ -24,7 +25,12 @@ _CRC_OF_CHECKED = 0x48674BC7
 """crc32c of any data that are followed by their own crc32c."""
 _SIZE_IN_HEADER = slice(4, 8)
 """Where Blosc keeps the number of bytes before compression."""
+_STORED_IN_HEADER = slice(12, 16)
+"""Where it keeps the number of bytes after it, up to which it reads."""
 _ENTRY_BYTES = 16
+_COUNT_BYTES = 4
+CHECKSUM_BYTES = _CRC_BYTES
+"""Of every chunk, at its end."""
 _ABSENT = 2**64 - 1
 """In a shard's index: no such chunk."""
 
@@ -52,13 +58,50 @@ def decode_chunk(data: bytes, out: NDArray[np.generic]) -> None:
         CorruptError: The checksum or the size is not right.
     """
     body = _checked(data)
-    num_bytes = int.from_bytes(body[_SIZE_IN_HEADER], "little")
+    num_bytes = _decoded_size(body)
     if num_bytes != out.nbytes:
         raise CorruptError(f"{num_bytes} bytes, expected {out.nbytes}")
+    _decode(body, out)
+
+
+def decode_texts(data: bytes, num_texts: int, max_bytes: int) -> NDArray[Any]:
+    """Decode a whole chunk of texts, (num_texts,).
+
+    Args:
+        data: The chunk.
+        num_texts: How many it must hold.
+        max_bytes: That it may have before compression.
+
+    Raises:
+        CorruptError: The checksum, the size or the number of texts is not right.
+    """
+    body = _checked(data)
+    num_bytes = _decoded_size(body)
+    if not _COUNT_BYTES <= num_bytes <= max_bytes:
+        raise CorruptError(f"{num_bytes} bytes, expected {_COUNT_BYTES} to {max_bytes}")
+    decoded = np.empty(num_bytes, np.uint8)
+    _decode(body, decoded)
+    count = int.from_bytes(decoded[:_COUNT_BYTES].tobytes(), "little")
+    if count != num_texts:
+        raise CorruptError(f"{count} texts, expected {num_texts}")
+    try:
+        return np.array(VLenUTF8().decode(decoded), np.dtypes.StringDType())
+    except ValueError as error:
+        raise CorruptError(f"not decodable: {error}") from error
+
+
+def _decode(body: memoryview, out: NDArray[np.generic]) -> None:
     try:
         blosc.Blosc().decode(body, out)
     except (RuntimeError, ValueError) as error:
         raise CorruptError(f"not decodable: {error}") from error
+
+
+def _decoded_size(body: memoryview) -> int:
+    """Bytes of a compressed chunk before compression, if its header is true of what is there."""
+    if len(body) != int.from_bytes(body[_STORED_IN_HEADER], "little"):
+        raise CorruptError(f"{len(body)} bytes, which is not what the chunk's header says")
+    return int.from_bytes(body[_SIZE_IN_HEADER], "little")
 
 
 def encode_shard(chunks: Sequence[bytes], num_slots: int) -> bytes:

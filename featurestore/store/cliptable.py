@@ -5,17 +5,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from featurestore.errors import BuildError, CorruptError, first_problem
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
-from featurestore.store.metadata import TABLE
+from featurestore.store.layout import MAX_TEXT_BYTES, TABLE
 from schemas import Clip, StoreManifest
 
 
 def clip_tables(
     clips: Sequence[Clip], manifest: StoreManifest
 ) -> dict[int, dict[str, NDArray[Any]]]:
-    """For each fold, the columns of the clip table in row order."""
+    """For each fold, the columns of the clip table in row order.
+
+    Raises:
+        BuildError: A text is longer than a reader accepts.
+    """
+    _refuse_long_texts(clips)
     text = np.dtypes.StringDType()
     columns: dict[str, NDArray[Any]] = {
         "clip_id": np.array([clip.clip_id for clip in clips], text),
@@ -43,8 +50,29 @@ def stored_clips(arrays: StoredArrays) -> list[Clip]:
     for fold in arrays.manifest.folds:
         table = {name: arrays.read(fold.fold, name).tolist() for name in TABLE}
         for clip_id, path, source, class_id, index in zip(*table.values(), strict=True):
-            clip = Clip(
-                clip_id=clip_id, path=path, fold=fold.fold, class_id=class_id, source=source
-            )
+            try:
+                clip = Clip(
+                    clip_id=clip_id, path=path, fold=fold.fold, class_id=class_id, source=source
+                )
+            except ValidationError as error:
+                raise CorruptError(
+                    f"{arrays.storage}: the clip table: {first_problem(error)}"
+                ) from error
             rows.append((index, clip))
-    return [clip for _, clip in sorted(rows, key=lambda row: row[0])]
+    rows.sort(key=lambda row: row[0])
+    if any(index != place for place, (index, _) in enumerate(rows)):
+        raise CorruptError(
+            f"{arrays.storage}: the clip table: `index` has a row of the dataset's table twice"
+        )
+    return [clip for _, clip in rows]
+
+
+def _refuse_long_texts(clips: Sequence[Clip]) -> None:
+    for clip in clips:
+        for name in ("clip_id", "path", "source"):
+            text: str = getattr(clip, name)
+            if 4 * len(text) > MAX_TEXT_BYTES < len(text.encode()):
+                raise BuildError(
+                    f"the {name} of {clip.clip_id[:60]!r}… has more than {MAX_TEXT_BYTES} bytes, "
+                    "which is longer than any path: shorten it"
+                )

@@ -5,16 +5,19 @@ from collections.abc import Mapping
 from featurestore.storage import Place, locate
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.documents import (
+    dataset_documents,
     dataset_names,
     manifest_document,
     put_in_root,
     read_manifest,
     store_documents,
     table_objects,
+    trusted_manifest,
     write_all,
     writing,
 )
 from featurestore.store.metadata import DOCUMENT, Columns
+from featurestore.store.root import read_root
 from schemas import StoreManifest
 
 
@@ -28,7 +31,10 @@ def find_arrays(place: Place, dataset: str) -> StoredArrays | None:
     storage = locate(place)
     if storage.is_blank():
         return None
-    if dataset in dataset_names(storage) or storage.exists(f"{dataset}/{DOCUMENT}"):
+    root = read_root(storage)
+    if dataset in root.datasets:
+        return StoredArrays(storage, trusted_manifest(storage, root, dataset))
+    if storage.exists(f"{dataset}/{DOCUMENT}"):  # claimed, and not yet in the root
         return StoredArrays(storage, read_manifest(storage, dataset))
     return None
 
@@ -75,8 +81,8 @@ def create_arrays(arrays: StoredArrays, tables: Mapping[int, Columns]) -> None:
     """
     storage, manifest = arrays.storage, arrays.manifest
     name = manifest.card.name
-    documents = store_documents([manifest])
-    del documents[DOCUMENT], documents[f"{name}/{DOCUMENT}"]
+    documents = dataset_documents(manifest)
+    del documents[f"{name}/{DOCUMENT}"]
     write_all(storage, documents)
     for fold, table in tables.items():
         write_all(storage, table_objects(manifest, fold, table))

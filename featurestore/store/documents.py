@@ -4,18 +4,30 @@ The root's attributes mark the store as ours and name its datasets; a dataset's 
 What they say of arrays and chunks is used in `store`.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
-from featurestore.errors import CorruptError, StorageError, StoreError
-from featurestore.storage import Place, Storage, locate
+from featurestore.errors import CorruptError, NewerError, StorageError
+from featurestore.storage import Storage
 from featurestore.store import metadata
-from featurestore.store.metadata import DOCUMENT, Columns, Document
+from featurestore.store.agreement import with_additions
+from featurestore.store.fingerprint import meaning, signed
+from featurestore.store.metadata import Columns
+from featurestore.store.parsing import (
+    DOCUMENT,
+    MARK,
+    Document,
+    attributes_in,
+    parse_manifest,
+    parsed,
+)
+from featurestore.store.root import Root, dataset_names, root_in
 from schemas import FORMAT_VERSION, StoreManifest
 
-MARK = "featurestore"
+__all__ = ["MARK", "dataset_names"]
+
 _WRITERS = 8
 """Files at once: each waits for the disk, which flushes several in the time of one."""
 
@@ -39,22 +51,34 @@ def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
     The root has a copy of all others.
     """
     manifests = sorted(manifests, key=lambda manifest: manifest.card.name)
-    names = [manifest.card.name for manifest in manifests]
-    documents = {}
-    for name, manifest in zip(names, manifests, strict=True):
-        documents[f"{name}/{DOCUMENT}"] = manifest_document(manifest)
-        for fold in manifest.folds:
-            for key, data in metadata.fold_objects(manifest, fold.num_clips, {}).items():
-                documents[f"{name}/fold{fold.fold}/{key}"] = data
-    root = metadata.group_document({MARK: {"format_version": FORMAT_VERSION, "datasets": names}})
+    documents: dict[str, bytes] = {}
+    for manifest in manifests:
+        documents |= dataset_documents(manifest)
+    mark = {
+        "format_version": max((m.format_version for m in manifests), default=FORMAT_VERSION),
+        "datasets": [manifest.card.name for manifest in manifests],
+    }
+    root = metadata.group_document({MARK: mark})
     if manifests:
         root = metadata.with_copies(root, documents)
     return documents | {DOCUMENT: root}
 
 
+def dataset_documents(manifest: StoreManifest) -> dict[str, bytes]:
+    """Every zarr.json of a dataset, by its key."""
+    name = manifest.card.name
+    documents = {f"{name}/{DOCUMENT}": manifest_document(manifest)}
+    for fold in manifest.folds:
+        for key, data in metadata.fold_objects(manifest, fold.num_clips, {}).items():
+            documents[f"{name}/fold{fold.fold}/{key}"] = data
+    for key, data in metadata.checksums_documents(manifest).items():
+        documents[f"{name}/{key}"] = data
+    return documents
+
+
 def manifest_document(manifest: StoreManifest) -> bytes:
     """The zarr.json of a dataset."""
-    return metadata.group_document(manifest.model_dump(mode="json"))
+    return metadata.group_document(meaning(signed(manifest)))
 
 
 def table_objects(manifest: StoreManifest, fold: int, table: Columns) -> dict[str, bytes]:
@@ -80,6 +104,25 @@ def write_all(storage: Storage, objects: Mapping[str, bytes]) -> None:
         list(pool.map(storage.write, objects.keys(), objects.values()))
 
 
+def put_manifest(storage: Storage, manifest: StoreManifest) -> None:
+    """Replace a dataset's manifest where it lies; what others have added to it stays.
+
+    Raises:
+        StorageError: The store cannot be written.
+    """
+    key = f"{manifest.card.name}/{DOCUMENT}"
+    with writing(str(storage)):
+        storage.write(key, with_additions(manifest_document(manifest), present(storage, key)))
+
+
+def present(storage: Storage, key: str) -> bytes | None:
+    """An object, if it can be read."""
+    try:
+        return storage.read(key)
+    except OSError:
+        return None
+
+
 def put_in_root(storage: Storage, manifest: StoreManifest) -> None:
     """Name a dataset in the root, with a copy of its manifest, in place of the one that is there.
 
@@ -91,149 +134,94 @@ def put_in_root(storage: Storage, manifest: StoreManifest) -> None:
         StorageError: The store cannot be written.
     """
 
-    def changed(root: bytes) -> bytes:
-        others = (m for m in _manifests_in(storage, root) if m.card.name != manifest.card.name)
-        return store_documents([*others, manifest])[DOCUMENT]
+    def changed(data: bytes) -> bytes:
+        root = root_in(storage, data)
+        others = [
+            _any_manifest(storage, root, name)
+            for name in root.datasets
+            if name != manifest.card.name
+        ]
+        names = (*root.datasets, manifest.card.name)
+        return with_additions(store_documents([*others, manifest])[DOCUMENT], data, names)
 
     with writing(str(storage)):
         storage.update(DOCUMENT, changed)
 
 
-def _manifests_in(storage: Storage, root: bytes) -> Iterator[StoreManifest]:
-    """The datasets that a root names, by its copies; a damaged copy is replaced."""
-    document = _marked(storage, parsed(root))
-    for name in document["attributes"][MARK]["datasets"]:
-        try:
-            yield _copy_in(storage, document, name)
-        except CorruptError:
-            yield read_manifest(storage, name)
-
-
-_ZARR_FORMAT = 3
-
-
-def parsed(data: bytes) -> Document:
-    """A zarr.json.
-
-    Raises:
-        ValueError: It is none.
-    """
-    document = json.loads(data)
-    if not isinstance(document, dict) or document.get("zarr_format") != _ZARR_FORMAT:
-        raise ValueError(f"not the metadata of Zarr v{_ZARR_FORMAT}")
-    return document
-
-
-def dataset_names(place: Place) -> tuple[str, ...]:
-    """Names of the datasets in a store, sorted.
-
-    Raises:
-        StoreError: There is no store at `place`, or one of another format.
-        StorageError: It cannot be reached.
-    """
-    return tuple(root_document(locate(place))["attributes"][MARK]["datasets"])
-
-
-def root_document(storage: Storage) -> Document:
-    """The root's metadata, which has our mark."""
+def _any_manifest(storage: Storage, root: Root, name: str) -> StoreManifest:
+    """Of a dataset that the root names, by its copy; a damaged copy is replaced."""
     try:
-        root = parsed(storage.read(DOCUMENT))
-    except (OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError) and storage.is_blank():
-            raise StoreError(
-                f"no store at {storage}: `featurestore build --dataset NAME` makes one"
-            ) from error
-        raise StoreError(
-            f"{storage} exists and is no feature store (no readable {DOCUMENT}): {error}. "
-            "If it was one, `featurestore repair` mends it"
-        ) from error
-    return _marked(storage, root)
-
-
-def _marked(storage: Storage, root: Document) -> Document:
-    """A root's document, if it has our mark."""
-    mark = root.get("attributes", {}).get(MARK)
-    if not isinstance(mark, dict) or not isinstance(mark.get("datasets"), list):
-        raise StoreError(f"{storage} is a Zarr group, but no feature store: `{MARK}` is not in it")
-    if mark.get("format_version") != FORMAT_VERSION:
-        raise StoreError(
-            f"{storage} has format version {mark.get('format_version')}, this program reads "
-            f"{FORMAT_VERSION}: build it again, or install the version that made it"
-        )
-    return root
+        return manifest_copy(storage, root, name)
+    except CorruptError:
+        return read_manifest(storage, name)
 
 
 def read_manifest(storage: Storage, dataset: str) -> StoreManifest:
     """How the arrays of a dataset were made.
 
     Raises:
+        NewerError: A newer version made it.
         CorruptError: The manifest is missing or damaged.
     """
-    return manifest_in(storage, dataset, lambda: parsed(storage.read(f"{dataset}/{DOCUMENT}")))
+    return _manifest_in(storage, dataset, lambda: parsed(storage.read(f"{dataset}/{DOCUMENT}")))
 
 
-def manifest_copy(storage: Storage, dataset: str) -> StoreManifest:
+def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
     """The root's copy of a manifest.
 
     Raises:
+        NewerError: A newer version made it.
         CorruptError: There is none, or it is damaged.
     """
-    try:
-        root = parsed(storage.read(DOCUMENT))
-    except (OSError, ValueError) as error:
-        raise CorruptError(f"{storage}: the root is damaged: {error}") from error
-    return _copy_in(storage, root, dataset)
+    return _manifest_in(storage, dataset, lambda: root.copies[dataset], "the root's copy of ")
 
 
-def _copy_in(storage: Storage, root: Document, dataset: str) -> StoreManifest:
-    return manifest_in(storage, dataset, lambda: root["consolidated_metadata"]["metadata"][dataset])
+def trusted_manifest(
+    storage: Storage, root: Root, dataset: str, *, from_copy: bool = False
+) -> StoreManifest:
+    """The manifest of a dataset, as far as it can be checked without its arrays.
 
-
-def manifest_in(storage: Storage, dataset: str, read: Callable[[], Document]) -> StoreManifest:
-    """The manifest in a group's document.
+    A complete one of format version 1, which has no digest, must be what the root's copy is.
 
     Args:
-        storage: Of the store, for the error.
+        storage: Of the store.
+        root: Of the store.
         dataset: Its name.
-        read: Gives the document.
+        from_copy: Take the root's copy, where there is one.
 
     Raises:
+        NewerError: A newer version made it.
+        CorruptError: It is missing or damaged.
+    """
+    copied = from_copy and dataset in root.copies
+    manifest = manifest_copy(storage, root, dataset) if copied else read_manifest(storage, dataset)
+    if manifest.format_version == 1 and manifest.state == "complete":
+        other = read_manifest if copied else partial(manifest_copy, root=root)
+        if other(storage, dataset=dataset) != manifest:
+            raise CorruptError(
+                f"{storage}: the manifest of {dataset} and the root's copy of it differ. "
+                f"`featurestore repair {storage} --dataset {dataset}` finds which is right"
+            )
+    return manifest
+
+
+def _manifest_in(
+    storage: Storage, dataset: str, read: Callable[[], Document], which: str = ""
+) -> StoreManifest:
+    """The manifest in a group's document.
+
+    Raises:
+        NewerError: A newer version made it.
         CorruptError: The manifest is missing or damaged.
     """
     try:
-        return StoreManifest.model_validate_json(json.dumps(read()["attributes"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        return parse_manifest(attributes_in(read()), dataset)
+    except NewerError as error:
+        raise NewerError(f"{storage}: {dataset} was made by a newer version: {error}") from error
+    except (OSError, KeyError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
+        told = "there is none" if isinstance(error, KeyError) else told
         raise CorruptError(
-            f"{storage}: the manifest of {dataset} is damaged: {error}. "
+            f"{storage}: {which}the manifest of {dataset} is damaged: {told}. "
             f"`featurestore repair {storage} --dataset {dataset}` mends it from a copy"
         ) from error
-
-
-def datasets_found(storage: Storage) -> tuple[str, ...]:
-    """Names of the datasets of which there is anything, whatever the root says.
-
-    Raises:
-        StoreError: The storage cannot be listed, and the root is damaged.
-    """
-    if not storage.listable:
-        return dataset_names(storage)
-    groups = (key.split("/") for key, _ in storage.sizes())
-    names = {g[0] for g in groups if len(g) > 1 and (g[1] == DOCUMENT or g[1].startswith("fold"))}
-    return tuple(sorted(names))
-
-
-def datasets_made(storage: Storage) -> tuple[str, ...]:
-    """Those that the root should name: their creation ended, or else nothing would be committed.
-
-    Raises:
-        StoreError: The storage cannot be listed, and the root is damaged.
-    """
-    try:
-        named = set(dataset_names(storage))
-    except StoreError:
-        named = set(datasets_found(storage))
-
-    def made(name: str) -> bool:
-        return name in named or any("/status/c/" in key for key, _ in storage.sizes(name))
-
-    return tuple(filter(made, datasets_found(storage)))

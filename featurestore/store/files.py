@@ -4,8 +4,9 @@ No Zarr is needed for it: which file holds which rows follows from the manifest.
 tells other readers the same is made by `metadata`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,59 +15,43 @@ from numpy.typing import NDArray
 from featurestore.errors import CorruptError
 from featurestore.storage import Storage, overlap
 from featurestore.store import chunks
+from featurestore.store.layout import OUTCOMES, Column, column
 from featurestore.store.plan import Block
+from featurestore.store.values import check_values
 from schemas import ClipStatus, StoreManifest
 
-OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
-    "duration_s": ("float32", (), "NaN"),
-    "peak": ("float32", (), "NaN"),
-    "source_sha256": ("uint8", (32,), 0),
-    "status": ("uint8", (), 0),
-}
-"""dtype, shape after the clip's dimension, and fill value of what a block writes beside images."""
+__all__ = ["OUTCOMES", "ChunkFiles", "Identify"]
 
-
-@dataclass(frozen=True)
-class _Column:
-    """How an array that blocks write is cut: rows a chunk, chunks a file, and what a row is."""
-
-    dtype: str
-    inner: tuple[int, ...]
-    fill: float
-    chunk_clips: int
-    chunks_a_file: int
-
-
-def _column(manifest: StoreManifest, name: str) -> _Column:
-    if name in OUTCOMES:
-        dtype, inner, fill = OUTCOMES[name]
-        return _Column(dtype, inner, float(fill), manifest.block_clips, 1)
-    spec, size = manifest.spec, manifest.chunk_clips
-    return _Column(spec.dtype, spec.arrays[name], 0, size, manifest.block_clips // size)
+Identify = Callable[[int, str, int], bytes | None]
+"""Of fold, array and number of a chunk: the checksum that must be at its end; None for any."""
 
 
 @dataclass(frozen=True)
 class ChunkFiles:
-    """The files of one dataset's arrays that blocks write.
+    """The files of one dataset's arrays.
 
     Args:
         storage: Of the store.
         manifest: Of the dataset in it.
+        identify: Tells which chunk belongs where.
     """
 
     storage: Storage
     manifest: StoreManifest
+    identify: Identify = lambda fold, name, chunk: None
 
     def read(self, name: str, rows: Block, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Rows of an array, chunk by chunk, into `out` or a new array.
 
         Raises:
-            CorruptError: A chunk is missing or damaged.
+            CorruptError: A chunk is missing or damaged, lies in the place of another, or holds
+                values that no build writes.
         """
-        column = _column(self.manifest, name)
+        part = self._column(rows.fold, name)
         if out is None:
-            out = np.empty((len(rows), *column.inner), column.dtype)
-        size, result = column.chunk_clips, out
+            dtype = np.dtypes.StringDType() if part.is_text else np.dtype(part.dtype)
+            out = np.empty((len(rows), *part.inner), dtype)
+        size, result = part.chunk_clips, out
 
         def fill(chunk: int) -> None:
             first, last = max(rows.start, chunk * size), min(rows.stop, (chunk + 1) * size)
@@ -74,51 +59,113 @@ class ChunkFiles:
             data = self._chunk(rows.fold, name, chunk)
             if data is None:
                 target[...] = ClipStatus.PENDING
-            elif len(target) == size:
+            elif len(target) == size and not part.is_text:
                 chunks.decode_chunk(data, target)
             else:
-                whole = np.empty((size, *column.inner), column.dtype)
-                chunks.decode_chunk(data, whole)
+                whole = self._whole(data, part)
                 target[...] = whole[first - chunk * size : last - chunk * size]
+            check_values(name, target, self.manifest)
 
         overlap(self.storage, fill, range(rows.start // size, -(-rows.stop // size)))
         return result
 
+    def _whole(self, data: bytes, part: Column) -> NDArray[Any]:
+        """All rows of a chunk, also those behind the fold's end."""
+        if part.is_text:
+            return chunks.decode_texts(data, part.chunk_clips, part.max_texts_bytes)
+        whole = np.empty((part.chunk_clips, *part.inner), part.dtype)
+        chunks.decode_chunk(data, whole)
+        return whole
+
     def _chunk(self, fold: int, name: str, chunk: int) -> bytes | None:
         """A chunk's bytes, from its own file or from its shard; None for pending rows."""
         try:
-            return self._stored_chunk(fold, name, chunk)
+            data = self._stored_chunk(fold, name, chunk)
         except FileNotFoundError as error:
-            if name == "status":
+            if name == "status" and self.manifest.state != "complete":
                 return None
             raise CorruptError("the chunk is missing") from error
         except (OSError, OverflowError) as error:
-            raise CorruptError(f"the chunk cannot be read: {error}") from error
+            told = getattr(error, "strerror", None) or error
+            raise CorruptError(f"the chunk cannot be read: {told}") from error
+        expected = self.identify(fold, name, chunk)
+        if expected is not None and data[-chunks.CHECKSUM_BYTES :] != expected:
+            raise CorruptError("the chunk is damaged, or another one lies in its place")
+        return data
 
     def _stored_chunk(self, fold: int, name: str, chunk: int) -> bytes:
-        slots = _column(self.manifest, name).chunks_a_file
+        slots = self._column(fold, name).file_chunks
         if slots == 1:
             return self.storage.read(self._key(fold, name, chunk))
         shard, slot = divmod(chunk, slots)
         key = self._key(fold, name, shard)
-        index = self.storage.read_end(key, chunks.shard_index_bytes(slots))
-        offset, size = chunks.decode_shard_index(index)[slot].tolist()
+        offset, size = self._shard_index(key, slots)[slot].tolist()
+        if size > self._column(fold, name).max_stored_bytes:
+            raise CorruptError(f"the shard's index says {size} bytes, which is too many")
         return self.storage.read_range(key, offset, size)
+
+    def _shard_index(self, key: str, slots: int) -> NDArray[np.uint64]:
+        return chunks.decode_shard_index(
+            self.storage.read_end(key, chunks.shard_index_bytes(slots))
+        )
+
+    def checksums(self, name: str, fold: int) -> NDArray[np.uint32]:
+        """The checksum at the end of every chunk of an array, in order; nothing else is read.
+
+        Raises:
+            CorruptError: A chunk is missing.
+        """
+        part = self._column(fold, name)
+        num_chunks = part.num_chunks(self._sizes[fold])
+
+        def of_file(number: int) -> list[bytes]:
+            key = self._key(fold, name, number)
+            if part.file_chunks == 1:
+                return [self.storage.read_end(key, chunks.CHECKSUM_BYTES)]
+            first = number * part.file_chunks
+            index = self._shard_index(key, part.file_chunks)[: num_chunks - first].tolist()
+            size = chunks.CHECKSUM_BYTES
+            return [self.storage.read_range(key, sum(entry) - size, size) for entry in index]
+
+        try:
+            files = overlap(self.storage, of_file, range(-(-num_chunks // part.file_chunks)))
+        except (OSError, OverflowError, CorruptError) as error:
+            told = getattr(error, "strerror", None) or error
+            raise CorruptError(
+                f"fold{fold}/{name}: a chunk is missing or damaged: {told}"
+            ) from error
+        ends = [end for file in files for end in file]
+        if any(len(end) != chunks.CHECKSUM_BYTES for end in ends):
+            raise CorruptError(f"fold{fold}/{name}: a chunk is cut short")
+        return np.frombuffer(b"".join(ends), "<u4").astype(np.uint32)
+
+    @cached_property
+    def _sizes(self) -> dict[int, int]:
+        return {fold.fold: fold.num_clips for fold in self.manifest.folds}
+
+    @cached_property
+    def _columns(self) -> dict[tuple[int, str], Column]:
+        return {}
+
+    def _column(self, fold: int, name: str) -> Column:
+        if (fold, name) not in self._columns:
+            self._columns[fold, name] = column(self.manifest, name, self._sizes[fold])
+        return self._columns[fold, name]
 
     def _key(self, fold: int, name: str, index: int) -> str:
         """Of a chunk's or shard's file: Zarr's default."""
-        inner = _column(self.manifest, name).inner
+        inner = self._column(fold, name).inner
         return f"{self.manifest.card.name}/fold{fold}/{name}/c/{index}" + "/0" * len(inner)
 
     def encoded(self, block: Block, name: str, values: NDArray[Any]) -> tuple[str, bytes]:
         """Key and bytes of one file: the block's chunk, or the shard of its chunks."""
-        column = _column(self.manifest, name)
-        size = column.chunk_clips
+        part = self._column(block.fold, name)
+        size = part.chunk_clips
         encoded = [
-            chunks.encode_chunk(values[start : start + size], size, column.fill)
+            chunks.encode_chunk(values[start : start + size], size, part.fill)
             for start in range(0, len(block), size)
         ]
-        slots = column.chunks_a_file
+        slots = part.file_chunks
         data = encoded[0] if slots == 1 else chunks.encode_shard(encoded, slots)
         return self._block_key(block, name), data
 

@@ -1,11 +1,41 @@
-"""What identifies a dataset's features: a digest, and the words for how two differ. Pure."""
+"""What identifies a dataset's features: digests, and the words for how two differ. Pure.
+
+Identity is by meaning: of the fields that schemas had in format version 1 all are digested, of
+those added later only the ones that differ from their default. So a new field with a default
+changes no digest of what was made before it.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from featurestore.extraction.extractor import EXTRACTOR_VERSION
-from schemas import Clip, FeatureSpec, StoreManifest
+from schemas import (
+    Clip,
+    DatasetCard,
+    FeatureSpec,
+    Fold,
+    Resolution,
+    Schema,
+    StoreManifest,
+    TrimSpec,
+)
+
+_FIRST_NAMES: Mapping[type[Schema], str] = {
+    FeatureSpec: "sample_rate resampler max_duration_s trim n_fft win_length hop_length window "
+    "pad_mode power mel_scale mel_norm fmin fmax amin top_db short_clips resolutions variants "
+    "dtype",
+    TrimSpec: "top_db frame_length pad_ms",
+    Resolution: "name n_mels num_frames",
+    Clip: "clip_id path fold class_id source",
+    DatasetCard: "name title class_names licence citation url",
+    Fold: "fold num_clips",
+    StoreManifest: "format_version extractor_version fingerprint clips_sha256 spec card folds "
+    "num_clips chunk_clips block_clips order_seed libraries state counts",
+}
+"""Of each schema in a store, the fields of format version 1. Nothing is ever added here."""
+_FIRST_FIELDS = {model: frozenset(names.split()) for model, names in _FIRST_NAMES.items()}
 
 
 def digest(value: object) -> str:
@@ -14,10 +44,50 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def meaning(model: Schema) -> dict[str, Any]:
+    """Return a model as JSON values, without the later fields that say nothing.
+
+    A later field, one that format version 1 did not have, says nothing where it has its default.
+    """
+    values = model.model_dump(mode="json")
+    return {
+        name: _meaning(getattr(model, name), values[name])
+        for name in _telling(model, type(model).model_fields)
+    }
+
+
+def _meaning(value: object, json_value: Any) -> Any:  # noqa: ANN401  (JSON)
+    if isinstance(value, Schema):
+        return meaning(value)
+    if isinstance(value, list | tuple):
+        return [_meaning(*pair) for pair in zip(value, json_value, strict=True)]
+    if isinstance(value, dict):
+        pairs = zip(value.values(), json_value.items(), strict=True)
+        return {key: _meaning(part, json_part) for part, (key, json_part) in pairs}
+    return json_value
+
+
+def _telling(model: Schema, names: Iterable[str]) -> Iterator[str]:
+    """Of some fields, those of format version 1 and those that differ from their default."""
+    kind = type(model)
+    first = next((_FIRST_FIELDS[c] for c in kind.__mro__ if c in _FIRST_FIELDS), frozenset[str]())
+    for name in names:
+        default = kind.model_fields[name].get_default(call_default_factory=True)
+        if name in first or getattr(model, name) != default:
+            yield name
+
+
 def clips_sha256(clips: Iterable[Clip], class_names: Iterable[str]) -> str:
     """Digest of the clip list: every field of every row, in table order, and the classes' names."""
-    rows = [[c.clip_id, c.path, c.fold, c.class_id, c.source] for c in clips]
+    rows = [[c.clip_id, c.path, c.fold, c.class_id, c.source, *_later(c)] for c in clips]
     return digest([rows, list(class_names)])
+
+
+def _later(clip: Clip) -> Iterator[dict[str, Any]]:
+    """What a clip says in fields that format version 1 did not have, if anything."""
+    names = type(clip).model_fields.keys() - _FIRST_FIELDS[Clip]
+    if names and (telling := set(_telling(clip, names))):
+        yield clip.model_dump(mode="json", include=telling)
 
 
 def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION) -> str:
@@ -28,15 +98,27 @@ def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION)
         clips: As `clips_sha256` gives it.
         version: Of the extractor.
     """
-    return digest({"spec": spec.model_dump(mode="json"), "clips": clips, "extractor": version})
+    return digest({"spec": meaning(spec), "clips": clips, "extractor": version})
+
+
+def manifest_digest(manifest: StoreManifest) -> str:
+    """Digest of all that a manifest says, but for the digest in it."""
+    return digest({k: value for k, value in meaning(manifest).items() if k != "digest"})
+
+
+def signed(manifest: StoreManifest) -> StoreManifest:
+    """Return a manifest with its digest; of format version 1, which has none, as it is."""
+    if manifest.format_version == 1:
+        return manifest
+    return manifest.model_copy(update={"digest": manifest_digest(manifest)})
 
 
 def differences(found: StoreManifest, wanted: StoreManifest) -> Iterator[str]:
     """In words, how a store's features differ from those asked for, but for the clip list."""
     old, new = (m.spec.model_dump(mode="json") for m in (found, wanted))
-    for name in new:
-        if old[name] != new[name]:
-            yield f"{name} is {_short(old[name])}, asked for {_short(new[name])}"
+    for name in old | new:
+        if old.get(name) != new.get(name):
+            yield f"{name} is {_short(old.get(name))}, asked for {_short(new.get(name))}"
     if found.extractor_version != wanted.extractor_version:
         yield (
             f"the extractor's version is {found.extractor_version}, "

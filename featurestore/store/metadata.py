@@ -5,11 +5,11 @@ Zarr works in memory here. Where the bytes lie, and that each is written whole, 
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 from warnings import catch_warnings, filterwarnings
 
-import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.buffer import cpu
@@ -19,26 +19,23 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from featurestore.store import chunks
-from featurestore.store.files import OUTCOMES
+from featurestore.store.layout import (
+    CHECKSUMS,
+    OUTCOMES,
+    TABLE,
+    column,
+    first_checksums,
+    has_checksums,
+    table_chunk_clips,
+)
+from featurestore.store.parsing import DOCUMENT, Document
 from schemas import StoreManifest
 
-DOCUMENT = "zarr.json"
-"""Key of the metadata of a group or array, below its own."""
+__all__ = ["DOCUMENT", "TABLE"]
+
 Columns = Mapping[str, NDArray[Any]]
 _Objects = dict[str, Buffer]
-Document = Mapping[str, Any]
-"""A parsed zarr.json."""
 
-TABLE: Mapping[str, Any] = {
-    "clip_id": str,
-    "path": str,
-    "source": str,
-    "class_id": "int32",
-    "index": "int64",
-}
-"""The clip table, known before any clip is read. `index` is the row in the dataset's table."""
-_TABLE_BLOCKS = 16
-"""Blocks of rows in one chunk of the clip table."""
 _CODECS = (
     BloscCodec(cname=chunks.CNAME, clevel=chunks.CLEVEL, shuffle="shuffle"),
     Crc32cCodec(),
@@ -82,9 +79,59 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
     return arrays
 
 
-def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
-    """Rows of a chunk of the clip table."""
-    return min(manifest.block_clips * _TABLE_BLOCKS, num_clips)
+def array_document(manifest: StoreManifest, name: str, num_clips: int) -> Document:
+    """The zarr.json, parsed, of an array of a fold of `num_clips`."""
+    part = column(manifest, name, num_clips)
+    document = _one_row(name, part.chunk_clips, _LayoutOf(manifest))
+    return {**document, "shape": [num_clips, *part.inner]}
+
+
+@lru_cache(maxsize=256)
+def _one_row(name: str, chunk_clips: int, layout_of: "_LayoutOf") -> Document:
+    """The zarr.json of an array, as if its fold had one row: Zarr takes a millisecond to say it."""
+    arguments = layout(layout_of.manifest, chunk_clips)[name]
+    objects: _Objects = {}
+    zarr.create_array(MemoryStore(objects), compressors=_CODECS, config=_WRITING, **arguments)
+    document: Document = json.loads(objects[DOCUMENT].to_bytes())
+    return document
+
+
+class _LayoutOf:
+    """A manifest that compares by its layout alone."""
+
+    def __init__(self, manifest: StoreManifest) -> None:
+        self.manifest = manifest
+        arrays = tuple(manifest.spec.arrays.items())
+        self._key = manifest.block_clips, manifest.chunk_clips, manifest.spec.dtype, arrays
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _LayoutOf) and self._key == other._key
+
+
+def checksums_documents(manifest: StoreManifest) -> dict[str, bytes]:
+    """The zarr.json of the group of checksums, and of its arrays, by key below the dataset's.
+
+    None in format version 1.
+    """
+    if not has_checksums(manifest):
+        return {}
+    objects: _Objects = {}
+    group = zarr.create_group(MemoryStore(objects))
+    for fold in manifest.folds:
+        size = first_checksums(manifest, fold.num_clips)[""]
+        group.create_array(
+            f"fold{fold.fold}",
+            dimension_names=("chunk",),
+            shape=(size,),
+            chunks=(size,),
+            dtype="uint32",
+            compressors=_CODECS,
+            config=_WRITING,
+        )
+    return {f"{CHECKSUMS}/{key}": value.to_bytes() for key, value in objects.items()}
 
 
 def group_document(attributes: Mapping[str, Any]) -> bytes:
@@ -111,25 +158,15 @@ def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dic
     return {key: value.to_bytes() for key, value in objects.items()}
 
 
-def same_meaning(one: bytes, other: bytes) -> bool:
-    """Whether two zarr.json say the same to Zarr, whichever of its versions wrote them."""
+def zarr_meaning(document: Document) -> Mapping[str, Any] | None:
+    """What a zarr.json says to Zarr, whichever of its versions wrote it; None where it refuses."""
     try:
-        return bool(_meaning(one) == _meaning(other))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _meaning(data: bytes) -> Any:  # noqa: ANN401
-    store = MemoryStore({DOCUMENT: cpu.Buffer.from_bytes(data)})
-    return zarr.open(store, mode="r").metadata.to_dict()
-
-
-def read_column(document: Document, objects: Mapping[str, bytes], rows: slice) -> NDArray[Any]:
-    """Rows of a column of the clip table, from the chunks that hold them, by key."""
-    buffers: _Objects = {key: cpu.Buffer.from_bytes(data) for key, data in objects.items()}
-    buffers[DOCUMENT] = cpu.Buffer.from_bytes(json.dumps(document).encode())
-    array = zarr.open_array(MemoryStore(buffers), mode="r")
-    return np.asarray(array[rows])
+        data = json.dumps(document).encode()
+        store = MemoryStore({DOCUMENT: cpu.Buffer.from_bytes(data)})
+        meaning: Mapping[str, Any] = zarr.open(store, mode="r").metadata.to_dict()
+    except Exception:  # noqa: BLE001  (a foreign document: Zarr may raise anything)
+        return None
+    return meaning
 
 
 def with_copies(root: bytes, documents: Mapping[str, bytes]) -> bytes:

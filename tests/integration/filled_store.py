@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset, open_store
+from featurestore.store.counts import status_counts
 from featurestore.store.creation import claim_arrays, create_arrays
+from featurestore.store.fingerprint import fingerprint
 from featurestore.store.plan import Block, fold_blocks
 from schemas import ClipStatus, DatasetCard, FeatureSpec, Fold, Resolution, StoreManifest
 
 ARRAY = "R3/full"
 CLASSES = ("a", "b", "c")
+NO_CLIPS = "0" * 64
 BLOCK_CHUNKS = 1
 """Chunks a block: above one, they lie in shards."""
 
@@ -44,7 +47,8 @@ def fill_store(
         for block in fold_blocks(fold, num, chunk * BLOCK_CHUNKS):
             lost = [row - block.start for row in (failed or {}).get(fold, ()) if row in rows(block)]
             arrays.write_block(block, _values(rng, block, shape, dtype, lost))
-    arrays.set_manifest(arrays.manifest.model_copy(update={"state": "complete"}))
+    update = {"state": "complete", "counts": status_counts(arrays)}
+    arrays.set_manifest(arrays.manifest.model_copy(update=update))
     return open_store(path)
 
 
@@ -56,11 +60,12 @@ def _manifest(
     shape: tuple[int, int], folds: Mapping[int, int], chunk: int, dtype: str
 ) -> StoreManifest:
     resolution = Resolution(name="R3", n_mels=shape[0], num_frames=shape[1])
+    spec = FeatureSpec(resolutions=(resolution,), dtype=dtype)
     return StoreManifest(
         extractor_version=0,
-        fingerprint="noise",
-        clips_sha256="noise",
-        spec=FeatureSpec(resolutions=(resolution,), dtype=dtype),
+        fingerprint=fingerprint(spec, NO_CLIPS, 0),
+        clips_sha256=NO_CLIPS,
+        spec=spec,
         card=DatasetCard(
             name="noise", title="", class_names=CLASSES, licence="", citation="", url=""
         ),

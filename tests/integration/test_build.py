@@ -263,7 +263,7 @@ def test_a_path_that_is_something_else_is_refused_and_left_alone(
 def test_a_store_of_another_format_version_is_refused(folder: Dataset, tmp_path: Path) -> None:
     build(folder, tmp_path / "s.zarr")
     root = tmp_path / "s.zarr/zarr.json"
-    root.write_text(root.read_text().replace('"format_version": 1', '"format_version": 99'))
+    root.write_text(root.read_text().replace('"format_version": 2', '"format_version": 99'))
     with pytest.raises(StoreError, match="format version 99"):
         featurestore.open_store(tmp_path / "s.zarr")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from featurestore.errors import first_problem
 from schemas import CheckpointName, EpochMetrics, FoldResult, RunConfig, RunResult, Selection
 from trainer.errors import TrainedRunError
-from trainer.problems import first_problem
 from trainer.records.outputs import Outputs, read_outputs
 
 RECORD, RESULT, METRICS = "run.json", "result.json", "metrics.csv"

@@ -14,12 +14,12 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from featurestore import StoredDataset
+from featurestore.errors import first_problem
 from featurestore.storage import locate
 from featurestore.store.lock import locked
 from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, RunResult, Schema
 from trainer.errors import RunDirectoryError
 from trainer.files import make_folder, replace_file, unwritable, write_record
-from trainer.problems import first_problem
 from trainer.records.checkpoint import save_checkpoint
 from trainer.records.outputs import Outputs, write_outputs
 from trainer.records.state import FoldState, check_is_of, load_state, save_state

@@ -1,0 +1,39 @@
+"""How many clips came to which end."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import CorruptError
+from featurestore.store.arrays import StoredArrays
+from schemas import ClipStatus
+
+
+def status_counts(arrays: StoredArrays) -> dict[str, int]:
+    """Clips by outcome, by the lower-case name of their ClipStatus; only what occurs."""
+    return counted([arrays.read(fold.fold, "status") for fold in arrays.manifest.folds])
+
+
+def counted(status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
+    """The same of the folds' status, (num_clips,) each."""
+    codes, counts = np.unique(np.concatenate(status), return_counts=True)
+    return {
+        ClipStatus(code).name.lower(): int(count) for code, count in zip(codes, counts, strict=True)
+    }
+
+
+def check_counts(arrays: StoredArrays, status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
+    """Count the folds' status, and compare with the manifest of a complete dataset.
+
+    Raises:
+        CorruptError: They differ.
+    """
+    counts, manifest = counted(status), arrays.manifest
+    if manifest.state == "complete" and counts != manifest.counts:
+        raise CorruptError(
+            f"{arrays.storage}: the manifest of {manifest.card.name} counts {manifest.counts}, the "
+            f"rows are {counts}. `featurestore verify {arrays.storage}` says more, and "
+            "`featurestore repair` mends it"
+        )
+    return counts

@@ -1,0 +1,111 @@
+"""Which arrays a fold has, and how each is cut into chunks: all that follows from the manifest."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from schemas import StoreManifest
+
+TABLE: Mapping[str, Any] = {
+    "clip_id": str,
+    "path": str,
+    "source": str,
+    "class_id": "int32",
+    "index": "int64",
+}
+"""The clip table, known before any clip is read. `index` is the row in the dataset's table."""
+OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
+    "duration_s": ("float32", (), "NaN"),
+    "peak": ("float32", (), "NaN"),
+    "source_sha256": ("uint8", (32,), 0),
+    "status": ("uint8", (), 0),
+}
+"""dtype, shape after the clip's dimension, and fill value of what a block writes beside images."""
+CHECKSUMS = "checksums"
+"""Group of a dataset with one array per fold: the checksum of every chunk; from version 2 on."""
+_TABLE_BLOCKS = 16
+"""Blocks of rows in one chunk of the clip table."""
+MAX_TEXT_BYTES = 4096
+"""Of one text of the clip table, in UTF-8: as long as a path may be."""
+_TEXT_OVERHEAD = 4
+_MAX_TEXTS_BYTES = 2**28
+_BLOSC_OVERHEAD = 16 + 4
+"""Bytes of Blosc's header and of the checksum."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """How an array is cut: rows per chunk, chunks per file, and what a row is.
+
+    Attributes:
+        dtype: NumPy's name of it; `str` for texts of any length.
+        inner: Shape of a row.
+        fill: Fill value.
+        chunk_clips: Rows per chunk; the last chunk is as long as the others.
+        file_chunks: Chunks per file; above one it is a shard.
+    """
+
+    dtype: str
+    inner: tuple[int, ...]
+    fill: float
+    chunk_clips: int
+    file_chunks: int
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a row is a text."""
+        return self.dtype == "str"
+
+    @property
+    def max_texts_bytes(self) -> int:
+        """Upper bound of a chunk of texts before compression."""
+        return min(4 + self.chunk_clips * (MAX_TEXT_BYTES + _TEXT_OVERHEAD), _MAX_TEXTS_BYTES)
+
+    @property
+    def max_stored_bytes(self) -> int:
+        """Upper bound of a chunk as it is stored."""
+        decoded = self.chunk_clips * prod(self.inner) * np.dtype(self.dtype).itemsize
+        return (self.max_texts_bytes if self.is_text else decoded) + _BLOSC_OVERHEAD
+
+    def num_chunks(self, num_clips: int) -> int:
+        """Chunks that hold so many rows."""
+        return -(-num_clips // self.chunk_clips)
+
+
+def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
+    """Rows per chunk of the clip table, in a fold of `num_clips`."""
+    return min(manifest.block_clips * _TABLE_BLOCKS, num_clips)
+
+
+def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
+    """How an array of a fold of `num_clips` is cut."""
+    if name in TABLE:
+        dtype = "str" if TABLE[name] is str else TABLE[name]
+        return Column(dtype, (), 0, table_chunk_clips(manifest, num_clips), 1)
+    if name in OUTCOMES:
+        dtype, inner, fill = OUTCOMES[name]
+        return Column(dtype, inner, float(fill), manifest.block_clips, 1)
+    spec, size = manifest.spec, manifest.chunk_clips
+    return Column(spec.dtype, spec.arrays[name], 0, size, manifest.block_clips // size)
+
+
+def array_names(manifest: StoreManifest) -> Iterator[str]:
+    """The arrays of a fold, in the order of their checksums: table, outcomes, images."""
+    yield from (*TABLE, *OUTCOMES, *manifest.spec.arrays)
+
+
+def first_checksums(manifest: StoreManifest, num_clips: int) -> dict[str, int]:
+    """Where the checksums of each array begin in a fold's list of them; `""` is where it ends."""
+    positions, total = {}, 0
+    for name in array_names(manifest):
+        positions[name] = total
+        total += column(manifest, name, num_clips).num_chunks(num_clips)
+    return positions | {"": total}
+
+
+def has_checksums(manifest: StoreManifest) -> bool:
+    """Whether the format has a checksum of each chunk next to the arrays."""
+    return manifest.format_version > 1

@@ -1,0 +1,162 @@
+"""The root of a store: whether it is one, whose, of which version, and what it says is in it.
+
+Not ours, newer than this program, and damaged are three answers; whoever opens a store gets one of
+them from here.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from featurestore.errors import CorruptError, NewerError, NotAStoreError, StoreError
+from featurestore.storage import Place, Storage, locate
+from featurestore.store.parsing import (
+    DOCUMENT,
+    MANIFEST_SIGN,
+    MARK,
+    Document,
+    attributes_in,
+    copies_in,
+    parse_mark,
+    parsed,
+)
+
+_TRACES = (f'"{MARK}"'.encode(), f'"{MANIFEST_SIGN}"'.encode())
+"""In the bytes of a root of ours, also where it is damaged."""
+_FOLD_KEY = re.compile(r"[^/]+/fold\d+/(status|source_sha256|clip_id)/")
+"""Of what only our datasets have below their group."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """What a root says.
+
+    Attributes:
+        format_version: The highest of the datasets'.
+        datasets: Their names.
+        copies: Copies of other documents, by their keys without zarr.json.
+    """
+
+    format_version: int
+    datasets: tuple[str, ...]
+    copies: Mapping[str, Document]
+
+
+def read_root(storage: Storage) -> Root:
+    """Read the root of a store.
+
+    Raises:
+        StoreError: Nothing is there, or it cannot be read.
+        NotAStoreError: What is there is not ours.
+        NewerError: A newer version made it.
+        CorruptError: It is damaged.
+        StorageError: It cannot be reached.
+    """
+    try:
+        data = storage.read(DOCUMENT)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and storage.is_blank():
+            raise StoreError(
+                f"no store at {storage}: `featurestore build --dataset NAME` makes one"
+            ) from error
+        raise _unreadable(storage, b"", error.strerror or str(error)) from error
+    return root_in(storage, data)
+
+
+def root_in(storage: Storage, data: bytes) -> Root:
+    """What the bytes of a root say; see `read_root`."""
+    try:
+        document = parsed(data)
+    except ValueError as error:
+        raise _unreadable(storage, data, str(error)) from error
+    try:
+        mark = attributes_in(document).get(MARK)
+        if mark is None and not _is_ours(storage, data):
+            raise NotAStoreError(
+                f"{storage} is a Zarr group, but no feature store: `{MARK}` is not in it"
+            )
+        says = parse_mark(mark)
+    except NewerError as error:
+        raise NewerError(f"{storage} was made by a newer version: {error}") from error
+    except ValueError as error:
+        raise _unreadable(storage, data, str(error)) from error
+    return Root(says.format_version, says.datasets, copies_in(document))
+
+
+def _unreadable(storage: Storage, data: bytes, why: str) -> StoreError:
+    if not _is_ours(storage, data):
+        return NotAStoreError(
+            f"{storage} exists and is no feature store (no readable {DOCUMENT}: {why}): name "
+            "another place"
+        )
+    return CorruptError(
+        f"{storage}: the root's {DOCUMENT} is damaged: {why}. `featurestore repair {storage}` "
+        "mends it"
+    )
+
+
+def _is_ours(storage: Storage, data: bytes) -> bool:
+    """Whether a damaged or absent root was that of a store of ours."""
+    return any(trace in data for trace in _TRACES) or any(_groups_found(storage))
+
+
+def dataset_names(place: Place) -> tuple[str, ...]:
+    """Names of the datasets in a store, sorted.
+
+    Raises:
+        StoreError: See `read_root`.
+        StorageError: It cannot be reached.
+    """
+    return read_root(locate(place)).datasets
+
+
+def datasets_found(storage: Storage) -> tuple[str, ...]:
+    """Names of the datasets of which there is anything, whatever the root says.
+
+    Raises:
+        NewerError: A newer version made the store.
+        StoreError: There is no store, or the root is damaged and nothing else can be listed.
+    """
+    found = set(_groups_found(storage))
+    try:
+        found.update(dataset_names(storage))
+    except CorruptError:
+        if not found:
+            raise
+    return tuple(sorted(found))
+
+
+def datasets_made(storage: Storage) -> tuple[str, ...]:
+    """Those that the root should name: their creation ended, or else nothing would be committed.
+
+    Raises:
+        StoreError: See `datasets_found`.
+    """
+    try:
+        named = set(dataset_names(storage))
+    except CorruptError:
+        named = set(datasets_found(storage))
+
+    def made(name: str) -> bool:
+        return name in named or any("/status/c/" in key for key, _ in storage.sizes(name))
+
+    return tuple(filter(made, datasets_found(storage)))
+
+
+def _groups_found(storage: Storage) -> Iterator[str]:
+    """Names of groups that are datasets of ours, by what lies in them."""
+    if not storage.listable:
+        return
+    told = set()
+    for key, _ in storage.sizes():
+        name = key.split("/")[0]
+        if name not in told and (_FOLD_KEY.match(key) or _has_manifest(storage, key, name)):
+            told.add(name)
+            yield name
+
+
+def _has_manifest(storage: Storage, key: str, name: str) -> bool:
+    try:
+        return key == f"{name}/{DOCUMENT}" and _TRACES[1] in storage.read(key)
+    except OSError:
+        return False
