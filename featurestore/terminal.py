@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import Task, TextColumn
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
 
+from featurestore.stopping import StoppableGroup
 from featurestore.text import json_document, mask_url, paragraphs, printable
 
 _make_record = logging.getLogRecordFactory()
@@ -81,7 +81,7 @@ class Label(TextColumn):
         return styled(task.description if is_description else task.fields[self._field])
 
 
-class Group(TyperGroup):
+class Group(StoppableGroup):
     """The commands of a program; what is wrong with a command line is told in printable text."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:

@@ -1,6 +1,7 @@
 """The command line: parse, call, and the one place where errors are caught and printed.
 
-Exit codes: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by Ctrl-C,
+143 by SIGTERM.
 torch is imported by the commands that need it, so that `--help` answers at once.
 """
 
@@ -11,6 +12,8 @@ from typing import Annotated
 import typer
 
 from featurestore.errors import FeatureStoreError
+from featurestore.safepath import safe_children
+from featurestore.stopping import stoppable
 from featurestore.terminal import Group, Terminal, harden, print_error
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
@@ -62,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     harden()
+    with safe_children():
+        return stoppable(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         app(args=argv, prog_name="trainer")
     except SystemExit as stop:

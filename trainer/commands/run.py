@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featurestore.stopping import INTERRUPTED
 from featurestore.terminal import Terminal
 from schemas import RunConfig, Selection
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
@@ -124,7 +125,7 @@ def carry_out(
         Terminal(stderr=True).say(
             f"stopped: {out} keeps the epochs and networks so far; --resume {out} goes on"
         )
-        raise
+        raise typer.Exit(INTERRUPTED) from None
     if result:
         print_result(console, result)
     console.say(f"Run: {out}")
