@@ -1,0 +1,146 @@
+"""One advisory lock for both programs, which the system drops when its holder dies."""
+
+import errno
+import fcntl
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from featurestore.files.opening import UnusableFileError, create_new, open_plain, write_all
+
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_OWNER = re.compile(r"process \d{1,10} on [\w.-]{1,100}")
+_MOST_OWNER_BYTES = 200
+_POLL_S = 0.05
+
+
+class LockedError(BlockingIOError):
+    """Another process, named in `strerror`, holds a lock."""
+
+
+@contextmanager
+def locked(
+    path: Path, wait_s: float = 0.0, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Hold an advisory lock, which the system drops when this process dies.
+
+    The file at `path` says who holds it, and is there only while somebody does. One that a killed
+    process has left is taken over. Several machines that share a file system see each other where
+    that has locks at all; where it has none, nobody is kept out.
+
+    Args:
+        path: The lock's own file, in a directory that exists.
+        wait_s: Seconds to wait for another holder.
+        waiting: Called before each wait.
+
+    Raises:
+        LockedError: Another process still holds it.
+        UnusableFileError: At `path` is something else than a lock: it is left alone.
+        OSError: The directory cannot be written.
+    """
+    descriptor = _acquire(path, time.monotonic() + wait_s, waiting)
+    try:
+        yield
+    finally:
+        if is_at(descriptor, path):
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def lock_descriptor(descriptor: int) -> bool:
+    """Lock an open file for this process alone, if nobody else has; True where locks are unknown.
+
+    Closing the descriptor ends the lock.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+    return True
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has this name: its holder may have removed or renamed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _acquire(path: Path, deadline: float, waiting: Callable[[], None] | None) -> int:
+    # One more look: the holder that was seen may be one that is just taking away a dead one's file.
+    looked_again = False
+    while True:
+        try:
+            return _take(path)
+        except LockedError:
+            if looked_again and time.monotonic() >= deadline:
+                raise
+            if looked_again and waiting:
+                waiting()
+        looked_again = True
+        time.sleep(_POLL_S)
+
+
+def _take(path: Path) -> int:
+    """Take a lock now: by a file made for it, never by writing into one that is there."""
+    while True:
+        with suppress(FileExistsError):
+            descriptor = create_new(path)
+            try:
+                if lock_descriptor(descriptor) and is_at(descriptor, path):
+                    _sign(descriptor, path)
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # another took it for a dead one's, between our two steps
+        _remove_dead(path)
+
+
+def _sign(descriptor: int, path: Path) -> None:
+    try:
+        write_all(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove the file of a lock that nobody holds.
+
+    Raises:
+        LockedError: Somebody does.
+        UnusableFileError: It is no file of ours.
+    """
+    with suppress(FileNotFoundError):
+        descriptor = open_plain(path, os.O_RDWR)  # NFS locks no file that is open for reading only
+        try:
+            owner = os.read(descriptor, _MOST_OWNER_BYTES).decode(errors="replace").strip("\0\n ")
+            if not lock_descriptor(descriptor):
+                named = _OWNER.fullmatch(owner)
+                holder = owner if named else "another process"
+                raise LockedError(errno.EWOULDBLOCK, f"in use by {holder}", os.fspath(path))
+            if not is_at(descriptor, path):
+                return
+            _check_ours(descriptor, path, owner)
+            path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _check_ours(descriptor: int, path: Path, owner: str) -> None:
+    """Refuse a file that was put in the place of a lock; a full disk may have cut ours short."""
+    status = os.fstat(descriptor)
+    ours = "process ".startswith(owner[:8]) and status.st_size <= _MOST_OWNER_BYTES
+    if not ours or status.st_nlink > 1:
+        raise UnusableFileError(
+            errno.EEXIST, "it is no lock of ours; move it away if it is yours", os.fspath(path)
+        )
