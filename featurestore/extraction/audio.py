@@ -21,6 +21,7 @@ from featurestore.extraction.wav import Plain, plain_pcm16
 from schemas import ClipStatus, FeatureSpec
 
 _MOST_BYTES_AT_ONCE = 1 << 22
+_HASHED_AT_ONCE = 1 << 20
 _MOST_BYTES_A_SAMPLE = 4
 _MOST_OTHER_BYTES = 1 << 24
 """Of pictures and texts in a file."""
@@ -103,7 +104,7 @@ def _most_bytes(max_duration_s: float) -> int:
 def _sha256(start: bytes, descriptor: int) -> bytes:
     """Digest of a file of which the start is read already, the rest read piece by piece."""
     digest = hashlib.sha256(start)
-    while piece := os.read(descriptor, _MOST_BYTES_AT_ONCE):
+    while piece := os.read(descriptor, _HASHED_AT_ONCE):
         digest.update(piece)
     return digest.digest()
 

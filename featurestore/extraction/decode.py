@@ -214,6 +214,11 @@ def _compared(waveform: NDArray[np.float32], rate: int, part: Part) -> NDArray[n
             ClipStatus.UNREADABLE,
             f"the decoder gave {waveform.size} of {expected} samples: the rest is damaged",
         )
+    if part.exact and waveform.size > expected:
+        raise AudioError(
+            ClipStatus.UNREADABLE,
+            f"the header holds {expected} samples by their size, {waveform.size} by their format",
+        )
     return waveform[:expected] if part.at_most else waveform
 
 

@@ -4,7 +4,7 @@ Each says how many bytes of sound it holds, and libsndfile reads what is there w
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from featurestore.extraction.containers.foreign import joined
@@ -13,6 +13,7 @@ from featurestore.extraction.containers.parts import (
     Part,
     damaged,
     truncated,
+    unsupported,
 )
 from featurestore.extraction.containers.source import Source
 
@@ -20,8 +21,21 @@ _MOST_CHUNKS = 1000
 """Looked at in search of the sound: a file can hold a chunk in every eight bytes."""
 _SLACK = 1 << 16
 _LARGEST_HEADER = 1 << 20
-_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
-_W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+_UNCODED = frozenset((1, 3, 6, 7, 0xFFFE))
+"""Formats of WAV that have a size of a sample frame: PCM, float, A-law, µ-law, extensible."""
+_READ = _UNCODED | {2, 0x11, 0x31, 0x38, 0x40, 0x55}
+"""Those and ADPCM, GSM 6.10, G.721 and MP3."""
+_NOT_READ = {
+    0x50: "MP2",
+    0xFF: "AAC",
+    0x160: "Windows Media",
+    0x161: "Windows Media",
+    0x162: "Windows Media",
+    0x1610: "AAC",
+    0x2000: "AC-3",
+    0x674F: "Vorbis",
+    0xF1AC: "FLAC",
+}
 Order = Literal["big", "little"]
 
 
@@ -48,20 +62,43 @@ def walk_riff(source: Source, start: int = 0) -> Container:
     head = source.at(start, 12)
     order: Order = "big" if head[:4] == b"RIFX" else "little"
     total = int.from_bytes(head[4:8], order)
-    long_sizes: tuple[int, int] | None = None
+    long_sizes = form = None
     for chunk in _chunks(source, start + 12, order):
         if chunk.name == b"ds64":
-            sizes = source.at(chunk.body, 16)
-            long_sizes = int.from_bytes(sizes[:8], "little"), int.from_bytes(sizes[8:], "little")
-        if chunk.name == b"data":
-            size, bits = chunk.size, 32
-            if long_sizes and size == 0xFFFFFFFF:
-                total, size, bits = *long_sizes, 64
-            end = _check_sound(source, chunk.body, size, bits, order)
-            if end is not None and not is_unknown(total, bits):
-                _check_rest(source, end, 8 + start + total)
-            return Container("WAV", (_part(source, chunk, order, end is None),))
+            long_sizes = chunk.body
+        if chunk.name == b"fmt ":
+            form = _form(source, chunk, order)
+        if chunk.name != b"data":
+            continue
+        size, bits = chunk.size, 32
+        if long_sizes is not None and size == 0xFFFFFFFF:
+            sizes = source.at(long_sizes, 16)
+            total, size = (int.from_bytes(half, "little") for half in (sizes[:8], sizes[8:]))
+            bits = 64
+        end = _check_sound(source, chunk.body, size, bits, order)
+        if end is not None and not is_unknown(total, bits):
+            _check_rest(source, end, 8 + start + total)
+        stop = source.size if end is None else end
+        frames = (stop - chunk.body) // form if form else None
+        part = _part(source, chunk, order, end is None)
+        if bits == 64 and end is None:
+            part = _with_long_size(source, chunk, long_sizes or 0)
+        return Container("WAV", (replace(part, num_frames=frames, exact=True),))
     return _without_sound("WAV", source, total + 8)
+
+
+def _form(source: Source, chunk: Chunk, order: Order) -> int | None:
+    """Bytes of a sample frame, of samples that all have the same size; None of others.
+
+    Raises:
+        AudioError: The samples are coded in a way that is not read.
+    """
+    form = source.at(chunk.body, 16)
+    code, align = int.from_bytes(form[:2], order), int.from_bytes(form[12:14], order)
+    if code not in _READ:
+        name = _NOT_READ.get(code, "an unknown codec")
+        raise unsupported(f"WAV with {name} (format 0x{code:04x}) is not supported")
+    return align if code in _UNCODED and align else None
 
 
 def _part(source: Source, chunk: Chunk, order: Order, unknown: bool) -> Part:
@@ -73,6 +110,16 @@ def _part(source: Source, chunk: Chunk, order: Order, unknown: bool) -> Part:
         return Part(0, source.size)
     size = min(source.size - chunk.body, 0xFFFFFFFF)
     prefix = source.at(0, chunk.body - 4) + size.to_bytes(4, order)
+    return Part(chunk.body, source.size, prefix)
+
+
+def _with_long_size(source: Source, chunk: Chunk, sizes_at: int) -> Part:
+    """An RF64 whose sizes were unknown, with those that are there."""
+    if chunk.body > _LARGEST_HEADER:
+        return Part(0, source.size)
+    sizes = (source.size - 8, source.size - chunk.body)
+    put = b"".join(size.to_bytes(8, "little") for size in sizes)
+    prefix = source.at(0, sizes_at) + put + source.at(sizes_at + 16, chunk.body - sizes_at - 16)
     return Part(chunk.body, source.size, prefix)
 
 
@@ -159,17 +206,21 @@ def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container
 def walk_w64(source: Source, start: int = 0) -> Container:
     """Sony's Wave64: names of 16 bytes, sizes of 64 bits that count the header."""
     total = int.from_bytes(source.at(start + 16, 8), "little")
-    position = start + 40
+    position, form = start + 40, None
     for _ in range(_MOST_CHUNKS):
         header = source.at(position, 24)
         if len(header) < 24:
             break
         size = int.from_bytes(header[16:], "little")
+        if header[:4] == b"fmt ":
+            form = _form(source, Chunk(b"fmt ", position + 24, size), "little")
         if header[:4] == b"data":
             end = _check_sound(source, position + 24, max(0, size - 24), 64, "little")
             if end is not None:
                 joined(source, {start + total, end, end + -end % 8})
-            return Container("W64", (Part(0, source.size),))
+            stop = source.size if end is None else end
+            frames = (stop - position - 24) // form if form else None
+            return Container("W64", (Part(0, source.size, num_frames=frames, exact=True),))
         position += max(24, size + -size % 8)
     return _without_sound("W64", source, total)
 
@@ -184,11 +235,14 @@ def walk_caf(source: Source, start: int = 0) -> Container:
         size = int.from_bytes(header[4:], signed=True)
         if header[:4] == b"data":
             present = source.size - position - 12
-            if size >= 0 and present < size:
+            if present < size:
                 raise truncated(f"{present} of {size} bytes of samples")
-            if size >= 0:
+            if size >= 0 or position > _LARGEST_HEADER:
                 _check_caf_rest(source, position + 12 + size)
-            return Container("CAF", (Part(0, source.size),))
+                return Container("CAF", (Part(0, source.size),))
+            # libsndfile does not read the size that says it is not known.
+            prefix = source.at(0, position + 4) + present.to_bytes(8)
+            return Container("CAF", (Part(position + 12, source.size, prefix),))
         position += 12 + max(0, size)
     if position > source.size:
         raise truncated(f"{source.size} of {position} bytes, without samples")

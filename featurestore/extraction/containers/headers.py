@@ -25,7 +25,10 @@ def walk_au(source: Source, start: int = 0) -> Container:
     order: Order = "little" if head[:4] == b"dns." else "big"
     offset, size = int.from_bytes(head[4:8], order), int.from_bytes(head[8:12], order)
     _check(source, start + offset, size, unknown=is_unknown(size))
-    return Container("AU", (Part(0, source.size),))
+    if size or not 12 <= offset <= source.size:
+        return Container("AU", (Part(0, source.size),))
+    # Of an unknown length, which libsndfile understands if it is written in the other way.
+    return Container("AU", (Part(start + 12, source.size, head[:8] + b"\xff" * 4),))
 
 
 def _check(source: Source, body: int, size: int, *, unknown: bool = False) -> None:

@@ -20,6 +20,7 @@ class Part:
             if the container does not tell.
         rate: Hz that `num_frames` is counted at; None if it is the rate of the decoded samples.
         tolerance: Sample frames by which the decoder may give fewer.
+        exact: Whether it may not give more, either.
         at_most: Whether what the decoder gives beyond `num_frames` is dropped.
     """
 
@@ -30,6 +31,7 @@ class Part:
     num_frames: int | None = None
     rate: int | None = None
     tolerance: int = 0
+    exact: bool = False
     at_most: bool = False
 
 

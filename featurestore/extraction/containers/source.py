@@ -2,7 +2,7 @@
 
 import os
 
-_WINDOW = 1 << 20
+_WINDOW = 1 << 18
 
 
 class Source:
