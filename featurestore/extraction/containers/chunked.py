@@ -194,12 +194,17 @@ def walk_iff(source: Source, start: int = 0) -> Container:
 
 def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container:
     total = int.from_bytes(source.at(start + 4, 4))
+    frames = 0
     for chunk in _chunks(source, start + 12, "big"):
+        if chunk.name == b"COMM":
+            frames = int.from_bytes(source.at(chunk.body + 2, 4))
         if chunk.name == sound:
             end = _check_sound(source, chunk.body, chunk.size, 32, "big")
             if end is not None and not is_unknown(total):
                 _check_rest(source, end, 8 + start + total)
-            return Container(name, (_part(source, chunk, "big", end is None),))
+            part = _part(source, chunk, "big", end is None)
+            known = frames if end is not None and not is_unknown(frames) else None
+            return Container(name, (replace(part, num_frames=known),))
     return _without_sound(name, source, total + 8)
 
 
