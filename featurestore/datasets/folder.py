@@ -19,11 +19,15 @@ TABLE = "clips.csv"
 COLUMNS = Columns(file="path", fold="fold", class_name="class")
 # fmt: off
 SUFFIXES = frozenset((
-    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus",
-    ".rf64", ".snd", ".w64", ".wav", ".wave",
+    ".8svx", ".aif", ".aifc", ".aiff", ".au", ".avr", ".bwf", ".caf", ".flac", ".iff", ".mp2",
+    ".mp3", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".svx", ".voc",
+    ".w64", ".wav", ".wave",
 ))
 # fmt: on
-"""Of the files that libsndfile reads by their content."""
+"""Of the files that libsndfile reads by their content, and that say how long they are.
+
+IRCAM (.sf), PVF, PAF and others do not: one cut short could not be told from a whole one.
+"""
 
 _FOLD = re.compile(r"(?:fold)?[ _-]?([0-9]{1,9})", re.IGNORECASE)
 
