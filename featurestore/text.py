@@ -1,0 +1,198 @@
+r"""Names and other people's text, made harmless for each place where they are shown or written.
+
+A class name, a path, a title or a server's answer is data: it must not move the cursor of a
+terminal, start a formula, end a table cell, be taken for markup or leak a password. Each output has
+one function here, and all of them keep a text recognisable: what is ordinary Unicode stays, what is
+not becomes a Python escape such as `\x1b`. HTML is left to Jinja's autoescape, after `printable`.
+"""
+
+import re
+from urllib.parse import parse_qsl, unquote
+
+MASK = "***"
+"""What stands for user information, queries and passwords."""
+
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+# C0, DEL and C1; soft hyphen; marks of direction; zero widths; separators of lines; fillers that
+# look empty; byte order marks, tags and other invisible controls; noncharacters; lone surrogates.
+_INVISIBLE = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ufdd0-\ufdef"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+# Joiners belong to emoji and to scripts from Hebrew onwards; between other letters they only hide.
+_JOINED = "\u0590-\u1fff\u2190-\u2bff\ufb1d-\ufdcf\ufdf0-\ufe0f\ufe70-\ufefc\U0001f000-\U0001faff"
+_LONELY = f"(?<![{_JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])"
+_UNSAFE = re.compile(f"[{_INVISIBLE}\ud800-\udfff]|{_LONELY}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_ESCAPE = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+_SURROGATE_ESCAPE = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
+_ANY_ESCAPE = re.compile(r"\\\\|" + _ESCAPE.pattern)
+
+_FORMULA = re.compile(r"'*[=+\-@]")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
+
+_MARKED = re.compile(
+    r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|:(?=//)|(?<=www)\.|@(?=\w)"
+)
+_BLOCK = re.compile(r"(?:#{1,6}|[-+=]+|[0-9]{1,9}[.)])(?=\s|$)|-{2,}|={2,}")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
+
+_PART = r"""[^\s"'<>`]"""
+_SCHEME = r"\b[a-z][a-z0-9+.-]{1,31}:/++"
+_PORT = r"(?:\[[0-9a-f:.]*\](?::[0-9]+)?|[^\s/@:]*:[0-9]+)(?:[/?#\s]|$)"
+_USER_INFO = re.compile(
+    # What stands before an @ ahead of a path; as `user:password@`, whatever is in the password.
+    rf"({_SCHEME})(?:(?!{_PORT}){_PART}*?:{_PART}*@|[^\s/?#]*@)",
+    re.IGNORECASE,
+)
+_QUERY = re.compile(
+    rf"({_SCHEME}[^\s?#\"'<>`]*|\burl: /[^\s?#]*)\?{_PART}*(?<![:;,.)\]])", re.IGNORECASE
+)
+_LEAST_SECRET = 3
+"""Characters of a password that is masked wherever it stands; shorter ones are in every word."""
+
+
+def printable(text: object) -> str:
+    r"""Return a text as one line that is safe in a terminal or a log.
+
+    Control and escape characters, marks of direction, invisible characters, separators of lines and
+    bytes that were not UTF-8 (lone surrogates) become `\n`, `\x1b`, `\u202e` or `\udce9`.
+    Letters of any script, emoji and punctuation stay, square brackets too: print the text with
+    `rich.text.Text` or with markup off.
+    """
+    return _UNSAFE.sub(_escaped, str(text))
+
+
+def paragraphs(text: object) -> str:
+    """Return the same as `printable`, but keep the line breaks of a text of our own."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def shorten(text: object, most: int) -> str:
+    """Return a text of at most `most` characters; of a longer one both ends, around an ellipsis."""
+    whole = str(text)
+    if len(whole) <= most:
+        return whole
+    tail = (most - 1) // 3
+    return f"{whole[: most - 1 - tail]}…{whole[len(whole) - tail :]}"
+
+
+def markdown(text: object) -> str:
+    """Return a text for a line or a table cell of GitHub-flavoured Markdown, shown as it is.
+
+    Besides `printable`: characters that mark up, start a block, end a cell or make a link are
+    escaped; spaces that Markdown would drop are kept.
+    """
+    line = _MARKED.sub(_unmarked, printable(text))
+    if block := _BLOCK.match(line):
+        line = f"{line[: block.end() - 1]}\\{line[block.end() - 1 :]}"
+    return re.sub(r"^ | $|(?<= ) ", "&nbsp;", line)
+
+
+def markdown_code(text: object) -> str:
+    """Return a text as a code span of Markdown, outside tables, whatever backticks it has."""
+    line = printable(text)
+    fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
+    padding = " " if line[:1] in ("`", " ") or line[-1:] in ("`", " ") or not line else ""
+    return f"{fence}{padding}{line}{padding}{fence}"
+
+
+def plot_text(text: object) -> str:
+    """Return a text as Matplotlib shows it letter by letter: a `$` starts no mathematics."""
+    return printable(text).replace("$", r"\$")
+
+
+def csv_cell(text: object) -> str:
+    r"""Return a text as a cell of CSV, always UTF-8 and never a formula; `csv_text` undoes it.
+
+    What `printable` makes visible is written in the same way; in such a cell, and in one that has a
+    backslash that reads like such an escape, every backslash is doubled. A cell that a spreadsheet
+    would compute (`=`, `+`, `-` or `@` first, and no number) gets an apostrophe in front.
+    """
+    cell = _reversible(str(text), _UNSAFE, _ESCAPE)
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def csv_text(cell: str) -> str:
+    """Return the text that `csv_cell` wrote."""
+    return _restored(cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell, _ESCAPE)
+
+
+def json_text(text: object) -> str:
+    r"""Return a text that JSON can hold; `from_json_text` undoes it.
+
+    JSON holds everything but bytes that were not UTF-8 (lone surrogates). Those are written as
+    `\udce9`; in such a text, and in one that reads like it, every backslash is doubled.
+    """
+    return _reversible(str(text), _SURROGATE, _SURROGATE_ESCAPE)
+
+
+def from_json_text(text: str) -> str:
+    """Return the text that `json_text` was given."""
+    return _restored(text, _SURROGATE_ESCAPE)
+
+
+def mask_url(text: object, secrets_of: str = "") -> str:
+    """Return a text in which no address shows its user, its password or its query.
+
+    Args:
+        text: May hold any number of addresses between other words.
+        secrets_of: An address whose password and values of its query are masked wherever they
+            stand, such as within an error of a library that was given it.
+    """
+    masked = str(text)
+    if secrets_of:
+        masked = masked.replace(secrets_of, mask_url(secrets_of))
+    for secret in _secrets(secrets_of):
+        masked = masked.replace(secret, MASK)
+    masked = _USER_INFO.sub(rf"\1{MASK}@", masked)
+    return _QUERY.sub(rf"\1?{MASK}", masked)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    number = ord(character)
+    if character in _SHORT:
+        return _SHORT[character]
+    if number <= 0xFF:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
+def _unmarked(match: re.Match[str]) -> str:
+    return _ENTITIES.get(match[0]) or "\\" + match[0]
+
+
+def _reversible(text: str, unsafe: re.Pattern[str], escape: re.Pattern[str]) -> str:
+    """Escape the unsafe characters so that `_restored` can tell them from what looks alike."""
+    if not unsafe.search(text) and not escape.search(text):
+        return text
+    return unsafe.sub(_escaped, text.replace("\\", "\\\\"))
+
+
+def _restored(text: str, escape: re.Pattern[str]) -> str:
+    return _ANY_ESCAPE.sub(_unescaped, text) if escape.search(text) else text
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[0][1:]
+    if code[0] in "xuU":
+        return chr(int(code[1:], 16))
+    return {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}[code]
+
+
+def _secrets(address: str) -> list[str]:
+    """The password, and the values of the query, as they stand and decoded; the longest first."""
+    rest, _, query = address.partition("?")
+    user_info, at, _ = (
+        rest.partition("://")[2].rpartition("@") if "://" in rest else (rest.rpartition("@"))
+    )
+    password = user_info.partition(":")[2] if at else ""
+    values = [value for _, value in parse_qsl(query)] + [
+        part.partition("=")[2] for part in query.split("&")
+    ]
+    secrets = {password, unquote(password), *values}
+    return sorted((s for s in secrets if len(s) >= _LEAST_SECRET), key=len, reverse=True)
