@@ -25,11 +25,13 @@ from featurestore.obtain import load_or_download, obtain
 from featurestore.progress import BuildProgress, counting
 from featurestore.reading.info import describe
 from featurestore.reading.reader import open_store
+from featurestore.stopping import StoppableGroup, end_stopped, stoppable
 from featurestore.storage import Storage, locate
 from schemas import ClipStatus, FeatureSpec
 
 app = typer.Typer(
     name="featurestore",
+    cls=StoppableGroup,
     help="Turn a sound collection into multi-resolution mel-spectrograms, once.",
     no_args_is_help=True,
     add_completion=False,
@@ -40,7 +42,6 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _SHOWN = 10
 """Failures and problems listed in the terminal before `--json` or `info` is pointed to."""
-_INTERRUPTED = 130
 
 StoreArgument = Annotated[str, typer.Argument(help="The store: path or URL.", metavar="STORE")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Download what is absent unasked.")]
@@ -50,7 +51,16 @@ DatasetOption = Annotated[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit code (0 done, 1 an error of the user's, 2 usage)."""
+    """Run the program.
+
+    Returns:
+        Its exit code: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by
+        Ctrl-C, 143 by SIGTERM.
+    """
+    return stoppable(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         app(args=None if argv is None else list(argv))
     except FeatureStoreError as error:
@@ -105,12 +115,11 @@ def build(
 
 @contextmanager
 def _stoppable(kept: str) -> Iterator[None]:
-    """Make a Ctrl-C a line and an exit code."""
+    """Say what is kept where a command is stopped."""
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"\n[yellow]stopped.[/] {kept}: the same command goes on from there.")
-        raise typer.Exit(_INTERRUPTED) from None
+        end_stopped(f"{kept}: the same command goes on from there.")
 
 
 @contextmanager
@@ -255,7 +264,7 @@ def repair(
     """Mend what is broken in a store, and nothing else, from the files it was built from."""
     source = load_dataset(dataset or only_dataset(store), root)
     mended = 0
-    with _executor(workers, None) as executor:
+    with _stoppable("What is mended is kept"), _executor(workers, None) as executor:
         for what in mending(source, store, executor):
             mended += 1
             out.print(f"mended: {escape(what)}")

@@ -1,6 +1,7 @@
 """The command line: parse, call, and the one place where errors are caught and printed.
 
-Exit codes: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by Ctrl-C,
+143 by SIGTERM.
 torch is imported by the commands that need it, so that `--help` answers at once.
 """
 
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 
 from featurestore.errors import FeatureStoreError
+from featurestore.stopping import StoppableGroup, stoppable
 from trainer.commands.complain import complain
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
@@ -30,6 +32,7 @@ _EXTRAS = {
 """What each extra installs: without it the program says so."""
 
 app = typer.Typer(
+    cls=StoppableGroup,
     help="Train sound classifiers progressively from a featurestore store, and report.",
     no_args_is_help=True,
     add_completion=False,
@@ -61,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    return stoppable(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         app(args=argv, prog_name="trainer")
     except SystemExit as stop:

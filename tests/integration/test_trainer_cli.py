@@ -149,9 +149,16 @@ def test_report_of_what_is_no_run_is_one_clear_error(capsys: pytest.CaptureFixtu
     assert main(["report"]) == 2
 
 
-@pytest.mark.parametrize("folds_at_once", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_ctrl_c_ends_with_130_and_keeps_what_was_done(
-    folds_at_once: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("number", "folds_at_once"),
+    [
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_and_sigterm_end_with_a_code_of_theirs_and_keep_what_was_done(
+    number: signal.Signals, folds_at_once: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = Path("runs/synthetic-mel-seed0").absolute()
 
@@ -161,13 +168,13 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_done(
             if all(one.exists() and one.read_text().count("\n") > 1 for one in metrics):
                 break
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=interrupt_after_an_epoch)
     thread.start()
     code = main(command(tiny_store(), f"--method mel {SMALL} --folds-at-once {folds_at_once}"))
     thread.join()
-    assert code == 130
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "stopped: runs/synthetic-mel-seed0" in capsys.readouterr().err
     for fold in range(1, folds_at_once + 1):
         assert (out / f"fold{fold}" / "last.pt").is_file()

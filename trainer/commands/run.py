@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from featurestore.stopping import INTERRUPTED
 from schemas import RunConfig, Selection
 from trainer.commands.complain import complain
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
@@ -124,7 +125,7 @@ def carry_out(
             result = resume(stored, out, watcher, manner)
     except KeyboardInterrupt:
         complain(f"stopped: {out} keeps the epochs and networks so far; --resume {out} goes on")
-        raise
+        raise typer.Exit(INTERRUPTED) from None
     if result:
         print_result(console, result)
     console.print(Text(f"Run: {out}"), soft_wrap=True)

@@ -1,0 +1,166 @@
+"""SIGTERM, as batch systems and container engines send it, stops a program as Ctrl-C does."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from featurestore.building.build import build
+from featurestore.datasets import load_dataset
+from featurestore.stopping import INTERRUPTED, TERMINATED, stoppable
+from tests.conftest import contents, write_folder
+from tests.integration.test_kill import start_build, wait_for_commit
+from tests.integration.test_resume import is_as_undisturbed, short_plan
+from trainer.cli import main
+from trainer.run import begin
+
+_TRAINER = "import sys; from trainer.cli import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_build_that_is_terminated_says_what_is_kept_and_loses_nothing(
+    tmp_path: Path, workers: int
+) -> None:
+    root, store = write_folder(tmp_path / "sounds", num_folds=4, clips_a_class=40), tmp_path / "s"
+    with start_build(store, root, workers) as process:
+        wait_for_commit(store, process)
+        os.killpg(process.pid, signal.SIGTERM)  # as SLURM does
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == TERMINATED == 143, told
+    assert "stopped. What is committed is kept: the same command goes on from there." in told
+    assert "Traceback" not in told
+    dataset = load_dataset("folder", root)
+    build(dataset, store)
+    build(dataset, tmp_path / "straight")
+    assert contents(store) == contents(tmp_path / "straight")
+
+
+def start_training(out: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", _TRAINER, "run", "--resume", str(out)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, "it ended before it was stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_training_that_is_terminated_saves_its_state_and_resumes_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "run"
+    begin(*short_plan(), out)
+    metrics = out / "fold1/metrics.csv"
+    with start_training(out) as process:
+        wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 2, process)
+        assert not (out / "fold1/last.pt").exists(), "it was saved before it was stopped"
+        process.terminate()
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == TERMINATED, told
+    (line,) = told.splitlines()
+    assert line.startswith("stopped: ")
+    assert f"--resume {out} goes on" in line
+    assert (out / "fold1/last.pt").is_file()
+    assert main(["run", "--resume", str(out)]) == 0
+    assert is_as_undisturbed(out)
+
+
+_STUBBORN = """
+import sys, time
+from featurestore.stopping import stoppable
+
+def program():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("saving", flush=True)
+        time.sleep(60)
+
+sys.exit(stoppable(program))
+"""
+
+
+def test_a_second_sigterm_ends_at_once_and_one_that_is_sent_twice_over_is_one() -> None:
+    command = [sys.executable, "-c", _STUBBORN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.stdout.readline() == "saving\n"
+        process.terminate()  # `timeout` signals its child and then the group
+        time.sleep(0.7)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(10) == -signal.SIGTERM
+
+
+def test_the_handler_is_restored_and_the_exit_code_says_the_signal() -> None:
+    def stopped_by(number: int) -> int:
+        def program() -> int:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+            return 0
+
+        return stoppable(program)
+
+    assert stopped_by(signal.SIGTERM) == TERMINATED
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert stopped_by(signal.SIGINT) == INTERRUPTED == 130
+    assert stoppable(lambda: 1) == 1
+
+
+def test_a_handler_of_someone_else_and_other_threads_are_left_alone() -> None:
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(stoppable(lambda: 7)))
+    thread.start()
+    thread.join()
+    assert codes == [7]
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert stoppable(lambda: os.kill(os.getpid(), signal.SIGTERM) or 3) == 3  # type: ignore[func-returns-value]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("featurestore info STORE", signal.SIGTERM),
+        ("trainer report STORE", signal.SIGINT),
+    ],
+)
+def test_a_command_without_a_line_of_its_own_ends_with_one(
+    command: str, number: int, store: Path
+) -> None:
+    (store / "result.json").write_text("{}")
+    program, *rest = command.replace("STORE", str(store)).split()
+    code = f"import sys; from {program}.cli import main\n{_STOP_AT_OPEN}"
+    arguments = [sys.executable, "-c", code, str(int(number)), *rest]
+    run = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 128 + number, run.stderr
+    assert "stopped. What was finished is kept" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+_STOP_AT_OPEN = """
+import os
+
+def watch(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(("zarr.json", "result.json")):
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+sys.addaudithook(watch)
+sys.exit(main(sys.argv[2:]))
+"""
