@@ -18,6 +18,13 @@ def first_problem(error: ValidationError) -> str:
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 
+def in_a_line(error: Exception) -> str:
+    """One line of what was wrong; the first problem, where pydantic found several."""
+    if isinstance(error, ValidationError):
+        return first_problem(error)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def refused(error: ValidationError) -> ConfigError:
     """The first problem with what was asked for: which option, its value, and what is wrong."""
     first = error.errors(include_url=False)[0]
