@@ -10,7 +10,7 @@ import torch
 
 from featurestore import Extractor, extract_file, one_thread, open_store
 from schemas import Predictions, RunRecord
-from tests.integration.trainer_runs import finished_run
+from tests.integration.trainer_runs import as_older, finished_run
 from tests.integration.trainer_store import sounds, tiny_store
 from trainer.cli import main
 from trainer.inference.predict import judge, predict
@@ -216,6 +216,7 @@ def complaint(run: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_run_that_cannot_be_used_is_one_clear_error(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    as_older(copy)
     (copy / "fold1" / "best.pt").rename(copy / "fold1" / "hidden")
     assert "best.pt: is missing" in complaint(copy, capsys)
     shutil.copy(copy / "fold2" / "best.pt", copy / "fold1" / "best.pt")

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from trainer.commands.complain import complain
 from trainer.commands.options import CheckpointOption, RunOption
 
 
@@ -31,6 +32,8 @@ def export(
     from trainer.records.trained import load_network, open_run
 
     trained = open_run(run)
+    if trained.warning:
+        complain(f"warning: {trained.warning}")
     trained.chosen([fold])
     path = out or run / f"fold{fold}" / f"{checkpoint}{SUFFIXES[output_format]}"
     check_folder(path)

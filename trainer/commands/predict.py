@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas import Prediction, Predictions, RunRecord, UnusedFile
+from trainer.commands.complain import complain
 from trainer.commands.options import CheckpointOption, DeviceOption, RunOption
 from trainer.errors import AudioInputError
 
@@ -52,6 +53,8 @@ def predict(
     from trainer.training.device import resolve_device
 
     trained = open_run(run)
+    if trained.warning:
+        complain(f"warning: {trained.warning}")
     folds = trained.chosen(fold or ())
     files = audio_files(audio)
     if out:
@@ -66,6 +69,7 @@ def predict(
         folds=folds,
         predictions=tuple(r for r in results if isinstance(r, Prediction)),
         unused=tuple(r for r in results if isinstance(r, UnusedFile)),
+        warnings=(trained.warning,) if trained.warning else (),
     )
     wanted = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
     if out:

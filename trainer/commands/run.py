@@ -142,15 +142,20 @@ def _go_on(
     """Go on with a run, whose record says all; what is asked for beside must not differ from it."""
     from featurestore import open_store
     from trainer.console import print_plan, print_result
-    from trainer.records.rundir import RunDirectory
+    from trainer.records.finished import open_finished
+    from trainer.records.rundir import RESULT, RunDirectory
     from trainer.training.device import resolve_device
 
     directory = RunDirectory(out)
     record = directory.record()
     _check_same(out, record.config, given)
-    if result := directory.result():
+    if (out / RESULT).exists():
+        finished = open_finished(out)
+        finished.verify()
+        if finished.warning:
+            complain(f"warning: {finished.warning}")
         console.print(Text(f"{out} is finished"), soft_wrap=True)
-        print_result(console, result)
+        print_result(console, finished.result)
         if tracking:
             tracking.changed(out)
         return

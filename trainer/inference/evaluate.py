@@ -213,7 +213,7 @@ def _warnings(
     folds: Sequence[FoldEvaluation],
     checkpoint: CheckpointName,
 ) -> list[str]:
-    found = []
+    found = [run.warning] if run.warning else []
     known = sum(fold.num_trained_on or 0 for fold in folds)
     if known:
         clips = sum(fold.num_clips for fold in folds)
