@@ -13,6 +13,7 @@ import torch
 
 from featurestore import StoredDataset
 from schemas import FoldResult, Reading, RunRecord, RunResult
+from trainer.data.place import place
 from trainer.data.reading import Asked, choose_readings
 from trainer.data.shared import SharedArrays
 from trainer.errors import ResumeError
@@ -27,7 +28,6 @@ from trainer.records.rundir import (
     UNVOUCHED,
     RunDirectory,
     check_free,
-    place,
 )
 from trainer.records.sealing import RESTORE, sealed
 from trainer.training.curves import Curves
@@ -103,10 +103,19 @@ def begin(
     out: Path,
     notify: Notify = ignore,
     manner: Manner | None = None,
+    init_sha256: str | None = None,
 ) -> None:
-    """Write the record of a run, which `resume` then carries out; see `run`."""
+    """Write the record of a run, which `resume` then carries out; see `run`.
+
+    With `init_sha256`, the file of the initial weights must have this digest.
+    """
     check_free(out)
     weights = _weights(plan.config.init, plan.config.arch, notify)
+    if init_sha256 not in (None, weights.sha256):
+        raise ResumeError(
+            f"{plan.config.init}: is another file on {platform.node()}: SHA-256 "
+            f"{str(weights.sha256)[:12]}, not {str(init_sha256)[:12]}; put the same file there"
+        )
     record = _record(dataset, plan, weights, manner or Manner())
     RunDirectory(out).create_record(record)
 

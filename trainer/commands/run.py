@@ -176,11 +176,16 @@ def _given(context: typer.Context) -> dict[str, object]:
 
 
 def _check_same(out: Path, config: RunConfig, given: dict[str, object]) -> None:
+    from trainer.plan import absolute_init
+
     asked = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in given.items()
         if name in RunConfig.model_fields and value != "auto"
     }
+    if isinstance(init := asked.get("init"), str):
+        asked["init"] = absolute_init(init)
+        config = config.model_copy(update={"init": absolute_init(config.init)})
     if problems := differing(asked, vars(config)):
         raise ResumeError(
             f"{out}: goes on as it was begun, and that differs in: {', '.join(problems)}; leave "

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from featurestore import StoredDataset
 from schemas import CheckpointName, Evaluation, FoldEvaluation
 from trainer.data.interface import Split, as_float32
+from trainer.data.place import place
 from trainer.data.reading import Asked, array_bytes, choose_readings, open_split
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.confusion import Matrix, accuracy, by_class, confusion_matrix
 from trainer.inference.matching import open_own_store
 from trainer.outofmemory import fitting_size, loading, told
 from trainer.records.finished import FinishedRun
-from trainer.records.rundir import place
 from trainer.records.trained import LESS, TrainedNetwork
 
 OPTIMISTIC = (

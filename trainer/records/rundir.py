@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featurestore import StoredDataset
 from featurestore.errors import BusyError
 from featurestore.files import LockedError, is_temporary, locked
 from schemas import (
@@ -54,12 +53,6 @@ UNVOUCHED = (
 def default_out(config: RunConfig) -> Path:
     """Where a run goes that is not told where."""
     return Path("runs") / f"{config.dataset}-{config.method}-seed{config.seed}"
-
-
-def place(dataset: StoredDataset) -> str:
-    """Where the dataset's store is, from any working directory."""
-    path = str(dataset.path)
-    return path if "://" in path else str(Path(path).absolute())
 
 
 def check_free(path: Path) -> None:
