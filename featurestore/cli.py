@@ -133,7 +133,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     # Half a second that others need not wait.
     from featurestore.building.executors.dask import DaskExecutor
 
-    with DaskExecutor(workers, scheduler, lambda line: err.print(escape(line))) as executor:
+    with DaskExecutor(workers, scheduler, err.say) as executor:
         if link := executor.dashboard_link:
             err.print(f"dashboard: {link}")
         yield executor

@@ -1,6 +1,6 @@
 """The contract between the two programs: pydantic models only, no behaviour."""
 
-from schemas.base import Schema
+from schemas.base import Schema, Sealed
 from schemas.ensemble import Ensemble, EnsembleMember, PairedDifference
 from schemas.features import (
     FULL,
@@ -24,6 +24,7 @@ from schemas.prediction import (
 from schemas.run import (
     Acceleration,
     EpochMetrics,
+    FoldRecord,
     FoldResult,
     Reading,
     RunConfig,
@@ -59,6 +60,7 @@ __all__ = [
     "FeatureSpec",
     "Fold",
     "FoldEvaluation",
+    "FoldRecord",
     "FoldResult",
     "LrFind",
     "MethodsFile",
@@ -72,6 +74,7 @@ __all__ = [
     "RunRecord",
     "RunResult",
     "Schema",
+    "Sealed",
     "Selection",
     "Stage",
     "StoreManifest",

@@ -7,3 +7,11 @@ class Schema(BaseModel):
     """A frozen record; an unknown field is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Sealed(Schema):
+    """A record that vouches for itself: its file carries the digest of all that it says."""
+
+    sha256: str | None = None
+    """SHA-256 of the file's other fields as JSON, keys sorted, without white space; None in files
+    of older versions."""

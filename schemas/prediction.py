@@ -43,6 +43,7 @@ class Predictions(Schema):
     """Those that the networks held out: one network each."""
     predictions: tuple[Prediction, ...]
     unused: tuple[UnusedFile, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class FoldEvaluation(Schema):

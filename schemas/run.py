@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import Schema
+from schemas.base import Schema, Sealed
 from schemas.features import FeatureSpec
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -74,7 +74,7 @@ class RunConfig(Schema):
     """Share of the target that all classes get alike."""
 
 
-class RunRecord(Schema):
+class RunRecord(Sealed):
     """run.json: the config with what it met, written before the first step."""
 
     config: RunConfig
@@ -127,7 +127,7 @@ class EpochMetrics(Schema):
 
 
 class FoldResult(Schema):
-    """fold.json: what one held-out fold gave."""
+    """What one held-out fold gave."""
 
     fold: int
     num_train: int
@@ -148,7 +148,16 @@ class FoldResult(Schema):
     """Met while it was trained."""
 
 
-class RunResult(Schema):
+class FoldRecord(FoldResult, Sealed):
+    """fold.json: a fold's outcome, with the digests of what it was found with."""
+
+    record_sha256: str | None = None
+    """Digest of the run.json that was carried out; None in files of older versions."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of each of the fold's files by its name; empty in files of older versions."""
+
+
+class RunResult(Sealed):
     """result.json: the run's outcome."""
 
     config: RunConfig
@@ -159,3 +168,5 @@ class RunResult(Schema):
     versions: dict[str, str]
     device_name: str
     readings: dict[str, Reading] = Field(default_factory=dict)
+    digests: dict[str, str] = Field(default_factory=dict)
+    """Digests of run.json and of each fold.json by path; empty in files of older versions."""

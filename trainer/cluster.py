@@ -1,12 +1,14 @@
 """Folds trained by the workers of a Dask cluster: the only module of the trainer that imports Dask.
 
-A task is one held-out fold of one run. Nothing travels but names: workers read the store and write
-the run's directory, so both must be where they see them. A task whose worker died is done again by
-another one, from the fold's last state.
+A task is one held-out fold of one run. Workers read the store and write the run's directory, so
+both must be where they see them; what travels is what runs are made of, absolute places, and
+digests of what lies there, which workers compare with what they see. A task whose worker died is
+done again by another one, from the fold's last state.
 """
 
 import logging
 import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -16,15 +18,16 @@ from typing import Any, TypeVar
 from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 
-from featurestore import FeatureStoreError, open_store
+from featurestore import FeatureStoreError, StoredDataset, open_store
 from schemas import FoldResult, RunConfig
 from trainer.errors import ClusterError, TrainerError
 from trainer.outofmemory import is_out_of_memory
-from trainer.records.rundir import RunDirectory
+from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import Manner, resume
 from trainer.sweep import RUNS, SweepRun, prepare
 
 _CONNECT_TIMEOUT = "20s"
+_SHOWN_AFTER_S, _LOOK_EVERY_S = 40.0, 0.2
 _LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -37,14 +40,45 @@ class Work:
     Args:
         store: Path or URL, the same for all workers.
         dataset: Its name.
-        out: Directory of the sweep, the same for all workers.
+        fingerprint: Of the dataset.
+        out: Absolute directory of the sweep, the same for all workers.
         manner: How to go about it.
     """
 
     store: str
     dataset: str
+    fingerprint: str
     out: Path
     manner: Manner
+
+    def open(self) -> StoredDataset:
+        """The dataset, at a worker.
+
+        Raises:
+            ClusterError: At this place the worker has another store.
+            featurestore.errors.StoreError: It has none, or a damaged one.
+        """
+        found = open_store(self.store, self.dataset)
+        if found.fingerprint != self.fingerprint:
+            raise ClusterError(
+                f"{self.store}: is another store on {platform.node()}: its fingerprint is "
+                f"{found.fingerprint[:12]}, not {self.fingerprint[:12]}; give a place that all "
+                "workers share"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that has its directory.
+
+    Args:
+        config: Of the run, with the device that its worker has.
+        record_sha256: Digest of its run.json.
+    """
+
+    config: RunConfig
+    record_sha256: str
 
 
 @dataclass(frozen=True)
@@ -69,24 +103,50 @@ class TaskDone:
     outcome: FoldResult | Failed
 
 
-def begin_run(work: Work, run: SweepRun) -> RunConfig | Failed:
+def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
     """A task: begin a run, with the device that the worker has."""
-    return attempt(
-        lambda: prepare(open_store(work.store, work.dataset), run, work.out, work.manner)
-    )
+
+    def begin() -> Begun:
+        config = prepare(work.open(), run, work.out, work.manner)
+        return Begun(config, RunDirectory(work.out / RUNS / run.name).record_and_digest()[1])
+
+    return attempt(begin)
 
 
-def train_one_fold(work: Work, run: str, fold: int) -> FoldResult | Failed:
+def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldResult | Failed:
     """A task: train for one fold, from where it stopped."""
     path = work.out / RUNS / run
 
     def train() -> FoldResult:
-        resume(open_store(work.store, work.dataset), path, manner=work.manner, folds=(fold,))
+        check_shared(path, record_sha256)
+        resume(work.open(), path, manner=work.manner, folds=(fold,))
         result = RunDirectory(path).fold(fold).result()
         assert result is not None, "the fold was trained"  # noqa: S101
         return result
 
     return attempt(train)
+
+
+def check_shared(path: Path, record_sha256: str) -> None:
+    """Refuse a run's directory that is not the one that another machine made there.
+
+    Raises:
+        ClusterError: It is not; a network file system may take half a minute to show it.
+    """
+    deadline = time.monotonic() + _SHOWN_AFTER_S
+    while not (path / RECORD).exists():
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"{path}: is not what the worker that began the run has there: {platform.node()} "
+                f"sees no {RECORD}; give an --out that this machine and all workers share"
+            )
+        time.sleep(_LOOK_EVERY_S)
+    found = RunDirectory(path).record_and_digest()[1]
+    if found != record_sha256:
+        raise ClusterError(
+            f"{path / RECORD}: is another one on {platform.node()}: its digest is {found[:12]}, "
+            f"not {record_sha256[:12]}; give an --out that this machine and all workers share"
+        )
 
 
 def attempt(task: Callable[[], _T]) -> _T | Failed:
@@ -129,17 +189,23 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def begin(self, work: Work, runs: Sequence[SweepRun]) -> Iterator[RunConfig | Failed]:
+    def begin(self, work: Work, runs: Sequence[SweepRun]) -> Iterator[Begun | Failed]:
         """Begin each run, in order."""
         for future in [self._submit(begin_run, work, run) for run in runs]:
             yield self._outcome(future)
 
-    def train(self, work: Work, tasks: Sequence[tuple[str, int]]) -> Iterator[TaskDone]:
-        """Train folds of runs, (run, fold) each, and tell of each as it is done."""
+    def train(self, work: Work, tasks: Sequence[tuple[str, str, int]]) -> Iterator[TaskDone]:
+        """Train folds of runs, and tell of each as it is done.
+
+        Args:
+            work: What all share.
+            tasks: Name of a run, digest of its run.json, and fold, each.
+        """
         futures = {self._submit(train_one_fold, work, *task): task for task in tasks}
         try:
             for future in as_completed(futures):
-                yield TaskDone(*futures[future], self._outcome(future))
+                run, _, fold = futures[future]
+                yield TaskDone(run, fold, self._outcome(future))
         finally:
             self._client.cancel(list(futures))
 

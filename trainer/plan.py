@@ -13,18 +13,19 @@ from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset, usable_cores
 from featurestore.errors import UnknownNameError
-from schemas import RunConfig, Selection
+from schemas import Cycle, RunConfig, Selection
 from trainer.data.fold_split import split_fold
 from trainer.data.validation import recordings
 from trainer.errors import ConfigError, DataError
 from trainer.methods.catalogue import find_method, rates_warning, stages
 from trainer.methods.required import check_arrays
+from trainer.network.weights import INITS
 from trainer.problems import refused
 from trainer.training.acceleration import choose_acceleration
 from trainer.training.device import choose_precision, resolve_device
 from trainer.training.threads import threads_a_fold
 
-_IN_STAGES = {"methods_file", "resize_operator"}
+_IN_STAGES = {"methods_file", "resize_operator", "own_methods"}
 """Options that are no part of the config, as its method and stages say what came of them."""
 
 
@@ -41,6 +42,8 @@ class Options:
         threads: Of a CPU, for each fold; None shares all cores that may be used.
         methods_file: One's own methods, see `trainer.methods.file`.
         resize_operator: A ResizeOperator, which makes the method's resized images.
+        own_methods: What is in the methods file, which is not read again then: on another machine
+            another file may have its name.
     """
 
     method: str
@@ -62,6 +65,7 @@ class Options:
     label_smoothing: float = 0.0
     methods_file: Path | str | None = None
     resize_operator: str | None = None
+    own_methods: Mapping[str, tuple[Cycle, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
             one recording are on both sides of a split.
         featurestore.errors.UnknownNameError: The store lacks a fold or an array.
     """
-    method = find_method(options.method, options.methods_file, options.resize_operator)
+    method = find_method(
+        options.method, options.methods_file, options.resize_operator, options.own_methods
+    )
     schedule = stages(method, dataset.name, options.epochs_scale)
     check_arrays(dataset, method.name, schedule)
     folds = _chosen_folds(dataset, options.folds)
@@ -121,11 +127,17 @@ def _on_this_machine(
     chosen = replace(
         options,
         device=str(device),
+        init=absolute_init(options.init),
         precision=choose_precision(options.precision, device, least_side),
         acceleration=acceleration.used,
         threads=threads if options.threads is None else options.threads,
     )
     return chosen, acceleration.warning
+
+
+def absolute_init(init: str) -> str:
+    """The initial weights, from any working directory: a file by its absolute path."""
+    return init if init in INITS else str(Path(init).absolute())
 
 
 def num_train(dataset: StoredDataset, config: RunConfig) -> dict[int, int]:

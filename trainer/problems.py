@@ -6,9 +6,17 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from featurestore.errors import first_problem
 from trainer.errors import ConfigError
 
 _MOST_CHARS = 40
+
+
+def in_a_line(error: Exception) -> str:
+    """One line of what was wrong; the first problem, where pydantic found several."""
+    if isinstance(error, ValidationError):
+        return first_problem(error)
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def refused(error: ValidationError) -> ConfigError:

@@ -3,6 +3,7 @@
 import platform
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -12,12 +13,23 @@ import torch
 
 from featurestore import StoredDataset
 from schemas import FoldResult, Reading, RunRecord, RunResult
+from trainer.data.place import place
 from trainer.data.reading import Asked, choose_readings
 from trainer.data.shared import SharedArrays
 from trainer.errors import ResumeError
 from trainer.network.weights import InitialWeights, initial_weights
 from trainer.plan import Plan
-from trainer.records.rundir import RunDirectory, check_free, place
+from trainer.problems import differing
+from trainer.records.finished import check_finished, open_finished, plain
+from trainer.records.rundir import (
+    FOLD_RESULT,
+    RECORD,
+    RESULT,
+    UNVOUCHED,
+    RunDirectory,
+    check_free,
+)
+from trainer.records.sealing import RESTORE, sealed
 from trainer.training.curves import Curves
 from trainer.training.device import device_title, make_repeatable
 from trainer.training.events import (
@@ -91,12 +103,21 @@ def begin(
     out: Path,
     notify: Notify = ignore,
     manner: Manner | None = None,
+    init_sha256: str | None = None,
 ) -> None:
-    """Write the record of a run, which `resume` then carries out; see `run`."""
+    """Write the record of a run, which `resume` then carries out; see `run`.
+
+    With `init_sha256`, the file of the initial weights must have this digest.
+    """
     check_free(out)
     weights = _weights(plan.config.init, plan.config.arch, notify)
+    if init_sha256 not in (None, weights.sha256):
+        raise ResumeError(
+            f"{plan.config.init}: is another file on {platform.node()}: SHA-256 "
+            f"{str(weights.sha256)[:12]}, not {str(init_sha256)[:12]}; put the same file there"
+        )
     record = _record(dataset, plan, weights, manner or Manner())
-    RunDirectory(out).write_record(record)
+    RunDirectory(out).create_record(record)
 
 
 def resume(
@@ -125,17 +146,45 @@ def resume(
         TrainerError: See `run`; or a record is damaged.
     """
     directory = RunDirectory(out)
-    if result := directory.result():
-        return result
-    record = directory.record()
+    if (out / RESULT).exists():
+        return open_finished(out).result
+    record, digest = directory.record_and_digest()
     if record.fingerprint != dataset.fingerprint:
         raise ResumeError(
             f"{out}: was trained on a store of fingerprint {record.fingerprint[:12]}, and "
             f"{dataset.path} has {dataset.fingerprint[:12]}: other features or clips; give the "
             "run's own store, or train anew with another --out"
         )
-    weights = _same_weights(out, record, notify)
-    return _train(dataset, record, weights, directory, notify, manner or Manner(), folds)
+    _check_record(out, record, dataset)
+    with nullcontext() if folds else directory.locked():
+        weights = _same_weights(out, record, notify)
+        run = _Run(dataset, record, digest, weights, directory)
+        return _train(run, notify, manner or Manner(), folds)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is trained, and where."""
+
+    dataset: StoredDataset
+    record: RunRecord
+    digest: str
+    weights: InitialWeights
+    directory: RunDirectory
+
+
+def _check_record(out: Path, record: RunRecord, dataset: StoredDataset) -> None:
+    """Refuse a record that does not say of the store what it is: it would be found too late."""
+    known = {
+        "features": dataset.manifest.spec,
+        "extractor_version": dataset.manifest.extractor_version,
+        "class_names": dataset.class_names,
+    }
+    if problems := differing(known, vars(record)):
+        raise ResumeError(
+            f"{out / RECORD}: is not of the store that it names, which differs in: "
+            f"{', '.join(problems)}; {RESTORE}"
+        )
 
 
 def _weights(init: str, arch: str, notify: Notify) -> InitialWeights:
@@ -156,27 +205,22 @@ def _same_weights(out: Path, record: RunRecord, notify: Notify) -> InitialWeight
 
 
 def _train(
-    dataset: StoredDataset,
-    record: RunRecord,
-    weights: InitialWeights,
-    directory: RunDirectory,
-    notify: Notify,
-    manner: Manner,
-    folds: Sequence[int] = (),
+    run: _Run, notify: Notify, manner: Manner, folds: Sequence[int] = ()
 ) -> RunResult | None:
-    readings = _readings(dataset, record, manner)
+    record, directory = run.record, run.directory
+    readings = _readings(run.dataset, record, manner)
     notify(RunStarted(record.model_copy(update={"readings": readings})))
     make_repeatable(torch.device(record.config.device))
     with Curves(directory.path) as curves, computing_threads(record.config.threads):
-        arrays = SharedArrays(dataset, record.config, readings)
         job = Job(
-            dataset,
+            run.dataset,
             record,
-            arrays,
-            weights.state,
+            SharedArrays(run.dataset, record.config, readings),
+            run.weights.state,
             _Recorder(curves, notify),
             manner.save_every_s,
-            tuple(_changes(record)),
+            tuple(_changes(directory, record)),
+            run.digest,
         )
         train_folds(job, directory.fold, manner.folds_at_once, folds or record.config.folds)
     return finish(directory)
@@ -186,22 +230,29 @@ def finish(directory: RunDirectory) -> RunResult | None:
     """The result of a run whose folds are all finished, written if it was not; else None.
 
     Whichever processes trained them: each fold has the warnings that were met for it.
+
+    Raises:
+        RunDirectoryError: A record is damaged, or a fold was trained for another run.
+        TrainedRunError: The result that is there does not fit the run.
     """
-    if result := directory.result():
-        return result
-    record = directory.record()
+    if (directory.path / RESULT).exists():
+        return open_finished(directory.path).result
+    record, digest = directory.record_and_digest()
     folds: list[FoldResult] = []
+    digests = {RECORD: digest}
     for fold in record.config.folds:
-        found = directory.fold(fold).result()
+        found = directory.fold(fold).result_and_digest()
         if found is None:
             return None
-        folds.append(found)
+        folds.append(plain(found[0]))
+        digests[f"fold{fold}/{FOLD_RESULT}"] = found[1]
     met = (record.warnings, *(fold.warnings for fold in folds))
     warnings = dict.fromkeys(warning for some in met for warning in some)
-    known = record.model_dump(include=_OF_RESULT) | {"warnings": tuple(warnings)}
-    result = RunResult(folds=tuple(folds), **known)
-    directory.write_result(result)
-    return result
+    known = record.model_dump(include=_OF_RESULT - {"sha256"})
+    known |= {"warnings": tuple(warnings), "digests": digests}
+    result = sealed(RunResult(folds=tuple(folds), **known))
+    check_finished(directory, record, digest, result)
+    return directory.write_result(result)
 
 
 class _Recorder:
@@ -248,8 +299,10 @@ def _record(
     return record.model_copy(update={"readings": _readings(dataset, record, manner)})
 
 
-def _changes(record: RunRecord) -> Iterator[str]:
-    """What is not as it was when the run was begun, and may change the last bits."""
+def _changes(directory: RunDirectory, record: RunRecord) -> Iterator[str]:
+    """What is not as it was when the run was begun: it may change the last bits, or is unsure."""
+    if record.sha256 is None:
+        yield f"{directory.path}: {UNVOUCHED}"
     now = _versions() | {"device": device_title(torch.device(record.config.device))}
     before = record.versions | {"device": record.device_name}
     found = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]

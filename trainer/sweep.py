@@ -5,27 +5,30 @@ methods, seeds or settings adds to what is there.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from featurestore import StoredDataset
 from featurestore.text import file_name
-from schemas import RunConfig
+from schemas import Cycle, RunConfig
 from trainer.errors import ConfigError, ResumeError
-from trainer.plan import Options, plan_run
+from trainer.methods.catalogue import own_methods
+from trainer.network.weights import INITS, digest_of_file
+from trainer.plan import Options, absolute_init, plan_run
 from trainer.problems import differing, read_yaml, refused
-from trainer.records.rundir import RECORD, RunDirectory
+from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Manner, begin
 
 RUNS, REPORT = "runs", "report"
 
-_SETTINGS = {field.name for field in fields(Options)} - {"method", "folds", "seed"}
+_SETTINGS = {field.name for field in fields(Options)} - {"method", "folds", "seed", "own_methods"}
 _FREE = {"device", "threads", "acceleration"}
 """What may be another on the machine that goes on: a run keeps its own."""
 _CHECKED = TypeAdapter(Options)
@@ -39,10 +42,12 @@ class SweepRun:
     Args:
         name: Of its directory.
         options: What it does.
+        init_sha256: Of the file of its initial weights; None without one, or before it is planned.
     """
 
     name: str
     options: Options
+    init_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,52 @@ def _listed(path: Path, name: str, found: object) -> tuple[Any, ...]:
     return tuple(values)
 
 
+def plan_sweep(
+    dataset: StoredDataset, runs: Sequence[SweepRun], manner: Manner, elsewhere: bool = False
+) -> tuple[SweepRun, ...]:
+    """Check all runs before the first one trains: a mistake in the last should not show after days.
+
+    Args:
+        dataset: Trained on.
+        runs: Of the sweep.
+        manner: How to go about it.
+        elsewhere: Whether other machines train them, whose devices are not known here.
+
+    Returns:
+        The runs with what their files hold: nothing of them is read anew from a path.
+
+    Raises:
+        TrainerError, featurestore.errors.StoreError: One of them cannot be run.
+    """
+    methods: dict[str, Mapping[str, tuple[Cycle, ...]]] = {}
+    digests: dict[str, str] = {}
+    planned = []
+    for run in runs:
+        options = replace(run.options, init=absolute_init(run.options.init))
+        if options.methods_file is not None:
+            file = str(options.methods_file)
+            methods[file] = methods.get(file) or own_methods(file)
+            options = replace(options, methods_file=None, own_methods=methods[file])
+        if options.init not in INITS and options.init not in digests:
+            digests[options.init] = digest_of_file(Path(options.init))
+        plan_run(dataset, _as_if_here(options) if elsewhere else options, manner.folds_at_once)
+        planned.append(replace(run, options=options, init_sha256=digests.get(options.init)))
+    return tuple(planned)
+
+
+def _as_if_here(options: Options) -> Options:
+    """The options with what any machine has; what other machines need is checked by its name."""
+    for name in ("precision", "acceleration"):
+        known = ("auto", *get_args(RunConfig.model_fields[name].annotation))
+        if getattr(options, name) not in known:
+            raise ConfigError(
+                f"{name} {getattr(options, name)!r}: expected one of: {', '.join(known)}"
+            )
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        raise ConfigError(f"no device {options.device!r}; there are: auto, cpu, cuda, cuda:N")
+    return replace(options, device="cpu", precision="auto", acceleration="eager")
+
+
 def prepare(dataset: StoredDataset, run: SweepRun, out: Path, manner: Manner) -> RunConfig:
     """Begin a run of the sweep, or check that what is in its directory is that run.
 
@@ -163,18 +214,22 @@ def prepare(dataset: StoredDataset, run: SweepRun, out: Path, manner: Manner) ->
     plan = plan_run(dataset, run.options, manner.folds_at_once)
     path = out / RUNS / run.name
     if not (path / RECORD).exists():
-        begin(dataset, plan, path, manner=manner)
+        begin(dataset, plan, path, manner=manner, init_sha256=run.init_sha256)
         return plan.config
-    begun = RunDirectory(path).record().config
+    record = RunDirectory(path).record()
+    begun = record.config.model_copy(update={"init": absolute_init(record.config.init)})
     asked = {name: value for name, value in plan.config if name not in _FREE}
-    if problems := differing(asked, vars(begun)):
+    problems = differing(asked, vars(begun))
+    if run.init_sha256 and record.init_sha256 not in (None, run.init_sha256):
+        problems.append(f"the content of {begun.init}")
+    if problems:
         raise ResumeError(
             f"{path}: is another run, it differs in: {', '.join(problems)}; give another --out"
         )
-    return begun
+    return record.config
 
 
 def finished(out: Path, runs: Sequence[SweepRun]) -> list[Path]:
     """The directories of the runs that are finished."""
     paths = [out / RUNS / run.name for run in runs]
-    return [path for path in paths if RunDirectory(path).result()]
+    return [path for path in paths if (path / RESULT).exists()]

@@ -10,9 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from schemas import CheckpointName, EpochMetrics, FoldResult, RunConfig, RunResult, Selection, Stage
+from featurestore import EXTRACTOR_VERSION
+from schemas import (
+    CheckpointName,
+    EpochMetrics,
+    FeatureSpec,
+    FoldRecord,
+    FoldResult,
+    RunConfig,
+    RunRecord,
+    RunResult,
+    Selection,
+    Stage,
+)
 from trainer.methods.paper import URBANSOUND8K
-from trainer.records.outputs import Outputs, write_outputs
+from trainer.records.outputs import Outputs, parse_outputs, write_outputs
+from trainer.records.rundir import RunDirectory
+from trainer.records.sealing import file_digest, write_sealed
 from trainer.report import Section, Table
 from trainer.report.grouping import group
 from trainer.report.load import read_run
@@ -21,7 +35,8 @@ from trainer.report.sections import text_section
 SHORT = {"baseline": (2, 5, 12), "progressive": (2, 2, 2, 2, 2, 7)}
 ARRAYS = ("R1/{}", "R1/{}", "R2/{}", "R2/{}", "R3/full", "R3/full")
 CLASSES = ("air conditioner", "car horn", "children playing", "dog bark", "drilling")
-NUM_TEST = 60
+NUM_TEST = 100
+"""Clips of a fold, where accuracies in whole per cent are given."""
 
 
 def stages_of(method: str) -> tuple[Stage, ...]:
@@ -38,23 +53,38 @@ def stages_of(method: str) -> tuple[Stage, ...]:
     )
 
 
+def num_test(*percents: float) -> int:
+    """So many clips that each of these accuracies can be one of them."""
+    possible = (n for n in range(NUM_TEST, 10_000, 50) if all(_fits(p, n) for p in percents))
+    return next(possible, 10_000)
+
+
+def _fits(percent: float, clips: int) -> bool:
+    right = percent * clips / 100
+    return abs(right - round(right)) < 1e-9
+
+
 def fold_result(
-    fold: int, percent: float, last: float, num_epochs: int, selection: Selection
+    fold: int, percent: float, last: float, stages: Sequence[Stage], selection: Selection
 ) -> FoldResult:
-    """With the accuracies that a selection gives, and no others."""
-    picked = selection != "last"
-    return FoldResult(
+    """With the accuracies that a selection gives, and no others; the epochs give the best one."""
+    picked, validates = selection != "last", selection == "validation"
+    clips = num_test(percent, last)
+    found = FoldResult(
         fold=fold,
         num_train=7000,
-        num_test=NUM_TEST,
-        best_accuracy=percent / 100 if picked else None,
-        best_epoch=num_epochs - 1 if picked else None,
-        last_accuracy=None if selection == "validation" else last / 100,
-        last_epoch=num_epochs,
+        num_test=clips,
+        best_accuracy=round(percent * clips / 100) / clips if picked else None,
+        best_epoch=None,
+        last_accuracy=None if validates else round(last * clips / 100) / clips,
+        last_epoch=sum(stage.epochs for stage in stages),
         seconds=12.5,
-        num_valid=700 if selection == "validation" else 0,
-        valid_accuracy=0.9 if selection == "validation" else None,
+        num_valid=700 if validates else 0,
     )
+    accuracies = [row.valid_accuracy for row in epochs_of(found, stages, percent)]
+    best = max(accuracies)
+    update = {"best_epoch": accuracies.index(best) + 1 if picked else None}
+    return found.model_copy(update=update | ({"valid_accuracy": best} if validates else {}))
 
 
 def epochs_of(fold: FoldResult, stages: Sequence[Stage], top: float) -> list[EpochMetrics]:
@@ -101,6 +131,11 @@ def answers(
     )
 
 
+def read_outputs(path: Path) -> Outputs:
+    """A network's answers in a file."""
+    return parse_outputs(path, path.read_bytes())
+
+
 def make_run(
     path: Path,
     method: str,
@@ -121,28 +156,54 @@ def make_run(
     """
     stages = config.pop("stages", stages_of(method))
     selection: Selection = config.get("selection", "heldout")
-    num_epochs = sum(stage.epochs for stage in stages)
     lost = last if selection == "heldout" else 0.0
-    folds = [
-        fold_result(fold, a, a - lost, num_epochs, selection) for fold, a in accuracies.items()
-    ]
-    result = RunResult(
+    folds = [fold_result(fold, a, a - lost, stages, selection) for fold, a in accuracies.items()]
+    record = RunRecord(
         config=RunConfig(
             dataset=dataset, method=method, stages=stages, folds=tuple(accuracies), **config
         ),
         fingerprint=fingerprint,
+        store="/nowhere",
+        features=FeatureSpec(),
+        extractor_version=EXTRACTOR_VERSION,
+        class_names=tuple(classes),
+        versions={"torch": "2.9"},
+        device_name="NVIDIA H200",
+        started="2026-01-01T00:00:00+00:00",
+        init_used=init_used,  # type: ignore[arg-type]
+    )
+    result = RunResult(
+        config=record.config,
+        fingerprint=fingerprint,
         folds=tuple(folds),
         init_used=init_used,  # type: ignore[arg-type]
         warnings=warnings,
-        versions={"torch": "2.9"},
-        device_name="NVIDIA H200",
+        versions=record.versions,
+        device_name=record.device_name,
     )
     path.mkdir(parents=True)
-    (path / "run.json").write_text("{}")
+    (path / "run.json").write_text(record.model_dump_json())
     (path / "result.json").write_text(result.model_dump_json())
     for fold in folds:
         _write_fold(path / f"fold{fold.fold}", fold, stages, accuracies[fold.fold], classes)
-    return path
+    return seal(path)
+
+
+def seal(run: Path) -> Path:
+    """Let a run's records vouch for its files as they are now."""
+    directory = RunDirectory(run)
+    record = RunRecord.model_validate_json((run / "run.json").read_bytes())
+    result = RunResult.model_validate_json((run / "result.json").read_bytes())
+    record = write_sealed(run / "run.json", record)
+    digests = {"run.json": str(record.sha256)}
+    for fold in result.folds:
+        folder = directory.fold(fold.fold)
+        files = {path.name: file_digest(path.read_bytes()) for path in folder.path.glob("*[vt]")}
+        outcome = FoldRecord(**fold.model_dump(), files=files, record_sha256=record.sha256)
+        outcome = write_sealed(folder.path / "fold.json", outcome)
+        digests[f"fold{fold.fold}/fold.json"] = str(outcome.sha256)
+    write_sealed(run / "result.json", result.model_copy(update={"digests": digests}))
+    return run
 
 
 def _write_fold(
@@ -156,7 +217,8 @@ def _write_fold(
     names: tuple[CheckpointName, ...] = ("best", "last")
     for name, accuracy in zip(names, (fold.best_accuracy, fold.last_accuracy), strict=True):
         if accuracy is not None:
-            write_outputs(path / f"{name}.csv", answers(f"fold{fold.fold}", accuracy, classes))
+            said = answers(f"fold{fold.fold}", accuracy, classes, fold.num_test)
+            write_outputs(path / f"{name}.csv", said)
 
 
 def paper_runs(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from schemas import FeatureSpec, RunResult, Selection
 from tests.conftest import sound, write_folder
+from tests.integration.reported_runs import read_outputs
 from tests.integration.test_trainer_run import read_metrics
 from tests.integration.trainer_store import (
     RESOLUTIONS,
@@ -31,7 +32,6 @@ from trainer.errors import CheckpointError, DataError, TrainedRunError
 from trainer.network.model import build_model
 from trainer.plan import Options, plan_run
 from trainer.records.checkpoint import load_checkpoint
-from trainer.records.outputs import read_outputs
 from trainer.records.trained import load_network, open_run
 from trainer.run import run
 

@@ -10,7 +10,7 @@ import torch
 
 from featurestore import Extractor, extract_file, one_thread, open_store
 from schemas import Predictions, RunRecord
-from tests.integration.trainer_runs import finished_run
+from tests.integration.trainer_runs import as_older, finished_run
 from tests.integration.trainer_store import sounds, tiny_store
 from trainer.cli import main
 from trainer.inference.predict import judge, predict
@@ -169,11 +169,11 @@ def test_a_directory_gives_its_sounds_at_any_depth_each_once(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ("--run absent x.wav", 1, "absent: no such run"),
+        ("--run absent x.wav", 1, "absent: no such directory"),
         ("--run RUN empty", 1, "empty: no audio in it"),
         ("--run RUN x.wav --fold 3", 1, "no network held out fold 3; there are those of: 1, 2"),
         ("--run RUN x.wav --device cuda:99", 1, "--device"),
-        ("--run empty x.wav", 1, "empty: is not a run, it has no run.json"),
+        ("--run empty x.wav", 1, "empty: is not a run, it has neither run.json nor result.json"),
         ("--run RUN x.wav --out absent/x.csv", 1, "absent: no such directory"),
         ("--run RUN", 2, "AUDIO"),
         ("--run RUN x.wav --checkpoint first", 2, "checkpoint"),
@@ -216,8 +216,9 @@ def complaint(run: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_run_that_cannot_be_used_is_one_clear_error(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    as_older(copy)
     (copy / "fold1" / "best.pt").rename(copy / "fold1" / "hidden")
-    assert "best.pt: cannot be read" in complaint(copy, capsys)
+    assert "best.pt: is missing" in complaint(copy, capsys)
     shutil.copy(copy / "fold2" / "best.pt", copy / "fold1" / "best.pt")
     assert "not of this run, it differs in: fold" in complaint(copy, capsys)
     (copy / "fold1" / "best.pt").write_bytes(b"PK")

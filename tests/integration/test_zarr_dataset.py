@@ -1,5 +1,8 @@
 import pickle
+import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from featurestore.errors import UnknownNameError
 from tests.integration.trainer_store import CHUNK, NUM_CLIPS, tiny_store
 from trainer import BlockSampler, ZarrDataset
 from trainer.data.order import EpochOrder
+from trainer.errors import DataError
 
 
 @pytest.fixture
@@ -132,3 +136,40 @@ def test_each_chunk_is_decoded_once_an_epoch_with_no_more_than_a_window_kept(
         pass
     assert len(reads) == len(small.sizes) == 6
     assert set(reads.values()) == {1}
+
+
+def test_threads_that_share_a_small_cache_get_what_they_asked_for(data: ZarrDataset) -> None:
+    small = ZarrDataset(tiny_store(), "R1/mel", folds=(2, 3), cache_blocks=2)
+    expected = torch.stack([data[index][0] for index in range(96)])
+
+    def ask(seed: int) -> bool:
+        chance = np.random.default_rng(seed)
+        for _ in range(25):
+            wanted = chance.integers(96, size=8).tolist()
+            images, labels = small[wanted]
+            if not torch.equal(images, expected[wanted]):
+                return False
+            if labels.tolist() != data.labels[wanted].tolist():
+                return False
+        return True
+
+    with ThreadPoolExecutor(12) as pool:
+        assert all(pool.map(ask, range(12)))
+    assert len(small._cache) <= 2
+
+
+def test_a_pickled_dataset_finds_its_store_from_another_directory_and_no_other_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_store(), tmp_path / "s.zarr")
+    monkeypatch.chdir(tmp_path)
+    data = ZarrDataset("s.zarr", "R1/mel")
+    image, pickled = data[0][0], pickle.dumps(data)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    shutil.copytree(tiny_store("uint8"), "s.zarr")
+    assert torch.equal(pickle.loads(pickled)[0][0], image)  # noqa: S301 - our own bytes
+    shutil.rmtree(tmp_path / "s.zarr")
+    shutil.move("s.zarr", tmp_path / "s.zarr")
+    with pytest.raises(DataError, match="is another store than the one"):
+        pickle.loads(pickled)[0]  # noqa: S301 - our own bytes

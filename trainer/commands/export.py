@@ -30,6 +30,8 @@ def export(
     from trainer.records.trained import load_network, open_run
 
     trained = open_run(run)
+    if trained.warning:
+        Terminal(stderr=True).warn(trained.warning)
     trained.chosen([fold])
     path = out or run / f"fold{fold}" / f"{checkpoint}{SUFFIXES[output_format]}"
     check_folder(path)

@@ -51,6 +51,8 @@ def predict(
     from trainer.training.device import resolve_device
 
     trained = open_run(run)
+    if trained.warning:
+        Terminal(stderr=True).warn(trained.warning)
     folds = trained.chosen(fold or ())
     files = audio_files(audio)
     if out:
@@ -65,6 +67,7 @@ def predict(
         folds=folds,
         predictions=tuple(r for r in results if isinstance(r, Prediction)),
         unused=tuple(r for r in results if isinstance(r, UnusedFile)),
+        warnings=(trained.warning,) if trained.warning else (),
     )
     wanted = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
     if out:

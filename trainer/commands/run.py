@@ -142,15 +142,20 @@ def _go_on(
     """Go on with a run, whose record says all; what is asked for beside must not differ from it."""
     from featurestore import open_store
     from trainer.console import print_plan, print_result
-    from trainer.records.rundir import RunDirectory
+    from trainer.records.finished import open_finished
+    from trainer.records.rundir import RESULT, RunDirectory
     from trainer.training.device import resolve_device
 
     directory = RunDirectory(out)
     record = directory.record()
     _check_same(out, record.config, given)
-    if result := directory.result():
+    if (out / RESULT).exists():
+        finished = open_finished(out)
+        finished.verify()
+        if finished.warning:
+            Terminal(stderr=True).warn(finished.warning)
         console.say(f"{out} is finished")
-        print_result(console, result)
+        print_result(console, finished.result)
         if tracking:
             tracking.changed(out)
         return
@@ -171,11 +176,16 @@ def _given(context: typer.Context) -> dict[str, object]:
 
 
 def _check_same(out: Path, config: RunConfig, given: dict[str, object]) -> None:
+    from trainer.plan import absolute_init
+
     asked = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in given.items()
         if name in RunConfig.model_fields and value != "auto"
     }
+    if isinstance(init := asked.get("init"), str):
+        asked["init"] = absolute_init(init)
+        config = config.model_copy(update={"init": absolute_init(config.init)})
     if problems := differing(asked, vars(config)):
         raise ResumeError(
             f"{out}: goes on as it was begun, and that differs in: {', '.join(problems)}; leave "

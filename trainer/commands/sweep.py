@@ -159,13 +159,10 @@ def _here(
     tracking: "Tracking | None",
 ) -> dict[str, str]:
     """Train on this machine, run after run; what failed, by the run's name."""
-    from trainer.plan import plan_run
-    from trainer.sweep import RUNS, prepare
+    from trainer.sweep import RUNS, plan_sweep, prepare
 
-    for run in runs:  # a mistake in the last one should not show after days
-        plan_run(stored, run.options, manner.folds_at_once)
     failed = {}
-    for number, run in enumerate(runs, start=1):
+    for number, run in enumerate(plan_sweep(stored, runs, manner), start=1):
         console.rule(styled(f"{number}/{len(runs)} {run.name}"), align="left")
         try:
             config = prepare(stored, run, out, manner)
@@ -187,21 +184,25 @@ def _on_cluster(
     tracking: "Tracking | None",
 ) -> dict[str, str]:
     """Train on a cluster, fold by fold; what failed, by the run's name."""
-    from trainer.cluster import Cluster, Failed, Work
-    from trainer.records.rundir import RunDirectory, place
+    from trainer.cluster import Cluster, Failed, Work, check_shared
+    from trainer.data.place import place
+    from trainer.records.rundir import RunDirectory
     from trainer.run import finish
-    from trainer.sweep import RUNS
+    from trainer.sweep import RUNS, plan_sweep
 
-    work = Work(place(stored), stored.name, out.absolute(), manner)
-    failed, folds = {}, {}
+    planned = plan_sweep(stored, runs, manner, elsewhere=True)
+    work = Work(place(stored), stored.name, stored.fingerprint, out.absolute(), manner)
+    failed: dict[str, str] = {}
+    begun = {}
     with Cluster(scheduler) as cluster:
-        for run, begun in zip(runs, cluster.begin(work, runs), strict=True):
-            if isinstance(begun, Failed):
-                failed[run.name] = begun.reason
-                console.say(f"{run.name}: failed: {mask_url(begun.reason)}", style="red")
+        for run, outcome in zip(planned, cluster.begin(work, planned), strict=True):
+            if isinstance(outcome, Failed):
+                failed[run.name] = outcome.reason
+                console.say(f"{run.name}: failed: {mask_url(outcome.reason)}", style="red")
             else:
-                folds[run.name] = begun.folds
-        tasks = [(name, fold) for name, all_folds in folds.items() for fold in all_folds]
+                check_shared(work.out / RUNS / run.name, outcome.record_sha256)
+                begun[run.name] = outcome
+        tasks = [(n, b.record_sha256, fold) for n, b in begun.items() for fold in b.config.folds]
         for number, done in enumerate(cluster.train(work, tasks), start=1):
             line = f"{number}/{len(tasks)} {done.run} fold {done.fold}: "
             if isinstance(done.outcome, Failed):
@@ -214,8 +215,11 @@ def _on_cluster(
                 console.say(f"{line}{text}, {done.outcome.seconds:.0f} s")
             if tracking:
                 tracking.changed(out / RUNS / done.run)
-    for name in folds:
-        finish(RunDirectory(out / RUNS / name))
+    for name in begun:
+        try:
+            finish(RunDirectory(out / RUNS / name))
+        except TrainerError as error:
+            failed.setdefault(name, str(error))
         if tracking:
             tracking.changed(out / RUNS / name, "FAILED" if name in failed else "RUNNING")
     return failed

@@ -9,6 +9,7 @@ as well and takes longer. With worker processes each one decodes for itself: thr
 The trainer itself reads whole stages or streams them (`trainer.data.reading`), in the same order.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,9 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from featurestore import StoredDataset, open_store, usable_cores
 from trainer.data.interface import Batch
 from trainer.data.order import WINDOW, EpochOrder
+from trainer.data.place import place
 from trainer.data.recycled import Recycled, float32
+from trainer.errors import DataError
 
 Sample = tuple[Tensor, int]
 _BATCHES = 8
@@ -37,8 +40,8 @@ class ZarrDataset(Dataset[Any]):
 
     Images are (1, bands, frames) float32 in [0, 1]. A chunk is decoded as a whole and kept for a
     while: read in the order of a `BlockSampler`, each is decoded once an epoch (once an epoch and
-    worker with worker processes), while a plain shuffle decodes one for nearly every clip. Can be
-    pickled; each process opens the store for itself.
+    worker with worker processes), while a plain shuffle decodes one for nearly every clip. Threads
+    may share it. Can be pickled; each process opens the store for itself.
 
     Args:
         path: Of the store, or its URL.
@@ -66,7 +69,8 @@ class ZarrDataset(Dataset[Any]):
         cache_blocks: int = WINDOW,
     ) -> None:
         store = open_store(path, dataset)
-        self._source = (store.path, store.name)
+        # Whoever unpickles this may have another working directory.
+        self._source = (place(store), store.name)
         self._store: StoredDataset | None = store
         self.array = array
         self.shape = (1, *store.shape(array))
@@ -82,6 +86,7 @@ class ZarrDataset(Dataset[Any]):
         self._stops = np.cumsum(self.sizes, dtype=np.int64)
         self._cache_blocks = max(1, cache_blocks)
         self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -127,24 +132,54 @@ class ZarrDataset(Dataset[Any]):
         return float32(torch.from_numpy(images), self._scale, self._memory), classes
 
     def _read(self, numbers: Sequence[int]) -> list[tuple[int, NDArray[Any]]]:
-        """Decoded chunks, no more than are kept, the longest unused ones giving way to them."""
-        if self._store is None:
-            self._store = open_store(*self._source)
-        missing = [number for number in numbers if number not in self._cache]
-        for number in numbers:
-            if number in self._cache:
+        """Decoded chunks, of which the latest are kept. Threads may ask at once.
+
+        They share the cache and not the wait: each decodes what it does not find there, and what
+        it has found or decoded is its own, whatever the others push out meanwhile.
+        """
+        store = self._open()
+        with self._lock:
+            found = {n: self._cache[n] for n in numbers if n in self._cache}
+            for number in found:
                 self._cache.move_to_end(number)
-        while self._cache and len(self._cache) + len(missing) > self._cache_blocks:
-            self._cache.popitem(last=False)
+            # What is decoded now and what is kept are never more together than may be kept.
+            self._make_room(len(numbers) - len(found))
+        missing = [number for number in numbers if number not in found]
         threads = 1 if get_worker_info() else min(len(missing), usable_cores(), 8)
         blocks = [self._blocks[number] for number in missing]
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            read = pool.map(partial(self._store.read_block, array=self.array), blocks)
-            self._cache.update(zip(missing, read, strict=True))
-        return [(number, self._cache[number]) for number in numbers]
+            read = pool.map(partial(store.read_block, array=self.array), blocks)
+            found |= zip(missing, read, strict=True)
+        with self._lock:
+            self._make_room(sum(number not in self._cache for number in missing))
+            self._cache.update((number, found[number]) for number in missing)
+        return [(number, found[number]) for number in numbers]
+
+    def _make_room(self, num_blocks: int) -> None:
+        """Forget the longest unused chunks; only for who holds the lock."""
+        while self._cache and len(self._cache) + num_blocks > self._cache_blocks:
+            self._cache.popitem(last=False)
+
+    def _open(self) -> StoredDataset:
+        with self._lock:
+            if self._store is None:
+                store = open_store(*self._source)
+                if store.fingerprint != self.fingerprint:
+                    raise DataError(
+                        f"{self._source[0]}: is another store than the one this dataset was made "
+                        f"of: its fingerprint is {store.fingerprint[:12]}, not "
+                        f"{self.fingerprint[:12]}; make the dataset again"
+                    )
+                self._store = store
+            return self._store
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_store": None, "_cache": OrderedDict()}
+        rest = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return rest | {"_store": None, "_cache": OrderedDict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
 
 class BlockSampler(Sampler[int]):

@@ -164,7 +164,7 @@ def _member(
 
 
 def _warnings(runs: Sequence[FinishedRun], checkpoint: CheckpointName) -> list[str]:
-    found = []
+    found = [run.warning for run in runs if run.warning]
     stores = dict.fromkeys(run.result.fingerprint[:12] for run in runs)
     if len(stores) > 1:
         found.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from featurestore import StoredDataset
 from schemas import CheckpointName, Evaluation, FoldEvaluation
 from trainer.data.interface import Split, as_float32
+from trainer.data.place import place
 from trainer.data.reading import Asked, array_bytes, choose_readings, open_split
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.confusion import Matrix, accuracy, by_class, confusion_matrix
 from trainer.inference.matching import open_own_store
 from trainer.outofmemory import fitting_size, loading, told
-from trainer.records.rundir import place
-from trainer.records.trained import LESS, TrainedNetwork, TrainedRun
+from trainer.records.finished import FinishedRun
+from trainer.records.trained import LESS, TrainedNetwork
 
 OPTIMISTIC = (
     "the best epoch was chosen on the held-out fold itself, so its accuracy there is optimistic; "
@@ -38,7 +39,7 @@ class Part:
 
 
 def plan_parts(
-    run: TrainedRun, dataset: StoredDataset, folds: Sequence[int], networks: Sequence[int]
+    run: FinishedRun, dataset: StoredDataset, folds: Sequence[int], networks: Sequence[int]
 ) -> tuple[Part, ...]:
     """Which networks judge which folds.
 
@@ -69,7 +70,7 @@ def plan_parts(
 
 
 def evaluate(
-    run: TrainedRun,
+    run: FinishedRun,
     dataset: StoredDataset,
     parts: Sequence[Part],
     networks: Mapping[int, TrainedNetwork],
@@ -182,7 +183,7 @@ def _asking(network: TrainedNetwork, size: int, shape: tuple[int, int]) -> Itera
 
 
 def _trained_on(
-    run: TrainedRun, dataset: StoredDataset, parts: Sequence[Part]
+    run: FinishedRun, dataset: StoredDataset, parts: Sequence[Part]
 ) -> dict[int, int | None]:
     """By fold, how many of its clips a network of its part was trained on; None: unknown.
 
@@ -207,12 +208,12 @@ def _trained_on(
 
 
 def _warnings(
-    run: TrainedRun,
+    run: FinishedRun,
     dataset: StoredDataset,
     folds: Sequence[FoldEvaluation],
     checkpoint: CheckpointName,
 ) -> list[str]:
-    found = []
+    found = [run.warning] if run.warning else []
     known = sum(fold.num_trained_on or 0 for fold in folds)
     if known:
         clips = sum(fold.num_clips for fold in folds)

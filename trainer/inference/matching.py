@@ -6,10 +6,10 @@ from featurestore import StoredDataset, open_store
 from featurestore.errors import FeatureStoreError
 from schemas import RunRecord
 from trainer.errors import TrainedRunError
-from trainer.records.trained import TrainedRun
+from trainer.records.finished import FinishedRun
 
 
-def open_own_store(run: TrainedRun) -> StoredDataset:
+def open_own_store(run: FinishedRun) -> StoredDataset:
     """The store the run was trained on.
 
     Raises:

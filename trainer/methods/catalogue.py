@@ -101,8 +101,20 @@ METHODS: Mapping[str, tuple[Cycle, ...]] = {
 }
 
 
+def own_methods(methods_file: Path | str) -> dict[str, tuple[Cycle, ...]]:
+    """The methods of a file of the user's, see `trainer.methods.file`.
+
+    Raises:
+        ConfigError: The file is not usable, or takes a name of ours.
+    """
+    return read_methods(Path(methods_file), _taken())
+
+
 def find_method(
-    name: str, methods_file: Path | str | None = None, resize_operator: str | None = None
+    name: str,
+    methods_file: Path | str | None = None,
+    resize_operator: str | None = None,
+    own: Mapping[str, tuple[Cycle, ...]] | None = None,
 ) -> Method:
     """A method of ours or of a file, its resized images made by another operator where asked.
 
@@ -110,13 +122,15 @@ def find_method(
         name: A key of METHODS, or of the file.
         methods_file: YAML of one's own methods, see `trainer.methods.file`.
         resize_operator: A ResizeOperator. Another than bilinear becomes a part of the name.
+        own: What `own_methods` has read of the file, which is not read again then.
 
     Raises:
         UnknownMethodError: There is no such method.
         ConfigError: The file is not usable, there is no such operator, or the method has no resized
             images.
     """
-    own = read_methods(Path(methods_file), _taken()) if methods_file else {}
+    if own is None:
+        own = own_methods(methods_file) if methods_file else {}
     methods = {**METHODS, **own}
     if name not in methods:
         raise UnknownMethodError(name, methods)

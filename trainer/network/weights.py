@@ -16,6 +16,8 @@ from trainer.errors import WeightsError
 from trainer.files import read_tensors
 from trainer.network.download import download
 
+INITS = ("auto", "imagenet", "random")
+"""What initial weights may be besides the path of a file."""
 _EDITION = "IMAGENET1K_V1"
 """torchvision's name of the weights of 2015 that the paper's fastai took."""
 _GIVE_A_FILE = "Give the file with --init FILE, or --init random to start from random weights"
@@ -63,10 +65,22 @@ def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialW
 
 
 def _of_file(path: Path, arch: str, used: Literal["imagenet", "file"]) -> InitialWeights:
-    state = read_weights(path, arch)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return InitialWeights(state, used, sha256=digest)
+    return InitialWeights(read_weights(path, arch), used, sha256=digest_of_file(path))
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file of weights.
+
+    Raises:
+        WeightsError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be used as initial weights: {error.strerror}"
+        ) from error
 
 
 def _fallback(arch: str, error: WeightsError) -> str:

@@ -1,28 +1,50 @@
-"""A finished run as its directory tells it, for reports and comparisons; no network is loaded.
+"""A finished run, read back: for reports, comparisons, and whoever asks its networks.
 
-Every foreign error becomes a TrainedRunError here.
+Nothing of it is believed unseen: each file is compared with its digest, and with what others say
+of it. Whatever does not fit is a TrainedRunError, or a CheckpointError of a network.
 """
 
-import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from pydantic import ValidationError
+from schemas import (
+    CheckpointName,
+    EpochMetrics,
+    FoldRecord,
+    FoldResult,
+    RunConfig,
+    RunRecord,
+    RunResult,
+)
+from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
+from trainer.records.facts import (
+    CHECKPOINTS,
+    answers_problems,
+    epoch_of,
+    fold_problems,
+    metrics_problems,
+    result_problems,
+    schedule_problems,
+)
+from trainer.records.metricstable import parse_metrics
+from trainer.records.outputs import Outputs, parse_outputs
+from trainer.records.rundir import (
+    FOLD_RESULT,
+    METRICS,
+    MOST_TABLE_BYTES,
+    RECORD,
+    RESULT,
+    UNVOUCHED,
+    FoldDirectory,
+    RunDirectory,
+)
+from trainer.records.sealing import RESTORE, check_digest
 
-from featurestore.errors import first_problem
-from schemas import CheckpointName, EpochMetrics, FoldResult, RunConfig, RunResult, Selection
-from trainer.errors import TrainedRunError
-from trainer.records.outputs import Outputs, read_outputs
-
-RECORD, RESULT, METRICS = "run.json", "result.json", "metrics.csv"
-AGAIN = "run it again, or leave it out"
-CHECKPOINTS: dict[Selection, tuple[CheckpointName, ...]] = {
-    "heldout": ("best", "last"),
-    "validation": ("best",),
-    "last": ("last",),
-}
-"""The networks that were tried on the held-out fold; the one that counts first."""
+if TYPE_CHECKING:  # a report is written without torch, which takes seconds to load
+    from trainer.records.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -31,46 +53,65 @@ class FinishedRun:
 
     Args:
         path: Its directory.
+        record: Its run.json.
         result: Its result.json; every fold once, with the accuracies that its selection gives.
+        folders: The fold.json of each fold; None where result.json is of an older version.
     """
 
     path: Path
+    record: RunRecord
     result: RunResult
+    folders: dict[int, FoldRecord | None]
 
     @property
     def config(self) -> RunConfig:
         """What was asked for."""
-        return self.result.config
+        return self.record.config
 
     @property
     def folds(self) -> tuple[int, ...]:
         """Held out in turn, ascending."""
-        return tuple(sorted(fold.fold for fold in self.result.folds))
+        return tuple(sorted(self.config.folds))
 
     @property
     def checkpoints(self) -> tuple[CheckpointName, ...]:
         """Those of `CHECKPOINTS` for its selection."""
         return CHECKPOINTS[self.config.selection]
 
+    @property
+    def warning(self) -> str | None:
+        """That nothing vouches for its files, where that is so."""
+        sealed = all(folder and folder.sha256 for folder in self.folders.values())
+        return None if sealed else f"{self.path}: {UNVOUCHED}"
+
+    def chosen(self, asked: Sequence[int]) -> tuple[int, ...]:
+        """The folds asked for, each once; all where none is.
+
+        Raises:
+            TrainedRunError: The run did not hold one of them out.
+        """
+        for fold in asked:
+            if fold not in self.config.folds:
+                listed = ", ".join(map(str, self.config.folds))
+                raise TrainedRunError(
+                    f"{self.path}: no network held out fold {fold}; there are those of: {listed}"
+                )
+        return tuple(dict.fromkeys(asked)) or self.config.folds
+
     def answers(self, fold: int, checkpoint: CheckpointName) -> Outputs:
         """What a network said of its held-out fold.
 
         Raises:
-            TrainedRunError: The table is absent, damaged, or of other clips than the result.
+            TrainedRunError: The table is absent, damaged, or not what the result says.
         """
-        path = self._folder(fold) / f"{checkpoint}.csv"
-        found = read_outputs(path)
-        expected = next(one.num_test for one in self.result.folds if one.fold == fold)
-        if len(found.labels) != expected:
-            raise TrainedRunError(
-                f"{path}: has {len(found.labels)} clips, {RESULT} says {expected}; {AGAIN}"
-            )
-        ids, shares = found.labels, found.probabilities
-        if ids.min() < 0 or ids.max() >= len(found.class_names) or not np.isfinite(shares).all():
-            raise TrainedRunError(
-                f"{path}: is damaged: a class_id or a probability is out of range; {AGAIN}"
-            )
-        return found
+        outcome, directory = self._outcome(fold), self._directory(fold)
+        path = directory.outputs(checkpoint)
+        with _explained():
+            data = directory.read(path.name, self.folders[fold], MOST_TABLE_BYTES)
+            answers = parse_outputs(path, data)
+        problems = answers_problems(answers, outcome, checkpoint, self.record.class_names)
+        _refuse(path, problems)
+        return answers
 
     def epochs(self, fold: int) -> tuple[EpochMetrics, ...]:
         """The rows of a fold's metrics.csv.
@@ -78,27 +119,60 @@ class FinishedRun:
         Raises:
             TrainedRunError: It is absent or damaged, or is not about every epoch of this fold.
         """
-        path = self._folder(fold) / METRICS
-        rows = _read_rows(path)
-        last = next(one.last_epoch for one in self.result.folds if one.fold == fold)
-        if [(row.fold, row.epoch) for row in rows] != [(fold, n + 1) for n in range(last)]:
-            raise TrainedRunError(
-                f"{path}: is damaged: expected the epochs 1 to {last} of fold {fold}, each once; "
-                f"{AGAIN}"
-            )
+        directory = self._directory(fold)
+        path = directory.path / METRICS
+        with _explained():
+            data = directory.read(METRICS, self.folders[fold], MOST_TABLE_BYTES)
+            rows = parse_metrics(path, data)
+        _refuse(path, metrics_problems(rows, self._outcome(fold), self.config))
         return rows
 
-    def _folder(self, fold: int) -> Path:
-        return self.path / f"fold{fold}"
+    def checkpoint(self, fold: int, name: CheckpointName) -> "Checkpoint":
+        """A network that the run kept of a fold.
 
+        Raises:
+            CheckpointError: It is absent, damaged, or of another run, fold or epoch.
+        """
+        from trainer.records.state import check_is_of
 
-def accuracy_of(fold: FoldResult, checkpoint: CheckpointName) -> float | None:
-    """A network's accuracy on the held-out fold, in [0, 1]; None where it was not tried there."""
-    return fold.best_accuracy if checkpoint == "best" else fold.last_accuracy
+        directory = self._directory(fold)
+        path = directory.network(name)
+        found = directory.checkpoint(name, self.folders[fold])
+        check_is_of(path, found, self.record, fold)
+        problems = list(schedule_problems(found.stage, found.epoch, found.array, self.config))
+        if found.epoch != (wanted := epoch_of(self._outcome(fold), name)):
+            problems.append(f"is of epoch {found.epoch}, {RESULT} says {wanted}")
+        if problems:
+            raise CheckpointError(f"{path}: {problems[0]}; {RESTORE}")
+        return found
+
+    def verify(self, networks: bool = True) -> None:
+        """Compare the files of the run with their digests, and with what the others say.
+
+        Args:
+            networks: Whether those, too, which take a tenth of a second each.
+
+        Raises:
+            TrainedRunError, CheckpointError: One is damaged, absent, or does not fit.
+        """
+        kept: tuple[CheckpointName, ...] = ("best", "last")
+        for fold in self.folds:
+            self.epochs(fold)
+            for name in self.checkpoints:
+                self.answers(fold, name)
+            for name in kept if networks else ():
+                if name == "last" or self.config.selection != "last":
+                    self.checkpoint(fold, name)
+
+    def _directory(self, fold: int) -> FoldDirectory:
+        return RunDirectory(self.path).fold(fold)
+
+    def _outcome(self, fold: int) -> FoldResult:
+        return next(one for one in self.result.folds if one.fold == fold)
 
 
 def open_finished(path: Path) -> FinishedRun:
-    """Read a finished run's result.
+    """Read a finished run's records.
 
     Raises:
         TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
@@ -109,9 +183,63 @@ def open_finished(path: Path) -> FinishedRun:
         )
     if not (path / RESULT).is_file():
         raise TrainedRunError(_why_no_result(path))
-    run = FinishedRun(path, _read_result(path / RESULT))
-    _check_folds(run)
-    return run
+    directory = RunDirectory(path)
+    with _explained():
+        record, digest = directory.record_and_digest()
+        result = directory.result()
+    assert result is not None, "it is there"  # noqa: S101
+    return check_finished(directory, record, digest, result)
+
+
+def check_finished(
+    directory: RunDirectory, record: RunRecord, digest: str, result: RunResult
+) -> FinishedRun:
+    """Compare the records of a run with one another.
+
+    Args:
+        directory: The run's.
+        record: Its run.json.
+        digest: Of what run.json says.
+        result: Its result.json, or what is to become it.
+
+    Raises:
+        TrainedRunError: They do not fit together, or a fold.json is missing or damaged.
+    """
+    with _explained():
+        check_digest(directory.path / RECORD, digest, result.digests.get(RECORD), RESULT)
+    _refuse(directory.path / RESULT, result_problems(result, record))
+    for outcome in result.folds:
+        _refuse(directory.path / RESULT, fold_problems(outcome, record.config))
+    with _explained():
+        folders = {one.fold: _fold_record(directory, result, one, digest) for one in result.folds}
+    return FinishedRun(directory.path, record, result, folders)
+
+
+def _fold_record(
+    directory: RunDirectory, result: RunResult, outcome: FoldResult, record_digest: str
+) -> FoldRecord | None:
+    """A fold's own record, which the result repeats; None where the result has no digests."""
+    folder = directory.fold(outcome.fold)
+    path = folder.path / FOLD_RESULT
+    found = folder.result_and_digest()
+    if result.sha256 is None:
+        if found and found[0].sha256:
+            raise RunDirectoryError(f"{directory.path / RESULT}: has lost its digest; {RESTORE}")
+        return None
+    if found is None:
+        raise RunDirectoryError(f"{path}: is missing; {RESTORE}")
+    record, digest = found
+    name = str(path.relative_to(directory.path))
+    check_digest(path, digest, result.digests.get(name, "nothing"), RESULT)
+    check_digest(directory.path / RECORD, record_digest, record.record_sha256, name)
+    if plain(record) != outcome:
+        raise RunDirectoryError(f"{path}: is not what {RESULT} says of the fold; {RESTORE}")
+    return record
+
+
+def plain(record: FoldResult) -> FoldResult:
+    """What a fold gave, without digests."""
+    return FoldResult.model_validate(record.model_dump(include=set(FoldResult.model_fields)))
 
 
 def _why_no_result(path: Path) -> str:
@@ -123,46 +251,14 @@ def _why_no_result(path: Path) -> str:
     return f"{path}: is not a run, it has neither {RECORD} nor {RESULT}"
 
 
-def _read_result(path: Path) -> RunResult:
+def _refuse(path: Path, problems: Iterator[str]) -> None:
+    for problem in problems:
+        raise TrainedRunError(f"{path}: is damaged or was changed: {problem}; {RESTORE}")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
     try:
-        return RunResult.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise TrainedRunError(f"{path}: is damaged: {_reason(error)}; {AGAIN}") from error
-
-
-def _check_folds(run: FinishedRun) -> None:
-    if not run.folds or len(set(run.folds)) < len(run.folds):
-        listed = ", ".join(map(str, run.folds)) or "none"
-        raise TrainedRunError(
-            f"{run.path / RESULT}: expected each fold once, found folds: {listed}; {AGAIN}"
-        )
-    for fold in run.result.folds:
-        for name in run.checkpoints:
-            if accuracy_of(fold, name) is None:
-                raise TrainedRunError(
-                    f"{run.path / RESULT}: fold {fold.fold} has no {name}_accuracy, which "
-                    f"selection {run.config.selection} gives; {AGAIN}"
-                )
-
-
-def _read_rows(path: Path) -> tuple[EpochMetrics, ...]:
-    line = 1
-    rows = []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.DictReader(file), start=2):  # noqa: B007 - in the error
-                rows.append(EpochMetrics.model_validate(row))
-    except FileNotFoundError:
-        raise TrainedRunError(f"{path}: is missing; {AGAIN}") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise TrainedRunError(
-            f"{path}: is damaged at line {line}: {_reason(error)}; {AGAIN}"
-        ) from error
-    return tuple(rows)
-
-
-def _reason(error: Exception) -> str:
-    """One line of what was wrong; the first problem, where pydantic found several."""
-    if not isinstance(error, ValidationError):
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
-    return first_problem(error)
+        yield
+    except RunDirectoryError as error:
+        raise TrainedRunError(str(error)) from error

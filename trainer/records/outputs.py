@@ -6,16 +6,22 @@ average of several networks needs, without the store and without the network.
 
 import csv
 import io
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import TrainedRunError
+from trainer.errors import RunDirectoryError
 from trainer.files import replace_file
+from trainer.problems import in_a_line
+from trainer.records.sealing import RESTORE
 
 _KEYS = ("clip_id", "class_id")
+_ROUNDING = 1e-4
+"""Of sums of float32 probabilities; those of an average of networks are rounded once more."""
 
 
 @dataclass(frozen=True)
@@ -47,28 +53,38 @@ class Outputs:
 
 
 def write_outputs(path: Path, outputs: Outputs) -> None:
-    """Write a table: clip_id, class_id, and a column of probabilities a class, to the last bit.
+    """Write a table, whole or not at all; see `outputs_bytes`.
 
     Raises:
         RunDirectoryError: It cannot be written.
     """
+    replace_file(path, outputs_bytes(outputs))
+
+
+def outputs_bytes(outputs: Outputs) -> bytes:
+    """A table: clip_id, class_id, and a column of probabilities a class, to the last bit."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*_KEYS, *outputs.class_names])
     rows = zip(outputs.clip_ids, outputs.labels, outputs.probabilities, strict=True)
     table.writerows([clip, label, *(f"{p:.9g}" for p in shares)] for clip, label, shares in rows)
-    replace_file(path, text.getvalue().encode())
+    return text.getvalue().encode()
 
 
-def read_outputs(path: Path) -> Outputs:
-    """Read a table that `write_outputs` wrote.
+def parse_outputs(path: Path, data: bytes) -> Outputs:
+    """The answers in a table that `outputs_bytes` made.
+
+    Args:
+        path: Where it comes from, for the error.
+        data: The file's bytes; a byte order mark, which Excel adds, is skipped.
 
     Raises:
-        TrainedRunError: It is absent or damaged.
+        RunDirectoryError: It is damaged: no table, a clip twice, a class that it has no column
+            for, or probabilities that are none.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file, strict=True)
+        text = io.StringIO(data.decode("utf-8-sig"), newline="")
+        header, *rows = csv.reader(text, strict=True)
         names = tuple(header[len(_KEYS) :])
         outputs = Outputs(
             clip_ids=tuple(row[0] for row in rows),
@@ -76,10 +92,30 @@ def read_outputs(path: Path) -> Outputs:
             probabilities=np.array([row[len(_KEYS) :] for row in rows], np.float32),
             class_names=names,
         )
-    except FileNotFoundError:
-        raise TrainedRunError(f"{path}: is missing; train the fold again") from None
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise TrainedRunError(f"{path}: is damaged: {error}; train the fold again") from error
-    if outputs.probabilities.shape != (len(rows), len(names)) or not rows:
-        raise TrainedRunError(f"{path}: is damaged: rows of unequal length; train the fold again")
+    except (ValueError, IndexError, OverflowError, csv.Error) as error:
+        raise RunDirectoryError(f"{path}: is damaged: {in_a_line(error)}; {RESTORE}") from error
+    if problem := _problem(header, outputs):
+        raise RunDirectoryError(f"{path}: is damaged: {problem}; {RESTORE}")
     return outputs
+
+
+def _problem(header: Sequence[str], outputs: Outputs) -> str | None:
+    """What cannot be true of a network's answers."""
+    ids, labels, shares = outputs.clip_ids, outputs.labels, outputs.probabilities
+    names = outputs.class_names
+    if tuple(header[: len(_KEYS)]) != _KEYS or not ids or shares.shape != (len(ids), len(names)):
+        return f"expected a heading with {', '.join(_KEYS)} and the classes, and rows as long as it"
+    if len(set(names)) < len(names):
+        return "a class has two columns"
+    if len(set(ids)) < len(ids):
+        twice = next(clip for clip, times in Counter(ids).items() if times > 1)
+        return f"clip {twice} has two rows"
+    if labels.min() < 0 or labels.max() >= len(names):
+        return f"a class_id is out of range, there are {len(names)} classes"
+    # Compared so that NaN fails, too.
+    if not (shares.min() >= 0 and shares.max() <= 1 + _ROUNDING):
+        return "a probability is out of range [0, 1]"
+    worst = int(np.abs(shares.sum(axis=1, dtype=np.float64) - 1).argmax())
+    if abs(float(shares[worst].sum(dtype=np.float64)) - 1) > _ROUNDING:
+        return f"the probabilities of clip {ids[worst]} do not sum to 1"
+    return None

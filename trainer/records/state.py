@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from schemas import EpochMetrics, RunRecord
-from trainer.errors import CheckpointError
-from trainer.files import read_tensors
-from trainer.problems import differing
-from trainer.records.checkpoint import Checkpoint, from_values, save_values, to_values
+from trainer.errors import CheckpointError, RunDirectoryError
+from trainer.files import read_file
+from trainer.problems import differing, in_a_line
+from trainer.records.checkpoint import (
+    MOST_BYTES,
+    Checkpoint,
+    from_values,
+    load_values,
+    save_values,
+    to_values,
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def load_state(path: Path) -> FoldState:
         CheckpointError: It is damaged, or no state of ours.
     """
     try:
-        values = cast("dict[str, Any]", read_tensors(path))
+        values = cast("dict[str, Any]", load_values(read_file(path, MOST_BYTES)))
         last = from_values(values["last"])
         best = from_values(values["best"]) if values["best"] else last
         epochs = [EpochMetrics.model_validate(epoch) for epoch in json.loads(values["epochs"])]
@@ -90,12 +97,12 @@ def load_state(path: Path) -> FoldState:
             seconds=values["seconds"],
             warnings=tuple(values.get("warnings", ())),
         )
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except RunDirectoryError as error:
+        raise CheckpointError(str(error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path}: is no state of an unfinished fold, or is damaged ({error}); remove it, and "
-            "the fold begins anew"
+            f"{path}: is no state of an unfinished fold, or is damaged ({in_a_line(error)}); "
+            "remove it, and the fold begins anew"
         ) from error
 
 
@@ -108,6 +115,9 @@ def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int
     found = _identity(checkpoint.config, checkpoint.fingerprint, checkpoint.class_names)
     wanted = _identity(record.config, record.fingerprint, record.class_names)
     found["fold"], wanted["fold"] = checkpoint.fold, fold
+    for name in ("features", "extractor_version"):  # which older versions did not write
+        if (value := getattr(checkpoint, name)) is not None:
+            found[name], wanted[name] = value, getattr(record, name)
     if problems := differing(found, wanted):
         raise CheckpointError(f"{path}: is not of this run, it differs in: {', '.join(problems)}")
 

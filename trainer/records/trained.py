@@ -1,6 +1,5 @@
 """A finished run's networks, ready to be asked: what they are, and the images they want."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,49 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import EXTRACTOR_VERSION
-from schemas import CheckpointName, RunRecord
-from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
+from schemas import CheckpointName
+from trainer.errors import CheckpointError, TrainedRunError
 from trainer.network.model import Network, build_model
 from trainer.outofmemory import told
-from trainer.records.checkpoint import Checkpoint, load_checkpoint
-from trainer.records.rundir import RECORD, RESULT, RunDirectory
-from trainer.records.state import check_is_of
+from trainer.records.checkpoint import Checkpoint
+from trainer.records.finished import FinishedRun, open_finished
+from trainer.records.rundir import RunDirectory
 
 LESS = "take one network (--fold, or --network of `evaluate`), --device cpu, or end other programs"
 """What to do where a network, or what it makes of a clip, does not fit."""
 _NEVER = {("last", "best"): "a run with --selection last picks none; take --checkpoint last"}
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A finished run.
-
-    Args:
-        path: Its directory.
-        record: Its run.json.
-    """
-
-    path: Path
-    record: RunRecord
-
-    @property
-    def folds(self) -> tuple[int, ...]:
-        """Held out in turn; each has its networks."""
-        return self.record.config.folds
-
-    def chosen(self, asked: Sequence[int]) -> tuple[int, ...]:
-        """The folds asked for, each once; all where none is.
-
-        Raises:
-            TrainedRunError: The run did not hold one of them out.
-        """
-        for fold in asked:
-            if fold not in self.folds:
-                listed = ", ".join(map(str, self.folds))
-                raise TrainedRunError(
-                    f"{self.path}: no network held out fold {fold}; there are those of: {listed}"
-                )
-        return tuple(dict.fromkeys(asked)) or self.folds
 
 
 @dataclass(frozen=True)
@@ -82,34 +49,26 @@ class TrainedNetwork:
         return torch.softmax(self.model(images).double(), dim=1).cpu().numpy()
 
 
-def open_run(path: Path) -> TrainedRun:
-    """Open a finished run.
+def open_run(path: Path) -> FinishedRun:
+    """Open a finished run whose networks this program can use.
 
     Raises:
         TrainedRunError: There is none at `path`, or it is unfinished, damaged, or of a program
             whose features are others.
     """
-    if not path.is_dir():
-        raise TrainedRunError(f"{path}: no such run; give a directory that `trainer run` wrote")
-    if not (path / RECORD).is_file():
-        raise TrainedRunError(f"{path}: is not a run, it has no {RECORD}")
-    if not (path / RESULT).is_file():
-        raise TrainedRunError(f"{path}: the run is unfinished, it has no {RESULT}; finish it first")
-    try:
-        record = RunDirectory(path).record()
-    except RunDirectoryError as error:
-        raise TrainedRunError(str(error)) from error
+    run = open_finished(path)
+    record = run.record
     if record.extractor_version != EXTRACTOR_VERSION:
         raise TrainedRunError(
             f"{path}: trained on features of extractor version {record.extractor_version}, and "
             f"this program's is {EXTRACTOR_VERSION}; use featurestore "
             f"{record.versions.get('featurestore', 'as it was then')}, or train again"
         )
-    return TrainedRun(path, record)
+    return run
 
 
 def load_network(
-    run: TrainedRun, fold: int, name: CheckpointName, device: torch.device
+    run: FinishedRun, fold: int, name: CheckpointName, device: torch.device
 ) -> TrainedNetwork:
     """One of a run's networks.
 
@@ -124,22 +83,23 @@ def load_network(
         DeviceMemoryError: It does not fit.
     """
     path = RunDirectory(run.path).fold(fold).network(name)
-    if not path.exists() and (note := _NEVER.get((run.record.config.selection, name))):
+    if not path.exists() and (note := _NEVER.get((run.config.selection, name))):
         raise CheckpointError(f"{path}: does not exist: {note}")
     with told(
         lambda: f"out of memory on {device}: {path} does not fit beside what is there; {LESS}"
     ):
-        return _loaded(run, fold, path, device)
+        return _loaded(run, fold, name, path, device)
 
 
-def _loaded(run: TrainedRun, fold: int, path: Path, device: torch.device) -> TrainedNetwork:
-    checkpoint = load_checkpoint(path)
-    check_is_of(path, checkpoint, run.record, fold)
-    model = build_model(run.record.config.arch, len(checkpoint.class_names), seed=0)
+def _loaded(
+    run: FinishedRun, fold: int, name: CheckpointName, path: Path, device: torch.device
+) -> TrainedNetwork:
+    checkpoint = run.checkpoint(fold, name)
+    model = build_model(run.config.arch, len(checkpoint.class_names), seed=0)
     try:
         model.load_state_dict(checkpoint.model)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: is not a {run.record.config.arch}: {reason}") from error
+        raise CheckpointError(f"{path}: is not a {run.config.arch}: {reason}") from error
     model.eval().to(device).to(memory_format=torch.channels_last)
     return TrainedNetwork(model, fold, checkpoint.array, checkpoint)

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from schemas import CheckpointName, EpochMetrics, RunResult
-from trainer.errors import TrainedRunError
 from trainer.inference.confusion import Matrix, confusion_matrix
-from trainer.records.finished import AGAIN, FinishedRun, open_finished
+from trainer.records.finished import FinishedRun, open_finished
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,18 @@ def read_run(path: Path) -> Run:
         TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
     """
     run = open_finished(path)
+    result = run.result
+    if run.warning:
+        result = result.model_copy(update={"warnings": (*result.warnings, run.warning)})
     epochs = tuple(row for fold in run.folds for row in run.epochs(fold))
-    names = run.answers(run.folds[0], run.checkpoints[0]).class_names
+    names = run.record.class_names
     confusions = {name: _confusion(run, name, names) for name in run.checkpoints}
-    return Run(path, run.result, epochs, names, confusions)
+    return Run(path, result, epochs, names, confusions)
 
 
 def _confusion(run: FinishedRun, checkpoint: CheckpointName, names: tuple[str, ...]) -> Matrix:
     total = np.zeros((len(names), len(names)), np.int64)
     for fold in run.folds:
         answers = run.answers(fold, checkpoint)
-        if answers.class_names != names:
-            raise TrainedRunError(
-                f"{run.path}: the tables of its folds have different classes; {AGAIN}"
-            )
         total += confusion_matrix(answers.labels, answers.predicted, len(names))
     return total

@@ -6,7 +6,7 @@ What differs in selection is never averaged, compared or drawn together.
 from dataclasses import dataclass
 
 from schemas import CheckpointName, FoldResult, Selection
-from trainer.records.finished import CHECKPOINTS, accuracy_of
+from trainer.records.facts import CHECKPOINTS, accuracy_of
 
 
 @dataclass(frozen=True)

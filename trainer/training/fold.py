@@ -20,6 +20,7 @@ from trainer.data.shared import HeldArray, SharedArrays
 from trainer.errors import DivergedError
 from trainer.network.model import Network, build_model
 from trainer.records.checkpoint import Checkpoint
+from trainer.records.finished import plain
 from trainer.records.outputs import Outputs
 from trainer.records.rundir import BEST, LAST, FoldDirectory
 from trainer.records.state import FoldState
@@ -52,6 +53,7 @@ class Job:
         notify: Told what happens.
         save_every_s: Seconds between two states on disk.
         warnings: Of every fold that is trained.
+        record_sha256: Digest of the record's file.
     """
 
     dataset: StoredDataset
@@ -61,6 +63,7 @@ class Job:
     notify: Notify
     save_every_s: float
     warnings: tuple[str, ...] = ()
+    record_sha256: str | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -85,8 +88,8 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
     device = torch.device(job.config.device)
     with directory.locked():
         directory.remove_debris()
-        if result := directory.result():
-            return _found(job, result)
+        if found := directory.result():
+            return _found(job, plain(found))
         with own_stream(device), Keeper(directory, job.save_every_s) as keeper:
             return _FoldTrainer(job, fold, directory, keeper).run()
 
@@ -198,6 +201,8 @@ class _FoldTrainer:
             config=self._config,
             fingerprint=self._job.dataset.fingerprint,
             class_names=self._job.dataset.class_names,
+            features=self._job.record.features,
+            extractor_version=self._job.record.extractor_version,
         )
 
     def _finish(self) -> FoldResult:
@@ -225,7 +230,7 @@ class _FoldTrainer:
             seconds=self._spent(),
             warnings=tuple(self._warnings),
         )
-        self._directory.finish(result)
+        self._directory.finish(result, self._job.record_sha256)
         self._keeper.close()
         return result
 
