@@ -6,6 +6,7 @@ prints: this is the only module that makes a console or a styled text.
 """
 
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -112,6 +113,17 @@ def print_error(error: object) -> None:
     console.print(line, soft_wrap=True)
 
 
+def print_os_error(error: OSError) -> None:
+    """Print what the system refused, such as a path that is too long.
+
+    Raises:
+        OSError: The same, where it names no file: it is no path of the user's.
+    """
+    if error.filename is None or error.strerror is None:
+        raise error
+    print_error(f"{os.fsdecode(error.filename)}: {error.strerror}")
+
+
 def harden() -> None:
     """Make what this process prints safe where no console of ours has a say.
 
@@ -154,4 +166,13 @@ def _print_traceback(
     sys.stderr.write(_safe("".join(traceback.format_exception(kind, error, trace))))
 
 
-__all__ = ["Group", "Label", "Table", "Terminal", "harden", "print_error", "styled"]
+__all__ = [
+    "Group",
+    "Label",
+    "Table",
+    "Terminal",
+    "harden",
+    "print_error",
+    "print_os_error",
+    "styled",
+]

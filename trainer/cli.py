@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from featurestore.errors import FeatureStoreError
-from featurestore.terminal import Group, Terminal, harden, print_error
+from featurestore.terminal import Group, Terminal, harden, print_error, print_os_error
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 1
     except (TrainerError, FeatureStoreError) as error:
         print_error(error)
+        return 1
+    except OSError as error:
+        print_os_error(error)
         return 1
     except ModuleNotFoundError as error:
         extra = next((name for name, modules in _EXTRAS.items() if error.name in modules), None)

@@ -4,6 +4,7 @@ import os
 import pickle
 from pathlib import Path
 
+from featurestore.text import json_document
 from schemas import Schema
 from trainer.errors import ConfigError, RunDirectoryError
 
@@ -37,7 +38,7 @@ def write_record(path: Path, record: Schema) -> None:
     Raises:
         RunDirectoryError: It cannot be written.
     """
-    replace_file(path, (record.model_dump_json(indent=2) + "\n").encode())
+    replace_file(path, json_document(record.model_dump(mode="json")).encode())
 
 
 def check_folder(path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from featurestore.errors import FeatureStoreError
 from featurestore.terminal import Terminal, styled
-from featurestore.text import mask_url
+from featurestore.text import from_json_text, mask_url
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, StoreOption, grouped
 from trainer.commands.run import carry_out
 from trainer.commands.tracking import tracking_to
@@ -192,7 +192,7 @@ def _on_cluster(
     from trainer.run import finish
     from trainer.sweep import RUNS
 
-    work = Work(place(stored), stored.name, out.absolute(), manner)
+    work = Work(from_json_text(place(stored)), stored.name, out.absolute(), manner)
     failed, folds = {}, {}
     with Cluster(scheduler) as cluster:
         for run, begun in zip(runs, cluster.begin(work, runs), strict=True):

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
+from featurestore.text import json_text
 from schemas import CheckpointName, Evaluation, FoldEvaluation
 from trainer.data.interface import Split, as_float32
 from trainer.data.reading import Asked, array_bytes, choose_readings, open_split
@@ -112,7 +113,7 @@ def evaluate(
             )
         )
     return Evaluation(
-        run=str(run.path),
+        run=json_text(run.path),
         store=place(dataset),
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.text import csv_cell, csv_text
 from trainer.errors import TrainedRunError
 from trainer.files import replace_file
 
@@ -54,9 +55,11 @@ def write_outputs(path: Path, outputs: Outputs) -> None:
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*_KEYS, *outputs.class_names])
+    table.writerow([*_KEYS, *map(csv_cell, outputs.class_names)])
     rows = zip(outputs.clip_ids, outputs.labels, outputs.probabilities, strict=True)
-    table.writerows([clip, label, *(f"{p:.9g}" for p in shares)] for clip, label, shares in rows)
+    table.writerows(
+        [csv_cell(clip), label, *(f"{p:.9g}" for p in shares)] for clip, label, shares in rows
+    )
     replace_file(path, text.getvalue().encode())
 
 
@@ -69,9 +72,9 @@ def read_outputs(path: Path) -> Outputs:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file, strict=True)
-        names = tuple(header[len(_KEYS) :])
+        names = tuple(map(csv_text, header[len(_KEYS) :]))
         outputs = Outputs(
-            clip_ids=tuple(row[0] for row in rows),
+            clip_ids=tuple(csv_text(row[0]) for row in rows),
             labels=np.array([row[1] for row in rows], np.int64),
             probabilities=np.array([row[len(_KEYS) :] for row in rows], np.float32),
             class_names=names,

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from featurestore import StoredDataset
 from featurestore.storage import locate
 from featurestore.store.lock import locked
+from featurestore.text import json_text
 from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, RunResult, Schema
 from trainer.errors import RunDirectoryError
 from trainer.files import make_folder, replace_file, unwritable, write_record
@@ -37,9 +38,9 @@ def default_out(config: RunConfig) -> Path:
 
 
 def place(dataset: StoredDataset) -> str:
-    """Where the dataset's store is, from any working directory."""
+    """Where the dataset's store is, from any working directory, as `json_text` has it."""
     path = str(dataset.path)
-    return path if "://" in path else str(Path(path).absolute())
+    return path if "://" in path else json_text(Path(path).absolute())
 
 
 def check_free(path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Matplotlib with other people's text in it: no mathematics, and no character that no font has.
+
+A class name or a title goes through `fitted` or `shown` before it becomes a title, a label or an
+entry of a legend; a figure is made and saved within `drawing`.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from textwrap import wrap
+from unicodedata import east_asian_width
+
+import matplotlib as mpl
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+from featurestore.text import plot_text, printable, shorten
+
+_MORE_FAMILIES = (
+    *("Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Arabic", "Noto Sans Hebrew"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji", "Symbola", "Droid Sans Fallback"),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "IPAGothic", "Arial Unicode MS", "MS Gothic"),
+    *("Microsoft YaHei", "Malgun Gothic", "Segoe UI Symbol", "Hiragino Sans", "PingFang SC"),
+    "Unifont",
+)
+"""Fonts with more scripts than Matplotlib's own; those that are installed are asked in turn."""
+
+_WIDE, _UPPER = 1.8, 0.7
+_BROAD = frozenset("ABCDEFGHKMNOQRUVWXmw%@—…")
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw with every font there is, and without TeX; usable as a decorator."""
+    with (
+        mpl.rc_context(
+            {"font.family": list(_families()), "text.usetex": False, "text.parse_math": True}
+        ),
+        warnings.catch_warnings(),
+    ):
+        # A character that no font has was made an escape, or it is one of the user's own labels.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
+def shown(text: object, most: int = 60) -> str:
+    """Return a text as one line of a figure, of about `most` characters; a longer one is cut."""
+    line = _drawn(text)
+    return plot_text(shorten(line, int(most / _width(line))))
+
+
+def fitted(text: object, chars: int, lines: int = 3) -> str:
+    """Return a text as lines of a figure; what does not fit into them is cut from its middle."""
+    line = _drawn(text)
+    chars = max(1, int(chars / _width(line)))
+    rows = wrap(shorten(line, chars * lines), chars)
+    return "\n".join(map(plot_text, rows[: lines + 1]))
+
+
+def legend(text: object, most: int = 40) -> str:
+    """Return a text as an entry of a legend, which would leave out a name that starts with `_`."""
+    entry = shown(text, most)
+    return f"\u2009{entry}" if entry.startswith("_") else entry
+
+
+@cache
+def _families() -> tuple[str, ...]:
+    own = mpl.rcParams["font.family"]
+    installed = {font.name for font in fontManager.ttflist}
+    return (*own, *(name for name in _MORE_FAMILIES if name in installed))
+
+
+def _drawn(text: object) -> str:
+    return "".join(map(_drawable, printable(text)))
+
+
+def _width(line: str) -> float:
+    """Mean width of the characters, of which one of a usual text has 1."""
+    widths = [
+        _WIDE if east_asian_width(character) in "WF" else 1 + _UPPER * (character in _BROAD)
+        for character in line
+    ]
+    return max(1.0, sum(widths) / max(1, len(widths)))
+
+
+@cache
+def _drawable(character: str) -> str:
+    """A character that a font has as it is, another one as an escape."""
+    code = ord(character)
+    if code < 0x80 or any(get_font(path).get_char_index(code) for path in _paths()):
+        return character
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+@cache
+def _paths() -> tuple[str, ...]:
+    return tuple(str(findfont(FontProperties(family=[name]))) for name in _families())
