@@ -7,6 +7,7 @@ prints: this is the only module that makes a console or a styled text.
 
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -109,7 +110,9 @@ def _printable_usage() -> Iterator[None]:
 def print_error(error: object) -> None:
     """Print what went wrong as one line on standard error, without the secrets of addresses."""
     console = Terminal(stderr=True)
-    line = styled("error: ", style="red").append_text(styled(mask_url(error)))
+    # Libraries lay out what they say in indented lines; a line break in a name is shown.
+    message = re.sub(r"\n[ \t]+", " ", mask_url(error))
+    line = styled("error: ", style="red").append_text(styled(message))
     console.print(line, soft_wrap=True)
 
 

@@ -234,17 +234,29 @@ def test_an_evaluation_and_an_ensemble_of_a_run_show_every_class(
     harmless((tmp_path / "e" / "ensemble.json").read_text())
 
 
-def test_an_exported_network_knows_every_class(run: Path, tmp_path: Path, capsys: Said) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("output_format", ["onnx", "torch-export"])
+def test_an_exported_network_knows_every_class(
+    output_format: str, run: Path, tmp_path: Path, capsys: Said
+) -> None:
+    import onnx
     import torch
 
-    file = tmp_path / "[red].ts"
-    command = ["export", "--run", str(run), "--fold", "1", "--format", "torchscript"]
+    file = tmp_path / os.fsdecode(b"[red]caf\xe9")
+    command = ["export", "--run", str(run), "--fold", "1", "--format", output_format]
     assert trainer.main([*command, "--out", str(file)]) == 0
-    told(capsys)
-    extra = {"featurestore.json": ""}
-    with pytest.warns(FutureWarning, match="deprecated"):
-        torch.jit.load(str(file), _extra_files=extra)  # type: ignore[no-untyped-call]
-    assert json.loads(extra["featurestore.json"])["class_names"] == list(UNICODE.values())
+    assert r"[red]caf\udce9: images" in told(capsys)
+    if output_format == "onnx":
+        (text,) = (
+            prop.value
+            for prop in onnx.load_from_string(file.read_bytes()).metadata_props
+            if prop.key == "featurestore.json"
+        )
+    else:
+        extra = {"featurestore.json": ""}
+        torch.export.load(io.BytesIO(file.read_bytes()), extra_files=extra)
+        text = extra["featurestore.json"]
+    assert json.loads(text)["class_names"] == list(UNICODE.values())
 
 
 class Page(HTMLParser):
