@@ -25,7 +25,15 @@ from featurestore.reading.reader import open_store
 from featurestore.safepath import safe_children
 from featurestore.stopping import end_stopped, stoppable
 from featurestore.storage import Storage, locate
-from featurestore.terminal import Group, Table, Terminal, harden, print_error, styled
+from featurestore.terminal import (
+    Group,
+    Table,
+    Terminal,
+    harden,
+    print_error,
+    print_os_error,
+    styled,
+)
 from schemas import ClipStatus, FeatureSpec
 
 app = typer.Typer(
@@ -66,6 +74,9 @@ def _main(argv: Sequence[str] | None) -> int:
         app(args=None if argv is None else list(argv))
     except FeatureStoreError as error:
         print_error(error)
+        return 1
+    except OSError as error:
+        print_os_error(error)
         return 1
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -6,6 +6,8 @@ prints: this is the only module that makes a console or a styled text.
 """
 
 import logging
+import os
+import re
 import sys
 import traceback
 import warnings
@@ -108,8 +110,21 @@ def _printable_usage() -> Iterator[None]:
 def print_error(error: object) -> None:
     """Print what went wrong as one line on standard error, without the secrets of addresses."""
     console = Terminal(stderr=True)
-    line = styled("error: ", style="red").append_text(styled(mask_url(error)))
+    # Libraries lay out what they say in indented lines; a line break in a name is shown.
+    message = re.sub(r"\n[ \t]+", " ", mask_url(error))
+    line = styled("error: ", style="red").append_text(styled(message))
     console.print(line, soft_wrap=True)
+
+
+def print_os_error(error: OSError) -> None:
+    """Print what the system refused, such as a path that is too long.
+
+    Raises:
+        OSError: The same, where it names no file: it is no path of the user's.
+    """
+    if error.filename is None or error.strerror is None:
+        raise error
+    print_error(f"{os.fsdecode(error.filename)}: {error.strerror}")
 
 
 def harden() -> None:
@@ -154,4 +169,13 @@ def _print_traceback(
     sys.stderr.write(_safe("".join(traceback.format_exception(kind, error, trace))))
 
 
-__all__ = ["Group", "Label", "Table", "Terminal", "harden", "print_error", "styled"]
+__all__ = [
+    "Group",
+    "Label",
+    "Table",
+    "Terminal",
+    "harden",
+    "print_error",
+    "print_os_error",
+    "styled",
+]

@@ -14,7 +14,7 @@ import typer
 from featurestore.errors import FeatureStoreError
 from featurestore.safepath import safe_children
 from featurestore.stopping import stoppable
-from featurestore.terminal import Group, Terminal, harden, print_error
+from featurestore.terminal import Group, Terminal, harden, print_error, print_os_error
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
@@ -76,6 +76,9 @@ def _main(argv: Sequence[str] | None) -> int:
         return stop.code if isinstance(stop.code, int) else 1
     except (TrainerError, FeatureStoreError) as error:
         print_error(error)
+        return 1
+    except OSError as error:
+        print_os_error(error)
         return 1
     except ModuleNotFoundError as error:
         extra = next((name for name, modules in _EXTRAS.items() if error.name in modules), None)

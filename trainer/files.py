@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from featurestore import files
+from featurestore.text import json_document
 from schemas import Schema
 from trainer.errors import ConfigError, RunDirectoryError
 
@@ -59,7 +60,7 @@ def write_record(path: Path, record: Schema) -> None:
     Raises:
         RunDirectoryError: It cannot be written.
     """
-    replace_file(path, (record.model_dump_json(indent=2) + "\n").encode())
+    replace_file(path, json_document(record.model_dump(mode="json")).encode())
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from featurestore import StoredDataset
+from featurestore.text import json_text
 from schemas import FoldResult, Reading, RunRecord, RunResult
 from trainer.data.place import place
 from trainer.data.reading import Asked, choose_readings
@@ -284,7 +285,7 @@ def _record(
     record = RunRecord(
         config=plan.config,
         fingerprint=dataset.fingerprint,
-        store=place(dataset),
+        store=json_text(place(dataset)),
         features=dataset.manifest.spec,
         extractor_version=dataset.manifest.extractor_version,
         class_names=dataset.class_names,

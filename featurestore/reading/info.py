@@ -9,6 +9,7 @@ from featurestore.storage import Place, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
 from featurestore.store.root import dataset_names
+from featurestore.text import json_text
 from schemas import ClipStatus
 
 
@@ -27,7 +28,7 @@ def describe(path: Place) -> dict[str, Any]:
     names = dataset_names(storage)
     num_bytes, num_files = _sizes(storage)
     return {
-        "path": str(storage),
+        "path": json_text(storage),
         "bytes": num_bytes,
         "files": num_files,
         "datasets": {

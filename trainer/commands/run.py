@@ -8,6 +8,7 @@ import typer
 
 from featurestore.stopping import INTERRUPTED
 from featurestore.terminal import Terminal
+from featurestore.text import from_json_text
 from schemas import RunConfig, Selection
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
 from trainer.commands.tracking import tracking_to
@@ -160,7 +161,7 @@ def _go_on(
             tracking.changed(out)
         return
     resolve_device(record.config.device)
-    stored = open_store(store or record.store, record.config.dataset)
+    stored = open_store(store or from_json_text(record.store), record.config.dataset)
     print_plan(console, stored, record.config, manner.folds_at_once)
     carry_out(console, stored, record.config, out, manner, tracking)
 

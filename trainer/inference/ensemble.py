@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from featurestore.text import json_text
 from schemas import CheckpointName, Ensemble, EnsembleMember, PairedDifference
 from trainer.errors import EnsembleError
 from trainer.records.finished import FinishedRun
@@ -152,7 +153,7 @@ def _member(
         values = asdict(test)
         gain = PairedDifference(num_folds=values.pop("num_pairs"), **values)
     return EnsembleMember(
-        run=str(run.path),
+        run=json_text(run.path),
         method=run.config.method,
         seed=run.config.seed,
         fingerprint=run.result.fingerprint,

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
+from featurestore.text import json_text
 from schemas import CheckpointName, Evaluation, FoldEvaluation
 from trainer.data.interface import Split, as_float32
 from trainer.data.place import place
@@ -113,8 +114,8 @@ def evaluate(
             )
         )
     return Evaluation(
-        run=str(run.path),
-        store=place(dataset),
+        run=json_text(run.path),
+        store=json_text(place(dataset)),
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
         checkpoint=checkpoint,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from featurestore import StoredDataset, open_store
 from featurestore.errors import FeatureStoreError
+from featurestore.text import from_json_text
 from schemas import RunRecord
 from trainer.errors import TrainedRunError
 from trainer.records.finished import FinishedRun
@@ -17,7 +18,7 @@ def open_own_store(run: FinishedRun) -> StoredDataset:
     """
     place = run.record.store
     try:
-        own = open_store(place, run.record.config.dataset)
+        own = open_store(from_json_text(place), run.record.config.dataset)
     except FeatureStoreError as error:
         raise TrainedRunError(f"the run's own store: {error}; give --store") from error
     if own.fingerprint != run.record.fingerprint:

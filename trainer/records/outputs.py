@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.text import csv_cell, csv_text
 from trainer.errors import RunDirectoryError
 from trainer.files import replace_file
 from trainer.problems import in_a_line
@@ -65,9 +66,11 @@ def outputs_bytes(outputs: Outputs) -> bytes:
     """A table: clip_id, class_id, and a column of probabilities a class, to the last bit."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*_KEYS, *outputs.class_names])
+    table.writerow([*_KEYS, *map(csv_cell, outputs.class_names)])
     rows = zip(outputs.clip_ids, outputs.labels, outputs.probabilities, strict=True)
-    table.writerows([clip, label, *(f"{p:.9g}" for p in shares)] for clip, label, shares in rows)
+    table.writerows(
+        [csv_cell(clip), label, *(f"{p:.9g}" for p in shares)] for clip, label, shares in rows
+    )
     return text.getvalue().encode()
 
 
@@ -85,9 +88,9 @@ def parse_outputs(path: Path, data: bytes) -> Outputs:
     try:
         text = io.StringIO(data.decode("utf-8-sig"), newline="")
         header, *rows = csv.reader(text, strict=True)
-        names = tuple(header[len(_KEYS) :])
+        names = tuple(map(csv_text, header[len(_KEYS) :]))
         outputs = Outputs(
-            clip_ids=tuple(row[0] for row in rows),
+            clip_ids=tuple(csv_text(row[0]) for row in rows),
             labels=np.array([row[1] for row in rows], np.int64),
             probabilities=np.array([row[len(_KEYS) :] for row in rows], np.float32),
             class_names=names,

@@ -1,5 +1,8 @@
 """Learning curves as TensorBoard events. The one owner of tensorboard."""
 
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,14 +24,16 @@ class Curves:
     def __init__(self, run: Path) -> None:
         self._folder = run / FOLDER
         self._writers: dict[int, SummaryWriter] = {}
+        self._open = ExitStack()
 
     def add(self, metrics: EpochMetrics) -> None:
         """Add an epoch's values."""
         fold = metrics.fold
         if fold not in self._writers:
-            folder = str(self._folder / f"fold{fold}")
+            folder = self._open.enter_context(_as_utf8(self._folder / f"fold{fold}"))
             # What a stopped run had drawn from here on is drawn again.
             self._writers[fold] = SummaryWriter(folder, purge_step=metrics.epoch)
+            self._open.callback(self._writers[fold].close)
         values = {
             "loss/train": metrics.train_loss,
             "loss/valid": metrics.valid_loss,
@@ -49,5 +54,20 @@ class Curves:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        self._open.close()
+
+
+@contextmanager
+def _as_utf8(folder: Path) -> Iterator[str]:
+    """A path of the folder that TensorBoard takes, which encodes every path as UTF-8."""
+    path = str(folder)
+    if path.encode(errors="replace").decode() == path:
+        yield path
+        return
+    # Only Linux has names of other bytes, and a second name for every open directory.
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

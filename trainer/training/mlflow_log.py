@@ -20,6 +20,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
+from featurestore.text import mask_url, printable
 from schemas import EpochMetrics, FoldResult, RunConfig, RunResult
 from trainer.errors import ConfigError
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
@@ -56,8 +57,9 @@ class Tracking:
         try:
             self._client = MlflowClient(uri)
         except Exception as error:  # MlflowException, OSError, and any driver's
-            raise ConfigError(f"--mlflow {uri}: {_line(error)}") from error
-        self._uri, self._warn, self._warned = uri, warn, False
+            raise ConfigError(f"--mlflow {mask_url(uri)}: {_line(error, uri)}") from error
+        self._uri, self._shown = uri, mask_url(uri)
+        self._warn, self._warned = warn, False
         self._logged: dict[Path, _LoggedRun] = {}
         self._pending: dict[Path, str] = {}
         self._taken: dict[Path, str] = {}
@@ -105,8 +107,8 @@ class Tracking:
             missing = self._taken | self._pending
         for out in missing:
             self._warn(
-                f"MLflow at {self._uri} has not got all of {out}; "
-                f"`trainer run --resume {out} --mlflow {self._uri}` logs the rest"
+                f"MLflow at {self._shown} has not got all of {out}; "
+                f"`trainer run --resume {out} --mlflow {self._shown}` logs the rest"
             )
 
     def _work(self) -> None:
@@ -131,8 +133,8 @@ class Tracking:
         except Exception as error:  # noqa: BLE001  (of a server, a driver, a disk: training goes on)
             if not self._warned:
                 self._warn(
-                    f"MLflow at {self._uri} cannot be written to, training goes on and it will be "
-                    f"tried again: {_line(error)}"
+                    f"MLflow at {self._shown} cannot be written to, training goes on and it will "
+                    f"be tried again: {_line(error, self._uri)}"
                 )
             self._warned = True
             return False
@@ -160,7 +162,7 @@ class _LoggedRun:
 
     def _create(self) -> Run:
         started = datetime.fromisoformat(self._record.started).timestamp()
-        name = self._directory.path.absolute().name
+        name = printable(self._directory.path.absolute().name)
         tags = {
             _KEY: self._key(),
             "fingerprint": self._record.fingerprint,
@@ -258,5 +260,6 @@ def _run_metrics(result: RunResult) -> dict[str, float]:
     return values
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _line(error: Exception, uri: str) -> str:
+    """One line that repeats no password of the address, as drivers do."""
+    return mask_url(" ".join(str(error).split()), secrets_of=uri) or type(error).__name__
