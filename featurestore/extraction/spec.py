@@ -33,28 +33,36 @@ def load_spec(path: Path) -> FeatureSpec:
         # number.
         return FeatureSpec.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        problem = _problem(first["loc"], first["type"], first["msg"])
-        raise SpecError(f"the spec {path}: {problem}") from error
+        raise SpecError(f"the spec {path}: {_first_problem(error)}") from error
 
 
 def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
     """The spec with more variants: those it lacks follow its own, in one order however given.
 
     Raises:
-        SpecError: There is no such variant.
+        SpecError: There is no such variant, or the images of all are too large.
     """
     wanted, known = set(more), get_args(Variant)
     for name in sorted(wanted.difference(known)):
         near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, 1))
         raise SpecError(f"no variant {name!r}; there are: {', '.join(known)}{near}")
     lacking = (v for v in known if v in wanted.difference(spec.variants))
-    return spec.model_copy(update={"variants": (*spec.variants, *lacking)})
+    values = spec.model_dump() | {"variants": (*spec.variants, *lacking)}
+    try:
+        return FeatureSpec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(_first_problem(error)) from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return _problem(first["loc"], first["type"], first["msg"])
 
 
 def _problem(where: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(map(str, where))
     if kind != "extra_forbidden":
-        return f"{name}: {message}" if name else message.removeprefix("Value error, ")
+        message = message.removeprefix("Value error, ")
+        return f"{name}: {message}" if name else message
     near = difflib.get_close_matches(str(where[-1]), FeatureSpec.model_fields, 1)
     return f"{name}: no such field" + (f"; did you mean {near[0]}?" if near else "")
