@@ -3,7 +3,9 @@
 import os
 import pickle
 from pathlib import Path
+from typing import IO
 
+from featurestore import files
 from schemas import Schema
 from trainer.errors import ConfigError, RunDirectoryError
 
@@ -17,16 +19,36 @@ def replace_file(path: Path, data: bytes | memoryview) -> None:
     Raises:
         RunDirectoryError: It cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        files.replace_file(path, data)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def create_file(path: Path, data: bytes) -> bool:
+    """Write a file, whole, unless there is one; whether there was none.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    try:
+        return files.create_file(path, data)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def append_file(path: Path, data: bytes) -> None:
+    """Add to a file; the system has it when this returns.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    try:
+        descriptor = files.open_own(path)
         try:
-            with aside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
+            files.write_all(descriptor, data)
         finally:
-            aside.unlink(missing_ok=True)
+            os.close(descriptor)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -37,17 +59,68 @@ def write_record(path: Path, record: Schema) -> None:
     Raises:
         RunDirectoryError: It cannot be written.
     """
-    replace_file(path, (record.model_dump_json(indent=2) + "\n").encode())
+    replace_file(path, record_bytes(record))
+
+
+def record_bytes(record: Schema) -> bytes:
+    """A record as it is written: JSON, indented."""
+    return (record.model_dump_json(indent=2) + "\n").encode()
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a file of ours as a whole.
+
+    Raises:
+        RunDirectoryError: It is missing, cannot be read, or is larger than such a file can be.
+    """
+    try:
+        return files.read_regular(path, max_bytes)
+    except FileNotFoundError:
+        raise RunDirectoryError(
+            f"{path}: is missing; put it back from a copy, or train again"
+        ) from None
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{path}: cannot be read: {error.strerror}; put it right, or train again"
+        ) from error
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file that cannot be written for want of its folder, before work is done for it.
+    """Refuse a file that cannot be written, before work is done for it.
 
     Raises:
-        ConfigError: The folder is not there.
+        ConfigError: The folder is not there, or something else than a plain file is in its place.
     """
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent}: no such directory; make it, or give another --out")
+    check_outputs(path)
+
+
+def check_outputs(*paths: Path) -> None:
+    """Refuse to write over what is no plain file, before work is done for it.
+
+    Raises:
+        ConfigError: It is there.
+    """
+    for path in paths:
+        try:
+            files.check_output(path)
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be written: {error.strerror}; give another --out"
+            ) from error
+
+
+def write_output(path: Path, data: bytes | memoryview) -> None:
+    """Write a file that the user has named, whole or not at all, and never through a link.
+
+    Raises:
+        RunDirectoryError: It cannot be written, or something else than a plain file is there.
+    """
+    try:
+        files.write_output(path, data)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def make_folder(path: Path) -> None:
@@ -69,7 +142,7 @@ def unwritable(path: Path, error: OSError) -> RunDirectoryError:
     )
 
 
-def read_tensors(path: Path) -> object:
+def read_tensors(path: Path | IO[bytes]) -> object:
     """What a file written by `torch.save` holds: tensors and plain values, on the host.
 
     Raises:
