@@ -12,6 +12,11 @@ from schemas.base import Schema
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[int, Field(ge=1)]
 
+MAX_CLIP_BYTES = 8 << 20
+"""Stored for a clip: a block of 64 is held by a worker at once, in half a gigabyte."""
+MAX_FILTER_WEIGHTS = 1 << 24
+"""Of all filterbanks together, before their zeros are left out: 128 MB."""
+
 # The highest resolution is computed once and shared by every method, under this variant's name.
 FULL = "full"
 
@@ -42,8 +47,8 @@ class Resolution(Schema):
     """One image size: `n_mels` bands × `num_frames` frames."""
 
     name: Name
-    n_mels: Positive
-    num_frames: Positive
+    n_mels: Annotated[int, Field(ge=1, le=32_769)]
+    num_frames: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class TrimSpec(Schema):
@@ -54,9 +59,9 @@ class TrimSpec(Schema):
     `pad_ms` is left as it is.
     """
 
-    top_db: Annotated[float, Field(gt=0)] = 20.0
-    frame_length: Positive = 2048
-    pad_ms: Annotated[float, Field(gt=0)] = 200.0
+    top_db: Annotated[float, Field(ge=0.1, le=1000)] = 20.0
+    frame_length: Annotated[int, Field(ge=1, le=65_536)] = 2048
+    pad_ms: Annotated[float, Field(ge=1, le=60_000)] = 200.0
 
 
 class FeatureSpec(Schema):
@@ -69,29 +74,29 @@ class FeatureSpec(Schema):
     sample_rate: Annotated[int, Field(ge=1000, le=768_000)] = 22_000
     """Hz. Not 22050: only 22000 gives 128 / 214 / 300 frames in 1.5 / 2.5 / 3.5 s."""
     resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
-    max_duration_s: Annotated[float, Field(gt=0, le=3600)] = 600.0
+    max_duration_s: Annotated[float, Field(ge=0.001, le=3600)] = 600.0
     """A longer clip is a failure (`too_long`), so that memory stays bounded."""
     trim: TrimSpec | None = TrimSpec()
     n_fft: Annotated[int, Field(ge=16, le=65_536)] = 1024
-    win_length: Positive = 1024
-    hop_length: Positive = 256
+    win_length: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    hop_length: Annotated[int, Field(ge=1, le=65_536)] = 256
     window: Literal["hann", "hamming", "blackman"] = "hann"
     pad_mode: Literal["reflect", "constant"] = "reflect"
-    power: Annotated[float, Field(gt=0, le=4)] = 2.0
+    power: Annotated[float, Field(ge=0.1, le=4)] = 2.0
     mel_scale: Literal["htk", "slaney", "torchaudio-2019"] = "htk"
     """`torchaudio-2019` is HTK's with a fault of torchaudio at the time of the paper (pytorch/audio
     issue 292): the STFT's bins, which lie from 0 Hz to Nyquist, are taken to lie from `fmin` to
     `fmax` (22050 Hz by default) whatever the sample rate, so the filters always fill the whole
     spectrum, on a stretched scale. Filters that lie between two bins, the lowest, are zero."""
     mel_norm: Literal["none", "slaney"] = "none"
-    fmin: Annotated[float, Field(ge=0)] = 0.0
-    fmax: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    fmin: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    fmax: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     """Hz; None is the Nyquist frequency, or 22050 Hz with `torchaudio-2019`."""
-    amin: Annotated[float, Field(gt=0)] = 1e-10
-    top_db: Annotated[float, Field(gt=0)] = 100.0
+    amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-10
+    top_db: Annotated[float, Field(ge=1, le=1000)] = 100.0
     short_clips: Literal["tile", "zeros"] = "tile"
     """A spectrogram with fewer frames than needed is repeated in time, or followed by zeros."""
-    resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1)] = (
+    resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1, max_length=16)] = (
         Resolution(name="R1", n_mels=64, num_frames=128),
         Resolution(name="R2", n_mels=96, num_frames=214),
         Resolution(name="R3", n_mels=128, num_frames=300),
@@ -119,9 +124,12 @@ class FeatureSpec(Schema):
             raise ValueError(f"fmax {self.fmax} Hz is above the Nyquist frequency {nyquist} Hz")
         if self.fmin >= self.fmax_hz:
             raise ValueError(f"fmin {self.fmin} Hz is not below fmax {self.fmax_hz} Hz")
+        if self.fmax_hz - self.fmin < 1:
+            raise ValueError(f"fmin {self.fmin} Hz is less than 1 Hz below fmax {self.fmax_hz} Hz")
         if len(set(self.variants)) < len(self.variants):
             raise ValueError(f"variants repeat: {', '.join(self.variants)}")
         self._check_resolutions()
+        self._check_sizes()
         return self
 
     def _check_resolutions(self) -> None:
@@ -139,6 +147,22 @@ class FeatureSpec(Schema):
             raise ValueError(
                 f"resolutions: {self.full.name} asks for {self.full.n_mels} n_mels of the {bins} "
                 f"bins that n_fft {self.n_fft} gives"
+            )
+
+    def _check_sizes(self) -> None:
+        """Refuse what no worker could hold."""
+        width = {"uint8": 1, "float16": 2, "float32": 4}[self.dtype]
+        num_bytes = width * sum(bands * frames for bands, frames in self.arrays.values())
+        if num_bytes > MAX_CLIP_BYTES:
+            raise ValueError(
+                f"resolutions: their images have {num_bytes:,} bytes per clip, at most "
+                f"{MAX_CLIP_BYTES:,} are possible: ask for fewer num_frames, n_mels or variants"
+            )
+        weights = sum({r.n_mels for r in self.resolutions}) * (self.n_fft // 2 + 1)
+        if weights > MAX_FILTER_WEIGHTS:
+            raise ValueError(
+                f"resolutions: their filters have {weights:,} weights with n_fft {self.n_fft}, at "
+                f"most {MAX_FILTER_WEIGHTS:,} are possible: ask for fewer n_mels or a smaller n_fft"
             )
 
     @property

@@ -60,7 +60,12 @@ def write_record(path: Path, record: Schema) -> None:
     Raises:
         RunDirectoryError: It cannot be written.
     """
-    replace_file(path, json_document(record.model_dump(mode="json")).encode())
+    replace_file(path, record_bytes(record))
+
+
+def record_bytes(record: Schema) -> bytes:
+    """A record as it is written: JSON, indented."""
+    return json_document(record.model_dump(mode="json")).encode()
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:
@@ -82,13 +87,41 @@ def read_file(path: Path, max_bytes: int) -> bytes:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file that cannot be written for want of its folder, before work is done for it.
+    """Refuse a file that cannot be written, before work is done for it.
 
     Raises:
-        ConfigError: The folder is not there.
+        ConfigError: The folder is not there, or something else than a plain file is in its place.
     """
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent}: no such directory; make it, or give another --out")
+    check_outputs(path)
+
+
+def check_outputs(*paths: Path) -> None:
+    """Refuse to write over what is no plain file, before work is done for it.
+
+    Raises:
+        ConfigError: It is there.
+    """
+    for path in paths:
+        try:
+            files.check_output(path)
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be written: {error.strerror}; give another --out"
+            ) from error
+
+
+def write_output(path: Path, data: bytes | memoryview) -> None:
+    """Write a file that the user has named, whole or not at all, and never through a link.
+
+    Raises:
+        RunDirectoryError: It cannot be written, or something else than a plain file is there.
+    """
+    try:
+        files.write_output(path, data)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def make_folder(path: Path) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
+from featurestore import yamlfile
 from featurestore.errors import first_problem
+from featurestore.yamlfile import YamlError
 from trainer.errors import ConfigError
 
 _MOST_CHARS = 40
@@ -23,7 +24,7 @@ def refused(error: ValidationError) -> ConfigError:
     """The first problem with what was asked for: which option, its value, and what is wrong."""
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"]))
-    return ConfigError(f"{name} {first['input']!r}: {first['msg']}")
+    return ConfigError(f"{name} {_short(repr(first['input']))}: {first['msg']}")
 
 
 def differing(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
@@ -40,15 +41,15 @@ def _short(value: object) -> str:
     return text if len(text) <= _MOST_CHARS else f"{text[: _MOST_CHARS - 1]}…"
 
 
-def read_yaml(path: Path) -> object:
-    """What a YAML file of the user's holds.
+def read_yaml(path: Path, exponents: bool = True) -> object:
+    """What a YAML or JSON file of the user's holds; see `featurestore.yamlfile`.
 
     Raises:
-        ConfigError: It cannot be read, or is no YAML.
+        ConfigError: It cannot be read, or is no YAML that is taken.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yamlfile.read_yaml(path, exponents)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except YamlError as error:
+        raise ConfigError(f"{path}: is no YAML that is taken: {error}") from error

@@ -12,11 +12,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from featurestore import StoredDataset
 from featurestore.text import file_name
+from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig
 from trainer.errors import ConfigError, ResumeError
 from trainer.methods.catalogue import own_methods
@@ -33,6 +33,7 @@ _FREE = {"device", "threads", "acceleration"}
 """What may be another on the machine that goes on: a run keeps its own."""
 _CHECKED = TypeAdapter(Options)
 _LISTS = ("methods", "seeds", "folds")
+_MOST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,22 @@ def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:
     """`name=value` or `name=value,value`: the name, with `_` for `-`, and the values.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: It is neither, or a value is none that is taken.
     """
     name, equals, values = text.partition("=")
     if not equals or not name or not values:
-        raise ConfigError(f"setting {text!r}: expected NAME=VALUE or NAME=VALUE,VALUE")
-    return name.replace("-", "_"), tuple(yaml.safe_load(value) for value in values.split(","))
+        raise ConfigError(f"setting {_shown(text)}: expected NAME=VALUE or NAME=VALUE,VALUE")
+    try:
+        # `1e-3` stays as it is written: the names of runs that there are have it.
+        parsed = tuple(parse_yaml(value, exponents=False) for value in values.split(","))
+    except YamlError as error:
+        what = str(error).removeprefix("line 1: ")
+        raise ConfigError(f"setting {_shown(text)}: {what}") from error
+    return name.replace("-", "_"), parsed
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -134,7 +145,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         ConfigError: It cannot be read, or holds something else.
     """
-    content = read_yaml(path)
+    content = read_yaml(path, exponents=False)
     known = (*_LISTS, "settings")
     if not isinstance(content, dict) or not set(content) <= set(known):
         raise ConfigError(f"{path}: expected a mapping with some of: {', '.join(known)}")

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
-import yaml
 from pydantic import ValidationError
 
 from featurestore.errors import SpecError
+from featurestore.yamlfile import YamlError, read_yaml
 from schemas import FeatureSpec, Variant
 
 
@@ -18,45 +18,51 @@ def load_spec(path: Path) -> FeatureSpec:
 
     Raises:
         SpecError: The file is missing or no YAML or JSON mapping, or a field is unknown or
-            impossible; the message names the field.
+            impossible; the message names the first such field.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = read_yaml(path)
+    except OSError as error:
+        raise SpecError(f"cannot read the spec {path}: {error.strerror or error}") from error
+    except YamlError as error:
         raise SpecError(f"cannot read the spec {path}: {error}") from error
     if not isinstance(values, dict):
         raise SpecError(f"the spec {path} is no mapping of field names to values")
     try:
-        return FeatureSpec.model_validate_json(_json(values))
+        # JSON, of which the strict mode takes lists for tuples, and neither "1024" nor true for a
+        # number.
+        return FeatureSpec.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        problems = "; ".join(_problem(e["loc"], e["type"], e["msg"]) for e in error.errors())
-        raise SpecError(f"the spec {path}: {problems}") from error
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"the spec {path}: {error}") from error
+        raise SpecError(f"the spec {path}: {_first_problem(error)}") from error
 
 
 def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
     """The spec with more variants: those it lacks follow its own, in one order however given.
 
     Raises:
-        SpecError: There is no such variant.
+        SpecError: There is no such variant, or the images of all are too large.
     """
     wanted, known = set(more), get_args(Variant)
     for name in sorted(wanted.difference(known)):
         near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, 1))
         raise SpecError(f"no variant {name!r}; there are: {', '.join(known)}{near}")
     lacking = (v for v in known if v in wanted.difference(spec.variants))
-    return spec.model_copy(update={"variants": (*spec.variants, *lacking)})
+    values = spec.model_dump() | {"variants": (*spec.variants, *lacking)}
+    try:
+        return FeatureSpec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(_first_problem(error)) from error
 
 
-def _json(values: dict[object, object]) -> str:
-    """JSON text, because pydantic's JSON mode takes lists for tuples and still refuses `"1024"`."""
-    return json.dumps(values)
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return _problem(first["loc"], first["type"], first["msg"])
 
 
 def _problem(where: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(map(str, where))
     if kind != "extra_forbidden":
-        return f"{name}: {message}" if name else message.removeprefix("Value error, ")
+        message = message.removeprefix("Value error, ")
+        return f"{name}: {message}" if name else message
     near = difflib.get_close_matches(str(where[-1]), FeatureSpec.model_fields, 1)
     return f"{name}: no such field" + (f"; did you mean {near[0]}?" if near else "")

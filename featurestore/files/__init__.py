@@ -20,17 +20,20 @@ from featurestore.files.opening import (
 )
 from featurestore.files.writing import (
     TEMPORARY,
+    check_output,
     create_file,
     flush_directory,
     is_temporary,
     replace_file,
     replacing,
+    write_output,
 )
 
 __all__ = [
     "TEMPORARY",
     "LockedError",
     "UnusableFileError",
+    "check_output",
     "create_file",
     "flush_directory",
     "is_at",
@@ -43,4 +46,5 @@ __all__ = [
     "replace_file",
     "replacing",
     "write_all",
+    "write_output",
 ]

@@ -98,6 +98,22 @@ def replacing(path: Path) -> Iterator[Path]:
     flush_directory(path.parent)
 
 
+def write_output(path: Path, data: bytes | memoryview) -> None:
+    """Write a file that the user has named; see `replacing`."""
+    with replacing(path) as aside:
+        aside.write_bytes(data)
+
+
+def check_output(path: Path) -> None:
+    """Refuse to write what is there already and is no plain file: before work is done for it.
+
+    Raises:
+        UnusableFileError: It is there.
+    """
+    with suppress(FileNotFoundError):
+        check_plain(path, os.lstat(path), None)
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file of this name is one that a killed process has not finished."""
     return _TEMPORARY_NAME.fullmatch(name) is not None

@@ -1,5 +1,6 @@
 """A clip as the paper's figure 1 shows it: each resolution by each method, details magnified."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import StorageError
 from featurestore.extraction.features import hz_to_mel, labelled_hz
 from featurestore.extraction.resize import RESIZES
+from featurestore.files import write_output
 from featurestore.pictures import drawing, fitted
 from featurestore.reading.reader import StoredDataset
 from schemas import FULL, FeatureSpec
@@ -54,10 +56,14 @@ def plot_clip(dataset: StoredDataset, clip_id: str, out: Path) -> None:
     """
     images = dataset.read_clip(clip_id)
     figure = clip_figure(images, dataset.manifest.spec, f"{clip_id} ({dataset.card.title})")
+    path = out if out.suffix else out.with_name(f"{out.name}.png")
+    picture = io.BytesIO()
     try:
-        figure.savefig(out, dpi=130)
+        figure.savefig(picture, dpi=130, format=path.suffix[1:].lower())
+        write_output(path, picture.getbuffer())
     except (OSError, ValueError) as error:
-        raise StorageError(f"cannot write the plot {out}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StorageError(f"cannot write the plot {path}: {reason or error}") from error
 
 
 def clip_figure(images: dict[str, Image], spec: FeatureSpec, title: str) -> Figure:

@@ -1,13 +1,14 @@
 """What a spec file may say, and how its mistakes are told."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from featurestore.errors import SpecError
 from featurestore.extraction.spec import load_spec, with_variants
-from schemas import FeatureSpec
+from schemas import FeatureSpec, Resolution, TrimSpec
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -122,9 +123,111 @@ def test_a_mistake_is_told_with_the_name_of_the_field(
         load_spec(file)
     assert named in str(caught.value)
     assert str(file) in str(caught.value)
-    assert "\n" not in str(caught.value) or "cannot read" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_spec_file_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot read"):
         load_spec(tmp_path / "absent.yaml")
+
+
+def _numeric_fields() -> list[tuple[str, str]]:
+    """Every number of a spec: its name, and a spec file with `VALUE` in its place."""
+    places = {
+        FeatureSpec: "{name}: VALUE\n",
+        TrimSpec: "trim: {{{name}: VALUE}}\n",
+        Resolution: "resolutions: [{{name: A, n_mels: 8, num_frames: 8, {name}: VALUE}}]\n",
+    }
+    found = []
+    for schema, text in places.items():
+        for name, field in schema.model_fields.items():
+            if field.annotation in (int, float, float | None) or "fmax" in name:
+                line = text.format(name=name)
+                if schema is Resolution:
+                    line = line.replace(f"{name}: 8, ", "")
+                found.append((name, line))
+    return found
+
+
+def test_every_number_of_a_spec_is_looked_at_below() -> None:
+    names = [name for name, _ in _numeric_fields()]
+    assert len(names) == 15
+    assert names.count("top_db") == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ".inf", "-.inf", ".nan", "1e300", "1.7976931348623157e308", "1e11", "99999999999999999999",
+        "-1", "-1e-300", "1e-300", "5e-324", "9" * 6000, "1e999", "true", '"100"', "'1e-5'",
+        "text", "[1]", "{a: 1}", "2020-01-01", "1:30", "0x", "yes",
+    ],
+    ids=lambda value: value[:12],
+)  # fmt: skip
+@pytest.mark.parametrize(("name", "text"), _numeric_fields(), ids=lambda text: text[:25].strip())
+def test_no_number_of_a_spec_may_be_what_no_signal_or_machine_could_have(
+    tmp_path: Path, name: str, text: str, value: str
+) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(text.replace("VALUE", value))
+    if name == "fmin" and value in ("1e-300", "5e-324"):
+        assert load_spec(file).fmin < 1e-299, "as good as 0"
+        return
+    if name == "fmax" and value in ("1e-300", "5e-324"):
+        name = "fmin"  # is less than 1 Hz below
+    with pytest.raises(SpecError) as error:
+        load_spec(file)
+    message = str(error.value)
+    assert str(file) in message
+    assert name in message or "line 1" in message
+    assert message.isprintable()
+    assert len(message) < 400 + len(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("resolutions: [{name: A, n_mels: 513, num_frames: 9000}]", "bytes per clip, at most"),
+        ("{n_fft: 65536, resolutions: [{name: A, n_mels: 600, num_frames: 9}]}", "weights"),
+        ("{fmin: 10999.5}", "less than 1 Hz below"),
+        (
+            "resolutions: ["
+            + ", ".join(f"{{name: A{i}, n_mels: 8, num_frames: 8}}" for i in range(17))
+            + "]",
+            "resolutions",
+        ),
+    ],
+)
+def test_no_images_are_asked_for_that_a_worker_could_not_hold(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(text)
+    with pytest.raises(SpecError, match=told):
+        load_spec(file)
+
+
+def test_variants_that_make_a_clip_too_large_are_refused() -> None:
+    large = (
+        Resolution(name="A", n_mels=256, num_frames=3000),
+        Resolution(name="B", n_mels=256, num_frames=4000),
+    )
+    spec = FeatureSpec(resolutions=large)
+    with pytest.raises(SpecError, match="bytes per clip"):
+        with_variants(spec, ["mel-bands", "mel-time", "resize-area"])
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_a_spec_that_was_written_by_a_program_can_be_given(tmp_path: Path, suffix: str) -> None:
+    for spec in (FeatureSpec(), FeatureSpec(trim=None, amin=1e-30, top_db=1000, dtype="float32")):
+        file = tmp_path / f"spec{suffix}"
+        file.write_text(spec.model_dump_json(indent=2))
+        assert load_spec(file) == spec
+
+
+def test_a_spec_file_that_is_no_plain_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("endless", "pipe", "."):
+        with pytest.raises(SpecError, match="not a plain file"):
+            load_spec(tmp_path / name)

@@ -28,14 +28,15 @@ def ensemble(
     ),
 ) -> None:
     """Average the probabilities of runs clip by clip: do they know more together?"""
-    from trainer.files import make_folder, write_record
+    from trainer.files import check_outputs, make_folder, record_bytes, write_output
     from trainer.inference.ensemble import average
     from trainer.records.finished import open_finished
     from trainer.records.outputs import write_outputs
 
     found, answers = average([open_finished(path) for path in runs], checkpoint)
     make_folder(out)
-    write_record(out / RESULT, found)
+    check_outputs(out / RESULT, out / ANSWERS)
+    write_output(out / RESULT, record_bytes(found))
     write_outputs(out / ANSWERS, answers)
     console = Terminal()
     print_ensemble(console, found)

@@ -56,7 +56,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy, recall of each class and confusions on a store."""
     from featurestore import open_store
-    from trainer.files import make_folder
+    from trainer.files import check_outputs, make_folder
     from trainer.inference.evaluate import evaluate as judge
     from trainer.inference.evaluate import plan_parts
     from trainer.inference.matching import check_match, open_own_store
@@ -68,6 +68,7 @@ def evaluate(
     check_match(trained.record, stored)
     parts = plan_parts(trained, stored, fold or (), network or ())
     make_folder(out)
+    check_outputs(out / RESULT, out / PICTURE)
     torch_device = resolve_device(device)
     make_repeatable(torch_device)
     wanted = sorted({k for part in parts for k in part.networks})
@@ -85,13 +86,13 @@ def write_evaluation(out: Path, found: Evaluation) -> None:
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.files import replace_file, write_record
+    from trainer.files import record_bytes, write_output
     from trainer.report.confusion import confusion_picture
 
     names = [one.class_name for one in found.classes]
     picture = confusion_picture(_matrix(found), names, _title(found))
-    write_record(out / RESULT, found)
-    replace_file(out / PICTURE, picture)
+    write_output(out / RESULT, record_bytes(found))
+    write_output(out / PICTURE, picture)
 
 
 def _title(found: Evaluation) -> list[str]:

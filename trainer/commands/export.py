@@ -24,7 +24,7 @@ def export(
     """Write a network as ONNX, torch.export or TorchScript, checked against the original."""
     import torch
 
-    from trainer.files import check_folder, replace_file
+    from trainer.files import check_folder, write_output
     from trainer.inference.export import METADATA, SUFFIXES
     from trainer.inference.export import export as make
     from trainer.records.trained import load_network, open_run
@@ -37,7 +37,7 @@ def export(
     check_folder(path)
     network = load_network(trained, fold, checkpoint, torch.device("cpu"))
     made = make(trained.record, network, output_format)
-    replace_file(path, made.data)
+    write_output(path, made.data)
     bands, frames = trained.record.features.arrays[network.array]
     lines = (
         f"{path}: images (batch, 1, {bands}, {frames}) of {network.array} in [0, 1] → logits "

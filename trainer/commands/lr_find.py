@@ -35,7 +35,7 @@ def lr_find(
 ) -> None:
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
     from featurestore import open_store
-    from trainer.files import make_folder
+    from trainer.files import check_outputs, make_folder
     from trainer.plan import Options, plan_run
     from trainer.training.lrfind import NUM_STEPS, find_lr
 
@@ -44,6 +44,7 @@ def lr_find(
     options = Options(method=method, folds=folds, **vars(learning))
     plan = plan_run(stored, options)
     make_folder(out)
+    check_outputs(*(out / name for name in (TABLE, RESULT, PICTURE)))
     console = Terminal()
     columns = Label(), BarColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
@@ -65,7 +66,7 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.files import replace_file, write_record
+    from trainer.files import record_bytes, write_output
     from trainer.report.lrfind import lr_picture
 
     table = io.StringIO()
@@ -77,9 +78,9 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:
     suggested = [("suggested", found.suggestion)] if found.suggestion else []
     marks = [*suggested, ("the method's own", own)]
     picture = lr_picture(curve.lrs, curve.losses, curve.smoothed, marks, _title(found))
-    replace_file(out / TABLE, table.getvalue().encode())
-    write_record(out / RESULT, found)
-    replace_file(out / PICTURE, picture)
+    write_output(out / TABLE, table.getvalue().encode())
+    write_output(out / RESULT, record_bytes(found))
+    write_output(out / PICTURE, picture)
 
 
 def _title(found: LrFind) -> str:

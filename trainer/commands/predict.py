@@ -44,7 +44,7 @@ def predict(
     device: DeviceOption = "auto",
 ) -> None:
     """Say which class sounds are of, with the networks of a run."""
-    from trainer.files import check_folder, replace_file
+    from trainer.files import check_folder, write_output
     from trainer.inference.predict import audio_files
     from trainer.inference.predict import predict as predict_files
     from trainer.records.trained import load_network, open_run
@@ -71,7 +71,7 @@ def predict(
     )
     wanted = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
     if out:
-        replace_file(out, _text(found, trained.record, wanted, top).encode())
+        write_output(out, _text(found, trained.record, wanted, top).encode())
     elif wanted == "table":
         Terminal().print(_table(found, top))
     else:

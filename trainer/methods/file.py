@@ -1,5 +1,6 @@
 """One's own methods, from a YAML file: a list of cycles (`schemas.Cycle`) by each one's name."""
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, .
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: expected the names of methods, each with a list of stages")
     try:
-        methods = MethodsFile.model_validate(content).root
+        methods = MethodsFile.model_validate_json(json.dumps(content), strict=True).root
     except ValidationError as error:
-        problems = dict.fromkeys(_problem(details) for details in error.errors())
-        raise ConfigError(f"{path}: {'; '.join(problems)}") from error
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{path}: {_problem(first)}") from error
     if ours := sorted(methods.keys() & set(taken)):
         raise ConfigError(f"{path}: {', '.join(ours)}: is a method already; give it another name")
     return methods

@@ -24,14 +24,21 @@ from schemas import (
     RunResult,
 )
 from trainer.errors import RunDirectoryError
-from trainer.files import append_file, create_file, make_folder, read_file, replace_file, unwritable
+from trainer.files import (
+    append_file,
+    create_file,
+    make_folder,
+    read_file,
+    record_bytes,
+    replace_file,
+    unwritable,
+)
 from trainer.records.metricstable import metrics_bytes, parse_metrics
 from trainer.records.outputs import Outputs, outputs_bytes
 from trainer.records.sealing import (
     check_digest,
     file_digest,
     read_sealed,
-    record_bytes,
     sealed,
     write_sealed,
 )

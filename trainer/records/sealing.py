@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from schemas import Sealed
 from trainer.errors import RunDirectoryError
-from trainer.files import read_file, replace_file
+from trainer.files import read_file, record_bytes, replace_file
 from trainer.problems import in_a_line
 
 MOST_BYTES = 64 << 20
@@ -43,11 +43,6 @@ def sealed(record: _Kind) -> _Kind:
     """The record with its digest."""
     digest = content_digest(json.loads(record.model_dump_json()))
     return record.model_copy(update={"sha256": digest})
-
-
-def record_bytes(record: Sealed) -> bytes:
-    """The file of a record that carries its digest."""
-    return (record.model_dump_json(indent=2) + "\n").encode()
 
 
 def read_sealed(path: Path, kind: type[_Kind]) -> tuple[_Kind, str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from featurestore.files import write_output
 from featurestore.text import file_name
 from schemas import Selection
 from trainer.errors import ReportError
@@ -58,7 +59,8 @@ def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
         _write(report)
     except OSError as error:
         raise ReportError(
-            f"{out}: the report cannot be written: {error.strerror}; make room or give another out"
+            f"{error.filename or out}: the report cannot be written: {error.strerror}; make room "
+            "or give another out"
         ) from error
     return report
 
@@ -96,6 +98,6 @@ def _confusion(series: Series, suffix: str) -> Picture:
 def _write(report: Report) -> None:
     for section in report.sections:
         for picture in section.pictures:
-            (report.out / picture.file).write_bytes(picture.png)
-    (report.out / "report.md").write_text(to_markdown(report), encoding="utf-8")
-    (report.out / "report.html").write_text(to_html(report), encoding="utf-8")
+            write_output(report.out / picture.file, picture.png)
+    write_output(report.out / "report.md", to_markdown(report).encode())
+    write_output(report.out / "report.html", to_html(report).encode())
