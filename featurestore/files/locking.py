@@ -16,10 +16,16 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _OWNER = re.compile(r"process \d{1,10} on [\w.-]{1,100}")
 _MOST_OWNER_BYTES = 200
 _POLL_S = 0.05
+_IN_USE = "in use by "
 
 
 class LockedError(BlockingIOError):
-    """Another process, named in `strerror`, holds a lock."""
+    """Another process holds a lock."""
+
+    @property
+    def holder(self) -> str:
+        """Who: a process and its machine, where that is known."""
+        return str(self.strerror).removeprefix(_IN_USE)
 
 
 @contextmanager
@@ -127,7 +133,7 @@ def _remove_dead(path: Path) -> None:
             if not lock_descriptor(descriptor):
                 named = _OWNER.fullmatch(owner)
                 holder = owner if named else "another process"
-                raise LockedError(errno.EWOULDBLOCK, f"in use by {holder}", os.fspath(path))
+                raise LockedError(errno.EWOULDBLOCK, _IN_USE + holder, os.fspath(path))
             if not is_at(descriptor, path):
                 return
             _check_ours(descriptor, path, owner)

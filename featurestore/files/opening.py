@@ -7,11 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 
 _SAFELY = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-_PIECE = 1 << 24
+_LEAST_PIECE = 1 << 16
 
 
 class UnusableFileError(OSError):
     """A path holds no plain file, or one that is too large to be what it should be."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 def open_regular(path: Path, max_bytes: int | None = None, follow: bool = False) -> int:
@@ -95,8 +98,9 @@ def _too_large(path: Path, num_bytes: str, max_bytes: int) -> UnusableFileError:
 
 
 def _read_to_end(descriptor: int, path: Path, max_bytes: int) -> bytes:
+    expected = os.fstat(descriptor).st_size + 1
     pieces, left = [], max_bytes + 1  # one more, in case it grows meanwhile
-    while left and (piece := os.read(descriptor, min(left, _PIECE))):
+    while left and (piece := os.read(descriptor, min(left, max(expected, _LEAST_PIECE)))):
         pieces.append(piece)
         left -= len(piece)
     if not left:

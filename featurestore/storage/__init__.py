@@ -28,7 +28,9 @@ class Storage(Protocol):
     """Bytes by key.
 
     Every method may raise StorageError: the other side could not be reached or refused, also when
-    asked again. A local disk raises OSError instead. Neither ever stands for a missing object.
+    asked again. A local disk raises OSError instead. Neither ever stands for a missing object. What
+    is read may raise UnusableFileError: it is no plain file, or too large; of a directory, also
+    where a link leads out of it. So no reading hangs, and none takes more memory than makes sense.
     """
 
     def __hash__(self) -> int: ...
@@ -48,11 +50,16 @@ class Storage(Protocol):
         """Whether `sizes` can say what is there."""
         ...
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """A whole object.
+
+        Args:
+            key: Its name.
+            max_bytes: That it may have; None for what its kind may have (`bounds`).
 
         Raises:
             FileNotFoundError: There is none.
+            UnusableFileError: It is larger.
         """
         ...
 

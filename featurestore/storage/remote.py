@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from featurestore.errors import StorageError
+from featurestore.files import UnusableFileError
 from featurestore.storage import requests
+from featurestore.storage.bounds import check_part, most_bytes, too_large
+from featurestore.storage.listing import Listing
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, ObjectMeta, SuffixRange, UpdateVersion
+    from obstore import GetOptions, GetResult, ObjectMeta, SuffixRange, UpdateVersion
     from obstore.store import ObjectStore
 
 T = TypeVar("T")
@@ -74,7 +77,8 @@ class RemoteStorage:
         """The answer to a request; Ctrl-C interrupts the waiting, as it does not obstore's own."""
 
         async def asked() -> T:
-            return await request(self._client)
+            async with asyncio.timeout(requests.longest_s()):
+                return await request(self._client)
 
         with self._telling():
             return asyncio.run_coroutine_threadsafe(asked(), requests.loop()).result()
@@ -90,10 +94,16 @@ class RemoteStorage:
             ) from error
         try:
             yield
+        except UnusableFileError as error:
+            raise UnusableFileError(
+                error.errno, error.strerror, f"{self.url}/{error.filename}"
+            ) from None
         except FileNotFoundError as error:
             if not requests.names_no_bucket(error):
                 raise
             raise StorageError(f"{self.url}: {requests.reason(error)}") from error
+        except TimeoutError as error:
+            raise StorageError(f"{self.url}: {requests.too_late()}") from error
         except BaseError as error:
             raise StorageError(f"{self.url}: {requests.reason(error)}") from error
 
@@ -109,28 +119,35 @@ class RemoteStorage:
         """Not a web server."""
         return not self._read_only
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """GET."""
-        return self._ask(lambda client: _get(client, key))
+        most = most_bytes(key, max_bytes)
+        return self._ask(lambda client: _get(client, key, most))
 
     def read_range(self, key: str, start: int, size: int) -> bytes:
         """GET of a range; of the whole where the server knows no ranges."""
+        check_part(key, start, size)
         if size == 0:
             return b""
-        return self._read_part(key, (start, start + size), slice(start, start + size))
+        return self._read_part(key, (start, start + size), slice(start, start + size), size)
 
     def read_end(self, key: str, size: int) -> bytes:
         """GET of a suffix; of the whole where the server knows no ranges."""
-        return self._read_part(key, {"suffix": size}, slice(-size, None))
+        check_part(key, 0, size)
+        if size == 0:
+            return b""
+        return self._read_part(key, {"suffix": size}, slice(-size, None), size)
 
-    def _read_part(self, key: str, part: "tuple[int, int] | SuffixRange", same: slice) -> bytes:
+    def _read_part(
+        self, key: str, part: "tuple[int, int] | SuffixRange", same: slice, size: int
+    ) -> bytes:
         from obstore.exceptions import GenericError, NotSupportedError
 
         async def get(client: "ObjectStore") -> bytes:
             try:
-                return await _get(client, key, {"range": part})
+                return await _get(client, key, size, {"range": part})
             except NotSupportedError:
-                return (await _get(client, key))[same]
+                return (await _get(client, key, most_bytes(key, None)))[same]
             except GenericError as error:
                 if requests.is_beyond_the_end(error):
                     return b""
@@ -211,7 +228,8 @@ class RemoteStorage:
             raise StorageError(f"{self.url} cannot be listed: a web server has no listing")
         with self._telling():
             pages = aiter(self._client.list(prefix or None, chunk_size=_LIST_CHUNK))
-        while page := self._ask(lambda _: _next(pages)):
+        listing = Listing()
+        while page := listing.next_page(self.url, lambda: self._ask(lambda _: _next(pages))):
             for entry in page:
                 yield entry["path"], entry["size"]
 
@@ -224,9 +242,24 @@ class RemoteStorage:
         return 0
 
 
-async def _get(client: "ObjectStore", key: str, options: "GetOptions | None" = None) -> bytes:
-    answer = await client.get_async(key, options=options)
-    return bytes(await answer.bytes_async())
+async def _get(
+    client: "ObjectStore", key: str, most: int, options: "GetOptions | None" = None
+) -> bytes:
+    """The bytes of an answer, of which no more are taken than make sense."""
+    return await _body(await client.get_async(key, options=options), key, most)
+
+
+async def _body(answer: "GetResult", key: str, most: int) -> bytes:
+    start, stop = answer.range
+    if stop - start > most:
+        raise too_large(key, stop - start, most)
+    # An answer may go on after the length that it has announced.
+    body = bytearray()
+    async for piece in answer.stream():
+        body += piece
+        if len(body) > most:
+            raise too_large(key, f"more than {most:,}", most)
+    return bytes(body)
 
 
 async def _get_version(client: "ObjectStore", key: str) -> "tuple[bytes, UpdateVersion]":
@@ -237,7 +270,7 @@ async def _get_version(client: "ObjectStore", key: str) -> "tuple[bytes, UpdateV
         version["e_tag"] = e_tag
     if number := answer.meta["version"]:
         version["version"] = number
-    return bytes(await answer.bytes_async()), version
+    return await _body(answer, key, most_bytes(key, None)), version
 
 
 async def _next(pages: AsyncIterator[Sequence["ObjectMeta"]]) -> Sequence["ObjectMeta"]:

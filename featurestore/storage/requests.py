@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 _TIMEOUT_VARIABLE = "FEATURESTORE_TIMEOUT_S"
 _TIMEOUT_S = 60.0
-"""For a server to begin its answer, sending included; the whole may take five times that."""
+"""For a server to begin its answer, sending included; see `_ANSWERING`, too."""
 _MAX_RETRIES = 8
 """With the pauses below about half a minute of an outage, and 1e-9 of requests failing at 10 %."""
 _RETRYING = 10
 """Times the timeout in which a request may be repeated."""
+_ANSWERING = 5
+"""Times the timeout in which an answer must have come whole."""
 _PAUSE_S, _MAX_PAUSE_S = 0.1, 10.0
 
 
@@ -30,7 +32,7 @@ def client_options() -> "ClientConfig":
         "allow_http": True,
         "connect_timeout": timedelta(seconds=min(seconds, 10)),
         "read_timeout": timedelta(seconds=seconds),
-        "timeout": timedelta(seconds=5 * seconds),
+        "timeout": timedelta(seconds=_ANSWERING * seconds),
     }
 
 
@@ -44,6 +46,16 @@ def retry_options() -> "RetryConfig":
             "max_backoff": timedelta(seconds=_MAX_PAUSE_S),
         },
     }
+
+
+def longest_s() -> float:
+    """Seconds after which a request is given up, whatever obstore may still be waiting for."""
+    return (_RETRYING + _ANSWERING) * _timeout() + 2 * _MAX_PAUSE_S
+
+
+def too_late() -> str:
+    """What is told of a request that was given up."""
+    return f"no answer in time (${_TIMEOUT_VARIABLE} is {_timeout():g})"
 
 
 def _timeout() -> float:
@@ -61,6 +73,9 @@ _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 _BEYOND = re.compile(r"status code: 416")
 _STATUS = re.compile(r"status code: (\d{3}[\w ]*)")
 _RETRIES = re.compile(r"after (\d+) retries")
+_MOST_CHARS = 200
+"""Of a reason that obstore gives."""
+_REPEATED = re.compile(r'"(?:[^"\\]|\\.)*"?')
 _CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "/computeMetadata", "169.254.170.2")
 """Where obstore looks for a cloud machine's credentials when the environment has none."""
 
@@ -87,7 +102,14 @@ def reason(error: Exception) -> str:
         return f"the server cannot be reached{told}"
     if "kind: " in text:
         return f"the connection broke{told}"
-    return text.splitlines()[0].split("?")[0]
+    return _short(next(iter(text.splitlines()), "") or type(error).__name__)
+
+
+def _short(text: str) -> str:
+    """A line of obstore's without what a server has put in it."""
+    text = _REPEATED.sub("“…”", text.split("?")[0])
+    text = "".join(char if char.isprintable() else "�" for char in text)
+    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"
 
 
 def names_no_bucket(error: Exception) -> bool:

@@ -9,13 +9,14 @@ import pytest
 import featurestore
 from featurestore.building.build import BuildOptions, build
 from featurestore.datasets import Dataset, load_dataset
-from featurestore.errors import BusyError, StoreError, UnfinishedError
+from featurestore.errors import BusyError, StorageError, StoreError, UnfinishedError
 from featurestore.storage import LocalStorage
 from featurestore.store.lock import locked
 from schemas import ClipStatus
 from tests.conftest import contents, write_folder
 from tests.integration.test_build import StopsAfter
 from tests.integration.test_kill import start_build
+from tests.unit.test_files import PLANTED, VICTIM, Plant
 
 
 @pytest.mark.slow
@@ -67,6 +68,30 @@ def test_a_finished_store_needs_no_lock_and_a_retry_does(folder: Dataset, store:
         assert build(folder, store).num_built == 0
         with pytest.raises(BusyError):
             build(folder, store, options=BuildOptions(retry_failed=True))
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__[1:])
+def test_what_lies_in_the_place_of_the_lock_is_neither_written_to_nor_removed(
+    folder: Dataset,
+    store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    plant: Plant,
+) -> None:
+    victim, lock = tmp_path / "victim", store / "build.lock"
+    victim.write_bytes(VICTIM)
+    plant(lock, victim)
+    before = lock.lstat()
+    assert build(folder, store).num_built == 0, "a complete store needs no lock"
+    with pytest.raises(StorageError, match=r"build\.lock: it is a .*, not a plain file"):
+        build(folder, store, options=BuildOptions(retry_failed=True))
+    from featurestore.cli import main
+
+    assert main(["repair", str(store), "--root", str(folder.root)]) == 1
+    assert "build.lock: it is a" in capsys.readouterr().err
+    assert os.path.samestat(before, lock.lstat())
+    assert victim.read_bytes() == VICTIM
+    assert not (tmp_path / "absent").exists()
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(folder: Dataset, store: Path) -> None:

@@ -1,0 +1,38 @@
+"""How large an object may be, where the caller does not know better."""
+
+import errno
+from pathlib import PurePosixPath
+
+from featurestore.files import UnusableFileError
+
+MOST_DOCUMENT_BYTES = 64 << 20
+"""Of a zarr.json; that of a store of 20 datasets with 50 classes and 10 folds has 2 MB."""
+MOST_BYTES = 1 << 30
+"""Of anything else; a block of the largest features that are accepted is smaller."""
+
+
+def most_bytes(key: str, max_bytes: int | None) -> int:
+    """Bytes that an object may have: what the caller says, or else by its kind."""
+    if max_bytes is not None:
+        return max_bytes
+    return MOST_DOCUMENT_BYTES if PurePosixPath(key).name == "zarr.json" else MOST_BYTES
+
+
+def too_large(key: str, num_bytes: int | str, most: int) -> UnusableFileError:
+    """The error for an object that is larger than it can rightly be."""
+    told = num_bytes if isinstance(num_bytes, str) else f"{num_bytes:,}"
+    return UnusableFileError(
+        errno.EFBIG, f"it has {told} bytes, where at most {most:,} make sense", key
+    )
+
+
+def check_part(key: str, start: int, size: int) -> None:
+    """Refuse a part that no object can have, before memory is taken for it.
+
+    Raises:
+        UnusableFileError: It begins before the object, or is too large.
+    """
+    if start < 0 or size < 0 or start > 1 << 62:
+        raise UnusableFileError(errno.EINVAL, f"it has no bytes {start} to {start + size}", key)
+    if size > MOST_BYTES:
+        raise too_large(key, size, MOST_BYTES)
