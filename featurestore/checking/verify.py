@@ -20,7 +20,7 @@ from featurestore.store.cliptable import stored_clips
 from featurestore.store.counts import status_counts
 from featurestore.store.documents import dataset_documents, read_manifest, store_documents
 from featurestore.store.fingerprint import clips_sha256
-from featurestore.store.layout import OUTCOMES
+from featurestore.store.layout import OUTCOMES, TABLE
 from featurestore.store.parsing import DOCUMENT, parsed
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import datasets_found, datasets_made, read_root
@@ -149,6 +149,8 @@ def _whole_parts(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[Part
     name = f"{arrays.storage}: {manifest.card.name}"
     yield Part(name, lambda: _metadata(arrays.storage, manifest))
     yield Part(name, lambda: _state(arrays, manifest))
+    for fold, column in itertools.product(manifest.folds, TABLE):
+        yield Part(name, partial(_column, arrays, fold.fold, column))
     yield Part(name, lambda: _clip_list(arrays))
 
 
@@ -222,9 +224,20 @@ def _state(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[str]:
         yield f"the manifest counts {manifest.counts}, the rows are {counts}"
 
 
+def _column(arrays: StoredArrays, fold: int, name: str) -> Iterator[str]:
+    """A column of the clip table must be readable."""
+    arrays.read(fold, name)
+    yield from ()
+
+
 def _clip_list(arrays: StoredArrays) -> Iterator[str]:
     """The clip table must give the digest that the manifest has."""
     manifest = arrays.manifest
+    try:
+        for fold, column in itertools.product(manifest.folds, TABLE):
+            arrays.read(fold.fold, column)
+    except CorruptError:
+        return  # told of the column
     found = clips_sha256(stored_clips(arrays), manifest.card.class_names)
     if found != manifest.clips_sha256:
         yield "the clip table is not the one the manifest was made for"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
 from featurestore.reading.columns import ClipTable, fold_columns, join_columns
-from featurestore.storage import Place, locate
+from featurestore.storage import LocalStorage, Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
 from featurestore.store.layout import has_checksums
@@ -45,8 +45,9 @@ class StoredDataset:
 
     @property
     def path(self) -> str:
-        """Path or URL of the store."""
-        return str(self._stored.storage)
+        """Absolute path, or URL, of the store."""
+        storage = self._stored.storage
+        return str(storage.path if isinstance(storage, LocalStorage) else storage)
 
     @property
     def threads(self) -> int:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from featurestore.cores import usable_cores
@@ -29,14 +29,25 @@ LOCK = "build.lock"
 class LocalStorage:
     """See `Storage`.
 
+    It prints as the user named it, but its path is absolute: wherever it travels, to a worker in
+    another directory or into a file, it stays the same place.
+
     Args:
         path: Of the directory; made by the first write.
     """
 
     path: Path
+    _shown: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_shown", str(self.path))
+        object.__setattr__(self, "path", self.path.absolute())
 
     def __str__(self) -> str:
-        return str(self.path)
+        return self._shown
+
+    def __reduce__(self) -> tuple[type["LocalStorage"], tuple[Path]]:
+        return LocalStorage, (self.path,)  # elsewhere, the relative name would mislead
 
     @property
     def remote(self) -> bool:

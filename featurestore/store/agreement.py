@@ -5,7 +5,7 @@ to ours and copies of their metadata to the root's, and leave Zarr to fill in wh
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from featurestore.store.metadata import zarr_meaning
@@ -97,31 +97,46 @@ def with_additions(data: bytes, old: bytes | None, datasets: tuple[str, ...] = (
     except ValueError:
         return data
     new = parsed(data)
-    attributes = {
+    merged: dict[str, Any] = _extended(new, was)
+    if _COPIES in new:
+        mine, old_copies = copies_in(new), copies_in(was)
+        copies: dict[str, Document] = {
+            key: _extended(copy, old_copies.get(key, {})) for key, copy in mine.items()
+        }
+        copies |= {
+            key: copy
+            for key, copy in old_copies.items()
+            if key not in mine and (key.split("/")[0] in datasets or not _is_ours(old_copies, key))
+        }
+        if copies != mine:
+            merged[_COPIES] = {**new[_COPIES], "metadata": _in_order(copies)}
+    return data if merged == new else json.dumps(merged, indent=2).encode()
+
+
+def _extended(new: Document, was: Document) -> dict[str, Any]:
+    """A document with the attributes and extensions that another one had in addition.
+
+    Not with copies of others: of before the change, these are of no use.
+    """
+    attributes, had = new[_ATTRIBUTES], was.get(_ATTRIBUTES)
+    if isinstance(had, dict):
+        attributes = {k: v for k, v in had.items() if k not in _NEVER_FOREIGN} | attributes
+    more = {
         key: value
-        for key, value in _more(was.get(_ATTRIBUTES), new[_ATTRIBUTES])
-        if key not in _NEVER_FOREIGN
+        for key, value in was.items()
+        if key not in new and key not in _APART and not _must_be_understood(value)
     }
-    copies = {
-        key: copy
-        for key, copy in _more(copies_in(was), copies_in(new))
-        if key.split("/")[0] in datasets or not _is_ours(copies_in(was), key)
-    }
-    extensions = {k: v for k, v in was.items() if k not in new and not _must_be_understood(v)}
-    if _COPIES not in new:
-        copies = {}
-        extensions.pop(_COPIES, None)  # of before the change, and of no use to us
-    if not (attributes or copies or extensions):
-        return data
-    merged = {**new, _ATTRIBUTES: {**new[_ATTRIBUTES], **attributes}, **extensions}
-    if copies:
-        merged[_COPIES] = {**new[_COPIES], "metadata": {**copies_in(new), **copies}}
-    return json.dumps(merged, indent=2).encode()
+    return {**new, _ATTRIBUTES: attributes, **more}
 
 
-def _more(was: object, new: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    if isinstance(was, dict):
-        yield from ((key, value) for key, value in was.items() if key not in new)
+def _in_order(copies: Mapping[str, Document]) -> dict[str, Document]:
+    """Groups before what is in them, which zarr-python demands, and nothing without its group."""
+    ordered: dict[str, Document] = {}
+    for key in sorted(copies, key=lambda key: (key.count("/"), key)):
+        group = key.rpartition("/")[0]
+        if not group or group in ordered:
+            ordered[key] = copies[key]
+    return ordered
 
 
 def _is_ours(copies: Mapping[str, Document], key: str) -> bool:

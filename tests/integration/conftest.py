@@ -1,5 +1,6 @@
 """What tests of remote stores share, an S3 server and a proxy before it, and tests of downloads."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ from featurestore.storage import RemoteStorage, locate
 from tests.integration.publishing import believe, publish, write_esc50
 from tests.loopback import Loopback, Served, serving
 from tests.remote_servers import FaultyProxy, environment, make_bucket, moto_server
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
 
 
 @pytest.fixture(scope="session")
@@ -103,3 +106,9 @@ def published(
     archive, served = publish(loopback, official)
     believe(monkeypatch, archive)
     return archive, served
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    """A copy of the store of format version 1 that must work for ever."""
+    return shutil.copytree(GOLDEN / "store.zarr", tmp_path / "golden.zarr")
