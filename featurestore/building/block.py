@@ -142,6 +142,7 @@ def build_once(task: BlockTask, starting: Callable[[int], object] = int) -> Bloc
 def _committed(task: BlockTask) -> BlockOutcome | None:
     """What the store holds of a block; None if that is not committed."""
     arrays, _ = _opened(task.store, task.dataset, task.fingerprint)
+    check_current(arrays, task.fingerprint)  # or else the rows of another store are looked at
     fold, rows = task.block.fold, task.block.rows
     status = arrays.read(fold, "status", rows)
     if not status.all():
