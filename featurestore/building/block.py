@@ -1,8 +1,10 @@
 """The unit of work: the files of one block, extracted and committed. Runs in a worker process."""
 
 import ctypes
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.building.commit import check_current, commit
+from featurestore.building.fitness import check_fit, check_root
 from featurestore.errors import AudioError
 from featurestore.extraction.clip import extract_file, one_thread
 from featurestore.extraction.extractor import Extractor
 from featurestore.extraction.sources import clip_file
-from featurestore.storage import Storage
+from featurestore.storage import LocalStorage, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.files import OUTCOMES
 from featurestore.store.plan import Block
@@ -26,7 +30,19 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 @dataclass(frozen=True)
 class BlockTask:
-    """All that travels to a worker: where to read, where to write, which rows."""
+    """All that travels to a worker, whose working directory is another one.
+
+    Attributes:
+        store: Where to write; absolute, whatever it was made with.
+        dataset: Its name in the store.
+        fingerprint: Of the features that the block is made for; empty is whatever the store holds.
+        root: Where to read; absolute.
+        block: Which rows.
+        crashed: Rows of the block that are not opened, for their file kills the process, and how
+            it died.
+        witness: A file below the root that is there where the build was started: a worker that
+            does not see it is at fault, and not the clips.
+    """
 
     store: Storage
     dataset: str
@@ -34,7 +50,14 @@ class BlockTask:
     root: Path
     block: Block
     crashed: Mapping[int, str] = field(default_factory=dict)
-    """Rows of the block that are not opened, for their file kills the process, and how it died."""
+    witness: str | None = None
+
+    def __post_init__(self) -> None:
+        store = locate(self.store)
+        if isinstance(store, LocalStorage):
+            store = LocalStorage(store.path.absolute())
+        object.__setattr__(self, "store", store)
+        object.__setattr__(self, "root", self.root.absolute())
 
 
 @dataclass(frozen=True)
@@ -53,11 +76,32 @@ class BlockOutcome:
 
     block: Block
     failures: tuple[ClipFailure, ...]
+    host: str = ""
+    libraries: str = ""
+    """How those on the host differ from those that the store was begun with."""
+
+
+def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> list[BlockTask]:
+    """Return what workers are handed to make blocks of a store from the files below a root."""
+    name, key = arrays.manifest.card.name, arrays.manifest.fingerprint
+    todo = list(blocks)
+    witness = _witness(arrays, root, todo)
+    return [BlockTask(arrays.storage, name, key, root, block, witness=witness) for block in todo]
+
+
+def _witness(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> str | None:
+    """A file of the blocks that is there; None where none is."""
+    for block in blocks:
+        for path in arrays.read(block.fold, "path", block.rows):
+            if os.path.lexists(root / path):
+                return str(path)
+    return None
 
 
 @lru_cache(maxsize=4)
 def _opened(store: Storage, dataset: str, fingerprint: str) -> tuple[StoredArrays, Extractor]:
     arrays = open_arrays(store, dataset).unsealed()  # what is written here is not promised yet
+    check_current(arrays, fingerprint)
     return arrays, Extractor(arrays.manifest.spec)
 
 
@@ -80,14 +124,29 @@ def build_once(task: BlockTask, starting: Callable[[int], object] = int) -> Bloc
     Dask runs a task again whose result died with its worker, although the block is in the store.
 
     Raises:
+        UnfitWorkerError: This process may not, and another one may.
+        FingerprintError: The store holds other features by now.
+        BuildError: It is gone.
         StorageError: The store cannot be written.
         OSError: The machine could not read a file, for a reason that is not the file's.
     """
+    libraries = check_fit(task.store, task.dataset, task.root, task.witness)
+    found = _committed(task)
+    if found is None:
+        values, failures = extract_block(task, starting)
+        # A build that went on where this task's was stopped may have come first.
+        found = _committed(task) or _commit(task, values, failures)
+    return replace(found, host=socket.gethostname(), libraries=libraries)
+
+
+def _committed(task: BlockTask) -> BlockOutcome | None:
+    """What the store holds of a block; None if that is not committed."""
     arrays, _ = _opened(task.store, task.dataset, task.fingerprint)
+    check_current(arrays, task.fingerprint)  # or else the rows of another store are looked at
     fold, rows = task.block.fold, task.block.rows
     status = arrays.read(fold, "status", rows)
     if not status.all():
-        return build_block(task, starting)
+        return None
     failures = (
         ClipFailure(
             arrays.read(fold, "clip_id", rows)[row],
@@ -111,9 +170,14 @@ def build_block(task: BlockTask, starting: Callable[[int], object] = int) -> Blo
         StorageError: The store cannot be written.
         OSError: The machine could not read a file, for a reason that is not the file's.
     """
-    values, failures = extract_block(task, starting)
+    return _commit(task, *extract_block(task, starting))
+
+
+def _commit(
+    task: BlockTask, values: dict[str, NDArray[Any]], failures: tuple[ClipFailure, ...]
+) -> BlockOutcome:
     arrays, _ = _opened(task.store, task.dataset, task.fingerprint)
-    arrays.write_block(task.block, values)
+    commit(arrays, task.fingerprint, task.block, values)
     return BlockOutcome(task.block, failures)
 
 
@@ -123,6 +187,7 @@ def extract_block(
     """The rows (len(block), ...) of every array that a block has, and the clips without features.
 
     Raises:
+        UnfitWorkerError: The whole root is missing.
         OSError: The machine could not read a file, for a reason that is not the file's.
     """
     _keep_freed_memory()
@@ -143,6 +208,8 @@ def extract_block(
                     values[array][row] = 0
                 failures.append(ClipFailure(ids[row], path, error.status, error.detail))
     starting(len(paths))
+    if any(failure.status == ClipStatus.MISSING for failure in failures):
+        check_root(task.root, task.witness)
     return values, tuple(failures)
 
 

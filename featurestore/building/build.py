@@ -5,18 +5,19 @@ complete. What a block does is `block`; where it runs is `executors`.
 """
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.building.block import BlockOutcome, BlockTask, ClipFailure, build_once
+from featurestore.building.block import BlockOutcome, ClipFailure, block_tasks, build_once
+from featurestore.building.commit import check_current, held
 from featurestore.building.executors import Executor, SerialExecutor
+from featurestore.building.fitness import differing_libraries
 from featurestore.building.isolated import run_isolated
 from featurestore.building.manifests import library_warnings, plan_manifest, refuse_other
 from featurestore.building.sourcecheck import edited_sources
@@ -145,19 +146,37 @@ def _build(
     pending = blocks_where(arrays, lambda status: status == ClipStatus.PENDING)
     num_pending = sum(map(len, pending))
     observer.started(arrays.manifest, arrays.manifest.num_clips - num_pending)
-    tasks = _tasks(arrays, dataset.root, pending)
+    tasks = block_tasks(arrays, dataset.root, pending)
     failures: list[ClipFailure] = []
+    mixed: dict[str, str] = {}
     for outcome in executor.run(build_once, tasks, partial(run_isolated, build_once)):
         observer.committed(outcome)
         failures.extend(outcome.failures)
+        mixed |= {outcome.libraries: outcome.host}
         if options.strict:
             _refuse(failures)
     if arrays.manifest.state != "complete":
         arrays = _complete(arrays)
-    warnings = list(library_warnings(arrays.manifest, wanted))
+    warnings = [*library_warnings(arrays.manifest, wanted), *_mixed(arrays.manifest, mixed)]
     if num_pending < arrays.manifest.num_clips:
         warnings += edited_sources(arrays, dataset.root)
     return BuildReport(arrays.manifest, num_pending, tuple(failures), tuple(warnings))
+
+
+def _mixed(manifest: StoreManifest, hosts: Mapping[str, str]) -> Iterator[str]:
+    """A warning for each set of libraries that workers have and neither the store nor this machine.
+
+    Args:
+        manifest: Of the store.
+        hosts: A host by how its libraries differ from the store's.
+    """
+    here = differing_libraries(manifest.libraries)
+    for differing, host in hosts.items():
+        if differing not in ("", here):
+            yield (
+                f"workers on {host} have other library versions than the store was begun with: "
+                f"{differing}. Clips built there may differ from the others in the last digits"
+            )
 
 
 def machine_fault(error: OSError) -> BuildError:
@@ -208,12 +227,6 @@ def blocks_where(arrays: StoredArrays, condition: _Condition) -> list[Block]:
     return found
 
 
-def _tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> Iterable[BlockTask]:
-    """What the workers are handed."""
-    name, key = arrays.manifest.card.name, arrays.manifest.fingerprint
-    return [BlockTask(arrays.storage, name, key, root.absolute(), block) for block in blocks]
-
-
 def _reopen(arrays: StoredArrays, blocks: list[Block]) -> StoredArrays:
     """Make committed blocks pending again; the store says so before anything changes in it."""
     if not blocks:
@@ -226,6 +239,7 @@ def _reopen(arrays: StoredArrays, blocks: list[Block]) -> StoredArrays:
 
 
 def _complete(arrays: StoredArrays) -> StoredArrays:
+    check_current(arrays, arrays.manifest.fingerprint)
     counts = status_counts(arrays)
     if pending := counts.get(ClipStatus.PENDING.name.lower()):
         raise BuildError(
@@ -233,7 +247,9 @@ def _complete(arrays: StoredArrays) -> StoredArrays:
             "write to it? Run the same command again"
         )
     manifest = arrays.manifest.model_copy(update={"state": "complete", "counts": counts})
-    return arrays.set_manifest(manifest)
+    with held(arrays, manifest.fingerprint) as held_arrays:
+        completed = held_arrays.set_manifest(manifest)
+    return StoredArrays(arrays.storage, completed.manifest)
 
 
 def _refuse_failed(arrays: StoredArrays) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.building.block import BlockTask, extract_block
+from featurestore.building.commit import commit
+from featurestore.building.fitness import check_fit
 from featurestore.building.sourcecheck import TOLERANCE, distance
 from featurestore.errors import CorruptError
 from featurestore.store.arrays import StoredArrays, open_arrays
@@ -31,9 +33,13 @@ def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mend
     Nothing is written where a file is not the one the features were made from.
 
     Raises:
+        UnfitWorkerError: This process may not, and another one may.
+        FingerprintError: The store holds other features by now.
+        BuildError: It is gone.
         StorageError: The store cannot be written.
         OSError: The machine could not read a file, for a reason that is not the file's.
     """
+    check_fit(task.store, task.dataset, task.root, task.witness)
     arrays = open_arrays(task.store, task.dataset)
     if arrays.checksums.fault(task.block.fold):
         arrays = arrays.unsealed()  # a chunk is then known by nothing but itself
@@ -50,7 +56,7 @@ def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mend
         for name, values in fresh.items()
         if name not in stored or _differ(stored[name], values, arrays.manifest.spec).any()
     }
-    arrays.write_block(task.block, wrong)
+    commit(arrays, task.fingerprint, task.block, wrong)
     return Mended(task.block, tuple(wrong))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.building.block import BlockTask
+from featurestore.building.block import block_tasks
 from featurestore.building.build import machine_fault
 from featurestore.building.executors import Executor, SerialExecutor
 from featurestore.building.isolated import run_isolated
@@ -238,10 +238,7 @@ def _holds(arrays: StoredArrays, fold: int, column: str, table: Mapping[str, NDA
 def _mend_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iterator[str]:
     """Make broken blocks again: all of a fold, where nothing says which chunk belongs where."""
     manifest = arrays.manifest
-    tasks = [
-        BlockTask(arrays.storage, manifest.card.name, manifest.fingerprint, root.absolute(), block)
-        for block in _broken_blocks(arrays)
-    ]
+    tasks = block_tasks(arrays, root, _broken_blocks(arrays))
     changed: list[str] = []
     try:
         for mended in executor.run(mend_block, tasks, partial(run_isolated, mend_block)):

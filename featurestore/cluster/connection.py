@@ -26,6 +26,7 @@ _FINAL = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDR
 _FAULTS_OF_DASK = (OSError, ValueError, TypeError, RuntimeError, ImportError)
 """What a client raises that cannot connect; CommClosedError and TimeoutError are OSErrors."""
 _PAGE_BYTES = 2**16
+_NOISY = ("distributed", "tornado", "asyncio")
 
 
 def connect(scheduler: str | LocalCluster, timeout: str) -> Client:
@@ -68,9 +69,9 @@ def _probe(address: str) -> bool:
         if scheme not in _BY_SOCKET:
             return False
         host, port = parse_host_port(location)
-        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        places = socket.getaddrinfo(host or " ", port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise _no_answer(address, f"no host is called {host} ({error.strerror})") from error
+        raise _no_answer(address, f"no host is called {host!r} ({error.strerror})") from error
     except (ValueError, UnicodeError, OverflowError) as error:
         reason = f"{first_line(error)}; an address looks like tcp://host:8786"
         raise _no_answer(address, reason) from error
@@ -115,10 +116,12 @@ def dashboard_link(client: Client) -> str | None:
 @contextmanager
 def silent_logs() -> Iterator[None]:
     """Keep Dask's logs, which are tracebacks where a connection breaks, off the terminal."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(_NOISY)]
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:  # each: Dask gives its modules levels of their own
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)

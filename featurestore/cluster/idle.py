@@ -38,6 +38,10 @@ class Idle:
         self.any_progress = True
         self._since = self._said_at = time.monotonic()
 
+    def lasts(self, seconds: float) -> bool:
+        """Whether no task was finished for that long."""
+        return time.monotonic() - self._since > seconds
+
     def tick(self, client: Client) -> None:
         """Say why nothing happens, if it is time to."""
         now = time.monotonic()

@@ -38,6 +38,8 @@ _RETURN_S = 20.0
 """For a scheduler that is gone to be there again."""
 _LOSSES = 5
 """Times that all tasks are lost without one being done in between, until the build gives up."""
+_UNFIT_S = 60.0
+"""For a worker that is fit to come, where others have done something and are not there now."""
 _LAST_WAIT_S = 10.0
 """For tasks that workers have begun to end, when the rest is cancelled."""
 _LOG = logging.getLogger(__name__)
@@ -235,14 +237,15 @@ class Cluster:
         """Give a task of a worker that cannot do it to another one.
 
         Raises:
-            ClusterError: There is no other, and none has done anything yet.
+            ClusterError: There is no other, and has not been one for a while.
         """
         if self._unfit.get(address) != fault:
             self._unfit[address] = fault
             self._notify(f"the worker at {address} takes no part: {fault}")
         with suppress(*_LOST):  # told of where the next outcome is awaited
             others = [name for name in lot.client.nthreads() if name not in self._unfit]
-            if not others and not idle.any_progress:
+            hopeless = not isinstance(self._scheduler, str) or idle.lasts(_UNFIT_S)
+            if not others and (hopeless or not idle.any_progress):
                 raise ClusterError(
                     f"no worker of the cluster can take part; the one at {address}: {fault}"
                 )

@@ -62,7 +62,7 @@ class DaskExecutor:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            place = self._scheduler or self._start_local(stack)
+            place = self._start_local(stack) if self._scheduler is None else self._scheduler
             self._cluster = stack.enter_context(Cluster(place, self._notify, _CONNECT_TIMEOUT))
             self._stack = stack.pop_all()
         return self

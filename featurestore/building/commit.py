@@ -1,0 +1,121 @@
+"""Writing a block into the store it was made for, and into no other that has taken its place.
+
+A worker may still extract when its build was stopped, the store deleted and another one built at
+the same place. So the manifest is read anew before anything of a block is written, and before its
+commit; and a directory is written to through what was open then, not by its name.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from featurestore.errors import BuildError, CorruptError, FingerprintError, StorageError
+from featurestore.storage import LocalStorage, Storage
+from featurestore.store.arrays import StoredArrays
+from featurestore.store.documents import read_manifest
+from featurestore.store.metadata import DOCUMENT, Columns
+from featurestore.store.plan import Block
+
+_DESCRIPTORS = Path("/proc/self/fd")
+_COMMIT = "status"
+
+
+def commit(arrays: StoredArrays, fingerprint: str, block: Block, values: Columns) -> None:
+    """Write rows of a block, `status` last, if the store is still the one they were made for.
+
+    Args:
+        arrays: Of the store.
+        fingerprint: Of the features that the values are; empty is whatever the store holds.
+        block: Whole chunks of a fold.
+        values: Array name to rows (len(block), ...).
+
+    Raises:
+        FingerprintError: The store holds other features by now.
+        BuildError: It is gone.
+        StorageError: It cannot be written.
+    """
+    with held(arrays, fingerprint) as held_arrays:
+        held_arrays.write_block(block, {k: v for k, v in values.items() if k != _COMMIT})
+        if _COMMIT in values:
+            check_current(held_arrays, fingerprint)
+            held_arrays.write_block(block, {_COMMIT: values[_COMMIT]})
+
+
+@contextmanager
+def held(arrays: StoredArrays, fingerprint: str) -> Iterator[StoredArrays]:
+    """The arrays of the very directory that is open, after a comparison with its manifest.
+
+    Raises:
+        FingerprintError: The store holds other features by now.
+        BuildError: It is gone, or vanishes while the context lasts.
+    """
+    with _held(arrays.storage) as storage:
+        held_arrays = replace(arrays, storage=storage)
+        check_current(held_arrays, fingerprint)
+        yield held_arrays
+
+
+def check_current(arrays: StoredArrays, fingerprint: str) -> None:
+    """Compare what blocks were made for with the manifest as it is now.
+
+    Raises:
+        FingerprintError: The store holds other features by now.
+        BuildError: It is gone.
+        CorruptError: The manifest is damaged.
+    """
+    storage, name = arrays.storage, arrays.manifest.card.name
+    try:
+        found = read_manifest(storage, name).fingerprint
+    except CorruptError as error:
+        if storage.exists(f"{name}/{DOCUMENT}"):
+            raise
+        raise gone(storage) from error
+    if fingerprint and found != fingerprint:
+        raise FingerprintError(
+            f"{storage} was replaced while {name} was being built: it holds other features now, so "
+            "what was extracted for the old one is dropped. Run the same command with another "
+            "--store"
+        )
+
+
+def gone(storage: Storage) -> BuildError:
+    """The store was deleted, and is not made again by those who only finish blocks."""
+    return BuildError(
+        f"{storage} is gone: it was deleted or moved while it was being built. Put it back, or run "
+        "the same command to begin anew"
+    )
+
+
+@dataclass(frozen=True)
+class _HeldStorage(LocalStorage):
+    """A directory that is open: whatever is renamed or made at its name, it stays the same one."""
+
+    shown: str = ""
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+@contextmanager
+def _held(storage: Storage) -> Iterator[Storage]:
+    """The store's directory as it is now. Deleted, nothing can be made in it any more.
+
+    An object store has no such thing, and systems without /proc do not show it.
+    """
+    if not isinstance(storage, LocalStorage) or not _DESCRIPTORS.is_dir():
+        yield storage
+        return
+    try:
+        descriptor = os.open(storage.path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError as error:
+        raise gone(storage) from error
+    try:
+        yield _HeldStorage(_DESCRIPTORS / str(descriptor), str(storage))
+    except StorageError as error:
+        if os.fstat(descriptor).st_nlink == 0:
+            raise gone(storage) from error
+        raise
+    finally:
+        os.close(descriptor)

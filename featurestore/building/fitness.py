@@ -1,0 +1,97 @@
+"""May this process build blocks of a store? Its version, its libraries, what it sees of the data.
+
+Workers of a cluster come from anywhere and at any time, so each checks itself before its first
+block. One that may not says so, and its blocks are given to others.
+"""
+
+import importlib.metadata
+import os
+import socket
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import soundfile
+
+from featurestore.errors import StoreError, UnfitWorkerError
+from featurestore.extraction import extractor
+from featurestore.storage import Storage
+from featurestore.store.arrays import open_arrays
+from schemas import StoreManifest
+
+
+def check_versions(manifest: StoreManifest) -> None:
+    """Refuse to extract for a store that was begun by another extractor.
+
+    Raises:
+        UnfitWorkerError: Naming both versions.
+    """
+    if manifest.extractor_version != extractor.EXTRACTOR_VERSION:
+        raise UnfitWorkerError(
+            f"the featurestore on {socket.gethostname()} extracts by version "
+            f"{extractor.EXTRACTOR_VERSION}, the store was begun with version "
+            f"{manifest.extractor_version}: install the same featurestore there as where the "
+            "build runs"
+        )
+
+
+@lru_cache(maxsize=4)
+def check_fit(store: Storage, dataset: str, root: Path, witness: str | None) -> str:
+    """Check this process before its first block.
+
+    Args:
+        store: Where the store lies.
+        dataset: Its name in it.
+        root: Of the files.
+        witness: A file below it that is there where the build was started.
+
+    Returns:
+        How its libraries differ from those that the store was begun with; empty if they do not.
+
+    Raises:
+        UnfitWorkerError: It has another extractor, or does not see the store or the files.
+    """
+    try:
+        manifest = open_arrays(store, dataset).manifest
+    except StoreError as error:
+        if store.remote or store.exists("zarr.json"):
+            raise
+        raise UnfitWorkerError(
+            f"{socket.gethostname()} sees no store at {store}: is its disk mounted there?"
+        ) from error
+    check_versions(manifest)
+    check_root(root, witness)
+    return differing_libraries(manifest.libraries)
+
+
+def check_root(root: Path, witness: str | None) -> None:
+    """Refuse to take the files for missing where the whole root is.
+
+    Raises:
+        UnfitWorkerError: The root is absent, or the witness in it.
+    """
+    if not root.is_dir() or (witness is not None and not os.path.lexists(root / witness)):
+        what = f"{witness} is not there" if root.is_dir() else "there is no such directory"
+        raise UnfitWorkerError(
+            f"{socket.gethostname()} does not see the sounds at {root} ({what}): is its disk "
+            "mounted there?"
+        )
+
+
+def differing_libraries(libraries: Mapping[str, str]) -> str:
+    """In words, how the libraries of this process differ from a store's; empty if they do not."""
+    here = {name: _version(name) for name in libraries}
+    return ", ".join(
+        f"{name} {here[name]} (the store: {version})"
+        for name, version in libraries.items()
+        if here[name] != version
+    )
+
+
+def _version(name: str) -> str:
+    if name == "libsndfile":
+        return str(soundfile.__libsndfile_version__)
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "of an unknown version"

@@ -1,0 +1,181 @@
+"""A program that is run inside a received collection runs none of its modules, and hides its ports.
+
+The collection holds modules of the names that Python, Dask and torch import as their processes
+start; each leaves a trace.
+"""
+
+import ipaddress
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from featurestore.safepath import safe_children
+from tests.conftest import write_folder
+from tests.integration.spy import Spy
+from tests.integration.trainer_store import tiny_store
+
+_BIN = Path(sys.executable).parent
+_NAMES = """
+signal multiprocessing json random threading socket struct pickle logging asyncio uuid queue
+tempfile select contextlib warnings platform typing dataclasses subprocess concurrent ctypes
+numpy dask distributed tornado msgpack cloudpickle soundfile soxr scipy yaml rich torch
+torchvision tensorboard sympy resource secrets
+"""
+_MODULE = """
+from pathlib import Path
+with (Path(__file__).parent / "trace").open("a") as trace:
+    print(__name__, file=trace)
+raise ImportError(f"the collection's {__name__}")
+"""
+
+
+def plant(place: Path) -> None:
+    for name in _NAMES.split():
+        (place / f"{name}.py").write_text(_MODULE)
+
+
+def trace(place: Path) -> set[str]:
+    file = place / "trace"
+    return set(file.read_text().split()) if file.exists() else set()
+
+
+class Seen(NamedTuple):
+    """What was seen of a program that ran inside a collection."""
+
+    code: int
+    said: str
+    trace: set[str]
+    listening: set[str]
+
+
+def run_in(place: Path, *command: str, env: dict[str, str] | None = None) -> Seen:
+    """Run a command in a directory of planted modules, and watch its processes' ports."""
+    listening: set[str] = set()
+    with (
+        (place / "said").open("w+") as said,
+        psutil.Popen(
+            command, cwd=place, stdout=said, stderr=said, env=os.environ | (env or {})
+        ) as process,
+    ):
+        while process.poll() is None:
+            listening |= set(_listening(process))
+            time.sleep(0.1)
+        said.seek(0)
+        return Seen(process.returncode, said.read(), trace(place), listening)
+
+
+def _listening(process: psutil.Process) -> Iterator[str]:
+    try:
+        for one in (process, *process.children(recursive=True)):
+            for connection in one.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    yield connection.laddr.ip
+    except psutil.Error:
+        return
+
+
+def build_in(place: Path, workers: int) -> Seen:
+    """A build with a file that kills whatever opens it, so that a process rescues its block."""
+    write_folder(place / "sounds", clips_a_class=12)
+    spy = Spy(place.parent / f"{place.name}-spy")
+    if workers:
+        spy.poison("fold1/high/high3.flac")
+    plant(place)
+    options = ["--dataset", "folder", "--root", "sounds", "--store", "s.zarr"]
+    program = str(_BIN / "featurestore")
+    return run_in(place, program, "build", *options, "--workers", str(workers), env=spy.env)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    return build_in(tmp_path_factory.mktemp("collection"), 1)
+
+
+def test_a_build_with_workers_runs_nothing_of_the_collection_it_is_started_in(built: Seen) -> None:
+    assert built.code == 0, built.said
+    assert "the process that decoded the file died" in built.said, "nothing was rescued"
+    assert built.trace == set()
+
+
+def test_every_port_of_a_local_build_is_on_the_loopback(built: Seen) -> None:
+    assert built.listening, "no port was seen"
+    assert {ip for ip in built.listening if not ipaddress.ip_address(ip).is_loopback} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_with_other_numbers_of_workers(workers: int, tmp_path: Path) -> None:
+    seen = build_in(tmp_path, workers)
+    assert seen.code == 0, seen.said
+    assert seen.trace == set()
+    assert all(ipaddress.ip_address(ip).is_loopback for ip in seen.listening)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run --method baseline --fold 1 --acceleration compile",
+        "sweep --method baseline --fold 1 --out sweep",
+    ],
+)
+def test_training_runs_nothing_of_the_collection_it_is_started_in(
+    command: str, tmp_path: Path
+) -> None:
+    plant(tmp_path)
+    small = "--init random --arch resnet18 --batch-size 48 --threads 1 --epochs-scale 0.01"
+    name, *rest = command.split()
+    options = small.split() if name == "run" else _as_settings(small)
+    program = str(_BIN / "trainer")
+    store = ["--store", str(tiny_store()), "--device", "cpu"]
+    if name == "sweep":
+        store = ["--store", str(tiny_store()), "--set", "device=cpu"]
+    seen = run_in(tmp_path, program, name, *store, *rest, *options)
+    assert seen.code == 0, seen.said
+    assert seen.trace == set()
+
+
+def _as_settings(options: str) -> list[str]:
+    pairs = options.split()
+    found = []
+    for name, value in zip(pairs[::2], pairs[1::2], strict=True):
+        shared = name in ("--threads",)
+        found += [name, value] if shared else ["--set", f"{name.removeprefix('--')}={value}"]
+    return found
+
+
+_LATER = """
+import os, subprocess, sys
+from featurestore.cli import main
+from pathlib import Path
+sys.path.insert(0, "")
+Path("colorsys.py").write_text("raise SystemExit('planted')")
+os.environ["PYTHONPATH"] = os.pathsep + os.environ.get("PYTHONPATH", "")
+from featurestore.safepath import safe_children
+with safe_children():
+    import colorsys
+    subprocess.run([sys.executable, "-c", "import colorsys"], check=True)
+assert sys.path[0] == "" and "PYTHONSAFEPATH" not in os.environ
+"""
+
+
+def test_a_path_and_environment_that_name_the_working_directory_are_cleaned_and_restored(
+    tmp_path: Path,
+) -> None:
+    subprocess.run([sys.executable, "-c", _LATER], check=True, cwd=tmp_path)
+
+
+def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    before, path = dict(os.environ), sys.path.copy()
+    with safe_children():
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+    assert dict(os.environ) == before
+    assert sys.path == path
