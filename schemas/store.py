@@ -24,6 +24,7 @@ class ClipStatus(IntEnum):
     NON_FINITE = 6
     TOO_LONG = 7
     CRASH = 8
+    UNSUPPORTED = 9
 
     @property
     def reason(self) -> str:
@@ -46,6 +47,7 @@ _REASONS = {
     ClipStatus.NON_FINITE: "samples are NaN or infinite",
     ClipStatus.TOO_LONG: "the clip is longer than max_duration_s allows",
     ClipStatus.CRASH: "the process that decoded the file died",
+    ClipStatus.UNSUPPORTED: "the file's format is not supported",
 }
 
 

@@ -20,10 +20,12 @@ class Plain(NamedTuple):
     Attributes:
         samples: (N, channels) int16, a view of the file's bytes.
         rate: Hz.
+        num_behind: Bytes that follow the samples.
     """
 
     samples: NDArray[np.int16]
     rate: int
+    num_behind: int
 
 
 def plain_pcm16(data: bytes) -> Plain | None:
@@ -54,4 +56,5 @@ def _samples(data: bytes, start: int, size: int, form: tuple[int, ...]) -> Plain
         return None
     if align != 2 * channels or not 0 < size <= len(data) - start or size % align:
         return None
-    return Plain(np.frombuffer(data, "<i2", size // 2, start).reshape(-1, channels), rate)
+    samples = np.frombuffer(data, "<i2", size // 2, start).reshape(-1, channels)
+    return Plain(samples, rate, len(data) - start - size)

@@ -1,35 +1,400 @@
-"""How much audio a container promises: an answer for any bytes at all, found in bounded work."""
+"""Every container: whole, cut short, damaged, joined, of unknown length. Never `ok` with less."""
 
 import os
 import struct
 import time
+from pathlib import Path
 
+import numpy as np
+import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.mutate import repair_ogg, sources, spoilt
-from featurestore.extraction.containers import declared_and_present
+from featurestore import SUFFIXES
+from featurestore.errors import AudioError
+from featurestore.extraction import audio
+from featurestore.extraction.containers import Source, walk
+from schemas import ClipStatus, FeatureSpec
+from tests.conftest import SHARED_DATA, needs_real_audio
+from tests.sound_files import (
+    RATE,
+    SECONDS,
+    encoded,
+    frame_positions,
+    mpeg_frames,
+    page_positions,
+    sound_files,
+    vbr_mp3,
+)
 
 CHUNK = st.tuples(st.sampled_from([b"fmt ", b"data", b"LIST", b"\0\0\0\0"]), st.binary(max_size=9))
 LIE = st.sampled_from([0, 1, 7, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF])
+SPEC = FeatureSpec()
+NAMES = sorted(sound_files())
+ODD = SHARED_DATA / "odd-audio"
 
 
-def of(data: bytes) -> tuple[int, int]:
-    descriptor = os.memfd_create("container")
+def outcome(tmp_path: Path, data: bytes) -> float | AudioError:
+    """The seconds that were read, or the error."""
+    file = tmp_path / "clip"
+    file.write_bytes(data)
     try:
-        os.write(descriptor, data)
-        return declared_and_present(descriptor, len(data))
-    finally:
-        os.close(descriptor)
+        return audio.load(file, SPEC).duration_s
+    except AudioError as error:
+        return error
+
+
+def status(tmp_path: Path, data: bytes) -> ClipStatus:
+    found = outcome(tmp_path, data)
+    assert isinstance(found, AudioError), f"ok, {found} s"
+    return found.status
+
+
+def seconds(tmp_path: Path, data: bytes) -> float:
+    found = outcome(tmp_path, data)
+    assert isinstance(found, float), str(found)
+    return found
+
+
+# A table over every container.
+
+
+def test_the_table_has_every_suffix_that_folder_takes() -> None:
+    assert {name.split()[0] for name in NAMES} == SUFFIXES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_file_is_read_whole(tmp_path: Path, name: str) -> None:
+    whole = 21 * 1152 / 44_100 if name in (".mp2", ".mp3 CBR") else SECONDS
+    # An encoder of blocks adds up to one and its delay.
+    assert whole - 0.001 < seconds(tmp_path, sound_files()[name]) < whole + 0.08
+
+
+@pytest.mark.parametrize("share", [0.6, 0.99])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_cut_short_is_truncated(tmp_path: Path, name: str, share: float) -> None:
+    data = sound_files()[name]
+    found = status(tmp_path, data[: int(len(data) * share)])
+    # Of FLAC, a frame that ends too early and one that is damaged look the same.
+    assert found == ClipStatus.TRUNCATED or (name == ".flac" and found == ClipStatus.UNREADABLE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_files_joined_are_read_both_or_refused(tmp_path: Path, name: str) -> None:
+    data = sound_files()[name]
+    found, one = outcome(tmp_path, data + data), seconds(tmp_path, data)
+    if isinstance(found, AudioError):
+        assert "a second file begins at byte" in str(found)
+        assert not name.startswith((".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mpga", ".flac"))
+    else:
+        assert found == pytest.approx(2 * one, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", [".ogg", ".opus", ".flac"])
+def test_a_byte_flipped_anywhere_in_a_file_with_checksums_is_damage(
+    tmp_path: Path, name: str
+) -> None:
+    data = sound_files()[name]
+    for position in range(0, len(data), max(1, len(data) // 40)):
+        spoiled = bytearray(data)
+        spoiled[position] ^= 0x10
+        assert status(tmp_path, bytes(spoiled)).failed, position
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_byte_flipped_anywhere_never_gives_less(tmp_path: Path, name: str) -> None:
+    data = sound_files()[name]
+    whole = seconds(tmp_path, data)
+    header = range(0, min(len(data), 120), 7)
+    for position in [*header, *range(120, len(data), max(1, len(data) // 12))]:
+        spoiled = bytearray(data)
+        spoiled[position] ^= 0x04
+        found = outcome(tmp_path, bytes(spoiled))
+        # A header may be another one, of another rate or more channels, with as many samples.
+        if isinstance(found, float):
+            with soundfile.SoundFile(tmp_path / "clip") as file:
+                rate = file.samplerate * file.channels
+            assert found * rate >= whole * _rate(name) - 1, position
+
+
+def _rate(name: str) -> int:
+    """Samples per second, of all channels."""
+    rates = {".opus": 48_000, ".mp2": 44_100, ".mp3 CBR": 44_100, ".wav extensible": 2 * RATE}
+    return rates.get(name, RATE)
+
+
+@pytest.mark.parametrize("name", [".mp3 VBR", ".mp3 CBR", ".mp2", ".mp3"])
+def test_a_damaged_header_of_any_mpeg_frame_but_the_last_is_damage(
+    tmp_path: Path, name: str
+) -> None:
+    data = sound_files()[name]
+    for position in frame_positions(data)[:-1:4]:
+        spoiled = bytearray(data)
+        spoiled[position + 1] ^= 0xFF
+        assert status(tmp_path, bytes(spoiled)) in (ClipStatus.UNREADABLE, ClipStatus.TRUNCATED)
+
+
+@pytest.mark.parametrize("name", [".mp3 VBR", ".mp3", ".mp2"])
+def test_zeroed_bytes_in_the_middle_of_an_mpeg_stream_are_damage(tmp_path: Path, name: str) -> None:
+    data = bytearray(sound_files()[name])
+    middle = len(data) // 2
+    data[middle : middle + 900] = bytes(900)
+    assert status(tmp_path, bytes(data)) == ClipStatus.UNREADABLE
+
+
+# Unknown length.
+
+
+def _with_size(data: bytes, tag: bytes, size: int, order: str, width: int = 4) -> bytes:
+    at = data.index(tag) + len(tag)
+    return data[:at] + size.to_bytes(width, order) + data[at + width :]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFFF00, 0x7FFFFFFF, 0x80000000, 0xFFFFFFDB, 0xFFFFFFFF])
+@pytest.mark.parametrize(
+    ("name", "tag", "order"),
+    [
+        (".wav", b"data", "little"),
+        (".wav 24 bits", b"data", "little"),
+        (".wav RIFX", b"data", "big"),
+    ],
+)
+def test_a_riff_whose_size_was_unknown_is_read_whole(
+    tmp_path: Path, name: str, tag: bytes, order: str, size: int
+) -> None:
+    data = _with_size(sound_files()[name], tag, size, order)
+    assert seconds(tmp_path, data) == pytest.approx(SECONDS, abs=1e-3)
+    assert seconds(tmp_path, data[:-1000]) == pytest.approx(SECONDS, abs=0.03)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_an_au_file_whose_size_was_unknown_is_read_whole(tmp_path: Path, size: int) -> None:
+    data = bytearray(sound_files()[".au"])
+    data[8:12] = size.to_bytes(4)
+    assert seconds(tmp_path, bytes(data)) == SECONDS
+
+
+@pytest.mark.parametrize("size", [0, 2**64 - 1])
+def test_an_rf64_and_a_caf_whose_size_was_unknown_are_read_whole(tmp_path: Path, size: int) -> None:
+    rf64 = bytearray(sound_files()[".rf64"])
+    at = rf64.index(b"ds64") + 8
+    rf64[at : at + 16] = size.to_bytes(8, "little") * 2
+    caf = bytearray(sound_files()[".caf"])
+    at = caf.index(b"data") + 4
+    caf[at : at + 8] = b"\xff" * 8
+    assert seconds(tmp_path, bytes(rf64)) == pytest.approx(SECONDS, abs=1e-3)
+    assert seconds(tmp_path, bytes(caf)) == pytest.approx(SECONDS, abs=1e-3)
+
+
+def test_a_flac_as_a_pipe_writes_it_is_read_to_the_sample(tmp_path: Path) -> None:
+    data = bytearray(sound_files()[".flac"])
+    whole = tmp_path / "whole.flac"
+    whole.write_bytes(data)
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    pipe = tmp_path / "pipe.flac"
+    pipe.write_bytes(data)
+    np.testing.assert_array_equal(audio.load(pipe, SPEC).waveform, audio.load(whole, SPEC).waveform)
+    assert status(tmp_path, bytes(data[: len(data) * 6 // 10])).failed
+
+
+def test_a_vbr_mp3_without_a_header_is_read_to_the_end(tmp_path: Path) -> None:
+    data = vbr_mp3(2.0)
+    frames = len(frame_positions(data))
+    assert seconds(tmp_path, data) == frames * 576 / RATE
+
+
+def test_an_mp3_without_a_header_begins_with_its_first_sample(tmp_path: Path) -> None:
+    """What the decoder drops from a stream with a header is not dropped from one without."""
+    whole, bare = encoded("MP3", "MPEG_LAYER_III"), vbr_mp3()
+    for name, data in (("whole", whole), ("bare", bare)):
+        (tmp_path / name).write_bytes(data)
+    expected = audio.load(tmp_path / "whole", SPEC).waveform
+    found = audio.load(tmp_path / "bare", SPEC).waveform
+    delay = int(np.argmax(np.correlate(found[:6000], expected[:4000], "valid")))
+    assert 1000 < delay < 1210  # the encoder's delay and the decoder's, resampled to 22 kHz
+
+
+@pytest.mark.parametrize("frames", [30, 200_000])
+def test_an_mp3_whose_header_promises_too_much_is_truncated(tmp_path: Path, frames: int) -> None:
+    data = encoded("MP3", "MPEG_LAYER_III")
+    at = next(data.index(name) for name in (b"Info", b"Xing") if name in data)
+    spoiled = data[: at + 8] + frames.to_bytes(4) + data[at + 12 :]
+    found = outcome(tmp_path, spoiled)
+    assert isinstance(found, AudioError)
+    assert found.status == ClipStatus.TRUNCATED
+    assert f" of {frames} MPEG frames" in str(found)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        bytes(5000),
+        b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0xA0000000) + bytes(2008),
+        b"ID3\x04\0\0\0\0\0\x0a" + bytes(10),
+        b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + bytes(700),
+        bytes(range(1, 200)) * 3,
+    ],
+    ids=["zeros", "APE tag", "ID3", "ID3 and zeros", "junk"],
+)
+@pytest.mark.parametrize("name", [".mp3 VBR", ".mp3"])
+def test_an_mp3_behind_something_else_is_read_whole(
+    tmp_path: Path, name: str, before: bytes
+) -> None:
+    data = sound_files()[name]
+    assert seconds(tmp_path, before + data) == seconds(tmp_path, data)
+
+
+def test_tags_at_the_end_of_an_mp3_and_a_flac_are_no_sound_and_no_damage(tmp_path: Path) -> None:
+    foot = b"APETAGEX" + struct.pack("<IIII", 2000, 64, 1, 0) + bytes(8)
+    tags = bytes(32) + foot + b"TAG" + bytes(125)
+    for name in (".mp3", ".mp3 VBR", ".mp3 CBR", ".flac"):
+        data = sound_files()[name]
+        assert seconds(tmp_path, data + tags[64:]) == seconds(tmp_path, data)
+
+
+def test_one_mpeg_frame_is_too_short_to_be_recognised(tmp_path: Path) -> None:
+    found = outcome(tmp_path, mpeg_frames(1, layer=3))
+    assert "too short to be recognised" in str(found)
+
+
+# Ogg.
+
+
+def test_an_ogg_without_the_end_mark_or_with_a_long_tail_is_read_whole(tmp_path: Path) -> None:
+    data = sound_files()[".ogg"]
+    endless = bytearray(data)
+    endless[page_positions(data)[-1] + 5] &= ~4
+    repair_ogg(endless)
+    assert seconds(tmp_path, bytes(endless)) == SECONDS
+    assert seconds(tmp_path, data + bytes(100_000)) == SECONDS
+    assert seconds(tmp_path, data + b"written by a program " * 10_000) == SECONDS
+
+
+def test_a_missing_page_is_damage(tmp_path: Path) -> None:
+    data = encoded("OGG", "VORBIS", seconds=2)
+    pages = page_positions(data)
+    assert len(pages) > 4
+    found = outcome(tmp_path, data[: pages[2]] + data[pages[3] :])
+    assert "pages are missing" in str(found)
+
+
+def test_parts_of_different_rates_are_refused_and_both_named(tmp_path: Path) -> None:
+    for one, other in (
+        (encoded("OGG", "VORBIS"), encoded("OGG", "VORBIS", rate=44_100)),
+        (encoded("FLAC", "PCM_16"), encoded("FLAC", "PCM_16", channels=2)),
+    ):
+        found = outcome(tmp_path, one + other)
+        assert isinstance(found, AudioError)
+        assert "part 2 of 2" in str(found)
+
+
+# What is not read, and what is broken, are two things.
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\0\x20ftypM4A " + bytes(1000),
+        b"\x1aE\xdf\xa3" + bytes(1000),
+        b"0&\xb2u\x8ef\xcf\x11" + bytes(1000),
+        b"wvpk" + bytes(1000),
+        b"#!AMR\n" + bytes(1000),
+        b"MThd" + bytes(1000),
+        (b"\xff\xf1\x50\x80\x02\x1f\xfc" + bytes(10)) * 50,
+        b"RIFF\x3c\x04\0\0WAVEfmt \x10\0\0\0\x61\x01\x01\0\x22\x56\0\0\x22\x56\0\0\x01\0\x08\0"
+        b"data\x18\x04\0\0" + bytes(1048),
+    ],
+    ids=["MP4", "WebM", "WMA", "WavPack", "AMR", "MIDI", "AAC", "WMA in WAV"],
+)
+def test_a_format_that_is_not_read_is_unsupported_and_says_what_to_do(
+    tmp_path: Path, data: bytes
+) -> None:
+    found = outcome(tmp_path, data)
+    assert isinstance(found, AudioError)
+    assert found.status == ClipStatus.UNSUPPORTED, str(found)
+    assert "convert it to WAV or FLAC" in str(found)
+
+
+@needs_real_audio
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ok.wav", 2.0),
+        ("vbr_no_header.mp3", 3.5),
+        ("vbr_header.mp3", 3.5),
+        ("zeros_first.mp3", 3.5),
+        ("header_promises_hour.mp3", ClipStatus.TRUNCATED),
+        ("cut_header.mp3", ClipStatus.TRUNCATED),
+        ("one_frame.mp3", ClipStatus.UNREADABLE),
+        ("cut.aiff", ClipStatus.TRUNCATED),
+        ("ogg_one_byte.ogg", ClipStatus.UNREADABLE),
+        ("chained.ogg", 4.0),
+        ("flac_in_ogg.oga", ClipStatus.UNSUPPORTED),
+        ("no_last_page.ogg", 2.0),
+        ("unknown_length.flac", 2.0),
+        ("size_0.wav", 2.0),
+        ("size_7fffff00_arecord.wav", 2.0),
+    ],
+)
+def test_odd_files_are_read_or_refused_honestly(
+    tmp_path: Path, name: str, expected: float | ClipStatus
+) -> None:
+    data = (ODD / name).read_bytes()
+    if isinstance(expected, ClipStatus):
+        assert status(tmp_path, data) == expected
+    else:
+        assert seconds(tmp_path, data) == pytest.approx(expected, abs=0.06)
+
+
+def test_what_the_decoder_prints_does_not_reach_the_terminal_without_a_name(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray(sound_files()[".mp3"])
+    for position in range(600, len(data) - 400, 37):
+        spoiled = bytearray(data)
+        spoiled[position : position + 9] = b"\xaa" * 9
+        outcome(tmp_path, bytes(spoiled))
+    for line in capfd.readouterr().err.splitlines():
+        assert line.startswith(str(tmp_path / "clip")), line
+
+
+# Any bytes at all.
 
 
 def check(data: bytes) -> None:
-    declared, present = of(data)
-    assert 0 <= present <= len(data)
-    assert 0 <= declared <= max(len(data) + 1, 0xFFFFFFFF)
+    descriptor = os.memfd_create("container")
+    try:
+        os.write(descriptor, data)
+        container = walk(Source(descriptor, len(data), data[:100]), SPEC.max_duration_s)
+    except AudioError:
+        return
+    finally:
+        os.close(descriptor)
+    for part in container.parts if container else ():
+        assert 0 <= part.start <= part.stop <= len(data)
 
 
-@given(start=st.sampled_from([b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"OggS"]), rest=st.binary())
+@given(
+    start=st.sampled_from(
+        [
+            b"",
+            b"RIFF\0\0\0\0WAVE",
+            b"OggS\0",
+            b"fLaC\0\0\0\x22",
+            b"FORM\0\0\0\0AIFF",
+            b"caff",
+            b".snd",
+            b"NIST_1A\n   1024\n",
+            b"Creative Voice File\x1a",
+            b"\xff\xfb\x90\xc0",
+            b"ID3\x04\0\0",
+        ]
+    ),
+    rest=st.binary(max_size=200),
+)
 def test_any_bytes_get_an_answer_within_the_file(start: bytes, rest: bytes) -> None:
     check(start + rest)
 
@@ -50,11 +415,15 @@ def test_chunks_of_any_size_get_an_answer(
     )
 )
 def test_ogg_pages_of_any_shape_get_an_answer(pages: list[tuple[int, int, bytes]]) -> None:
-    data = b"".join(
-        b"OggS\0" + bytes([flags]) + bytes(20) + bytes([segments]) + body
-        for flags, segments, body in pages
+    data = bytearray(
+        b"".join(
+            b"OggS\0" + bytes([flags]) + bytes(20) + bytes([len(body)]) + bytes(len(body))
+            for flags, _, body in pages
+        )
     )
-    check(data)
+    check(bytes(data))
+    repair_ogg(data)
+    check(bytes(data))
 
 
 @settings(deadline=None)  # the first one makes the sources
@@ -63,18 +432,23 @@ def test_spoilt_files_get_an_answer(number: int) -> None:
     check(spoilt(0, number)[1])
 
 
-def test_whole_files_of_every_container_miss_nothing() -> None:
-    for name, data in sources().items():
-        if not name.startswith("real"):  # those are cut
-            declared, present = of(data)
-            assert declared == present, name
-
-
-def test_a_file_of_a_million_chunks_takes_no_longer_than_one_of_a_thousand() -> None:
-    data = b"RIFF\0\0\0\0WAVE" + (b"JUNK" + bytes(4)) * 1_000_000
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"RIFF\0\0\0\0WAVE" + (b"JUNK" + bytes(4)) * 1_000_000,
+        b"Creative Voice File\x1a\x1a\0\x0a\x01\x29\x11" + b"\x05\0\0\0" * 2_000_000,
+        b"\xff" * 4_000_000,
+        b"\xff\xfb\x90\xc0" * 1_000_000,
+        bytes(8_000_000),
+        b"OggS\0" * 800_000,
+        b"fLaC\0\0\0\x22" + bytes(34) + b"\xff\xf8" * 2_000_000,
+    ],
+    ids=["RIFF chunks", "VOC blocks", "ones", "headers", "zeros", "Ogg", "FLAC"],
+)
+def test_a_hostile_file_of_many_megabytes_takes_bounded_time(data: bytes) -> None:
     started = time.process_time()
-    assert of(data) == (0, 0)
-    assert time.process_time() - started < 0.2
+    check(data)
+    assert time.process_time() - started < 3
 
 
 def test_a_repaired_page_has_the_checksum_its_encoder_gave_it() -> None:

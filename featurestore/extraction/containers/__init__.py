@@ -1,0 +1,80 @@
+"""How much sound a file's container holds, found by walking it and not by asking the decoder.
+
+libsndfile reads a file that was cut short, damaged or joined from several without a word. Here the
+container is walked first, within bounded time and memory:
+
+    parts      what is decoded, one after the other, and how many samples each must give
+    source     any bytes of an open file
+    ogg, flac, mpeg      streams of pages or frames, each checked
+    chunked, headers     containers that declare a number of bytes
+    foreign    formats that are known and not read
+
+A file that holds less than it declares is TRUNCATED, one that is broken UNREADABLE, one of a format
+that is not read UNSUPPORTED.
+"""
+
+from featurestore.extraction.containers import chunked, headers
+from featurestore.extraction.containers.flac import MAGIC as FLAC
+from featurestore.extraction.containers.flac import walk_flac
+from featurestore.extraction.containers.foreign import refuse_foreign
+from featurestore.extraction.containers.mpeg import find_mpeg, walk_mpeg
+from featurestore.extraction.containers.mpegframe import parse
+from featurestore.extraction.containers.ogg import MAGIC as OGG
+from featurestore.extraction.containers.ogg import walk_ogg
+from featurestore.extraction.containers.parts import Container, Part
+from featurestore.extraction.containers.source import Source
+from featurestore.extraction.containers.tags import skip_tags
+
+__all__ = ["Container", "Part", "Source", "walk"]
+
+_BY_MAGIC = (
+    (0, b"RIFF", b"WAVE", chunked.walk_riff),
+    (0, b"RIFX", b"WAVE", chunked.walk_riff),
+    (0, b"RF64", b"WAVE", chunked.walk_riff),
+    (0, b"FORM", b"AIFF", chunked.walk_aiff),
+    (0, b"FORM", b"AIFC", chunked.walk_aiff),
+    (0, b"FORM", b"8SVX", chunked.walk_iff),
+    (0, b"FORM", b"16SV", chunked.walk_iff),
+    (0, b"riff\x2e\x91\xcf\x11", b"", chunked.walk_w64),
+    (0, b"caff", b"", chunked.walk_caf),
+    (0, b".snd", b"", headers.walk_au),
+    (0, b"dns.", b"", headers.walk_au),
+    (0, b"NIST_1A", b"", headers.walk_sphere),
+    (0, b"Creative Voice File\x1a", b"", headers.walk_voc),
+    (0, b"2BIT", b"", headers.walk_avr),
+)
+
+
+def walk(source: Source, max_duration_s: float) -> Container | None:
+    """Walk whatever container a file is.
+
+    Args:
+        source: The file.
+        max_duration_s: No more of MPEG audio is walked.
+
+    Returns:
+        What to decode; None of a container that is not known here, which the decoder may know.
+
+    Raises:
+        AudioError: The file is truncated, damaged, or of a format that is not read.
+        OSError: The machine could not read it.
+    """
+    head = source.at(0, 32)
+    for _, magic, form, walker in _BY_MAGIC:
+        if head.startswith(magic) and head[8 : 8 + len(form)] == form:
+            return walker(source)
+    refuse_foreign(source, 0)
+    return _walk_streams(source, skip_tags(source, 0), max_duration_s)
+
+
+def _walk_streams(source: Source, start: int, max_duration_s: float) -> Container | None:
+    """Streams, which may lie behind a tag or, MPEG audio, behind anything."""
+    head = source.at(start, 4)
+    if head == OGG:
+        return walk_ogg(source, start)
+    if head == FLAC:
+        return walk_flac(source, start)
+    if parse(head) is not None:
+        return walk_mpeg(source, start, max_duration_s)
+    first = find_mpeg(source, start, certain=start > 0)
+    return None if first is None else walk_mpeg(source, first, max_duration_s)

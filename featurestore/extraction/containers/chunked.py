@@ -1,0 +1,266 @@
+"""Containers of chunks: WAV (RIFF, RIFX, RF64), W64, AIFF and AIFC, CAF, IFF.
+
+Each says how many bytes of sound it holds, and libsndfile reads what is there without a word.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from featurestore.extraction.containers.foreign import joined
+from featurestore.extraction.containers.parts import (
+    Container,
+    Part,
+    damaged,
+    truncated,
+    unsupported,
+)
+from featurestore.extraction.containers.source import Source
+
+_MOST_CHUNKS = 1000
+"""Looked at in search of the sound: a file can hold a chunk in every eight bytes."""
+_SLACK = 1 << 16
+_LARGEST_HEADER = 1 << 20
+_UNCODED = frozenset((1, 3, 6, 7, 0xFFFE))
+"""Formats of WAV that have a size of a sample frame: PCM, float, A-law, µ-law, extensible."""
+_READ = _UNCODED | {2, 0x11, 0x31, 0x38, 0x40, 0x55}
+"""Those and ADPCM, GSM 6.10, G.721 and MP3."""
+_NOT_READ = {
+    0x50: "MP2",
+    0xFF: "AAC",
+    0x160: "Windows Media",
+    0x161: "Windows Media",
+    0x162: "Windows Media",
+    0x1610: "AAC",
+    0x2000: "AC-3",
+    0x674F: "Vorbis",
+    0xF1AC: "FLAC",
+}
+Order = Literal["big", "little"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk: its name, where its body begins, and the size that it declares."""
+
+    name: bytes
+    body: int
+    size: int
+
+
+def is_unknown(size: int, bits: int = 32) -> bool:
+    """Whether a declared size is what programs write that do not know it yet.
+
+    They write 0, or the largest number there is, signed or not, or a little less of it: rounded
+    down to whole sample frames, to whole pages, or less the header.
+    """
+    return size == 0 or any(0 <= largest - size <= _SLACK for largest in (2**bits, 2 ** (bits - 1)))
+
+
+def walk_riff(source: Source, start: int = 0) -> Container:
+    """RIFF, RIFX (big-endian) and RF64 (sizes of 64 bits) with WAVE in them."""
+    head = source.at(start, 12)
+    order: Order = "big" if head[:4] == b"RIFX" else "little"
+    total = int.from_bytes(head[4:8], order)
+    long_sizes = form = None
+    for chunk in _chunks(source, start + 12, order):
+        if chunk.name == b"ds64":
+            long_sizes = chunk.body
+        if chunk.name == b"fmt ":
+            form = _form(source, chunk, order)
+        if chunk.name != b"data":
+            continue
+        size, bits = chunk.size, 32
+        if long_sizes is not None and size == 0xFFFFFFFF:
+            sizes = source.at(long_sizes, 16)
+            total, size = (int.from_bytes(half, "little") for half in (sizes[:8], sizes[8:]))
+            bits = 64
+        end = _check_sound(source, chunk.body, size, bits, order)
+        if end is not None and not is_unknown(total, bits):
+            _check_rest(source, end, 8 + start + total)
+        stop = source.size if end is None else end
+        frames = (stop - chunk.body) // form if form else None
+        part = _part(source, chunk, order, end is None)
+        if bits == 64 and end is None:
+            part = _with_long_size(source, chunk, long_sizes or 0)
+        return Container("WAV", (replace(part, num_frames=frames, exact=True),))
+    return _without_sound("WAV", source, total + 8)
+
+
+def _form(source: Source, chunk: Chunk, order: Order) -> int | None:
+    """Bytes of a sample frame, of samples that all have the same size; None of others.
+
+    Raises:
+        AudioError: The samples are coded in a way that is not read.
+    """
+    form = source.at(chunk.body, 16)
+    code, align = int.from_bytes(form[:2], order), int.from_bytes(form[12:14], order)
+    if code not in _READ:
+        name = _NOT_READ.get(code, "an unknown codec")
+        raise unsupported(f"WAV with {name} (format 0x{code:04x}) is not supported")
+    return align if code in _UNCODED and align else None
+
+
+def _part(source: Source, chunk: Chunk, order: Order, unknown: bool) -> Part:
+    """The whole file; with the size that is there put in, if 0 was written for one not known yet.
+
+    libsndfile understands the other ways to say so, and takes 0 at its word.
+    """
+    if not unknown or chunk.size or chunk.body > _LARGEST_HEADER:
+        return Part(0, source.size)
+    size = min(source.size - chunk.body, 0xFFFFFFFF)
+    prefix = source.at(0, chunk.body - 4) + size.to_bytes(4, order)
+    return Part(chunk.body, source.size, prefix)
+
+
+def _with_long_size(source: Source, chunk: Chunk, sizes_at: int) -> Part:
+    """An RF64 whose sizes were unknown, with those that are there."""
+    if chunk.body > _LARGEST_HEADER:
+        return Part(0, source.size)
+    sizes = (source.size - 8, source.size - chunk.body)
+    put = b"".join(size.to_bytes(8, "little") for size in sizes)
+    prefix = source.at(0, sizes_at) + put + source.at(sizes_at + 16, chunk.body - sizes_at - 16)
+    return Part(chunk.body, source.size, prefix)
+
+
+def _check_sound(source: Source, body: int, size: int, bits: int, order: Order) -> int | None:
+    """The end of the sound; None if its size is unknown.
+
+    Raises:
+        AudioError: Less is there than declared.
+    """
+    present = source.size - body
+    if size == 0 and present > 0 and _only_chunks(source, body, order):
+        return body
+    if is_unknown(size, bits) and size != present:
+        return None
+    if present < size:
+        raise truncated(f"{present} of {size} bytes of samples")
+    return body + size
+
+
+def _only_chunks(source: Source, position: int, order: Order) -> bool:
+    """Whether whole chunks, up to the end of the file, follow an empty one."""
+    for chunk in _chunks(source, position, order):
+        if not _is_name(chunk.name):
+            return False
+        position = chunk.body + chunk.size + chunk.size % 2
+    return position == source.size
+
+
+def _check_rest(source: Source, end: int, total: int) -> None:
+    """What follows the sound is chunks, or another file.
+
+    Raises:
+        AudioError: It is neither: the declared size is too small, and sound would be lost.
+    """
+    joined(source, {total, total + total % 2, end, end + end % 2})
+    if min(total, source.size) - end < 8:
+        return
+    names = [source.at(position, 4) for position in {end, end + end % 2}]
+    if not any(_is_name(name) or not any(name) for name in names):
+        raise damaged(f"what follows the declared {end} bytes is no chunk: the size is wrong")
+
+
+def _is_name(name: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in name)
+
+
+def _chunks(source: Source, position: int, order: Order) -> Iterator[Chunk]:
+    for _ in range(_MOST_CHUNKS):
+        header = source.at(position, 8)
+        if len(header) < 8:
+            return
+        chunk = Chunk(header[:4], position + 8, int.from_bytes(header[4:], order))
+        yield chunk
+        position = chunk.body + chunk.size + chunk.size % 2
+
+
+def _without_sound(name: str, source: Source, total: int) -> Container:
+    if source.size < total and not is_unknown(total - 8):
+        raise truncated(f"{source.size} of {total} bytes, without samples")
+    return Container(name, (Part(0, source.size),))
+
+
+def walk_aiff(source: Source, start: int = 0) -> Container:
+    """AIFF and AIFC: the sound is in the chunk SSND."""
+    return _walk_form(source, start, "AIFF", b"SSND")
+
+
+def walk_iff(source: Source, start: int = 0) -> Container:
+    """Amiga's 8SVX and 16SV: the sound is in the chunk BODY."""
+    return _walk_form(source, start, "IFF", b"BODY")
+
+
+def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container:
+    total = int.from_bytes(source.at(start + 4, 4))
+    frames = 0
+    for chunk in _chunks(source, start + 12, "big"):
+        if chunk.name == b"COMM":
+            frames = int.from_bytes(source.at(chunk.body + 2, 4))
+        if chunk.name == sound:
+            end = _check_sound(source, chunk.body, chunk.size, 32, "big")
+            if end is not None and not is_unknown(total):
+                _check_rest(source, end, 8 + start + total)
+            part = _part(source, chunk, "big", end is None)
+            known = frames if end is not None and not is_unknown(frames) else None
+            return Container(name, (replace(part, num_frames=known),))
+    return _without_sound(name, source, total + 8)
+
+
+def walk_w64(source: Source, start: int = 0) -> Container:
+    """Sony's Wave64: names of 16 bytes, sizes of 64 bits that count the header."""
+    total = int.from_bytes(source.at(start + 16, 8), "little")
+    position, form = start + 40, None
+    for _ in range(_MOST_CHUNKS):
+        header = source.at(position, 24)
+        if len(header) < 24:
+            break
+        size = int.from_bytes(header[16:], "little")
+        if header[:4] == b"fmt ":
+            form = _form(source, Chunk(b"fmt ", position + 24, size), "little")
+        if header[:4] == b"data":
+            end = _check_sound(source, position + 24, max(0, size - 24), 64, "little")
+            if end is not None:
+                joined(source, {start + total, end, end + -end % 8})
+            stop = source.size if end is None else end
+            frames = (stop - position - 24) // form if form else None
+            return Container("W64", (Part(0, source.size, num_frames=frames, exact=True),))
+        position += max(24, size + -size % 8)
+    return _without_sound("W64", source, total)
+
+
+def walk_caf(source: Source, start: int = 0) -> Container:
+    """Apple's Core Audio Format: sizes of 64 bits, -1 if unknown."""
+    position = start + 8
+    for _ in range(_MOST_CHUNKS):
+        header = source.at(position, 12)
+        if len(header) < 12:
+            break
+        size = int.from_bytes(header[4:], signed=True)
+        if header[:4] == b"data":
+            present = source.size - position - 12
+            if present < size:
+                raise truncated(f"{present} of {size} bytes of samples")
+            if size >= 0 or position > _LARGEST_HEADER:
+                _check_caf_rest(source, position + 12 + size)
+                return Container("CAF", (Part(0, source.size),))
+            # libsndfile does not read the size that says it is not known.
+            prefix = source.at(0, position + 4) + present.to_bytes(8)
+            return Container("CAF", (Part(position + 12, source.size, prefix),))
+        position += 12 + max(0, size)
+    if position > source.size:
+        raise truncated(f"{source.size} of {position} bytes, without samples")
+    return Container("CAF", (Part(0, source.size),))
+
+
+def _check_caf_rest(source: Source, end: int) -> None:
+    joined(source, {end, end + end % 2})
+    position = end
+    for _ in range(_MOST_CHUNKS):
+        header = source.at(position, 12)
+        if len(header) < 12 or not _is_name(header[:4]):
+            break
+        size = int.from_bytes(header[4:], signed=True)
+        position += 12 + max(0, size)
+        joined(source, {position})

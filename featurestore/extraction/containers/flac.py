@@ -1,0 +1,173 @@
+"""FLAC (RFC 9639): the number of samples that its last frame tells, and streams one after another.
+
+A stream of unknown length, as a pipe writes it, gets the length that was found in its header: the
+decoder then knows where it ends.
+"""
+
+from dataclasses import dataclass
+
+from featurestore.extraction.containers.parts import Container, Part, damaged, truncated
+from featurestore.extraction.containers.source import Source
+from featurestore.extraction.containers.tags import end_without_tags
+
+MAGIC = b"fLaC"
+_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+_MOST_BLOCKS = 10_000
+_MOST_STREAMS = 1000
+_TAILS = (1 << 16, 1 << 20, 1 << 24)
+"""Bytes at the end in which the last frame is looked for, in turn; none is larger than 16 MiB."""
+
+
+@dataclass(frozen=True)
+class _Info:
+    """STREAMINFO, and where the frames begin."""
+
+    position: int
+    frames_at: int
+    block_size: int
+    rate: int
+    total: int
+
+
+@dataclass(frozen=True)
+class _Frame:
+    position: int
+    first_sample: int
+    num_samples: int
+
+
+def walk_flac(source: Source, position: int) -> Container:
+    """Find the streams and the length of each.
+
+    Args:
+        source: The file.
+        position: Of the stream's `fLaC`.
+
+    Raises:
+        AudioError: A header is damaged, or a stream holds fewer samples than it declares.
+    """
+    infos = [_read_info(source, position)]
+    while (start := _next_stream(source, infos[-1].frames_at)) >= 0:
+        infos.append(_read_info(source, start))
+        if len(infos) > _MOST_STREAMS:
+            raise damaged(f"more than {_MOST_STREAMS} FLAC streams")
+    stops = [info.position for info in infos[1:]] + [source.size]
+    parts = (_part(source, info, stop) for info, stop in zip(infos, stops, strict=True))
+    return Container("FLAC", tuple(parts))
+
+
+def _next_stream(source: Source, start: int) -> int:
+    found = [source.find(magic, start, source.size) for magic in _STARTS]
+    return min((position for position in found if position >= 0), default=-1)
+
+
+def _read_info(source: Source, position: int) -> _Info:
+    data = source.at(position + 4, 38)
+    if len(data) < 38:
+        raise truncated("the FLAC header is cut short")
+    if data[0] & 0x7F or int.from_bytes(data[1:4]) != 34:
+        raise damaged("FLAC without STREAMINFO at its start")
+    numbers = int.from_bytes(data[14:22])
+    rate, total = numbers >> 44, numbers & (1 << 36) - 1
+    block_size = int.from_bytes(data[6:8])
+    if not rate:
+        raise damaged("the FLAC header gives a rate of 0 Hz")
+    return _Info(position, _after_blocks(source, position + 4), block_size, rate, total)
+
+
+def _after_blocks(source: Source, position: int) -> int:
+    for _ in range(_MOST_BLOCKS):
+        header = source.at(position, 4)
+        if len(header) < 4:
+            break
+        position += 4 + int.from_bytes(header[1:])
+        if header[0] & 0x80:
+            return position
+    raise truncated("the FLAC metadata are cut short")
+
+
+def _part(source: Source, info: _Info, stop: int) -> Part:
+    end = end_without_tags(source, info.frames_at, stop)
+    last = _last_frame(source, info, end)
+    present = last.first_sample + last.num_samples if last else 0
+    if info.total and present < info.total:
+        raise truncated(f"{present} of {info.total} samples, in whole and in part")
+    if info.total and present > info.total:
+        raise damaged(f"the header declares {info.total} samples, the frames hold {present}")
+    if info.total or not present:
+        return Part(info.position, stop, num_frames=info.total or None)
+    return Part(info.position + 26, end, _with_length(source, info, present), num_frames=present)
+
+
+def _with_length(source: Source, info: _Info, total: int) -> bytes:
+    """The stream's first 26 bytes, with its number of samples in the last 36 bits of them."""
+    start = source.at(info.position, 26)
+    return start[:18] + (int.from_bytes(start[18:]) | total).to_bytes(8)
+
+
+def _last_frame(source: Source, info: _Info, stop: int) -> _Frame | None:
+    for size in _TAILS:
+        start = max(info.frames_at, stop - size)
+        data = source.at(start, stop - start)
+        position = len(data)
+        while (position := data.rfind(b"\xff", 0, position)) >= 0:
+            frame = _frame(data[position : position + 20], info)
+            if frame:
+                return _Frame(start + position, *frame)
+        if start == info.frames_at:
+            break
+    return None
+
+
+_RATES = (0, 88_200, 176_400, 192_000, 8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
+
+
+def _frame(header: bytes, info: _Info) -> tuple[int, int] | None:
+    """First sample and number of samples of a frame, if a frame's header with its CRC lies here."""
+    if len(header) < 6 or header[1] & 0xFE != 0xF8 or header[3] & 1:
+        return None
+    number, used = _coded_number(header[4:])
+    size_code, rate_code = header[2] >> 4, header[2] & 15
+    extra = {6: 1, 7: 2}.get(size_code, 0)
+    end = 4 + used + extra + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    if not used or not size_code or rate_code == 15 or len(header) <= end:
+        return None
+    if _crc8(header[:end]) != header[end]:
+        return None
+    if rate_code < 12 and rate_code and _RATES[rate_code] != info.rate:
+        return None
+    samples = _block_size(size_code, header[4 + used : 4 + used + extra])
+    return (number if header[1] & 1 else number * info.block_size), samples
+
+
+def _block_size(code: int, extra: bytes) -> int:
+    if extra:
+        return int.from_bytes(extra) + 1
+    if code == 1:
+        return 192
+    return 576 << (code - 2) if code < 6 else 256 << (code - 8)
+
+
+def _coded_number(data: bytes) -> tuple[int, int]:
+    """A number coded as UTF-8 codes characters, up to seven bytes, and how many they are."""
+    first = data[0]
+    if first < 0x80:
+        return first, 1
+    size = 8 - (first ^ 0xFF).bit_length()
+    if size < 2 or size > 7 or len(data) < size:
+        return 0, 0
+    value = first & (0x7F >> size)
+    for byte in data[1:size]:
+        if byte & 0xC0 != 0x80:
+            return 0, 0
+        value = value << 6 | byte & 0x3F
+    return value, size
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
+    return crc

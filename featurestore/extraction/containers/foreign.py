@@ -1,0 +1,65 @@
+"""Formats by their first bytes: those that are not read, and those of which one follows another."""
+
+from featurestore.extraction.containers.parts import damaged, unsupported
+from featurestore.extraction.containers.source import Source
+
+_NOT_READ = (
+    (4, b"ftyp", "MP4 (M4A, AAC, ALAC)"),
+    (0, b"\x1aE\xdf\xa3", "Matroska or WebM"),
+    (0, b"0&\xb2u\x8ef\xcf\x11", "Windows Media (ASF)"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"MPCK", "Musepack"),
+    (0, b"MP+", "Musepack"),
+    (0, b"TTA1", "True Audio"),
+    (0, b"tBaK", "TAK"),
+    (0, b"OFR ", "OptimFROG"),
+    (0, b"ajkg", "Shorten"),
+    (0, b"DSD ", "DSD"),
+    (0, b"FRM8", "DSD"),
+    (0, b".ra\xfd", "RealAudio"),
+    (0, b".RMF", "RealMedia"),
+    (0, b"MThd", "MIDI, which holds notes and no sound,"),
+    (0, b"\x0bw", "AC-3"),
+    (0, b"\x7f\xfe\x80\x01", "DTS"),
+    (0, b"BW64", "BW64"),
+    (0, b"FLV\x01", "Flash video"),
+    (0, b"ADIF", "AAC"),
+    (0, b"\xff\xf1", "AAC"),
+    (0, b"\xff\xf9", "AAC"),
+    (0, b"PK\x03\x04", "ZIP archive"),
+    (0, b"\x1f\x8b\x08", "gzip archive"),
+    (8, b"AVI ", "AVI video"),
+)
+# fmt: off
+_MAGICS = (
+    b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"NIST_1A", b"2BIT",
+    b"riff\x2e\x91\xcf\x11", b"Creative",
+)
+# fmt: on
+
+
+def refuse_foreign(source: Source, position: int) -> None:
+    """Raise for a format that is known and not read.
+
+    Raises:
+        AudioError: Of status UNSUPPORTED.
+    """
+    head = source.at(position, 16)
+    for offset, magic, name in _NOT_READ:
+        if head[offset : offset + len(magic)] == magic:
+            raise unsupported(f"{name} is not supported")
+
+
+def joined(source: Source, positions: set[int]) -> None:
+    """Raise if another sound file begins at one of the positions at which this one may end.
+
+    Raises:
+        AudioError: The decoder would read the first one only.
+    """
+    for position in sorted(positions):
+        if 0 < position < source.size and source.at(position, 8).startswith(_MAGICS):
+            raise damaged(
+                f"a second file begins at byte {position}: only the first would be read; split them"
+            )

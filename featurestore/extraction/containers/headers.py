@@ -1,0 +1,87 @@
+"""Containers with one header that gives the amount of sound: AU, SPHERE, VOC, AVR, HTK."""
+
+import re
+
+from featurestore.extraction.containers.chunked import Order, is_unknown
+from featurestore.extraction.containers.foreign import joined
+from featurestore.extraction.containers.parts import (
+    Container,
+    Part,
+    damaged,
+    truncated,
+    unsupported,
+)
+from featurestore.extraction.containers.source import Source
+
+_MOST_BLOCKS = 100_000
+_VOC_SOUND = {1: 2, 9: 12, 2: 0}
+"""Bytes before the samples, by the type of a block that holds sound."""
+_FIELD = re.compile(rb"^(\w+) -(?:i|s\d+|r) (.*?)\s*$", re.MULTILINE)
+
+
+def walk_au(source: Source, start: int = 0) -> Container:
+    """Sun's AU, of either byte order."""
+    head = source.at(start, 12)
+    order: Order = "little" if head[:4] == b"dns." else "big"
+    offset, size = int.from_bytes(head[4:8], order), int.from_bytes(head[8:12], order)
+    _check(source, start + offset, size, unknown=is_unknown(size))
+    if size or not 12 <= offset <= source.size:
+        return Container("AU", (Part(0, source.size),))
+    # Of an unknown length, which libsndfile understands if it is written in the other way.
+    return Container("AU", (Part(start + 12, source.size, head[:8] + b"\xff" * 4),))
+
+
+def _check(source: Source, body: int, size: int, *, unknown: bool = False) -> None:
+    present = max(0, source.size - body)
+    if unknown:
+        return
+    if present < size:
+        raise truncated(f"{present} of {size} bytes of samples")
+    joined(source, {body + size, body + size + size % 2})
+
+
+def walk_sphere(source: Source, start: int = 0) -> Container:
+    """NIST's SPHERE: a header of text."""
+    head = source.at(start, 1024)
+    length = head[8:16].strip()
+    fields = dict(_FIELD.findall(head))
+    coding = fields.get(b"sample_coding", b"pcm")
+    if b"shorten" in coding or b"shortpack" in coding or b"wavpack" in coding:
+        raise unsupported(f"SPHERE with {coding.decode('latin-1')} is not supported")
+    names = (b"sample_count", b"channel_count", b"sample_n_bytes")
+    values = [fields.get(name, b"") for name in names]
+    if length.isdigit() and all(v.isdigit() and len(v) < 12 for v in values) and int(values[0]):
+        count, channels, width = map(int, values)
+        _check(source, start + int(length[:8]), count * channels * width)
+    return Container("SPHERE", (Part(0, source.size),))
+
+
+def walk_voc(source: Source, start: int = 0) -> Container:
+    """Creative's VOC: blocks of sound, silence and marks, and a byte 0 at the end."""
+    position = start + int.from_bytes(source.at(start + 20, 2), "little")
+    sounds = 0
+    for _ in range(_MOST_BLOCKS):
+        head = source.at(position, 4)
+        joined(source, {position, position + 1})
+        if not head or head[0] == 0:
+            break
+        size = int.from_bytes(head[1:4], "little")
+        if position + 4 + size > source.size:
+            present = source.size - position - 4
+            raise truncated(f"{max(0, present)} of {size} bytes of samples")
+        sounds += head[0] in _VOC_SOUND
+        if head[0] not in range(1, 10):
+            raise damaged(f"the VOC block at byte {position} is of unknown type {head[0]}")
+        position += 4 + size
+    if sounds > 1:
+        raise unsupported(f"VOC with {sounds} blocks of sound is not supported")
+    return Container("VOC", (Part(0, source.size),))
+
+
+def walk_avr(source: Source, start: int = 0) -> Container:
+    """Audio Visual Research: the number of sample frames in the header."""
+    head = source.at(start, 128)
+    channels = 2 if any(head[12:14]) else 1
+    width = int.from_bytes(head[14:16]) // 8
+    _check(source, start + 128, int.from_bytes(head[26:30]) * channels * max(1, width))
+    return Container("AVR", (Part(0, source.size),))

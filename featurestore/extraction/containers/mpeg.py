@@ -1,0 +1,237 @@
+"""MPEG audio (MP1, MP2, MP3): every frame's header, and what an Info header declares.
+
+libsndfile estimates the length of a stream without such a header, and stops there. So the frames
+are counted here, and a stream that does not say how many it has gets a header that does.
+"""
+
+import re
+from dataclasses import dataclass
+
+from featurestore.errors import AudioError
+from featurestore.extraction.containers.mpegframe import (
+    DECODER_DELAY,
+    FrameHeader,
+    declared_by,
+    info_at,
+    parse,
+)
+from featurestore.extraction.containers.parts import (
+    Container,
+    Part,
+    damaged,
+    truncated,
+    unsupported,
+)
+from featurestore.extraction.containers.source import Source
+from featurestore.extraction.containers.tags import skip_tags
+from schemas import ClipStatus
+
+_SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
+_SEARCHED = 1 << 20
+"""Bytes of junk in which the first or the next frame is looked for."""
+_MOST_PARTS = 1000
+_MOST_TAIL = 1 << 16
+"""Bytes of zeros or junk that may follow the last frame."""
+_SURE = 4
+"""Frames in a row that tell MPEG audio from chance where a file begins with something else."""
+
+
+@dataclass
+class _Stream:
+    """Frames of one kind that follow one another."""
+
+    start: int
+    header: FrameHeader
+    head: bytes
+    declared: int | None = None
+    """Frames that an Info header promises; None without one that does."""
+    info: bool = False
+    trimmed: int = 0
+    """Samples that the Info header says the encoder added."""
+    count: int = 0
+    stop: int = 0
+
+
+def find_mpeg(source: Source, start: int, certain: bool) -> int | None:
+    """Position of the first frame at or after `start`, behind tags, zeros and other junk.
+
+    Args:
+        source: The file.
+        start: Where to begin.
+        certain: Whether the file is known to be MPEG audio; two frames in a row are proof then.
+
+    Raises:
+        AudioError: The first frame's header is damaged.
+    """
+    position = skip_tags(source, source.after_zeros(skip_tags(source, start), source.size))
+    first = _next_sync(source, position, 2 if certain else _SURE)
+    if (
+        first is not None
+        and first > position
+        and _was_a_frame(source.at(position, 4), source.at(first, 4))
+    ):
+        raise damaged(f"the header of the first MPEG frame, at byte {position}, is damaged")
+    return first
+
+
+def _was_a_frame(junk: bytes, head: bytes) -> bool:
+    """Whether what lies before the first frame was a frame's header but for one byte."""
+    return sum(junk[at : at + 1] == head[at : at + 1] for at in (0, 1, 3)) >= 2
+
+
+def _next_sync(source: Source, start: int, frames: int) -> int | None:
+    data = source.at(start, _SEARCHED)
+    for match in _SYNC.finditer(data):
+        if _follow(source, start + match.start(), frames):
+            return start + match.start()
+    return None
+
+
+def _follow(source: Source, position: int, frames: int) -> bool:
+    """Whether so many frames of one kind lie here one after another."""
+    kind = None
+    for _ in range(frames):
+        header = parse(source.at(position, 4))
+        if header is None or kind not in (None, header.kind) or not header.num_bytes:
+            return False
+        kind = header.kind
+        position += header.num_bytes
+    return True
+
+
+def walk_mpeg(source: Source, first: int, max_duration_s: float) -> Container:
+    """Walk all frames.
+
+    Args:
+        source: The file.
+        first: Position of the first frame.
+        max_duration_s: More is not walked.
+
+    Raises:
+        AudioError: Frames are missing, do not follow one another, or are too many.
+    """
+    streams: list[_Stream] = []
+    seconds = 0.0
+    position, cut = first, False
+    while position < source.size:
+        head = source.at(position, 4)
+        header = parse(head)
+        if header is None:
+            after = _after_junk(source, position, streams)
+            if after is None:
+                break
+            position = after
+            continue
+        if not header.num_bytes:
+            raise unsupported("MPEG audio of free format is not supported")
+        if position + header.num_bytes > source.size:
+            cut = True
+            break
+        _add(source, streams, header, head, position)
+        position += header.num_bytes
+        streams[-1].stop = position
+        seconds += header.num_samples / header.rate
+        if seconds > max_duration_s + 1:
+            raise AudioError(ClipStatus.TOO_LONG, f"MPEG audio of more than {max_duration_s:g} s")
+        if len(streams) > _MOST_PARTS:
+            raise damaged(f"more than {_MOST_PARTS} MPEG streams one after another")
+    _check_counts(streams, cut)
+    sole = len(streams) == 1
+    return Container("MPEG", tuple(_part(source, stream, sole) for stream in streams))
+
+
+def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | None:
+    """The position of the next frame behind a tag or padding; None where the sound has ended.
+
+    Raises:
+        AudioError: Something else is between two frames.
+    """
+    behind_tags = skip_tags(source, position)
+    behind = source.after_zeros(behind_tags, source.size)
+    if behind == source.size and behind - behind_tags <= _MOST_TAIL:
+        return None
+    if parse(source.at(behind, 4)) and behind_tags > position and _follow(source, behind, 2):
+        return behind
+    found = _next_sync(source, position, 2)
+    if found is not None:
+        header = parse(source.at(found, 4))
+        if header and info_at(source, found, header):
+            return found  # another file was put behind this one, and padding between them
+        raise damaged(
+            f"{found - position} bytes at byte {position} are no MPEG frames: sound is lost there"
+        )
+    last = streams[-1]
+    if last.declared is not None and last.count >= last.declared:
+        return None
+    if source.size - position > _MOST_TAIL or not _is_tag(source.at(position, 16)):
+        raise damaged(
+            f"the last {source.size - position} bytes, from byte {position} on, are neither MPEG "
+            "frames nor a tag"
+        )
+    return None
+
+
+def _is_tag(data: bytes) -> bool:
+    """Whether these bytes may begin a tag that is not known here: they are text."""
+    return data[:3].isalnum() and data[:3].isascii()
+
+
+def _add(
+    source: Source, streams: list[_Stream], header: FrameHeader, head: bytes, position: int
+) -> None:
+    if info := info_at(source, position, header):
+        stream = _Stream(position, header, head, info=True)
+        stream.declared, stream.trimmed = declared_by(info)
+        streams.append(stream)
+        return
+    if not streams or streams[-1].header.kind != header.kind:
+        streams.append(_Stream(position, header, head))
+    streams[-1].count += 1
+
+
+def _check_counts(streams: list[_Stream], cut: bool) -> None:
+    if not any(stream.count for stream in streams):
+        raise damaged("no whole MPEG frame of sound")
+    for stream in streams:
+        short = stream is streams[-1] and cut
+        if stream.declared is None:
+            if short:
+                raise truncated(f"the last MPEG frame, after {stream.count} whole ones, is cut")
+        elif stream.count + (not short) < stream.declared:
+            raise truncated(f"{stream.count} of {stream.declared} MPEG frames")
+    if sum(stream.count for stream in streams) < 2:
+        raise damaged("one MPEG frame only: too short to be recognised as MPEG audio")
+
+
+def _part(source: Source, stream: _Stream, sole: bool) -> Part:
+    samples = stream.header.num_samples
+    total = stream.count * samples
+    if stream.declared in (stream.count, stream.count + 1):
+        # As it lies: the decoder believes its header, which is right.
+        start = 0 if sole and skip_tags(source, 0) == stream.start else stream.start
+        stop = source.size if sole else stream.stop
+        expected = max(0, total - stream.trimmed)
+        return Part(start, stop, num_frames=expected, tolerance=samples)
+    if stream.header.layer < 3:
+        # The decoder estimates from the number of bytes: some more than enough of them.
+        return Part(stream.start, stream.stop, num_frames=total, tolerance=samples, at_most=True)
+    frames_at = stream.start + (stream.header.num_bytes if stream.info else 0)
+    prefix = _info_frame(stream)
+    skip = samples - DECODER_DELAY
+    return Part(frames_at, stream.stop, prefix, skip, total, tolerance=samples // 2)
+
+
+def _info_frame(stream: _Stream) -> bytes:
+    """A frame with an Info header that promises one frame more, and that frame, of silence.
+
+    The decoder drops its own delay from the start of a stream with a header, which would be sound:
+    so it is dropped from the silence.
+    """
+    first = stream.head
+    head = bytes((0xFF, first[1] | 1, 9 << 4 | first[2] & 0x0C, first[3] & 0xC0))
+    header = parse(head)
+    assert header is not None, "bits of a header that was parsed"  # noqa: S101
+    info = b"Info" + (1).to_bytes(4) + (stream.count + 1).to_bytes(4)
+    silence = head + bytes(header.num_bytes - 4)
+    before = head + bytes(header.side_info - 4) + info
+    return before.ljust(header.num_bytes, b"\0") + silence

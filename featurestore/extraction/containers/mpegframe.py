@@ -1,0 +1,101 @@
+"""One frame of MPEG audio: its header, and the Info header that a first frame may hold."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from featurestore.extraction.containers.source import Source
+
+DECODER_DELAY = 529
+"""Samples that libmpg123 drops from the start of a stream with an Info header."""
+_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8000)}
+"""Hz by the version's code: MPEG 1, 2 and 2.5."""
+# fmt: off
+_KBITS = {
+    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+# fmt: on
+"""By (MPEG 1, layer)."""
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """What the four bytes of a frame's header say."""
+
+    mpeg1: bool
+    layer: int
+    rate: int
+    channels: int
+    num_bytes: int
+    """0 in the free format, which does not say."""
+
+    @property
+    def kind(self) -> tuple[bool, int, int, int]:
+        """What is the same in all frames of a stream."""
+        return self.mpeg1, self.layer, self.rate, self.channels
+
+    @property
+    def num_samples(self) -> int:
+        """Per channel."""
+        if self.layer == 1:
+            return 384
+        return 1152 if self.mpeg1 or self.layer == 2 else 576
+
+    @property
+    def side_info(self) -> int:
+        """Position of an Info header in a frame of layer III."""
+        if self.mpeg1:
+            return 36 if self.channels == 2 else 21
+        return 21 if self.channels == 2 else 13
+
+
+@lru_cache(maxsize=4096)
+def parse(head: bytes) -> FrameHeader | None:
+    """A frame's header of four bytes, or None of any other bytes."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    bits, rate_code = head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 4 or bits == 15 or rate_code == 3 or head[3] & 3 == 2:
+        return None
+    rate, mpeg1 = _RATES[version][rate_code], version == 3
+    channels = 1 if head[3] >> 6 == 3 else 2
+    size = 0
+    if bits:
+        bit_rate, padding = 1000 * _KBITS[mpeg1, layer][bits - 1], head[2] >> 1 & 1
+        samples = 384 if layer == 1 else 576 if layer == 3 and not mpeg1 else 1152
+        slot = 4 if layer == 1 else 1
+        size = (samples // 8 // slot * bit_rate // rate + padding) * slot
+    return FrameHeader(mpeg1, layer, rate, channels, size)
+
+
+def info_at(source: Source, position: int, header: FrameHeader) -> bytes:
+    """The Info header (or Xing, or VBRI) in a frame; nothing if it is a frame of sound."""
+    if header.layer != 3:
+        return b""
+    frame = source.at(position, min(header.num_bytes, 192))
+    info = frame[header.side_info :]
+    if info[:4] in (b"Xing", b"Info"):
+        return info
+    vbri = frame[36:]
+    return vbri if vbri[:4] == b"VBRI" else b""
+
+
+def declared_by(info: bytes) -> tuple[int | None, int]:
+    """Frames that an Info header promises, and samples that the encoder added."""
+    if info[:4] == b"VBRI":
+        return (int.from_bytes(info[14:18]) if len(info) >= 18 else None), 0
+    flags = int.from_bytes(info[4:8])
+    frames = int.from_bytes(info[8:12]) if flags & 1 else None
+    fields = enumerate((4, 4, 100, 4))  # frames, bytes, table of positions, quality
+    lame = 8 + sum(size for bit, size in fields if flags >> bit & 1)
+    delays = info[lame + 21 : lame + 24]
+    if len(delays) < 3 or not info[lame : lame + 4].isalnum():
+        return frames, 0
+    both = int.from_bytes(delays)
+    delay, padding = both >> 12, both & 0xFFF
+    return frames, delay + DECODER_DELAY + max(0, padding - DECODER_DELAY)

@@ -1,0 +1,70 @@
+"""An open file as a walker reads it: any bytes at any position, a window of them in memory."""
+
+import os
+
+_WINDOW = 1 << 18
+
+
+class Source:
+    """A file of a known size, of which little is held at a time.
+
+    Args:
+        descriptor: Of an open regular file; its position is left as it is.
+        size: Of the file, in bytes.
+        start: Its first bytes, if they were read already.
+    """
+
+    def __init__(self, descriptor: int, size: int, start: bytes = b"") -> None:
+        self.descriptor, self.size = descriptor, size
+        self._window, self._first = start, 0
+
+    def at(self, position: int, count: int) -> bytes:
+        """Up to `count` bytes from a position; fewer at the file's end.
+
+        Raises:
+            OSError: The machine could not read the file.
+        """
+        offset = position - self._first
+        if offset < 0 or offset + count > len(self._window):
+            if not 0 <= position < self.size:
+                return b""
+            if count > _WINDOW:
+                return _read(self.descriptor, count, position)
+            self._window = _read(self.descriptor, _WINDOW, position)
+            self._first, offset = position, 0
+        return self._window[offset : offset + count]
+
+    def find(self, pattern: bytes, start: int, stop: int) -> int:
+        """The first position in [start, stop) at which the whole pattern lies, or -1."""
+        position = start
+        while position < stop:
+            piece = self.at(position, min(_WINDOW, stop - position))
+            found = piece.find(pattern)
+            if found >= 0:
+                return position + found
+            if len(piece) < _WINDOW:
+                break
+            position += len(piece) - len(pattern) + 1
+        return -1
+
+    def after_zeros(self, start: int, stop: int) -> int:
+        """The first position in [start, stop] whose byte is not zero; `stop` if there is none."""
+        position = start
+        while position < stop:
+            piece = self.at(position, min(_WINDOW, stop - position))
+            rest = piece.lstrip(b"\0")
+            if rest or not piece:
+                return position + len(piece) - len(rest)
+            position += len(piece)
+        return stop
+
+
+def _read(descriptor: int, count: int, position: int) -> bytes:
+    """All of `count` bytes but at the file's end: one call may give fewer (on a network, say)."""
+    data = os.pread(descriptor, count, position)
+    while 0 < len(data) < count:
+        more = os.pread(descriptor, count - len(data), position + len(data))
+        if not more:
+            break
+        data += more
+    return data

@@ -1,0 +1,236 @@
+"""From an open file to mono samples, by libsndfile: the only module that calls it.
+
+What the decoder gives is compared with what the container was found to hold. It never passes for
+the whole sound with less.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from featurestore.errors import AudioError
+from featurestore.extraction.containers import Part, Source, walk
+from featurestore.extraction.notes import decoder_notes
+from featurestore.text import printable
+from schemas import ClipStatus
+
+MOST_SAMPLES_A_SECOND = 384_000
+"""192 kHz in stereo, or 48 kHz in eight channels. A file with more of them has fewer seconds."""
+_PIECE = 1 << 20
+"""Samples decoded at once, of all channels together."""
+_UNKNOWN_FRAMES = 2**63 - 1
+"""What libsndfile says if a header does not tell."""
+_UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4
+"""Codes of libsndfile's errors."""
+_UNSUPPORTED = re.compile(r"unimplemented|not supported|unsupported|unknown (?:format|codec)", re.I)
+
+
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A file that is read from start to end.
+
+    soundfile seeks after each read of a file that can be. That takes time, and some decoders
+    (DWVW, FLAC of unknown length) cannot seek, and their files would pass for damaged.
+    """
+
+    def seekable(self) -> bool:
+        """Say that it cannot be."""
+        return False
+
+
+def decode(source: Source, max_duration_s: float, name: str) -> tuple[NDArray[np.float32], int]:
+    """Walk the container of an open file, and decode all of its parts.
+
+    Args:
+        source: The file.
+        max_duration_s: Of all parts together.
+        name: Of the file, for what the decoder prints.
+
+    Returns:
+        Mono samples (N,) in one piece, and their rate in Hz.
+
+    Raises:
+        AudioError: The file is truncated, damaged, too long or not supported, or its parts do not
+            have the same rate and number of channels.
+        OSError: The machine could not read it.
+    """
+    container = walk(source, max_duration_s)
+    parts = container.parts if container else (Part(0, source.size),)
+    if container is None or container.name != "MPEG":
+        return _decode_parts(source, parts, max_duration_s)
+    with decoder_notes() as notes:
+        decoded = _decode_parts(source, parts, max_duration_s)
+    _judge(notes, name)
+    return decoded
+
+
+def _judge(notes: list[str], name: str) -> None:
+    """Tell what libmpg123 noted, with the file's name.
+
+    Raises:
+        AudioError: It noted an error: it gives silence instead of the frame's sound then.
+    """
+    for note in notes:
+        if "error: " in note:
+            raise AudioError(
+                ClipStatus.UNREADABLE,
+                f"a frame is damaged: {note.partition('error: ')[2]}",
+            )
+    if notes:
+        more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+        sys.stderr.write(f"{printable(name)}: the decoder notes: {printable(notes[0])}{more}\n")
+
+
+def _decode_parts(
+    source: Source, parts: tuple[Part, ...], max_duration_s: float
+) -> tuple[NDArray[np.float32], int]:
+    waveforms: list[NDArray[np.float32]] = []
+    form: tuple[int, int] | None = None
+    left = max_duration_s
+    for number, part in enumerate(parts, start=1):
+        with _opened(source, part) as file:
+            waveform = _downmixed(file, left, part)
+            rate = file.samplerate
+            if form not in (None, (rate, file.channels)):
+                raise AudioError(
+                    ClipStatus.UNREADABLE,
+                    f"part {number} of {len(parts)} is at {rate} Hz in {file.channels} channels, "
+                    f"the first at {form[0]} Hz in {form[1]}; split them",
+                )
+            form = rate, file.channels
+        left -= waveform.size / rate
+        waveforms.append(waveform)
+    assert form is not None, "a container has at least one part"  # noqa: S101
+    return (waveforms[0] if len(waveforms) == 1 else np.concatenate(waveforms)), form[0]
+
+
+@contextmanager
+def _opened(source: Source, part: Part) -> Iterator[_Stream]:
+    """The part as libsndfile has it, whose errors become ours.
+
+    libsndfile reads a descriptor itself. Reading through Python callbacks would lose a Ctrl-C that
+    arrives in one, and the clip would pass for damaged.
+    """
+    with _descriptor(source, part) as descriptor:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            with _Stream(_openable(descriptor), closefd=False) as file:
+                yield file
+        except soundfile.LibsndfileError as error:
+            raise _translated(error) from error
+
+
+@contextmanager
+def _descriptor(source: Source, part: Part) -> Iterator[int]:
+    """The file's own descriptor if the part is all of it, else that of a copy without a name."""
+    if not part.prefix and part.start == 0 and part.stop == source.size:
+        yield source.descriptor
+        return
+    with tempfile.TemporaryFile() as copy:
+        copy.write(part.prefix)
+        position = part.start
+        while position < part.stop:
+            piece = source.at(position, min(1 << 20, part.stop - position))
+            if not piece:
+                break
+            copy.write(piece)
+            position += len(piece)
+        copy.flush()
+        yield copy.fileno()
+
+
+def _openable(descriptor: int) -> int | str:
+    """What libsndfile is given: of an MP3 without a tag, which it knows by a path only, a path."""
+    sync = os.pread(descriptor, 2, 0)
+    return f"/dev/fd/{descriptor}" if sync >= b"\xff\xe0" else descriptor
+
+
+def _translated(error: soundfile.LibsndfileError) -> AudioError:
+    text = error.error_string
+    if error.code == _UNSUPPORTED_ENCODING or _UNSUPPORTED.search(text):
+        return AudioError(
+            ClipStatus.UNSUPPORTED,
+            f"the decoder says: {text.rstrip('.')}; convert it to WAV or FLAC",
+        )
+    return AudioError(ClipStatus.UNREADABLE, text)
+
+
+def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) -> int:
+    """Sample frames a file may have.
+
+    Raises:
+        AudioError: Its header says that it has more.
+    """
+    limit = int(max_duration_s * min(rate, MOST_SAMPLES_A_SECOND // max(2, channels)))
+    if limit < frames < _UNKNOWN_FRAMES:
+        raise AudioError(
+            ClipStatus.TOO_LONG,
+            f"{frames} samples in {channels} channels at {rate} Hz; max_duration_s allows {limit}",
+        )
+    return limit
+
+
+def _downmixed(file: _Stream, max_duration_s: float, part: Part) -> NDArray[np.float32]:
+    """Mean of the channels, read piece by piece so that a lying header cannot exhaust memory.
+
+    16-bit samples are taken as they are: libsndfile needs longer to make floats of them than to
+    read them, and dividing by 2^15 here is as exact.
+    """
+    limit = frame_limit(file.samplerate, file.channels, file.frames, max_duration_s)
+    # Pages that are never written cost nothing, should the header have promised too much.
+    waveform = np.empty(min(file.frames, limit + 1), np.float32)
+    dtype = "int16" if file.subtype == "PCM_16" else "float32"
+    size = max(1, _PIECE // file.channels)
+    length = 0
+    while length < waveform.size:
+        wanted = min(size, waveform.size - length)
+        piece = file.read(wanted, dtype=dtype, always_2d=True)
+        if not len(piece):
+            break
+        mix(piece, waveform[length : length + len(piece)])
+        length += len(piece)
+    frame_limit(file.samplerate, file.channels, length, max_duration_s)
+    if length < file.frames < _UNKNOWN_FRAMES and part.num_frames is None:
+        raise AudioError(ClipStatus.TRUNCATED, f"{length} of {file.frames} samples")
+    return _compared(waveform[part.skip : length], file.samplerate, part)
+
+
+def _compared(waveform: NDArray[np.float32], rate: int, part: Part) -> NDArray[np.float32]:
+    """The samples, provided that the decoder gave as many as the container holds."""
+    if part.num_frames is None:
+        return waveform
+    expected = part.num_frames
+    if part.rate is not None:
+        expected = expected * rate // part.rate
+    if waveform.size + part.tolerance < expected:
+        raise AudioError(
+            ClipStatus.UNREADABLE,
+            f"the decoder gave {waveform.size} of {expected} samples: the rest is damaged",
+        )
+    if part.exact and waveform.size > expected:
+        raise AudioError(
+            ClipStatus.UNREADABLE,
+            f"the header holds {expected} samples by their size, {waveform.size} by their format",
+        )
+    return waveform[:expected] if part.at_most else waveform
+
+
+def mix(piece: NDArray[Any], mono: NDArray[np.float32]) -> None:
+    """Write the mean of the channels of (n, channels) to (n,), integers divided by 2^15."""
+    integer = piece.dtype == np.int16
+    if piece.shape[1] > 1:
+        with np.errstate(over="ignore", invalid="ignore"):  # the peak will tell
+            piece.mean(axis=1, dtype=np.float32, out=mono)
+        if integer:
+            mono *= np.float32(2**-15)
+    elif integer:
+        np.multiply(piece[:, 0], np.float32(2**-15), out=mono)
+    else:
+        mono[:] = piece[:, 0]
