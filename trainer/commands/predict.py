@@ -12,6 +12,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from featurestore.text import printable
 from schemas import Prediction, Predictions, RunRecord, UnusedFile
 from trainer.commands.options import CheckpointOption, DeviceOption, RunOption
 from trainer.errors import AudioInputError
@@ -53,7 +54,7 @@ def predict(
 
     trained = open_run(run)
     folds = trained.chosen(fold or ())
-    files = audio_files(audio)
+    files = audio_files(audio, _note)
     if out:
         check_folder(out)
     torch_device = resolve_device(device)
@@ -74,6 +75,11 @@ def predict(
         typer.echo(_text(found, trained.record, wanted, top, Console().width), nl=False)
     if found.unused:
         raise AudioInputError(f"{len(found.unused)} of {len(files)} files could not be used")
+
+
+def _note(line: str) -> None:
+    """Print a line about the files on standard error."""
+    Console(stderr=True).print(Text(printable(line)), soft_wrap=True)
 
 
 def _watched(
