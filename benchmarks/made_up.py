@@ -73,6 +73,6 @@ def outcomes(size: int) -> dict[str, NDArray[Any]]:
     return {
         "duration_s": np.full(size, 5, np.float32),
         "peak": np.full(size, 1, np.float32),
-        "source_sha256": np.ones((size, 32), np.uint8),
+        "source_sha256": np.random.default_rng().integers(0, 256, (size, 32), np.uint8),
         "status": np.full(size, ClipStatus.OK, np.uint8),
     }

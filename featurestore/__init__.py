@@ -5,7 +5,7 @@ features of other files (`extract_file`: as stored), and the errors. Importing t
 """
 
 from featurestore.cores import usable_cores
-from featurestore.datasets.folder import SUFFIXES
+from featurestore.datasets.leftout import SUFFIXES, FoundSounds, find_sounds
 from featurestore.errors import FeatureStoreError
 from featurestore.extraction.audio import Recording, load
 from featurestore.extraction.clip import extract_file, one_thread
@@ -23,9 +23,11 @@ __all__ = [
     "Extractor",
     "FeatureSpec",
     "FeatureStoreError",
+    "FoundSounds",
     "Recording",
     "StoredDataset",
     "extract_file",
+    "find_sounds",
     "load",
     "one_thread",
     "open_store",

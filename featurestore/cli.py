@@ -20,7 +20,7 @@ from featurestore.errors import DatasetError, FeatureStoreError
 from featurestore.extraction.spec import load_spec, with_variants
 from featurestore.obtain import load_or_download, obtain
 from featurestore.progress import BuildProgress, counting
-from featurestore.reading.info import describe
+from featurestore.reading.info import count_silent, describe
 from featurestore.reading.reader import open_store
 from featurestore.safepath import safe_children
 from featurestore.stopping import end_stopped, stoppable
@@ -116,6 +116,8 @@ def build(
     with _stoppable("What has come is kept"):
         source = load_or_download(err, dataset, root, yes=yes)
     err.print(f"{source.card.title}: {len(source.clips)} clips in {source.root} → {path}")
+    if source.left_out:
+        err.warn(f"left out: {', '.join(source.left_out)}")
     with (
         _stoppable("What is committed is kept"),
         _executor(workers, scheduler) as executor,
@@ -156,7 +158,7 @@ def _print_report(report: building.BuildReport, path: Storage) -> None:
     counts = report.manifest.counts
     if not report.num_built:
         out.print(f"{path} is complete already: nothing to do.")
-    out.print(f"{path}: {_counted(counts)}.")
+    out.print(f"{path}: {_counted(counts, count_silent(path, report.manifest.card.name))}.")
     failed = {n: c for n, c in counts.items() if ClipStatus[n.upper()].failed}
     if not failed:
         return
@@ -166,9 +168,11 @@ def _print_report(report: building.BuildReport, path: Storage) -> None:
         out.print(f"  … all {sum(failed.values())} of them: featurestore info {path} --json")
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _counted(counts: dict[str, int], num_silent: int) -> str:
     total = sum(counts.values())
     parts = [f"{counts.get('ok', 0)} of {total} clips have features"]
+    if num_silent:
+        parts.append(f"{num_silent} of them silent, or stereo that cancels to silence")
     parts += [
         f"{count} failed: {ClipStatus[name.upper()].reason}"
         for name, count in counts.items()
@@ -203,7 +207,7 @@ def _print_dataset(name: str, dataset: dict[str, Any]) -> None:
     changed = spec.model_dump(exclude_defaults=True)
     rows = {
         "state": dataset["state"],
-        "clips": _counted(dataset["counts"]),
+        "clips": _counted(dataset["counts"], dataset["silent"]),
         "folds": ", ".join(f"{f['fold']} ({f['num_clips']})" for f in dataset["folds"]),
         "classes": ", ".join(card["class_names"]),
         "arrays": ", ".join(f"{key} {b}×{f}" for key, (b, f) in spec.arrays.items()),

@@ -72,6 +72,8 @@ class RunConfig(Schema):
     """The same of its frames."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that all classes get alike."""
+    allow_duplicates: bool = False
+    """Whether the user accepted that some files are in several folds."""
 
 
 class RunRecord(Sealed):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from featurestore import ClipTable, StoredDataset, usable_cores
 from featurestore.errors import UnknownNameError
 from schemas import Cycle, RunConfig, Selection
-from trainer.data.fold_split import split_fold
+from trainer.data.fold_split import check_duplicates, split_fold
 from trainer.data.validation import recordings
 from trainer.errors import ConfigError, DataError
 from trainer.methods.catalogue import find_method, rates_warning, stages
@@ -44,6 +44,7 @@ class Options:
         resize_operator: A ResizeOperator, which makes the method's resized images.
         own_methods: What is in the methods file, which is not read again then: on another machine
             another file may have its name.
+        allow_duplicates: Train although files are in several folds.
     """
 
     method: str
@@ -66,6 +67,7 @@ class Options:
     methods_file: Path | str | None = None
     resize_operator: str | None = None
     own_methods: Mapping[str, tuple[Cycle, ...]] | None = None
+    allow_duplicates: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
         ConfigError: A method is unknown, or a value out of range.
         DeviceError: The device is absent.
         DataError: There are too few folds, or clips, or a class is never trained on, or clips of
-            one recording are on both sides of a split.
+            one recording are on both sides of a split, or a file is in several folds.
         featurestore.errors.UnknownNameError: The store lacks a fold or an array.
     """
     method = find_method(
@@ -112,7 +114,8 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
     config = _config(vars(chosen) | planned)
     absent = _absent_classes(clips, dataset.class_names)
-    found = (warning, rates_warning(method, dataset.name), absent)
+    duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
+    found = (warning, rates_warning(method, dataset.name), absent, duplicates)
     return Plan(config, num_train(dataset, config), tuple(filter(None, found)))
 
 

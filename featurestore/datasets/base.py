@@ -17,3 +17,5 @@ class Dataset:
     card: DatasetCard
     root: Path
     clips: tuple[Clip, ...]
+    left_out: tuple[str, ...] = ()
+    """What the root holds that is no clip, by kind and number; of directories without a table."""

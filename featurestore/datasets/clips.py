@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from featurestore.datasets.alike import alike_names, folded, how_they_differ
 from featurestore.datasets.table import Problems, Row, quoted
 from featurestore.errors import DatasetError
 from schemas import Clip
@@ -56,7 +57,8 @@ def check_clips(table: Path, rows: Sequence[Row], columns: Columns) -> CheckedCl
     Raises:
         DatasetError: Naming the lines where a fold or class is no number, a text is missing,
             a file's path is absolute, leaves the root or holds a backslash, a clip is there
-            twice, or a class's name and number do not go together.
+            twice, a class's name and number do not go together, or two classes have names
+            that differ in case, spaces or Unicode form only.
     """
     problems = Problems(table)
     for row in rows:
@@ -68,6 +70,7 @@ def check_clips(table: Path, rows: Sequence[Row], columns: Columns) -> CheckedCl
         _check_unique(rows, columns.clip_id, [row[columns.clip_id] for row in rows], problems)
     if columns.class_id is not None:
         _check_classes(rows, columns.class_id, columns.class_name, problems)
+    _check_alike(rows, columns.class_name, problems)
     problems.raise_any()
     numbers = _class_numbers(rows, columns)
     clips = tuple(_clip(row, columns, numbers[row[columns.class_name]]) for row in rows)
@@ -75,7 +78,10 @@ def check_clips(table: Path, rows: Sequence[Row], columns: Columns) -> CheckedCl
 
 
 def name_classes(
-    table: Path, names: Mapping[int, str], official: tuple[str, ...] = ()
+    table: Path,
+    names: Mapping[int, str],
+    official: tuple[str, ...] = (),
+    column: str = "class_id",
 ) -> tuple[str, ...]:
     """The names of a dataset's classes by class_id.
 
@@ -84,20 +90,50 @@ def name_classes(
         names: Of the classes that occur in it, by class_id.
         official: The names the dataset is known by. A table that agrees with them has all of
             them, so that a part of the dataset keeps its classes.
+        column: Of the class_id, for messages.
 
     Raises:
-        DatasetError: A class_id below the highest one has no name.
+        DatasetError: A class_id below the highest one has no name, or a name is the official one
+            but for case, spaces or Unicode form.
     """
-    if names.items() <= dict(enumerate(official)).items():
+    by_number = dict(enumerate(official))
+    if names.items() <= by_number.items():
         return official
+    check_official(table, names, by_number, column)
     highest = max(names)
     if len(names) <= highest:
         absent = next(number for number in range(highest) if number not in names)
         raise DatasetError(
             f"{table}: the classes are numbered up to {highest}, but none is {absent}; "
-            "number them 0, 1, 2, … without a gap"
+            f"number them 0, 1, 2, … without a gap{_unofficial(names, by_number, column)}"
         )
     return tuple(names[number] for number in range(highest + 1))
+
+
+def check_official(
+    table: Path, names: Mapping[int, str], official: Mapping[int, str], column: str
+) -> None:
+    """Check that no name is an official one, written in another way.
+
+    Raises:
+        DatasetError: One is.
+    """
+    for number, name in sorted(names.items()):
+        known = official.get(number, name)
+        if known != name and folded(known) == folded(name):
+            raise DatasetError(
+                f"{table}: {column} {number} is named {quoted(name)}, but officially "
+                f"{quoted(known)}; write it so, or put the original table back"
+            )
+
+
+def _unofficial(names: Mapping[int, str], official: Mapping[int, str], column: str) -> str:
+    """The first name that is another than the official one, for a message."""
+    for number, name in sorted(names.items()):
+        if name != official.get(number, name):
+            known = quoted(official[number])
+            return f" ({column} {number} is named {quoted(name)}, officially {known})"
+    return ""
 
 
 def _check_cells(row: Row, columns: Columns, problems: Problems) -> None:
@@ -152,6 +188,16 @@ def _check_classes(rows: Sequence[Row], number: str, name: str, problems: Proble
                     f"{key} {quoted(row[key])} has {value} {quoted(row[value])}, "
                     f"but {quoted(known[value])} on line {known.line}",
                 )
+
+
+def _check_alike(rows: Sequence[Row], column: str, problems: Problems) -> None:
+    """No two names of classes are one name to the eye."""
+    lines = {row[column]: row.line for row in reversed(rows)}
+    for one, other in alike_names(sorted(lines, key=lines.__getitem__)):
+        problems.add(
+            lines[other],
+            f"{column} has {how_they_differ(one, other)} (the first on line {lines[one]})",
+        )
 
 
 def _rows_with_class(rows: Sequence[Row], number: str, name: str) -> Iterator[Row]:

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featurestore.datasets.base import Dataset
-from featurestore.datasets.clips import CheckedClips, Columns, check_clips, name_classes
+from featurestore.datasets.clips import (
+    CheckedClips,
+    Columns,
+    check_clips,
+    check_official,
+    name_classes,
+)
 from featurestore.datasets.table import Problems, Row, quoted, read_table
 from featurestore.errors import DatasetError
 from schemas import DatasetCard
@@ -56,7 +62,7 @@ def load_esc50(root: Path) -> Dataset:
     card = DatasetCard(
         name="esc50",
         title="ESC-50",
-        class_names=name_classes(table, checked.names, CLASSES),
+        class_names=name_classes(table, checked.names, CLASSES, "target"),
         licence="CC BY-NC 3.0",
         citation=CITATION,
         url=URL,
@@ -75,7 +81,7 @@ def load_esc10(root: Path) -> Dataset:
     """
     table = root / TABLE
     rows = _esc10_rows(table, read_table(table, (*COLUMNS.needed, ESC10)))
-    checked = _renumber(check_clips(table, rows, COLUMNS))
+    checked = _renumber(table, check_clips(table, rows, COLUMNS))
     card = DatasetCard(
         name="esc10",
         title="ESC-10",
@@ -101,9 +107,10 @@ def _esc10_rows(table: Path, rows: Sequence[Row]) -> list[Row]:
     return chosen
 
 
-def _renumber(checked: CheckedClips) -> CheckedClips:
+def _renumber(table: Path, checked: CheckedClips) -> CheckedClips:
     """Number the classes 0, 1, … in the order of their targets."""
     official = {target: CLASSES[target] for target in ESC10_TARGETS}
+    check_official(table, checked.names, dict(enumerate(CLASSES)), "target")
     names = official if checked.names.items() <= official.items() else checked.names
     ids = {target: number for number, target in enumerate(sorted(names))}
     clips = tuple(

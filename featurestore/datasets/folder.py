@@ -4,31 +4,30 @@ The CSV is `clips.csv`, or the root's only one; it goes before directories.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from featurestore.datasets.alike import alike_names, how_they_differ
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.clips import Columns, check_clips, name_classes
+from featurestore.datasets.leftout import (
+    HIDDEN,
+    LINKED,
+    SUFFIXES,
+    find_sounds,
+    listed,
+    told,
+    why_not,
+)
 from featurestore.datasets.table import MAX_SHOWN, read_table
 from featurestore.errors import DatasetError
 from schemas import Clip, DatasetCard
 
 TABLE = "clips.csv"
 COLUMNS = Columns(file="path", fold="fold", class_name="class")
-# fmt: off
-SUFFIXES = frozenset((
-    ".8svx", ".aif", ".aifc", ".aiff", ".au", ".avr", ".bwf", ".caf", ".flac", ".iff", ".mp2",
-    ".mp3", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".svx", ".voc",
-    ".w64", ".wav", ".wave",
-))
-# fmt: on
-"""Of the files that libsndfile reads by their content, and that say how long they are.
-
-IRCAM (.sf), PVF, PAF and others do not: one cut short could not be told from a whole one.
-"""
-
+_ELSEWHERE = "sounds at another depth than fold/class/file"
 _FOLD = re.compile(r"(?:fold)?[ _-]?([0-9]{1,9})", re.IGNORECASE)
 
 
@@ -80,20 +79,99 @@ def _find_table(root: Path) -> Path | None:
     return tables[0] if len(tables) == 1 else None
 
 
+@dataclass
+class _Scan:
+    """What was found in the directories."""
+
+    files: list[tuple[int, Path]]
+    places: set[tuple[int, str]]
+    """Fold and class of each directory that may hold sounds."""
+    left_out: Counter[tuple[int | None, str | None, str]]
+    """By fold, class and kind."""
+
+    def kinds(self, fold: int | None = None, name: str | None = None) -> tuple[str, ...]:
+        """What was left out of a fold, or a class, or everywhere."""
+        kinds: Counter[str] = Counter()
+        for (in_fold, in_class, kind), number in self.left_out.items():
+            if fold in (None, in_fold) and name in (None, in_class):
+                kinds[kind] += number
+        return told(kinds)
+
+
 def _load_directories(root: Path) -> Dataset:
-    files = [
-        (fold, path) for fold, directory in _folds(root).items() for path in _audio_files(directory)
-    ]
-    if not files:
+    scan = _scanned(root)
+    if not scan.files:
         raise DatasetError(_nothing_usable(root))
-    class_names = tuple(sorted({path.parent.name for _, path in files}))
+    class_names = tuple(sorted({path.parent.name for _, path in scan.files}))
+    _refuse_alike(root, class_names)
+    _refuse_empty(root, scan)
     class_ids = {name: number for number, name in enumerate(class_names)}
     clips = []
-    for fold, path in files:
+    for fold, path in scan.files:
         name = _relative(root, path)
         class_id = class_ids[path.parent.name]
         clips.append(Clip(clip_id=name, path=name, fold=fold, class_id=class_id))
-    return Dataset(_card(class_names), root, tuple(clips))
+    return Dataset(_card(class_names), root, tuple(clips), scan.kinds())
+
+
+def _scanned(root: Path) -> _Scan:
+    scan = _Scan([], set(), Counter())
+    folds = _folds(root)
+    for path in _entries(root):
+        if path.name.startswith(".") or not path.is_dir():
+            scan.left_out[None, None, why_not(path) or _ELSEWHERE] += 1
+    for fold, directory in folds.items():
+        for path in _entries(directory):
+            if path.name.startswith(".") or not path.is_dir():
+                scan.left_out[fold, None, why_not(path) or _ELSEWHERE] += 1
+            else:
+                scan.places.add((fold, path.name))
+                _scan_class(scan, fold, path)
+    return scan
+
+
+def _scan_class(scan: _Scan, fold: int, directory: Path) -> None:
+    for path in _entries(directory):
+        kind = why_not(path)
+        if not kind:
+            scan.files.append((fold, path))
+        elif path.is_dir() and path.is_symlink() and kind != HIDDEN:
+            scan.left_out[fold, directory.name, LINKED] += 1
+        elif path.is_dir() and kind != HIDDEN:
+            deeper = find_sounds(path)
+            place = fold, directory.name
+            scan.left_out[*place, _ELSEWHERE] += len(deeper.files)
+            for left in deeper.left_out:
+                number, _, other = left.partition(" ")
+                scan.left_out[*place, other] += int(number)
+        else:
+            scan.left_out[fold, directory.name, kind] += 1
+
+
+def _refuse_alike(root: Path, class_names: tuple[str, ...]) -> None:
+    for one, other in alike_names(class_names):
+        raise DatasetError(
+            f"{root}: the classes {how_they_differ(one, other)}: if they are one class, give their "
+            "directories one name"
+        )
+
+
+def _refuse_empty(root: Path, scan: _Scan) -> None:
+    """Refuse a fold or a class that yields nothing: it would vanish."""
+    full_folds = {fold for fold, _ in scan.files}
+    full_classes = {path.parent.name for _, path in scan.files}
+    folds = sorted(set(_folds(root)) - full_folds)
+    classes = sorted({name for _, name in scan.places} - full_classes)
+    empty = [(f"fold {fold}", scan.kinds(fold=fold)) for fold in folds]
+    empty += [(f"class {name!r}", scan.kinds(name=name)) for name in classes]
+    if not empty:
+        return
+    shown = "; ".join(f"{what} ({listed(kinds) or 'empty'})" for what, kinds in empty[:MAX_SHOWN])
+    more = f"; and {len(empty) - MAX_SHOWN} more" if len(empty) > MAX_SHOWN else ""
+    raise DatasetError(
+        f"{root}: no usable sound file in {shown}{more}. Convert the files to WAV or FLAC, put "
+        "them at fold/class/file, or remove these directories"
+    )
 
 
 def _folds(root: Path) -> dict[int, Path]:
@@ -116,17 +194,13 @@ def _folds(root: Path) -> dict[int, Path]:
     return dict(sorted(folds.items()))
 
 
-def _audio_files(fold: Path) -> Iterator[Path]:
-    """The fold's `class/file`s, sorted; what is not audio, or not at that depth, is left out."""
-    for directory in filter(Path.is_dir, _visible(fold)):
-        for path in _visible(directory):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                yield path
-
-
 def _visible(directory: Path) -> list[Path]:
+    return [path for path in _entries(directory) if not path.name.startswith(".")]
+
+
+def _entries(directory: Path) -> list[Path]:
     try:
-        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+        return sorted(directory.iterdir())
     except OSError as error:
         raise DatasetError(f"{directory}: cannot list the directory ({error.strerror})") from error
 

@@ -47,7 +47,7 @@ def load(root: Path) -> Dataset:
     card = DatasetCard(
         name="urbansound8k",
         title="UrbanSound8K",
-        class_names=name_classes(table, checked.names, CLASSES),
+        class_names=name_classes(table, checked.names, CLASSES, "classID"),
         licence="CC BY-NC 3.0",
         citation="J. Salamon, C. Jacoby, J. P. Bello, "
         '"A Dataset and Taxonomy for Urban Sound Research", ACM Multimedia 2014',

@@ -32,6 +32,8 @@ _UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4
 """Codes of libsndfile's errors."""
 _UNSUPPORTED = re.compile(r"unimplemented|not supported|unsupported|unknown (?:format|codec)", re.I)
 
+_NOT_RECOGNISED = re.compile(r"resource fork|not recognised|does not exist", re.I)
+
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A file that is read from start to end.
@@ -159,6 +161,9 @@ def _translated(error: soundfile.LibsndfileError) -> AudioError:
             ClipStatus.UNSUPPORTED,
             f"the decoder says: {text.rstrip('.')}; convert it to WAV or FLAC",
         )
+    if error.code == _UNRECOGNISED or _NOT_RECOGNISED.search(text):
+        # For other bytes libsndfile tries formats that it knows by a name or a second file.
+        text = "it begins like no sound file"
     return AudioError(ClipStatus.UNREADABLE, text)
 
 

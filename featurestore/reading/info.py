@@ -1,10 +1,12 @@
 """What a store holds, how it was made, what failed and why: as data, finished or not."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.errors import CorruptError
 from featurestore.storage import Place, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
@@ -12,14 +14,17 @@ from featurestore.store.root import dataset_names
 from featurestore.text import json_text
 from schemas import ClipStatus
 
+QUIETEST = 2**-15
+"""Peak below which a clip counts as silent: one step of 16-bit samples."""
+
 
 def describe(path: Place) -> dict[str, Any]:
     """A JSON-ready description of a store.
 
     Returns:
         `path`, `bytes` and `files` (None for a web server, which lists nothing), and under
-        `datasets`, by name, the manifest with `counts` as they stand now and `failures`: clip_id,
-        path, fold, status, reason.
+        `datasets`, by name, the manifest with `counts` as they stand now, `silent` (see
+        `count_silent`) and `failures`: clip_id, path, fold, status, reason.
 
     Raises:
         StoreError: There is no store at `path`, or it is damaged.
@@ -48,8 +53,46 @@ def _dataset(arrays: StoredArrays) -> dict[str, Any]:
     status = {fold.fold: arrays.read(fold.fold, "status") for fold in arrays.manifest.folds}
     return arrays.manifest.model_dump(mode="json") | {
         "counts": check_counts(arrays, list(status.values())),
+        "silent": _silent(arrays, status),
         "failures": [f for fold in status for f in _failures(arrays, fold, status[fold])],
     }
+
+
+def count_silent(path: Place, dataset: str) -> int:
+    """Count the clips with features that hold no sound once their channels are mixed.
+
+    So do digital silence, and stereo whose channels cancel each other out.
+
+    Args:
+        path: Of the store.
+        dataset: Its name.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    arrays = open_arrays(locate(path), dataset)
+    folds = [fold.fold for fold in arrays.manifest.folds]
+    return _silent(arrays, {fold: arrays.read(fold, "status") for fold in folds})
+
+
+def _silent(arrays: StoredArrays, status: Mapping[int, NDArray[np.uint8]]) -> int:
+    """Clips that are silent; damage elsewhere is left to `verify`."""
+    try:
+        return sum(_num_silent(arrays, fold, outcomes) for fold, outcomes in status.items())
+    except CorruptError:
+        return 0
+
+
+def _num_silent(arrays: StoredArrays, fold: int, status: NDArray[np.uint8]) -> int:
+    # Of a block that is not built yet there are no peaks.
+    size = len(status) if arrays.manifest.state == "complete" else arrays.manifest.block_clips
+    found = 0
+    for start in range(0, len(status), max(1, size)):
+        rows = slice(start, start + size)
+        stored = status[rows] == ClipStatus.OK
+        if stored.any():
+            found += int(np.count_nonzero((arrays.read(fold, "peak", rows) < QUIETEST) & stored))
+    return found
 
 
 def _failures(arrays: StoredArrays, fold: int, status: NDArray[np.uint8]) -> list[dict[str, Any]]:

@@ -103,6 +103,8 @@ def _values(
         ARRAY: np.broadcast_to(noise, (size, *shape)).astype(dtype),
         "duration_s": np.ones(size, np.float32),
         "peak": np.ones(size, np.float32),
-        "source_sha256": np.zeros((size, 32), np.uint8),
+        "source_sha256": np.random.default_rng([block.fold, block.start]).integers(
+            0, 256, (size, 32), np.uint8
+        ),
         "status": status,
     }

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from featurestore import open_store
 from featurestore.cli import main
@@ -48,6 +50,31 @@ def test_build_info_verify_plot(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert (here / "c.png").read_bytes().startswith(b"\x89PNG")
     assert run("plot s.zarr --clip fold1/high/high0.wav") == 0
     assert (here / "high0.wav.png").exists()
+
+
+def test_silent_clips_are_counted_by_build_and_info(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tone = np.sin(np.arange(11_025) / 20)
+    place = here / "sounds" / "fold1" / "high"
+    soundfile.write(place / "none.wav", np.zeros(11_025), 22_050)
+    soundfile.write(place / "cancels.wav", np.stack([tone, -tone], 1), 22_050)
+    assert run(f"{BUILD} --store s.zarr") == 0
+    said = "22 of 22 clips have features; 2 of them silent, or stereo that cancels to silence"
+    assert said in capsys.readouterr().out
+    assert run("info s.zarr") == 0
+    assert "2 of them silent" in capsys.readouterr().out.replace("\n", " ")
+    assert run("info s.zarr --json") == 0
+    assert json.loads(capsys.readouterr().out)["datasets"]["folder"]["silent"] == 2
+
+
+def test_what_a_directory_holds_beside_its_clips_is_said_before_the_build(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "sounds/fold1/high/x.m4a").touch()
+    (here / "sounds/fold2/low/gone.wav").symlink_to("nowhere")
+    assert run(f"{BUILD} --store s.zarr") == 0
+    assert "left out: 1 dead links, 1 with suffix .m4a" in capsys.readouterr().err
 
 
 def test_the_default_store_is_named_after_the_dataset(here: Path) -> None:

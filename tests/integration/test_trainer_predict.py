@@ -1,5 +1,6 @@
 import csv
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from schemas import Predictions, RunRecord
 from tests.integration.trainer_runs import as_older, finished_run
 from tests.integration.trainer_store import sounds, tiny_store
 from trainer.cli import main
-from trainer.inference.predict import judge, predict
+from trainer.inference.predict import audio_files, judge, predict
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.trained import load_network, open_run
 
@@ -232,3 +233,28 @@ def test_a_run_that_cannot_be_used_is_one_clear_error(
     assert "features: Field required" in complaint(copy, capsys)
     (copy / "result.json").unlink()
     assert "the run is unfinished" in complaint(copy, capsys)
+
+
+def test_what_is_left_out_of_a_directory_is_counted_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "mixed"
+    (place / "deep").mkdir(parents=True)
+    shutil.copy(some_files(1)[0], place / "deep" / "a.wav")
+    for name in ("b.m4a", "c.m4a", ".hidden.wav"):
+        (place / name).touch()
+    (place / "gone.wav").symlink_to("nowhere")
+    assert asked("--format", "csv", place) == 0
+    captured = capsys.readouterr()
+    assert f"{place}: left out: 2 with suffix .m4a, 1 dead links, 1 hidden" in captured.err
+    assert len(captured.out.splitlines()) == 2
+
+
+def test_a_file_name_that_is_not_utf8_does_not_stop_the_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "odd"
+    place.mkdir()
+    shutil.copy(some_files(1)[0], os.fsencode(place) + b"/\xff.wav")
+    (place / os.fsdecode(b"\xfe.m4a")).touch()
+    assert [os.fsencode(path.name) for path in audio_files([place])] == [b"\xff.wav"]

@@ -81,6 +81,14 @@ def test_a_file_cut_short_is_truncated(tmp_path: Path, name: str, share: float) 
     assert found == ClipStatus.TRUNCATED or (name == ".flac" and found == ClipStatus.UNREADABLE)
 
 
+@pytest.mark.parametrize("container", ["WVE", "MPC2K"])
+def test_rarer_files_cut_short_are_truncated(tmp_path: Path, container: str) -> None:
+    data = encoded(container, "ALAW" if container == "WVE" else "PCM_16")
+    seconds(tmp_path, data)
+    for share in (0.6, 0.99):
+        assert status(tmp_path, data[: int(len(data) * share)]) == ClipStatus.TRUNCATED
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_files_joined_are_read_both_or_refused(tmp_path: Path, name: str) -> None:
     data = sound_files()[name]

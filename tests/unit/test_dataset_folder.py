@@ -40,9 +40,82 @@ def test_directories_give_folds_in_order_and_classes_by_name(
 def test_what_is_not_audio_or_not_at_that_depth_is_left_out(tmp_path: Path) -> None:
     good = "fold1/cat/a.wav"
     touch(tmp_path, good, "README.md", "a.wav", "fold1/b.wav", "fold1/cat/notes.txt")
-    touch(tmp_path, "fold1/cat/deeper/c.wav", "fold1/empty/x.txt", ".git/x/y.wav")
+    touch(tmp_path, "fold1/cat/deeper/c.wav", "fold1/cat/x.M4A", ".git/x/y.wav")
     touch(tmp_path, "fold1/cat/._a.wav", "fold1/.trash/b.wav", "fold1/cat/dir.wav/x")
-    assert facts(load_dataset("folder", tmp_path)) == [(good, 1, "cat")]
+    (tmp_path / "fold1" / "cat" / "gone.wav").symlink_to("nowhere")
+    (tmp_path / "fold1" / "cat" / "all").symlink_to("/")
+    os.mkfifo(tmp_path / "fold1" / "cat" / "pipe.wav")
+    dataset = load_dataset("folder", tmp_path)
+    assert facts(dataset) == [(good, 1, "cat")]
+    assert set(dataset.left_out) == {
+        "3 sounds at another depth than fold/class/file",
+        "3 hidden",
+        "1 with suffix .md",
+        "1 with suffix .txt",
+        "1 with suffix .m4a",
+        "1 without a suffix",
+        "1 dead links",
+        "1 links to directories",
+        "1 special files or directories",
+    }
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        ("fold2/cat/a.m4a", r"fold 2 \(1 with suffix .m4a\)"),
+        ("fold2/cat/deep/a.wav", r"fold 2 \(1 sounds at another depth"),
+        ("fold1/cow/a.m4a", r"class 'cow' \(1 with suffix .m4a\)"),
+        ("fold1/cow/.a.wav", r"class 'cow' \(1 hidden\)"),
+    ],
+)
+def test_a_fold_or_a_class_that_yields_nothing_is_refused_and_named(
+    tmp_path: Path, left_out: str, said: str
+) -> None:
+    touch(tmp_path, "fold1/cat/a.wav", left_out)
+    with pytest.raises(DatasetError, match=said):
+        load_dataset("folder", tmp_path)
+
+
+def test_a_fold_without_any_file_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "fold1/cat/a.wav")
+    (tmp_path / "fold2").mkdir()
+    with pytest.raises(DatasetError, match=r"fold 2 \(empty\)"):
+        load_dataset("folder", tmp_path)
+
+
+ALIKE = [
+    ("caf\u00e9", "cafe\u0301", "Unicode form"),
+    ("dog", "Dog", "case or spaces"),
+    ("sea waves", "sea  waves", "case or spaces"),
+    ("dog", "dog ", "case or spaces"),
+    ("stra\u00dfe", "STRASSE", "case or spaces"),
+    ("dog", "d\u200bog", "the eye"),
+    ("sea waves", "sea\u00a0waves", "case or spaces"),
+    ("\uff44og", "dog", "the eye"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "what"), ALIKE)
+def test_classes_that_look_alike_are_refused_and_both_named(
+    tmp_path: Path, one: str, other: str, what: str
+) -> None:
+    touch(tmp_path, f"fold1/{one}/a.wav", f"fold2/{other}/b.wav")
+    with pytest.raises(DatasetError, match=f"differ .*{what}") as caught:
+        load_dataset("folder", tmp_path)
+    named = str(caught.value)
+    assert named.count(one) + named.count(ascii(one).strip("'")) >= 1
+    assert named.count(other) + named.count(ascii(other).strip("'")) >= 1
+
+
+@pytest.mark.parametrize(("one", "other", "what"), [c for c in ALIKE if c[1] != "dog "])
+def test_classes_of_a_table_that_look_alike_are_refused(
+    tmp_path: Path, one: str, other: str, what: str
+) -> None:
+    table = f"path,fold,class\na.wav,1,{one}\nb.wav,2,{other}\n"
+    (tmp_path / "clips.csv").write_text(table)
+    with pytest.raises(DatasetError, match=f"line 3: class has .*{what}"):
+        load_dataset("folder", tmp_path)
 
 
 def test_where_nothing_is_usable_the_message_says_what_was_found(tmp_path: Path) -> None:

@@ -71,6 +71,13 @@ class Learning:
     label_smoothing: Annotated[
         float, typer.Option(help="Share of the target that all classes get alike.")
     ] = 0.0
+    allow_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--allow-duplicates",
+            help="Train although the same file is in several folds; this is recorded.",
+        ),
+    ] = False
     methods_file: Annotated[
         Path | None, typer.Option(help="YAML of methods of your own, for --method.")
     ] = None

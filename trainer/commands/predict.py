@@ -54,7 +54,7 @@ def predict(
     if trained.warning:
         Terminal(stderr=True).warn(trained.warning)
     folds = trained.chosen(fold or ())
-    files = audio_files(audio)
+    files = audio_files(audio, _note)
     if out:
         check_folder(out)
     torch_device = resolve_device(device)
@@ -78,6 +78,11 @@ def predict(
         Terminal().write(_text(found, trained.record, wanted, top))
     if found.unused:
         raise AudioInputError(f"{len(found.unused)} of {len(files)} files could not be used")
+
+
+def _note(line: str) -> None:
+    """Print a line about the files on standard error."""
+    Terminal(stderr=True).say(line)
 
 
 def _watched(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore import StoredDataset
+from featurestore import ClipTable, StoredDataset
 from schemas import RunConfig
 from trainer.data.interface import Sample, StageData
 from trainer.data.order import EpochOrder, chosen_windows
@@ -13,6 +13,9 @@ from trainer.data.shared import training_folds
 from trainer.data.validation import recordings, validation_clips
 from trainer.errors import DataError
 from trainer.seeds import derive_seed
+
+OFFICIAL_FOLDS = frozenset(("esc10", "esc50", "urbansound8k"))
+"""Datasets whose folds are published with them: results on other folds could not be compared."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,43 @@ def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSpli
     order = EpochOrder(config.seed, dataset.fingerprint, folds, sizes, kept=kept)
     num_train = sum(sizes) if kept is None else int(kept.sum())
     return FoldSplit(order, num_train, len(dataset.clips([fold])), apart)
+
+
+def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool) -> str | None:
+    """Check that no file is in several folds: accuracy would measure memory.
+
+    Args:
+        dataset: Which stores the digest of every file.
+        clips: All of its clips.
+        allowed: Whether the user accepts such files.
+
+    Returns:
+        A warning to record, if files are in several folds and that is accepted, by the user or by
+        those who published the dataset with its folds; else None.
+
+    Raises:
+        DataError: Files are in several folds.
+    """
+    first: dict[bytes, int] = {}
+    pairs: list[tuple[int, int]] = []
+    for row, digest in enumerate(dataset.source_digests()):
+        known = first.setdefault(digest, row)
+        if clips.fold[known] != clips.fold[row]:
+            pairs.append((known, row))
+    if not pairs:
+        return None
+    one, other = (f"{clips.path[row]} (fold {clips.fold[row]})" for row in pairs[0])
+    what = (
+        f"{len(pairs)} clips have the same bytes as one in another fold, such as {other} and {one}"
+    )
+    if allowed:
+        return f"{what}: accuracies may be too high (--allow-duplicates)"
+    if dataset.name in OFFICIAL_FOLDS:
+        return f"{what}: accuracies may be too high; the folds are the official ones"
+    raise DataError(
+        f"{dataset.name}: {what}: accuracies would measure memory; remove the copies, or put them "
+        "into one fold, and build again; or accept that with --allow-duplicates"
+    )
 
 
 def _set_apart(dataset: StoredDataset, config: RunConfig, fold: int) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Sounds in files, through the extractor of the run's store, to probabilities of classes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featurestore import SUFFIXES, Extractor, extract_file, one_thread
+from featurestore import SUFFIXES, Extractor, extract_file, find_sounds, one_thread
 from featurestore.errors import AudioError
 from featurestore.text import json_text
 from schemas import Prediction, RunRecord, UnusedFile
@@ -21,32 +21,37 @@ Images = dict[str, NDArray[Any]]
 """(bands, frames) as stored, by array."""
 
 
-def audio_files(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The files named, and those of the directories named, at any depth; each once.
+def audio_files(
+    paths: Sequence[Path], notify: Callable[[str], None] = lambda line: None
+) -> tuple[Path, ...]:
+    """Return the files named, and those of the directories named, at any depth; each once.
 
     Of a directory's files, those with the suffix of a format that libsndfile reads; hidden ones
     are left out. A file that is named is taken whatever its suffix.
 
+    Args:
+        paths: Files and directories.
+        notify: Is given a line for each directory of which something is left out.
+
     Raises:
         AudioInputError: There is no audio in a directory.
     """
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for path in paths:
-        inside = _inside(path) if path.is_dir() else [path]
-        if not inside:
-            raise AudioInputError(f"{path}: no audio in it ({', '.join(sorted(SUFFIXES))})")
-        found.update(dict.fromkeys(inside))
-    return tuple(found)
-
-
-def _inside(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+        if not path.is_dir():
+            files[path] = None
+            continue
+        inside = find_sounds(path)
+        left_out = ", ".join(inside.left_out)
+        if not inside.files:
+            raise AudioInputError(
+                f"{path}: no audio in it, but {left_out or 'nothing'}; expected "
+                f"{', '.join(sorted(SUFFIXES))}"
+            )
+        if left_out:
+            notify(f"{path}: left out: {left_out}")
+        files.update(dict.fromkeys(inside.files))
+    return tuple(files)
 
 
 def predict(

@@ -28,20 +28,22 @@ from featurestore.extraction.containers.tags import skip_tags
 __all__ = ["Container", "Part", "Source", "walk"]
 
 _BY_MAGIC = (
-    (0, b"RIFF", b"WAVE", chunked.walk_riff),
-    (0, b"RIFX", b"WAVE", chunked.walk_riff),
-    (0, b"RF64", b"WAVE", chunked.walk_riff),
-    (0, b"FORM", b"AIFF", chunked.walk_aiff),
-    (0, b"FORM", b"AIFC", chunked.walk_aiff),
-    (0, b"FORM", b"8SVX", chunked.walk_iff),
-    (0, b"FORM", b"16SV", chunked.walk_iff),
-    (0, b"riff\x2e\x91\xcf\x11", b"", chunked.walk_w64),
-    (0, b"caff", b"", chunked.walk_caf),
-    (0, b".snd", b"", headers.walk_au),
-    (0, b"dns.", b"", headers.walk_au),
-    (0, b"NIST_1A", b"", headers.walk_sphere),
-    (0, b"Creative Voice File\x1a", b"", headers.walk_voc),
-    (0, b"2BIT", b"", headers.walk_avr),
+    (b"RIFF", b"WAVE", chunked.walk_riff),
+    (b"RIFX", b"WAVE", chunked.walk_riff),
+    (b"RF64", b"WAVE", chunked.walk_riff),
+    (b"FORM", b"AIFF", chunked.walk_aiff),
+    (b"FORM", b"AIFC", chunked.walk_aiff),
+    (b"FORM", b"8SVX", chunked.walk_iff),
+    (b"FORM", b"16SV", chunked.walk_iff),
+    (b"riff\x2e\x91\xcf\x11", b"", chunked.walk_w64),
+    (b"caff", b"", chunked.walk_caf),
+    (b".snd", b"", headers.walk_au),
+    (b"dns.", b"", headers.walk_au),
+    (b"NIST_1A", b"", headers.walk_sphere),
+    (b"Creative Voice File\x1a", b"", headers.walk_voc),
+    (b"2BIT", b"", headers.walk_avr),
+    (b"ALawSoundFile**\0", b"", headers.walk_wve),
+    (b"\1\4", b"", headers.walk_mpc),
 )
 
 
@@ -60,7 +62,7 @@ def walk(source: Source, max_duration_s: float) -> Container | None:
         OSError: The machine could not read it.
     """
     head = source.at(0, 32)
-    for _, magic, form, walker in _BY_MAGIC:
+    for magic, form, walker in _BY_MAGIC:
         if head.startswith(magic) and head[8 : 8 + len(form)] == form:
             return walker(source)
     refuse_foreign(source, 0)

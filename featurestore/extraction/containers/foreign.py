@@ -25,6 +25,8 @@ _NOT_READ = (
     (0, b"\x7f\xfe\x80\x01", "DTS"),
     (0, b"BW64", "BW64"),
     (0, b"FLV\x01", "Flash video"),
+    # libsndfile fills up what is missing of it, and prints to standard output.
+    (0, b"\xf0\x7e\0\x01", "MIDI sample dump (SDS)"),
     (0, b"ADIF", "AAC"),
     (0, b"\xff\xf1", "AAC"),
     (0, b"\xff\xf9", "AAC"),

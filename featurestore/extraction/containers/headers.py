@@ -78,6 +78,20 @@ def walk_voc(source: Source, start: int = 0) -> Container:
     return Container("VOC", (Part(0, source.size),))
 
 
+def walk_wve(source: Source, start: int = 0) -> Container:
+    """Psion's WVE: the number of samples, of a byte each, in the header."""
+    _check(source, start + 32, int.from_bytes(source.at(start + 18, 4)))
+    return Container("WVE", (Part(0, source.size),))
+
+
+def walk_mpc(source: Source, start: int = 0) -> Container:
+    """Akai's MPC 2000: the number of sample frames in the header."""
+    head = source.at(start, 42)
+    channels = 2 if head[21:22] == b"\1" else 1
+    _check(source, start + 42, int.from_bytes(head[30:34], "little") * 2 * channels)
+    return Container("MPC", (Part(0, source.size),))
+
+
 def walk_avr(source: Source, start: int = 0) -> Container:
     """Audio Visual Research: the number of sample frames in the header."""
     head = source.at(start, 128)

@@ -163,12 +163,21 @@ def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | 
     last = streams[-1]
     if last.declared is not None and last.count >= last.declared:
         return None
+    if source.size - position < last.header.num_bytes and not _frame_in(source, position, last):
+        return None  # too little to be sound
     if source.size - position > _MOST_TAIL or not _is_tag(source.at(position, 16)):
         raise damaged(
             f"the last {source.size - position} bytes, from byte {position} on, are neither MPEG "
             "frames nor a tag"
         )
     return None
+
+
+def _frame_in(source: Source, position: int, stream: _Stream) -> bool:
+    """Whether a frame of the stream's kind begins in the rest of the file."""
+    rest = source.at(position, source.size - position)
+    heads = (parse(rest[match.start() : match.start() + 4]) for match in _SYNC.finditer(rest))
+    return any(head is not None and head.kind == stream.header.kind for head in heads)
 
 
 def _is_tag(data: bytes) -> bool:

@@ -1,0 +1,96 @@
+"""Which files of a directory are sounds, and what is left out, counted by kind."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# fmt: off
+SUFFIXES = frozenset((
+    ".8svx", ".aif", ".aifc", ".aiff", ".au", ".avr", ".bwf", ".caf", ".flac", ".iff", ".mp2",
+    ".mp3", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".svx", ".voc",
+    ".w64", ".wav", ".wave",
+))
+# fmt: on
+"""Of the files that libsndfile reads by their content, and that say how long they are.
+
+IRCAM (.sf), PVF, PAF and others do not: one cut short could not be told from a whole one.
+"""
+HIDDEN = "hidden"
+LINKED = "links to directories"
+_MOST_KINDS = 12
+
+
+@dataclass(frozen=True)
+class FoundSounds:
+    """The sound files of a directory.
+
+    Attributes:
+        files: Sorted.
+        left_out: What else is there, such as `3 with suffix .m4a`.
+    """
+
+    files: tuple[Path, ...]
+    left_out: tuple[str, ...]
+
+
+def find_sounds(directory: Path) -> FoundSounds:
+    """Find the sound files in a directory, at any depth.
+
+    A file is taken for a sound by its suffix. Hidden files and directories are left out, and links
+    to directories are not followed.
+
+    Args:
+        directory: Where to look.
+    """
+    files: list[Path] = []
+    kinds: Counter[str] = Counter()
+
+    def unlisted(error: OSError) -> None:
+        kinds[f"that cannot be listed ({error.strerror})"] += 1
+
+    for place, folders, names in os.walk(directory, onerror=unlisted):
+        for name in list(folders):
+            path = Path(place, name)
+            if name.startswith("."):
+                kinds[HIDDEN] += 1
+            elif path.is_symlink():
+                kinds[LINKED] += 1
+            else:
+                continue
+            folders.remove(name)
+        for name in names:
+            if kind := why_not(Path(place, name)):
+                kinds[kind] += 1
+            else:
+                files.append(Path(place, name))
+    return FoundSounds(tuple(sorted(files)), told(kinds))
+
+
+def why_not(path: Path) -> str:
+    """Why a file is not taken for a sound, as a kind to count; "" of a sound file."""
+    if path.name.startswith("."):
+        return HIDDEN
+    if not path.exists():
+        return "dead links" if path.is_symlink() else "gone"
+    if not path.is_file():
+        return "special files or directories"
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return ""
+    return f"with suffix {suffix}" if suffix else "without a suffix"
+
+
+def told(kinds: Counter[str]) -> tuple[str, ...]:
+    """The kinds with their numbers, the most frequent first; of very many, the rest together."""
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{number} {kind}" for kind, number in ordered[:_MOST_KINDS]]
+    if rest := sum(number for _, number in ordered[_MOST_KINDS:]):
+        shown.append(f"{rest} others")
+    return tuple(shown)
+
+
+def listed(left_out: Iterable[str]) -> str:
+    """What was left out, as one phrase."""
+    return ", ".join(left_out)
