@@ -1,6 +1,6 @@
-"""Whether a run's directory vouches for itself: single bits flipped in every file that is read back.
+"""Whether a run's directory vouches for itself: bits flipped in every file that is read back.
 
-python -m benchmarks.run_flips [--flips 40] [--seed 0]
+python -m benchmarks.run_flips [--flips 40] [--seed 0] [--place DIR]
 
 A flip may be refused by the file's name, or change nothing that is said (white space of a JSON
 file); what counts is that none changes an answer, or a weight, in silence.
@@ -83,11 +83,14 @@ def flips(path: Path, ask: Callable[[], str], number: int, chance: random.Random
 def main(
     flips_each: Annotated[int, typer.Option("--flips", min=1, help="Bits in each file.")] = 40,
     seed: int = 0,
+    place: Annotated[
+        Path | None, typer.Option(help="Directory for the runs, such as /dev/shm.")
+    ] = None,
 ) -> None:
     """Train a small run, then flip bits in it."""
     torch.set_num_threads(1)
     chance, rows = random.Random(seed), list[dict[str, Any]]()  # noqa: S311 - no secret
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         place = Path(folder)
         store, run, unfinished = make_store(place), place / "run", place / "unfinished"
         train_straight(store, run)

@@ -1,6 +1,6 @@
 """What a training run survives: kills, full disks, calls that fail and second starts.
 
-python -m benchmarks.train_faults [--kills 40] [--failures 40] [--seed 0]
+python -m benchmarks.train_faults [--kills 40] [--failures 40] [--seed 0] [--place DIR]
 
 Each training is a process of its own, forked from this one so that torch is loaded once. Whatever
 happens to it, the run must end with the bits of one that was never disturbed, or be refused in a
@@ -178,6 +178,7 @@ def kills(
                 counts["refused"] += 1
                 raise RuntimeError(training.error)
         counts["runs"] += 1
+        typer.echo(f"kills: {dict(counts)}")
         counts["unequal"] += not is_same(out, straight)
         counts["left behind"] += sum(1 for file in out.rglob(".*") if file.is_file())
         _remove(out)
@@ -230,6 +231,7 @@ def failures(store: Path, place: Path, straight: Path, number: int, seed: int) -
             counts[f"{name}: {training.error[-300:]}"] += 1
         if resumed(out).ended() != 0 or not is_same(out, straight):
             counts["unequal"] += 1
+        typer.echo(f"failures: {dict(counts)}")
         _remove(out)
     return dict(counts)
 
@@ -313,11 +315,14 @@ def main(
     number_of_kills: Annotated[int, typer.Option("--kills", min=1)] = 40,
     number_of_failures: Annotated[int, typer.Option("--failures", min=1)] = 40,
     seed: int = 0,
+    place: Annotated[
+        Path | None, typer.Option(help="Directory for the runs, such as /dev/shm.")
+    ] = None,
 ) -> None:
     """Disturb small trainings in every way, and compare what they end with."""
     torch.set_num_threads(1)
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place)))
         store, straight = make_store(place), place / "straight"
         began = time.monotonic()
         train_straight(store, straight)

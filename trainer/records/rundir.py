@@ -126,7 +126,11 @@ class FoldDirectory:
 
         Raises:
             featurestore.errors.BusyError: One does.
+            RunDirectoryError: It cannot be made, or is a link: then files elsewhere would be
+                written to.
         """
+        if self.path.is_symlink():
+            raise RunDirectoryError(f"{self.path}: is a link; remove it, or give another --out")
         make_folder(self.path)
         with _locked(self.path / LOCK):
             yield

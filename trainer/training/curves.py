@@ -1,5 +1,7 @@
 """Learning curves as TensorBoard events. The one owner of tensorboard."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -7,6 +9,7 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 
 from schemas import EpochMetrics
+from trainer.files import unwritable
 
 FOLDER = "tensorboard"
 
@@ -23,7 +26,22 @@ class Curves:
         self._writers: dict[int, SummaryWriter] = {}
 
     def add(self, metrics: EpochMetrics) -> None:
-        """Add an epoch's values."""
+        """Add an epoch's values.
+
+        Raises:
+            RunDirectoryError: They cannot be written, or those before could not.
+        """
+        with self._writable():
+            self._add(metrics)
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self._folder, error) from error
+
+    def _add(self, metrics: EpochMetrics) -> None:
         fold = metrics.fold
         if fold not in self._writers:
             folder = str(self._folder / f"fold{fold}")
@@ -49,5 +67,7 @@ class Curves:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        # Of a run that fails, the failure is what must be said; and all writers are to be closed.
+        with suppress(OSError) if error else self._writable(), ExitStack() as stack:
+            for writer in self._writers.values():
+                stack.callback(writer.close)
