@@ -25,6 +25,7 @@ from featurestore.obtain import load_or_download, obtain
 from featurestore.progress import BuildProgress, counting
 from featurestore.reading.info import describe
 from featurestore.reading.reader import open_store
+from featurestore.safepath import safe_children
 from featurestore.stopping import StoppableGroup, end_stopped, stoppable
 from featurestore.storage import Storage, locate
 from schemas import ClipStatus, FeatureSpec
@@ -57,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Its exit code: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by
         Ctrl-C, 143 by SIGTERM.
     """
-    return stoppable(lambda: _main(argv))
+    with safe_children():
+        return stoppable(lambda: _main(argv))
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -132,7 +134,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     # Half a second that others need not wait.
     from featurestore.building.executors.dask import DaskExecutor
 
-    with DaskExecutor(workers, scheduler) as executor:
+    with DaskExecutor(workers, scheduler, lambda line: err.print(escape(line))) as executor:
         if link := executor.dashboard_link:
             err.print(f"dashboard: {link}")
         yield executor

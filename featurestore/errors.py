@@ -9,7 +9,9 @@
     ├── AudioError           one clip's file; carries the ClipStatus it ends with
     ├── BuildError           a build that could not go on
     │   ├── StrictError      clips failed under --strict
-    │   └── BusyError        another process writes the store
+    │   ├── BusyError        another process writes the store
+    │   ├── ClusterError     a Dask cluster that cannot be reached, is gone, or has no fit worker
+    │   └── UnfitWorkerError this process cannot take part: another version, no such root or store
     ├── StorageError         where the store lies cannot be written or reached
     └── StoreError           a store on disk
         ├── FingerprintError     holds other features than asked for
@@ -82,6 +84,14 @@ class StorageError(FeatureStoreError):
 
 class BusyError(BuildError):
     """Another process is writing the store."""
+
+
+class ClusterError(BuildError):
+    """A Dask cluster cannot be reached, is gone, or has no worker that is fit for the tasks."""
+
+
+class UnfitWorkerError(BuildError):
+    """This process cannot do a task that another may: by its version, or by what it sees."""
 
 
 class StoreError(FeatureStoreError):

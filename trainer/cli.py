@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from featurestore.errors import FeatureStoreError
+from featurestore.safepath import safe_children
 from featurestore.stopping import StoppableGroup, stoppable
 from trainer.commands.complain import complain
 from trainer.commands.ensemble import ensemble
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    return stoppable(lambda: _main(argv))
+    with safe_children():
+        return stoppable(lambda: _main(argv))
 
 
 def _main(argv: Sequence[str] | None) -> int:

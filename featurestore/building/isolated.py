@@ -17,12 +17,18 @@ from typing import IO, Any, TypeVar, cast
 
 from featurestore.building.block import BlockTask
 from featurestore.errors import BuildError
+from featurestore.safepath import safe_entries
 
 T = TypeVar("T", bound=BlockTask)
 R = TypeVar("R")
 
 _DEATHS = 2
 """At the same row, until that row is given up: the first may be somebody's `kill`."""
+_CHILD = (
+    "import sys; sys.path[:] = sys.argv[2:]; import importlib; "
+    "importlib.import_module(sys.argv[1]).main()"
+)
+"""The child's program: it finds modules where this process does."""
 
 
 def run_isolated(function: Callable[..., R], task: T) -> R:
@@ -55,7 +61,8 @@ def run_isolated(function: Callable[..., R], task: T) -> R:
 
 def _attempt(function: Callable[..., R], task: T) -> tuple[list[R], int | None, int]:
     """The result, if the process lived to give it; the row it had open; its exit code."""
-    command = [sys.executable, "-m", __name__]
+    # Without -P, and by -m, whatever lies in the working directory would come first.
+    command = [sys.executable, "-P", "-c", _CHILD, __name__, *safe_entries(sys.path)]
     results: list[Any] = []
     row = None
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603
@@ -107,7 +114,3 @@ def main() -> None:
         pass  # nobody waits any more
     except Exception as error:  # noqa: BLE001  (raised again on the other side)
         tell(error)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,7 @@ import torchvision
 from distributed import Client
 
 from featurestore import open_store
+from featurestore.errors import UnfitWorkerError
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.test_sweep import QUICK, same_networks, sweep
 from tests.integration.trainer_store import tiny_store
@@ -79,10 +80,11 @@ def test_initial_weights_are_the_users_file_or_none(
 def test_a_worker_with_another_store_or_another_run_at_that_place_says_so(tmp_path: Path) -> None:
     Path("methods.yaml").write_text(METHOD.format(rate=0.25))
     run = SweepRun("a", replace(OPTIONS, methods_file="methods.yaml"))
-    found = begin_run(work(Path("s"), tiny_store("uint8")), run)
-    assert isinstance(found, Failed)
-    assert "float16.zarr" not in found.reason
-    assert "uint8.zarr: is another store on " in found.reason
+    with pytest.raises(UnfitWorkerError, match=r"uint8\.zarr: is another store on "):
+        begin_run(work(Path("s"), tiny_store("uint8")), run)
+    with pytest.raises(UnfitWorkerError, match=r"absent\.zarr"):
+        begin_run(work(Path("s"), tmp_path / "absent.zarr"), run)
+    assert not Path("s").exists()
     begun = begin_run(work(Path("s")), run)
     assert isinstance(begun, Begun)
     check_shared(tmp_path / "s/runs/a", begun.record_sha256)

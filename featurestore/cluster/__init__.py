@@ -1,0 +1,6 @@
+"""A Dask cluster, as both programs use it: connected to, given tasks, its errors in our words."""
+
+from featurestore.cluster.connection import connect
+from featurestore.cluster.tasks import Cluster
+
+__all__ = ["Cluster", "connect"]

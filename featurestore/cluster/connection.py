@@ -1,0 +1,124 @@
+"""A client of a Dask scheduler: what can be known to be wrong with an address is told at once.
+
+Dask's own and Tornado's exceptions end here, each as one line.
+"""
+
+import errno
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from distributed import Client, LocalCluster
+from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.registry import get_backend
+
+from featurestore.errors import ClusterError
+
+_PROBE_TIMEOUT_S = 2.0
+_REFUSED_PAUSE_S = 0.5
+"""Before a refused connection is tried once more: a scheduler may just be starting."""
+_BY_SOCKET = ("tcp", "tls", "ws", "wss")
+_FINAL = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
+_FAULTS_OF_DASK = (OSError, ValueError, TypeError, RuntimeError, ImportError)
+"""What a client raises that cannot connect; CommClosedError and TimeoutError are OSErrors."""
+_PAGE_BYTES = 2**16
+
+
+def connect(scheduler: str | LocalCluster, timeout: str) -> Client:
+    """Return a client of a scheduler, which does not become Dask's default client.
+
+    Args:
+        scheduler: Its address, such as `tcp://host:8786`; or a local cluster.
+        timeout: For an answer, such as `20s`. A refused connection, an unknown host or an address
+            that is none are told within two seconds.
+
+    Raises:
+        ClusterError: No scheduler answers there.
+    """
+    listens = isinstance(scheduler, str) and _probe(scheduler)
+    try:
+        return Client(scheduler, timeout=timeout, set_as_default=False)
+    except _FAULTS_OF_DASK as error:
+        reason = first_line(error)
+        if isinstance(error, OSError) and listens:
+            reason = (
+                "something else listens there, such as the scheduler's dashboard, or it is of "
+                "another version of Dask (a scheduler's own port is 8786 unless it was told)"
+            )
+        raise _no_answer(scheduler, reason) from error
+
+
+def _no_answer(scheduler: str | LocalCluster, reason: str) -> ClusterError:
+    return ClusterError(f"no Dask scheduler answers at {scheduler}: {reason}")
+
+
+def _probe(address: str) -> bool:
+    """Whether anything listens at an address; False where that cannot be told yet.
+
+    Raises:
+        ClusterError: It is known that no scheduler can be reached there.
+    """
+    try:
+        scheme, location = parse_address(address)
+        get_backend(scheme)
+        if scheme not in _BY_SOCKET:
+            return False
+        host, port = parse_host_port(location)
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise _no_answer(address, f"no host is called {host} ({error.strerror})") from error
+    except (ValueError, UnicodeError, OverflowError) as error:
+        reason = f"{first_line(error)}; an address looks like tcp://host:8786"
+        raise _no_answer(address, reason) from error
+    return _listens(address, (host, port)) if places else False
+
+
+def _listens(address: str, place: tuple[str, int]) -> bool:
+    for last in (False, True):
+        try:
+            socket.create_connection(place, _PROBE_TIMEOUT_S).close()
+        except OSError as error:
+            if error.errno not in _FINAL:
+                return False  # silence: the client waits longer
+            if last:
+                raise _no_answer(address, str(error.strerror)) from error
+            time.sleep(_REFUSED_PAUSE_S)
+        else:
+            return True
+    return False
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def dashboard_link(client: Client) -> str | None:
+    """The address of the scheduler's dashboard, if there is one that answers.
+
+    A scheduler without bokeh serves a page that says so; that is no dashboard.
+    """
+    try:
+        link = str(client.dashboard_link)
+        with build_opener(ProxyHandler({})).open(link, timeout=_PROBE_TIMEOUT_S) as answer:
+            page = answer.read(_PAGE_BYTES)
+    except (URLError, OSError, ValueError, KeyError, AttributeError):
+        return None
+    return link if b"bokeh" in page.lower() and b"Dask needs bokeh" not in page else None
+
+
+@contextmanager
+def silent_logs() -> Iterator[None]:
+    """Keep Dask's logs, which are tracebacks where a connection breaks, off the terminal."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,370 @@
+"""Tasks on a Dask cluster: handed over in lots, which the scheduler queues, and taken as done.
+
+Workers may come and go. One that cannot take part, by its own word or because it lacks this
+package, is named, and its tasks are given to others. A scheduler that was restarted gets them once
+more.
+"""
+
+import logging
+import pickle
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from distributed import Client, LocalCluster, as_completed
+from distributed.scheduler import KilledWorker
+
+from featurestore.cluster import connection
+from featurestore.cluster.connection import connect, first_line, silent_logs
+from featurestore.cluster.idle import Idle
+from featurestore.errors import ClusterError, FeatureStoreError, UnfitWorkerError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Notify = Callable[[str], object]
+
+_LOT = 10_000
+"""Tasks that the scheduler holds at most: some 5 kB each. Half as many are topped up at a time."""
+_POLL_S = 0.1
+_RESCUES = 3
+"""Of a task over which workers died; a rescue, too, may be blamed for what killed its worker."""
+_RETURN_S = 20.0
+"""For a scheduler that is gone to be there again."""
+_LOSSES = 5
+"""Times that all tasks are lost without one being done in between, until the build gives up."""
+_LAST_WAIT_S = 10.0
+"""For tasks that workers have begun to end, when the rest is cancelled."""
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Attempt(Generic[T]):
+    """A task that was handed over."""
+
+    task: T
+    rescues: int = 0
+    function: Callable[[T], Any] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class _Lot(Generic[T]):
+    """What a call of `run` is about: the futures in the scheduler's hands, and who rescues them."""
+
+    name: str
+    client: Client
+    completed: Any
+    live: dict[Any, _Attempt[T]] = field(default_factory=dict)
+
+
+class Cluster:
+    """Runs tasks on the workers of a Dask scheduler. A context manager.
+
+    Args:
+        scheduler: Its address, such as `tcp://host:8786`; or a local cluster, which stays.
+        notify: Told, in a line, why nothing happens, and who cannot take part. Logged by default.
+        timeout: For a scheduler that says neither yes nor no.
+
+    Raises:
+        ClusterError: No scheduler answers there.
+    """
+
+    def __init__(
+        self, scheduler: str | LocalCluster, notify: Notify | None = None, timeout: str = "20s"
+    ) -> None:
+        self._scheduler = scheduler
+        self._notify = notify or _LOG.warning
+        self._timeout = timeout
+        self._stack = ExitStack()
+        self._client: Client | None = None
+        self._lots: list[_Lot[Any]] = []
+        self._unfit: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(silent_logs())
+            self._client = connect(self._scheduler, self._timeout)
+            stack.callback(self._close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._stack:
+            for lot in list(self._lots):  # of a `run` that nobody has finished
+                self._abandon(lot)
+
+    def _close(self) -> None:
+        if self._client is not None:
+            with suppress(*_LOST):
+                self._client.close()
+            self._client = None
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """Address of the scheduler's dashboard; None if there is none that answers."""
+        return connection.dashboard_link(self._connected())
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            raise RuntimeError("a Cluster outside its `with` block")
+        return self._client
+
+    def run(
+        self,
+        function: Callable[[T], R],
+        tasks: Iterable[T],
+        rescue: Callable[[T], R] | None = None,
+    ) -> Iterator[tuple[T, R]]:
+        """Yield each task with its result, as they come; a task that fails raises here.
+
+        When it ends early, tasks that workers have begun are waited for, for a few seconds.
+
+        Args:
+            function: What to run; of a module that the workers have. It may be run again for a
+                task whose worker died, and raises UnfitWorkerError where another worker should.
+            tasks: Its arguments, one after another.
+            rescue: Run in its place for a task over which workers have died.
+
+        Raises:
+            ClusterError: The scheduler is gone, workers die over a task, or none is fit for it.
+        """
+        idle = Idle(self._scheduler, self._notify)
+        queue = iter(tasks)
+        lot = self._new_lot(function)
+        losses = 0
+        try:
+            self._fill(lot, function, queue)
+            if lot.live:
+                idle.begin(lot.client)
+            while lot.live:
+                future, outcome = self._next(lot, idle)
+                attempt = lot.live.pop(future.key, None) if future is not None else None
+                if future is None or isinstance(outcome, CancelledError):
+                    losses += 1
+                    lost = [attempt, *lot.live.values()] if attempt else [*lot.live.values()]
+                    lot = self._given_again(lot, lost, losses)
+                elif attempt is not None:
+                    result = self._judged(lot, attempt, future, outcome, rescue, idle)
+                    if result:
+                        losses = 0
+                        idle.progressed()
+                        yield attempt.task, result[0]
+                        if len(lot.live) <= _LOT // 2:
+                            self._fill(lot, function, queue)
+        finally:
+            self._abandon(lot)
+
+    def _new_lot(self, function: Callable[..., object]) -> _Lot[Any]:
+        client = self._connected()
+        name = f"{getattr(function, '__name__', 'task')}-{uuid.uuid4().hex[:8]}"
+        completed = as_completed(with_results=True, raise_errors=False, loop=client.loop)
+        lot: _Lot[Any] = _Lot(name, client, completed)
+        self._lots.append(lot)
+        return lot
+
+    def _fill(self, lot: _Lot[T], function: Callable[[T], R], queue: Iterator[T]) -> None:
+        room = _LOT - len(lot.live)
+        self._submit(lot, [_Attempt(task, function=function) for task in islice(queue, room)])
+
+    def _submit(
+        self, lot: _Lot[T], attempts: list[_Attempt[T]], workers: list[str] | None = None
+    ) -> None:
+        """Hand tasks over in one message, as bytes that only a worker reads."""
+        if not attempts:
+            return
+        keys = [f"{lot.name}-{uuid.uuid4().hex}" for _ in attempts]
+        payloads = [pickle.dumps((attempt.function, attempt.task)) for attempt in attempts]
+        futures = lot.client.map(
+            _enter,
+            payloads,
+            key=keys,
+            pure=False,
+            workers=workers,
+            allow_other_workers=bool(workers),
+        )
+        lot.live.update(zip(keys, attempts, strict=True))
+        lot.completed.update(futures)
+
+    def _next(self, lot: _Lot[T], idle: Idle) -> tuple[Any, Any]:
+        """The next future that is done, with its outcome; (None, None) if the scheduler is lost."""
+        completed = lot.completed
+        while not completed.has_ready():
+            if lot.client.status != "running" or completed.is_empty():
+                return None, None
+            idle.tick(lot.client)
+            with completed.thread_condition:
+                completed.thread_condition.wait(_POLL_S)
+        future, outcome = next(completed)
+        return future, outcome
+
+    def _judged(
+        self,
+        lot: _Lot[T],
+        attempt: _Attempt[T],
+        future: Any,  # noqa: ANN401  (Dask has no types)
+        outcome: Any,  # noqa: ANN401
+        rescue: Callable[[T], R] | None,
+        idle: Idle,
+    ) -> list[R]:
+        """The result of a task; none where it was handed over again."""
+        if future.status == "error":
+            error = outcome[1]
+            if isinstance(error, KilledWorker) and rescue and attempt.rescues < _RESCUES:
+                again = replace(attempt, function=rescue, rescues=attempt.rescues + 1)
+                self._submit(lot, [again])
+                return []
+            raise _translated(error)
+        if outcome[0] == "done":
+            return [outcome[1]]
+        self._pass_on(lot, attempt, outcome[1], outcome[2], idle)
+        return []
+
+    def _pass_on(
+        self, lot: _Lot[T], attempt: _Attempt[T], fault: str, address: str, idle: Idle
+    ) -> None:
+        """Give a task of a worker that cannot do it to another one.
+
+        Raises:
+            ClusterError: There is no other, and none has done anything yet.
+        """
+        if self._unfit.get(address) != fault:
+            self._unfit[address] = fault
+            self._notify(f"the worker at {address} takes no part: {fault}")
+        with suppress(*_LOST):  # told of where the next outcome is awaited
+            others = [name for name in lot.client.nthreads() if name not in self._unfit]
+            if not others and not idle.any_progress:
+                raise ClusterError(
+                    f"no worker of the cluster can take part; the one at {address}: {fault}"
+                )
+            self._submit(lot, [attempt], others or None)
+            return
+        lot.live[uuid.uuid4().hex] = attempt  # until all are handed over again
+
+    def _given_again(self, lot: _Lot[T], attempts: list[_Attempt[T]], losses: int) -> _Lot[T]:
+        """Hand over what a scheduler has lost, to one that is there (again).
+
+        Raises:
+            ClusterError: It does not come back, or loses everything time and again.
+        """
+        self._lots.remove(lot)
+        if losses > _LOSSES or not isinstance(self._scheduler, str):
+            raise ClusterError(f"{self._gone}. {_SAFE}")
+        if lot.client.status != "running":
+            self._reconnect()
+        fresh = self._new_lot(attempts[0].function)
+        self._submit(fresh, attempts)
+        return fresh
+
+    @property
+    def _gone(self) -> str:
+        return f"the Dask scheduler at {self._scheduler} is gone, or has cancelled the tasks"
+
+    def _reconnect(self) -> None:
+        self._notify(f"the Dask scheduler at {self._scheduler} is gone: waiting {_RETURN_S:.0f} s")
+        self._close()
+        deadline = time.monotonic() + _RETURN_S
+        while self._client is None:
+            try:
+                self._client = connect(self._scheduler, self._timeout)
+            except ClusterError as error:
+                if time.monotonic() > deadline:
+                    raise ClusterError(f"{self._gone} ({error}). {_SAFE}") from error
+        self._notify("the scheduler is back: it is given the tasks again")
+
+    def _abandon(self, lot: _Lot[Any]) -> None:
+        """Cancel what is left of a lot, and wait a while for what workers have begun."""
+        if lot not in self._lots:
+            return
+        self._lots.remove(lot)
+        if not lot.live or lot.client.status != "running":
+            return
+        futures = list(lot.completed.futures)
+        with suppress(*_LOST):
+            lot.client.cancel(futures)
+            if isinstance(self._scheduler, str):
+                self._wait_for_begun(lot)
+
+    def _wait_for_begun(self, lot: _Lot[Any]) -> None:
+        deadline, told = time.monotonic() + _LAST_WAIT_S, False
+        while running := _executing(lot):
+            where = f"{sum(map(len, running.values()))} tasks at {', '.join(sorted(running))}"
+            if time.monotonic() > deadline:
+                self._notify(f"still running: {where}. They end by themselves")
+                return
+            if not told:
+                told = True
+                self._notify(f"waiting up to {_LAST_WAIT_S:.0f} s for {where}")
+            time.sleep(_POLL_S)
+
+
+_SAFE = "What is finished is safe: start it, and run the same command again"
+_LOST = (OSError, CancelledError, RuntimeError, TimeoutError, ValueError, AttributeError)
+"""What Dask's client raises when its scheduler is gone. Never of a task: these come as outcomes."""
+
+
+def _entry() -> Callable[[bytes], tuple[Any, ...]]:
+    """A function that is sent by its code, and so runs also where this package is not installed."""
+
+    def enter(payload: bytes) -> tuple[Any, ...]:
+        import pickle
+        import time
+
+        from distributed import get_worker
+
+        try:
+            function, task = pickle.loads(payload)  # noqa: S301  (the client's own)
+            from featurestore.errors import UnfitWorkerError
+        except Exception as error:  # noqa: BLE001  (another version fails in many ways)
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            fault = f"it has not the same featurestore installed as the client ({what})"
+        else:
+            try:
+                return "done", function(task)
+            except UnfitWorkerError as error:
+                fault = str(error)
+        time.sleep(1)  # so that it does not take, and fail, all tasks before others can
+        return "unfit", fault, get_worker().address
+
+    return enter
+
+
+_enter = _entry()
+
+
+def _executing(lot: _Lot[Any]) -> dict[str, list[str]]:
+    """Keys of the lot's tasks that workers have not ended, by the worker's address."""
+    prefix = lot.name
+
+    def executing(dask_worker: Any) -> list[str]:  # noqa: ANN401
+        return [t.key for t in dask_worker.state.executing if str(t.key).startswith(prefix)]
+
+    found = lot.client.run(executing, on_error="ignore", callback_timeout=2)
+    return {address: keys for address, keys in found.items() if keys}
+
+
+def _translated(error: BaseException) -> BaseException:
+    """An error of a task: ours and the machine's as they are, Dask's own in a line."""
+    if isinstance(error, UnfitWorkerError | FeatureStoreError):
+        return error
+    if isinstance(error, KilledWorker):
+        return ClusterError(
+            "worker processes died over the same task several times: look at the workers' logs "
+            "and their memory. What is finished is safe"
+        )
+    if type(error).__module__.startswith(("distributed", "dask", "tornado")) or _is_skew(error):
+        return ClusterError(f"the Dask cluster failed: {first_line(error)}")
+    return error
+
+
+def _is_skew(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and "deserialization of the task graph" in str(error)

@@ -1,0 +1,61 @@
+"""No interpreter that the programs start imports modules from the working directory.
+
+Python puts the working directory first on the import path of `python -c` and `python -m`, by which
+`multiprocessing`, Dask and torch start their processes. A program that is run inside a received
+collection would so run the collection's `signal.py`.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+SAFE_PATH = "PYTHONSAFEPATH"
+_PATH = "PYTHONPATH"
+_PACKAGE_PARENT = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def safe_children() -> Iterator[None]:
+    """Keep the working directory off the import path of this process and of those it starts.
+
+    The environment and the path are as before afterwards. A working directory that holds this very
+    package stays, for it was imported from there.
+    """
+    before, path = _variables(), sys.path.copy()
+    os.environ[SAFE_PATH] = "1"
+    if (entries := before[_PATH]) is not None:  # an empty one means the working directory
+        os.environ[_PATH] = os.pathsep.join(safe_entries(entries.split(os.pathsep)))
+    sys.path[:] = safe_entries(path)
+    try:
+        yield
+    finally:
+        restore(before)
+        sys.path[:] = path
+
+
+def safe_entries(path: Iterable[str]) -> list[str]:
+    """The entries of an import path but for the working directory."""
+    return [entry for entry in path if not _is_working_directory(entry)]
+
+
+def _variables() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in (SAFE_PATH, _PATH)}
+
+
+def restore(variables: Mapping[str, str | None]) -> None:
+    """Give environment variables the values they had; None is absent."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _is_working_directory(entry: str) -> bool:
+    try:
+        here = Path.cwd().resolve()
+        return (Path(entry).resolve() == here) and here != _PACKAGE_PARENT
+    except OSError:  # the working directory is gone, or the entry cannot be resolved
+        return not os.path.isabs(entry)  # noqa: PTH117  (a Path made of "" is ".")
