@@ -1,4 +1,4 @@
-"""Folds trained by the workers of a Dask cluster: the only module of the trainer that imports Dask.
+"""Folds trained by the workers of a Dask cluster, through `featurestore.cluster`.
 
 A task is one held-out fold of one run. Workers read the store and write the run's directory, so
 both must be where they see them; what travels is what runs are made of, absolute places, and
@@ -10,15 +10,14 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
-from distributed import Client, as_completed
-from distributed.scheduler import KilledWorker
-
+import featurestore.cluster
 from featurestore import FeatureStoreError, StoredDataset, open_store
+from featurestore.errors import UnfitWorkerError
 from schemas import FoldResult, RunConfig
 from trainer.errors import ClusterError, TrainerError
 from trainer.outofmemory import is_out_of_memory
@@ -55,12 +54,14 @@ class Work:
         """The dataset, at a worker.
 
         Raises:
-            ClusterError: At this place the worker has another store.
-            featurestore.errors.StoreError: It has none, or a damaged one.
+            UnfitWorkerError: At this place the worker has none, a damaged or another one.
         """
-        found = open_store(self.store, self.dataset)
+        try:
+            found = open_store(self.store, self.dataset)
+        except FeatureStoreError as error:
+            raise UnfitWorkerError(f"on {platform.node()}: {error}") from error
         if found.fingerprint != self.fingerprint:
-            raise ClusterError(
+            raise UnfitWorkerError(
                 f"{self.store}: is another store on {platform.node()}: its fingerprint is "
                 f"{found.fingerprint[:12]}, not {self.fingerprint[:12]}; give a place that all "
                 "workers share"
@@ -150,9 +151,15 @@ def check_shared(path: Path, record_sha256: str) -> None:
 
 
 def attempt(task: Callable[[], _T]) -> _T | Failed:
-    """What a task gives, or why it cannot, on the worker: torch's errors may not unpickle."""
+    """What a task gives, or why it cannot, on the worker: torch's errors may not unpickle.
+
+    Raises:
+        UnfitWorkerError: Another worker should do it.
+    """
     try:
         return task()
+    except UnfitWorkerError:
+        raise  # another worker may
     except (TrainerError, FeatureStoreError) as error:
         return Failed(str(error))
     except (RuntimeError, MemoryError) as error:
@@ -172,27 +179,38 @@ class Cluster:
 
     Args:
         scheduler: Its address, such as `tcp://host:8786`.
+        notify: Told, in a line, why nothing happens, and which worker cannot take part.
 
     Raises:
-        ClusterError: None answers there.
+        featurestore.errors.ClusterError: None answers there.
     """
 
-    def __init__(self, scheduler: str) -> None:
-        try:
-            self._client = Client(scheduler, timeout=_CONNECT_TIMEOUT)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ClusterError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    def __init__(self, scheduler: str, notify: Callable[[str], object]) -> None:
+        self._tasks = featurestore.cluster.Cluster(scheduler, notify, _CONNECT_TIMEOUT)
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self) -> Self:
+        self._tasks.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._tasks.__exit__(kind, error, trace)
 
-    def begin(self, work: Work, runs: Sequence[SweepRun]) -> Iterator[Begun | Failed]:
-        """Begin each run, in order."""
-        for future in [self._submit(begin_run, work, run) for run in runs]:
-            yield self._outcome(future)
+    def begin(
+        self, work: Work, runs: Sequence[SweepRun]
+    ) -> Iterator[tuple[SweepRun, Begun | Failed]]:
+        """Begin runs, and tell of each as it is begun.
+
+        Raises:
+            featurestore.errors.ClusterError: The scheduler is gone, or no worker can take part.
+        """
+        tasks = [(work, run) for run in runs]
+        for (_, run), outcome in self._tasks.run(_begin, tasks, rescue=_died):
+            yield run, outcome
 
     def train(self, work: Work, tasks: Sequence[tuple[str, str, int]]) -> Iterator[TaskDone]:
         """Train folds of runs, and tell of each as it is done.
@@ -200,27 +218,22 @@ class Cluster:
         Args:
             work: What all share.
             tasks: Name of a run, digest of its run.json, and fold, each.
+
+        Raises:
+            featurestore.errors.ClusterError: See `begin`.
         """
-        futures = {self._submit(train_one_fold, work, *task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                run, _, fold = futures[future]
-                yield TaskDone(run, fold, self._outcome(future))
-        finally:
-            self._client.cancel(list(futures))
+        given = [(work, *task) for task in tasks]
+        for (_, run, _, fold), outcome in self._tasks.run(_train, given, rescue=_died):
+            yield TaskDone(run, fold, outcome)
 
-    def _submit(self, task: Callable[..., object], *arguments: object) -> Any:  # noqa: ANN401
-        return self._client.submit(task, *arguments, pure=False)
 
-    @staticmethod
-    def _outcome(future: Any) -> Any:  # noqa: ANN401  (Dask has no types)
-        try:
-            return future.result()
-        except KilledWorker:
-            return Failed("its worker died several times; look at the workers' logs and memory")
-        except CancelledError as error:
-            raise ClusterError(
-                "the Dask scheduler is gone; start it, and the same command goes on"
-            ) from error
-        except ImportError as error:
-            return Failed(f"{error}: the workers need what this process has installed")
+def _begin(task: tuple[Work, SweepRun]) -> Begun | Failed:
+    return begin_run(*task)
+
+
+def _train(task: tuple[Work, str, str, int]) -> FoldResult | Failed:
+    return train_one_fold(*task)
+
+
+def _died(_task: object) -> Any:  # noqa: ANN401  (in place of tasks that give different things)
+    return Failed("its worker died several times; look at the workers' logs and memory")

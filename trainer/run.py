@@ -2,11 +2,10 @@
 
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -22,17 +21,17 @@ from trainer.network.weights import InitialWeights, initial_weights
 from trainer.plan import Plan
 from trainer.problems import differing
 from trainer.records.finished import check_finished, open_finished, plain
+from trainer.records.folddir import FOLD_RESULT
 from trainer.records.rundir import (
-    FOLD_RESULT,
     RECORD,
     RESULT,
-    UNVOUCHED,
     RunDirectory,
     check_free,
 )
 from trainer.records.sealing import RESTORE, sealed
 from trainer.training.curves import Curves
 from trainer.training.device import device_title, make_repeatable
+from trainer.training.environment import changes, versions
 from trainer.training.events import (
     EpochDone,
     Event,
@@ -48,7 +47,6 @@ from trainer.training.keeper import SAVE_EVERY_S
 from trainer.training.threads import computing_threads
 
 _OF_RESULT = set(RunResult.model_fields)
-_LIBRARIES = ("featurestore", "numpy", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ def _train(
             run.weights.state,
             _Recorder(curves, notify),
             manner.save_every_s,
-            tuple(_changes(directory, record)),
+            tuple(changes(directory.path, record)),
             run.digest,
         )
         train_folds(job, directory.fold, manner.folds_at_once, folds or record.config.folds)
@@ -289,7 +287,7 @@ def _record(
         features=dataset.manifest.spec,
         extractor_version=dataset.manifest.extractor_version,
         class_names=dataset.class_names,
-        versions=_versions(),
+        versions=versions(),
         device_name=device_title(torch.device(plan.config.device)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         init_used=weights.used,
@@ -300,23 +298,6 @@ def _record(
     return record.model_copy(update={"readings": _readings(dataset, record, manner)})
 
 
-def _changes(directory: RunDirectory, record: RunRecord) -> Iterator[str]:
-    """What is not as it was when the run was begun: it may change the last bits, or is unsure."""
-    if record.sha256 is None:
-        yield f"{directory.path}: {UNVOUCHED}"
-    now = _versions() | {"device": device_title(torch.device(record.config.device))}
-    before = record.versions | {"device": record.device_name}
-    found = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
-    if found:
-        yield (
-            f"this run was begun otherwise, and may not end with the same bits: {', '.join(found)}"
-        )
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
-
-
 def _readings(dataset: StoredDataset, record: RunRecord, manner: Manner) -> dict[str, Reading]:
     stages = record.config.stages
     arrays = dict.fromkeys(a for stage in stages for a in (stage.array, stage.alternate) if a)
@@ -324,10 +305,3 @@ def _readings(dataset: StoredDataset, record: RunRecord, manner: Manner) -> dict
     held = min(manner.folds_at_once * a_fold, len(arrays))
     device = torch.device(record.config.device)
     return choose_readings(dataset, tuple(arrays), device, manner.reading, held)
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:  # run from a checkout
-        return "not installed"

@@ -41,7 +41,7 @@ def as_older(run: Path) -> Path:
         content = json.loads(path.read_bytes())
         for name in ("sha256", "record_sha256", "files", "digests"):
             content.pop(name, None)
-        rewrite(path, json.dumps(content).encode())
+        rewrite(path, json.dumps(content, separators=(",", ":")).encode())
     for path in run.rglob("*.pt"):
         values = torch.load(path, weights_only=True)
         values = {n: v for n, v in values.items() if n not in ("features", "extractor_version")}

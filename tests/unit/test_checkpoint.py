@@ -10,7 +10,7 @@ from schemas import EpochMetrics, FeatureSpec, RunConfig, RunRecord, Stage
 from trainer.errors import CheckpointError, RunDirectoryError
 from trainer.files import replace_file
 from trainer.records.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from trainer.records.rundir import FoldDirectory
+from trainer.records.folddir import FoldDirectory
 from trainer.records.state import FoldState, StageState, load_state, save_state
 from trainer.training.keeper import Keeper
 

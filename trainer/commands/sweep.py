@@ -194,8 +194,12 @@ def _on_cluster(
     work = Work(place(stored), stored.name, stored.fingerprint, out.absolute(), manner)
     failed: dict[str, str] = {}
     begun = {}
-    with Cluster(scheduler) as cluster:
-        for run, outcome in zip(planned, cluster.begin(work, planned), strict=True):
+
+    def notify(line: str) -> None:
+        console.say(line, style="yellow")
+
+    with Cluster(scheduler, notify) as cluster:
+        for run, outcome in cluster.begin(work, planned):
             if isinstance(outcome, Failed):
                 failed[run.name] = outcome.reason
                 console.say(f"{run.name}: failed: {mask_url(outcome.reason)}", style="red")

@@ -1,6 +1,7 @@
 """What a network's body starts from: ImageNet's weights, a file's, or chance."""
 
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ import torchvision
 from torch import Tensor
 
 from featurestore.download.fetch import Observe, ignore
+from featurestore.files import read_regular
 from trainer.errors import WeightsError
 from trainer.files import read_tensors
 from trainer.network.download import download
 
 INITS = ("auto", "imagenet", "random")
 """What initial weights may be besides the path of a file."""
+_MOST_BYTES = 4 << 30
 _EDITION = "IMAGENET1K_V1"
 """torchvision's name of the weights of 2015 that the paper's fastai took."""
 _GIVE_A_FILE = "Give the file with --init FILE, or --init random to start from random weights"
@@ -65,7 +68,8 @@ def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialW
 
 
 def _of_file(path: Path, arch: str, used: Literal["imagenet", "file"]) -> InitialWeights:
-    return InitialWeights(read_weights(path, arch), used, sha256=digest_of_file(path))
+    data = _read(path)  # once, so that what is used is what has this digest
+    return InitialWeights(_body(path, data, arch), used, sha256=hashlib.sha256(data).hexdigest())
 
 
 def digest_of_file(path: Path) -> str:
@@ -74,9 +78,12 @@ def digest_of_file(path: Path) -> str:
     Raises:
         WeightsError: It cannot be read.
     """
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return read_regular(path, _MOST_BYTES, follow=True)
     except OSError as error:
         raise WeightsError(
             f"{path}: cannot be used as initial weights: {error.strerror}"
@@ -117,11 +124,14 @@ def read_weights(path: Path, arch: str) -> Mapping[str, Tensor]:
     Raises:
         WeightsError: The file cannot be read, or does not fit.
     """
+    return _body(path, _read(path), arch)
+
+
+def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
     try:
-        state = read_tensors(path)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise WeightsError(f"{path}: cannot be used as initial weights: {reason}") from error
+        state = read_tensors(io.BytesIO(data))
+    except ValueError as error:
+        raise WeightsError(f"{path}: cannot be used as initial weights: {error}") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: is no state dict but a {type(state).__name__}")
     body = {name: value for name, value in state.items() if not str(name).startswith("fc.")}

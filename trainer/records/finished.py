@@ -29,16 +29,13 @@ from trainer.records.facts import (
     result_problems,
     schedule_problems,
 )
+from trainer.records.folddir import FOLD_RESULT, METRICS, MOST_TABLE_BYTES, FoldDirectory
 from trainer.records.metricstable import parse_metrics
 from trainer.records.outputs import Outputs, parse_outputs
 from trainer.records.rundir import (
-    FOLD_RESULT,
-    METRICS,
-    MOST_TABLE_BYTES,
     RECORD,
     RESULT,
     UNVOUCHED,
-    FoldDirectory,
     RunDirectory,
 )
 from trainer.records.sealing import RESTORE, check_digest

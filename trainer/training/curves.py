@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +10,7 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 
 from schemas import EpochMetrics
+from trainer.files import unwritable
 
 FOLDER = "tensorboard"
 
@@ -27,7 +28,22 @@ class Curves:
         self._open = ExitStack()
 
     def add(self, metrics: EpochMetrics) -> None:
-        """Add an epoch's values."""
+        """Add an epoch's values.
+
+        Raises:
+            RunDirectoryError: They cannot be written, or those before could not.
+        """
+        with self._writable():
+            self._add(metrics)
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self._folder, error) from error
+
+    def _add(self, metrics: EpochMetrics) -> None:
         fold = metrics.fold
         if fold not in self._writers:
             folder = self._open.enter_context(_as_utf8(self._folder / f"fold{fold}"))
@@ -54,7 +70,9 @@ class Curves:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._open.close()
+        # Of a run that fails, the failure is what must be said; and all writers are to be closed.
+        with suppress(OSError) if error else self._writable():
+            self._open.close()
 
 
 @contextmanager

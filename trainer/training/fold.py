@@ -21,8 +21,8 @@ from trainer.errors import DivergedError
 from trainer.network.model import Network, build_model
 from trainer.records.checkpoint import Checkpoint
 from trainer.records.finished import plain
+from trainer.records.folddir import BEST, LAST, FoldDirectory
 from trainer.records.outputs import Outputs
-from trainer.records.rundir import BEST, LAST, FoldDirectory
 from trainer.records.state import FoldState
 from trainer.seeds import derive_seed
 from trainer.training.answers import answers

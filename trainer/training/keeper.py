@@ -4,7 +4,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from trainer.records.rundir import FoldDirectory
+from trainer.records.folddir import FoldDirectory
 from trainer.records.state import FoldState
 
 SAVE_EVERY_S = 60.0

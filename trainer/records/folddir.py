@@ -1,0 +1,227 @@
+"""The directory of one held-out fold: its files, written, and read back by their digests.
+
+It is complete in itself, so that any process may train the fold. fold.json, which marks it as
+finished, has the digest of each file that is read back, and carries its own.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurestore.errors import BusyError
+from featurestore.files import LockedError, is_temporary, locked
+from schemas import (
+    CheckpointName,
+    EpochMetrics,
+    FoldRecord,
+    FoldResult,
+    RunRecord,
+)
+from trainer.errors import RunDirectoryError
+from trainer.files import append_file, make_folder, read_file, replace_file, unwritable
+from trainer.records.metricstable import metrics_bytes, parse_metrics
+from trainer.records.outputs import Outputs, outputs_bytes
+from trainer.records.sealing import (
+    check_digest,
+    file_digest,
+    read_sealed,
+    write_sealed,
+)
+
+if TYPE_CHECKING:  # a report is written without torch, which takes seconds to load
+    from trainer.records.checkpoint import Checkpoint
+    from trainer.records.state import FoldState
+
+METRICS, FOLD_RESULT, STATE = "metrics.csv", "fold.json", "state.pt"
+BEST, LAST = "best", "last"
+LOCK = "build.lock"
+MOST_TABLE_BYTES = 1 << 30
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock of the directory that the path is in.
+
+    Raises:
+        featurestore.errors.BusyError: Another process holds it.
+        RunDirectoryError: It cannot be made.
+    """
+    try:
+        lock = locked(path)
+        lock.__enter__()
+    except LockedError as error:
+        raise BusyError(
+            f"{path.parent} is being trained, {error.strerror}: wait for it to end, or stop it"
+        ) from error
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+class FoldDirectory:
+    """The directory of one held-out fold, which need not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: dict[str, str] = {}
+
+    def network(self, which: str) -> Path:
+        """Where the best or last network is."""
+        return self.path / f"{which}.pt"
+
+    def outputs(self, which: str) -> Path:
+        """Where that network's answers on the held-out fold are."""
+        return self.path / f"{which}.csv"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training the same fold; the directory is made.
+
+        Raises:
+            featurestore.errors.BusyError: One does.
+            RunDirectoryError: It cannot be made, or is a link: then files elsewhere would be
+                written to.
+        """
+        if self.path.is_symlink():
+            raise RunDirectoryError(f"{self.path}: is a link; remove it, or give another --out")
+        make_folder(self.path)
+        with held(self.path / LOCK):
+            yield
+
+    def remove_debris(self) -> None:
+        """Delete what killed writers left half written, and the state that a finished fold had.
+
+        Only for who holds the lock.
+        """
+        for aside in self.path.glob(".*"):
+            if is_temporary(aside.name) or aside.suffix == ".tmp":  # that of older versions
+                aside.unlink(missing_ok=True)
+        if (self.path / FOLD_RESULT).exists():
+            (self.path / STATE).unlink(missing_ok=True)
+
+    def result(self) -> FoldRecord | None:
+        """What the fold gave, once it is finished.
+
+        Raises:
+            RunDirectoryError: The record is damaged.
+        """
+        found = self.result_and_digest()
+        return found[0] if found else None
+
+    def result_and_digest(self) -> tuple[FoldRecord, str] | None:
+        """The same, with the digest of what fold.json says."""
+        path = self.path / FOLD_RESULT
+        return read_sealed(path, FoldRecord) if path.exists() else None
+
+    def read(self, name: str, record: FoldRecord | None, max_bytes: int) -> bytes:
+        """A file of a finished fold, as it was when the fold was finished.
+
+        Args:
+            name: Of the file.
+            record: The fold's; None where an older version wrote none.
+            max_bytes: No such file is larger.
+
+        Raises:
+            RunDirectoryError: It is missing, or is not what the record vouches for.
+        """
+        path = self.path / name
+        data = read_file(path, max_bytes)
+        if record is not None and record.sha256 is not None:
+            if name not in record.files:
+                raise RunDirectoryError(
+                    f"{path}: is not a file that {FOLD_RESULT} knows of; remove it"
+                )
+            check_digest(path, file_digest(data), record.files[name], FOLD_RESULT)
+        return data
+
+    def state(self, record: RunRecord, fold: int) -> "FoldState | None":
+        """Where an unfinished fold stopped; None where it is to begin.
+
+        Raises:
+            CheckpointError: It is damaged, or of another store or config.
+        """
+        from trainer.records.state import check_is_of, load_state
+
+        path = self.path / STATE
+        if not path.exists():
+            return None
+        state = load_state(path)
+        for checkpoint in filter(None, (state.last, state.best)):
+            check_is_of(path, checkpoint, record, fold)
+        return state
+
+    def checkpoint(self, which: CheckpointName, record: FoldRecord | None) -> "Checkpoint":
+        """A network of a finished fold.
+
+        Raises:
+            CheckpointError: It is missing or damaged, or not what the record vouches for.
+        """
+        from trainer.records.checkpoint import load_checkpoint
+
+        path, wanted = self.network(which), None
+        if record is not None and record.sha256 is not None:
+            wanted = record.files.get(path.name, "nothing")
+        return load_checkpoint(path, wanted)
+
+    def write_state(self, state: "FoldState") -> None:
+        """Write state.pt."""
+        from trainer.records.state import save_state
+
+        save_state(self.path / STATE, state)
+
+    def write_networks(self, state: "FoldState") -> None:
+        """Write best.pt, where there is a best one, and last.pt."""
+        from trainer.records.checkpoint import save_checkpoint
+
+        for which, checkpoint in ((BEST, state.best), (LAST, state.last)):
+            if checkpoint is not None:
+                path = self.network(which)
+                self._written[path.name] = save_checkpoint(path, checkpoint)
+
+    def write_outputs(self, which: str, outputs: Outputs) -> None:
+        """Write best.csv or last.csv."""
+        self._write(self.outputs(which), outputs_bytes(outputs))
+
+    def write_metrics(self, epochs: Iterable[EpochMetrics]) -> None:
+        """Make metrics.csv anew, of these rows; it survives a power cut."""
+        self._write(self.path / METRICS, metrics_bytes(epochs))
+
+    def _write(self, path: Path, data: bytes) -> None:
+        replace_file(path, data)
+        self._written[path.name] = file_digest(data)
+
+    def finish(self, result: FoldResult, record_sha256: str | None = None) -> FoldRecord:
+        """Write fold.json, which marks the fold as finished, and drop what is needed no more.
+
+        It vouches for what this object has written.
+
+        Args:
+            result: Of the fold.
+            record_sha256: Digest of the run.json that was carried out.
+        """
+        known = FoldRecord.model_validate(result.model_dump())
+        files = known.files | self._written
+        record = known.model_copy(update={"files": files, "record_sha256": record_sha256})
+        record = write_sealed(self.path / FOLD_RESULT, record)
+        self.remove_debris()
+        return record
+
+    def epochs(self) -> tuple[EpochMetrics, ...]:
+        """The rows of metrics.csv so far, without one that is being written.
+
+        Raises:
+            RunDirectoryError: It is damaged.
+        """
+        path = self.path / METRICS
+        if not path.exists():
+            return ()
+        whole, newline, _ = self.read(METRICS, self.result(), MOST_TABLE_BYTES).rpartition(b"\n")
+        return parse_metrics(path, whole + newline)
+
+    def append(self, metrics: EpochMetrics) -> None:
+        """Add a row to metrics.csv; the system has it when this returns."""
+        append_file(self.path / METRICS, metrics_bytes([metrics], header=False))
