@@ -34,6 +34,7 @@ from featurestore.terminal import (
     print_os_error,
     styled,
 )
+from featurestore.text import file_name, printable
 from schemas import ClipStatus, FeatureSpec
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ err = Terminal(stderr=True, soft_wrap=True)
 
 _SHOWN = 10
 """Failures and problems listed in the terminal before `--json` or `info` is pointed to."""
+_LONG_NAME = 60
 
 StoreArgument = Annotated[str, typer.Argument(help="The store: path or URL.", metavar="STORE")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Download what is absent unasked.")]
@@ -306,11 +308,18 @@ def plot(
     """Draw a clip at every resolution by every method, with a detail magnified."""
     from featurestore.reading.plot import plot_clip  # matplotlib takes a second
 
-    target = out_file or Path(f"{Path(clip).name}.png")
+    target = out_file or _picture_of(clip)
     if target.parent != Path() and not target.parent.is_dir():
         raise DatasetError(f"the directory {target.parent} for the plot does not exist")
     plot_clip(open_store(store, dataset), clip, target)
     out.print(str(target))
+
+
+def _picture_of(clip: str) -> Path:
+    """The picture's name where none is given: the clip's, if it is one that a shell shows."""
+    name = Path(clip).name
+    plain = name == printable(name) and len(name) < _LONG_NAME
+    return Path(f"{name if plain else file_name(name)}.png")
 
 
 if __name__ == "__main__":

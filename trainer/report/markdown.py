@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from featurestore.text import markdown, markdown_code
 from trainer.report.content import Report, Section, Table
 
-_OUR_CODE = re.compile("(`(?:control|(?:trainer|featurestore) [a-z-]+)`)")
+_OUR_CODE = re.compile(r"\\`(control|(?:trainer|featurestore) [a-z-]+)\\`")
 
 
 def to_markdown(report: Report) -> str:
@@ -47,5 +47,4 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
 
 def _prose(text: str) -> str:
     """A sentence in which our own commands and methods stay code, and all else is data."""
-    parts = _OUR_CODE.split(text)
-    return "".join(part if at % 2 else markdown(part) for at, part in enumerate(parts))
+    return _OUR_CODE.sub(r"`\1`", markdown(text))
