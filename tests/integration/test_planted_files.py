@@ -101,10 +101,10 @@ def test_no_result_of_the_trainer_replaces_a_special_file(
     run, clip = str(finished_run()), str(next(made_sounds().rglob("*.wav")))
     shutil.copytree(run, tmp_path / "other")
     outputs = {
-        "answers.csv": ["predict", run, clip, "--out", "answers.csv"],
-        "n.ts": ["export", run, "--fold", "1", "--format", "torchscript", "--out", "n.ts"],
-        "e/evaluation.json": ["evaluate", run, "--out", "e"],
-        "e/confusion.png": ["evaluate", run, "--out", "e"],
+        "answers.csv": ["predict", "--run", run, clip, "--out", "answers.csv"],
+        "n.ts": ["export", "--run", run, "--fold", "1", "--format", "torchscript", "--out", "n.ts"],
+        "e/evaluation.json": ["evaluate", "--run", run, "--out", "e"],
+        "e/confusion.png": ["evaluate", "--run", run, "--out", "e"],
         "r/report.md": ["report", run, "--out", "r"],
         "r/recall.png": ["report", run, "--out", "r"],
     }
