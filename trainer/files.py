@@ -155,6 +155,9 @@ def read_tensors(path: Path | IO[bytes]) -> object:
 
     from trainer.outofmemory import is_out_of_memory
 
+    if isinstance(path, Path):
+        with os.fdopen(files.open_regular(path, follow=True), "rb") as file:
+            return read_tensors(file)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except _NOT_TENSORS as error:

@@ -26,6 +26,7 @@ from featurestore.errors import (
     DatasetNotFoundError,
     DownloadError,
 )
+from featurestore.files import open_regular
 
 _SLACK = 1.5
 """How many times the expected size and number of files are accepted where no checksum tells."""
@@ -82,6 +83,10 @@ class Download:
         Raises:
             DownloadError: It cannot be had, is not what it should be, or has no room.
         """
+        if self.staging.is_symlink():
+            raise DownloadError(
+                f"{self.staging}: is a symbolic link, where a download would be put; remove it"
+            )
         waiting = Progress("waiting", note="another process is at it")
         try:
             with locked(self.staging / "lock", math.inf, lambda: observe(waiting)):
@@ -98,7 +103,7 @@ class Download:
 
     def _bring(self, observe: Observe) -> None:
         unpacked = self.staging / "unpacked"
-        if unpacked.exists():
+        if unpacked.is_dir():
             shutil.rmtree(unpacked)
         self._check_room()
         self._fetch(observe)
@@ -236,7 +241,7 @@ def digest_contents(dataset: Dataset) -> str:
     (table,) = find_kind(dataset.card.name).markers[:1]
     digest = hashlib.sha256()
     for path in sorted({table, *(clip.path for clip in dataset.clips)}):
-        with (dataset.root / path).open("rb") as file:
+        with os.fdopen(open_regular(dataset.root / path), "rb") as file:
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
         digest.update(f"{md5.hexdigest()}  {path}\n".encode())
     return digest.hexdigest()

@@ -18,11 +18,14 @@ from featurestore.datasets.clips import Columns, check_clips, name_classes
 from featurestore.datasets.scenes import draw_duration, draw_encoding, encode, render
 from featurestore.datasets.sounds import SOUNDS
 from featurestore.datasets.table import read_table
-from featurestore.errors import DatasetError
+from featurestore.errors import AudioError, DatasetError
+from featurestore.extraction.sources import clip_file
+from featurestore.files import read_regular, replace_file
 from schemas import DatasetCard
 
 MARKER = "synthetic.json"
 PARTIAL = "synthetic.partial"
+_MOST_MARKER_BYTES = 1 << 16
 TABLE = "clips.csv"
 COLUMNS = Columns(file="path", fold="fold", class_name="class", source="path")
 """Each clip is its own recording."""
@@ -100,8 +103,8 @@ def _words(recipe: Recipe) -> str:
 
 def _read_recipe(marker: Path) -> Recipe:
     try:
-        return Recipe(**json.loads(marker.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return Recipe(**json.loads(read_regular(marker, _MOST_MARKER_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{marker}: expected the numbers of a synthetic collection ({error}); delete its "
             "directory to have it made again"
@@ -120,15 +123,16 @@ def _generate(root: Path, recipe: Recipe) -> None:
     try:
         _claim(root)
         partial = root / PARTIAL
-        partial.write_text(json.dumps(asdict(recipe), indent=2) + "\n", "utf-8")
+        replace_file(partial, (json.dumps(asdict(recipe), indent=2) + "\n").encode())
         rows = []
         for path, fold, name, data in _files(recipe):
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(data)
+            file = clip_file(root, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, data, durable=False)
             rows.append((path, fold, name))
-        (root / TABLE).write_text(_csv(rows), "utf-8", newline="")
+        replace_file(root / TABLE, _csv(rows).encode())
         partial.replace(root / MARKER)
-    except OSError as error:
+    except (OSError, AudioError) as error:
         raise DatasetError(f"{root}: cannot write the synthetic collection ({error})") from error
 
 

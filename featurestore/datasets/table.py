@@ -4,15 +4,19 @@ What the cells mean is left to `clips`; whether the audio files exist, to the bu
 """
 
 import csv
+import errno
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore.errors import DatasetError
+from featurestore.files import UnusableFileError, read_regular
 
 MAX_SHOWN = 5
 """Problems of one table that a message spells out; the others are counted."""
+_MOST_BYTES = 256 << 20
+"""Of a table: a million clips have half of it."""
 MAX_CELL = 80
 """Characters of a cell that a message repeats."""
 
@@ -95,10 +99,11 @@ def read_table(path: Path, needed: Iterable[str]) -> tuple[Row, ...]:
 
 
 def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():  # a pipe would block, a device never end
-        raise DatasetError(f"{path}: cannot read the table (not a regular file)")
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _MOST_BYTES, follow=True)
+    except UnusableFileError as error:
+        what = error.strerror if error.errno == errno.EFBIG else "not a regular file"
+        raise DatasetError(f"{path}: cannot read the table ({what})") from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot read the table ({error.strerror})") from error
     try:

@@ -4,6 +4,7 @@ The trainer uses this, too.
 """
 
 import hashlib
+import os
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from featurestore.download.transfer import (
     too_slow,
 )
 from featurestore.errors import DownloadError
+from featurestore.files import open_regular
 
 __all__ = ["Observe", "Patience", "Progress", "RemoteFile", "fetch_file", "ignore"]
 
@@ -87,7 +89,7 @@ def _digest(path: Path, checksum: str) -> str:
     algorithm = checksum.partition(":")[0]
     if not algorithm:
         return ""
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         # MD5 guards against damage here, which also a policy against MD5 permits.
         digest = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
     return f"{algorithm}:{digest.hexdigest()}"

@@ -3,7 +3,6 @@
 Every byte is in the file when `append` returns, so that a process killed at any moment loses none.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,8 +14,11 @@ from io import FileIO
 from pathlib import Path
 
 from featurestore.errors import DownloadError
+from featurestore.files import is_at, lock_descriptor, open_own, read_regular, replace_file
 
+_PARTIAL = ".partial"
 _POLL_S = 0.1
+_MOST_NOTE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PartialFile:
 
     def __init__(self, target: Path, file: FileIO) -> None:
         self._target, self._file = target, file
-        self.path = Path(str(file.name))
+        self.path = _beside(target, _PARTIAL)
         self._note = _beside(target, ".origin")
 
     @property
@@ -56,9 +58,11 @@ class PartialFile:
     def origin(self) -> Origin | None:
         """Of these bytes; None where it is not known."""
         try:
-            note = json.loads(self._note.read_text())
-            return Origin(str(note["url"]), str(note["validator"]), note["total"])
-        except (OSError, ValueError, KeyError, TypeError):
+            note = json.loads(read_regular(self._note, _MOST_NOTE_BYTES))
+            total = note["total"]
+            known = total if type(total) is int and total >= 0 else None
+            return Origin(str(note["url"]), str(note["validator"]), known)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     @property
@@ -74,7 +78,7 @@ class PartialFile:
     def begin(self, origin: Origin) -> None:
         """Drop what there is, and take bytes of `origin` from now on."""
         self.clear()
-        self._note.write_text(json.dumps(asdict(origin)))
+        replace_file(self._note, json.dumps(asdict(origin)).encode())
 
     def append(self, data: bytes) -> None:
         """Add bytes at the end.
@@ -117,7 +121,7 @@ def open_partial(
         DownloadError: Another process still has it at the deadline.
         OSError: It cannot be opened.
     """
-    with locked(_beside(target, ".partial"), deadline, waiting) as file:
+    with locked(_beside(target, _PARTIAL), deadline, waiting) as file:
         partial = PartialFile(target, file)
         try:
             yield partial
@@ -144,19 +148,16 @@ def locked(path: Path, deadline: float, waiting: Callable[[], None]) -> Iterator
 def _try_lock(path: Path) -> FileIO | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
-        file = path.open("ab", buffering=0)
-        if _is_ours(file, path):
-            return file
+        file = FileIO(open_own(path), "ab")
+        try:
+            # Who had it before may have renamed or removed it meanwhile.
+            if lock_descriptor(file.fileno()) and is_at(file.fileno(), path):
+                return file
+        except OSError:
+            file.close()
+            raise
         file.close()
     return None
-
-
-def _is_ours(file: FileIO, path: Path) -> bool:
-    with suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who had it before may have renamed or removed it meanwhile.
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    return False
 
 
 def _beside(target: Path, suffix: str) -> Path:

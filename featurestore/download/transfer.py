@@ -18,6 +18,9 @@ from featurestore.download.partial import Origin, PartialFile
 from featurestore.errors import DownloadError
 
 _PIECE = 1 << 20
+_COUNT = r"[0-9]{1,18}"
+_RANGE = rf"bytes ({_COUNT})-{_COUNT}/({_COUNT}|\*)"
+_VALIDATOR = r"[ -~]{1,500}"
 _AGAIN = (408, 416, 425, 429)
 """HTTP errors, besides those of the server (5xx), after which the same may succeed."""
 
@@ -159,10 +162,10 @@ def _begin(remote: RemoteFile, partial: PartialFile, answer: HTTPResponse) -> in
     """Make the partial file fit the answer; the bytes that the whole file should have."""
     if answer.status != http.client.PARTIAL_CONTENT:
         length = answer.headers.get("Content-Length", "")
-        total = int(length) if length.isdecimal() else None
+        total = int(length) if re.fullmatch(_COUNT, length) else None
         partial.begin(Origin(remote.url, _validator(answer), total))
         return total
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    found = re.fullmatch(_RANGE, answer.headers.get("Content-Range", ""))
     total = int(found[2]) if found and found[2] != "*" else None
     known = partial.origin.total if partial.origin else None
     if not found or int(found[1]) != partial.size or (known and total and total != known):
@@ -173,7 +176,9 @@ def _begin(remote: RemoteFile, partial: PartialFile, answer: HTTPResponse) -> in
 
 def _validator(answer: HTTPResponse) -> str:
     etag = answer.headers.get("ETag", "")
-    return etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified", "")
+    strong = etag if not etag.startswith("W/") else ""
+    validator = strong or answer.headers.get("Last-Modified", "")
+    return validator if re.fullmatch(_VALIDATOR, validator) else ""
 
 
 def _check_room(remote: RemoteFile, partial: PartialFile, total: int | None) -> None:
@@ -201,7 +206,7 @@ def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
     while True:
         try:
             piece = answer.read1(_PIECE)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
             raise BrokenError(f"the transfer broke off ({error})") from error
         if not piece:
             return

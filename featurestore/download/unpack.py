@@ -6,6 +6,7 @@ and times are not taken over.
 """
 
 import gzip
+import os
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import IO
 
 from featurestore.download.fetch import Observe, Progress, ignore
 from featurestore.errors import ArchiveError, DownloadError
+from featurestore.files import UnusableFileError, open_regular
 
 _PIECE = 1 << 20
 _LONGEST = 200
@@ -50,9 +52,12 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
     """
     try:
         into.mkdir()
-        with archive.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked:
+        with (
+            os.fdopen(open_regular(archive), "rb") as packed,
+            gzip.GzipFile(fileobj=packed) as unpacked,
+        ):
             bounded = _Bounded(unpacked, limits.num_bytes)
-            total = archive.stat().st_size
+            total = os.fstat(packed.fileno()).st_size
             with tarfile.open(fileobj=bounded, mode="r:") as members:  # type: ignore[call-overload]
                 for number, member in enumerate(members, start=1):
                     _check_number(number, limits)
@@ -64,6 +69,8 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
         raise ArchiveError(f"{archive}: refused: {error}") from error
     except _DAMAGE as error:
         raise ArchiveError(f"{archive}: the archive is damaged ({error})") from error
+    except UnusableFileError as error:
+        raise ArchiveError(f"{archive}: {error.strerror}") from error
     except OSError as error:
         raise DownloadError(
             f"{into}: cannot be written ({error.strerror or error}); the same command goes on when "

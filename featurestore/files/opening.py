@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _SAFELY = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-_LEAST_PIECE = 1 << 16
+_PIECE = 1 << 14
 
 
 class UnusableFileError(OSError):
@@ -98,11 +98,13 @@ def _too_large(path: Path, num_bytes: str, max_bytes: int) -> UnusableFileError:
 
 
 def _read_to_end(descriptor: int, path: Path, max_bytes: int) -> bytes:
-    expected = os.fstat(descriptor).st_size + 1
     pieces, left = [], max_bytes + 1  # one more, in case it grows meanwhile
-    while left and (piece := os.read(descriptor, min(left, max(expected, _LEAST_PIECE)))):
+    ask = max(os.fstat(descriptor).st_size, 1)
+    while left and (piece := os.read(descriptor, min(left, ask))):
         pieces.append(piece)
         left -= len(piece)
+        # To see that it ends; a large buffer would take ten times the time of the reading.
+        ask = _PIECE
     if not left:
         raise _too_large(path, f"more than {max_bytes:,}", max_bytes)
     return b"".join(pieces)

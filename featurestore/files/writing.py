@@ -21,17 +21,23 @@ _WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 _WITHOUT_DIRECTORY_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
 
 
-def replace_file(path: Path, data: bytes | memoryview) -> None:
+def replace_file(path: Path, data: bytes | memoryview, durable: bool = True) -> None:
     """Write a file so that at any moment `path` holds all of the old bytes or all of the new.
 
     A link, a pipe or a device of that name is replaced, too, and never written to.
 
+    Args:
+        path: The file.
+        data: All of its bytes.
+        durable: Also after a power cut; not needed for what can be made again.
+
     Raises:
         OSError: It could not be written; what was there is still there.
     """
-    with _written_aside(path, data) as aside:
+    with _written_aside(path, data, durable) as aside:
         aside.replace(path)
-    flush_directory(path.parent)
+    if durable:
+        flush_directory(path.parent)
 
 
 def create_file(path: Path, data: bytes | memoryview) -> bool:
@@ -125,14 +131,15 @@ def _temporary(path: Path, suffix: str = "") -> Path:
 
 
 @contextmanager
-def _written_aside(path: Path, data: bytes | memoryview) -> Iterator[Path]:
+def _written_aside(path: Path, data: bytes | memoryview, durable: bool = True) -> Iterator[Path]:
     """A file next to `path` with the data, on the disk; gone afterwards if it is still there."""
     aside = _temporary(path)
     try:
         descriptor = create_new(aside)
         try:
             write_all(descriptor, data)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         yield aside
