@@ -198,20 +198,23 @@ def test_late_workers_take_part_and_adapt_scales(tmp_path: Path) -> None:
     """Nobody is there at first, which is told; then as many come as the tasks are worth."""
     lines: list[str] = []
     most = 0
+
+    def said(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 1:
+            local.adapt(minimum=1, maximum=3, interval="500ms")
+
     with (
         LocalCluster(
             0, threads_per_worker=1, host="127.0.0.1", dashboard_address=_ANY_PORT
         ) as local,
-        Cluster(local.scheduler_address, lines.append) as cluster,
+        Cluster(local.scheduler_address, said) as cluster,
     ):
         results = cluster.run(_slow, range(120))
-        timer = threading.Timer(2.5, lambda: local.adapt(minimum=1, maximum=3, interval="500ms"))
-        timer.start()
         found = []
         for task, result in results:
             found.append((task, result))
             most = max(most, len(local.workers))
-        timer.join()
     assert sorted(found) == [(n, n) for n in range(120)]
     assert most == 3
     assert "the scheduler has no worker yet" in lines[0]
