@@ -193,7 +193,6 @@ def quick_messages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_messages")
 def test_late_workers_take_part_and_adapt_scales(tmp_path: Path) -> None:
     """Nobody is there at first, which is told; then as many come as the tasks are worth."""
     lines: list[str] = []
@@ -218,7 +217,22 @@ def test_late_workers_take_part_and_adapt_scales(tmp_path: Path) -> None:
     assert sorted(found) == [(n, n) for n in range(120)]
     assert most == 3
     assert "the scheduler has no worker yet" in lines[0]
-    assert any("nothing was finished for" in line for line in lines[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_messages")
+def test_while_nothing_is_finished_the_reason_is_said_again(scheduler: str) -> None:
+    lines: list[str] = []
+
+    def said(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Cluster(scheduler, said) as cluster:
+        list(cluster.run(_slow, range(3)))
+    assert "the scheduler has no worker yet" in lines[0]
+    assert all("nothing was finished for" in line for line in lines[1:])
 
 
 @pytest.mark.slow
