@@ -55,6 +55,8 @@ class Idle:
             return "the scheduler does not answer"
         if count:
             return f"{count} workers are there; a long task, or a slow disk or network"
+        if self._workers_seen and not isinstance(self._scheduler, str):
+            return "worker processes died, and are being started again"
         if self._workers_seen:
             return (
                 "all workers have left; their logs say why (no time or memory left, or not the "

@@ -36,10 +36,12 @@ def process(
     *arguments: str, log: Path, env: Mapping[str, str] = _ENVIRONMENT
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`dask ARGUMENTS…`, ended with the block."""
+    elsewhere = log.parent / "elsewhere"  # as on another machine: no path relative to ours is right
+    elsewhere.mkdir(exist_ok=True)
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            [_BIN / "dask", *arguments], stdout=output, stderr=output, env=env
+            [_BIN / "dask", *arguments], stdout=output, stderr=output, env=env, cwd=elsewhere
         ) as started,
     ):
         try:
@@ -90,15 +92,22 @@ def worker(
 
 @pytest.mark.usefixtures("small_blocks")
 def test_a_build_on_worker_processes_of_a_given_scheduler_equals_one_in_this_process(
-    sounds: Path, straight: dict[str, bytes], scheduler: str, tmp_path: Path
+    sounds: Path,
+    straight: dict[str, bytes],
+    scheduler: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = tmp_path / "s.zarr"
-    command = ["build", "--dataset", "folder", "--root", str(sounds), "--store", str(store)]
+    monkeypatch.chdir(tmp_path)
+    root = os.path.relpath(sounds)
+    command = ["build", "--dataset", "folder", "--root", root, "--store", "s.zarr"]
     with worker(scheduler, tmp_path), worker(scheduler, tmp_path), Client(scheduler) as client:
         client.wait_for_workers(2, timeout=_PATIENCE_S)
         assert main([*command, "--scheduler", scheduler]) == 0
         assert len(client.nthreads()) == 2, "the build must leave a given cluster alone"
     assert contents(store) == straight
+    assert not (tmp_path / "elsewhere/s.zarr").exists()
 
 
 @pytest.mark.slow

@@ -16,7 +16,12 @@ from typing import NamedTuple
 import psutil
 import pytest
 
+from featurestore.building.block import BlockTask, build_block
+from featurestore.building.isolated import run_isolated
+from featurestore.datasets import Dataset
 from featurestore.safepath import safe_children
+from featurestore.storage import LocalStorage
+from featurestore.store.plan import Block
 from tests.conftest import write_folder
 from tests.integration.spy import Spy
 from tests.integration.trainer_store import tiny_store
@@ -81,11 +86,11 @@ def _listening(process: psutil.Process) -> Iterator[str]:
         return
 
 
-def build_in(place: Path, workers: int) -> Seen:
-    """A build with a file that kills whatever opens it, so that a process rescues its block."""
+def build_in(place: Path, workers: int, *, poisoned: bool) -> Seen:
+    """A build; also with a file that kills whatever opens it, so that its block is rescued."""
     write_folder(place / "sounds", clips_a_class=12)
     spy = Spy(place.parent / f"{place.name}-spy")
-    if workers:
+    if poisoned:
         spy.poison("fold1/high/high3.flac")
     plant(place)
     options = ["--dataset", "folder", "--root", "sounds", "--store", "s.zarr"]
@@ -95,12 +100,11 @@ def build_in(place: Path, workers: int) -> Seen:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    return build_in(tmp_path_factory.mktemp("collection"), 1)
+    return build_in(tmp_path_factory.mktemp("collection"), 1, poisoned=False)
 
 
 def test_a_build_with_workers_runs_nothing_of_the_collection_it_is_started_in(built: Seen) -> None:
     assert built.code == 0, built.said
-    assert "the process that decoded the file died" in built.said, "nothing was rescued"
     assert built.trace == set()
 
 
@@ -110,10 +114,13 @@ def test_every_port_of_a_local_build_is_on_the_loopback(built: Seen) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_same_with_other_numbers_of_workers(workers: int, tmp_path: Path) -> None:
-    seen = build_in(tmp_path, workers)
+@pytest.mark.parametrize(("workers", "poisoned"), [(0, False), (2, False), (1, True)])
+def test_the_same_with_other_numbers_of_workers_and_where_a_block_is_rescued(
+    workers: int, poisoned: bool, tmp_path: Path
+) -> None:
+    seen = build_in(tmp_path, workers, poisoned=poisoned)
     assert seen.code == 0, seen.said
+    assert ("the process that decoded the file died" in seen.said) == poisoned
     assert seen.trace == set()
     assert all(ipaddress.ip_address(ip).is_loopback for ip in seen.listening)
 
@@ -151,6 +158,19 @@ def _as_settings(options: str) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_the_process_that_rescues_a_block_runs_nothing_of_the_working_directory(
+    folder: Dataset, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "collection"
+    place.mkdir()
+    plant(place)
+    monkeypatch.chdir(place)
+    task = BlockTask(LocalStorage(store), "folder", "", folder.root, Block(1, 0, 4))
+    assert run_isolated(build_block, task).failures == ()
+    assert trace(place) == set()
+
+
 _LATER = """
 import os, subprocess, sys
 from featurestore.cli import main
@@ -158,6 +178,11 @@ from pathlib import Path
 sys.path.insert(0, "")
 Path("colorsys.py").write_text("raise SystemExit('planted')")
 os.environ["PYTHONPATH"] = os.pathsep + os.environ.get("PYTHONPATH", "")
+from featurestore.building.block import BlockTask, build_block
+from featurestore.building.isolated import run_isolated
+from featurestore.datasets import Dataset
+from featurestore.storage import LocalStorage
+from featurestore.store.plan import Block
 from featurestore.safepath import safe_children
 with safe_children():
     import colorsys

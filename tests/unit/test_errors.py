@@ -19,6 +19,8 @@ SAMPLES = [
     errors.StrictError("m"),
     errors.StorageError("m"),
     errors.BusyError("m"),
+    errors.ClusterError("m"),
+    errors.UnfitWorkerError("m"),
     errors.StoreError("m"),
     errors.FingerprintError("m"),
     errors.SourcesError("m"),
