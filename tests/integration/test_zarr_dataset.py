@@ -1,5 +1,6 @@
 import pickle
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,13 @@ def test_each_chunk_is_decoded_once_an_epoch_with_no_more_than_a_window_kept(
         pass
     assert len(reads) == len(small.sizes) == 6
     assert set(reads.values()) == {1}
+
+
+def test_a_pickled_dataset_finds_its_store_from_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tiny_store()
+    monkeypatch.chdir(store.parent)
+    data = pickle.dumps(ZarrDataset(store.name, "R1/mel"))
+    monkeypatch.chdir(tmp_path)
+    assert len(pickle.loads(data)[0][0]) == 1  # noqa: S301
