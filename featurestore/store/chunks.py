@@ -21,6 +21,8 @@ blosc.use_threads = False  # the work is divided among processes and threads alr
 CNAME: Final = "lz4"
 CLEVEL: Final = 5
 _CRC_BYTES = 4
+OVERHEAD_BYTES: Final = 16 + _CRC_BYTES
+"""At most added to a chunk that cannot be compressed: Blosc's header and the checksum."""
 _CRC_OF_CHECKED = 0x48674BC7
 """crc32c of any data that are followed by their own crc32c."""
 _SIZE_IN_HEADER = slice(4, 8)

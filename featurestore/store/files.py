@@ -94,13 +94,14 @@ class ChunkFiles:
         return data
 
     def _stored_chunk(self, fold: int, name: str, chunk: int) -> bytes:
-        slots = self._column(fold, name).file_chunks
+        part = self._column(fold, name)
+        slots = part.file_chunks
         if slots == 1:
-            return self.storage.read(self._key(fold, name, chunk))
+            return self.storage.read(self._key(fold, name, chunk), part.max_stored_bytes)
         shard, slot = divmod(chunk, slots)
         key = self._key(fold, name, shard)
         offset, size = self._shard_index(key, slots)[slot].tolist()
-        if size > self._column(fold, name).max_stored_bytes:
+        if size > part.max_stored_bytes:
             raise CorruptError(f"the shard's index says {size} bytes, which is too many")
         return self.storage.read_range(key, offset, size)
 

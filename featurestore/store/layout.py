@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from featurestore.store.chunks import OVERHEAD_BYTES
 from schemas import StoreManifest
 
 TABLE: Mapping[str, Any] = {
@@ -32,8 +33,6 @@ MAX_TEXT_BYTES = 4096
 """Of one text of the clip table, in UTF-8: as long as a path may be."""
 _TEXT_OVERHEAD = 4
 _MAX_TEXTS_BYTES = 2**28
-_BLOSC_OVERHEAD = 16 + 4
-"""Bytes of Blosc's header and of the checksum."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Column:
     def max_stored_bytes(self) -> int:
         """Upper bound of a chunk as it is stored."""
         decoded = self.chunk_clips * prod(self.inner) * np.dtype(self.dtype).itemsize
-        return (self.max_texts_bytes if self.is_text else decoded) + _BLOSC_OVERHEAD
+        return (self.max_texts_bytes if self.is_text else decoded) + OVERHEAD_BYTES
 
     def num_chunks(self, num_clips: int) -> int:
         """Chunks that hold so many rows."""
