@@ -19,7 +19,7 @@ from distributed.scheduler import KilledWorker
 from featurestore import FeatureStoreError, open_store
 from schemas import FoldResult, RunConfig
 from trainer.errors import ClusterError, TrainerError
-from trainer.outofmemory import is_out_of_memory
+from trainer.oom import is_out_of_memory
 from trainer.records.rundir import RunDirectory
 from trainer.run import Manner, resume
 from trainer.sweep import RUNS, SweepRun, prepare

@@ -14,7 +14,6 @@ from featurestore import StoredDataset
 from featurestore.download.fetch import Progress
 from schemas import FoldResult, Reading, RunConfig, RunResult
 from trainer.stats import mean, sample_std
-from trainer.training.engine import num_steps
 from trainer.training.events import (
     BatchDone,
     EpochDone,
@@ -26,6 +25,7 @@ from trainer.training.events import (
     Warned,
     WeightsComing,
 )
+from trainer.training.schedule import num_steps
 
 SELECTIONS = {
     "heldout": "The best epoch is chosen on the held-out fold itself: its figure is optimistic.",

@@ -79,7 +79,7 @@ def read_tensors(path: Path) -> object:
     # Not above: a report is written without torch, which takes seconds to load.
     import torch
 
-    from trainer.outofmemory import is_out_of_memory
+    from trainer.oom import is_out_of_memory
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

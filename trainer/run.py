@@ -12,14 +12,14 @@ import torch
 
 from featurestore import StoredDataset
 from schemas import FoldResult, Reading, RunRecord, RunResult
-from trainer.data.reading import Asked, choose_readings
-from trainer.data.shared import SharedArrays
+from trainer.data.arrays import SharedArrays
+from trainer.data.placement import PlacementChoice, choose_placements
 from trainer.errors import ResumeError
-from trainer.network.weights import InitialWeights, initial_weights
 from trainer.plan import Plan
 from trainer.records.rundir import RunDirectory, check_free, place
+from trainer.threads import computing_threads
 from trainer.training.curves import Curves
-from trainer.training.device import device_title, make_repeatable
+from trainer.training.device import device_title, repeatable
 from trainer.training.events import (
     EpochDone,
     Event,
@@ -31,8 +31,8 @@ from trainer.training.events import (
 )
 from trainer.training.fold import Job
 from trainer.training.folds import train_folds
-from trainer.training.keeper import SAVE_EVERY_S
-from trainer.training.threads import computing_threads
+from trainer.training.state_saver import SAVE_EVERY_S
+from trainer.weights import InitialWeights, initial_weights
 
 _OF_RESULT = set(RunResult.model_fields)
 _LIBRARIES = ("featurestore", "numpy", "torch", "torchvision")
@@ -48,7 +48,7 @@ class Manner:
         save_every_s: Seconds between two states of a fold on disk.
     """
 
-    reading: Asked = "auto"
+    reading: PlacementChoice = "auto"
     folds_at_once: int = 1
     save_every_s: float = SAVE_EVERY_S
 
@@ -166,8 +166,8 @@ def _train(
 ) -> RunResult | None:
     readings = _readings(dataset, record, manner)
     notify(RunStarted(record.model_copy(update={"readings": readings})))
-    make_repeatable(torch.device(record.config.device))
-    with Curves(directory.path) as curves, computing_threads(record.config.threads):
+    device, threads = torch.device(record.config.device), record.config.threads
+    with Curves(directory.path) as curves, repeatable(device), computing_threads(threads):
         arrays = SharedArrays(dataset, record.config, readings)
         job = Job(
             dataset,
@@ -269,7 +269,7 @@ def _readings(dataset: StoredDataset, record: RunRecord, manner: Manner) -> dict
     a_fold = 2 if any(stage.alternate for stage in stages) else 1
     held = min(manner.folds_at_once * a_fold, len(arrays))
     device = torch.device(record.config.device)
-    return choose_readings(dataset, tuple(arrays), device, manner.reading, held)
+    return choose_placements(dataset, tuple(arrays), device, manner.reading, held)
 
 
 def _version(library: str) -> str:

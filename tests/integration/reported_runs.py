@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from schemas import CheckpointName, EpochMetrics, FoldResult, RunConfig, RunResult, Selection, Stage
-from trainer.methods.paper import URBANSOUND8K
+from trainer.paper import URBANSOUND8K
 from trainer.records.outputs import Outputs, write_outputs
 from trainer.report import Section, Table
 from trainer.report.grouping import group

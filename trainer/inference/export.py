@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from schemas import RunRecord
 from trainer.errors import ExportError
-from trainer.outofmemory import told
+from trainer.oom import explain_oom
 from trainer.records.trained import TrainedNetwork
 
 Format = Literal["onnx", "torch-export", "torchscript"]
@@ -98,7 +98,11 @@ def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Export
     text = json.dumps(metadata(record, network), indent=2)
     arch = record.config.arch
     try:
-        with _quiet(), torch.no_grad(), told(lambda: _TOO_LITTLE.format(arch=arch, format=wanted)):
+        with (
+            _quiet(),
+            torch.no_grad(),
+            explain_oom(lambda: _TOO_LITTLE.format(arch=arch, format=wanted)),
+        ):
             data = write(model, torch.zeros(2, *shape), text)
             difference = _difference(model, read(data), shape)
     except RuntimeError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schemas import Selection
 from trainer.errors import ReportError
-from trainer.methods.paper import PAPER
+from trainer.paper import PAPER
 from trainer.report.boxplot import boxplot
 from trainer.report.cells import numbers
 from trainer.report.confusion import confusion_picture
