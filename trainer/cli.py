@@ -95,6 +95,6 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    from trainer.outofmemory import is_out_of_memory
+    from trainer.oom import is_out_of_memory
 
     return isinstance(error, MemoryError) or is_out_of_memory(error)

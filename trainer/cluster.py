@@ -20,7 +20,7 @@ from featurestore import FeatureStoreError, StoredDataset, open_store
 from featurestore.errors import UnfitWorkerError
 from schemas import FoldResult, RunConfig
 from trainer.errors import ClusterError, TrainerError
-from trainer.outofmemory import is_out_of_memory
+from trainer.oom import is_out_of_memory
 from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import Manner, resume
 from trainer.sweep import RUNS, SweepRun, prepare

@@ -12,7 +12,6 @@ from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Table, Terminal
 from schemas import FoldResult, Reading, RunConfig, RunResult
 from trainer.stats import mean, sample_std
-from trainer.training.engine import num_steps
 from trainer.training.events import (
     BatchDone,
     EpochDone,
@@ -24,6 +23,7 @@ from trainer.training.events import (
     Warned,
     WeightsComing,
 )
+from trainer.training.schedule import num_steps
 
 SELECTIONS = {
     "heldout": "The best epoch is chosen on the held-out fold itself: its figure is optimistic.",

@@ -153,7 +153,7 @@ def read_tensors(path: Path | IO[bytes]) -> object:
     # Not above: a report is written without torch, which takes seconds to load.
     import torch
 
-    from trainer.outofmemory import is_out_of_memory
+    from trainer.oom import is_out_of_memory
 
     if isinstance(path, Path):
         with os.fdopen(files.open_regular(path, follow=True), "rb") as file:

@@ -15,15 +15,14 @@ from featurestore import ClipTable, StoredDataset, usable_cores
 from featurestore.errors import UnknownNameError
 from schemas import Cycle, RunConfig, Selection
 from trainer.data.fold_split import check_duplicates, split_fold
-from trainer.data.validation import recordings
+from trainer.data.split import recordings
 from trainer.errors import ConfigError, DataError
-from trainer.methods.catalogue import find_method, rates_warning, stages
-from trainer.methods.required import check_arrays
-from trainer.network.weights import INITS
+from trainer.methods import check_arrays, find_method, rates_warning, stages
 from trainer.problems import refused
+from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration
 from trainer.training.device import choose_precision, resolve_device
-from trainer.training.threads import threads_a_fold
+from trainer.weights import INITS
 
 _IN_STAGES = {"methods_file", "resize_operator", "own_methods"}
 """Options that are no part of the config, as its method and stages say what came of them."""
@@ -34,13 +33,13 @@ class Options:
     """What the user asks for; see RunConfig for the meanings.
 
     Args:
-        method: A key of `trainer.methods.catalogue.METHODS`, or of the methods file.
+        method: A key of `trainer.methods.METHODS`, or of the methods file.
         folds: Held out one after the other; all of the store's where empty.
         device: A PyTorch device, or `auto`.
         precision: Or `auto`.
         acceleration: Or `auto`.
         threads: Of a CPU, for each fold; None shares all cores that may be used.
-        methods_file: One's own methods, see `trainer.methods.file`.
+        methods_file: One's own methods, see `trainer.methods.read_methods`.
         resize_operator: A ResizeOperator, which makes the method's resized images.
         own_methods: What is in the methods file, which is not read again then: on another machine
             another file may have its name.
@@ -126,7 +125,7 @@ def _on_this_machine(
     device = resolve_device(options.device)
     acceleration = choose_acceleration(options.acceleration, device)
     batch = max(1, options.batch_size)
-    threads = threads_a_fold(usable_cores(), folds_at_once, batch, device.type)
+    threads = threads_per_fold(usable_cores(), folds_at_once, batch, device.type)
     chosen = replace(
         options,
         device=str(device),

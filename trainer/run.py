@@ -13,11 +13,10 @@ import torch
 from featurestore import StoredDataset
 from featurestore.text import json_text
 from schemas import FoldResult, Reading, RunRecord, RunResult
+from trainer.data.arrays import SharedArrays
 from trainer.data.place import place
-from trainer.data.reading import Asked, choose_readings
-from trainer.data.shared import SharedArrays
+from trainer.data.placement import PlacementChoice, choose_placements
 from trainer.errors import ResumeError
-from trainer.network.weights import InitialWeights, initial_weights
 from trainer.plan import Plan
 from trainer.problems import differing
 from trainer.records.finished import check_finished, open_finished, plain
@@ -29,8 +28,9 @@ from trainer.records.rundir import (
     check_free,
 )
 from trainer.records.sealing import RESTORE, sealed
+from trainer.threads import computing_threads
 from trainer.training.curves import Curves
-from trainer.training.device import device_title, make_repeatable
+from trainer.training.device import device_title, repeatable
 from trainer.training.environment import changes, versions
 from trainer.training.events import (
     EpochDone,
@@ -43,8 +43,8 @@ from trainer.training.events import (
 )
 from trainer.training.fold import Job
 from trainer.training.folds import train_folds
-from trainer.training.keeper import SAVE_EVERY_S
-from trainer.training.threads import computing_threads
+from trainer.training.state_saver import SAVE_EVERY_S
+from trainer.weights import InitialWeights, initial_weights
 
 _OF_RESULT = set(RunResult.model_fields)
 
@@ -59,7 +59,7 @@ class Manner:
         save_every_s: Seconds between two states of a fold on disk.
     """
 
-    reading: Asked = "auto"
+    reading: PlacementChoice = "auto"
     folds_at_once: int = 1
     save_every_s: float = SAVE_EVERY_S
 
@@ -209,8 +209,8 @@ def _train(
     record, directory = run.record, run.directory
     readings = _readings(run.dataset, record, manner)
     notify(RunStarted(record.model_copy(update={"readings": readings})))
-    make_repeatable(torch.device(record.config.device))
-    with Curves(directory.path) as curves, computing_threads(record.config.threads):
+    device, threads = torch.device(record.config.device), record.config.threads
+    with Curves(directory.path) as curves, repeatable(device), computing_threads(threads):
         job = Job(
             run.dataset,
             record,
@@ -304,4 +304,4 @@ def _readings(dataset: StoredDataset, record: RunRecord, manner: Manner) -> dict
     a_fold = 2 if any(stage.alternate for stage in stages) else 1
     held = min(manner.folds_at_once * a_fold, len(arrays))
     device = torch.device(record.config.device)
-    return choose_readings(dataset, tuple(arrays), device, manner.reading, held)
+    return choose_placements(dataset, tuple(arrays), device, manner.reading, held)

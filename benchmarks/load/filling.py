@@ -18,8 +18,8 @@ from benchmarks import record
 from featurestore import Block, StoredDataset
 
 if TYPE_CHECKING:
-    from trainer.data.interface import Split
     from trainer.data.order import Window
+    from trainer.data.source import Source
 
 MB = 1e6
 
@@ -98,13 +98,13 @@ def stream_share(dataset: StoredDataset, array: str, rounds: int) -> dict[str, f
     import torch
 
     from trainer.data.order import EpochOrder
-    from trainer.data.streamed import Streamed
+    from trainer.data.streamed import StreamedSource
 
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks())
     order = EpochOrder(0, dataset.fingerprint, dataset.folds, sizes)
     windows = [window for epoch in range(1, 17) for window in order.windows(epoch)]
     splits = {
-        name: Streamed(dataset, array, dataset.folds, torch.device(device))
+        name: StreamedSource(dataset, array, dataset.folds, torch.device(device))
         for name, device in (("gpu", "meta"), ("cpu", "cpu"))
     }
     blocks = [dataset.blocks()[number] for window in windows for number in window.blocks]
@@ -124,7 +124,7 @@ def stream_share(dataset: StoredDataset, array: str, rounds: int) -> dict[str, f
     return found
 
 
-def consume(split: "Split", windows: "Sequence[Window]") -> None:
+def consume(split: "Source", windows: "Sequence[Window]") -> None:
     """Ask for every batch, and do nothing with it."""
     for _batch in split.batches(windows, 64):
         pass

@@ -76,19 +76,20 @@ def trainer_epoch(source: Source, reading: Reading) -> Epoch:
     """
     import torch
 
+    from trainer.data.arrays import open_source
+    from trainer.data.buffers import BufferPool
     from trainer.data.order import EpochOrder
-    from trainer.data.reading import open_split
-    from trainer.data.recycled import Recycled, float32
+    from trainer.data.source import as_float32
 
     dataset = source.dataset
-    split = open_split(dataset, source.array, dataset.folds, torch.device("cpu"), reading)
+    split = open_source(dataset, source.array, dataset.folds, torch.device("cpu"), reading)
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks())
     order = EpochOrder(0, dataset.fingerprint, dataset.folds, sizes)
-    epochs, memory = itertools.count(1), Recycled(8)
+    epochs, memory = itertools.count(1), BufferPool(8)
 
     def batches() -> Iterator[tuple[Any, Any]]:
         for images, labels in split.batches(order.windows(next(epochs)), BATCH):
-            yield float32(images, split.scale, memory), labels
+            yield as_float32(images, split.scale, memory), labels
 
     return lambda: _count(batches())
 

@@ -19,9 +19,9 @@ from benchmarks.train.overhead import overhead, paired_steps
 from benchmarks.train.protocol import projection, whole_folds
 from benchmarks.train.setting import Bench, Setting, random_store, setting
 from featurestore import usable_cores
+from trainer.threads import computing_threads, threads_per_fold
 from trainer.training.acceleration import reason_of
-from trainer.training.device import make_repeatable, own_stream
-from trainer.training.threads import computing_threads, threads_a_fold
+from trainer.training.device import own_stream, repeatable
 
 BARS = {
     "trainer_step_over_bare on cpu": 1.03,
@@ -110,8 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", help="name of the record; train-cpu or train-cuda by default")
     options = parser.parse_args(argv)
     how = setting(options.device, options.precision, options.acceleration, quick=options.quick)
-    make_repeatable(how.device)  # as the trainer does
-    threads = options.threads or threads_a_fold(usable_cores(), 1, how.batch, how.device.type)
+    threads = options.threads or threads_per_fold(usable_cores(), 1, how.batch, how.device.type)
     with tempfile.TemporaryDirectory() as folder, computing_threads(threads):
         if options.store:
             dataset = featurestore.open_store(options.store)
@@ -120,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench = Bench(dataset, how).fitted()
         source = dataset.card.title if options.store else "random features"
         parts = Parts(options.out or f"train-{how.device.type}", bench.how, source)
-        with own_stream(how.device):
+        with repeatable(how.device), own_stream(how.device):  # as the trainer does
             (epochs if options.epochs_only else measure)(bench, parts)
         show(parts.results)
     return int(any("failed" in found for found in parts.results.values()))

@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.train.setting import Setting, refuse
 from schemas import Acceleration
-from trainer.network.model import Network
+from trainer.model import Network
 from trainer.training.acceleration import Forward, Step, accelerate
-from trainer.training.engine import make_optimizer
+from trainer.training.step import make_optimizer
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 

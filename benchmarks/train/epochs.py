@@ -14,9 +14,9 @@ from benchmarks.train.bare import BareLoop, ready_batches, wait
 from benchmarks.train.setting import Bench
 from featurestore import usable_cores
 from schemas import Acceleration
+from trainer.threads import computing_threads, threads_per_fold
 from trainer.training.device import own_stream
-from trainer.training.engine import Outcome, StageTrainer
-from trainer.training.threads import computing_threads, threads_a_fold
+from trainer.training.stage import EpochResult, StageTrainer
 
 
 def _ignore() -> None: ...
@@ -29,7 +29,7 @@ def against_bare(bench: Bench, array: str) -> dict[str, float]:
     trainer = bench.trainer(data, how.acceleration)
     loop = BareLoop(how, how.acceleration, bench.network())
     batches = ready_batches(bench.dataset.shape(array), how, num_classes)
-    outcomes: list[Outcome] = []
+    outcomes: list[EpochResult] = []
 
     def by_trainer() -> None:
         outcomes.append(trainer.run_epoch(order.windows(len(outcomes) + 1), 0, _ignore))
@@ -62,7 +62,7 @@ def folds_at_once(bench: Bench, array: str) -> dict[str, Any]:
 def _together(bench: Bench, array: str, count: int) -> dict[str, float]:
     how, data, order = bench.how, bench.data(array), bench.order()
     wait(how.device)
-    threads = threads_a_fold(usable_cores(), count, how.batch, how.device.type)
+    threads = threads_per_fold(usable_cores(), count, how.batch, how.device.type)
     ready = Barrier(count)
 
     def fold(_number: int) -> tuple[float, float]:
@@ -99,7 +99,7 @@ def same_bits(bench: Bench, array: str) -> dict[str, bool]:
     return found
 
 
-def _epoch(trainer: StageTrainer, bench: Bench, number: int) -> Outcome:
+def _epoch(trainer: StageTrainer, bench: Bench, number: int) -> EpochResult:
     return trainer.run_epoch(bench.order().windows(number), number, _ignore)
 
 

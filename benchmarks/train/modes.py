@@ -13,9 +13,9 @@ from benchmarks import record
 from benchmarks.train.bare import BareLoop, ready_batches, wait
 from benchmarks.train.setting import Bench, Setting
 from schemas import Acceleration
-from trainer.network.model import build_model
+from trainer.model import build_model
 from trainer.training.acceleration import reason_of
-from trainer.training.device import make_repeatable
+from trainer.training.device import repeatable
 
 
 def peak(how: Setting) -> dict[str, float]:
@@ -81,12 +81,10 @@ def _names(how: Setting, *, compiled: bool) -> list[str]:
 
 def _ready(name: str, how: Setting, batches: Any) -> Callable[[], object]:  # noqa: ANN401
     acceleration: Acceleration = name.removesuffix(FASTEST)  # type: ignore[assignment]
-    torch.backends.cudnn.deterministic = not name.endswith(FASTEST)
-    torch.backends.cudnn.benchmark = name.endswith(FASTEST)
-    try:
+    with repeatable(how.device):
+        if name.endswith(FASTEST):
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
         loop = BareLoop(how, acceleration, build_model(how.arch, 50, 0))
         for _ in range(1 if how.steps > 3 else 3):  # a graph keeps what it was recorded with
             loop(batches)
-    finally:
-        make_repeatable(how.device)
     return lambda: loop(batches)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.train.bare import BareLoop, ready_batches
 from benchmarks.train.setting import Bench
-from trainer.network.model import Network
+from trainer.model import Network
 
 _EPOCHS_OF_TINY = 20
 _EPOCHS_A_ROUND = 5

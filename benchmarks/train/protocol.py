@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.train.setting import Bench
 from schemas import Stage
-from trainer.methods.catalogue import find_method, stages
+from trainer.methods import find_method, stages
 from trainer.run import run
 
 TABLES = {"esc50": (2000, 5), "urbansound8k": (8732, 10)}

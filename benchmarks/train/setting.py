@@ -13,13 +13,13 @@ import featurestore
 from benchmarks.made_up import create, fill, made_up
 from featurestore.store.plan import Block
 from schemas import Acceleration, FeatureSpec, Reading, RunConfig, Stage
-from trainer.data.interface import StageData
+from trainer.data.arrays import SharedArrays
 from trainer.data.order import EpochOrder
-from trainer.data.shared import SharedArrays
-from trainer.network.model import Network, build_model
+from trainer.data.source import StageData
+from trainer.model import Network, build_model
 from trainer.plan import Options, Plan, plan_run
 from trainer.training.device import choose_precision, resolve_device
-from trainer.training.engine import StageTrainer
+from trainer.training.stage import StageTrainer
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from schemas import (
     Selection,
     Stage,
 )
-from trainer.methods.paper import URBANSOUND8K
+from trainer.paper import URBANSOUND8K
 from trainer.records.outputs import Outputs, parse_outputs, write_outputs
 from trainer.records.rundir import RunDirectory
 from trainer.records.sealing import file_digest, write_sealed

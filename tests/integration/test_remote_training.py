@@ -16,7 +16,7 @@ from tests.remote_servers import file_server  # noqa: E402
 from trainer import BlockSampler, ZarrDataset  # noqa: E402
 from trainer.cli import main  # noqa: E402
 from trainer.data.order import EpochOrder  # noqa: E402
-from trainer.data.streamed import Streamed  # noqa: E402
+from trainer.data.streamed import StreamedSource  # noqa: E402
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_streaming_from_a_web_server_gives_the_same_batches(web: str, pristine: 
     batches = []
     for place in (pristine, web):
         store = open_store(place)
-        split = Streamed(store, "R2/resize", store.folds, torch.device("cpu"))
+        split = StreamedSource(store, "R2/resize", store.folds, torch.device("cpu"))
         sizes = [len(store.labels(block)) for block in store.blocks()]
         order = EpochOrder(0, store.fingerprint, store.folds, sizes)
         batches.append([images.numpy() for images, _ in split.batches(order.windows(1), 4)])

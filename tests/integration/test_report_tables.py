@@ -7,7 +7,7 @@ import pytest
 
 from schemas import Stage
 from tests.integration.reported_runs import make_run, paper_runs, row, section_of, table
-from trainer.methods.paper import ESC50
+from trainer.paper import ESC50
 from trainer.report import Section, write_report
 
 

@@ -27,9 +27,9 @@ from tests.integration.trainer_store import (
 )
 from trainer.cli import main
 from trainer.data.fold_split import split_fold
-from trainer.data.shared import training_folds
+from trainer.data.split import training_folds
 from trainer.errors import CheckpointError, DataError, TrainedRunError
-from trainer.network.model import build_model
+from trainer.model import build_model
 from trainer.plan import Options, plan_run
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.trained import load_network, open_run

@@ -9,10 +9,10 @@ import torch
 
 from schemas import Reading
 from tests.integration.trainer_store import tiny_plan
-from trainer.data.interface import Split
+from trainer.data.arrays import SharedArrays, open_source
 from trainer.data.order import EpochOrder, Window
-from trainer.data.reading import open_split
-from trainer.data.shared import SharedArrays, training_folds
+from trainer.data.source import Source
+from trainer.data.split import training_folds
 
 CPU = torch.device("cpu")
 ARRAY, OTHER = "R1/resize", "R2/resize"
@@ -23,7 +23,7 @@ def shared(reading: Reading = "host") -> SharedArrays:
     return SharedArrays(dataset, plan.config, {ARRAY: reading, OTHER: reading})
 
 
-def same(one: Split, other: Split, windows: list[Window]) -> bool:
+def same(one: Source, other: Source, windows: list[Window]) -> bool:
     pairs = [
         *zip(one.batches(windows, 16), other.batches(windows, 16), strict=True),
         *zip(one.in_order(16), other.in_order(16), strict=True),
@@ -45,7 +45,7 @@ def test_each_fold_gets_the_batches_it_would_get_alone_also_from_three_threads(
         sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(train))
         windows = list(EpochOrder(0, dataset.fingerprint, train, sizes).windows(1))
         stage = held.stages[fold]
-        alone = [open_split(dataset, ARRAY, folds, CPU, "host") for folds in (train, (fold,))]
+        alone = [open_source(dataset, ARRAY, folds, CPU, "host") for folds in (train, (fold,))]
         return all(
             same(stage.train, alone[0], windows)
             and same(stage.valid, alone[1], [])  # only ever read in order
@@ -67,6 +67,20 @@ def test_an_array_is_loaded_once_and_let_go_of_when_another_is_wanted() -> None:
     arrays.hold(OTHER)
     gc.collect()
     assert watched() is None
+
+
+def test_the_held_out_fold_of_an_array_in_memory_is_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arrays = shared()
+    dataset, _ = tiny_plan()
+    arrays.hold(ARRAY)
+    alone = open_source(dataset, ARRAY, (2,), CPU, "host")
+    monkeypatch.setattr("trainer.data.arrays.load_to_host", pytest.fail)
+    assert same(arrays.held_out(ARRAY, 2), alone, [])
+    monkeypatch.undo()
+    other = open_source(dataset, OTHER, (2,), CPU, "host")
+    assert same(arrays.held_out(OTHER, 2), other, [])
 
 
 def test_an_array_that_somebody_still_uses_is_not_loaded_again() -> None:

@@ -19,11 +19,12 @@ from featurestore import StoredDataset, open_store
 from featurestore.errors import CorruptError, UnknownNameError
 from schemas import Reading
 from tests.integration.filled_store import ARRAY, fill_store
-from trainer.data.devices import torch_dtype
-from trainer.data.interface import Batch, Split
+from trainer.data.arrays import open_source
+from trainer.data.buffers import torch_dtype
 from trainer.data.order import EpochOrder, chosen_windows
-from trainer.data.reading import array_bytes, choose_readings, open_split
-from trainer.data.streamed import Streamed
+from trainer.data.placement import array_bytes, choose_placements
+from trainer.data.source import Batch, Source
+from trainer.data.streamed import StreamedSource
 
 CPU = torch.device("cpu")
 READINGS: tuple[Reading, ...] = ("device", "host", "stream")
@@ -63,7 +64,7 @@ def test_every_way_of_reading_gives_the_rows_of_the_order_bit_for_bit(
     small: Path, reading: Reading, window: int, size: int, device: str
 ) -> None:
     dataset = open_store(small)
-    split = open_split(dataset, ARRAY, TRAIN, torch.device(device), reading)
+    split = open_source(dataset, ARRAY, TRAIN, torch.device(device), reading)
     order = order_of(dataset, TRAIN, window)
     stored, classes = dataset.load(ARRAY, TRAIN)
     assert len(split) == len(classes) == 41 - 3 + 1
@@ -82,7 +83,7 @@ def test_a_device_other_than_the_host_is_handed_whole_batches(
 ) -> None:
     """Torch's `meta` has shapes and types, and no data."""
     dataset = open_store(small)
-    split = open_split(dataset, ARRAY, TRAIN, torch.device("meta"), reading)
+    split = open_source(dataset, ARRAY, TRAIN, torch.device("meta"), reading)
     batches = list(split.batches(order_of(dataset, TRAIN, 2).windows(1), 7))
     assert [images.shape for images, _ in batches] == [*[(7, 1, 5, 6)] * 5, (4, 1, 5, 6)]
     assert [labels.shape for _, labels in batches] == [*[(7,)] * 5, (4,)]
@@ -92,7 +93,7 @@ def test_a_device_other_than_the_host_is_handed_whole_batches(
 @pytest.mark.parametrize("reading", READINGS)
 def test_validation_is_in_the_order_of_the_store(small: Path, reading: Reading) -> None:
     dataset = open_store(small)
-    images, labels = whole(list(open_split(dataset, ARRAY, TEST, CPU, reading).in_order(4)))
+    images, labels = whole(list(open_source(dataset, ARRAY, TEST, CPU, reading).in_order(4)))
     stored, classes = dataset.load(ARRAY, TEST)
     np.testing.assert_array_equal(images, stored)
     np.testing.assert_array_equal(labels, classes)
@@ -106,7 +107,7 @@ def test_a_part_of_the_rows_is_read_as_it_is_asked_for(small: Path, reading: Rea
     chosen = np.arange(sum(sizes)) % 3 == 0
     chosen[: sizes[0]] = False
     windows = [*chosen_windows(sizes, chosen, 2), *chosen_windows(sizes, chosen, 3)]
-    split = open_split(dataset, ARRAY, TRAIN, CPU, reading)
+    split = open_source(dataset, ARRAY, TRAIN, CPU, reading)
     images, labels = whole(list(split.batches(windows, 4)))
     stored, classes = dataset.load(ARRAY, TRAIN)
     rows = np.tile(np.flatnonzero(chosen), 2)
@@ -119,7 +120,7 @@ def test_a_stream_fills_the_same_memory_again_and_leaves_a_batch_that_is_held(
     tmp_path: Path, size: int
 ) -> None:
     dataset = fill_store(tmp_path / "s.zarr", (5, 6), {1: 93}, chunk=8)
-    split = Streamed(dataset, ARRAY, (1,), CPU, window=2)
+    split = StreamedSource(dataset, ARRAY, (1,), CPU, window=2)
 
     order = order_of(dataset, (1,), 2)
 
@@ -140,8 +141,8 @@ def test_a_stream_fills_the_same_memory_again_and_leaves_a_batch_that_is_held(
 def test_the_size_of_an_array_is_what_reading_it_takes(small: Path) -> None:
     dataset = open_store(small)
     assert array_bytes(dataset, ARRAY) == dataset.load(ARRAY)[0].nbytes
-    assert choose_readings(dataset, [ARRAY, ARRAY], CPU, "auto") == {ARRAY: "host"}
-    assert choose_readings(dataset, [ARRAY], CPU, "stream") == {ARRAY: "stream"}
+    assert choose_placements(dataset, [ARRAY, ARRAY], CPU, "auto") == {ARRAY: "host"}
+    assert choose_placements(dataset, [ARRAY], CPU, "stream") == {ARRAY: "stream"}
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -149,7 +150,7 @@ def test_an_array_that_is_not_there_is_refused_before_training(
     small: Path, reading: Reading
 ) -> None:
     with pytest.raises(UnknownNameError, match="R9/mel"):
-        open_split(open_store(small), "R9/mel", TRAIN, CPU, reading)
+        open_source(open_store(small), "R9/mel", TRAIN, CPU, reading)
 
 
 def streaming_threads() -> list[str]:
@@ -158,7 +159,7 @@ def streaming_threads() -> list[str]:
 
 def test_a_stream_left_early_leaves_no_thread_behind(small: Path) -> None:
     dataset = open_store(small)
-    split = open_split(dataset, ARRAY, TRAIN, CPU, "stream")
+    split = open_source(dataset, ARRAY, TRAIN, CPU, "stream")
     with closing(split.batches(order_of(dataset, TRAIN, 1).windows(1), 2)) as batches:
         next(batches)
         assert streaming_threads()
@@ -168,7 +169,7 @@ def test_a_stream_left_early_leaves_no_thread_behind(small: Path) -> None:
 def test_damage_met_by_a_stream_is_told_and_ends_it(tmp_path: Path) -> None:
     dataset = fill_store(tmp_path / "s.zarr", (5, 6), {1: 40}, chunk=8)
     (tmp_path / "s.zarr/noise/fold1/R3/full/c/3/0/0").unlink()
-    split = Streamed(dataset, ARRAY, (1,), CPU, window=1)
+    split = StreamedSource(dataset, ARRAY, (1,), CPU, window=1)
     batches = split.in_order(8)
     assert [len(labels) for _, labels in islice(batches, 3)] == [8, 8, 8]
     with pytest.raises(CorruptError, match="rows 24 to 32"):
@@ -191,7 +192,7 @@ def test_what_is_left_of_a_window_is_not_read_once_damage_was_met(
 
     monkeypatch.setattr(StoredDataset, "read_block", slowly)
     with pytest.raises(CorruptError):
-        next(Streamed(dataset, ARRAY, (1,), CPU, window=40).in_order(8))
+        next(StreamedSource(dataset, ARRAY, (1,), CPU, window=40).in_order(8))
     assert len(read) < 30
 
 
@@ -209,7 +210,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_stream_holds_three_windows_and_a_few_blocks(large: Path) -> None:
     dataset = open_store(large)
-    split: Split = Streamed(dataset, ARRAY, (1,), CPU)
+    split: Source = StreamedSource(dataset, ARRAY, (1,), CPU)
     windows = order_of(dataset, (1,), WINDOW).windows(1)
     tracemalloc.start()
     try:
@@ -229,13 +230,14 @@ from pathlib import Path
 import torch
 from featurestore import open_store
 from trainer.data.order import EpochOrder, chosen_windows
-from trainer.data.reading import open_split
-from trainer.data.streamed import Streamed
+from trainer.data.arrays import open_source
+from trainer.data.streamed import StreamedSource
+from trainer.errors import DeviceMemoryError
 
 dataset = open_store(sys.argv[1])
 allowed, window = int(sys.argv[2]), int(sys.argv[3])
 cpu = torch.device("cpu")
-split = Streamed(dataset, "R3/full", (1,), cpu, window)
+split = StreamedSource(dataset, "R3/full", (1,), cpu, window)
 order = EpochOrder(0, "noise", (1,), tuple(len(b) for b in dataset.blocks((1,))), window)
 next(split.in_order(48))  # loads what is loaded once
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -243,8 +245,8 @@ resource.setrlimit(resource.RLIMIT_AS, (taken + allowed, taken + allowed))
 for passed in (split.batches(order.windows(1), 48), split.in_order(48)):
     print(sum(len(labels) for _, labels in passed))
 try:
-    open_split(dataset, "R3/full", (1,), cpu, "host")
-except MemoryError:
+    open_source(dataset, "R3/full", (1,), cpu, "host")
+except DeviceMemoryError:
     print("the whole does not fit")
 """
 

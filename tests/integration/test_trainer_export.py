@@ -52,22 +52,15 @@ def check_answers(ask: Any) -> None:
         np.testing.assert_allclose(shares, ours, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # as is said, and still asked for
-def test_torchscript_by_default_beside_its_network_answers_as_it_and_says_what_it_is(
+@pytest.mark.slow
+def test_torch_export_by_default_next_to_its_network_answers_as_it_and_says_what_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, extra = shutil.copytree(finished_run(), tmp_path / "run"), {export.METADATA: ""}
-    assert main(["export", "--run", str(run), "--fold", "1", "--format", "torchscript"]) == 0
+    run = shutil.copytree(finished_run(), tmp_path / "run")
+    assert main(["export", "--run", str(run), "--fold", "1", "--format", "torch-export"]) == 0
     assert "checked: its logits differ from the network's by" in capsys.readouterr().out
-    loaded = torch.jit.load(run / "fold1" / "best.ts", _extra_files=extra)
-    check_metadata(extra[export.METADATA])
-    check_answers(lambda images: loaded(torch.from_numpy(images)).detach())
-
-
-@pytest.mark.slow
-def test_torch_export_answers_as_the_network_and_says_what_it_is(tmp_path: Path) -> None:
     extra: dict[str, Any] = {export.METADATA: ""}
-    loaded = torch.export.load(made(tmp_path, "torch-export"), extra_files=extra).module()
+    loaded = torch.export.load(run / "fold1" / "best.pt2", extra_files=extra).module()
     check_metadata(extra[export.METADATA])
     check_answers(lambda images: loaded(torch.from_numpy(images)).detach())
 
@@ -81,21 +74,23 @@ def test_onnx_answers_as_the_network_and_says_what_it_is(tmp_path: Path) -> None
     check_answers(lambda images: session.run(None, {"images": images})[0])
 
 
+@pytest.mark.slow
 def test_a_file_that_answers_otherwise_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     record = open_run(finished_run()).record
-    other = export.export(record, network(2), "torchscript").data
-    read = export._FORMATS["torchscript"][1]
-    monkeypatch.setitem(export._FORMATS, "torchscript", (lambda *_: other, read))
-    with pytest.raises(ExportError, match=r"torchscript: the file's logits differ.*not kept"):
-        export.export(record, network(1), "torchscript")
+    other = export.export(record, network(2), "torch-export").data
+    read = export._FORMATS["torch-export"][1]
+    monkeypatch.setitem(export._FORMATS, "torch-export", (lambda *_: other, read))
+    with pytest.raises(ExportError, match=r"torch-export: the file's logits differ.*not kept"):
+        export.export(record, network(1), "torch-export")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ("--fold 3 --format onnx", 1, "no network held out fold 3"),
-        ("--fold 1 --format torchscript --out absent/x.ts", 1, "absent: no such directory"),
+        ("--fold 1 --format torch-export --out absent/x.pt2", 1, "absent: no such directory"),
         ("--fold 1 --format tflite", 2, "format"),
+        ("--fold 1 --format torchscript", 2, "format"),
         ("--format onnx", 2, "fold"),
     ],
 )

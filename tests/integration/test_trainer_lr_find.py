@@ -19,7 +19,7 @@ def command(rest: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trainer.training.lrfind.NUM_STEPS", STEPS)
+    monkeypatch.setattr("trainer.training.lr_find.NUM_STEPS", STEPS)
 
 
 def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_files(
@@ -59,7 +59,7 @@ def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_
 def test_regularisers_are_at_work_in_the_test_and_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.training.lrfind.NUM_STEPS", 2)
+    monkeypatch.setattr("trainer.training.lr_find.NUM_STEPS", 2)
     options = "--mixup 0.3 --freq-mask 0.1 --time-mask 0.2 --label-smoothing 0.1"
     losses = []
     for chosen in ("", options, f"{options} --reading stream"):

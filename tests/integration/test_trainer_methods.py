@@ -12,7 +12,7 @@ from featurestore.datasets import load_dataset
 from schemas import FeatureSpec, RunResult
 from tests.integration.trainer_store import RESOLUTIONS, place, sounds
 from trainer.cli import main
-from trainer.methods.catalogue import METHODS, find_method, stages
+from trainer.methods import METHODS, find_method, stages
 
 OWN = """
 own:

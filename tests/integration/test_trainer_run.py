@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from schemas import EpochMetrics, RunRecord, RunResult
 from tests.integration.trainer_store import tiny_plan
 from trainer.errors import DivergedError, RunDirectoryError
-from trainer.network.model import build_model
+from trainer.model import build_model
 from trainer.plan import Plan
 from trainer.records.checkpoint import load_checkpoint
 from trainer.run import Manner, run

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.test_engine import CONFIG, STAGE, in_order, tones
-from trainer.data.interface import StageData
+from tests.unit.test_stage import CONFIG, STAGE, in_order, tones
+from trainer.data.source import StageData
 from trainer.errors import DeviceError
-from trainer.network.model import build_model
+from trainer.model import build_model
 from trainer.training.acceleration import (
     WARM_UP,
     Choice,
@@ -14,7 +14,7 @@ from trainer.training.acceleration import (
     choose_acceleration,
     compiler_fault,
 )
-from trainer.training.engine import StageTrainer
+from trainer.training.stage import StageTrainer
 
 CPU = torch.device("cpu")
 
@@ -50,6 +50,22 @@ def test_a_step_whose_compilation_fails_runs_as_it_is_and_says_why_once() -> Non
         step(torch.tensor(value))
     assert done == [1.0, 2.0]
     assert told == ["torch.compile failed, so steps run eagerly: RuntimeError: no compiler"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("bad_alloc")],
+)
+def test_out_of_memory_in_a_compiled_first_step_is_not_the_compilers_fault(
+    error: Exception,
+) -> None:
+    def step(x: Tensor) -> None:
+        raise error
+
+    compiled = Compiled(step, pytest.fail, pytest.fail)
+    with pytest.raises(type(error)) as caught:
+        compiled(torch.tensor(1.0))
+    assert caught.value is error
 
 
 def test_an_error_of_a_step_that_was_compiled_is_not_hidden() -> None:

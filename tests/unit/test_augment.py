@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from schemas import RunConfig
-from tests.unit.test_engine import CONFIG, CPU, STAGE, in_order, tones
-from trainer.data.interface import StageData
-from trainer.data.waiting import Waiting
-from trainer.network.model import Network, build_model
+from tests.unit.test_stage import CONFIG, CPU, STAGE, in_order, tones
+from trainer.data.source import StageData
+from trainer.model import Network, build_model
 from trainer.training.acceleration import compiler_fault
 from trainer.training.augment import Augmentation, Mixed, mix, mixup_shares, training_loss
-from trainer.training.engine import Outcome, StageTrainer
+from trainer.training.stage import EpochResult, StageTrainer, Stopwatch
 
 ON = {"mixup": 0.4, "freq_mask": 0.25, "time_mask": 0.4, "label_smoothing": 0.1}
 
@@ -35,7 +34,7 @@ def augmented(images: Tensor, seed: int = 0, **changes: object) -> Tensor:
     return made(images, labels, uniform(seed, len(images), made.noise_size))[0]
 
 
-def trained(**changes: object) -> tuple[Outcome, Network]:
+def trained(**changes: object) -> tuple[EpochResult, Network]:
     """An epoch of one step, and the network after it."""
     data = StageData("R1/mel", tones(8, 0), tones(5, 1))
     model = build_model("resnet18", 2, seed=0)
@@ -201,8 +200,8 @@ def test_each_regulariser_changes_training_and_none_how_validation_is_judged() -
     losses, judged = [], []
     for changes in ({}, *({name: value} for name, value in ON.items()), ON):
         trainer = StageTrainer(deepcopy(model), STAGE, data, config(**changes))
-        judged.append(trainer._validate(data.valid, Waiting()))
-        list(trainer.steps(in_order(8), 0, Waiting()))
+        judged.append(trainer._validate(data.valid, Stopwatch()))
+        list(trainer.steps(in_order(8), 0, Stopwatch()))
         losses.append(trainer.take_totals().loss)
     assert len(set(losses)) == len(losses)
     assert len(set(judged)) == 1

@@ -12,7 +12,7 @@ from trainer.files import replace_file
 from trainer.records.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.records.folddir import FoldDirectory
 from trainer.records.state import FoldState, StageState, load_state, save_state
-from trainer.training.keeper import Keeper
+from trainer.training.state_saver import StateSaver
 
 CONFIG = RunConfig(
     dataset="esc10",
@@ -128,8 +128,8 @@ def test_a_state_of_another_run_is_refused_with_every_field_that_differs(tmp_pat
 
 def test_an_interrupted_keeper_leaves_the_state_and_its_networks(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with Keeper(FoldDirectory(tmp_path)) as keeper:
-            keeper.keep(state(2, checkpoint(1, 0.6)))
+        with StateSaver(FoldDirectory(tmp_path)) as saver:
+            saver.update(state(2, checkpoint(1, 0.6)))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -140,9 +140,9 @@ def test_an_interrupted_keeper_leaves_the_state_and_its_networks(tmp_path: Path)
 
 
 def test_a_keeper_writes_while_it_runs(tmp_path: Path) -> None:
-    keeper = Keeper(FoldDirectory(tmp_path), save_every_s=0)
+    saver = StateSaver(FoldDirectory(tmp_path), save_every_s=0)
     for epoch in (1, 2):
-        keeper.keep(state(epoch))
+        saver.update(state(epoch))
         assert load_state(tmp_path / "state.pt").last.epoch == epoch
 
 

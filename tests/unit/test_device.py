@@ -1,4 +1,5 @@
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +7,13 @@ import pytest
 import torch
 
 from trainer.errors import DeviceError
-from trainer.network.model import Network, build_model
+from trainer.model import Network, build_model
 from trainer.training.device import (
     LEAST_SIDE,
     autocast,
     choose_precision,
     device_title,
+    repeatable,
     resolve_device,
 )
 
@@ -80,3 +82,19 @@ def test_small_images_are_not_trained_on_in_bf16_on_a_cpu() -> None:
     assert choose_precision("bf16", cpu, LEAST_SIDE) == "bf16"
     with pytest.raises(DeviceError, match=r"fewer than 33 .* here 32, .* use float32"):
         choose_precision("bf16", cpu, small)
+
+
+def test_repeatable_algorithms_are_asked_for_within_the_call_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    monkeypatch.setattr(cudnn, "benchmark", True)
+    within: list[tuple[bool, bool]] = []
+    with suppress(KeyError), repeatable(torch.device("cuda")):
+        within.append((cudnn.deterministic, cudnn.benchmark))
+        raise KeyError
+    assert within == [(True, False)]
+    assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+    with repeatable(torch.device("cpu")):
+        assert (cudnn.deterministic, cudnn.benchmark) == (False, True)

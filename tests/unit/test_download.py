@@ -8,7 +8,7 @@ import pytest
 from featurestore.download.fetch import Patience, Progress
 from tests.loopback import Served, serving
 from trainer.errors import WeightsError
-from trainer.network.download import download
+from trainer.weights import download
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()[:8]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.training.lrcurve import broken, smoothed, suggest
+from trainer.training.lr_find import broken, smoothed, suggest
 from trainer.training.schedule import Sweep
 
 SWEEP = Sweep()

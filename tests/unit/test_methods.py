@@ -6,8 +6,8 @@ import pytest
 
 from schemas import ResizeOperator, Stage, Variant
 from trainer.errors import ConfigError, UnknownMethodError
-from trainer.methods.catalogue import METHODS, find_method, rates_warning
-from trainer.methods.catalogue import stages as stages_of
+from trainer.methods import METHODS, find_method, rates_warning
+from trainer.methods import stages as stages_of
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

@@ -3,8 +3,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from trainer.network.model import ConcatPool, Network, build_model, make_head
-from trainer.training.engine import make_optimizer
+from trainer.model import ConcatPool, Network, build_model, make_head
+from trainer.training.step import make_optimizer
 
 
 def count(module: nn.Module) -> int:

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from trainer.training.schedule import OneCycle, Sweep, span
+from trainer.training.schedule import OneCycle, Sweep, lr_range
 
 
 def torch_one_cycle(num_steps: int, max_lr: float) -> list[tuple[float, float]]:
@@ -72,10 +72,10 @@ def test_a_cycle_of_one_step_takes_it_at_the_peak() -> None:
 
 def test_the_span_of_some_steps_is_their_lowest_and_highest_rate_with_a_peak_between() -> None:
     cycle = OneCycle(100, 1.0)
-    assert span(cycle, 0, 10) == (cycle.lr(0), cycle.lr(9))
-    assert span(cycle, 20, 40) == (cycle.lr(20), 1.0)
-    assert span(cycle, 50, 60) == (cycle.lr(59), cycle.lr(50))
-    assert span(cycle, 7, 8) == (cycle.lr(7), cycle.lr(7))
+    assert lr_range(cycle, 0, 10) == (cycle.lr(0), cycle.lr(9))
+    assert lr_range(cycle, 20, 40) == (cycle.lr(20), 1.0)
+    assert lr_range(cycle, 50, 60) == (cycle.lr(59), cycle.lr(50))
+    assert lr_range(cycle, 7, 8) == (cycle.lr(7), cycle.lr(7))
 
 
 def test_a_sweep_grows_by_one_factor_from_a_ten_millionth_to_ten_in_a_hundred_steps() -> None:

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from trainer.methods.paper import ESC50, URBANSOUND8K, PaperTable
+from trainer.paper import ESC50, URBANSOUND8K, PaperTable
 from trainer.stats import least_rank_p, mean, paired_test, sample_std
 
 

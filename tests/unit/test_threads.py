@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from trainer.training.threads import computing_threads, threads_a_fold
+from trainer.threads import computing_threads, threads_per_fold
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from trainer.training.threads import computing_threads, threads_a_fold
 def test_folds_share_the_cores_and_none_gets_more_than_it_can_use(
     cores: int, folds: int, batch: int, device: str, expected: int
 ) -> None:
-    assert threads_a_fold(cores, folds, batch, device) == expected
+    assert threads_per_fold(cores, folds, batch, device) == expected
 
 
 def test_the_number_of_threads_reaches_threads_begun_in_it_and_is_put_back() -> None:

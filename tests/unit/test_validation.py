@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.order import EpochOrder, chosen_windows
-from trainer.data.validation import validation_clips
+from trainer.data.split import validation_clips
 
 
 def recordings_of(sizes: list[int]) -> list[str]:

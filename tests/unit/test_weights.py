@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from trainer.errors import WeightsError
-from trainer.network.weights import imagenet_file, initial_weights
+from trainer.weights import imagenet_file, initial_weights
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def evaluate(
     from trainer.inference.evaluate import plan_parts
     from trainer.inference.matching import check_match, open_own_store
     from trainer.records.trained import load_network, open_run
-    from trainer.training.device import make_repeatable, resolve_device
+    from trainer.training.device import repeatable, resolve_device
 
     trained = open_run(run)
     stored = open_store(store, dataset) if store else open_own_store(trained)
@@ -70,10 +70,10 @@ def evaluate(
     make_folder(out)
     check_outputs(out / RESULT, out / PICTURE)
     torch_device = resolve_device(device)
-    make_repeatable(torch_device)
     wanted = sorted({k for part in parts for k in part.networks})
     networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
-    found = judge(trained, stored, parts, networks, checkpoint, batch_size, reading)
+    with repeatable(torch_device):
+        found = judge(trained, stored, parts, networks, checkpoint, batch_size, reading)
     console = Terminal()
     print_evaluation(console, found)
     write_evaluation(out, found)

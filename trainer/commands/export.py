@@ -13,15 +13,15 @@ def export(
     run: RunOption,
     fold: Annotated[int, typer.Option(help="Take the network that held this fold out.")],
     output_format: Annotated[
-        Literal["onnx", "torch-export", "torchscript"],
+        Literal["onnx", "torch-export"],
         typer.Option("--format", help="Of the file."),
     ],
     checkpoint: CheckpointOption = "best",
     out: Annotated[
-        Path | None, typer.Option(help="Default: beside the network, as best.onnx, .pt2 or .ts.")
+        Path | None, typer.Option(help="Default: beside the network, as best.onnx or .pt2.")
     ] = None,
 ) -> None:
-    """Write a network as ONNX, torch.export or TorchScript, checked against the original."""
+    """Write a network as ONNX or torch.export, checked against the original."""
     import torch
 
     from trainer.files import check_folder, write_output

@@ -13,7 +13,7 @@ from schemas import LrFind
 from trainer.commands.options import DatasetOption, Learning, ReadingOption, StoreOption, grouped
 
 if TYPE_CHECKING:
-    from trainer.training.lrfind import Curve
+    from trainer.training.lr_find import Curve
 
 REGULARISERS = ("mixup", "freq_mask", "time_mask", "label_smoothing")
 TABLE, RESULT, PICTURE = "lr-find.csv", "lr-find.json", "lr-find.png"
@@ -37,7 +37,7 @@ def lr_find(
     from featurestore import open_store
     from trainer.files import check_outputs, make_folder
     from trainer.plan import Options, plan_run
-    from trainer.training.lrfind import NUM_STEPS, find_lr
+    from trainer.training.lr_find import NUM_STEPS, find_lr
 
     stored = open_store(store, dataset)
     folds = (stored.folds[0] if fold is None else fold,)

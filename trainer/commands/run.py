@@ -13,7 +13,7 @@ from schemas import RunConfig, Selection
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
 from trainer.commands.tracking import tracking_to
 from trainer.errors import ResumeError
-from trainer.methods.catalogue import METHODS
+from trainer.methods import METHODS
 from trainer.problems import differing
 
 if TYPE_CHECKING:

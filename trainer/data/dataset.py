@@ -6,7 +6,7 @@
 
 The dataset makes whole batches; a loader with a batch size of its own, which stacks samples, works
 as well and takes longer. With worker processes each one decodes for itself: threads do it without.
-The trainer itself reads whole stages or streams them (`trainer.data.reading`), in the same order.
+The trainer itself reads whole stages or streams them (`trainer.data.placement`), in the same order.
 """
 
 import threading
@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from featurestore import StoredDataset, open_store, usable_cores
-from trainer.data.interface import Batch
+from trainer.data.buffers import BufferPool
 from trainer.data.order import WINDOW, EpochOrder
 from trainer.data.place import place
-from trainer.data.recycled import Recycled, float32
+from trainer.data.source import Batch, as_float32
 from trainer.errors import DataError
 
 Sample = tuple[Tensor, int]
@@ -78,7 +78,7 @@ class ZarrDataset(Dataset[Any]):
         self.class_names = store.class_names
         self.fingerprint = store.fingerprint
         self._scale, self._dtype = store.scale, store.dtype
-        self._memory = Recycled(_BATCHES)
+        self._memory = BufferPool(_BATCHES)
         self._blocks = store.blocks(self.folds)
         labels = [store.labels(block) for block in self._blocks]
         self.sizes = tuple(len(part) for part in labels)
@@ -122,14 +122,14 @@ class ZarrDataset(Dataset[Any]):
         items = np.where(items < 0, items + len(self), items)
         numbers = np.searchsorted(self._stops, items, side="right")
         rows = items - self._stops[numbers] + np.array(self.sizes)[numbers]
-        images = self._memory.take((len(items), *self.shape), self._dtype).numpy()
+        images = self._memory.get((len(items), *self.shape), self._dtype).numpy()
         wanted = list(dict.fromkeys(numbers.tolist()))  # in this order, so that none comes twice
         for first in range(0, len(wanted), self._cache_blocks):
             for number, block in self._read(wanted[first : first + self._cache_blocks]):
                 places = np.flatnonzero(numbers == number)
                 images[places, 0] = block[rows[places]]
         classes = torch.from_numpy(self.labels[items])
-        return float32(torch.from_numpy(images), self._scale, self._memory), classes
+        return as_float32(torch.from_numpy(images), self._scale, self._memory), classes
 
     def _read(self, numbers: Sequence[int]) -> list[tuple[int, NDArray[Any]]]:
         """Decoded chunks, of which the latest are kept. Threads may ask at once.

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from featurestore import ClipTable, StoredDataset
 from schemas import RunConfig
-from trainer.data.interface import Sample, StageData
 from trainer.data.order import EpochOrder, chosen_windows
-from trainer.data.shared import training_folds
-from trainer.data.validation import recordings, validation_clips
+from trainer.data.source import StageData, Subset
+from trainer.data.split import recordings, training_folds, validation_clips
 from trainer.errors import DataError
 from trainer.seeds import derive_seed
 
@@ -44,7 +43,7 @@ class FoldSplit:
         if self.apart is None:
             return data
         train, valid = (
-            Sample(data.train, chosen_windows(self.order.sizes, rows))
+            Subset(data.train, chosen_windows(self.order.sizes, rows))
             for rows in (~self.apart, self.apart)
         )
         return StageData(data.array, train, valid)

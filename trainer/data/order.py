@@ -1,4 +1,4 @@
-"""The order in which an epoch sees the training rows. Pure: a function of its arguments alone.
+"""The order in which an epoch sees the training rows: a pure function of seed, epoch and store.
 
 Rows are shuffled within a window of a few blocks at a time, so that a reader that holds only one
 window in memory, and reads each block once, gives the same order as one that holds everything.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainer.seeds import derive_seed
 
 WINDOW = 32
-"""Blocks a window: of the 32 to 64 clips that a chunk has, 1000 to 2000 clips."""
+"""Blocks per window: with 32 to 64 clips per chunk, 1000 to 2000 clips."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Window:
 
 
 def store_order(sizes: Sequence[int], window: int = WINDOW) -> Iterator[Window]:
-    """Windows that have every row in the store's order.
+    """Yield windows that have every row in the store's order.
 
     Args:
         sizes: Rows of each block; may be 0.
@@ -48,11 +48,11 @@ def store_order(sizes: Sequence[int], window: int = WINDOW) -> Iterator[Window]:
 def chosen_windows(
     sizes: Sequence[int], chosen: NDArray[np.bool_], window: int = WINDOW
 ) -> tuple[Window, ...]:
-    """Windows of the chosen rows in the store's order, and of the blocks that have some.
+    """Return windows of the chosen rows in the store's order, over the blocks that have some.
 
     Args:
         sizes: Rows of each block; may be 0.
-        chosen: (n,) of all their rows.
+        chosen: (n,) bool, one for each row of these blocks.
         window: Blocks held together, at least 1.
     """
     stops = np.cumsum(sizes, dtype=np.int64)
@@ -60,7 +60,7 @@ def chosen_windows(
         block: stop - size + np.flatnonzero(chosen[stop - size : stop])
         for block, (size, stop) in enumerate(zip(sizes, stops, strict=True))
     }
-    blocks = [block for block, found in rows.items() if len(found)]
+    blocks = [block for block, inside in rows.items() if len(inside)]
     groups = [blocks[first : first + window] for first in range(0, len(blocks), window)]
     return tuple(Window(tuple(g), np.concatenate([rows[b] for b in g])) for g in groups)
 
@@ -71,11 +71,11 @@ class EpochOrder:
 
     Args:
         seed: The run's seed.
-        fingerprint: The store's; other features or clips get another order.
+        fingerprint: The store's fingerprint; other features or clips get another order.
         folds: The training folds.
         sizes: Rows of each block of these folds, in the reader's order; may be 0.
         window: Blocks shuffled together, at least 1.
-        kept: (n,) of all rows, those that an epoch has; all where it is None.
+        kept: (n,) bool, which rows an epoch has; None for all.
     """
 
     seed: int
@@ -86,7 +86,7 @@ class EpochOrder:
     kept: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     def windows(self, epoch: int) -> Iterator[Window]:
-        """The epoch's windows, in order: blocks in random order, `window` of them at a time."""
+        """Yield the epoch's windows: blocks in random order, `window` of them at a time."""
         rng = np.random.default_rng(
             derive_seed("order", self.seed, epoch, self.fingerprint, *self.folds)
         )
@@ -96,10 +96,11 @@ class EpochOrder:
             group = blocks[first : first + self.window]
             rows = np.concatenate([np.arange(stops[b] - self.sizes[b], stops[b]) for b in group])
             if self.kept is not None:
+                # Before the shuffle: the reader fetches every block of the group all the same.
                 rows = rows[self.kept[rows]]
             yield Window(tuple(group), rng.permutation(rows))
 
     def rows(self, epoch: int) -> NDArray[np.int64]:
-        """(n,) the whole epoch: every row that it has once."""
+        """Return the rows (n,) of the whole epoch, each once."""
         windows = [window.rows for window in self.windows(epoch)]
         return np.concatenate([np.empty(0, np.int64), *windows])

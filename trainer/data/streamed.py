@@ -1,9 +1,9 @@
-"""Data read from the store while they are used: a window of blocks, and the next one on its way.
+"""A source that reads from the store while its data are used: one window, and the next on its way.
 
 Threads decode a block into memory that stays in the processor's cache, and put its rows where the
 window's order has them, on the host or on the device that trains. Batches are parts of the window:
-the thread that trains gathers nothing. Windows are filled in the memory of earlier ones, also of
-the epoch before: fresh pages cost as much as decoding.
+the thread that trains gathers nothing. Windows reuse the memory of earlier ones, also of the epoch
+before: fresh pages cost as much as decoding.
 """
 
 import threading
@@ -19,28 +19,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import StoredDataset
-from trainer.data.devices import HOST, all_so_far, host_memory, put_rows, torch_dtype
-from trainer.data.interface import Batch, Batches
+from trainer.data.buffers import (
+    HOST,
+    BufferPool,
+    record_work,
+    scatter_rows,
+    staging_buffer,
+    torch_dtype,
+)
 from trainer.data.order import WINDOW, Window, store_order
-from trainer.data.recycled import Recycled, by_one_thread
+from trainer.data.source import Batch, Batches
+from trainer.threads import one_torch_thread
 
 _WINDOWS = 3
-"""Held at most: one in use, one on its way, and one whose last batch is still held."""
-_Part = tuple[int, NDArray[np.int64], NDArray[np.int64]]
-"""What a block has of a window: its position among all blocks, rows (n,) of it, their places."""
+"""Windows held at most: one in use, one on its way, one whose last batch somebody still has."""
+_BlockRows = tuple[int, NDArray[np.int64], NDArray[np.int64]]
+"""A block's share of a window: its number, the rows (n,) taken from it, and where they go."""
 
 
-class Streamed:
-    """A `Split` of which a window is in memory, and the next one on its way.
+class StreamedSource:
+    """A `Source` of which one window is in memory, and the next one on its way.
 
     Whoever holds a batch holds the memory of its window.
 
     Args:
         dataset: An open store's dataset.
         array: `resolution/variant`.
-        folds: In the reader's order.
-        device: Where batches are wanted.
-        window: Blocks held at once by `in_order`; by `batches`, the caller's.
+        folds: Folds in the reader's order.
+        device: Device that batches are delivered to.
+        window: Blocks held at once by `in_order`; `batches` holds the caller's windows.
 
     Raises:
         featurestore.errors.StoreError: The store lacks it. Damage is met while reading batches.
@@ -62,13 +69,13 @@ class Streamed:
         self._sizes = [len(part) for part in labels]
         self._starts = np.cumsum([0, *self._sizes], dtype=np.int64)
         self._labels: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *labels])
-        self._windows, self._own = Recycled(_WINDOWS), threading.local()
+        self._pool, self._thread = BufferPool(_WINDOWS), threading.local()
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
-        """See `trainer.data.interface.Split`.
+        """See `trainer.data.source.Source`.
 
         Raises:
             featurestore.errors.CorruptError: A chunk is missing or damaged.
@@ -77,43 +84,49 @@ class Streamed:
             yield from _cut(filled, size)
 
     def in_order(self, size: int) -> Batches:
-        """See `trainer.data.interface.Split`."""
+        """See `trainer.data.source.Source`."""
         return self.batches(store_order(self._sizes, self._window), size)
 
     def _read(self, windows: Iterable[Window]) -> Batches:
-        """Each window as one batch, while the next one is being read."""
+        """Yield each window as one batch, while the next one is being read."""
         pool = ThreadPoolExecutor(self._dataset.threads, "stream")
-        under_way: deque[_Reading] = deque()
+        pending: deque[_PendingWindow] = deque()
         try:
             for window in windows:
-                under_way.append(self._start(pool, window))
-                if len(under_way) > 1:
-                    yield under_way.popleft().wait()
-            while under_way:
-                yield under_way.popleft().wait()
+                # One window ahead: it is decoded while the caller trains on the one before.
+                pending.append(self._start(pool, window))
+                if len(pending) > 1:
+                    yield pending.popleft().wait()
+            while pending:
+                yield pending.popleft().wait()
         finally:
-            for reading in under_way:
-                reading.parts.clear()
+            # A caller that stops early does not wait for blocks that nobody will use.
+            for window_left in pending:
+                window_left.blocks.clear()
             pool.shutdown()
 
-    def _start(self, pool: ThreadPoolExecutor, window: Window) -> "_Reading":
-        """Begin to read a window, a task a thread: with one a block, each wakes who waits."""
-        memory, parts = [self._memory(window)], deque(self._parts(window))
-        free = all_so_far(self.device)
+    def _start(self, pool: ThreadPoolExecutor, window: Window) -> "_PendingWindow":
+        """Start reading a window."""
+        memory, blocks = [self._window_memory(window)], deque(self._block_rows(window))
+        wait_for_device = record_work(self.device)
 
         def read() -> None:
             (images,) = memory
-            free()  # until the device has done with what lay there
-            for number, rows, places in _taken(parts):
-                decoded = self._decoded(self._sizes[number])
+            wait_for_device()  # it may still be training on what this memory held before
+            for number, rows, places in _take_all(blocks):
+                decoded = self._block_memory(self._sizes[number])
                 self._dataset.read_block(self._blocks[number], self._array, decoded)
-                put_rows(decoded if len(rows) == len(decoded) else decoded[rows], images, places)
+                whole = len(rows) == len(decoded)
+                scatter_rows(decoded if whole else decoded[rows], images, places)
 
+        # One task per thread that takes blocks in turn: with one task per block, each that ends
+        # would wake the thread that trains.
         tasks = [pool.submit(read) for _ in range(self._dataset.threads)]
         classes = torch.from_numpy(self._labels[window.rows]).to(self.device)
-        return _Reading(tasks, parts, memory, classes)
+        return _PendingWindow(tasks, blocks, memory, classes)
 
-    def _parts(self, window: Window) -> Iterator[_Part]:
+    def _block_rows(self, window: Window) -> Iterator[_BlockRows]:
+        """Yield which rows of each block the window wants, and their places in the window."""
         by_row = np.argsort(window.rows)
         rows = window.rows[by_row]
         firsts, lasts = (self._starts[np.array(window.blocks, np.int64) + i] for i in (0, 1))
@@ -122,55 +135,57 @@ class Streamed:
             if start < stop:
                 yield number, rows[start:stop] - first, by_row[start:stop]
 
-    def _memory(self, window: Window) -> Tensor:
-        """For a window's images."""
-        # As large as windows of so many blocks can be, so that the next one has room in it.
+    def _window_memory(self, window: Window) -> Tensor:
+        """Return memory for a window's images."""
+        # As large as a window of so many blocks can be, so that the next one fits into it.
         shape = (len(window.blocks) * max(self._sizes), *self._shape)
         if self.device == HOST:
-            memory = self._windows.take(shape, self._dataset.dtype)
+            memory = self._pool.get(shape, self._dataset.dtype)
         else:
             with torch.inference_mode(mode=False):  # other threads write to it
                 dtype = torch_dtype(self._dataset.dtype)
                 memory = torch.empty(shape, dtype=dtype, device=self.device)
         return memory[: len(window.rows)]
 
-    def _decoded(self, num_images: int) -> NDArray[np.generic]:
-        """This thread's own memory for a decoded block."""
-        if not hasattr(self._own, "memory"):
+    def _block_memory(self, num_images: int) -> NDArray[np.generic]:
+        """Return this thread's own memory for a decoded block."""
+        if not hasattr(self._thread, "memory"):
             shape = (max(self._sizes), *self._shape)
-            self._own.memory = host_memory(shape, self._dataset.dtype, self.device).numpy()
-        memory: NDArray[np.generic] = self._own.memory
+            self._thread.memory = staging_buffer(shape, self._dataset.dtype, self.device).numpy()
+        memory: NDArray[np.generic] = self._thread.memory
         return memory[:num_images]
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """A window on its way: a task a thread, the parts that none has begun, what they fill."""
+class _PendingWindow:
+    """A window on its way: one task per thread, the blocks none has started, what they fill."""
 
     tasks: Sequence[Future[None]]
-    parts: deque[_Part]
+    blocks: deque[_BlockRows]
     memory: list[Tensor]
     classes: Tensor
 
     def wait(self) -> Batch:
+        """Return the window once all its tasks are done, or raise what one of them raised."""
         try:
             for task in wait(self.tasks, return_when=FIRST_EXCEPTION).done:
                 task.result()
         finally:
-            self.parts.clear()  # where one has failed, and by Ctrl-C, the others end
-        # Taken from the tasks: a thread keeps its own for a moment after it has ended.
+            self.blocks.clear()  # if one has failed, or after Ctrl-C, the others end early
+        # Taken out of the list that the tasks share: a thread keeps its task for a moment after the
+        # end, and would keep the memory with it.
         return self.memory.pop().unsqueeze(1), self.classes
 
 
-def _taken(parts: deque[_Part]) -> Iterator[_Part]:
-    """Those that no other thread takes."""
+def _take_all(blocks: deque[_BlockRows]) -> Iterator[_BlockRows]:
+    """Yield blocks until none is left; other threads take theirs from the same queue."""
     with suppress(IndexError):
         while True:
-            yield parts.popleft()
+            yield blocks.popleft()
 
 
 def _cut(windows: Iterable[Batch], size: int) -> Batches:
-    """Batches of the windows' rows, one after another, `size` at a time; the last may be fewer."""
+    """Yield batches of the windows' rows, `size` at a time; the last may be fewer."""
     parts: list[Batch] = []
     missing = size
     for images, classes in windows:
@@ -182,7 +197,7 @@ def _cut(windows: Iterable[Batch], size: int) -> Batches:
             if not missing:
                 yield _joined(parts)
                 parts, missing = [], size
-        del images, classes  # who holds them, holds their window
+        del images, classes  # they would keep the window's memory while the next one is awaited
     if parts:
         yield _joined(parts)
 
@@ -191,5 +206,5 @@ def _joined(parts: Sequence[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
     images, classes = zip(*parts, strict=True)
-    with by_one_thread():
+    with one_torch_thread():
         return torch.cat(images), torch.cat(classes)

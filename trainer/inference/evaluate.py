@@ -9,19 +9,19 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
 from featurestore.text import json_text
 from schemas import CheckpointName, Evaluation, FoldEvaluation
-from trainer.data.interface import Split, as_float32
+from trainer.data.arrays import open_source
 from trainer.data.place import place
-from trainer.data.reading import Asked, array_bytes, choose_readings, open_split
+from trainer.data.placement import PlacementChoice, choose_placements
+from trainer.data.source import Source, as_float32
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.confusion import Matrix, accuracy, by_class, confusion_matrix
 from trainer.inference.matching import open_own_store
-from trainer.outofmemory import fitting_size, loading, told
+from trainer.oom import explain_oom, halve_batch
 from trainer.records.finished import FinishedRun
 from trainer.records.trained import LESS, TrainedNetwork
 
@@ -77,7 +77,7 @@ def evaluate(
     networks: Mapping[int, TrainedNetwork],
     checkpoint: CheckpointName,
     batch_size: int | None = None,
-    reading: Asked = "auto",
+    reading: PlacementChoice = "auto",
 ) -> Evaluation:
     """Judge every clip with features of the parts' folds.
 
@@ -133,7 +133,7 @@ def _judge(
     part: Part,
     networks: Sequence[TrainedNetwork],
     batch_size: int,
-    reading: Asked,
+    reading: PlacementChoice,
 ) -> Matrix:
     """Confusion matrix of one fold; the networks' probabilities are averaged."""
     labels = np.concatenate([dataset.labels(block) for block in dataset.blocks([part.fold])])
@@ -145,14 +145,15 @@ def _judge(
     return confusion_matrix(labels, shares.argmax(axis=1), len(dataset.class_names))
 
 
-def _open(dataset: StoredDataset, fold: int, network: TrainedNetwork, asked: Asked) -> Split:
+def _open(
+    dataset: StoredDataset, fold: int, network: TrainedNetwork, choice: PlacementChoice
+) -> Source:
     array, device = network.array, network.device
-    reading = choose_readings(dataset, [array], device, asked)[array]
-    with loading(array, array_bytes(dataset, array), reading, str(device)):
-        return open_split(dataset, array, [fold], device, reading)
+    reading = choose_placements(dataset, [array], device, choice)[array]
+    return open_source(dataset, array, [fold], device, reading)
 
 
-def _shares(split: Split, network: TrainedNetwork, batch_size: int) -> NDArray[np.float64]:
+def _shares(split: Source, network: TrainedNetwork, batch_size: int) -> NDArray[np.float64]:
     """Probabilities (n, classes) in the store's order."""
     parts = [np.empty((0, len(network.checkpoint.class_names)))]
     with closing(split.in_order(batch_size)) as batches:
@@ -162,24 +163,17 @@ def _shares(split: Split, network: TrainedNetwork, batch_size: int) -> NDArray[n
 
 @contextmanager
 def _asking(network: TrainedNetwork, size: int, shape: tuple[int, int]) -> Iterator[None]:
-    """Around a network's answers: where a batch does not fit, find a size that does."""
-
-    def ask(number: int) -> None:
-        network.probabilities(torch.zeros(number, 1, *shape, device=network.device))
+    """Explain a batch that does not fit."""
 
     def explain() -> str:
-        found = fitting_size(size, 1, ask)
         batch = (
-            f"out of memory on {network.device}: a batch of {size} clips of {network.array} "
-            f"{shape[0]}×{shape[1]} by {network.checkpoint.config.arch}"
+            f"a batch of {size} clips of {network.array} {shape[0]}×{shape[1]} by "
+            f"{network.checkpoint.config.arch}"
         )
-        if found is None:
-            return f"{batch} does not fit, nor does a single clip; {LESS}"
-        if found == size:
-            return f"{batch} fits alone, but not beside what was there; halve --batch-size"
-        return f"{batch} does not fit; use --batch-size {found}, which does"
+        advice = f"{halve_batch(size)}, or {LESS}" if size > 1 else LESS
+        return f"out of memory on {network.device}: {batch} does not fit; {advice}"
 
-    with told(explain):
+    with explain_oom(explain):
         yield
 
 

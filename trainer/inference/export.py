@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from schemas import RunRecord
 from trainer.errors import ExportError
-from trainer.outofmemory import told
+from trainer.oom import explain_oom
 from trainer.records.trained import TrainedNetwork
 
-Format = Literal["onnx", "torch-export", "torchscript"]
+Format = Literal["onnx", "torch-export"]
 Array = NDArray[np.float32]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "torchscript": ".ts"}
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 METADATA = "featurestore.json"
-"""Name of the extra file in PyTorch's formats, and of the property in ONNX's."""
+"""Name of the extra file in PyTorch's format, and of the property in ONNX's."""
 INPUT, OUTPUT = "images", "logits"
 
 _TOO_LITTLE = "out of memory: {format} of {arch} takes several times its size; end other programs"
@@ -98,7 +98,11 @@ def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Export
     text = json.dumps(metadata(record, network), indent=2)
     arch = record.config.arch
     try:
-        with _quiet(), torch.no_grad(), told(lambda: _TOO_LITTLE.format(arch=arch, format=wanted)):
+        with (
+            _quiet(),
+            torch.no_grad(),
+            explain_oom(lambda: _TOO_LITTLE.format(arch=arch, format=wanted)),
+        ):
             data = write(model, torch.zeros(2, *shape), text)
             difference = _difference(model, read(data), shape)
     except RuntimeError as error:
@@ -125,7 +129,7 @@ def _difference(model: nn.Module, ask: Callable[[Array], Array], shape: tuple[in
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' own warnings, of which TorchScript's are on its being deprecated."""
+    """Silence the exporters' own warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -133,18 +137,6 @@ def _quiet() -> Iterator[None]:
 
 def _dynamic() -> dict[str, dict[int, Any]]:
     return {INPUT: {0: torch.export.Dim("batch")}}
-
-
-def _write_torchscript(model: nn.Module, example: Tensor, text: str) -> bytes:
-    buffer = io.BytesIO()
-    traced = torch.jit.trace(model, example)  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, buffer, _extra_files={METADATA: text})
-    return buffer.getvalue()
-
-
-def _read_torchscript(data: bytes) -> Callable[[Array], Array]:
-    loaded = torch.jit.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
-    return lambda images: loaded(torch.from_numpy(images)).numpy()
 
 
 def _write_torch_export(model: nn.Module, example: Tensor, text: str) -> bytes:
@@ -193,5 +185,4 @@ _FORMATS: dict[
 ] = {
     "onnx": (_write_onnx, _read_onnx),
     "torch-export": (_write_torch_export, _read_torch_export),
-    "torchscript": (_write_torchscript, _read_torchscript),
 }

@@ -12,9 +12,9 @@ from featurestore import SUFFIXES, Extractor, extract_file, find_sounds, one_thr
 from featurestore.errors import AudioError
 from featurestore.text import json_text
 from schemas import Prediction, RunRecord, UnusedFile
-from trainer.data.interface import as_float32
+from trainer.data.source import as_float32
 from trainer.errors import AudioInputError
-from trainer.outofmemory import told
+from trainer.oom import explain_oom
 from trainer.records.trained import LESS, TrainedNetwork
 
 Images = dict[str, NDArray[Any]]
@@ -94,7 +94,7 @@ def judge(networks: Sequence[TrainedNetwork], images: Images, scale: float) -> N
 
 
 def _judge_one(network: TrainedNetwork, images: Images, scale: float) -> NDArray[np.float64]:
-    with told(lambda: f"out of memory on {network.device}: not even one clip fits; {LESS}"):
+    with explain_oom(lambda: f"out of memory on {network.device}: not even one clip fits; {LESS}"):
         image = torch.from_numpy(images[network.array])[None, None].to(network.device)
         shares: NDArray[np.float64] = network.probabilities(as_float32(image, scale))[0]
         return shares

@@ -11,8 +11,8 @@ from torch import Tensor
 from featurestore import EXTRACTOR_VERSION
 from schemas import CheckpointName
 from trainer.errors import CheckpointError, TrainedRunError
-from trainer.network.model import Network, build_model
-from trainer.outofmemory import told
+from trainer.model import Network, build_model
+from trainer.oom import explain_oom
 from trainer.records.checkpoint import Checkpoint
 from trainer.records.finished import FinishedRun, open_finished
 from trainer.records.rundir import RunDirectory
@@ -85,7 +85,7 @@ def load_network(
     path = RunDirectory(run.path).fold(fold).network(name)
     if not path.exists() and (note := _NEVER.get((run.config.selection, name))):
         raise CheckpointError(f"{path}: does not exist: {note}")
-    with told(
+    with explain_oom(
         lambda: f"out of memory on {device}: {path} does not fit beside what is there; {LESS}"
     ):
         return _loaded(run, fold, name, path, device)

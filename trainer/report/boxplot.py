@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from featurestore.pictures import drawing, fitted, shown
 from schemas import CheckpointName
-from trainer.methods.paper import PaperTable
+from trainer.paper import PaperTable
 from trainer.report.drawing import BLUE, GREY, ORANGE, new_figure, pale, plain, to_png
 from trainer.report.scores import PICKED_BY
 from trainer.report.series import Series

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from schemas import PairedDifference
-from trainer.methods.paper import PaperTable
+from trainer.paper import PaperTable
 from trainer.report.cells import NOTHING, TINY_P, interval, p_value, percent, signed
 from trainer.report.content import Column, Table
 from trainer.report.scores import Score

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from featurestore.text import mask_url
 from schemas import Selection
-from trainer.methods.paper import PaperTable
+from trainer.paper import PaperTable
 from trainer.report.cells import numbers, schedule
 from trainer.report.compare import NOTES as DIFFERENCES
 from trainer.report.compare import pairs

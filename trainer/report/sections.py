@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from trainer.methods.paper import PAPER
+from trainer.paper import PAPER
 from trainer.report import context, tables
 from trainer.report.compare import difference_tables
 from trainer.report.content import Section

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from trainer.methods.paper import PaperTable
+from trainer.paper import PaperTable
 from trainer.report.cells import NOTHING, mean_std, numbers, percent
 from trainer.report.content import Column, Table
 from trainer.report.scores import Score

@@ -8,7 +8,7 @@ from featurestore.files import write_output
 from featurestore.text import file_name
 from schemas import Selection
 from trainer.errors import ReportError
-from trainer.methods.paper import PAPER
+from trainer.paper import PAPER
 from trainer.report.boxplot import boxplot
 from trainer.report.cells import numbers
 from trainer.report.confusion import confusion_picture

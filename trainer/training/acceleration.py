@@ -1,7 +1,7 @@
-"""Three ways to run one and the same step: as it is, compiled, or recorded as a CUDA graph.
+"""Three ways to run the same step: as it is, compiled, or recorded as a CUDA graph.
 
-A step is a function of tensors that changes tensors in place. What cannot be had falls back to the
-step as it is, and says why.
+A step is a function of tensors that changes tensors in place. If a way is unavailable, the step
+runs as it is, and a warning says why.
 """
 
 import threading
@@ -14,27 +14,29 @@ from torch import Tensor
 
 from schemas import Acceleration
 from trainer.errors import DeviceError
+from trainer.oom import is_out_of_memory
 
 Step = Callable[..., None]
-"""Of tensors of the current device. Returns nothing, draws nothing random, never waits for it."""
+"""Takes tensors of the current device; returns nothing, draws nothing random, never waits."""
 Forward = Callable[..., Tensor]
-"""A network."""
+"""A network, or a compiled form of one."""
 Warn = Callable[[str], None]
 
 WARM_UP = 3
-"""Steps before one is recorded: cuDNN, cuBLAS and the allocator first take what they keep."""
+"""Steps before one is recorded, in which cuDNN, cuBLAS and the allocator take what they keep."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""A process may record one graph at a time, and the compiler is no faster in two threads."""
+"""Held while recording, as a process may record one graph at a time, and while compiling, which is
+no faster in two threads."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How steps will be run.
+    """How steps will run.
 
     Args:
-        used: What can be had here.
-        warning: Why it is not what was asked for; None where it is.
+        used: The acceleration that works here.
+        warning: Why it is not the one asked for; None if it is.
     """
 
     used: Acceleration
@@ -42,13 +44,13 @@ class Choice:
 
 
 def choose_acceleration(name: str, device: torch.device) -> Choice:
-    """The acceleration of that name; `auto` is `eager`.
+    """Return the acceleration of that name if it works here; `auto` is `eager`.
 
     Graphs have never run on a GPU: until they have, nobody gets one who did not ask for it.
     A compiler is tried on a line of code, which takes seconds; a graph at the first steps.
 
     Raises:
-        DeviceError: The name is not one of an acceleration.
+        DeviceError: No acceleration has that name.
     """
     if name == "auto":
         return Choice("eager")
@@ -65,7 +67,7 @@ def choose_acceleration(name: str, device: torch.device) -> Choice:
 
 
 def compiler_fault(device: torch.device) -> str | None:
-    """Why torch.compile does not work here; None where it does."""
+    """Return why torch.compile does not work here; None if it does."""
     try:
         torch.compile(_sample)(torch.ones(8, device=device))
     except Exception as error:  # noqa: BLE001  (a missing compiler shows in many ways)
@@ -78,7 +80,7 @@ def _sample(x: Tensor) -> Tensor:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in one line of at most 300 characters."""
+    """Return an error as one line of at most 300 characters."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
@@ -86,13 +88,13 @@ def reason_of(error: BaseException) -> str:
 def accelerate(
     make: Callable[[Forward], Step], network: Forward, how: Acceleration, warn: Warn
 ) -> Step:
-    """A step of the network, run in the way that is wanted.
+    """Return a step of the network that runs in the given way.
 
     Args:
-        make: The step of a network.
-        network: Called by the step; its parameters are the same however it is run.
-        how: Of the four ways.
-        warn: Told, in a line, what falls back and why.
+        make: Makes the step of a network.
+        network: The network; its parameters are the same however the step runs.
+        how: The acceleration.
+        warn: Called with a line if it falls back to the step as it is.
     """
     step = make(network)
     if "compile" in how:
@@ -101,17 +103,17 @@ def accelerate(
 
 
 def without_compiler(how: Acceleration) -> Acceleration:
-    """The same, of what is not worth the minutes of compiling."""
+    """Return the acceleration for a step that is not worth minutes of compiling."""
     return "graph" if "graph" in how else "eager"
 
 
 class Compiled:
-    """A step through torch.compile, until its first call fails.
+    """A step through torch.compile, which falls back to the plain one if its first call fails.
 
     Args:
         compiled: The step of a compiled network.
-        plain: The same of the network itself.
-        warn: Told why the plain one is taken.
+        plain: The step of the network itself.
+        warn: Called with the reason if the plain one runs.
     """
 
     def __init__(self, compiled: Step, plain: Step, warn: Warn) -> None:
@@ -127,7 +129,10 @@ class Compiled:
             with _ONE_AT_A_TIME:
                 self._compiled(*inputs)
             self._step = self._compiled
-        except Exception as error:  # noqa: BLE001  (the compiler's own errors are of many kinds)
+        except Exception as error:
+            # Too little memory is not the compiler's fault, and a plain step would need as much.
+            if is_out_of_memory(error):
+                raise
             self._warn(f"torch.compile failed, so steps run eagerly: {reason_of(error)}")
             self._step = self._plain
             self._step(*inputs)
@@ -136,13 +141,12 @@ class Compiled:
 class Recorded:
     """A step that is recorded as a CUDA graph once it is warm, and replayed from then on.
 
-    The first calls are steps like any other. Recording runs nothing; a replay copies its inputs
-    to the graph's own. Inputs of another shape than the first ones run the step itself. To be
-    called on one stream that is not the default one.
+    The first calls are steps like any other. Inputs of another shape than the first ones run the
+    step itself. Call it on one stream that is not the default one.
 
     Args:
-        step: What is recorded.
-        warn: Told why it cannot be.
+        step: The step to record.
+        warn: Called with the reason if it cannot be recorded.
     """
 
     def __init__(self, step: Step, warn: Warn) -> None:
@@ -153,8 +157,8 @@ class Recorded:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> None:
-        """Run the step, or its graph."""
-        shapes = [given.shape for given in inputs]
+        """Run the step, or replay its graph."""
+        shapes = [tensor.shape for tensor in inputs]
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:
             self._step(*inputs)
@@ -165,19 +169,21 @@ class Recorded:
         if self._graph is None:
             self._step(*inputs)
             return
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given, non_blocking=True)
+        # A graph reads the memory it was recorded with: inputs are copied there.
+        for own, tensor in zip(self._inputs, inputs, strict=True):
+            own.copy_(tensor, non_blocking=True)
         self._graph.replay()
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         try:
             graph = torch.cuda.CUDAGraph()
-            own = tuple(given.clone() for given in inputs)
+            own = tuple(tensor.clone() for tensor in inputs)
             with _ONE_AT_A_TIME, _recording(graph):
-                self._step(*own)
+                self._step(*own)  # recorded only: nothing runs yet
         except Exception as error:  # noqa: BLE001  (whatever cannot be recorded can still be run)
-            # The end of a broken recording fails once more. A variable of the cause would hold
-            # this frame in a circle, and with it the stage's data.
+            # Ending a broken recording fails once more, so the cause is the context. It gets no
+            # variable: that would hold this frame, and with it the stage's data, in a circle.
+            # Out of memory is no exception: a graph keeps memory of its own, a plain step does not.
             why = reason_of(error.__context__ or error)
             self._warn(f"no CUDA graph of the step, so it runs eagerly: {why}")
         else:
@@ -185,6 +191,6 @@ class Recorded:
 
 
 def _recording(graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
-    """Onto the current stream; other threads may go on allocating and waiting meanwhile."""
+    """Record onto the current stream; other threads may allocate and wait meanwhile."""
     stream = torch.cuda.current_stream()
     return torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")

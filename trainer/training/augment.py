@@ -1,7 +1,7 @@
 """Regularisers of a training step: mixup, SpecAugment, label smoothing. Pure functions of tensors.
 
-All that is random comes in as uniform numbers, so a step can be compiled and recorded, and an
-epoch's seed decides it. Nothing waits for the device.
+Random numbers are an argument, so a step can be compiled and recorded, and the epoch's seed alone
+decides it. Nothing waits for the device.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from torch.nn.functional import cross_entropy
 from schemas import RunConfig
 
 _CELLS = 1024
-"""Of the table of shares. A power of two: a uniform number below 1 times it is below it."""
+"""Cells of the table of shares; a power of two, so that a number below 1 times it stays below."""
 _MIXING, _BANDS, _FRAMES = slice(0, 2), slice(2, 4), slice(4, 6)
 _NOISE_SIZE = 6
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """What a batch of mixed clips is to be taken for.
+    """Targets of a batch of mixed clips.
 
     Args:
         own: (b,) int64, the classes of the clips themselves.
-        other: (b,) int64, those of their partners.
-        share: (b,) of the own clip, in [0.5, 1].
+        other: (b,) int64, the classes of their partners.
+        share: (b,) share of the own clip, in [0.5, 1].
     """
 
     own: Tensor
@@ -36,16 +36,17 @@ class Mixed:
 
 
 class Augmentation:
-    """What is done to the images of a training batch; first they are mixed, then masked.
+    """Augmentation of a training batch: clips are mixed first, then masked.
 
-    A clip's numbers are the same ones whatever else is switched on.
+    Each kind has its own columns of random numbers, so switching one on leaves the others' as they
+    were.
 
     Args:
-        config: Gives α of mixup, and the largest shares that masks take.
+        config: Gives α of mixup, and the largest fractions that masks take.
         device: Where the batches are.
 
     Attributes:
-        noise_size: Numbers a clip that it takes; 0 where all is off.
+        noise_size: Random numbers per clip; 0 if everything is off.
     """
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
@@ -57,7 +58,7 @@ class Augmentation:
     def __call__(
         self, images: Tensor, labels: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor | Mixed]:
-        """Images as the network shall see them, and their targets; the same ones where all is off.
+        """Return augmented images and their targets; the given ones if everything is off.
 
         Args:
             images: (b, 1, bands, frames) in [0, 1]; left as they are.
@@ -80,12 +81,12 @@ class Augmentation:
 
 
 def training_loss(logits: Tensor, targets: Tensor | Mixed, smoothing: float = 0.0) -> Tensor:
-    """() Mean cross entropy in nats; of a mixed clip, that of both targets by their shares.
+    """Return the mean cross entropy () in nats, weighted by shares for mixed clips.
 
     Args:
         logits: (b, classes).
-        targets: Classes (b,) int64, or of mixed clips.
-        smoothing: Share of each target that all classes get alike, in [0, 1).
+        targets: Classes (b,) int64, or those of mixed clips.
+        smoothing: Label smoothing factor, in [0, 1).
     """
     if isinstance(targets, Tensor):
         return cross_entropy(logits, targets, label_smoothing=smoothing)
@@ -97,7 +98,7 @@ def training_loss(logits: Tensor, targets: Tensor | Mixed, smoothing: float = 0.
 
 
 def mixup_shares(alpha: float) -> Tensor:
-    """Quantiles of the larger of the two shares of a Beta(α, α) distribution.
+    """Return quantiles of the larger of the two shares of a Beta(α, α) distribution.
 
     Returns:
         (n,) float32, rising from 0.5 to 1, at probabilities evenly spaced from 0 to 1.
@@ -108,7 +109,7 @@ def mixup_shares(alpha: float) -> Tensor:
 
 
 def mix(images: Tensor, labels: Tensor, shares: Tensor, noise: Tensor) -> tuple[Tensor, Mixed]:
-    """Each clip with another one of the batch, chosen independently: share · own + rest · other.
+    """Mix each clip with another one of the batch: share · own + (1 - share) · other.
 
     Source: Zhang et al. 2018, with a share for each clip, and the larger one its own, as in
     fastai.
@@ -116,13 +117,14 @@ def mix(images: Tensor, labels: Tensor, shares: Tensor, noise: Tensor) -> tuple[
     Args:
         images: (b, 1, bands, frames).
         labels: (b,) int64.
-        shares: From `mixup_shares`.
+        shares: Quantiles from `mixup_shares`.
         noise: (b, 2) in [0, 1).
     """
     position = noise[:, 0] * _CELLS
     below = position.long()
     share = torch.lerp(shares[below], shares[below + 1], position - below)
     num = len(labels)
+    # A partner 1 … num - 1 places on, so never the clip itself.
     steps = 1 + (noise[:, 1] * (num - 1)).long()
     partner = (torch.arange(num, device=labels.device) + steps) % num
     mixed = torch.lerp(images[partner], images, share[:, None, None, None])
@@ -130,13 +132,13 @@ def mix(images: Tensor, labels: Tensor, shares: Tensor, noise: Tensor) -> tuple[
 
 
 def _hidden(size: int, most: float, noise: Tensor) -> Tensor:
-    """One span of each image that is masked: of 0 … most · size, each length and place alike.
+    """Return one masked span for each image, of length 0 … most · size, all equally likely.
 
     Source: Park et al. 2019, SpecAugment.
 
     Args:
-        size: Bands, or frames.
-        most: Largest share of them, in [0, 1].
+        size: Number of bands, or of frames.
+        most: Largest fraction of them to mask, in [0, 1].
         noise: (b, 2) in [0, 1).
 
     Returns:

@@ -1,8 +1,9 @@
-"""Which device trains, and in which precision."""
+"""The device that trains, its precision, and its settings."""
 
 import platform
 import re
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -13,14 +14,14 @@ from trainer.errors import DeviceError
 Precision = Literal["float32", "bf16"]
 
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
-"""Names in torch.cpu.get_capabilities, of x86 and of Arm."""
+"""Names in torch.cpu.get_capabilities, for x86 and for Arm."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU where there is one, else the CPU.
+    """Return the device of that name; `auto` is the GPU if there is one, else the CPU.
 
     Raises:
-        DeviceError: It is absent, or the name is not one of a device.
+        DeviceError: It is absent, or no device has that name.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -42,7 +43,7 @@ def _check_present(name: str, index: int) -> None:
 
 
 LEAST_SIDE = 33
-"""Bands, and frames, from which a ResNet's gradients in bf16 can be trusted on a CPU.
+"""Fewest bands, and frames, with which a ResNet's gradients in bf16 can be trusted on a CPU.
 
 Below, a residual stage is entered by an image of fewer than three rows or columns, and oneDNN
 leaves the gradient of the weights that meet nothing but padding as it finds it in memory: seen with
@@ -51,18 +52,17 @@ torch 2.15, other bits on every run, and NaN.
 
 
 def choose_precision(name: str, device: torch.device, least_side: int = LEAST_SIDE) -> Precision:
-    """The precision of that name; `auto` is bf16 where the device computes in it, else float32.
+    """Return the precision of that name; `auto` is bf16 if the device computes in it, else float32.
 
-    Asked for by name, bf16 also runs where it is emulated, 20 times slower than float32.
+    Asked for by name, bf16 also runs emulated, 20 times slower than float32.
 
     Args:
-        name: Asked for.
-        device: That trains.
+        name: `auto`, `float32` or `bf16`.
+        device: Device that trains.
         least_side: Fewest bands or frames of the images; see `LEAST_SIDE`.
 
     Raises:
-        DeviceError: The name is not one of a precision, or bf16 is asked for of small images on a
-            CPU.
+        DeviceError: No precision has that name, or bf16 is asked for small images on a CPU.
     """
     trusted = device.type == "cuda" or least_side >= LEAST_SIDE
     if name == "auto":
@@ -78,38 +78,47 @@ def choose_precision(name: str, device: torch.device, least_side: int = LEAST_SI
 
 
 def _computes_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for products of bf16 numbers."""
+    """Return whether the device has instructions for products of bf16 numbers."""
     if device.type != "cuda":
-        found = torch.cpu.get_capabilities()
-        return any(found.get(name, False) for name in _BF16_INSTRUCTIONS)
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in _BF16_INSTRUCTIONS)
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Let the operations within compute in that precision."""
+    """Compute the operations within in that precision."""
     if precision == "float32":
         return nullcontext()
-    # A cache of converted weights would outlive a recording, and each is used once anyway.
+    # A cache of converted weights would outlive a recorded step, and each is used once anyway.
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def make_repeatable(device: torch.device) -> None:
-    """Let cuDNN use only algorithms that give the same bits again; a CPU's do."""
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Let cuDNN use only algorithms that give the same bits on every run; a CPU's always do."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    # Benchmarking picks the fastest algorithm by a race, which another one may win next time.
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[object]:
-    """Let this thread's work be on a stream of its own, which a GPU runs beside other streams."""
+    """Queue this thread's work on a stream of its own, which a GPU runs next to other streams."""
     if device.type != "cuda":
         return nullcontext()
     return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
 def device_title(device: torch.device) -> str:
-    """The hardware's name, for records."""
+    """Return the hardware's name, for records."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

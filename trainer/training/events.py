@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it. Showing it is for the watcher."""
+"""Events of a run, for whoever watches it; showing them is the watcher's part."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class FoldDone:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something is not as the config wants it; told once a run."""
+    """Something is not as the config says; sent once per run."""
 
     message: str
 
@@ -83,4 +83,4 @@ Notify = Callable[[Event], None]
 
 
 def ignore(_event: Event) -> None:
-    """Watch nothing."""
+    """Do nothing with an event."""

@@ -1,7 +1,7 @@
 """One held-out fold: the whole schedule, from the initial weights to the fold's result.
 
-Everything random comes from seeds of its own (`trainer.seeds`), so folds are independent of each
-other and of the order they are run in, and one that was stopped goes on as if it never was.
+Every random stream has a seed of its own (`trainer.seeds`), so folds are independent of each other
+and of the order they run in, and one that was stopped resumes as if it never was.
 """
 
 import time
@@ -13,21 +13,19 @@ from torch import Tensor
 
 from featurestore import StoredDataset
 from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, Stage
+from trainer.data.arrays import HeldArray, SharedArrays
 from trainer.data.fold_split import split_fold
-from trainer.data.interface import StageData
-from trainer.data.reading import open_split
-from trainer.data.shared import HeldArray, SharedArrays
+from trainer.data.source import StageData
 from trainer.errors import DivergedError
-from trainer.network.model import Network, build_model
+from trainer.model import Network, build_model
+from trainer.oom import explain_oom_training
 from trainer.records.checkpoint import Checkpoint
 from trainer.records.finished import plain
 from trainer.records.folddir import BEST, LAST, FoldDirectory
 from trainer.records.outputs import Outputs
 from trainer.records.state import FoldState
 from trainer.seeds import derive_seed
-from trainer.training.answers import answers
 from trainer.training.device import own_stream
-from trainer.training.engine import Outcome, StageTrainer
 from trainer.training.events import (
     BatchDone,
     EpochDone,
@@ -37,8 +35,9 @@ from trainer.training.events import (
     StageStarted,
     Warned,
 )
-from trainer.training.fitting import stepping
-from trainer.training.keeper import Keeper
+from trainer.training.stage import EpochResult, StageTrainer
+from trainer.training.state_saver import StateSaver
+from trainer.training.step import predict
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,12 @@ class Job:
 
     Args:
         dataset: The features.
-        record: Of the run; its device is there.
-        arrays: What is trained on.
+        record: The run's record; its device is there.
+        arrays: The arrays to train on.
         body_state: Initial weights of the body, or None for random ones.
-        notify: Told what happens.
+        notify: Called with every event.
         save_every_s: Seconds between two states on disk.
-        warnings: Of every fold that is trained.
+        warnings: Warnings for every fold that trains.
         record_sha256: Digest of the record's file.
     """
 
@@ -67,12 +66,12 @@ class Job:
 
     @property
     def config(self) -> RunConfig:
-        """Of the run."""
+        """The run's config."""
         return self.record.config
 
 
 def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
-    """Train for one held-out fold, from where it stopped; one that is finished is left as it is.
+    """Train for one held-out fold, from where it stopped; a finished one is left as it is.
 
     However it ends, the state after the last good epoch is on disk, and so are its networks.
 
@@ -89,12 +88,12 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
     with directory.locked():
         directory.remove_debris()
         if found := directory.result():
-            return _found(job, plain(found))
-        with own_stream(device), Keeper(directory, job.save_every_s) as keeper:
-            return _FoldTrainer(job, fold, directory, keeper).run()
+            return _report_finished(job, plain(found))
+        with own_stream(device), StateSaver(directory, job.save_every_s) as saver:
+            return _FoldTrainer(job, fold, directory, saver).run()
 
 
-def _found(job: Job, result: FoldResult) -> FoldResult:
+def _report_finished(job: Job, result: FoldResult) -> FoldResult:
     job.notify(FoldStarted(result.fold, result.num_train, result.num_test, result.last_epoch))
     job.notify(FoldDone(result))
     return result
@@ -103,20 +102,20 @@ def _found(job: Job, result: FoldResult) -> FoldResult:
 class _FoldTrainer:
     """A fold in progress."""
 
-    def __init__(self, job: Job, fold: int, directory: FoldDirectory, keeper: Keeper) -> None:
-        self._job, self._fold, self._directory, self._keeper = job, fold, directory, keeper
+    def __init__(self, job: Job, fold: int, directory: FoldDirectory, saver: StateSaver) -> None:
+        self._job, self._fold, self._directory, self._saver = job, fold, directory, saver
         self._config = job.config
         self._model = _initial_model(job, fold).to(torch.device(self._config.device))
         self._split = split_fold(job.dataset, self._config, fold)
         self._held: dict[str, HeldArray] = {}
-        self._keeper.state = directory.state(job.record, fold)
-        self._epochs = list(self._keeper.state.epochs) if self._keeper.state else []
-        self._seconds = self._keeper.state.seconds if self._keeper.state else 0.0
-        self._warnings = list(self._keeper.state.warnings) if self._keeper.state else []
-        self._begun = time.perf_counter()
+        self._saver.state = directory.state(job.record, fold)
+        self._epochs = list(self._saver.state.epochs) if self._saver.state else []
+        self._seconds = self._saver.state.seconds if self._saver.state else 0.0
+        self._warnings = list(self._saver.state.warnings) if self._saver.state else []
+        self._started = time.perf_counter()
 
     def run(self) -> FoldResult:
-        """Every stage that is left, in turn."""
+        """Train every stage that is left, in turn."""
         split = self._split
         self._directory.write_metrics(self._epochs)
         self._job.notify(
@@ -133,10 +132,12 @@ class _FoldTrainer:
         return result
 
     def _run_stage(self, number: int, stage: Stage, done: int) -> None:
-        """What is left of one 1cycle."""
+        """Train what is left of a stage."""
         self._job.notify(StageStarted(self._fold, number, stage))
-        state = self._keeper.state
+        state = self._saver.state
         if state:
+            # A stage starts from the best network so far, as the paper's do; in the middle of one,
+            # training resumes from the last.
             start = state.last if done or state.best is None else state.best
             self._model.load_state_dict(start.model)
         data, other = self._load(stage)
@@ -147,8 +148,10 @@ class _FoldTrainer:
             self._run_epoch(number, stage, trainer)
 
     def _load(self, stage: Stage) -> tuple[StageData, StageData | None]:
-        """The stage's data and what it alternates with; neighbouring stages share an array."""
+        """Return the stage's data and what it alternates with."""
         names = [stage.array, *([stage.alternate] if stage.alternate else [])]
+        # Neighbouring stages share an array; one that this stage does not use is let go first, so
+        # that its memory is free for the next.
         self._held = {name: held for name, held in self._held.items() if name in names}
         for name in names:
             if name not in self._held:
@@ -166,21 +169,22 @@ class _FoldTrainer:
         order = self._split.order.windows(epoch)
         seed = derive_seed("dropout", self._config.seed, self._fold, epoch)
         done = BatchDone(self._fold)
-        shape, reading = self._job.dataset.shape(array), self._job.arrays.reading(array)
-        with stepping(self._model, stage, shape, self._config, reading):
-            outcome = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
-        if not outcome.finite:
-            kept = self._directory.network(LAST) if self._keeper.state else None
-            raise DivergedError(self._fold, number, stage, epoch, outcome.rates, kept)
-        metrics = _metrics(self._fold, number, epoch, array, stage, outcome)
+        shape, placement = self._job.dataset.shape(array), self._job.arrays.placement(array)
+        with explain_oom_training(stage, shape, self._config, placement):
+            result = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
+        if not result.finite:
+            # The state before this epoch is still the saver's: that is what stays on disk.
+            kept = self._directory.network(LAST) if self._saver.state else None
+            raise DivergedError(self._fold, number, stage, epoch, result.lrs, kept)
+        metrics = _metrics(self._fold, number, epoch, array, stage, result)
         self._epochs.append(metrics)
         self._directory.append(metrics)
-        self._keeper.keep(self._state(metrics, trainer))
+        self._saver.update(self._state(metrics, trainer))
         best = max(epoch.valid_accuracy for epoch in self._epochs)
         self._job.notify(EpochDone(metrics, best))
 
     def _state(self, metrics: EpochMetrics, trainer: StageTrainer) -> FoldState:
-        last, before = self._checkpoint(metrics), self._keeper.state
+        last, before = self._checkpoint(metrics), self._saver.state
         best = before.best if before else None
         if self._config.selection != "last" and (best is None or last.accuracy > best.accuracy):
             best = last
@@ -188,7 +192,7 @@ class _FoldTrainer:
         return FoldState(last, best, trainer.state(), epochs, self._spent(), warnings)
 
     def _spent(self) -> float:
-        return self._seconds + time.perf_counter() - self._begun
+        return self._seconds + time.perf_counter() - self._started
 
     def _checkpoint(self, metrics: EpochMetrics) -> Checkpoint:
         return Checkpoint(
@@ -206,15 +210,15 @@ class _FoldTrainer:
         )
 
     def _finish(self) -> FoldResult:
-        """Let the networks that count answer for the held-out fold, and write all that is left."""
-        state = self._keeper.state
+        """Predict the held-out fold with the networks that count, and write all that is left."""
+        state = self._saver.state
         assert state is not None, "a schedule has an epoch"  # noqa: S101
         self._held = {}
-        best = self._answer(BEST, state.best) if state.best else None
+        best = self._predict(BEST, state.best) if state.best else None
         last = None
         if self._config.selection != "validation":
-            last = best if state.last is state.best else None
-            last = self._answer(LAST, state.last, known=last)
+            same = best if state.last is state.best else None  # predicted once if it is one network
+            last = self._predict(LAST, state.last, known=same)
         self._directory.write_networks(state)
         self._directory.write_metrics(self._epochs)
         result = FoldResult(
@@ -231,31 +235,30 @@ class _FoldTrainer:
             warnings=tuple(self._warnings),
         )
         self._directory.finish(result, self._job.record_sha256)
-        self._keeper.close()
+        self._saver.close()
         return result
 
-    def _answer(self, which: str, checkpoint: Checkpoint, known: Outputs | None = None) -> Outputs:
-        """A network's answers on the held-out fold, which are written too."""
-        outputs = known or self._ask(checkpoint)
+    def _predict(self, which: str, checkpoint: Checkpoint, known: Outputs | None = None) -> Outputs:
+        """Write a network's probabilities for the held-out fold, and return them."""
+        outputs = known or self._outputs(checkpoint)
         self._directory.write_outputs(which, outputs)
         return outputs
 
-    def _ask(self, checkpoint: Checkpoint) -> Outputs:
+    def _outputs(self, checkpoint: Checkpoint) -> Outputs:
         dataset, array = self._job.dataset, checkpoint.array
-        device = torch.device(self._config.device)
         self._model.load_state_dict(checkpoint.model)
-        split = open_split(dataset, array, [self._fold], device, self._job.arrays.reading(array))
+        source = self._job.arrays.held_out(array, self._fold)
         clips = dataset.clips([self._fold])
         return Outputs(
             clip_ids=tuple(clips.clip_id),
             labels=clips.class_id,
-            probabilities=answers(self._model, split, self._config),
+            probabilities=predict(self._model, source, self._config),
             class_names=dataset.class_names,
         )
 
 
 def _metrics(
-    fold: int, number: int, epoch: int, array: str, stage: Stage, outcome: Outcome
+    fold: int, number: int, epoch: int, array: str, stage: Stage, result: EpochResult
 ) -> EpochMetrics:
     return EpochMetrics(
         fold=fold,
@@ -263,16 +266,16 @@ def _metrics(
         epoch=epoch,
         array=array,
         max_lr=stage.max_lr,
-        train_loss=outcome.train.loss,
-        valid_loss=outcome.valid.loss,
-        valid_accuracy=outcome.valid.accuracy,
-        seconds=outcome.seconds,
-        samples_per_s=outcome.samples_per_s,
-        wait_share=outcome.wait_share,
+        train_loss=result.train.loss,
+        valid_loss=result.valid.loss,
+        valid_accuracy=result.valid.accuracy,
+        seconds=result.seconds,
+        samples_per_s=result.samples_per_s,
+        wait_share=result.wait_share,
     )
 
 
 def _initial_model(job: Job, fold: int) -> Network:
-    """The network a fold starts from; the same for every method."""
+    """Return the network a fold starts from; the same for every method."""
     seed = derive_seed("init", job.config.seed, fold)
     return build_model(job.config.arch, len(job.dataset.class_names), seed, job.body_state)

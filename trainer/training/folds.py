@@ -1,6 +1,6 @@
 """All held-out folds of a run, some of them at a time: each in a thread of its own.
 
-A fold's numbers do not depend on what trains beside it: it has its own network, generators, order
+A fold's numbers do not depend on what trains next to it: it has its own network, generators, order
 and, on a GPU, stream. What stops one stops all.
 """
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 
 from schemas import FoldResult
-from trainer.data.memory import give_back_free_memory
+from trainer.data.placement import release_freed_memory
 from trainer.records.folddir import FoldDirectory
 from trainer.training.events import Event
 from trainer.training.fold import Job, train_fold
@@ -25,13 +25,13 @@ def train_folds(
 ) -> tuple[FoldResult, ...]:
     """Train for some folds of the job, in their order.
 
-    However it ends, no thread is left, and the state of every fold begun is on disk.
+    However it ends, no thread is left, and the state of every started fold is on disk.
 
     Args:
-        job: Its watcher is called from several threads.
-        directory: Of a fold.
-        folds_at_once: At least 1.
-        folds: Held out in turn.
+        job: Its `notify` is called from several threads.
+        directory: Returns the directory of a fold.
+        folds_at_once: Folds that train at a time, at least 1.
+        folds: Folds to hold out in turn.
 
     Raises:
         TrainerError, featurestore.errors.StoreError: The first that a fold raised.
@@ -39,6 +39,7 @@ def train_folds(
     stop = threading.Event()
 
     def notify(event: Event) -> None:
+        # Every step notifies, so the other folds end within a step, each leaving its state.
         if stop.is_set():
             raise _StoppedError
         job.notify(event)
@@ -47,7 +48,7 @@ def train_folds(
         try:
             return train_fold(replace(job, notify=notify), fold, directory(fold))
         finally:
-            give_back_free_memory()
+            release_freed_memory()
 
     with ThreadPoolExecutor(folds_at_once, "fold") as pool:
         tasks = [pool.submit(train, fold) for fold in folds]

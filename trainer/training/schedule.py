@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 WARM_UP = 0.3
-"""Share of the steps in which the learning rate rises."""
+"""Fraction of the steps in which the learning rate rises."""
 START_DIVISOR = 25
 END_DIVISOR = 250_000
 LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
@@ -16,24 +16,34 @@ SWEEP_MOMENTUM = 0.9
 
 
 class Schedule(Protocol):
-    """What an optimiser is given at each step."""
+    """Learning rate and momentum at each step."""
 
     def lr(self, step: int) -> float:
-        """Learning rate of a step, from 0."""
+        """Return the learning rate of a step; steps count from 0."""
 
     def momentum(self, step: int) -> float:
-        """Momentum (Adam's first beta) of a step, from 0."""
+        """Return the momentum (Adam's first beta) of a step; steps count from 0."""
 
 
-def span(schedule: Schedule, first: int, stop: int) -> tuple[float, float]:
-    """The lowest and the highest learning rate of the steps first … stop - 1, at least one."""
+def num_steps(num_samples: int, batch_size: int) -> int:
+    """Return the steps per epoch: whole batches only, but at least one, of fewer clips if need be.
+
+    Args:
+        num_samples: Training clips, at least 1.
+        batch_size: Clips per batch.
+    """
+    return max(1, num_samples // batch_size)
+
+
+def lr_range(schedule: Schedule, first: int, stop: int) -> tuple[float, float]:
+    """Return the lowest and the highest learning rate of steps first … stop - 1, at least one."""
     rates = [schedule.lr(step) for step in range(first, stop)]
     return min(rates), max(rates)
 
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Two cosine phases: up from λ/25 to λ in 30 % of the steps, then down to λ/250000.
+    """1cycle in two cosine phases: up from λ/25 to λ in 30 % of the steps, then down to λ/250000.
 
     Momentum mirrors it: 0.95, 0.85, 0.95. A cycle of one step takes that step at the peak.
 
@@ -41,7 +51,7 @@ class OneCycle:
     cycle of one step, which `OneCycleLR` takes at λ/250000.
 
     Args:
-        num_steps: Of the whole cycle, at least 1.
+        num_steps: Steps of the whole cycle, at least 1.
         max_lr: λ.
     """
 
@@ -49,11 +59,11 @@ class OneCycle:
     max_lr: float
 
     def lr(self, step: int) -> float:
-        """Learning rate of step 0 … num_steps - 1."""
+        """Return the learning rate of step 0 … num_steps - 1."""
         return self._at(step, self.max_lr / START_DIVISOR, self.max_lr, self.max_lr / END_DIVISOR)
 
     def momentum(self, step: int) -> float:
-        """Momentum (Adam's first beta) of step 0 … num_steps - 1."""
+        """Return the momentum (Adam's first beta) of step 0 … num_steps - 1."""
         return self._at(step, HIGH_MOMENTUM, LOW_MOMENTUM, HIGH_MOMENTUM)
 
     def _at(self, step: int, start: float, peak: float, end: float) -> float:
@@ -67,7 +77,7 @@ class OneCycle:
 
 
 def _cosine(start: float, end: float, share: float) -> float:
-    """From `start` at share 0 to `end` at share 1 along half a cosine."""
+    """Return a point between `start` (share 0) and `end` (share 1) along half a cosine."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
@@ -80,7 +90,7 @@ class Sweep:
     Args:
         num_steps: At least 2.
         start: Learning rate of the first step, above 0.
-        end: Of the last.
+        end: Learning rate of the last step.
     """
 
     num_steps: int = 100
@@ -88,11 +98,11 @@ class Sweep:
     end: float = 10.0
 
     def lr(self, step: int) -> float:
-        """Learning rate of step 0 … num_steps - 1."""
+        """Return the learning rate of step 0 … num_steps - 1."""
         share = step / (self.num_steps - 1)
         return float(self.start ** (1 - share) * self.end**share)
 
     def momentum(self, step: int) -> float:
-        """The same at every step."""
+        """Return the momentum, the same at every step."""
         del step
         return SWEEP_MOMENTUM

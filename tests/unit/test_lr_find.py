@@ -4,15 +4,14 @@ import pytest
 import torch
 
 from schemas import Stage
-from tests.unit.test_engine import CONFIG, tones
-from trainer.data.interface import StageData
+from tests.unit.test_stage import CONFIG, tones
 from trainer.data.order import EpochOrder
-from trainer.data.waiting import Waiting
-from trainer.network.model import build_model
+from trainer.data.source import StageData
+from trainer.model import build_model
 from trainer.seeds import derive_seed
-from trainer.training.engine import StageTrainer
-from trainer.training.lrfind import Curve, Trial, range_test
+from trainer.training.lr_find import Curve, Trial, range_test
 from trainer.training.schedule import Sweep
+from trainer.training.stage import StageTrainer, Stopwatch
 
 
 def trial(**stage: object) -> Trial:
@@ -62,7 +61,7 @@ def test_each_step_is_one_of_training_at_its_rate() -> None:
     losses: list[float] = []
     for epoch in (1, 2):
         seed = derive_seed("dropout", 0, 1, epoch)
-        steps = trainer.steps(asked.order.windows(epoch), seed, Waiting())
+        steps = trainer.steps(asked.order.windows(epoch), seed, Stopwatch())
         losses += [trainer.take_totals().loss for _ in steps]
     assert curve.losses == tuple(losses[:4])
     groups = trainer._optimizer.param_groups

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from schemas import RunConfig, Stage
-from trainer.data.interface import Batch, Batches, StageData, as_float32
+from trainer.data.in_memory import DeviceSource
 from trainer.data.order import Window
-from trainer.data.resident import Resident
-from trainer.data.waiting import Waiting
-from trainer.network.model import Network, build_model
-from trainer.training.engine import Outcome, StageTrainer, make_optimizer, num_steps
-from trainer.training.schedule import OneCycle
+from trainer.data.source import Batch, Batches, StageData, as_float32
+from trainer.model import Network, build_model
+from trainer.training.schedule import OneCycle, num_steps
+from trainer.training.stage import EpochResult, StageTrainer, Stopwatch
+from trainer.training.step import make_optimizer
 
 CPU = torch.device("cpu")
 STAGE = Stage(array="R1/mel", epochs=8, max_lr=3e-3)
@@ -23,7 +23,7 @@ CONFIG = RunConfig(
 )
 
 
-def tones(num: int, seed: int, dtype: torch.dtype = torch.float32) -> Resident:
+def tones(num: int, seed: int, dtype: torch.dtype = torch.float32) -> DeviceSource:
     """Images of two classes that differ in the row that is bright."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num) % 2
@@ -32,14 +32,14 @@ def tones(num: int, seed: int, dtype: torch.dtype = torch.float32) -> Resident:
     images[labels == 1, :, 11] += 0.7
     scale = 1 / 255 if dtype == torch.uint8 else 1.0
     stored = (images / scale).to(dtype)
-    return Resident(stored, labels, scale, CPU)
+    return DeviceSource(stored, labels, scale, CPU)
 
 
 def in_order(num: int) -> list[Window]:
     return [Window((0,), np.arange(num))]
 
 
-def batch_of(split: Resident, rows: list[int]) -> Batch:
+def batch_of(split: DeviceSource, rows: list[int]) -> Batch:
     (batch,) = split.batches([Window((0,), np.array(rows))], len(rows))
     return batch
 
@@ -48,7 +48,7 @@ def trainer_of(data: StageData, model: Network | None = None) -> StageTrainer:
     return StageTrainer(model or build_model("resnet18", 2, seed=0), STAGE, data, CONFIG)
 
 
-def run_epochs(data: StageData, model: Network, epochs: int) -> list[Outcome]:
+def run_epochs(data: StageData, model: Network, epochs: int) -> list[EpochResult]:
     trainer = trainer_of(data, model)
     order = in_order(len(data.train))
     return [trainer.run_epoch(order, 0, lambda: None) for _ in range(epochs)]
@@ -66,7 +66,7 @@ def test_what_is_stored_in_fewer_bits_trains_as_the_same_values_in_float32(
     dtype: torch.dtype,
 ) -> None:
     stored = [tones(8, 0, dtype), tones(3, 1, dtype)]
-    exact = [Resident(as_float32(s.images, s.scale), s.labels, 1.0, CPU) for s in stored]
+    exact = [DeviceSource(as_float32(s.images, s.scale), s.labels, 1.0, CPU) for s in stored]
     found = [
         run_epochs(StageData("R1/mel", *splits), build_model("resnet18", 2, seed=0), epochs=2)
         for splits in (stored, exact)
@@ -86,15 +86,15 @@ def test_an_epoch_tells_the_rates_it_went_through() -> None:
     data = StageData("R1/mel", tones(16, 0), tones(3, 1))
     cycle = OneCycle(2 * STAGE.epochs, STAGE.max_lr)
     first, second = run_epochs(data, build_model("resnet18", 2, seed=0), epochs=2)
-    assert first.rates == (cycle.lr(0), cycle.lr(1))
-    assert second.rates == (cycle.lr(2), cycle.lr(3))
+    assert first.lrs == (cycle.lr(0), cycle.lr(1))
+    assert second.lrs == (cycle.lr(2), cycle.lr(3))
 
 
 def test_steps_are_made_one_at_a_time_and_their_totals_taken_between() -> None:
     data = StageData("R1/mel", tones(24, 0), tones(3, 1))
     whole = trainer_of(data).run_epoch(in_order(24), 5, lambda: None).train
     trainer = trainer_of(data)
-    parts = [trainer.take_totals() for _ in trainer.steps(in_order(24), 5, Waiting())]
+    parts = [trainer.take_totals() for _ in trainer.steps(in_order(24), 5, Stopwatch())]
     assert [part.num_samples for part in parts] == [8, 8, 8]
     assert sum(part.loss for part in parts) / 3 == pytest.approx(whole.loss, rel=1e-12)
 
@@ -116,7 +116,7 @@ def test_validation_sees_every_clip_and_changes_nothing() -> None:
     outcome = trainer.run_epoch(in_order(16), 0, lambda: None)
     assert outcome.valid.num_samples == 11
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert trainer._validate(data.valid, Waiting()) == outcome.valid
+    assert trainer._validate(data.valid, Stopwatch()) == outcome.valid
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -129,7 +129,7 @@ def test_same_seed_gives_bit_equal_losses_and_weights() -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-class Slow(Resident):
+class Slow(DeviceSource):
     """Training data that keep one waiting, as a slow disk does."""
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:

@@ -1,4 +1,4 @@
-"""The paper's own accuracies, to stand beside ours. Data only; comparing is for `trainer.report`.
+"""The paper's own accuracies, to compare ours with in `trainer.report`. Data only.
 
 Source: F. Colangelo, F. Battisti, A. Neri, "Progressive training of convolutional neural networks
 for acoustic events classification"; PROTOCOL section 3. Accuracies are percentages.
@@ -13,10 +13,10 @@ class PaperTable:
     """One table of the paper.
 
     Args:
-        dataset: Name of the dataset, as `featurestore` has it.
+        dataset: Name of the dataset in `featurestore`.
         splits: Accuracy in % of split 0, 1, … by method; best epoch on the split itself.
         printed: Mean and sample standard deviation by method as printed: truncated, not rounded.
-        folds: The official fold each split tests on; None where that is not known.
+        folds: The official fold each split tests on; None if that is not known.
     """
 
     dataset: str
@@ -25,11 +25,11 @@ class PaperTable:
     folds: tuple[int, ...] | None
 
     def by_split(self, method: str) -> dict[int, float]:
-        """Accuracy in % by the paper's split number; empty for a method it does not have."""
+        """Return the accuracy in % by split number; empty for a method the paper does not have."""
         return dict(enumerate(self.splits.get(method, ())))
 
     def by_fold(self, method: str) -> dict[int, float]:
-        """Accuracy in % by official fold; empty where fold or method is not known."""
+        """Return the accuracy in % by official fold; empty if fold or method is not known."""
         return dict(zip(self.folds or (), self.splits.get(method, ()), strict=False))
 
 

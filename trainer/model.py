@@ -11,27 +11,28 @@ HIDDEN = 512
 DROPOUTS = (0.25, 0.5)
 
 _GLOBAL_GENERATOR = threading.Lock()
-"""torchvision draws weights from the process's generator, which folds in threads share."""
+"""Held while weights are drawn: torchvision uses the process's generator, which threads share."""
 
 
 class ConcatPool(nn.Module):
-    """(n, c, h, w) → (n, 2c): the maximum of each channel, then its mean."""
+    """Pooling from (n, c, h, w) to (n, 2c): the maximum of each channel, then its mean."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool; as `max` over one axis, because its gradient is the same on every run."""
+        """Return the maxima and means (n, 2c)."""
+        # `max` over one axis, because its gradient is the same on every run.
         flat = x.flatten(2)
         return torch.cat([flat.max(dim=2).values, flat.mean(dim=2)], dim=1)
 
 
 class Head(nn.Sequential):
-    """Layers in turn, whose dropout can be given from outside.
+    """A sequence of layers whose dropout can be decided from outside.
 
-    Noise that is an argument leaves nothing random in a training step: it can be compiled and
+    With the noise as an argument nothing in a training step is random: it can be compiled and
     recorded, and folds that train at once do not draw from one generator.
     """
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The layers' outcome.
+        """Return the logits.
 
         Args:
             x: (n, features).
@@ -49,7 +50,7 @@ class Head(nn.Sequential):
 
 
 def make_head(num_features: int, num_classes: int) -> Head:
-    """The classifier after pooling: (n, 2 · num_features) → logits (n, num_classes).
+    """Return the classifier after pooling: (n, 2 · num_features) → logits (n, num_classes).
 
     Kaiming-normal weights, zero biases. 533,002 parameters for 512 features and 10 classes.
 
@@ -72,11 +73,11 @@ def make_head(num_features: int, num_classes: int) -> Head:
 
 
 class Network(nn.Module):
-    """(n, 1, bands, frames) float32 in [0, 1] → logits (n, num_classes).
+    """The whole network: (n, 1, bands, frames) float32 in [0, 1] → logits (n, num_classes).
 
     `body` is torchvision's ResNet with one input channel and `ConcatPool`; `head` is `make_head`.
     The first convolution's weights are the sum over the three channels of torchvision's, so that
-    the body answers as the three-channel one does to a grey image.
+    the body's output is that of the three-channel one for a grey image.
 
     Args:
         arch: Name of a ResNet of torchvision.
@@ -85,7 +86,7 @@ class Network(nn.Module):
             weights torchvision starts with.
 
     Attributes:
-        noise_size: Numbers a sample that dropout takes.
+        noise_size: Random numbers per clip that dropout takes.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Network(nn.Module):
         self.noise_size = 2 * num_features + HIDDEN
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Logits of a batch; see `Head` for the noise."""
+        """Return the logits of a batch; see `Head` for the noise."""
         logits: Tensor = self.head(self.body(x), noise)
         return logits
 
@@ -127,12 +128,12 @@ def _one_channel(conv: nn.Conv2d) -> nn.Conv2d:
 def build_model(
     arch: str, num_classes: int, seed: int, body_state: Mapping[str, Tensor] | None = None
 ) -> Network:
-    """A network whose random weights depend on the seed alone.
+    """Return a network whose random weights depend on the seed alone.
 
     Args:
         arch: Name of a ResNet of torchvision.
         num_classes: Length of the output.
-        seed: In [0, 2**63).
+        seed: Seed of the random weights, in [0, 2**63).
         body_state: See `Network`.
     """
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):

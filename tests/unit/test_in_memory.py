@@ -9,24 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from trainer.data.interface import Split, as_float32
+from trainer.data.buffers import BufferPool
+from trainer.data.in_memory import DeviceSource, HostSource
 from trainer.data.order import Window
-from trainer.data.recycled import Recycled, by_one_thread, float32
-from trainer.data.resident import OnHost, Resident
+from trainer.data.source import Source, as_float32
+from trainer.threads import one_torch_thread
 
 CPU = torch.device("cpu")
 
 
-def numbered(num: int, shape: tuple[int, int] = (2, 3)) -> OnHost:
+def numbered(num: int, shape: tuple[int, int] = (2, 3)) -> HostSource:
     """Images of the value of their class, which is their row."""
     values = np.arange(num, dtype=np.float16).reshape(-1, 1, 1)
     images = np.ascontiguousarray(np.broadcast_to(values, (num, *shape)))
-    return OnHost(images, np.arange(num), 1.0, CPU)
+    return HostSource(images, np.arange(num), 1.0, CPU)
 
 
-def resident(num: int) -> Resident:
+def resident(num: int) -> DeviceSource:
     images = torch.arange(num, dtype=torch.float16).view(-1, 1, 1, 1).expand(-1, 1, 2, 3)
-    return Resident(images, torch.arange(num), 1.0, CPU)
+    return DeviceSource(images, torch.arange(num), 1.0, CPU)
 
 
 def window(*rows: int) -> Window:
@@ -36,7 +37,7 @@ def window(*rows: int) -> Window:
 @pytest.mark.parametrize("make", [numbered, resident], ids=["on the host", "as on a device"])
 @given(sizes=st.lists(st.integers(0, 9), max_size=8), size=st.integers(1, 7))
 def test_batches_are_whole_whatever_the_windows(
-    make: Callable[[int], Split], sizes: list[int], size: int
+    make: Callable[[int], Source], sizes: list[int], size: int
 ) -> None:
     stops = np.cumsum([0, *sizes])
     parts = [np.arange(start, stop)[::-1] for start, stop in pairwise(stops)]
@@ -62,7 +63,7 @@ def test_a_step_sees_float32_in_0_to_1_whatever_is_stored(dtype: str, scale: flo
     expected = stored.astype(np.float32) * np.float32(scale)
     for images in (
         as_float32(torch.from_numpy(stored), scale),
-        float32(torch.from_numpy(stored), scale, Recycled(1)),
+        as_float32(torch.from_numpy(stored), scale, BufferPool(1)),
     ):
         assert images.dtype == torch.float32
         np.testing.assert_array_equal(images.numpy(), expected)
@@ -70,28 +71,28 @@ def test_a_step_sees_float32_in_0_to_1_whatever_is_stored(dtype: str, scale: flo
 
 
 def test_memory_is_used_again_once_nothing_of_a_batch_is_held() -> None:
-    memory = Recycled(8)
-    first = memory.take((8, 4, 4), np.dtype("float32"))
+    memory = BufferPool(8)
+    first = memory.get((8, 4, 4), np.dtype("float32"))
     place, part = first.data_ptr(), first[3:5].unsqueeze(1)
     del first
-    assert memory.take((8, 4, 4), np.dtype("float32")).data_ptr() != place
+    assert memory.get((8, 4, 4), np.dtype("float32")).data_ptr() != place
     array = part.numpy()
     del part
-    assert memory.take((8, 4, 4), np.dtype("float32")).data_ptr() != place
+    assert memory.get((8, 4, 4), np.dtype("float32")).data_ptr() != place
     del array
-    assert memory.take((8, 4, 4), np.dtype("float32")).data_ptr() == place
+    assert memory.get((8, 4, 4), np.dtype("float32")).data_ptr() == place
 
 
 def test_a_longer_piece_serves_and_no_more_are_kept_than_asked_for() -> None:
-    memory = Recycled(2)
-    held = memory.take((4, 3), np.dtype("float32"))
-    place = memory.take((8, 3), np.dtype("float32")).data_ptr()
-    shorter = memory.take((5, 3), np.dtype("float32"))
+    memory = BufferPool(2)
+    held = memory.get((4, 3), np.dtype("float32"))
+    place = memory.get((8, 3), np.dtype("float32")).data_ptr()
+    shorter = memory.get((5, 3), np.dtype("float32"))
     assert (shorter.shape, shorter.data_ptr()) == ((5, 3), place)
     del shorter
-    memory.take((9, 3), np.dtype("float32"))
+    memory.get((9, 3), np.dtype("float32"))
     assert [len(piece) for piece, _ in memory._lent] == [4, 9]
-    memory.take((9, 3), np.dtype("uint8"))
+    memory.get((9, 3), np.dtype("uint8"))
     assert [len(piece) for piece, _ in memory._lent] == [4, 9]
     assert held.shape == (4, 3)
 
@@ -107,7 +108,7 @@ def test_an_epoch_of_batches_lies_in_the_same_memory_and_a_kept_one_is_not_touch
 
 def test_what_one_thread_does_alone_leaves_torchs_threads_as_they_were() -> None:
     before = torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
-    with by_one_thread():
+    with one_torch_thread():
         assert torch.get_num_threads() == 1
     assert before == (torch.get_num_threads(), [p["num_threads"] for p in threadpool_info()])
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from trainer.training.metrics import batch_sums, totals
+from trainer.training.step import batch_sums, totals
 
 
 def test_batches_of_any_size_add_up_to_the_means_over_samples() -> None:

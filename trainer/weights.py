@@ -1,7 +1,8 @@
-"""What a network's body starts from: ImageNet's weights, a file's, or chance."""
+"""Initial weights of a network's body: ImageNet's, those of a file, or random ones."""
 
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,29 +13,32 @@ import torch
 import torchvision
 from torch import Tensor
 
-from featurestore.download.fetch import Observe, ignore
+from featurestore.download.fetch import Observe, Patience, RemoteFile, fetch_file, ignore
+from featurestore.errors import DownloadError
 from featurestore.files import read_regular
 from trainer.errors import WeightsError
 from trainer.files import read_tensors
-from trainer.network.download import download
+
+PATIENCE = Patience(silence_s=10.0, limit_s=900.0, tries=3)
+"""How long to wait for the whole file: 87 MB at 100 kB/s take 15 minutes."""
 
 INITS = ("auto", "imagenet", "random")
 """What initial weights may be besides the path of a file."""
 _MOST_BYTES = 4 << 30
 _EDITION = "IMAGENET1K_V1"
-"""torchvision's name of the weights of 2015 that the paper's fastai took."""
+"""torchvision's name of the weights of 2015, which the paper's fastai used."""
 _GIVE_A_FILE = "Give the file with --init FILE, or --init random to start from random weights"
 
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """What a run starts from.
+    """The weights a run starts from, read and hashed once: hand them on from begin to training.
 
     Args:
         state: torchvision's state dict without `fc`; None for random weights.
-        used: What it is, for the run's record.
-        warning: What the user must know; None where they got what they asked for.
-        sha256: Of their file; None for random weights.
+        used: Where they come from, for the run's record.
+        warning: What the user must know; None if they got what they asked for.
+        sha256: Digest of their file; None for random weights.
     """
 
     state: Mapping[str, Tensor] | None
@@ -44,16 +48,16 @@ class InitialWeights:
 
 
 def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialWeights:
-    """Find the initial weights.
+    """Read the initial weights, and download them first if they are ImageNet's and not here yet.
 
     Args:
-        init: `auto` (ImageNet's where they can be had, else random with a warning), `imagenet`,
-            `random`, or the path of a state dict of torchvision's network.
+        init: `auto` (ImageNet's if available, else random with a warning), `imagenet`, `random`, or
+            the path of a state dict of torchvision's network.
         arch: Name of a ResNet of torchvision.
-        observe: Told of each piece, where they must be downloaded.
+        observe: Called after each piece of a download.
 
     Raises:
-        WeightsError: They cannot be had, or are another network's.
+        WeightsError: They are unavailable, or another network's.
     """
     if init == "random":
         return InitialWeights(None, "random")
@@ -92,19 +96,19 @@ def _read(path: Path) -> bytes:
 
 def _fallback(arch: str, error: WeightsError) -> str:
     return (
-        f"training starts from random weights: ImageNet's of {arch} are not to be had ({error}). "
+        f"training starts from random weights: ImageNet's of {arch} are unavailable ({error}). "
         "The paper found the same final accuracy without them"
     )
 
 
 def imagenet_file(arch: str) -> tuple[str, Path]:
-    """Address of torchvision's ImageNet weights, and where torch caches them."""
+    """Return the address of torchvision's ImageNet weights, and where torch caches them."""
     url = torchvision.models.get_model_weights(arch)[_EDITION].url
     return url, Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
 
 
 def _imagenet(arch: str, observe: Observe) -> Path:
-    """The file of ImageNet's weights, which is downloaded where it is not there."""
+    """Return the file of ImageNet's weights, downloaded if it is not there."""
     url, cached = imagenet_file(arch)
     if not cached.is_file():
         try:
@@ -114,11 +118,37 @@ def _imagenet(arch: str, observe: Observe) -> Path:
     return cached
 
 
-def read_weights(path: Path, arch: str) -> Mapping[str, Tensor]:
-    """The body's parameters of a state dict on disk.
+def download(
+    url: str, target: Path, patience: Patience = PATIENCE, observe: Observe = ignore
+) -> None:
+    """Fetch `url` to `target`, which is whole or absent afterwards.
+
+    A name that ends in `-` and eight hexadecimal digits before its suffix, as torchvision's do,
+    promises the first digits of the file's SHA-256, and is held to that. What arrived before a
+    failure is kept next to the target, and the next call resumes there.
 
     Args:
-        path: A file as torchvision publishes it, or of a network it could be loaded into.
+        url: http, https or file.
+        target: Its folder is made if it is missing.
+        patience: How long to wait.
+        observe: Called after each piece.
+
+    Raises:
+        WeightsError: It is unavailable, or not what its name promises.
+    """
+    promised = re.search(r"-([0-9a-f]{8})\.\w+$", urlsplit(url).path)
+    checksum = f"sha256:{promised[1]}" if promised else ""
+    try:
+        fetch_file(RemoteFile(url, checksum), target, patience, observe)
+    except DownloadError as error:
+        raise WeightsError(str(error)) from error
+
+
+def read_weights(path: Path, arch: str) -> Mapping[str, Tensor]:
+    """Return the body's parameters of a state dict on disk.
+
+    Args:
+        path: A file as torchvision publishes it, or of a network with the same parameters.
         arch: The network they must fit; its classifier `fc` is left out.
 
     Raises:
@@ -141,14 +171,15 @@ def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
 
 def _check_fits(path: Path, state: Mapping[str, Tensor], arch: str) -> None:
     """Compare names and shapes with the network's, before any of it is loaded."""
+    # On the meta device parameters have shapes and no memory.
     with torch.device("meta"):
         network = torchvision.models.get_model(arch, weights=None)
-    wanted = {name: value.shape for name, value in network.state_dict().items()}
-    given = {name: getattr(value, "shape", None) for name, value in state.items()}
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
     wrong = [
         name
-        for name in sorted(wanted.keys() | given.keys())
-        if given.get(name) != wanted.get(name) and not _left_out(name)
+        for name in sorted(expected.keys() | shapes.keys())
+        if shapes.get(name) != expected.get(name) and not _optional(name)
     ]
     if wrong:
         raise WeightsError(
@@ -157,6 +188,6 @@ def _check_fits(path: Path, state: Mapping[str, Tensor], arch: str) -> None:
         )
 
 
-def _left_out(name: str) -> bool:
-    """Whether a parameter may be absent: the classifier, and counters that old files lack."""
+def _optional(name: str) -> bool:
+    """Return whether a parameter may be absent: the classifier's, or counters old files lack."""
     return name.startswith("fc.") or name.endswith("num_batches_tracked")

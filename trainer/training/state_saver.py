@@ -1,4 +1,4 @@
-"""A fold's state after its latest epoch: in memory at once, on disk soon."""
+"""The latest state of a fold: in memory after each epoch, on disk every minute."""
 
 import time
 from types import TracebackType
@@ -8,18 +8,18 @@ from trainer.records.folddir import FoldDirectory
 from trainer.records.state import FoldState
 
 SAVE_EVERY_S = 60.0
-"""A state is some 350 MB, and on a GPU an epoch takes under a second."""
+"""Seconds between two states on disk: each is some 350 MB, an epoch on a GPU under a second."""
 
 
-class Keeper:
-    """Keeps a fold's latest state; a context manager that, interrupted, leaves it on disk.
+class StateSaver:
+    """Holds a fold's latest state; a context manager that, interrupted, leaves it on disk.
 
     Args:
-        directory: The fold's.
-        save_every_s: Seconds after which a state that is kept is also written.
+        directory: The fold's directory.
+        save_every_s: Seconds between two states on disk.
 
     Attributes:
-        state: The latest; None before the first epoch.
+        state: The latest state; None before the first epoch.
     """
 
     def __init__(self, directory: FoldDirectory, save_every_s: float = SAVE_EVERY_S) -> None:
@@ -29,8 +29,8 @@ class Keeper:
         self._saved_at = time.monotonic()
         self._on_disk: FoldState | None = None
 
-    def keep(self, state: FoldState) -> None:
-        """Take the state after an epoch.
+    def update(self, state: FoldState) -> None:
+        """Replace the state, and write it if the last one on disk is old.
 
         Raises:
             RunDirectoryError: It cannot be written.
@@ -40,7 +40,7 @@ class Keeper:
             self._save()
 
     def close(self) -> None:
-        """Leave nothing on disk any more: the fold is finished."""
+        """Forget the state: the fold is finished and needs none on disk."""
         self.state = None
 
     def _save(self) -> None:

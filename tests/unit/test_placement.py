@@ -3,8 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.data.memory import available_host_memory, free_device_memory
-from trainer.data.reading import Asked, Room, choose_reading
+from trainer.data.placement import (
+    FreeMemory,
+    PlacementChoice,
+    available_host_memory,
+    choose_placement,
+    free_device_memory,
+)
 
 MEMINFO = "MemTotal:       64000 kB\nMemFree:        100 kB\nMemAvailable:   32000 kB\n"
 
@@ -26,9 +31,9 @@ MEMINFO = "MemTotal:       64000 kB\nMemFree:        100 kB\nMemAvailable:   320
     ],
 )
 def test_data_lie_in_the_fastest_place_that_has_twice_the_room(
-    asked: Asked, num_bytes: int, on_gpu: bool, chosen: str
+    asked: PlacementChoice, num_bytes: int, on_gpu: bool, chosen: str
 ) -> None:
-    assert choose_reading(asked, num_bytes, Room(100, 200), on_gpu=on_gpu) == chosen
+    assert choose_placement(asked, num_bytes, FreeMemory(100, 200), on_gpu=on_gpu) == chosen
 
 
 def test_a_cpu_has_no_device_memory_of_its_own() -> None:

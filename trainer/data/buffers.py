@@ -1,0 +1,149 @@
+"""Memory that images pass through: reused, pinned for a GPU, filled by one thread.
+
+Fresh pages cost the system as much as filling them, so buffers of the host are used again.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from featurestore import Block, StoredDataset
+
+HOST = torch.device("cpu")
+
+
+class BufferPool:
+    """Host memory that is reused once nobody holds what was in it. Threads may share a pool.
+
+    Args:
+        size: How many buffers are kept for reuse.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lent: list[tuple[NDArray[Any], weakref.ref[NDArray[Any]]]] = []
+        self._lock = threading.Lock()
+
+    def get(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+        """Return uninitialised memory that no other tensor uses, perhaps part of a longer buffer.
+
+        Args:
+            shape: Shape of the tensor.
+            dtype: NumPy dtype of the tensor.
+        """
+        with self._lock:
+            buffer = self._unused(shape, dtype)
+            if buffer is None:
+                self._make_room()
+                buffer = np.empty(shape, dtype)
+            # The tensor holds this view, not the buffer: when the view dies, the buffer is free.
+            view = buffer[: shape[0]]
+            self._lent.append((buffer, weakref.ref(view)))
+        return torch.from_numpy(view)
+
+    def __reduce__(self) -> tuple[type["BufferPool"], tuple[int]]:
+        return BufferPool, (self._size,)  # another process starts with an empty pool
+
+    def _unused(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+        for index, (buffer, user) in enumerate(self._lent):
+            same = buffer.shape[1:] == shape[1:] and buffer.dtype == dtype
+            if same and len(buffer) >= shape[0] and user() is None:
+                del self._lent[index]
+                return buffer
+        return None
+
+    def _make_room(self) -> None:
+        """Forget a buffer if the pool is full: an unused one if there is one."""
+        if len(self._lent) == self._size:
+            unused = (index for index, (_, user) in enumerate(self._lent) if user() is None)
+            del self._lent[next(unused, 0)]
+
+
+def staging_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.device) -> Tensor:
+    """Return uninitialised host memory for images on their way to a device.
+
+    For a GPU the memory is pinned: the copy runs in the background, and PyTorch does not hand the
+    memory out again before the copy is done.
+    """
+    if device.type != "cuda":
+        return torch.from_numpy(np.empty(shape, dtype))
+    # Other threads write to it, which an inference tensor would refuse.
+    with torch.inference_mode(mode=False):
+        return torch.empty(shape, dtype=torch_dtype(dtype), pin_memory=True)
+
+
+def gather(images: NDArray[Any], rows: NDArray[np.int64], out: Tensor) -> None:
+    """Copy rows of images, all of which must exist, by this thread alone.
+
+    PyTorch would make all its threads meet after every large image, and next to a busy neighbour
+    each meeting costs a time slice.
+
+    Args:
+        images: (n, bands, frames).
+        rows: (m,) int64 in [0, n).
+        out: (m, bands, frames) of the same dtype, on the host.
+    """
+    # With mode="clip" NumPy need not check for errors: it fills `out` itself, without the GIL.
+    images.take(rows, axis=0, out=out.numpy(), mode="clip")
+
+
+def read_block(dataset: StoredDataset, block: Block, array: str, out: Tensor) -> None:
+    """Read the images of a block into a tensor, on the host or a device.
+
+    Args:
+        dataset: An open store's dataset.
+        block: One of its blocks.
+        array: `resolution/variant`.
+        out: (n, bands, frames), contiguous, of the stored dtype; not an inference tensor.
+
+    Raises:
+        featurestore.errors.CorruptError: The chunk is missing or damaged.
+    """
+    if out.device == HOST:
+        dataset.read_block(block, array, out.numpy())
+        return
+    staging = staging_buffer(tuple(out.shape), dataset.dtype, out.device)
+    dataset.read_block(block, array, staging.numpy())
+    out.copy_(staging)
+
+
+def scatter_rows(images: NDArray[Any], out: Tensor, places: NDArray[np.int64]) -> None:
+    """Copy images to their places in a tensor, and wait until they are there.
+
+    Args:
+        images: (m, bands, frames).
+        out: (n, bands, frames) of the same dtype, on the host or a device; not an inference tensor
+            on a device.
+        places: (m,) int64 in [0, n), without repetition.
+    """
+    if out.device == HOST:
+        out.numpy()[places] = images
+        return
+    rows = torch.from_numpy(places).to(out.device)
+    out.index_copy_(0, rows, torch.from_numpy(images).to(out.device, non_blocking=True))
+    if out.device.type == "cuda":
+        # The caller reuses `images` at once, so the copy must have left the host.
+        torch.cuda.current_stream(out.device).synchronize()
+
+
+def record_work(device: torch.device) -> Callable[[], object]:
+    """Return a function that waits until the device has done what this thread has queued so far.
+
+    It may be called from any thread.
+    """
+    if device.type != "cuda":
+        return lambda: None
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event.synchronize
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """Return PyTorch's name of a NumPy dtype."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype

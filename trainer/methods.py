@@ -1,0 +1,313 @@
+"""Training methods: a method is a name and its cycles. The paper's, variations, and the user's own.
+
+Source: PROTOCOL section 2, the table of 1cycles (the paper's Table 1 and text).
+"""
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import ValidationError
+
+from featurestore.errors import UnknownNameError
+from schemas import Cycle, FeatureSpec, MethodsFile, ResizeOperator, Stage, Variant
+from trainer.errors import ConfigError, UnknownMethodError
+from trainer.problems import read_yaml
+
+if TYPE_CHECKING:
+    from featurestore import StoredDataset
+
+URBANSOUND8K, ESC50 = "urbansound8k", "esc50"
+# Datasets that have learning rates, and whose rates they use.
+RATES_OF = {URBANSOUND8K: URBANSOUND8K, ESC50: ESC50, "esc10": ESC50}
+MAX_SCALE = 1000
+_VARIANTS = frozenset(get_args(Variant))
+
+WHOLE, DISCRIMINATIVE = 1.0, 1 / 3
+"""The body's learning rate over the head's."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named schedule.
+
+    Args:
+        name: Name in reports.
+        cycles: At least one.
+    """
+
+    name: str
+    cycles: tuple[Cycle, ...]
+
+
+def _cycle(
+    array: str,
+    epochs: int,
+    ratio: float,
+    urbansound8k: float,
+    esc50: float,
+    alternate: str | None = None,
+) -> Cycle:
+    return Cycle(
+        array=array,
+        alternate=alternate,
+        epochs=epochs,
+        body_lr_ratio=ratio,
+        max_lr={URBANSOUND8K: urbansound8k, ESC50: esc50},
+    )
+
+
+def _progressive(
+    r1: str, r2: str, r3: str, other: str | None = None, last: int = 70
+) -> tuple[Cycle, ...]:
+    """Return the schedule of `mel` and `resize` over any three arrays.
+
+    Args:
+        r1: Array of the first two cycles.
+        r2: Array of the third and fourth.
+        r3: Array of the fifth and sixth.
+        other: A variant that alternates with those of `r1` and `r2`.
+        last: Epochs of the sixth cycle.
+    """
+    second = {array: f"{array.split('/')[0]}/{other}" if other else None for array in (r1, r2)}
+    return (
+        _cycle(r1, 20, WHOLE, 1e-2, 5e-3, second[r1]),
+        _cycle(r1, 20, DISCRIMINATIVE, 1e-3, 5e-4, second[r1]),
+        _cycle(r2, 20, WHOLE, 5e-3, 5e-3, second[r2]),
+        _cycle(r2, 20, DISCRIMINATIVE, 5e-6, 5e-6, second[r2]),
+        _cycle(r3, 20, WHOLE, 5e-3, 5e-3),
+        _cycle(r3, last, DISCRIMINATIVE, 5e-6, 5e-6),
+    )
+
+
+MATCHED = 70 + 20
+"""Epochs of the last cycle that bring a progressive schedule to the baseline's 190, not 170."""
+
+METHODS: Mapping[str, tuple[Cycle, ...]] = {
+    "baseline": (
+        _cycle("R3/full", 20, WHOLE, 1e-2, 5e-3),
+        _cycle("R3/full", 50, DISCRIMINATIVE, 5e-6, 1e-4),
+        _cycle("R3/full", 120, DISCRIMINATIVE, 1e-6, 1e-6),
+    ),
+    "mel": _progressive("R1/mel", "R2/mel", "R3/full"),
+    "resize": _progressive("R1/resize", "R2/resize", "R3/full"),
+    # From here on not the paper's (PROTOCOL section 4). What the schedule gains on its own:
+    "control": _progressive("R3/full", "R3/full", "R3/full"),
+    # `mel` changes the number of filters and the field of view; here each on its own.
+    "mel-bands": _progressive("R1/mel-bands", "R2/mel-bands", "R3/full"),
+    "mel-time": _progressive("R1/mel-time", "R2/mel-time", "R3/full"),
+    # Both methods' images in turn, epoch by epoch.
+    "alternate": _progressive("R1/mel", "R2/mel", "R3/full", other="resize"),
+    # As many epochs as the baseline, so that the number of epochs explains no difference.
+    "mel-matched": _progressive("R1/mel", "R2/mel", "R3/full", last=MATCHED),
+    "resize-matched": _progressive("R1/resize", "R2/resize", "R3/full", last=MATCHED),
+    "control-matched": _progressive("R3/full", "R3/full", "R3/full", last=MATCHED),
+}
+
+
+def own_methods(methods_file: Path | str) -> dict[str, tuple[Cycle, ...]]:
+    """Read the methods in a file of the user's, see `read_methods`.
+
+    Raises:
+        ConfigError: The file is unusable, or takes a name of ours.
+    """
+    return read_methods(Path(methods_file), _reserved_names())
+
+
+def find_method(
+    name: str,
+    methods_file: Path | str | None = None,
+    resize_operator: str | None = None,
+    own: Mapping[str, tuple[Cycle, ...]] | None = None,
+) -> Method:
+    """Return a built-in method or one of a file, with another resize operator if asked for.
+
+    Args:
+        name: A key of METHODS, or of the file.
+        methods_file: YAML file of the user's methods, see `read_methods`.
+        resize_operator: A ResizeOperator; any but bilinear becomes part of the name.
+        own: What `own_methods` has read of the file, which is not read again then.
+
+    Raises:
+        UnknownMethodError: There is no such method.
+        ConfigError: The file is unusable, there is no such operator, or the method has no resized
+            images.
+    """
+    if own is None:
+        own = own_methods(methods_file) if methods_file else {}
+    methods = {**METHODS, **own}
+    if name not in methods:
+        raise UnknownMethodError(name, methods)
+    if resize_operator is None:
+        return Method(name, methods[name])
+    if resize_operator not in get_args(ResizeOperator):
+        known = ", ".join(get_args(ResizeOperator))
+        raise ConfigError(f"no resize operator {resize_operator!r}; there are: {known}")
+    if not _resizes(methods[name]):
+        able = ", ".join(n for n, cycles in methods.items() if _resizes(cycles))
+        raise ConfigError(
+            f"resize operator {resize_operator!r}: the method {name!r} uses no resized image; "
+            f"{able} do"
+        )
+    if resize_operator == "bilinear":
+        return Method(name, methods[name])
+    cycles = tuple(_resized_by(resize_operator, cycle) for cycle in methods[name])
+    return Method(_operator_name(name, resize_operator), cycles)
+
+
+def _operator_name(name: str, operator: str) -> str:
+    return f"{name}-{operator}"
+
+
+def _reserved_names() -> set[str]:
+    """Return the names a file may not use: ours, also with an operator's name appended."""
+    resizing = (name for name, cycles in METHODS.items() if _resizes(cycles))
+    operators = get_args(ResizeOperator)
+    return METHODS.keys() | {_operator_name(n, o) for n in resizing for o in operators}
+
+
+def _is_resized(array: str | None) -> bool:
+    return array is not None and array.endswith("/resize")
+
+
+def _resizes(cycles: tuple[Cycle, ...]) -> bool:
+    return any(_is_resized(c.array) or _is_resized(c.alternate) for c in cycles)
+
+
+def _resized_by(operator: str, cycle: Cycle) -> Cycle:
+    arrays = {"array": cycle.array, "alternate": cycle.alternate}
+    return cycle.model_copy(
+        update={field: f"{a}-{operator}" for field, a in arrays.items() if _is_resized(a)}
+    )
+
+
+def stages(method: Method, dataset: str, epochs_scale: float = 1.0) -> tuple[Stage, ...]:
+    """Return the stages of a method on a dataset.
+
+    Args:
+        method: A method from `find_method`.
+        dataset: Dataset whose learning rates are used, or ESC-50's if the method has none for it.
+        epochs_scale: Factor of the epochs of every stage, in (0, MAX_SCALE]; each keeps one.
+
+    Raises:
+        ConfigError: The scale is out of range, or the method has no rate for the dataset.
+    """
+    if not 0 < epochs_scale <= MAX_SCALE:
+        raise ConfigError(
+            f"epochs_scale {epochs_scale}: expected a number above 0 and up to {MAX_SCALE}"
+        )
+    return tuple(
+        Stage(
+            array=cycle.array,
+            alternate=cycle.alternate,
+            epochs=max(1, math.floor(cycle.epochs * epochs_scale + 0.5)),
+            max_lr=_rate(cycle, dataset, f"method {method.name!r}, stage {number}"),
+            body_lr_ratio=cycle.body_lr_ratio,
+        )
+        for number, cycle in enumerate(method.cycles, start=1)
+    )
+
+
+def _rate(cycle: Cycle, dataset: str, where: str) -> float:
+    if not isinstance(cycle.max_lr, dict):
+        return cycle.max_lr
+    for name in (dataset, RATES_OF.get(dataset, ESC50), ESC50):
+        if name in cycle.max_lr:
+            return cycle.max_lr[name]
+    raise ConfigError(
+        f"{where}: max_lr has no value for {dataset!r}, nor for {ESC50!r}, which others use; it "
+        f"has: {', '.join(cycle.max_lr)}"
+    )
+
+
+def rates_warning(method: Method, dataset: str) -> str | None:
+    """Return a warning if the learning rates are another dataset's; None if they are its own."""
+    datasets = (set(c.max_lr) for c in method.cycles if isinstance(c.max_lr, dict))
+    if all(names & {dataset, RATES_OF.get(dataset)} for names in datasets):
+        return None
+    return f"there are no learning rates for {dataset!r}: ESC-50's are used"
+
+
+def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, ...]]:
+    """Read the cycles of each method in a YAML file: a list of `schemas.Cycle` under each name.
+
+    Args:
+        path: Path of the file.
+        taken: Names that a method may not have.
+
+    Raises:
+        ConfigError: The file cannot be read, a name is taken, or a field is unknown or impossible;
+            the message names the method, the stage and the field.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"{path}: expected the names of methods, each with a list of stages")
+    try:
+        methods = MethodsFile.model_validate_json(json.dumps(content), strict=True).root
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{path}: {_problem(first)}") from error
+    if ours := sorted(methods.keys() & set(taken)):
+        raise ConfigError(f"{path}: {', '.join(ours)}: is a method already; give it another name")
+    return methods
+
+
+def _problem(details: Mapping[str, Any]) -> str:
+    """Describe a validation error with the method, the stage from 1, and the field."""
+    method, *rest = (part for part in details["loc"] if part != "[key]")
+    where = [str(method)]
+    if rest and isinstance(rest[0], int):
+        where.append(f"stage {rest.pop(0) + 1}")
+    if rest[:1] == ["max_lr"] and details["type"] != "missing":
+        return f"{', '.join(where)}, max_lr: expected a number above 0, or one for each dataset"
+    if details["type"] == "extra_forbidden":
+        known = ", ".join(Cycle.model_fields)
+        return f"{', '.join(where)}: no field {rest[0]!r}; there are: {known}"
+    return f"{', '.join([*where, *map(str, rest)])}: {details['msg']}"
+
+
+def check_arrays(dataset: "StoredDataset", method: str, schedule: tuple[Stage, ...]) -> None:
+    """Refuse a schedule over arrays that the store lacks, or that cannot alternate.
+
+    Args:
+        dataset: An open store's dataset.
+        method: Name of the method.
+        schedule: Its stages.
+
+    Raises:
+        featurestore.errors.UnknownNameError: The store lacks an array; says how to build it.
+        ConfigError: Two arrays alternate that differ in shape.
+    """
+    needed = [a for stage in schedule for a in (stage.array, stage.alternate) if a is not None]
+    missing = list(dict.fromkeys(array for array in needed if array not in dataset.arrays))
+    if missing:
+        hint = f"The method {method!r} needs it: {_how_to_build(dataset, missing)}"
+        raise UnknownNameError("array", missing[0], dataset.arrays, hint)
+    for stage in schedule:
+        if stage.alternate and dataset.shape(stage.array) != dataset.shape(stage.alternate):
+            shapes = (f"{a} {dataset.shape(a)}" for a in (stage.array, stage.alternate))
+            raise ConfigError(
+                f"the method {method!r} alternates arrays that differ in (bands, frames): "
+                f"{' and '.join(shapes)}"
+            )
+
+
+def _how_to_build(dataset: "StoredDataset", missing: list[str]) -> str:
+    """Return the command for a store like this one with more variants, if that is all it lacks."""
+    pairs = [array.split("/") for array in missing]
+    variants = list(dict.fromkeys(variant for _, variant in pairs))
+    if not {r for r, _ in pairs} <= set(dataset.resolutions[:-1]) or not set(variants) <= _VARIANTS:
+        return "no --variant adds it; build a store with a --spec that has that resolution"
+    spec, default = dataset.manifest.spec, FeatureSpec()
+    extra = [variant for variant in spec.variants if variant not in default.variants]
+    options, remark = [*extra, *variants], ""
+    command = f"featurestore build --dataset {dataset.name}"
+    if spec != default.model_copy(update={"variants": (*default.variants, *extra)}):
+        options, remark = variants, ", where SPEC is the spec file of this one"
+        command += " --spec SPEC"
+    command += "".join(f" --variant {variant}" for variant in options)
+    name = "-".join([dataset.name, *variants])
+    return f"build another store, `{command} --store {name}.zarr`{remark}"

@@ -1,1 +1,0 @@
-"""The network, and what it begins with."""

@@ -1,0 +1,275 @@
+"""The LR range test: a stage trained at a growing learning rate, and what its losses suggest."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import accumulate, count, takewhile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featurestore import StoredDataset
+from schemas import LrFind, RunConfig
+from trainer.data.arrays import open_source
+from trainer.data.fold_split import split_fold
+from trainer.data.order import EpochOrder
+from trainer.data.placement import Placement, PlacementChoice, choose_placements
+from trainer.data.source import StageData
+from trainer.data.split import training_folds
+from trainer.errors import ConfigError
+from trainer.model import Network, build_model
+from trainer.oom import explain_oom_training
+from trainer.seeds import derive_seed
+from trainer.threads import computing_threads
+from trainer.training.device import device_title, repeatable
+from trainer.training.schedule import Sweep
+from trainer.training.stage import StageTrainer, Stopwatch
+from trainer.weights import initial_weights
+
+NUM_STEPS = 100
+SMOOTHING = 0.98
+STOP_RATIO = 4
+"""A smoothed loss this many times the best so far ends a test."""
+WINDOW_DECADES = 1.0
+REDUCING = 0.5
+"""Fraction of the smoothed loss's fastest fall that still counts as a reduction."""
+RISING = 0.1
+"""Rise, as a fraction of the batches' fastest fall, that still counts as stable."""
+SIGNIFICANT = 5
+"""Standard errors by which the loss must fall, to be more than the batches' noise."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A suggested learning rate.
+
+    Args:
+        lr: The learning rate; None if the curve suggests none.
+        reason: How it was found, or why there is none, in one line.
+    """
+
+    lr: float | None
+    reason: str
+
+
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """Return exponential means of the losses, beta 0.98, without the bias to their start at 0."""
+    sums = accumulate(losses, lambda mean, x: SMOOTHING * mean + (1 - SMOOTHING) * x, initial=0.0)
+    return [mean / (1 - SMOOTHING**n) for n, mean in enumerate(sums) if n]
+
+
+def broken(losses: Sequence[float]) -> bool:
+    """Return whether a test is over: the last loss is no number, or smoothed 4 times the best."""
+    if not math.isfinite(losses[-1]):
+        return True
+    means = smoothed(losses)
+    return means[-1] > STOP_RATIO * min(means)
+
+
+def suggest(lrs: Sequence[float], losses: Sequence[float]) -> Suggestion:
+    """Suggest the largest learning rate at which the loss was still being reduced, and stably so.
+
+    The paper's words: "the largest value that achieves a stable reduction in loss". Lines are
+    fitted to the smoothed losses and to the batches' own, over log λ, in the decade of λ around
+    each step. Of the steps up to the lowest smoothed loss, it is the last one where both hold:
+
+    * a reduction: the smoothed loss falls at least half as fast as at its fastest;
+    * a stable one: the batches' losses do not rise faster than a tenth of their fastest fall. They
+      tell earlier than the smoothed loss, which falls as long as they are below it.
+
+    What a batch cannot show is not seen: without noise, a direction that has converged grows for
+    some steps beyond its limit before it shows.
+
+    There is none where no decade's mean loss is below the first one's by 5 standard errors, taken
+    from the differences between one batch and the next.
+
+    Args:
+        lrs: Learning rate of each step, growing by one factor.
+        losses: Loss of each step's batch, before the step; the first that is no finite number, and
+            all after it, are left out.
+    """
+    y = np.array(list(takewhile(math.isfinite, losses)))
+    half = max(2, round(WINDOW_DECADES / 2 / math.log10(lrs[1] / lrs[0])))
+    size = 2 * half + 1
+    if len(y) < 2 * size:
+        return Suggestion(None, f"the loss broke after {len(y)} steps, too soon to see it fall")
+    x, means = np.log10(np.array(lrs[: len(y)])), np.array(smoothed(list(y)))
+    stop = max(1, int(means.argmin()) + 1 - half)
+    levels, slopes = (line[:stop] for line in _lines(x, y, size))
+    _, smoothed_slopes = (line[:stop] for line in _lines(x, means, size))
+    fall = float(levels[0] - levels.min())
+    if fall <= SIGNIFICANT * _noise(y[: stop + 2 * half]) * math.sqrt(2 / size):
+        return Suggestion(None, "the loss did not fall by more than its noise")
+    reduced = smoothed_slopes <= REDUCING * smoothed_slopes.min()
+    stable = slopes <= -RISING * slopes.min()
+    chosen = np.flatnonzero(reduced & stable)
+    if not len(chosen):
+        return Suggestion(None, "the loss never fell stably")
+    return Suggestion(
+        float(lrs[chosen[-1] + half]),
+        f"the last λ at which the smoothed loss fell at least {REDUCING:g} times as fast as at its "
+        f"fastest, and the batches' own did not rise",
+    )
+
+
+def _lines(
+    x: NDArray[np.float64], y: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and the least-squares slope of each window of `size` neighbours."""
+    windows = np.lib.stride_tricks.sliding_window_view(y, size)
+    places = x[:size] - x[:size].mean()
+    return windows.mean(axis=1), windows @ places / (places @ places)
+
+
+def _noise(y: NDArray[np.float64]) -> float:
+    """Return the standard deviation of the noise, robust to a trend and to single jumps."""
+    # Differences of neighbours cancel the trend; the median of their size ignores jumps. 0.6745 is
+    # that median for a standard normal distribution.
+    return float(np.median(np.abs(np.diff(y))) / (0.6745 * math.sqrt(2)))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Learning rates and losses of a range test.
+
+    Args:
+        lrs: Learning rate of each step taken.
+        losses: Mean cross entropy of each step's batch, before the step; the last may be NaN.
+        stopped_early: Whether the losses ended the test.
+    """
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    stopped_early: bool
+
+    @property
+    def smoothed(self) -> list[float]:
+        """The losses, smoothed as in the paper's code."""
+        return smoothed(self.losses)
+
+    @property
+    def suggestion(self) -> Suggestion:
+        """The learning rate that the losses suggest."""
+        return suggest(self.lrs, self.losses)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The stage that a range test trains.
+
+    Args:
+        config: Config of a run; its first fold is the held-out one.
+        stage: Number of the stage, from 1.
+        data: The stage's array; only the training clips are read.
+        order: Order of the training rows; epochs follow one another as in training.
+    """
+
+    config: RunConfig
+    stage: int
+    data: StageData
+    order: EpochOrder
+
+
+def find_lr(
+    dataset: StoredDataset,
+    config: RunConfig,
+    stage: int,
+    after_step: Callable[[], None],
+    choice: PlacementChoice = "auto",
+) -> tuple[Curve, LrFind, tuple[str, ...]]:
+    """Run the range test of a stage, from the initial weights.
+
+    Args:
+        dataset: An open store's dataset.
+        config: Config of a run with one held-out fold, which is not read.
+        stage: Number of the stage, from 1.
+        after_step: Called after each step.
+        choice: Where the stage's data shall lie; does not affect results.
+
+    Returns:
+        The curve, its record, and warnings for the user.
+
+    Raises:
+        ConfigError: The method has no such stage.
+        WeightsError: The initial weights are unavailable.
+        DeviceMemoryError: The data or a step do not fit.
+        featurestore.errors.StoreError: The store is damaged.
+    """
+    if stage > len(config.stages):
+        raise ConfigError(f"stage {stage}: {config.method} has {len(config.stages)} stages")
+    device, (fold,) = torch.device(config.device), config.folds
+    settings = config.stages[stage - 1]
+    weights = initial_weights(config.init, config.arch)
+    placement = choose_placements(dataset, [settings.array], device, choice)[settings.array]
+    shape = dataset.shape(settings.array)
+    with repeatable(device), computing_threads(config.threads):
+        seed = derive_seed("init", config.seed, fold)
+        network = build_model(config.arch, len(dataset.class_names), seed, weights.state)
+        trial = Trial(config, stage, *_training_rows(dataset, config, settings.array, placement))
+        with explain_oom_training(settings, shape, config, placement):
+            curve = range_test(network.to(device), trial, Sweep(NUM_STEPS), after_step)
+    suggestion = curve.suggestion
+    record = LrFind(
+        config=config,
+        fingerprint=dataset.fingerprint,
+        stage=stage,
+        fold=fold,
+        init_used=weights.used,
+        num_steps=len(curve.lrs),
+        last_lr=curve.lrs[-1],
+        stopped_early=curve.stopped_early,
+        suggestion=suggestion.lr,
+        reason=suggestion.reason,
+        device_name=device_title(device),
+    )
+    return curve, record, (weights.warning,) if weights.warning else ()
+
+
+def _training_rows(
+    dataset: StoredDataset, config: RunConfig, array: str, placement: Placement
+) -> tuple[StageData, EpochOrder]:
+    """Open an array of the training folds, and return its order; the held-out fold is not read."""
+    device, (fold,) = torch.device(config.device), config.folds
+    rows = open_source(dataset, array, training_folds(dataset, fold), device, placement)
+    return StageData(array, rows, rows), split_fold(dataset, config, fold).order
+
+
+def range_test(
+    network: Network, trial: Trial, sweep: Sweep, after_step: Callable[[], None]
+) -> Curve:
+    """Train a copy of the network while the learning rate grows, until the loss breaks.
+
+    It ends when the loss is no number, or, smoothed, four times the best so far.
+
+    Source: PROTOCOL section 2.
+
+    Args:
+        network: The network, on the device; it does not change.
+        trial: Gives the data, batch size, weight decay and the body's learning-rate ratio.
+        sweep: The learning rates.
+        after_step: Called after each step.
+    """
+    stage = trial.config.stages[trial.stage - 1]
+    trainer = StageTrainer(deepcopy(network), stage, trial.data, trial.config, schedule=sweep)
+    lrs: list[float] = []
+    losses: list[float] = []
+    for _ in _steps(trainer, trial):
+        lrs.append(sweep.lr(len(lrs)))
+        losses.append(trainer.take_totals().loss)  # waits for the device, unlike training
+        after_step()
+        stop = broken(losses)
+        if stop or len(losses) == sweep.num_steps:
+            break
+    return Curve(tuple(lrs), tuple(losses), stop)
+
+
+def _steps(trainer: StageTrainer, trial: Trial) -> Iterator[None]:
+    """Yield steps without end: epoch after epoch, each as in training."""
+    fold = trial.config.folds[0]
+    for epoch in count(1):
+        seed = derive_seed("dropout", trial.config.seed, fold, epoch)
+        with closing(trainer.steps(trial.order.windows(epoch), seed, Stopwatch())) as steps:
+            yield from steps

@@ -1,0 +1,228 @@
+"""One stage's training: a 1cycle of AdamW over batches, and validation after each epoch.
+
+Within an epoch nothing waits for the device. When to stop, what to keep and what to report are
+decided in `trainer.training.fold`.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+from schemas import RunConfig, Stage
+from trainer.data.order import Window
+from trainer.data.source import Source, StageData
+from trainer.model import Network
+from trainer.records.state import StageState
+from trainer.training.acceleration import accelerate, without_compiler
+from trainer.training.augment import Augmentation
+from trainer.training.schedule import OneCycle, Schedule, lr_range, num_steps
+from trainer.training.step import (
+    BETA2,
+    Totals,
+    make_eval_step,
+    make_optimizer,
+    make_train_step,
+    totals,
+)
+
+T = TypeVar("T")
+
+
+class Stopwatch:
+    """Seconds that a loop waits for its next item.
+
+    Attributes:
+        seconds: Total so far, over everything timed.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items, timing how long each takes to arrive."""
+        source = iter(items)
+        while True:
+            started = time.perf_counter()
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.perf_counter() - started
+            yield item
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch gave.
+
+    Args:
+        train: Over the epoch, each batch judged by the network before its step.
+        valid: Over the clips that judge each epoch, after it.
+        train_s: Seconds spent training.
+        seconds: Seconds with validation.
+        wait_s: Seconds of these spent waiting for data.
+        lrs: Lowest and highest learning rate of the epoch's steps.
+    """
+
+    train: Totals
+    valid: Totals
+    train_s: float
+    seconds: float
+    wait_s: float
+    lrs: tuple[float, float]
+
+    @property
+    def finite(self) -> bool:
+        """Whether both losses are numbers."""
+        return self.train.finite and self.valid.finite
+
+    @property
+    def samples_per_s(self) -> float:
+        """Training clips per second of training."""
+        return self.train.num_samples / self.train_s
+
+    @property
+    def wait_share(self) -> float:
+        """Fraction of all seconds spent waiting for data."""
+        return self.wait_s / self.seconds
+
+
+class StageTrainer:
+    """A stage in progress: the network, a fresh optimiser, and the position in the schedule.
+
+    Args:
+        model: The network, on the device; trained in place.
+        stage: Gives the epochs and learning rates.
+        data: The stage's array.
+        config: Gives batch size, weight decay, precision and acceleration.
+        warn: Called with a line if a step cannot run as the config says.
+        alternate: What every second epoch sees instead: images of the same shape and clips.
+        schedule: Learning rates and momentum; the stage's 1cycle by default.
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        stage: Stage,
+        data: StageData,
+        config: RunConfig,
+        warn: Callable[[str], None] = warnings.warn,
+        alternate: StageData | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        self._model = model.to(memory_format=torch.channels_last)
+        self._data = (data, alternate or data)
+        self._config = config
+        self._steps = num_steps(len(data.train), config.batch_size)
+        self._schedule = schedule or OneCycle(self._steps * stage.epochs, stage.max_lr)
+        self._step = 0
+        self._optimizer = make_optimizer(model, stage.body_lr_ratio, config.weight_decay)
+        device = data.train.device
+        self._generator = torch.Generator(device)
+        augment = Augmentation(config, device)
+        # One tensor for a batch's random numbers, refilled at each step: dropout takes the first
+        # columns, mixing and masks the last.
+        size = min(config.batch_size, len(data.train))
+        self._noise = torch.empty(size, model.noise_size + augment.noise_size, device=device)
+        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+        # The steps hold no reference to this object: they would keep it, and its data, in a circle
+        # that is freed late.
+        train_step = partial(
+            make_train_step, self._optimizer, self._sums, config, augment, data.train.scale
+        )
+        eval_step = partial(make_eval_step, self._sums, config.precision, data.valid.scale)
+        how = config.acceleration
+        self._train_step = accelerate(train_step, self._model, how, warn)
+        self._eval_step = accelerate(eval_step, self._model, without_compiler(how), warn)
+
+    def state(self) -> StageState:
+        """Return a copy of all that the rest of the stage depends on, except the network."""
+        return StageState(self._step, deepcopy(self._optimizer.state_dict()))
+
+    def restore(self, state: StageState) -> None:
+        """Resume from a state of this stage, as if never interrupted."""
+        self._step = state.step
+        self._optimizer.load_state_dict(dict(state.optimizer))
+
+    @property
+    def data(self) -> StageData:
+        """The data that the next epoch sees."""
+        return self._data[self._step // self._steps % 2]
+
+    def run_epoch(
+        self, order: Iterable[Window], seed: int, after_batch: Callable[[], None]
+    ) -> EpochResult:
+        """Train for an epoch, then validate.
+
+        Args:
+            order: The order of the training rows.
+            seed: See `steps`.
+            after_batch: Called after each step was handed to the device.
+        """
+        valid = self.data.valid  # before the epoch: its last step moves `data` on to the next
+        waiting = Stopwatch()
+        first = self._step
+        started = time.perf_counter()
+        with closing(self.steps(order, seed, waiting)) as steps:
+            for _ in steps:
+                after_batch()
+        train = self.take_totals()
+        train_s = time.perf_counter() - started
+        judged = self._validate(valid, waiting)
+        seconds = time.perf_counter() - started
+        lrs = lr_range(self._schedule, first, self._step)
+        return EpochResult(train, judged, train_s, seconds, waiting.seconds, lrs)
+
+    def steps(
+        self, order: Iterable[Window], seed: int, waiting: Stopwatch
+    ) -> Generator[None, None, None]:
+        """Train for an epoch: one step, and one item, for every whole batch of the order.
+
+        Args:
+            order: The order of the training rows.
+            seed: Seed of the epoch's dropout, mixing and masks, in [0, 2**63).
+            waiting: Times how long data are waited for.
+        """
+        self._generator.manual_seed(seed)
+        self._model.train()
+        with closing(self.data.train.batches(order, self._config.batch_size)) as batches:
+            for images, labels in waiting.timed(islice(batches, self._steps)):
+                noise = self._noise.uniform_(generator=self._generator)
+                self._train_step(images, labels, noise)
+                self._update()
+                yield
+
+    def take_totals(self) -> Totals:
+        """Return the totals of all steps since the last call, at least one; wait for the device."""
+        since = totals(self._sums)
+        self._sums.zero_()
+        return since
+
+    @torch.inference_mode()
+    def _validate(self, source: Source, waiting: Stopwatch) -> Totals:
+        """Evaluate every clip that judges the epoch."""
+        self._model.eval()
+        with closing(source.in_order(self._config.batch_size)) as batches:
+            for batch in waiting.timed(batches):
+                self._eval_step(*batch)
+        return self.take_totals()
+
+    def _update(self) -> None:
+        """Apply the gradients at the schedule's learning rate and momentum."""
+        # Outside the recorded step: a fused AdamW takes its momentum as a number, which a graph
+        # would repeat for ever.
+        lr, momentum = self._schedule.lr(self._step), self._schedule.momentum(self._step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["lr_ratio"]
+            group["betas"] = (momentum, BETA2)
+        self._optimizer.step()
+        self._step += 1

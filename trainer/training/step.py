@@ -1,0 +1,160 @@
+"""One batch through the network: to train, to evaluate, to predict; and what an epoch adds up.
+
+A step is a function of tensors alone, so that it can be compiled and recorded
+(`trainer.training.acceleration`). It never waits for the device.
+"""
+
+import math
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from schemas import RunConfig
+from trainer.data.source import Source, as_float32
+from trainer.model import Network
+from trainer.training.acceleration import Forward, Step
+from trainer.training.augment import Augmentation, training_loss
+from trainer.training.device import autocast
+
+BETA2, EPS = 0.99, 1e-8
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Mean loss and accuracy of a pass over `num_samples` clips.
+
+    Args:
+        loss: Mean cross-entropy in nats.
+        accuracy: Fraction of clips whose largest logit is their class's, in [0, 1].
+        num_samples: At least 1.
+    """
+
+    loss: float
+    accuracy: float
+    num_samples: int
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss is a number."""
+        return math.isfinite(self.loss)
+
+
+def batch_sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return what one batch adds to an epoch, still on the device.
+
+    Args:
+        loss: () mean cross-entropy of the batch.
+        logits: (b, classes).
+        labels: (b,) int64.
+
+    Returns:
+        (3,) float64: sum of the losses, number of correct clips, number of clips.
+    """
+    correct = (logits.argmax(dim=1) == labels).sum()
+    # On the device, and in float64: a sum of many losses in float32 would depend on their order.
+    size = torch.full_like(loss, len(labels), dtype=torch.float64)
+    return torch.stack([loss.detach() * size, correct.double(), size])
+
+
+def totals(sums: Tensor) -> Totals:
+    """Read sums (3,) of `batch_sums` off the device: the one wait of an epoch."""
+    loss, correct, size = sums.tolist()
+    return Totals(loss / size, correct / size, int(size))
+
+
+def make_train_step(
+    optimizer: torch.optim.Optimizer,
+    sums: Tensor,
+    config: RunConfig,
+    augment: Augmentation,
+    scale: float,
+    network: Forward,
+) -> Step:
+    """Return a step that leaves a batch's gradients in the parameters, without the update.
+
+    Args:
+        optimizer: Its gradients are cleared first.
+        sums: (3,) float64, to which the batch is added.
+        config: Gives precision and label smoothing.
+        augment: Mixing and masks.
+        scale: Factor that brings stored values to [0, 1].
+        network: The network, or a compiled form of it.
+    """
+
+    def train_step(images: Tensor, labels: Tensor, noise: Tensor) -> None:
+        # Freed rather than zeroed: a recorded step then owns its gradients' memory.
+        optimizer.zero_grad(set_to_none=True)
+        augmented, targets = augment(as_float32(images, scale), labels, noise)
+        with autocast(config.precision, images.device):
+            logits = network(augmented, noise)
+            loss = training_loss(logits, targets, config.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        # Accuracy counts the clips' own labels, also if they were mixed with others.
+        sums.add_(batch_sums(loss, logits, labels))
+
+    return train_step
+
+
+def make_eval_step(sums: Tensor, precision: str, scale: float, network: Forward) -> Step:
+    """Return a step that adds a batch's loss and correct clips to the sums.
+
+    Args:
+        sums: (3,) float64.
+        precision: `float32` or `bf16`.
+        scale: Factor that brings stored values to [0, 1].
+        network: The network, in eval mode.
+    """
+
+    def eval_step(images: Tensor, labels: Tensor) -> None:
+        with autocast(precision, images.device):
+            logits = network(as_float32(images, scale))
+            loss = cross_entropy(logits, labels)
+        sums.add_(batch_sums(loss, logits, labels))
+
+    return eval_step
+
+
+@torch.inference_mode()
+def predict(model: Network, source: Source, config: RunConfig) -> NDArray[np.float32]:
+    """Return class probabilities (n, classes), rows of sum 1, in the source's order.
+
+    Args:
+        model: A network on the source's device; it is left in eval mode.
+        source: The clips.
+        config: Gives precision and batch size, so that the bits are those of validation.
+    """
+    model.eval()
+    probabilities = []
+    with closing(source.in_order(config.batch_size)) as batches:
+        for images, _ in batches:
+            with autocast(config.precision, images.device):
+                logits = model(as_float32(images, source.scale))
+            probabilities.append(torch.softmax(logits.float(), dim=1))
+    return torch.cat(probabilities).cpu().numpy()
+
+
+def make_optimizer(model: Network, body_lr_ratio: float, weight_decay: float) -> torch.optim.AdamW:
+    """Return AdamW with decoupled decay on all parameters, in two groups: the body and the head.
+
+    Each group's `lr_ratio` is its learning rate over the cycle's; rates are set at each step.
+
+    Args:
+        model: The network.
+        body_lr_ratio: Learning rate of the body over the head's.
+        weight_decay: Decay per unit of learning rate.
+    """
+
+    def group(part: nn.Module, ratio: float) -> dict[str, object]:
+        return {"params": list(part.parameters()), "lr_ratio": ratio}
+
+    return torch.optim.AdamW(
+        [group(model.body, body_lr_ratio), group(model.head, 1.0)],
+        eps=EPS,
+        weight_decay=weight_decay,
+        fused=True,  # one pass over the parameters: 3 times faster on a CPU
+    )
