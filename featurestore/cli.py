@@ -23,12 +23,13 @@ from featurestore.progress import BuildProgress, counting
 from featurestore.reading.info import count_silent, describe
 from featurestore.reading.reader import open_store
 from featurestore.safepath import safe_children
-from featurestore.stopping import end_stopped, stoppable
+from featurestore.stopping import stoppable
 from featurestore.storage import Storage, locate
 from featurestore.terminal import (
     Group,
     Table,
     Terminal,
+    end_stopped,
     harden,
     print_error,
     print_os_error,

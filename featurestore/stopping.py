@@ -5,17 +5,10 @@ shells, SLURM and container engines recognise a program that ended because it wa
 """
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
-
-import typer
-from typer.core import TyperGroup
-
-from featurestore.text import printable
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
@@ -76,28 +69,3 @@ class _Terminator:
         if now - self._first_at > _SAME_REQUEST_S:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-
-
-class StoppableGroup(TyperGroup):
-    """Commands of which each, when it is stopped, ends with a line and an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (as its base class has it)
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            end_stopped("What was finished is kept: the same command can be run again.")
-
-
-def end_stopped(kept: str) -> NoReturn:
-    """End a stopped command.
-
-    Args:
-        kept: What is kept, and how to resume: a sentence.
-
-    Raises:
-        typer.Exit: Always, with INTERRUPTED.
-    """
-    sys.stdout.flush()
-    typer.echo(f"\nstopped. {printable(kept)}", err=True)
-    raise typer.Exit(INTERRUPTED) from None

@@ -14,15 +14,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import Task, TextColumn
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
-from featurestore.stopping import StoppableGroup
+from featurestore.stopping import INTERRUPTED
 from featurestore.text import json_document, mask_url, paragraphs, printable
 
 _make_record = logging.getLogRecordFactory()
@@ -83,8 +84,8 @@ class Label(TextColumn):
         return styled(task.description if is_description else task.fields[self._field])
 
 
-class Group(StoppableGroup):
-    """The commands of a program; what is wrong with a command line is told in printable text."""
+class Group(TyperGroup):
+    """A program's commands: usage errors are printable, and a stopped command ends in a line."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Parse the options before the command."""
@@ -93,8 +94,11 @@ class Group(StoppableGroup):
 
     def invoke(self, context: Any) -> Any:
         """Parse the rest, and run the command."""
-        with _printable_usage():
-            return super().invoke(context)
+        try:
+            with _printable_usage():
+                return super().invoke(context)
+        except KeyboardInterrupt:
+            end_stopped("What was finished is kept: the same command can be run again.")
 
 
 @contextmanager
@@ -105,6 +109,20 @@ def _printable_usage() -> Iterator[None]:
         if isinstance(message := getattr(error, "message", None), str):
             error.message = printable(mask_url(message))
         raise
+
+
+def end_stopped(kept: str) -> NoReturn:
+    """End a stopped command.
+
+    Args:
+        kept: What is kept, and how to resume: a sentence.
+
+    Raises:
+        typer.Exit: Always, with INTERRUPTED.
+    """
+    sys.stdout.flush()
+    Terminal(stderr=True).say("", f"stopped. {kept}")
+    raise typer.Exit(INTERRUPTED) from None
 
 
 def print_error(error: object) -> None:
@@ -174,6 +192,7 @@ __all__ = [
     "Label",
     "Table",
     "Terminal",
+    "end_stopped",
     "harden",
     "print_error",
     "print_os_error",

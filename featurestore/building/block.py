@@ -91,8 +91,9 @@ def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> li
 
 def _witness(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> str | None:
     """A file of the blocks that is there; None where none is."""
+    table = arrays.unsealed()  # of a store under repair, the checksums may be what is lost
     for block in blocks:
-        for path in arrays.read(block.fold, "path", block.rows):
+        for path in table.read(block.fold, "path", block.rows):
             if os.path.lexists(root / path):
                 return str(path)
     return None

@@ -6,7 +6,6 @@ the whole sound with less.
 
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from featurestore.errors import AudioError
 from featurestore.extraction.containers import Part, Source, walk
 from featurestore.extraction.notes import decoder_notes
-from featurestore.text import printable
 from schemas import ClipStatus
 
 MOST_SAMPLES_A_SECOND = 384_000
@@ -87,7 +85,9 @@ def _judge(notes: list[str], name: str) -> None:
             )
     if notes:
         more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
-        sys.stderr.write(f"{printable(name)}: the decoder notes: {printable(notes[0])}{more}\n")
+        from featurestore.terminal import Terminal  # Rich, which hardly any file needs
+
+        Terminal(stderr=True).say(f"{name}: the decoder notes: {notes[0]}{more}")
 
 
 def _decode_parts(

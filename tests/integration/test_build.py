@@ -299,7 +299,7 @@ def test_a_disk_that_turns_read_only_is_told_and_the_build_resumes(
     with pytest.raises(RuntimeError):
         build(folder, store, executor=StopsAfter(2))
     remount("ro")
-    with pytest.raises(StorageError, match=r"cannot write .*s\.zarr: Read-only file system"):
+    with pytest.raises(StorageError, match=r"cannot write .*s\.zarr.*: Read-only file system"):
         build(folder, store)
     with pytest.raises(StorageError, match="Read-only file system"):
         build(folder, small_disk / "new.zarr")

@@ -144,7 +144,8 @@ def test_a_handler_of_someone_else_and_other_threads_are_left_alone() -> None:
 def test_a_command_without_a_line_of_its_own_ends_with_one(
     command: str, number: int, store: Path
 ) -> None:
-    (store / "result.json").write_text("{}")
+    for name in ("run.json", "result.json"):
+        (store / name).write_text("{}")
     program, *rest = command.replace("STORE", str(store)).split()
     code = f"import sys; from {program}.cli import main\n{_STOP_AT_OPEN}"
     arguments = [sys.executable, "-c", code, str(int(number)), *rest]
@@ -158,7 +159,7 @@ _STOP_AT_OPEN = """
 import os
 
 def watch(event, arguments):
-    if event == "open" and str(arguments[0]).endswith(("zarr.json", "result.json")):
+    if event == "open" and str(arguments[0]).endswith(("zarr.json", "run.json")):
         os.kill(os.getpid(), int(sys.argv[1]))
 
 sys.addaudithook(watch)

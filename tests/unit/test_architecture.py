@@ -30,7 +30,7 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
         ("distributed", {"connection.py", "dask.py", "idle.py", "tasks.py"}),
         ("soxr", {"audio.py"}),
         ("matplotlib", {"pictures.py", "plot.py"}),
-        ("typer", {"cli.py", "stopping.py", "terminal.py"}),
+        ("typer", {"cli.py", "terminal.py"}),
     ],
 )
 def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:

@@ -26,6 +26,8 @@ SAMPLES = [
     errors.SourcesError("m"),
     errors.UnfinishedError("m"),
     errors.CorruptError("m"),
+    errors.NewerError("m"),
+    errors.NotAStoreError("m"),
     errors.UnknownNameError("fold", 9, (1, 2), "Try 1."),
 ]
 
