@@ -18,7 +18,7 @@ demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 3
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

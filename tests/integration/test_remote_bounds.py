@@ -162,7 +162,9 @@ def test_no_answer_hangs_a_reader_or_eats_its_memory(
         assert len(str(error.value)) < 400
         assert str(error.value).isprintable()
     assert time.monotonic() - started < 20
-    assert psutil.Process().memory_info().rss - before < 100 << 20
+    assert (
+        psutil.Process().memory_info().rss - before < 200 << 20
+    )  # the hostile server, in this process, included
 
 
 @pytest.mark.parametrize("answer", [huge, digits, garbage, bad_date], ids=lambda a: a.__name__)

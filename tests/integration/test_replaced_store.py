@@ -46,8 +46,21 @@ def during(moment: int, event: Callable[[], object]) -> Callable[[int], None]:
     return starting
 
 
-@pytest.mark.parametrize("moment", [0, 2, 4], ids=["first", "within", "extracted"])
-@pytest.mark.parametrize("emptied", [False, True], ids=["deleted", "emptied"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(0, id="first"),
+        pytest.param(2, id="within", marks=pytest.mark.slow),
+        pytest.param(4, id="extracted"),
+    ],
+)
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        pytest.param(False, id="deleted"),
+        pytest.param(True, id="emptied", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("work", [build_once, mend_block])
 def test_a_block_of_a_store_that_was_replaced_is_dropped(
     folder: Dataset, tmp_path: Path, moment: int, emptied: bool, work: Callable[..., object]
