@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from featurestore.errors import SpecError
-from schemas import FeatureSpec, Variant
+from schemas import FeatureSpec as FeatureSpec  # public as `featurestore.FeatureSpec`
+from schemas import Variant
 
 
 def load_spec(path: Path) -> FeatureSpec:
