@@ -1,19 +1,41 @@
 """featurestore: a sound collection as multi-resolution mel-spectrograms, made once.
 
 Everything else may use `open_store` and what it returns, `Extractor` and `load` for the same
-features of other files (`extract_file`: as stored), and the errors. Importing this loads no torch.
+features of other files (`extract_file`: as stored), and the errors. Importing this loads no torch;
+each public name is imported when it is first used, so that `--help` need not wait for NumPy.
 """
 
-from featurestore.cores import usable_cores
-from featurestore.datasets.leftout import SUFFIXES, FoundSounds, find_sounds
-from featurestore.errors import FeatureStoreError
-from featurestore.extraction.audio import Recording, load
-from featurestore.extraction.clip import extract_file, one_thread
-from featurestore.extraction.extractor import EXTRACTOR_VERSION, Extractor
-from featurestore.reading.columns import ClipTable
-from featurestore.reading.reader import StoredDataset, open_store
-from featurestore.store.plan import Block
-from schemas import FeatureSpec
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from featurestore.cores import usable_cores
+    from featurestore.datasets.leftout import SUFFIXES, FoundSounds, find_sounds
+    from featurestore.errors import FeatureStoreError
+    from featurestore.extraction.audio import Recording, load
+    from featurestore.extraction.clip import extract_file, one_thread
+    from featurestore.extraction.extractor import EXTRACTOR_VERSION, Extractor
+    from featurestore.extraction.spec import FeatureSpec
+    from featurestore.reading.columns import ClipTable
+    from featurestore.reading.reader import StoredDataset, open_store
+    from featurestore.store.plan import Block
+else:
+    __getattr__, __dir__, _ = lazy_loader.attach(
+        __name__,
+        submod_attrs={
+            "cores": ["usable_cores"],
+            "datasets.leftout": ["SUFFIXES", "FoundSounds", "find_sounds"],
+            "errors": ["FeatureStoreError"],
+            "extraction.audio": ["Recording", "load"],
+            "extraction.clip": ["extract_file", "one_thread"],
+            "extraction.extractor": ["EXTRACTOR_VERSION", "Extractor"],
+            "extraction.spec": ["FeatureSpec"],
+            "reading.columns": ["ClipTable"],
+            "reading.reader": ["StoredDataset", "open_store"],
+            "store.plan": ["Block"],
+        },
+    )
 
 __all__ = [
     "EXTRACTOR_VERSION",

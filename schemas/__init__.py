@@ -1,47 +1,103 @@
-"""The contract between the two programs: pydantic models only, no behaviour."""
+"""The contract between the two programs: pydantic models only, no behaviour.
 
-from schemas.base import Schema, Sealed
-from schemas.ensemble import Ensemble, EnsembleMember, PairedDifference
-from schemas.features import (
-    FULL,
-    FeatureSpec,
-    ResizeOperator,
-    Resolution,
-    TrimSpec,
-    Variant,
-)
-from schemas.lrfind import LrFind
-from schemas.method import Cycle, MethodsFile
-from schemas.prediction import (
-    CheckpointName,
-    ClassEvaluation,
-    Evaluation,
-    FoldEvaluation,
-    Prediction,
-    Predictions,
-    UnusedFile,
-)
-from schemas.run import (
-    Acceleration,
-    EpochMetrics,
-    FoldRecord,
-    FoldResult,
-    Reading,
-    RunConfig,
-    RunRecord,
-    RunResult,
-    Selection,
-    Stage,
-)
-from schemas.store import (
-    FORMAT_VERSION,
-    Clip,
-    ClipStatus,
-    DatasetCard,
-    Fold,
-    StoreManifest,
-    StoreMark,
-)
+Each name is imported when it is first used, so that a command line answers without pydantic.
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from schemas.base import Schema, Sealed
+    from schemas.ensemble import Ensemble, EnsembleMember, PairedDifference
+    from schemas.features import (
+        FULL,
+        FeatureSpec,
+        ResizeOperator,
+        Resolution,
+        TrimSpec,
+        Variant,
+    )
+    from schemas.lrfind import LrFind
+    from schemas.method import Cycle, MethodsFile
+    from schemas.prediction import (
+        CheckpointName,
+        ClassEvaluation,
+        Evaluation,
+        FoldEvaluation,
+        Prediction,
+        Predictions,
+        UnusedFile,
+    )
+    from schemas.run import (
+        Acceleration,
+        EpochMetrics,
+        FoldRecord,
+        FoldResult,
+        Reading,
+        RunConfig,
+        RunRecord,
+        RunResult,
+        Selection,
+        Stage,
+    )
+    from schemas.store import (
+        FORMAT_VERSION,
+        Clip,
+        ClipStatus,
+        DatasetCard,
+        Fold,
+        StoreManifest,
+        StoreMark,
+    )
+else:
+    __getattr__, __dir__, _ = lazy_loader.attach(
+        __name__,
+        submod_attrs={
+            "base": ["Schema", "Sealed"],
+            "ensemble": ["Ensemble", "EnsembleMember", "PairedDifference"],
+            "features": [
+                "FULL",
+                "FeatureSpec",
+                "ResizeOperator",
+                "Resolution",
+                "TrimSpec",
+                "Variant",
+            ],
+            "lrfind": ["LrFind"],
+            "method": ["Cycle", "MethodsFile"],
+            "prediction": [
+                "CheckpointName",
+                "ClassEvaluation",
+                "Evaluation",
+                "FoldEvaluation",
+                "Prediction",
+                "Predictions",
+                "UnusedFile",
+            ],
+            "run": [
+                "Acceleration",
+                "EpochMetrics",
+                "FoldRecord",
+                "FoldResult",
+                "Reading",
+                "RunConfig",
+                "RunRecord",
+                "RunResult",
+                "Selection",
+                "Stage",
+            ],
+            "store": [
+                "Clip",
+                "ClipStatus",
+                "DatasetCard",
+                "FORMAT_VERSION",
+                "Fold",
+                "StoreManifest",
+                "StoreMark",
+            ],
+        },
+    )
 
 __all__ = [
     "FORMAT_VERSION",
