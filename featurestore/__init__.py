@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featurestore.reading.columns import ClipTable
     from featurestore.reading.reader import StoredDataset, open_store
     from featurestore.store.plan import Block
+    from featurestore.version import __version__
 else:
     __getattr__, __dir__, _ = lazy_loader.attach(
         __name__,
@@ -34,6 +35,7 @@ else:
             "reading.columns": ["ClipTable"],
             "reading.reader": ["StoredDataset", "open_store"],
             "store.plan": ["Block"],
+            "version": ["__version__"],
         },
     )
 
@@ -48,6 +50,7 @@ __all__ = [
     "FoundSounds",
     "Recording",
     "StoredDataset",
+    "__version__",
     "extract_file",
     "find_sounds",
     "load",

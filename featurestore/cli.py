@@ -1,34 +1,27 @@
-"""The `featurestore` program: parse, call, print. Our errors end as one line and exit code 1."""
+"""The `featurestore` program: parse, call, print. Our errors end as one line and exit code 1.
+
+Each command imports what it needs when it runs, so that `--help` and a typing mistake are answered
+without NumPy, Zarr and Dask.
+"""
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featurestore.building import build as building
-from featurestore.building.executors import Executor, SerialExecutor
-from featurestore.checking.repair import only_dataset
-from featurestore.checking.repair import repair as mending
-from featurestore.checking.verify import count_parts, verify
-from featurestore.datasets import DATASETS, load_dataset
-from featurestore.datasets.kinds import find_kind
 from featurestore.errors import DatasetError, FeatureStoreError
-from featurestore.extraction.spec import load_spec, with_variants
-from featurestore.obtain import load_or_download, obtain
-from featurestore.progress import BuildProgress, counting
-from featurestore.reading.info import count_silent, describe
-from featurestore.reading.reader import open_store
 from featurestore.safepath import safe_children
 from featurestore.stopping import stoppable
-from featurestore.storage import Storage, locate
 from featurestore.terminal import (
+    HELP_OPTIONS,
     Group,
     Table,
     Terminal,
+    VersionOption,
     end_stopped,
     harden,
     print_error,
@@ -36,15 +29,19 @@ from featurestore.terminal import (
     styled,
 )
 from featurestore.text import file_name, printable
-from schemas import ClipStatus, FeatureSpec
+
+if TYPE_CHECKING:
+    from featurestore.building.build import BuildReport
+    from featurestore.building.executors import Executor
+    from featurestore.storage import Storage
 
 app = typer.Typer(
     name="featurestore",
     cls=Group,
     help="Turn a sound collection into multi-resolution mel-spectrograms, once.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings=HELP_OPTIONS,
 )
 out = Terminal(soft_wrap=True)
 err = Terminal(stderr=True, soft_wrap=True)
@@ -86,6 +83,11 @@ def _main(argv: Sequence[str] | None) -> int:
     return 0
 
 
+@app.callback()
+def _options(version: VersionOption = False) -> None:
+    """Accept options before the command."""
+
+
 @app.command()
 def build(
     dataset: Annotated[str, typer.Option(help="One of `featurestore datasets`.")],
@@ -112,6 +114,14 @@ def build(
     yes: YesOption = False,
 ) -> None:
     """Build a store, or finish one that was interrupted."""
+    from featurestore.building import build as building
+    from featurestore.datasets.kinds import find_kind
+    from featurestore.extraction.spec import load_spec, with_variants
+    from featurestore.obtain import load_or_download
+    from featurestore.progress import BuildProgress
+    from featurestore.storage import locate
+    from schemas import FeatureSpec
+
     kind = find_kind(dataset)
     path = locate(store or kind.default_store)
     features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
@@ -140,13 +150,14 @@ def _stoppable(kept: str) -> Iterator[None]:
 
 
 @contextmanager
-def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+def _executor(workers: int | None, scheduler: str | None) -> Iterator["Executor"]:
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("--workers and --scheduler exclude each other")
     if workers == 0:
+        from featurestore.building.executors import SerialExecutor
+
         yield SerialExecutor()
         return
-    # Half a second that others need not wait.
     from featurestore.building.executors.dask import DaskExecutor
 
     with DaskExecutor(workers, scheduler, err.say) as executor:
@@ -155,7 +166,10 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
         yield executor
 
 
-def _print_report(report: building.BuildReport, path: Storage) -> None:
+def _print_report(report: "BuildReport", path: "Storage") -> None:
+    from featurestore.reading.info import count_silent
+    from schemas import ClipStatus
+
     for warning in report.warnings:
         err.warn(warning)
     counts = report.manifest.counts
@@ -172,6 +186,8 @@ def _print_report(report: building.BuildReport, path: Storage) -> None:
 
 
 def _counted(counts: dict[str, int], num_silent: int) -> str:
+    from schemas import ClipStatus
+
     total = sum(counts.values())
     parts = [f"{counts.get('ok', 0)} of {total} clips have features"]
     if num_silent:
@@ -192,6 +208,8 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Say what is in a store, how it was made, what failed and why."""
+    from featurestore.reading.info import describe
+
     description = describe(store)
     if as_json:
         out.write_json(description)
@@ -205,6 +223,8 @@ def info(
 
 
 def _print_dataset(name: str, dataset: dict[str, Any]) -> None:
+    from schemas import FeatureSpec
+
     card, spec = dataset["card"], FeatureSpec.model_validate_json(json.dumps(dataset["spec"]))
     table = Table(title=f"{name}: {card['title']}", show_header=False, title_justify="left")
     changed = spec.model_dump(exclude_defaults=True)
@@ -243,6 +263,9 @@ def verify_store(
     ] = None,
 ) -> None:
     """Read everything; exit with 1 and a list where anything is missing or broken."""
+    from featurestore.checking.verify import count_parts, verify
+    from featurestore.progress import counting
+
     problems: list[str] = []
     for found in counting(err, verify(store, dataset, root), count_parts(store, dataset, root)):
         problems += found
@@ -266,6 +289,8 @@ def download(
     yes: YesOption = False,
 ) -> None:
     """Download a dataset, or finish a download that was interrupted."""
+    from featurestore.obtain import obtain
+
     with _stoppable("What has come is kept"):
         source = obtain(err, dataset, root, yes=yes)
     out.print(f"{source.card.title}: {len(source.clips)} clips in {source.root}")
@@ -281,6 +306,10 @@ def repair(
     ] = 0,
 ) -> None:
     """Mend what is broken in a store, and nothing else, from the files it was built from."""
+    from featurestore.checking.repair import only_dataset
+    from featurestore.checking.repair import repair as mending
+    from featurestore.datasets import load_dataset
+
     source = load_dataset(dataset or only_dataset(store), root)
     mended = 0
     with _stoppable("What is mended is kept"), _executor(workers, None) as executor:
@@ -293,6 +322,8 @@ def repair(
 @app.command()
 def datasets() -> None:
     """List the datasets there are."""
+    from featurestore.datasets.kinds import DATASETS
+
     table = Table("name", "what", "default store")
     for kind in DATASETS.values():
         table.add_row(kind.name, kind.summary, kind.default_store)
@@ -307,7 +338,8 @@ def plot(
     dataset: DatasetOption = None,
 ) -> None:
     """Draw a clip at every resolution by every method, with a detail magnified."""
-    from featurestore.reading.plot import plot_clip  # matplotlib takes a second
+    from featurestore.reading.plot import plot_clip
+    from featurestore.reading.reader import open_store
 
     target = out_file or _picture_of(clip)
     if target.parent != Path() and not target.parent.is_dir():

@@ -27,10 +27,12 @@ print it as one line and exit with 1.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
-from schemas import ClipStatus
+    from schemas import ClipStatus
 
 _MOST_CHARS = 200
 
@@ -67,7 +69,7 @@ class AudioError(FeatureStoreError):
         detail: What the decoder said, without the path.
     """
 
-    def __init__(self, status: ClipStatus, detail: str) -> None:
+    def __init__(self, status: "ClipStatus", detail: str) -> None:
         super().__init__(status, detail)
         self.status = status
         self.detail = detail
@@ -149,7 +151,7 @@ class UnknownNameError(StoreError):
         )
 
 
-def first_problem(error: ValidationError) -> str:
+def first_problem(error: "ValidationError") -> str:
     """Return the first problem that pydantic found, as one line: where, and what."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(_shortened(str(part)) for part in first["loc"])

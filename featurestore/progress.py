@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.console import RenderableType
 from rich.progress import (
@@ -16,10 +16,12 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from featurestore.building.block import BlockOutcome
 from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Terminal, styled
-from schemas import StoreManifest
+
+if TYPE_CHECKING:
+    from featurestore.building.block import BlockOutcome
+    from schemas import StoreManifest
 
 T = TypeVar("T")
 
@@ -113,13 +115,13 @@ class BuildProgress(_Drawn):
         super().__init__(_bar(console, "clips"))
         self._failed = 0
 
-    def started(self, manifest: StoreManifest, num_done: int) -> None:
+    def started(self, manifest: "StoreManifest", num_done: int) -> None:
         """Show the bar, beginning at what is committed."""
         self._task = self._bar.add_task("building", total=manifest.num_clips, note="")
         self._bar.advance(self._task, num_done)
         self._bar.reset(self._task, completed=num_done)
 
-    def committed(self, outcome: BlockOutcome) -> None:
+    def committed(self, outcome: "BlockOutcome") -> None:
         """Advance by a block."""
         self._failed += len(outcome.failures)
         note = f"{self._failed} failed" if self._failed else ""

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -25,6 +25,7 @@ from typer.core import TyperGroup
 
 from featurestore.stopping import INTERRUPTED
 from featurestore.text import json_document, mask_url, paragraphs, printable
+from featurestore.version import __version__
 
 _make_record = logging.getLogRecordFactory()
 _format_warning = warnings.formatwarning
@@ -65,6 +66,19 @@ class Terminal(Console):
     def write_json(self, value: object) -> None:
         """Print a value as a JSON document."""
         self.write(json_document(value))
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version."),
+]
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
 class Label(TextColumn):
@@ -188,10 +202,12 @@ def _print_traceback(
 
 
 __all__ = [
+    "HELP_OPTIONS",
     "Group",
     "Label",
     "Table",
     "Terminal",
+    "VersionOption",
     "end_stopped",
     "harden",
     "print_error",

@@ -6,16 +6,18 @@ own: `ZarrDataset` and `BlockSampler`. torch is imported when these are, not bef
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 if TYPE_CHECKING:
     from trainer.data.dataset import BlockSampler, ZarrDataset
+    from trainer.version import __version__
+else:
+    __getattr__, __dir__, _ = lazy_loader.attach(
+        __name__,
+        submod_attrs={
+            "data.dataset": ["BlockSampler", "ZarrDataset"],
+            "version": ["__version__"],
+        },
+    )
 
-__all__ = ["BlockSampler", "ZarrDataset"]
-
-
-def __getattr__(name: str) -> object:
-    """Import the dataset's module when one of its names is first asked for."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trainer.data import dataset
-
-    return getattr(dataset, name)
+__all__ = ["BlockSampler", "ZarrDataset", "__version__"]

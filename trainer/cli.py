@@ -14,7 +14,15 @@ import typer
 from featurestore.errors import FeatureStoreError
 from featurestore.safepath import safe_children
 from featurestore.stopping import stoppable
-from featurestore.terminal import Group, Terminal, harden, print_error, print_os_error
+from featurestore.terminal import (
+    HELP_OPTIONS,
+    Group,
+    Terminal,
+    VersionOption,
+    harden,
+    print_error,
+    print_os_error,
+)
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
@@ -35,9 +43,14 @@ app = typer.Typer(
     cls=Group,
     help="Train sound classifiers progressively from a featurestore store, and report.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings=HELP_OPTIONS,
 )
+
+
+@app.callback()
+def _options(version: VersionOption = False) -> None:
+    """Accept options before the command."""
 
 
 for command in (run, sweep, reproduce, lr_find, predict, evaluate, ensemble, export):

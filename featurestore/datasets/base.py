@@ -5,6 +5,9 @@ from pathlib import Path
 
 from schemas import Clip, DatasetCard
 
+SYNTHETIC_MARKER = "synthetic.json"
+"""File by which a synthetic collection is recognised; its other code needs NumPy."""
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from featurestore.datasets.base import Dataset
+from featurestore.datasets.base import SYNTHETIC_MARKER, Dataset
 from featurestore.datasets.clips import Columns, check_clips, name_classes
 from featurestore.datasets.scenes import draw_duration, draw_encoding, encode, render
 from featurestore.datasets.sounds import SOUNDS
@@ -23,7 +23,7 @@ from featurestore.extraction.sources import clip_file
 from featurestore.files import read_regular, replace_file
 from schemas import DatasetCard
 
-MARKER = "synthetic.json"
+MARKER = SYNTHETIC_MARKER
 PARTIAL = "synthetic.partial"
 _MOST_MARKER_BYTES = 1 << 16
 TABLE = "clips.csv"

@@ -1,9 +1,8 @@
 """`trainer evaluate`: how a run's networks do on a store."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.measure import Measurement
 
@@ -17,9 +16,11 @@ from trainer.commands.options import (
     ReadingOption,
     RunOption,
 )
-from trainer.inference.confusion import Matrix, most_frequent
 
 RESULT, PICTURE = "evaluation.json", "confusion.png"
+if TYPE_CHECKING:
+    from trainer.inference.confusion import Matrix
+
 MOST_CONFUSIONS = 10
 _NAME_CHARS = 60
 _WIDEST = 10_000
@@ -102,7 +103,9 @@ def _title(found: Evaluation) -> list[str]:
     return [head, *found.warnings]
 
 
-def _matrix(found: Evaluation) -> Matrix:
+def _matrix(found: Evaluation) -> "Matrix":
+    import numpy as np
+
     return np.array(found.confusion, np.int64)
 
 
@@ -152,6 +155,8 @@ def _matrix_table(found: Evaluation) -> Table:
 
 
 def _confusion_table(found: Evaluation) -> Table:
+    from trainer.inference.confusion import most_frequent
+
     table = Table("clips", "of class", "taken for", title="most frequent confusions")
     for clips, true, predicted in most_frequent(_matrix(found), MOST_CONFUSIONS):
         names = [shorten(found.classes[i].class_name, _NAME_CHARS) for i in (true, predicted)]

@@ -1,0 +1,8 @@
+"""The installed version of this distribution, which holds both programs."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("featurestore")
+except PackageNotFoundError:  # imported from a directory, without being installed
+    __version__ = "unknown"
