@@ -193,9 +193,12 @@ def test_what_torch_raises_at_a_worker_is_one_line_and_in_its_log(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # MLflow's migrations, which other tests run in this process, switch all loggers off.
-    monkeypatch.setattr(logging.getLogger("trainer.cluster"), "disabled", False)
-    found = attempt(task)
+    # Libraries that other tests use in this process switch loggers off, or raise their levels.
+    logger = logging.getLogger("trainer.cluster")
+    monkeypatch.setattr(logger, "disabled", False)
+    monkeypatch.setattr(logger, "propagate", True)
+    with caplog.at_level(logging.ERROR, logger=logger.name):
+        found = attempt(task)
     assert isinstance(found, Failed)
     assert found.reason.startswith(f"{reason}{platform.node()}, see its worker's log")
     assert "\n" not in found.reason
