@@ -1,4 +1,4 @@
-"""How long a clip's five arrays take, against the floor and against what people do now.
+"""Time per clip for five arrays, against the floor and against what people do now.
 
 One process, one thread, the same files, all cases in turns; ratios are of one file in one round.
 
@@ -140,7 +140,7 @@ def available() -> tuple[dict[str, Case], dict[str, str]]:
 
 
 def compare(files: list[Path], cases: dict[str, Case], rounds: int) -> list[dict[str, object]]:
-    """A row a case: ms a clip, and how many times the floor's."""
+    """Return a row per case: ms per clip, and how many times the floor's."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for file in files:
         found = interleave({name: partial(case, file) for name, case in cases.items()}, rounds)

@@ -1,4 +1,4 @@
-"""What a store survives: builds killed at random moments, and single bits flipped in any file.
+"""Faults that a store survives: builds killed at random moments, single bits flipped in any file.
 
 python -m benchmarks.faults [--kills 100] [--flips 3] [--seed 0]
 """
@@ -47,14 +47,14 @@ with ExitStack() as stack:
     build(dataset, store, executor=executor)
 """
 BLOCK = 4
-"""Clips a block of these builds: many commits, so many moments to be killed at."""
+"""Clips per block of these builds: many commits, so many moments to be killed at."""
 _LOOK_S = 0.003
-"""Between two looks at what is committed."""
+"""Seconds between two looks at what is committed."""
 
 
 @dataclass
 class Marathon:
-    """What happened to a row of stores, each killed until it was finished.
+    """History of a row of stores, each killed until it was finished.
 
     Attributes:
         seed: Of the moments and the numbers of workers.
@@ -82,7 +82,7 @@ class Marathon:
 
 @dataclass(frozen=True)
 class Pace:
-    """How an undisturbed build goes.
+    """Speed of an undisturbed build.
 
     Attributes:
         blocks: How many it commits.
@@ -97,7 +97,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a build dies: `delay_s` after `committed` blocks were seen in the store."""
+    """Moment at which a build dies: `delay_s` after `committed` blocks were seen in the store."""
 
     committed: int
     delay_s: float
@@ -154,7 +154,7 @@ def killed_at(process: subprocess.Popen[bytes], store: Path, moment: Moment) -> 
 
 
 def commits(store: Path) -> dict[Path, int]:
-    """When each committed block was, in ns; by the file that commits it."""
+    """Return when each committed block was, in ns; by the file that commits it."""
     files = (file for file in store.glob("*/fold*/status/c/*") if "." not in file.name)
     return {file: file.stat().st_mtime_ns for file in files}
 
@@ -219,7 +219,7 @@ def _attempts(
     chance: random.Random,
     workers: tuple[int, ...],
 ) -> Iterator[tuple[int, Moment | None]]:
-    """Numbers of workers and moments to die at, for one store; no moment once there were enough."""
+    """Yield workers and moments to die at, for one store; no moment once there were enough."""
     while True:
         number, done = chance.choice(workers), len(commits(store))
         if told.kills >= kills or done >= pace.blocks:
@@ -274,7 +274,7 @@ def flips(name: str, root: Path, store: Path, each: int, seed: int) -> Iterator[
 
 
 def damaged(store: Path) -> bool:
-    """Whether `verify` finds anything."""
+    """Return whether `verify` finds anything."""
     try:
         return any(verify(store))
     except FeatureStoreError:

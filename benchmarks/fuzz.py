@@ -1,4 +1,4 @@
-"""What tens of thousands of damaged and lying files do to the decoder.
+"""Effects of tens of thousands of damaged and lying files on the decoder.
 
 Each is loaded and extracted in a process of its own kind, so that a crash inside a native library
 is counted and the next file gets a fresh process. A number and the seed make a file again:
@@ -34,7 +34,7 @@ from featurestore.errors import AudioError
 SPEC = FeatureSpec()
 EXTRACTOR = Extractor(SPEC)
 HANG_S = 60.0
-"""After which a file counts as one that hangs."""
+"""Seconds after which a file counts as one that hangs."""
 ADDRESS_SPACE = 4 << 30
 """Bytes a process may map: beyond it a file counts as one that exhausts memory."""
 CRASH, HANG = "crash", "hang"
@@ -43,7 +43,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one input did.
+    """Result of one input.
 
     Attributes:
         number: Makes it again, with the seed.
@@ -123,7 +123,7 @@ def work(answers: Connection, seed: int, numbers: Sequence[int]) -> None:
 
 
 def _peak_mb() -> float:
-    """Of this process alone: getrusage's figure begins with that of the process it came from."""
+    """Return the peak of this process alone: getrusage's figure starts with that of its parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 

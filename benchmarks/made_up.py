@@ -69,7 +69,7 @@ def complete(arrays: StoredArrays) -> StoredArrays:
 
 
 def outcomes(size: int) -> dict[str, NDArray[Any]]:
-    """What the clip table says of that many good clips."""
+    """Return the outcomes of that many good clips, as in the clip table."""
     return {
         "duration_s": np.full(size, 5, np.float32),
         "peak": np.full(size, 1, np.float32),

@@ -24,7 +24,7 @@ _COMMON = {
     ("AIFF", "PCM_16"): 3,
     ("MP3", "MPEG_LAYER_III"): 6,
 }
-"""How much oftener than the other containers these are taken."""
+"""Weights of containers that are taken more often than others."""
 _SMALL_LIES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 1024, 0x7FFF, 0x8000, 0xFFFF)
 _LIES = (*_SMALL_LIES, 0x7FFFFFFF, 0x80000000, 10_000_000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF)
 _HEADER = 256

@@ -1,4 +1,4 @@
-"""What every benchmark shares: timing in turns, ratios within rounds, the table, the record.
+"""Parts that every benchmark shares: timing in turns, ratios within rounds, the table, the record.
 
 The machines are noisy, so a figure is a ratio inside one run: all cases take turns in every round,
 and the median of the rounds' ratios counts.
@@ -61,7 +61,7 @@ def interleave(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
 
 
 def ratios(times: Mapping[str, Sequence[float]], name: str, reference: str) -> dict[str, float]:
-    """How many times as long as the reference a case took, round by round.
+    """Return how many times as long as the reference a case took, round by round.
 
     Returns:
         `median`, `low` and `high` of the rounds' ratios.

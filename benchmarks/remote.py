@@ -1,4 +1,4 @@
-"""How a build in an object store goes when requests fail: how many, what it costs, what comes out.
+"""A build in an object store when requests fail: how many, what it costs, what comes out.
 
     python -m benchmarks.remote            # 200 synthetic clips, an S3 server on loopback
 

@@ -1,4 +1,4 @@
-"""What starting costs: a build of ESC-10 from WAV as a whole process, and what answers at once.
+"""The cost of starting: a build of ESC-10 from WAV as a whole process, and what answers at once.
 
 The bar is a script that does nothing but start two bare Dask workers, import the same libraries in
 them and map the same extraction over the same files: what any Dask-parallel build must pay.

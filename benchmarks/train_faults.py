@@ -1,4 +1,4 @@
-"""What a training run survives: kills, full disks, calls that fail and second starts.
+"""Faults that a training run survives: kills, full disks, calls that fail and second starts.
 
 python -m benchmarks.train_faults [--kills 40] [--failures 40] [--seed 0] [--place DIR]
 
@@ -43,10 +43,10 @@ RESOLUTIONS = tuple(
     for name, side in (("R1", 12), ("R2", 16), ("R3", 24))
 )
 CALLS = ("write", "fsync", "replace", "link", "open")
-"""Of the system, that are made to fail: those by which a run's files are written."""
+"""System calls that are made to fail: those by which a run's files are written."""
 _TIMES = {"seconds", "samples_per_s", "wait_share"}
 _SIZES_MB = (1, 30, 60, 100, 150, 200)
-"""Of full disks; a state has some 130 MB."""
+"""Sizes of full disks in MB; a state has some 130 MB."""
 _ROOM_MB = 2000
 
 
@@ -124,7 +124,7 @@ class Training:
 
 
 def resumed(out: Path, before: Callable[[], object] = lambda: None) -> Training:
-    """A training that goes on, with every state written at once."""
+    """Return a training that resumes, with every state written at once."""
     arguments = ("run", "--resume", str(out), "--checkpoint-every", "0")
     return Training(out.with_name(f"{out.name}.log"), *arguments, before=before)
 

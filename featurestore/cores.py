@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""The number of cores this process may use."""
 
 import math
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Cores this process may use: by its affinity, and by the share its control group has.
+    """Return the cores this process may use: by its affinity and its control group's share.
 
     Args:
         root: Where `sys` lies.

@@ -1,4 +1,4 @@
-"""What goes wrong in `featurestore`, and how it is told.
+"""Errors of `featurestore`.
 
     FeatureStoreError
     ├── SpecError            a FeatureSpec that is unknown, unreadable or impossible
@@ -79,7 +79,7 @@ class AudioError(FeatureStoreError):
 
 
 class BuildError(FeatureStoreError):
-    """A build could not go on."""
+    """A build could not be completed."""
 
 
 class StrictError(BuildError):
@@ -119,7 +119,7 @@ class UnfinishedError(StoreError):
 
 
 class NotAStoreError(StoreError):
-    """What is there was not made by this program."""
+    """The path holds something that was not made by this program."""
 
 
 class NewerError(StoreError):

@@ -85,7 +85,7 @@ def _width(line: str) -> float:
 
 @cache
 def _drawable(character: str) -> str:
-    """A character that a font has as it is, another one as an escape."""
+    """Return a character that a font has as it is, another one as an escape."""
     code = ord(character)
     if code < 0x80 or any(get_font(path).get_char_index(code) for path in _paths()):
         return character

@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Work:
-    """What all tasks share.
+    """Settings that all tasks share.
 
     Args:
         store: Path or URL, the same for all workers.
@@ -51,7 +51,7 @@ class Work:
     manner: Manner
 
     def open(self) -> StoredDataset:
-        """The dataset, at a worker.
+        """Open the dataset, at a worker.
 
         Raises:
             UnfitWorkerError: At this place the worker has none, a damaged or another one.
@@ -84,14 +84,14 @@ class Begun:
 
 @dataclass(frozen=True)
 class Failed:
-    """What went wrong, in a line."""
+    """A failure, described in a line."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class TaskDone:
-    """A fold that a worker is done with.
+    """Result of a task that trained a fold.
 
     Args:
         run: Name of the run.
@@ -105,7 +105,7 @@ class TaskDone:
 
 
 def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
-    """A task: begin a run, with the device that the worker has."""
+    """Task: begin a run, with the device that the worker has."""
 
     def begin() -> Begun:
         config = prepare(work.open(), run, work.out, work.manner)
@@ -115,7 +115,7 @@ def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
 
 
 def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldResult | Failed:
-    """A task: train for one fold, from where it stopped."""
+    """Task: train for one fold, from where it stopped."""
     path = work.out / RUNS / run
 
     def train() -> FoldResult:
@@ -151,7 +151,7 @@ def check_shared(path: Path, record_sha256: str) -> None:
 
 
 def attempt(task: Callable[[], _T]) -> _T | Failed:
-    """What a task gives, or why it cannot, on the worker: torch's errors may not unpickle.
+    """Run a task; return its result or the reason it failed, as torch's errors may not unpickle.
 
     Raises:
         UnfitWorkerError: Another worker should do it.
@@ -168,7 +168,7 @@ def attempt(task: Callable[[], _T]) -> _T | Failed:
 
 
 def _worded(error: Exception) -> str:
-    """An error of torch's in one line, with the machine; its worker's log has all of it."""
+    """Return an error of torch's in one line, with the machine; its worker's log has all of it."""
     first = next(iter(str(error).splitlines()), "")
     what = "out of memory" if is_out_of_memory(error) else type(error).__name__
     return f"{what} on {platform.node()}, see its worker's log: {first}".removesuffix(": ")
@@ -203,7 +203,7 @@ class Cluster:
     def begin(
         self, work: Work, runs: Sequence[SweepRun]
     ) -> Iterator[tuple[SweepRun, Begun | Failed]]:
-        """Begin runs, and tell of each as it is begun.
+        """Begin runs, and yield each as it is started.
 
         Raises:
             featurestore.errors.ClusterError: The scheduler is gone, or no worker can take part.
@@ -213,7 +213,7 @@ class Cluster:
             yield run, outcome
 
     def train(self, work: Work, tasks: Sequence[tuple[str, str, int]]) -> Iterator[TaskDone]:
-        """Train folds of runs, and tell of each as it is done.
+        """Train folds of runs, and yield each as it is done.
 
         Args:
             work: What all share.

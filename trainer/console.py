@@ -1,4 +1,4 @@
-"""What `trainer run` shows in a terminal: the plan, the progress, the result."""
+"""Terminal output of `trainer run`: the plan, the progress, the result."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -37,7 +37,7 @@ READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a
 def print_plan(
     console: Terminal, dataset: StoredDataset, config: RunConfig, folds_at_once: int
 ) -> None:
-    """Say what will be done."""
+    """Print what will be done."""
     folds = ", ".join(map(str, config.folds))
     lines = [
         f"{config.method} on {dataset.name}: {len(dataset.clips())} clips, "
@@ -67,7 +67,7 @@ def _stage_table(dataset: StoredDataset, config: RunConfig) -> Table:
 
 
 def print_result(console: Terminal, result: RunResult) -> None:
-    """Accuracy of every fold, and mean ± sample standard deviation over folds."""
+    """Print the accuracy of every fold, and mean ± sample standard deviation over folds."""
     selection = result.config.selection
     best, last = selection != "last", selection != "validation"
     table = Table("fold", "clips")

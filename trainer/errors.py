@@ -1,4 +1,4 @@
-"""What goes wrong in `trainer`, and how it is told.
+"""Errors of `trainer`.
 
     TrainerError
     ├── ConfigError              what was asked for is unknown or impossible
@@ -36,7 +36,7 @@ class TrainerError(Exception):
 
 
 class ConfigError(TrainerError):
-    """What was asked for is unknown or impossible."""
+    """An option is unknown or impossible."""
 
 
 class UnknownMethodError(ConfigError):
@@ -119,7 +119,7 @@ class CheckpointError(TrainerError):
 
 
 class ResumeError(TrainerError):
-    """A run cannot go on as asked for."""
+    """A run cannot be resumed as asked for."""
 
 
 class ClusterError(TrainerError):
@@ -139,7 +139,7 @@ class TrainedRunError(TrainerError):
 
 
 class EnsembleError(TrainerError):
-    """Runs whose answers cannot be averaged."""
+    """Predictions of the runs cannot be averaged."""
 
 
 class AudioInputError(TrainerError):

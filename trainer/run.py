@@ -51,7 +51,7 @@ _OF_RESULT = set(RunResult.model_fields)
 
 @dataclass(frozen=True)
 class Manner:
-    """How a run is carried out; it changes no number.
+    """Execution options of a run; they do not affect results.
 
     Args:
         reading: Where the data shall lie.
@@ -64,7 +64,7 @@ class Manner:
     save_every_s: float = SAVE_EVERY_S
 
     def for_folds(self, num_folds: int) -> "Manner":
-        """The same with no more folds at once than there are."""
+        """Return these options with no more folds at once than there are."""
         return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
 
 
@@ -126,7 +126,7 @@ def resume(
     manner: Manner | None = None,
     folds: Sequence[int] = (),
 ) -> RunResult | None:
-    """Go on with a run that was stopped in whatever way; one that is finished is left as it is.
+    """Resume a run that was stopped in whatever way; one that is finished is left as it is.
 
     On the same device the networks and metrics are, to the bit, those of a run never stopped.
 
@@ -163,7 +163,7 @@ def resume(
 
 @dataclass(frozen=True)
 class _Run:
-    """What is trained, and where."""
+    """A run in progress: what is trained, and where."""
 
     dataset: StoredDataset
     record: RunRecord
@@ -191,7 +191,7 @@ def _weights(init: str, arch: str, notify: Notify) -> InitialWeights:
 
 
 def _same_weights(out: Path, record: RunRecord, notify: Notify) -> InitialWeights:
-    """The initial weights that the run was begun with."""
+    """Return the initial weights that the run was started with."""
     init = record.config.init if record.init_used == "file" else record.init_used
     weights = _weights(init, record.config.arch, notify)
     if record.init_sha256 not in (None, weights.sha256):
@@ -226,7 +226,7 @@ def _train(
 
 
 def finish(directory: RunDirectory) -> RunResult | None:
-    """The result of a run whose folds are all finished, written if it was not; else None.
+    """Return the result of a run whose folds are all finished, written if it was not; else None.
 
     Whichever processes trained them: each fold has the warnings that were met for it.
 

@@ -15,12 +15,12 @@ CONFIDENCE = 0.95
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean of at least one value, in their unit."""
+    """Return the arithmetic mean of at least one value, in their unit."""
     return statistics.fmean(values)
 
 
 def sample_std(values: Sequence[float]) -> float | None:
-    """Standard deviation with n - 1 in the denominator; None for fewer than two values."""
+    """Return the standard deviation with n - 1 in the denominator; None for under two values."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
@@ -88,12 +88,12 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
 
 
 def half_width(std: float, number: int) -> float:
-    """Half of the 95 % confidence interval of a mean of at least two values, by Student's t."""
+    """Return half of the 95 % confidence interval of a mean of two or more values (Student's t)."""
     return float(student.ppf((1 + CONFIDENCE) / 2, number - 1)) * std / math.sqrt(number)
 
 
 def least_rank_p(num_pairs: int) -> float:
-    """The smallest p that Wilcoxon's exact two-sided test can give for pairs that all differ.
+    """Return the smallest p that Wilcoxon's exact two-sided test can give for differing pairs.
 
     All of one sign is one of 2^n equally likely patterns, and so is its opposite.
     """

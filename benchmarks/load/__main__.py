@@ -1,4 +1,4 @@
-"""How fast does a stage fill, and how fast does an epoch of shuffled batches go?
+"""Rates at which a stage fills, and at which an epoch of shuffled batches is read.
 
 The same images are read from our store and as people keep them otherwise: one `.npy` a clip, one
 memory-mapped array, WebDataset, Hugging Face datasets (Arrow) and LitData. Each is timed in a

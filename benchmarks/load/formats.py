@@ -1,4 +1,4 @@
-"""Every way to read an epoch: ours, and what people use otherwise.
+"""Every way to read an epoch: ours, and what people use instead.
 
 Each delivers shuffled batches of 64: float32 (b, 1, bands, frames) in [0, 1], and classes (b,).
 """
@@ -109,7 +109,7 @@ def zarr_dataset(source: Source, cache_blocks: int = 32) -> Epoch:  # as by defa
 
 
 def npy_files(source: Source) -> Epoch:
-    """One `.npy` a clip, a Dataset, and a DataLoader with workers: what people do."""
+    """Return an epoch of one `.npy` per clip, a Dataset, and a DataLoader with workers."""
     import torch
     from torch.utils.data import DataLoader, Dataset
 

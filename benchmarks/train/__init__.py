@@ -1,4 +1,4 @@
-"""How close is training to what the device can do, and how long do the paper's tables take?
+"""Training against what the device can do, and the time the paper's tables take.
 
 The trainer's own epoch against the same step in a bare loop over tensors that are ready on the
 device; the ways to run a step beside the measured peak of matrix products; one fold against

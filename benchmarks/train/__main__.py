@@ -41,7 +41,7 @@ class Parts:
         self.results: dict[str, Any] = {}
 
     def __call__(self, name: str, part: Callable[[], Any]) -> Any:  # noqa: ANN401  (JSON)
-        """What the part found, or `{"failed": why}`."""
+        """Run a part; return its result, or `{"failed": why}`."""
         started = time.perf_counter()
         try:
             self.results[name] = part()

@@ -1,4 +1,4 @@
-"""The ways to run a step, beside the measured peak of matrix products."""
+"""The ways to run a step, next to the measured peak of matrix products."""
 
 import dataclasses
 import time
@@ -34,7 +34,7 @@ def peak(how: Setting) -> dict[str, float]:
 
 
 def gflop_a_sample(how: Setting, shape: tuple[int, int]) -> float:
-    """Of one training sample, forward and backward, counted by torch."""
+    """Return the GFLOP of one training sample, forward and backward, counted by torch."""
     small = dataclasses.replace(how, batch=4, steps=1, precision="float32")
     counter = FlopCounterMode(display=False)
     with counter:

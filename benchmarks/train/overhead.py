@@ -1,4 +1,4 @@
-"""What a step of the trainer costs beside the network: found where nothing else is timed.
+"""The cost of a trainer's step in addition to the network: found where nothing else is timed.
 
 Steps of the trainer and of the bare loop are timed in pairs, one right after the other, so that a
 busy machine slows both. With a network that costs next to nothing what is left is the overhead.
@@ -16,7 +16,7 @@ from trainer.model import Network
 
 _EPOCHS_OF_TINY = 20
 _EPOCHS_A_ROUND = 5
-"""Of pairs: single ones differ by a tenth where nothing does."""
+"""Epochs of pairs per round: single ones differ by a tenth where nothing does."""
 
 
 class Tiny(Network):

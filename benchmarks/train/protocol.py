@@ -1,4 +1,4 @@
-"""How long folds of the paper's protocol take: some are trained, the tables are projected."""
+"""The time of folds in the paper's protocol: some are trained, the tables are projected."""
 
 import dataclasses
 import tempfile
@@ -54,7 +54,7 @@ def _shortened(schedule: Sequence[Stage], divisor: int) -> tuple[Stage, ...]:
 
 
 def projection(rates: Rates) -> dict[str, Any]:
-    """What the measured rates make of a fold and of the paper's tables. Nothing is run here."""
+    """Return the time of a fold and of the paper's tables at the measured rates. Runs nothing."""
     hours = {
         name: {
             method: folds * _seconds(rates, method, name, clips * (folds - 1) // folds, clips)
@@ -74,7 +74,7 @@ def projection(rates: Rates) -> dict[str, Any]:
 
 
 def _seconds(rates: Rates, method: str, dataset: str, train: int, clips: int) -> float:
-    """Of one fold's epochs, each with validation, at the measured rates."""
+    """Return the seconds of one fold's epochs, each with validation, at the measured rates."""
     total = 0.0
     for stage in stages(find_method(method), dataset):
         rate = rates[stage.array.split("/")[0]]

@@ -1,4 +1,4 @@
-"""What is measured: the device, the sizes, the store, and the trainer's own parts on them."""
+"""Settings of the measurements: the device, the sizes, the store, and the trainer's parts."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from trainer.training.stage import StageTrainer
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is measured, and of what.
+    """Sizes and device of a measurement.
 
     Args:
         device: That trains.
@@ -52,7 +52,7 @@ class Setting:
 
     @property
     def num_clips(self) -> int:
-        """Of a store whose four training folds make an epoch of that many batches."""
+        """Clips of a store whose four training folds make an epoch of that many batches."""
         return self.batch * self.steps * 5 // 4
 
     @property
@@ -64,7 +64,7 @@ class Setting:
 def setting(
     name: str, precision: str = "auto", acceleration: Acceleration | None = None, *, quick: bool
 ) -> Setting:
-    """What is measured on a device: an ESC-50 on a GPU, and on a CPU what takes minutes.
+    """Return the setting for a device: an ESC-50 on a GPU, and on a CPU what takes minutes.
 
     Steps are recorded as graphs on a GPU by default.
     """
@@ -125,7 +125,7 @@ class Bench:
         return plan_run(self.dataset, options)
 
     def order(self) -> EpochOrder:
-        """Of all folds but the first."""
+        """Return the order of all folds but the first."""
         folds, dataset = self.dataset.folds[1:], self.dataset
         sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
         return EpochOrder(0, dataset.fingerprint, folds, sizes)
@@ -146,11 +146,11 @@ class Bench:
         return StageTrainer(model, stage, data, config, refuse)
 
     def network(self) -> Network:
-        """The same at each call."""
+        """Return the same network at each call."""
         return build_model(self.how.arch, len(self.dataset.class_names), 0)
 
     def fitted(self) -> "Bench":
-        """The same with no more steps an epoch than the store has batches."""
+        """Return the bench with no more steps per epoch than the store has batches."""
         whole = len(self.dataset.clips(self.dataset.folds[1:])) // self.how.batch
         steps = min(self.how.steps, max(1, whole))
         return Bench(self.dataset, dataclasses.replace(self.how, steps=steps))

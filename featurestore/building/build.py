@@ -37,7 +37,7 @@ from schemas import ClipStatus, FeatureSpec, StoreManifest
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a build treats clips that fail.
+    """Handling of failed clips, and of what the store already holds.
 
     Attributes:
         strict: A failed clip is an error; the build stops at the first block that has one.
@@ -49,30 +49,30 @@ class BuildOptions:
 
 
 class Observer(Protocol):
-    """Told how a build goes on."""
+    """Interface for watching the progress of a build."""
 
     def started(self, manifest: StoreManifest, num_done: int) -> None:
-        """The arrays exist; `num_done` clips were committed before."""
+        """Handle the start: the arrays exist, and `num_done` clips were committed before."""
         ...
 
     def committed(self, outcome: BlockOutcome) -> None:
-        """A block is in the store."""
+        """Handle a committed block."""
         ...
 
 
 class _Silent:
-    """Tells nobody."""
+    """Observer that ignores everything."""
 
     def started(self, manifest: StoreManifest, num_done: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def committed(self, outcome: BlockOutcome) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did.
+    """Result of a build.
 
     Attributes:
         manifest: Of the complete store.
@@ -164,7 +164,7 @@ def _build(
 
 
 def _mixed(manifest: StoreManifest, hosts: Mapping[str, str]) -> Iterator[str]:
-    """A warning for each set of libraries that workers have and neither the store nor this machine.
+    """Yield a warning for each set of libraries that only workers have.
 
     Args:
         manifest: Of the store.
@@ -180,7 +180,7 @@ def _mixed(manifest: StoreManifest, hosts: Mapping[str, str]) -> Iterator[str]:
 
 
 def machine_fault(error: OSError) -> BuildError:
-    """What the machine refused, and what to do."""
+    """Return the error for an I/O fault of the machine, with advice."""
     cure = "put this right"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         cure = "allow more (`ulimit -n 4096`)"
@@ -192,7 +192,7 @@ def machine_fault(error: OSError) -> BuildError:
 
 
 def _find_or_create(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays:
-    """The arrays to build into. Only where they are incomplete is the store written, under lock."""
+    """Return the arrays to build into. A complete store is not written to; others under a lock."""
     found = _find(dataset, storage, wanted)
     if found is not None and found.manifest.state == "complete":
         return found
@@ -206,7 +206,7 @@ def _find_or_create(dataset: Dataset, storage: Storage, wanted: StoreManifest) -
 
 
 def _find(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays | None:
-    """The arrays there are; refused where they hold anything else than is wanted."""
+    """Return the existing arrays, if any; refuse them if their settings or clips differ."""
     found = find_arrays(storage, dataset.card.name)
     if found is not None:
         refuse_other(found, wanted, dataset)
@@ -218,7 +218,7 @@ class _Condition(Protocol):
 
 
 def blocks_where(arrays: StoredArrays, condition: _Condition) -> list[Block]:
-    """The blocks with a clip whose status fulfils the condition, in order."""
+    """Return the blocks with a clip whose status fulfils the condition, in order."""
     found: list[Block] = []
     for fold in arrays.manifest.folds:
         status = arrays.read(fold.fold, "status")

@@ -22,10 +22,10 @@ from schemas import ClipStatus, FeatureSpec
 _ANY_SIZE = 2**62
 """A file that was stored was within the limits then."""
 _COMPARED = 256
-"""Newer files that a build reads again; `verify --root` reads all."""
+"""Most newer files that a build reads again; `verify --root` reads all."""
 _NAMED = 3
 TOLERANCE = 2e-3
-"""Of a re-extracted value in [0, 1]: one step of float16 near 1, or of another machine's FFT."""
+"""Tolerance of re-extracted values in [0, 1]: a float16 step near 1, or another machine's FFT."""
 
 
 def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[str]:
@@ -56,7 +56,7 @@ def _fault(root: Path, path: str, digest: bytes) -> str | None:
 
 
 def edited_sources(arrays: StoredArrays, root: Path) -> Iterator[str]:
-    """A warning, if files changed after the store was begun; cheap, and no proof.
+    """Yield a warning if files changed after the store was started; cheap, and no proof.
 
     Files that the file system says are newer than the store, which must be a directory for that,
     are compared, up to a limit.
@@ -99,7 +99,7 @@ def _newer(arrays: StoredArrays, root: Path) -> list[tuple[int, int]]:
 
 
 def _changed_at(file: Path) -> float:
-    """Nanoseconds; of the contents or of the entry, whichever is later."""
+    """Return the time in ns when a file's contents or its entry changed, whichever is later."""
     try:
         status = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""One block of a damaged store, made again from its files. Runs in a worker process, as `block`."""
+"""One block of a damaged store, rebuilt from its files. Runs in a worker process, as `block`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from schemas import ClipStatus, FeatureSpec
 
 @dataclass(frozen=True)
 class Mended:
-    """What became of a block: the arrays written, or the files that are not the same any more."""
+    """Result of repairing a block: the arrays written, or the files that have changed."""
 
     block: Block
     arrays: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class Mended:
 
 
 def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mended:
-    """Write those arrays of a block that are not what its files give.
+    """Rewrite those arrays of a block that differ from what its files give.
 
     Nothing is written where a file is not the one the features were made from.
 

@@ -1,4 +1,4 @@
-"""Mend a damaged store from the sources it was made from: what is broken, and nothing else.
+"""Repair of a damaged store from the sources it was made from: what is broken, and nothing else.
 
 Metadata and the clip table follow from the manifest and the dataset's table. A broken chunk is made
 again from its block's files, once these are seen to be the same as when it was built.
@@ -59,7 +59,7 @@ _NAMED = 3
 
 
 def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> Iterator[str]:
-    """Mend one dataset of a store, to the bytes of a store that was never damaged.
+    """Repair one dataset of a store, to the bytes of a store that was never damaged.
 
     An unfinished build is mended as far as it is committed; `build` goes on with the rest. A store
     without damage is left alone.

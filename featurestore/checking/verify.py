@@ -103,7 +103,7 @@ def _readable(arrays: StoredArrays) -> tuple[StoredArrays, list[str]]:
 
 
 def _root_problems(storage: Storage) -> list[str]:
-    """Whether the root holds the mark, and the copy of all metadata, that the manifests demand."""
+    """Return what is wrong with the root's mark, and its copies of the metadata."""
     try:
         manifests = [read_manifest(storage, name) for name in datasets_made(storage)]
     except CorruptError:
@@ -140,7 +140,7 @@ def _check(part: Part) -> list[str]:
 
 
 def _whole_parts(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[Part]:
-    """What is checked of a dataset as a whole.
+    """Yield the checks of a dataset as a whole.
 
     Args:
         arrays: Perhaps unsealed.
@@ -263,7 +263,7 @@ def _values(arrays: StoredArrays, block: Block, array: str) -> Iterator[str]:
 
 
 def _status(arrays: StoredArrays, block: Block) -> NDArray[np.uint8] | None:
-    """None where it is damaged, which is told once, of itself."""
+    """Return the status of a block; None if it is damaged, which is reported once, on its own."""
     try:
         status: NDArray[np.uint8] = arrays.read(block.fold, "status", block.rows)
     except CorruptError:

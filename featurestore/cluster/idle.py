@@ -1,4 +1,4 @@
-"""Why nothing happens, in a line, before the first task and every half minute."""
+"""Reports why nothing happens, in a line, before the first task and every half minute."""
 
 import time
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Idle:
             self._notify(f"{self._no_worker()}; waiting for one")
 
     def progressed(self) -> None:
-        """Start to wait anew: a task is finished."""
+        """Start waiting again: a task is finished."""
         self.any_progress = True
         self._since = self._said_at = time.monotonic()
 

@@ -33,15 +33,15 @@ _LOT = 10_000
 """Tasks that the scheduler holds at most: some 5 kB each. Half as many are topped up at a time."""
 _POLL_S = 0.1
 _RESCUES = 3
-"""Of a task over which workers died; a rescue, too, may be blamed for what killed its worker."""
+"""Most rescues of a task over which workers died; a rescue may be blamed for another death."""
 _RETURN_S = 20.0
-"""For a scheduler that is gone to be there again."""
+"""Seconds to wait for a lost scheduler to return."""
 _LOSSES = 5
 """Times that all tasks are lost without one being done in between, until the build gives up."""
 _UNFIT_S = 60.0
-"""For a worker that is fit to come, where others have done something and are not there now."""
+"""Seconds to wait for a suitable worker, if others have done something and are gone now."""
 _LAST_WAIT_S = 10.0
-"""For tasks that workers have begun to end, when the rest is cancelled."""
+"""Seconds to wait for tasks that workers have started, when the rest is cancelled."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -56,7 +56,7 @@ class _Attempt(Generic[T]):
 
 @dataclass(frozen=True)
 class _Lot(Generic[T]):
-    """What a call of `run` is about: the futures in the scheduler's hands, and who rescues them."""
+    """State of a call of `run`: the futures in the scheduler's hands, and who rescues them."""
 
     name: str
     client: Client
@@ -218,7 +218,7 @@ class Cluster:
         rescue: Callable[[T], R] | None,
         idle: Idle,
     ) -> list[R]:
-        """The result of a task; none where it was handed over again."""
+        """Return the result of a task; none if it was handed over again."""
         if future.status == "error":
             error = outcome[1]
             if isinstance(error, KilledWorker) and rescue and attempt.rescues < _RESCUES:
@@ -285,7 +285,7 @@ class Cluster:
         self._notify("the scheduler is back: it is given the tasks again")
 
     def _abandon(self, lot: _Lot[Any]) -> None:
-        """Cancel what is left of a lot, and wait a while for what workers have begun."""
+        """Cancel what is left of a lot, and wait a while for what workers have started."""
         if lot not in self._lots:
             return
         self._lots.remove(lot)
@@ -312,11 +312,11 @@ class Cluster:
 
 _SAFE = "What is finished is safe: start it, and run the same command again"
 _LOST = (OSError, CancelledError, RuntimeError, TimeoutError, ValueError, AttributeError)
-"""What Dask's client raises when its scheduler is gone. Never of a task: these come as outcomes."""
+"""Errors of Dask's client when its scheduler is gone. Never a task's: these come as outcomes."""
 
 
 def _entry() -> Callable[[bytes], tuple[Any, ...]]:
-    """A function that is sent by its code, and so runs also where this package is not installed."""
+    """Return a function sent by its code, which runs also where this package is not installed."""
 
     def enter(payload: bytes) -> tuple[Any, ...]:
         import pickle
@@ -356,7 +356,7 @@ def _executing(lot: _Lot[Any]) -> dict[str, list[str]]:
 
 
 def _translated(error: BaseException) -> BaseException:
-    """An error of a task: ours and the machine's as they are, Dask's own in a line."""
+    """Return an error of a task: ours and the machine's as they are, Dask's own in a line."""
     if isinstance(error, UnfitWorkerError | FeatureStoreError):
         return error
     if isinstance(error, KilledWorker):

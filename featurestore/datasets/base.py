@@ -1,4 +1,4 @@
-"""What every dataset gives a build: its card and its clips."""
+"""The result of loading any dataset: its card and its clips."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,4 +21,4 @@ class Dataset:
     root: Path
     clips: tuple[Clip, ...]
     left_out: tuple[str, ...] = ()
-    """What the root holds that is no clip, by kind and number; of directories without a table."""
+    """Files in the root that are no clips, by kind and number; for directories without a table."""

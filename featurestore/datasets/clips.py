@@ -10,12 +10,12 @@ from featurestore.errors import DatasetError
 from schemas import Clip
 
 MAX_DIGITS = 9
-"""Of a fold or class number."""
+"""Most digits of a fold or class number."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of a table holds what, and where the files lie.
+    """Columns of a table by meaning, and the directory of the files.
 
     Without `class_id` the class names are numbered in sorted order; without `clip_id` a clip's
     id is its path; without `source` it has none. `directory` is relative to the dataset's root,
@@ -43,7 +43,7 @@ class CheckedClips:
 
     clips: tuple[Clip, ...]
     names: Mapping[int, str]
-    """By class_id."""
+    """Class names by class_id."""
 
 
 def check_clips(table: Path, rows: Sequence[Row], columns: Columns) -> CheckedClips:

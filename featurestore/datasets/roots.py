@@ -1,4 +1,4 @@
-"""Where a dataset lies on disk. It looks, and neither makes nor downloads anything."""
+"""The directory of a dataset on disk. Looks only; neither makes nor downloads anything."""
 
 import os
 from collections.abc import Mapping

@@ -32,7 +32,7 @@ ENCODINGS = (
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a clip's samples are stored."""
+    """Sample format of a clip's file."""
 
     suffix: str
     subtype: str
@@ -48,7 +48,7 @@ def draw_encoding(rng: np.random.Generator) -> Encoding:
 
 
 def draw_duration(rng: np.random.Generator, index: int) -> float:
-    """Seconds, from 0.4 to 6: short for one `index` in `SHORT_EVERY`, from 0 on."""
+    """Draw seconds from 0.4 to 6: short for one `index` in `SHORT_EVERY`, from 0 on."""
     low, high = SHORT_S if index % SHORT_EVERY == 0 else LONG_S
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
@@ -73,7 +73,7 @@ def render(
 
 
 def encode(samples: NDArray[np.float32], encoding: Encoding) -> bytes:
-    """The bytes of the clip's file; equal for equal samples.
+    """Return the bytes of the clip's file; equal for equal samples.
 
     Args:
         samples: (num_samples, num_channels), in [-1, 1].

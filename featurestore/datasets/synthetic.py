@@ -30,12 +30,12 @@ TABLE = "clips.csv"
 COLUMNS = Columns(file="path", fold="fold", class_name="class", source="path")
 """Each clip is its own recording."""
 VERSION = 1
-"""Of the sounds. To be raised when the same seed gives other bytes."""
+"""Version of the sounds. To be raised when the same seed gives other bytes."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines every byte of a synthetic collection; see `make_synthetic`."""
+    """Parameters that determine every byte of a synthetic collection; see `make_synthetic`."""
 
     seed: int = 0
     num_folds: int = 3

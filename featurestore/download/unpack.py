@@ -19,14 +19,14 @@ from featurestore.files import UnusableFileError, open_regular
 
 _PIECE = 1 << 20
 _LONGEST = 200
-"""Characters of a path."""
+"""Most characters of a path."""
 _DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError)
 _IMPOSSIBLE = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an archive may hold.
+    """Limits of an archive's contents.
 
     Args:
         members: Files and directories.
@@ -122,7 +122,7 @@ def _write(members: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> Non
 
 
 def _checked(member: tarfile.TarInfo) -> PurePosixPath:
-    """Where a member goes, relative to the directory.
+    """Return the path of a member relative to the directory.
 
     Raises:
         ArchiveError: It must not be made.

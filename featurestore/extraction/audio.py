@@ -24,7 +24,7 @@ _MOST_BYTES_AT_ONCE = 1 << 22
 _HASHED_AT_ONCE = 1 << 20
 _MOST_BYTES_A_SAMPLE = 4
 _MOST_OTHER_BYTES = 1 << 24
-"""Of pictures and texts in a file."""
+"""Most bytes of pictures and texts in a file."""
 _QUALITY = {"soxr_vhq": "VHQ", "soxr_hq": "HQ", "soxr_mq": "MQ"}
 _LARGEST_SAMPLE = 1e6
 """A float file beyond this (full scale is 1) is damaged, and its power would overflow float32."""

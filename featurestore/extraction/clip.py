@@ -1,4 +1,4 @@
-"""One file to its images as a store holds them: what a build does to each clip."""
+"""One file to its images as a store holds them: a build's work on each clip."""
 
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -19,7 +19,7 @@ def _blas() -> ThreadpoolController:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Let NumPy compute in this thread only, as a build does: a sum that is split rounds otherwise.
+    """Let NumPy compute in this thread only, as a build does: split sums round differently.
 
     Threads of every other library that was loaded before the first call are limited, too.
     """

@@ -1,4 +1,4 @@
-"""What libmpg123 prints while it decodes: caught, so that it can be judged and told with a name.
+"""Messages that libmpg123 prints while it decodes: caught, judged, and reported with a name.
 
 It writes to descriptor 2 itself, and libsndfile gives no way to stop it. The descriptor belongs to
 the whole process, so it is redirected for MPEG audio only, by one thread at a time, and whatever

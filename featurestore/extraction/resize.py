@@ -15,7 +15,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Taps:
-    """Where each output point lies among the inputs.
+    """Position of each output point among the inputs, for interpolation.
 
     Attributes:
         left: (new_size,) int64, the input at or before it.
@@ -149,7 +149,7 @@ def resize_by(image: Array, bands: Array, frames: Array) -> Array:
 def resizer(
     variant: str, shape: tuple[int, int], new_shape: tuple[int, int]
 ) -> Callable[[Array], Array]:
-    """What makes images (..., *new_shape) of images (..., *shape), all in [0, 1].
+    """Return a function from images (..., *shape) to images (..., *new_shape), all in [0, 1].
 
     Args:
         variant: One of RESIZES.

@@ -1,4 +1,4 @@
-"""A FeatureSpec from a YAML or JSON file, and the words for what is wrong with one."""
+"""A FeatureSpec from a YAML or JSON file, and messages about mistakes in one."""
 
 import difflib
 import json

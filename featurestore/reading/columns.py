@@ -1,4 +1,4 @@
-"""The clip table of a store, and what became of each clip, as a reader sees them: columns."""
+"""The clip table of a store, with each clip's outcome, as a reader sees them: columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ _FROM_TABLE = ("clip_id", "class_id", "path", "source")
 
 @dataclass(frozen=True)
 class ClipTable:
-    """Columns of one value a clip, in the order in which images are read.
+    """Columns of one value per clip, in the order in which images are read.
 
     Attributes:
         clip_id: str; unique in the dataset.

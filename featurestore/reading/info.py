@@ -1,4 +1,4 @@
-"""What a store holds, how it was made, what failed and why: as data, finished or not."""
+"""Contents of a store, its settings, failures and their reasons: as data, finished or not."""
 
 from collections.abc import Mapping
 from typing import Any

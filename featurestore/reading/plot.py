@@ -22,7 +22,7 @@ Image = NDArray[np.float32]
 
 _TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
 _TITLE_CHARS = 28
-"""Of a line of the title per column of images."""
+"""Characters in a line of the title per column of images."""
 _DETAIL = (0.3, 0.35)
 """Share of the bands, and of the seconds of the shortest image, that is magnified."""
 _ACCENT = "#00e5ff"
@@ -126,7 +126,7 @@ def _draw(axes: Axes, image: Image, spec: FeatureSpec, duration_s: float) -> Non
 
 
 def _detail(images: dict[str, Image], spec: FeatureSpec) -> _Window:
-    """Where, in what every image shows, the full image varies most."""
+    """Return the part of what every image shows in which the full image varies most."""
     full = images[f"{spec.full.name}/{FULL}"]
     total_s = _duration_s(f"{spec.full.name}/{FULL}", spec)
     shared_s = min(_duration_s(array, spec) for array in spec.arrays)

@@ -51,7 +51,7 @@ class StoredDataset:
 
     @property
     def threads(self) -> int:
-        """How many blocks at once are best read: one a core from a disk, more from afar."""
+        """Number of blocks best read at once: one per core from a disk, more from afar."""
         return self._stored.storage.threads
 
     @property
@@ -71,7 +71,7 @@ class StoredDataset:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """By class_id."""
+        """Class names by class_id."""
         return self.card.class_names
 
     @property
@@ -104,7 +104,7 @@ class StoredDataset:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the stored values."""
+        """Dtype of the stored values."""
         return np.dtype(self.manifest.spec.dtype)
 
     @property
@@ -113,7 +113,7 @@ class StoredDataset:
         return self.manifest.spec.scale
 
     def blocks(self, folds: Iterable[int] | None = None) -> tuple[Block, ...]:
-        """What is read at once: one chunk of every array, in fold and row order."""
+        """Return the units of reading: one chunk of every array, in fold and row order."""
         sizes = {fold.fold: fold.num_clips for fold in self.manifest.folds}
         return tuple(
             block

@@ -1,4 +1,4 @@
-"""Where the bytes of a store lie: a directory (`local`), an object store, a web server (`remote`).
+"""Storage of a store's bytes: a directory (`local`), an object store, a web server (`remote`).
 
 The only seam between the store and the outside. Keys are relative, with slashes; what is written
 is there whole or not at all, and stays whole whatever dies. A `Storage` is a value: it prints as
@@ -42,7 +42,7 @@ class Storage(Protocol):
 
     @property
     def threads(self) -> int:
-        """How many requests at once are worth their while."""
+        """Number of requests worth sending at once."""
         ...
 
     @property

@@ -30,7 +30,7 @@ _THREADS = 32
 """Requests in flight: an answer takes tens of milliseconds, decoding a chunk about one."""
 _LIST_CHUNK = 1000
 _MOST_UPDATES = 100
-"""Of one object, until it is given up: each failure is the success of another writer."""
+"""Most updates of one object until it is given up: each failure is another writer's success."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _DEFAULTED = {"configuration", "endian", "storage_transformers", "dimension_name
 
 
 def agrees(found: Document, expected: Document) -> bool:
-    """Whether a document says what is expected, and nothing that contradicts it."""
+    """Return whether a document says what is expected, and nothing that contradicts it."""
     return (
         _attributes_agree(found.get(_ATTRIBUTES), expected.get(_ATTRIBUTES, {}))
         and _copies_agree(found, expected)

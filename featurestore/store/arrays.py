@@ -1,4 +1,4 @@
-"""The store: what lies where in it, and the order in which it is written.
+"""The arrays of a store: layout, and the order in which they are written.
 
     STORE/                     root group; its attributes mark it as ours
       DATASET/                 group; its attributes are the StoreManifest
@@ -76,7 +76,7 @@ class StoredArrays:
 
     @cached_property
     def checksums(self) -> Checksums:
-        """Of the chunks, as the manifest vouches for them."""
+        """Checksums of the chunks, as the manifest vouches for them."""
         return Checksums(self.storage, self.manifest)
 
     @cached_property
@@ -84,7 +84,7 @@ class StoredArrays:
         return ChunkFiles(self.storage, self.manifest, self.checksums.identify)
 
     def unsealed(self) -> "StoredArrays":
-        """The arrays as of a build that is not complete, for those who write or mend them.
+        """The arrays as of a build that is not complete, for writing or repairing.
 
         Missing commits are then pending rows, and chunks are known by nothing but themselves.
         """

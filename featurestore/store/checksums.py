@@ -54,7 +54,7 @@ class Checksums:
         return values[start : start + _VALUE_BYTES]
 
     def fault(self, fold: int) -> str | None:
-        """What is wrong with a fold's checksums, if there should be any."""
+        """Return what is wrong with a fold's checksums, if there should be any."""
         if not has_checksums(self.manifest) or self.manifest.state != "complete":
             return None
         try:
@@ -91,7 +91,7 @@ def checksums_key(manifest: StoreManifest, fold: int) -> str:
 
 
 def stored_checksums(storage: Storage, manifest: StoreManifest) -> dict[int, NDArray[np.uint32]]:
-    """For each fold, what its chunks say their checksums are.
+    """Return, for each fold, the checksums that its chunks carry.
 
     Raises:
         CorruptError: A chunk is missing.
@@ -100,7 +100,7 @@ def stored_checksums(storage: Storage, manifest: StoreManifest) -> dict[int, NDA
 
 
 def fold_checksums(storage: Storage, manifest: StoreManifest, fold: int) -> NDArray[np.uint32]:
-    """The same of one fold."""
+    """Return the checksums that one fold's chunks carry."""
     files = ChunkFiles(storage, manifest)
     return np.concatenate([files.checksums(name, fold) for name in array_names(manifest)])
 

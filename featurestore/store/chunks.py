@@ -22,7 +22,7 @@ CNAME: Final = "lz4"
 CLEVEL: Final = 5
 _CRC_BYTES = 4
 OVERHEAD_BYTES: Final = 16 + _CRC_BYTES
-"""At most added to a chunk that cannot be compressed: Blosc's header and the checksum."""
+"""Most bytes added to a chunk that cannot be compressed: Blosc's header and the checksum."""
 _CRC_OF_CHECKED = 0x48674BC7
 """crc32c of any data that are followed by their own crc32c."""
 _SIZE_IN_HEADER = slice(4, 8)
@@ -32,7 +32,7 @@ _STORED_IN_HEADER = slice(12, 16)
 _ENTRY_BYTES = 16
 _COUNT_BYTES = 4
 CHECKSUM_BYTES = _CRC_BYTES
-"""Of every chunk, at its end."""
+"""Bytes of the checksum at the end of every chunk."""
 _ABSENT = 2**64 - 1
 """In a shard's index: no such chunk."""
 

@@ -29,12 +29,12 @@ from schemas import FORMAT_VERSION, StoreManifest
 __all__ = ["MARK", "dataset_names"]
 
 _WRITERS = 8
-"""Files at once: each waits for the disk, which flushes several in the time of one."""
+"""Files written at once: each waits for the disk, which flushes several in the time of one."""
 
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Say what to do where the storage refuses."""
+    """Turn a storage's refusal into an error that says what to do."""
     try:
         yield
     except (OSError, StorageError) as error:
@@ -149,7 +149,7 @@ def put_in_root(storage: Storage, manifest: StoreManifest) -> None:
 
 
 def _any_manifest(storage: Storage, root: Root, name: str) -> StoreManifest:
-    """Of a dataset that the root names, by its copy; a damaged copy is replaced."""
+    """Return the manifest of a dataset in the root, by its copy; a damaged copy is replaced."""
     try:
         return manifest_copy(storage, root, name)
     except CorruptError:
@@ -157,7 +157,7 @@ def _any_manifest(storage: Storage, root: Root, name: str) -> StoreManifest:
 
 
 def read_manifest(storage: Storage, dataset: str) -> StoreManifest:
-    """How the arrays of a dataset were made.
+    """Read the manifest of a dataset.
 
     Raises:
         NewerError: A newer version made it.

@@ -1,4 +1,4 @@
-"""Rows of an array to and from the files they lie in: one chunk a file, or one shard of chunks.
+"""Rows of an array to and from their files: one chunk per file, or one shard of chunks.
 
 No Zarr is needed for it: which file holds which rows follows from the manifest. The metadata that
 tells other readers the same is made by `metadata`.
@@ -23,7 +23,7 @@ from schemas import ClipStatus, StoreManifest
 __all__ = ["OUTCOMES", "ChunkFiles", "Identify"]
 
 Identify = Callable[[int, str, int], bytes | None]
-"""Of fold, array and number of a chunk: the checksum that must be at its end; None for any."""
+"""Function of fold, array and chunk number: the checksum that must end the chunk; None for any."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class ChunkFiles:
         return self._columns[fold, name]
 
     def _key(self, fold: int, name: str, index: int) -> str:
-        """Of a chunk's or shard's file: Zarr's default."""
+        """Return the key of a chunk's or shard's file: Zarr's default."""
         inner = self._column(fold, name).inner
         return f"{self.manifest.card.name}/fold{fold}/{name}/c/{index}" + "/0" * len(inner)
 

@@ -142,7 +142,7 @@ def group_document(attributes: Mapping[str, Any]) -> bytes:
 
 
 def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dict[str, bytes]:
-    """What a fold begins with, by key below the fold's: its documents, and the clip table.
+    """Return the initial objects of a fold, by key below it: its documents, and the clip table.
 
     Args:
         manifest: Of the dataset.
@@ -159,7 +159,7 @@ def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dic
 
 
 def zarr_meaning(document: Document) -> Mapping[str, Any] | None:
-    """What a zarr.json says to Zarr, whichever of its versions wrote it; None where it refuses."""
+    """Return what a zarr.json says to Zarr, whichever version wrote it; None if Zarr refuses it."""
     try:
         data = json.dumps(document).encode()
         store = MemoryStore({DOCUMENT: cpu.Buffer.from_bytes(data)})

@@ -1,4 +1,4 @@
-"""From the bytes of a document to what it says, or to one line about what is wrong with it.
+"""From the bytes of a document to its content, or to one line about what is wrong with it.
 
 Whoever made a store may have written anything in it. What is read here is JSON of the kind that it
 should be, and nothing is made of it but what the schemas allow.
@@ -75,7 +75,7 @@ def is_manifest(attributes: object) -> bool:
 
 
 def parse_mark(mark: object) -> StoreMark:
-    """What the root says of the store.
+    """Parse the root's mark of the store.
 
     Raises:
         NewerError: A newer version made it.

@@ -22,14 +22,14 @@ from featurestore.store.parsing import (
 )
 
 _TRACES = (f'"{MARK}"'.encode(), f'"{MANIFEST_SIGN}"'.encode())
-"""In the bytes of a root of ours, also where it is damaged."""
+"""Bytes in a root of ours, also if it is damaged."""
 _FOLD_KEY = re.compile(r"[^/]+/fold\d+/(status|source_sha256|clip_id)/")
-"""Of what only our datasets have below their group."""
+"""Keys that only our datasets have below their group."""
 
 
 @dataclass(frozen=True)
 class Root:
-    """What a root says.
+    """Content of a root.
 
     Attributes:
         format_version: The highest of the datasets'.
@@ -64,7 +64,7 @@ def read_root(storage: Storage) -> Root:
 
 
 def root_in(storage: Storage, data: bytes) -> Root:
-    """What the bytes of a root say; see `read_root`."""
+    """Return the content of a root's bytes; see `read_root`."""
     try:
         document = parsed(data)
     except ValueError as error:
@@ -127,7 +127,7 @@ def datasets_found(storage: Storage) -> tuple[str, ...]:
 
 
 def datasets_made(storage: Storage) -> tuple[str, ...]:
-    """Those that the root should name: their creation ended, or else nothing would be committed.
+    """Return the datasets the root should name: those whose creation ended.
 
     Raises:
         StoreError: See `datasets_found`.

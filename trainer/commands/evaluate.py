@@ -1,4 +1,4 @@
-"""`trainer evaluate`: how a run's networks do on a store."""
+"""`trainer evaluate`: accuracy of a run's networks on a store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,7 +110,7 @@ def _matrix(found: Evaluation) -> "Matrix":
 
 
 def print_evaluation(console: Terminal, found: Evaluation) -> None:
-    """The warnings, and everything in tables."""
+    """Print the warnings, and everything in tables."""
     for warning in found.warnings:
         loud = warning.startswith("TRAINED ON")
         console.say(f"Warning: {warning}", style="bold red" if loud else "yellow")

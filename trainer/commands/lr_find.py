@@ -95,7 +95,7 @@ def _title(found: LrFind) -> str:
 
 
 def _lines(found: LrFind) -> list[str]:
-    """What was done and found."""
+    """Describe the test and its result in lines."""
     own = found.config.stages[found.stage - 1]
     end = "the loss broke" if found.stopped_early else "the end of the sweep"
     suggested = "none" if found.suggestion is None else f"{found.suggestion:.2g}"

@@ -42,7 +42,7 @@ ReadingOption = Annotated[
 
 @dataclass(frozen=True)
 class Learning:
-    """What a training step is like: fields of `trainer.plan.Options`."""
+    """Options of a training step: fields of `trainer.plan.Options`."""
 
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0
     device: DeviceOption = "auto"
@@ -89,7 +89,7 @@ class Learning:
 
 @dataclass(frozen=True)
 class Conduct:
-    """How runs are carried out; no number depends on it."""
+    """Execution options of runs; they do not affect results."""
 
     reading: ReadingOption = "auto"
     folds_at_once: Annotated[
@@ -109,14 +109,14 @@ class Conduct:
 
     @property
     def manner(self) -> "Manner":
-        """The same in the trainer's own words."""
+        """Return these options as the trainer takes them."""
         from trainer.run import Manner
 
         return Manner(self.reading, self.folds_at_once, self.checkpoint_every)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each field of the groups that are among its parameters."""
+    """Return the command with an option for each field of the groups among its parameters."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {
         name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.training.mlflow_log import Tracking
 
 _OF_CONFIG = {"fold": "folds"}
-"""Options whose name in the config is another one."""
+"""Config names of options that are called differently."""
 
 
 @grouped
@@ -140,7 +140,7 @@ def _go_on(
     manner: "Manner",
     tracking: "Tracking | None",
 ) -> None:
-    """Go on with a run, whose record says all; what is asked for beside must not differ from it."""
+    """Resume a run as its record says; options given as well must not differ from it."""
     from featurestore import open_store
     from trainer.console import print_plan, print_result
     from trainer.records.finished import open_finished
@@ -167,7 +167,7 @@ def _go_on(
 
 
 def _given(context: typer.Context) -> dict[str, object]:
-    """What the command line says, by the config's names."""
+    """Return the options of the command line, by the config's names."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {
         _OF_CONFIG.get(name, name): context.params[name]

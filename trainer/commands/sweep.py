@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from trainer.training.mlflow_log import Tracking
 
 PAPER = ("baseline", "mel", "resize", "control")
-"""The paper's methods, and the one without which their gain cannot be credited to resolution."""
+"""Methods of the paper, and the control that separates their gain from that of resolution."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What `sweep` and `reproduce` have in common."""
+    """Options that `sweep` and `reproduce` share."""
 
     store: StoreOption
     dataset: DatasetOption = None
@@ -48,7 +48,7 @@ class Shared:
     ] = None
 
     def sweep(self, methods: Sequence[str], seeds: Sequence[int]) -> "Sweep":
-        """Of these methods and seeds."""
+        """Return the sweep over these methods and seeds."""
         from trainer.sweep import Sweep
 
         folds, settings = tuple(self.fold or ()), _crossed(self.settings)
@@ -158,7 +158,7 @@ def _here(
     manner: "Manner",
     tracking: "Tracking | None",
 ) -> dict[str, str]:
-    """Train on this machine, run after run; what failed, by the run's name."""
+    """Train on this machine, run after run; return the failures by the run's name."""
     from trainer.sweep import RUNS, plan_sweep, prepare
 
     failed = {}
@@ -183,7 +183,7 @@ def _on_cluster(
     scheduler: str,
     tracking: "Tracking | None",
 ) -> dict[str, str]:
-    """Train on a cluster, fold by fold; what failed, by the run's name."""
+    """Train on a cluster, fold by fold; return the failures by the run's name."""
     from trainer.cluster import Cluster, Failed, Work, check_shared
     from trainer.data.place import place
     from trainer.records.rundir import RunDirectory

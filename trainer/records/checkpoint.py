@@ -16,7 +16,7 @@ from trainer.problems import in_a_line
 from trainer.records.sealing import check_comment, check_digest, file_digest, with_comment
 
 MOST_BYTES = 8 << 30
-"""Of a file of networks. A state of the largest has some 500 MB."""
+"""Largest file of networks in bytes. A state of the largest has some 500 MB."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
 
 
 def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A checkpoint as tensors of the host and plain values."""
+    """Return a checkpoint as tensors of the host and plain values."""
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     values["model"] = {name: value.cpu() for name, value in checkpoint.model.items()}
     for name in ("config", "features"):
@@ -97,7 +97,7 @@ def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def from_values(values: Any) -> Checkpoint:  # noqa: ANN401 - a file may hold anything
-    """The checkpoint that `to_values` took apart."""
+    """Return the checkpoint that `to_values` took apart."""
     features = values.get("features")
     read = {
         "config": RunConfig.model_validate_json(values["config"]),
@@ -123,7 +123,7 @@ def save_values(path: Path, values: Mapping[str, Any]) -> str:
 
 
 def load_values(data: bytes) -> Any:  # noqa: ANN401 - a file may hold anything
-    """What `save_values` wrote, or an older version without a digest.
+    """Read what `save_values` wrote, or an older version without a digest.
 
     Raises:
         ValueError: It is damaged, or no such file.

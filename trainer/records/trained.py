@@ -18,7 +18,7 @@ from trainer.records.finished import FinishedRun, open_finished
 from trainer.records.rundir import RunDirectory
 
 LESS = "take one network (--fold, or --network of `evaluate`), --device cpu, or end other programs"
-"""What to do where a network, or what it makes of a clip, does not fit."""
+"""Advice if a network, or what it makes of a clip, does not fit."""
 _NEVER = {("last", "best"): "a run with --selection last picks none; take --checkpoint last"}
 
 
@@ -40,12 +40,12 @@ class TrainedNetwork:
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device of the network."""
         return next(self.model.parameters()).device
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> NDArray[np.float64]:
-        """(b, classes), rows of sum 1, of images (b, 1, bands, frames) float32 in [0, 1]."""
+        """Return (b, classes), rows of sum 1, of images (b, 1, bands, frames) float32 in [0, 1]."""
         return torch.softmax(self.model(images).double(), dim=1).cpu().numpy()
 
 
@@ -70,7 +70,7 @@ def open_run(path: Path) -> FinishedRun:
 def load_network(
     run: FinishedRun, fold: int, name: CheckpointName, device: torch.device
 ) -> TrainedNetwork:
-    """One of a run's networks.
+    """Load one of a run's networks.
 
     Args:
         run: From `open_run`.

@@ -1,4 +1,4 @@
-"""What a report needs of a run, read once: its result, its epochs, its confusions."""
+"""Data of a run for a report, read once: its result, its epochs, its confusions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

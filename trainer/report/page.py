@@ -27,7 +27,7 @@ def to_html(report: Report) -> str:
 
 
 def _printed(value: object) -> object:
-    """What stands in the page; texts that were escaped are ours already."""
+    """Escape a value for the page; texts that were escaped are ours already."""
     return value if isinstance(value, Markup) else printable(value)
 
 

@@ -1,4 +1,4 @@
-"""What a run's last bits depend on besides its config: libraries, and the device."""
+"""Influences on a run's last bits besides its config: libraries, and the device."""
 
 import platform
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _LIBRARIES = ("featurestore", "numpy", "torch", "torchvision")
 
 
 def changes(path: Path, record: RunRecord) -> Iterator[str]:
-    """What is not as it was when the run was begun: it may change the last bits, or is unsure."""
+    """Yield what changed since the run was started: it may change the last bits, or is unsure."""
     if record.sha256 is None:
         yield f"{path}: {UNVOUCHED}"
     now = versions() | {"device": device_title(torch.device(record.config.device))}
@@ -28,7 +28,7 @@ def changes(path: Path, record: RunRecord) -> Iterator[str]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what computes, by name."""
+    """Return the versions of the computing libraries, by name."""
     return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
 
 

@@ -27,14 +27,14 @@ _QUIET = {
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.worker.profile.enabled": False,
 }
-"""What Dask's processes do beside our work took an eighth of a core, idle; now a fiftieth."""
+"""Dask's own housekeeping took an eighth of a core when idle; with these settings a fiftieth."""
 _SET_BESIDES = ("PYTHONHASHSEED", "__DASK_PARENT_PID", SAFE_PATH)
-"""Variables that are set for its workers beside those that Dask's settings name."""
+"""Environment variables set for local workers in addition to those of Dask's settings."""
 _ALLOWED_FAILURES = 1
 """Workers of the local cluster that may die over a task before it is rescued. Dask blames the
 tasks that waited on that worker as well, and these deserve a second chance."""
 _CONNECT_TIMEOUT = "20s"
-"""For a scheduler to answer that says neither yes nor no; one that was just started may be late."""
+"""Time for a scheduler to answer that says neither yes nor no; it may have just started."""
 
 
 class DaskExecutor:

@@ -1,4 +1,4 @@
-"""How much sound a file's container holds, found by walking it and not by asking the decoder.
+"""The amount of sound in a file's container, found by walking it, without asking the decoder.
 
 libsndfile reads a file that was cut short, damaged or joined from several without a word. Here the
 container is walked first, within bounded time and memory:

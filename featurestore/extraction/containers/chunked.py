@@ -18,7 +18,7 @@ from featurestore.extraction.containers.parts import (
 from featurestore.extraction.containers.source import Source
 
 _MOST_CHUNKS = 1000
-"""Looked at in search of the sound: a file can hold a chunk in every eight bytes."""
+"""Most chunks searched for the sound: a file can hold a chunk in every eight bytes."""
 _SLACK = 1 << 16
 _LARGEST_HEADER = 1 << 20
 _UNCODED = frozenset((1, 3, 6, 7, 0xFFFE))
@@ -102,7 +102,7 @@ def _form(source: Source, chunk: Chunk, order: Order) -> int | None:
 
 
 def _part(source: Source, chunk: Chunk, order: Order, unknown: bool) -> Part:
-    """The whole file; with the size that is there put in, if 0 was written for one not known yet.
+    """Return the file as a part; a size of 0 that was not known yet is replaced by the actual one.
 
     libsndfile understands the other ways to say so, and takes 0 at its word.
     """
@@ -140,7 +140,7 @@ def _check_sound(source: Source, body: int, size: int, bits: int, order: Order) 
 
 
 def _only_chunks(source: Source, position: int, order: Order) -> bool:
-    """Whether whole chunks, up to the end of the file, follow an empty one."""
+    """Return whether whole chunks, up to the end of the file, follow an empty one."""
     for chunk in _chunks(source, position, order):
         if not _is_name(chunk.name):
             return False
@@ -149,7 +149,7 @@ def _only_chunks(source: Source, position: int, order: Order) -> bool:
 
 
 def _check_rest(source: Source, end: int, total: int) -> None:
-    """What follows the sound is chunks, or another file.
+    """Check that what follows the sound is chunks, or another file.
 
     Raises:
         AudioError: It is neither: the declared size is too small, and sound would be lost.

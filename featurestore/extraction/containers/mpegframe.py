@@ -19,28 +19,28 @@ _KBITS = {
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 # fmt: on
-"""By (MPEG 1, layer)."""
+"""Bit rates in kbit/s by (MPEG 1, layer)."""
 
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """What the four bytes of a frame's header say."""
+    """Fields of a frame's four-byte header."""
 
     mpeg1: bool
     layer: int
     rate: int
     channels: int
     num_bytes: int
-    """0 in the free format, which does not say."""
+    """Size of the frame in bytes; 0 in the free format, which does not say."""
 
     @property
     def kind(self) -> tuple[bool, int, int, int]:
-        """What is the same in all frames of a stream."""
+        """Properties that all frames of a stream share."""
         return self.mpeg1, self.layer, self.rate, self.channels
 
     @property
     def num_samples(self) -> int:
-        """Per channel."""
+        """Samples per channel."""
         if self.layer == 1:
             return 384
         return 1152 if self.mpeg1 or self.layer == 2 else 576

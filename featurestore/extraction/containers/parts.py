@@ -1,4 +1,4 @@
-"""What walking a container gives: parts to decode, with the number of frames of each."""
+"""Result of walking a container: parts to decode, with the number of frames of each."""
 
 from dataclasses import dataclass
 
