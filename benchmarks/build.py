@@ -53,7 +53,7 @@ class Timed:
 
 
 def _memory_mb() -> list[float]:
-    """Resident memory of this process and of each worker, in MB."""
+    """Return resident memory of this process and of each worker, in MB."""
     me = psutil.Process()
     return [p.memory_info().rss / 1e6 for p in (me, *me.children(recursive=True))]
 

@@ -129,7 +129,7 @@ def run_build(
 def started(
     name: str, root: Path, store: Path, workers: int, env: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A build that is about to begin, its workers ready, in a process group of its own."""
+    """Yield a build that is about to begin, its workers ready, in a process group of its own."""
     command = [sys.executable, "-c", _BUILD, name, str(root), str(store), str(workers)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, start_new_session=True, env={**os.environ, **env}
@@ -241,7 +241,7 @@ def _count(told: Marathon, workers: int, committed: int, pace: Pace) -> None:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Every file of a store by its relative path."""
+    """Return every file of a store by its relative path."""
     files = (file for file in store.rglob("*") if file.is_file())
     return {str(file.relative_to(store)): file.read_bytes() for file in files}
 

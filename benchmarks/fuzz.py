@@ -129,7 +129,7 @@ def _peak_mb() -> float:
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Counts by result, the slowest, the memory, and every input that did what none may do."""
+    """Return counts by result, the slowest, the memory, and every input that did what none may."""
     bad = [o for o in outcomes if o.result in {CRASH, HANG} or o.result.startswith("error")]
     counts = Counter(o.result.split(":")[0] for o in outcomes)
     return {

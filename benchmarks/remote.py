@@ -36,7 +36,7 @@ _PAUSE_S = 8
 
 
 def main() -> None:
-    """Measure, print, save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=200)
     arguments = parser.parse_args()

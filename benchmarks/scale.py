@@ -61,7 +61,7 @@ class _Clock:
 
 
 def measure(num_clips: int, folder: Path) -> dict[str, Any]:
-    """Seconds of each part for that many clips, and what the store is made of."""
+    """Measure seconds of each part for that many clips, and what the store is made of."""
     path, clock = folder / f"{num_clips}.zarr", _Clock()
     arrays, num_tasks = _write(num_clips, path, clock)
     _read(path, arrays, clock)

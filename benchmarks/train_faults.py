@@ -51,7 +51,7 @@ _ROOM_MB = 2000
 
 
 def make_store(folder: Path) -> Path:
-    """Two folds of a few clips, as small images."""
+    """Make a store of two folds of a few clips, as small images."""
     dataset = make_synthetic(folder / "sounds", num_folds=2, clips_per_class=4)
     store = folder / "s.zarr"
     build(load_dataset("synthetic", dataset.root), store, FeatureSpec(resolutions=RESOLUTIONS))
@@ -103,7 +103,7 @@ class Training:
             os._exit(code)
 
     def ended(self, after_s: float | None = None) -> int | None:
-        """The exit code; None, and dead by SIGKILL, if it has not ended after so many seconds."""
+        """Return the exit code; None, and killed, if it has not ended after so many seconds."""
         deadline = time.monotonic() + (after_s or 1e9)
         while True:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
@@ -117,7 +117,7 @@ class Training:
 
     @property
     def error(self) -> str:
-        """The line that begins with `error:`, or, where there is none or a traceback, the log."""
+        """Return the line that begins with `error:`; if there is none or a traceback, the log."""
         text = self._log.read_text(errors="replace")
         lines = [line for line in text.splitlines() if line.startswith("error: ")]
         return lines[0] if len(lines) == 1 and "Traceback" not in text else text
@@ -141,7 +141,7 @@ def train_straight(store: Path, out: Path) -> None:
 
 
 def is_same(out: Path, straight: Path) -> bool:
-    """Whether a finished run has the weights, metrics and answers of another."""
+    """Return whether a finished run has the weights, metrics and answers of another."""
     ours, theirs = open_finished(out), open_finished(straight)
     ours.verify()
     for fold in FOLDS:
@@ -239,7 +239,7 @@ def failures(store: Path, place: Path, straight: Path, number: int, seed: int) -
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Callable[[], None]]:
-    """A file system of that size; call what is yielded to make room."""
+    """Yield a file system of that size; call what is yielded to make room."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     subprocess.run(mount, check=True)

@@ -349,7 +349,7 @@ def plot(
 
 
 def _picture_of(clip: str) -> Path:
-    """The picture's name where none is given: the clip's, if it is one that a shell shows."""
+    """Return the picture's default name: the clip's, if it is one that a shell shows."""
     name = Path(clip).name
     plain = name == printable(name) and len(name) < _LONG_NAME
     return Path(f"{name if plain else file_name(name)}.png")

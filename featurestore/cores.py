@@ -20,7 +20,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _group_share(cpu_max: Path) -> float | None:
-    """Cores that a control group (version 2) grants; None where it sets no limit."""
+    """Return cores that a control group (version 2) grants; None if it sets no limit."""
     try:
         quota, period = cpu_max.read_text().split()
     except (OSError, ValueError):

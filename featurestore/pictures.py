@@ -75,7 +75,7 @@ def _drawn(text: object) -> str:
 
 
 def _width(line: str) -> float:
-    """Mean width of the characters, of which one of a usual text has 1."""
+    """Return the mean width of the characters, of which one of a usual text has 1."""
     widths = [
         _WIDE if east_asian_width(character) in "WF" else 1 + _UPPER * (character in _BROAD)
         for character in line

@@ -44,7 +44,7 @@ def stoppable(program: Callable[[], int]) -> int:
 
 
 def _is_replaceable() -> bool:
-    """Whether this thread may set the handler of SIGTERM, and nobody else has."""
+    """Return whether this thread may set the handler of SIGTERM, and nobody else has."""
     is_main = threading.current_thread() is threading.main_thread()
     return is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

@@ -220,7 +220,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _secrets(address: str) -> list[str]:
-    """The password, and the values of the query, as they stand and decoded; the longest first."""
+    """Return the password and the values of the query, as written and decoded; longest first."""
     rest, _, query = address.partition("?")
     user_info, at, _ = (
         rest.partition("://")[2].rpartition("@") if "://" in rest else (rest.rpartition("@"))

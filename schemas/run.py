@@ -136,7 +136,7 @@ class FoldResult(Schema):
     num_test: int
     best_accuracy: Accuracy | None
     """Accuracy on the held-out fold of the epoch picked by that fold itself (optimistic) or by
-    the validation part. None where nothing is picked."""
+    the validation part. None if nothing is picked."""
     best_epoch: int | None
     last_accuracy: Accuracy | None
     """Held-out accuracy of the last epoch; None with a validation part: the fold is seen once."""

@@ -105,7 +105,7 @@ class TaskDone:
 
 
 def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
-    """Task: begin a run, with the device that the worker has."""
+    """Begin a run, as a task, with the device that the worker has."""
 
     def begin() -> Begun:
         config = prepare(work.open(), run, work.out, work.manner)
@@ -115,7 +115,7 @@ def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
 
 
 def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldResult | Failed:
-    """Task: train for one fold, from where it stopped."""
+    """Train for one fold, as a task, from where it stopped."""
     path = work.out / RUNS / run
 
     def train() -> FoldResult:

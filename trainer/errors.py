@@ -78,7 +78,7 @@ class DivergedError(TrainerError):
         settings: The stage.
         epoch: Number of the epoch, from 1 over the whole schedule.
         rates: The lowest and the highest learning rate of that epoch's steps.
-        kept: Checkpoint of the last good epoch; None where there was none.
+        kept: Checkpoint of the last good epoch; None if there was none.
     """
 
     def __init__(

@@ -138,7 +138,7 @@ def resume(
         folds: To be trained for now, some of the run's; all by default.
 
     Returns:
-        The run's outcome; None where other folds of it are not finished.
+        The run's outcome; None if other folds of it are not finished.
 
     Raises:
         ResumeError: The store is another one, or the file of the initial weights is.

@@ -23,7 +23,7 @@ from benchmarks.load.formats import BATCH, WORKERS
 
 
 def _arrays(dataset: featurestore.StoredDataset) -> list[str]:
-    """One array of each resolution, the last of its variants."""
+    """Return one array of each resolution, the last of its variants."""
     return [f"{r}/{dataset.variants(r)[-1]}" for r in dataset.resolutions]
 
 
@@ -83,7 +83,7 @@ def _show(results: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print, save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--store", type=Path, help="a finished store; by default one is built")

@@ -14,13 +14,13 @@ from trainer.methods import find_method, stages
 from trainer.run import run
 
 TABLES = {"esc50": (2000, 5), "urbansound8k": (8732, 10)}
-"""Clips and folds."""
+"""Clips and folds of the datasets."""
 METHODS = ("baseline", "mel", "resize")
 Rates = dict[str, dict[str, float]]
 
 
 def whole_folds(bench: Bench) -> dict[str, Any]:
-    """One fold of `resize` and of `baseline`: data, training, validation, checkpoints."""
+    """Train one fold of `resize` and of `baseline`: data, training, validation, checkpoints."""
     found: dict[str, Any] = {"divisor_of_epochs": bench.how.divisor}
     with tempfile.TemporaryDirectory() as folder:
         for method in ("resize", "baseline"):
@@ -43,7 +43,7 @@ def whole_folds(bench: Bench) -> dict[str, Any]:
 
 
 def _shortened(schedule: Sequence[Stage], divisor: int) -> tuple[Stage, ...]:
-    """One stage an array, of the divided sum of its epochs."""
+    """Return one stage per array, of the divided sum of its epochs."""
     epochs: dict[str, int] = {}
     for stage in schedule:
         epochs[stage.array] = epochs.get(stage.array, 0) + stage.epochs

@@ -81,7 +81,7 @@ def setting(
 
 
 def random_store(path: Path, num_clips: int) -> featurestore.StoredDataset:
-    """A store of random features, of the paper's three resolutions."""
+    """Return a store of random features, of the paper's three resolutions."""
     spec = FeatureSpec(variants=("resize",))
     rng = np.random.default_rng(0)
 
@@ -109,7 +109,7 @@ class Bench:
         return {r: f"{r}/{variants(r)[-1]}" for r in self.dataset.resolutions}
 
     def plan(self, method: str = "resize") -> Plan:
-        """A run of the first fold."""
+        """Plan a run of the first fold."""
         how = self.how
         options = Options(
             method=method,
@@ -131,7 +131,7 @@ class Bench:
         return EpochOrder(0, dataset.fingerprint, folds, sizes)
 
     def data(self, array: str) -> StageData:
-        """All folds but the first, and the first, in the device's memory."""
+        """Return all folds but the first, and the first, in the device's memory."""
         readings: dict[str, Reading] = {array: "device" if self.how.on_gpu else "host"}
         held = SharedArrays(self.dataset, self.plan().config, readings).hold(array)
         return held.stages[self.dataset.folds[0]]
@@ -139,7 +139,7 @@ class Bench:
     def trainer(
         self, data: StageData, acceleration: Acceleration, network: Network | None = None
     ) -> StageTrainer:
-        """A stage of many epochs with the given data, on the network of the setting by default."""
+        """Return a stage of many epochs with the given data, by default on the bench's network."""
         config: RunConfig = self.plan().config.model_copy(update={"acceleration": acceleration})
         model = (network or self.network()).to(self.how.device)
         stage = Stage(array=data.array, epochs=1000, max_lr=1e-3)

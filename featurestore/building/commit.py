@@ -45,7 +45,7 @@ def commit(arrays: StoredArrays, fingerprint: str, block: Block, values: Columns
 
 @contextmanager
 def held(arrays: StoredArrays, fingerprint: str) -> Iterator[StoredArrays]:
-    """The arrays of the very directory that is open, after a comparison with its manifest.
+    """Yield the arrays of the very directory that is open, after a comparison with its manifest.
 
     Raises:
         FingerprintError: The store holds other features by now.
@@ -81,7 +81,7 @@ def check_current(arrays: StoredArrays, fingerprint: str) -> None:
 
 
 def gone(storage: Storage) -> BuildError:
-    """The store was deleted, and is not made again by those who only finish blocks."""
+    """Return the error for a deleted store: those who only finish blocks do not recreate it."""
     return BuildError(
         f"{storage} is gone: it was deleted or moved while it was being built. Put it back, or run "
         "the same command to begin anew"
@@ -100,7 +100,7 @@ class _HeldStorage(LocalStorage):
 
 @contextmanager
 def _held(storage: Storage) -> Iterator[Storage]:
-    """The store's directory as it is now. Deleted, nothing can be made in it any more.
+    """Yield the store's directory as it is now. Deleted, nothing can be made in it any more.
 
     An object store has no such thing, and systems without /proc do not show it.
     """

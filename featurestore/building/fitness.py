@@ -21,7 +21,7 @@ from schemas import StoreManifest
 
 
 def check_versions(manifest: StoreManifest) -> None:
-    """Refuse to extract for a store that was begun by another extractor.
+    """Refuse to extract for a store that was started by another extractor version.
 
     Raises:
         UnfitWorkerError: Naming both versions.
@@ -79,7 +79,7 @@ def check_root(root: Path, witness: str | None) -> None:
 
 
 def differing_libraries(libraries: Mapping[str, str]) -> str:
-    """In words, how the libraries of this process differ from a store's; empty if they do not."""
+    """Return in words how this process's libraries differ from a store's; empty if they do not."""
     here = {name: _version(name) for name in libraries}
     return ", ".join(
         f"{name} {here[name]} (the store: {version})"

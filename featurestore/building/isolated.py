@@ -60,7 +60,7 @@ def run_isolated(function: Callable[..., R], task: T) -> R:
 
 
 def _attempt(function: Callable[..., R], task: T) -> tuple[list[R], int | None, int]:
-    """The result, if the process lived to give it; the row it had open; its exit code."""
+    """Return the result, if the process lived to give it; the row it had open; its exit code."""
     # Without -P, and by -m, whatever lies in the working directory would come first.
     command = [sys.executable, "-P", "-c", _CHILD, __name__, *safe_entries(sys.path)]
     results: list[Any] = []

@@ -19,7 +19,7 @@ _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
 
 
 def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
-    """The manifest of a store about to be built."""
+    """Return the manifest of a store about to be built."""
     sizes = Counter(clip.fold for clip in dataset.clips)
     chunk = plan.chunk_clips(sizes.values())
     clips = clips_sha256(dataset.clips, dataset.card.class_names)
@@ -74,7 +74,7 @@ def _clip_differences(found: StoredArrays, dataset: Dataset) -> str:
 
 
 def library_warnings(found: StoreManifest, wanted: StoreManifest) -> Iterable[str]:
-    """A warning, if the libraries that shape the numbers are not those the store was begun with."""
+    """Yield a warning if the libraries that shape the numbers differ from those of the store."""
     differing = [
         f"{name} {version} (now {wanted.libraries.get(name)})"
         for name, version in found.libraries.items()

@@ -29,7 +29,7 @@ TOLERANCE = 2e-3
 
 
 def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[str]:
-    """Each file of a block whose bytes are not those its features were made from, and how.
+    """Yield each file of a block whose bytes are not those its features were made from, and how.
 
     Clips that failed have no digest and are passed over.
 
@@ -84,7 +84,7 @@ def edited_sources(arrays: StoredArrays, root: Path) -> Iterator[str]:
 
 
 def _newer(arrays: StoredArrays, root: Path) -> list[tuple[int, int]]:
-    """Fold and row of the clips whose file changed, was moved or vanished since the beginning."""
+    """Return fold and row of the clips whose file changed, was moved or vanished since then."""
     first = arrays.manifest.folds[0].fold
     if not isinstance(arrays.storage, LocalStorage):
         return []
@@ -148,6 +148,6 @@ def _source(
 def distance(
     one: NDArray[Any], other: NDArray[Any], spec: FeatureSpec, axes: tuple[int, ...] | None = None
 ) -> NDArray[np.float32]:
-    """The largest difference of stored values over some axes (all), as of features in [0, 1]."""
+    """Return the largest difference of stored values over some axes (all), in units of features."""
     largest = np.abs(one.astype(np.float32) - other.astype(np.float32)).max(axis=axes)
     return np.asarray(largest * np.float32(spec.scale))

@@ -114,7 +114,7 @@ def _refuse_newer(storage: Storage) -> None:
 
 
 def only_dataset(path: Place) -> str:
-    """The name of the one dataset that a store holds, whatever its root says.
+    """Return the name of the one dataset that a store holds, whatever its root says.
 
     Raises:
         StoreError: There are none or several.
@@ -127,7 +127,7 @@ def only_dataset(path: Place) -> str:
 
 
 def _best_manifest(dataset: Dataset, storage: Storage) -> StoreManifest:
-    """The copy that fits itself, the sources and the other files best.
+    """Return the copy that fits itself, the sources and the other files best.
 
     The state is `complete` where any copy says so: none does before all is committed.
     """
@@ -155,7 +155,7 @@ def _best_manifest(dataset: Dataset, storage: Storage) -> StoreManifest:
 
 
 def _copies(storage: Storage, name: str) -> Iterator[StoreManifest]:
-    """The dataset's own manifest and the root's copy of it, where they can be read.
+    """Yield the dataset's own manifest and the root's copy of it, where they can be read.
 
     Raises:
         NewerError: One is newer.
@@ -214,7 +214,7 @@ def _seal(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
 
 
 def _mend_table(arrays: StoredArrays, dataset: Dataset) -> Iterator[str]:
-    """The columns that differ from the dataset's table."""
+    """Yield the columns that differ from the dataset's table."""
     name = arrays.manifest.card.name
     for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
         # Where nothing says which chunk belongs where, the dataset's own table does.
@@ -258,7 +258,7 @@ def _mend_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iterat
 
 
 def _broken_blocks(arrays: StoredArrays) -> list[Block]:
-    """Those with a chunk that is not as it should be, in order."""
+    """Return those with a chunk that is not as it should be, in order."""
     size = arrays.manifest.block_clips
     sizes = {fold.fold: fold.num_clips for fold in arrays.manifest.folds}
     broken: set[Block] = set()

@@ -77,7 +77,7 @@ def verify(
 
 
 def _names(storage: Storage, dataset: str | None) -> tuple[tuple[str, ...], list[str]]:
-    """The datasets to check, also those that the root does not name, and what is wrong with it."""
+    """Return the datasets to check, also those the root does not name, and the root's problems."""
     found, problems = set(datasets_found(storage)), []
     try:
         read_root(storage)
@@ -93,7 +93,7 @@ def _names(storage: Storage, dataset: str | None) -> tuple[tuple[str, ...], list
 
 
 def _readable(arrays: StoredArrays) -> tuple[StoredArrays, list[str]]:
-    """The arrays, without the checksums where these are damaged, so that it is said once."""
+    """Return the arrays, without the checksums where these are damaged, so that it is said once."""
     problems = [
         f"{arrays.storage}: {fault}"
         for fold in arrays.manifest.folds
@@ -125,7 +125,7 @@ def count_parts(path: Place, dataset: str | None = None, root: Path | None = Non
 
 
 def checked(parts: Iterable[Part], workers: int) -> Iterator[tuple[Part, list[str]]]:
-    """Each part with its problems; checked by threads, a bounded number ahead."""
+    """Yield each part with its problems; checked by threads, a bounded number ahead."""
     queue = iter(parts)
     with ThreadPoolExecutor(workers) as pool:
         while batch := list(itertools.islice(queue, 8 * workers)):
@@ -165,7 +165,7 @@ def _parts(arrays: StoredArrays, root: Path | None, sample: int) -> Iterator[Par
 
 
 def chunk_parts(arrays: StoredArrays) -> Iterator[Part]:
-    """Every chunk that blocks write, but for those of blocks that are not committed."""
+    """Yield every chunk that blocks write, but for those of blocks that are not committed."""
     for fold in arrays.manifest.folds:
         where = f"{arrays.storage}: {arrays.manifest.card.name}/fold{fold.fold}"
         for block in _blocks(arrays.manifest, fold):
@@ -187,7 +187,7 @@ def _metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
 
 
 def wrong_metadata(storage: Storage, expected: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    """Key and fault of each zarr.json that does not say what is expected."""
+    """Yield the key and fault of each zarr.json that does not say what is expected."""
     keys = sorted(expected)
     for key, found in zip(keys, overlap(storage, partial(_found, storage), keys), strict=True):
         if isinstance(found, str):
@@ -204,7 +204,7 @@ def _says(found: bytes, expected: bytes) -> bool:
 
 
 def _found(storage: Storage, key: str) -> bytes | str:
-    """An object, or what is wrong with it."""
+    """Return an object, or what is wrong with it."""
     try:
         return storage.read(key)
     except FileNotFoundError:
@@ -225,13 +225,13 @@ def _state(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[str]:
 
 
 def _column(arrays: StoredArrays, fold: int, name: str) -> Iterator[str]:
-    """A column of the clip table must be readable."""
+    """Yield a problem if a column of the clip table cannot be read."""
     arrays.read(fold, name)
     yield from ()
 
 
 def _clip_list(arrays: StoredArrays) -> Iterator[str]:
-    """The clip table must give the digest that the manifest has."""
+    """Yield a problem if the clip table does not give the digest that the manifest has."""
     manifest = arrays.manifest
     try:
         for fold, column in itertools.product(manifest.folds, TABLE):
@@ -244,7 +244,7 @@ def _clip_list(arrays: StoredArrays) -> Iterator[str]:
 
 
 def _values(arrays: StoredArrays, block: Block, array: str) -> Iterator[str]:
-    """Every stored value must be readable and possible."""
+    """Yield a problem for each array whose stored values cannot be read or are impossible."""
     if array == "status":
         arrays.read(block.fold, array, block.rows)
         return

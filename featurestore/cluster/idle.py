@@ -39,7 +39,7 @@ class Idle:
         self._since = self._said_at = time.monotonic()
 
     def lasts(self, seconds: float) -> bool:
-        """Whether no task was finished for that long."""
+        """Return whether no task was finished for that long."""
         return time.monotonic() - self._since > seconds
 
     def tick(self, client: Client) -> None:

@@ -198,7 +198,7 @@ class Cluster:
         lot.completed.update(futures)
 
     def _next(self, lot: _Lot[T], idle: Idle) -> tuple[Any, Any]:
-        """The next future that is done, with its outcome; (None, None) if the scheduler is lost."""
+        """Return the next future done, with its outcome; (None, None) if the scheduler is lost."""
         completed = lot.completed
         while not completed.has_ready():
             if lot.client.status != "running" or completed.is_empty():

@@ -83,7 +83,7 @@ def name_classes(
     official: tuple[str, ...] = (),
     column: str = "class_id",
 ) -> tuple[str, ...]:
-    """The names of a dataset's classes by class_id.
+    """Return the names of a dataset's classes by class_id.
 
     Args:
         table: The file, for messages.
@@ -128,7 +128,7 @@ def check_official(
 
 
 def _unofficial(names: Mapping[int, str], official: Mapping[int, str], column: str) -> str:
-    """The first name that is another than the official one, for a message."""
+    """Return the first name that is another than the official one, for a message."""
     for number, name in sorted(names.items()):
         if name != official.get(number, name):
             known = quoted(official[number])
@@ -156,7 +156,7 @@ def _is_number(text: str) -> bool:
 
 
 def _path_fault(path: str) -> str | None:
-    """Why a path must not be opened below a root, or None."""
+    """Return why a path must not be opened below a root, or None."""
     if "\\" in path:
         return "with a backslash; write / between directories"
     if path.startswith("/") or path[1:3] == ":/":
@@ -177,7 +177,7 @@ def _check_unique(
 
 
 def _check_classes(rows: Sequence[Row], number: str, name: str, problems: Problems) -> None:
-    """A class_id has one name, and a name one class_id."""
+    """Check that a class_id has one name, and a name one class_id."""
     for key, value in ((number, name), (name, number)):
         first: dict[str, Row] = {}
         for row in _rows_with_class(rows, number, name):
@@ -191,7 +191,7 @@ def _check_classes(rows: Sequence[Row], number: str, name: str, problems: Proble
 
 
 def _check_alike(rows: Sequence[Row], column: str, problems: Problems) -> None:
-    """No two names of classes are one name to the eye."""
+    """Check that no two names of classes look the same."""
     lines = {row[column]: row.line for row in reversed(rows)}
     for one, other in alike_names(sorted(lines, key=lines.__getitem__)):
         problems.add(
@@ -205,7 +205,7 @@ def _rows_with_class(rows: Sequence[Row], number: str, name: str) -> Iterator[Ro
 
 
 def _class_numbers(rows: Sequence[Row], columns: Columns) -> dict[str, int]:
-    """The class_id of each class name."""
+    """Return the class_id of each class name."""
     if columns.class_id is not None:
         return {row[columns.class_name]: int(row[columns.class_id]) for row in rows}
     return {name: i for i, name in enumerate(sorted({row[columns.class_name] for row in rows}))}

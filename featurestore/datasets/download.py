@@ -174,7 +174,7 @@ def plan_download(
 
 
 def find_archive(name: str) -> Archive:
-    """Where a dataset can be downloaded.
+    """Return where a dataset can be downloaded.
 
     Raises:
         DatasetError: There is no such dataset, or it is not published as an archive.
@@ -190,7 +190,7 @@ def find_archive(name: str) -> Archive:
 
 
 def _is_free(place: Path) -> bool:
-    """Whether a directory can be renamed to it."""
+    """Return whether a directory can be renamed to it."""
     if place.is_dir():
         return not any(place.iterdir())
     return not os.path.lexists(place)
@@ -233,7 +233,7 @@ def _some(paths: list[str]) -> str:
 
 
 def digest_contents(dataset: Dataset) -> str:
-    """SHA-256 of what `md5sum` prints of the table and the clips, sorted by path.
+    """Return the SHA-256 of what `md5sum` prints of the table and the clips, sorted by path.
 
     Returns:
         64 hexadecimal digits.

@@ -175,7 +175,7 @@ def _refuse_empty(root: Path, scan: _Scan) -> None:
 
 
 def _folds(root: Path) -> dict[int, Path]:
-    """The directory of each fold, in the order of the folds."""
+    """Return the directory of each fold, in the order of the folds."""
     folds: dict[int, Path] = {}
     for directory in filter(Path.is_dir, _visible(root)):
         match = _FOLD.fullmatch(directory.name)

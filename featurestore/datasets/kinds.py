@@ -117,7 +117,7 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType({kind.name: kind for kind
 
 
 def find_kind(name: str) -> DatasetKind:
-    """The dataset of that name.
+    """Return the dataset of that name.
 
     Raises:
         DatasetError: There is none; it names those there are, and the one probably meant.

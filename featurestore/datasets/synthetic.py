@@ -112,7 +112,7 @@ def _read_recipe(marker: Path) -> Recipe:
 
 
 def _started_recipe(root: Path) -> Recipe:
-    """The numbers of the generation that was interrupted, or else the defaults."""
+    """Return the numbers of the generation that was interrupted, or else the defaults."""
     try:
         return replace(_read_recipe(root / PARTIAL), version=VERSION)
     except DatasetError:
@@ -149,7 +149,7 @@ def _claim(root: Path) -> None:
 
 
 def _files(recipe: Recipe) -> Iterator[tuple[str, int, str, bytes]]:
-    """Path, fold, class and bytes of each clip. A clip depends on the seed and its place only."""
+    """Yield path, fold, class and bytes of each clip. A clip depends on seed and place only."""
     for fold in range(1, recipe.num_folds + 1):
         for class_id, name in enumerate(SOUNDS):
             for index in range(recipe.clips_per_class):

@@ -66,7 +66,7 @@ class Problems:
 
 
 def quoted(text: str) -> str:
-    """A cell as a message shows it: quoted, on one line, of bounded length."""
+    """Return a cell as a message shows it: quoted, on one line, of bounded length."""
     return repr(text if len(text) <= MAX_CELL else text[:MAX_CELL] + "…")
 
 
@@ -117,7 +117,7 @@ def _text(path: Path) -> str:
 
 
 def _records(path: Path) -> list[tuple[int, list[str]]]:
-    """The first line and the cells of the header and of each row."""
+    """Return the first line and the cells of the header and of each row."""
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     records = []
     line = 1

@@ -29,7 +29,7 @@ class Origin:
         url: The address.
         validator: What the server calls this state of the file (a strong ETag, or its date);
             "" where it says nothing.
-        total: Bytes of the whole file; None where the server did not say.
+        total: Bytes of the whole file; None if the server did not say.
     """
 
     url: str
@@ -110,7 +110,7 @@ class PartialFile:
 def open_partial(
     target: Path, deadline: float, waiting: Callable[[], None]
 ) -> Iterator[PartialFile]:
-    """The partial file of `target`, which this process alone has; gone afterwards if empty.
+    """Yield the partial file of `target`, which this process alone has; gone afterwards if empty.
 
     Args:
         target: Its folder is made where it is missing.
@@ -132,7 +132,7 @@ def open_partial(
 
 @contextmanager
 def locked(path: Path, deadline: float, waiting: Callable[[], None]) -> Iterator[FileIO]:
-    """A file, opened for appending and made where it is missing, that only one process has.
+    """Yield a file, opened for appending and made where it is missing, that only one process has.
 
     See `open_partial`. The lock goes with the process, however it ends.
     """

@@ -64,7 +64,7 @@ class Progress:
     Args:
         step: What is being done, such as `downloading`.
         done: Bytes so far.
-        total: Bytes in all; None where nobody knows.
+        total: Bytes in all; None if nobody knows.
         note: What the user should know.
     """
 

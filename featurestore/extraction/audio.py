@@ -88,7 +88,7 @@ def load(path: Path, spec: FeatureSpec) -> Recording:
 
 
 def resample(waveform: NDArray[np.float32], rate: int, spec: FeatureSpec) -> NDArray[np.float32]:
-    """A waveform (N,) at `rate` Hz, at the spec's rate and with its resampler: (N',) float32."""
+    """Resample a waveform (N,) at `rate` Hz to the spec's rate, by its resampler: (N',) float32."""
     if rate == spec.sample_rate:
         return waveform
     resampled: NDArray[np.float32] = soxr.resample(

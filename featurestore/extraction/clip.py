@@ -28,7 +28,7 @@ def one_thread() -> AbstractContextManager[object]:
 
 
 def extract_file(path: Path, extractor: Extractor) -> tuple[dict[str, NDArray[Any]], Recording]:
-    """The images of a file, equal to the bit to those of its row in a store of the same spec.
+    """Return the images of a file, equal to the bit to those of its row in a store of the spec.
 
     That holds within `one_thread`, and with the same libraries on the same kind of processor.
 

@@ -131,7 +131,7 @@ def _opened(source: Source, part: Part) -> Iterator[_Stream]:
 
 @contextmanager
 def _descriptor(source: Source, part: Part) -> Iterator[int]:
-    """The file's own descriptor if the part is all of it, else that of a copy without a name."""
+    """Yield the file's own descriptor if the part is all of it, else that of a nameless copy."""
     if not part.prefix and part.start == 0 and part.stop == source.size:
         yield source.descriptor
         return
@@ -168,7 +168,7 @@ def _translated(error: soundfile.LibsndfileError) -> AudioError:
 
 
 def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) -> int:
-    """Sample frames a file may have.
+    """Return the most sample frames a file may have.
 
     Raises:
         AudioError: Its header says that it has more.
@@ -183,7 +183,7 @@ def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) ->
 
 
 def _downmixed(file: _Stream, max_duration_s: float, part: Part) -> NDArray[np.float32]:
-    """Mean of the channels, read piece by piece so that a lying header cannot exhaust memory.
+    """Return the mean of the channels, read in pieces so that a lying header cannot exhaust memory.
 
     16-bit samples are taken as they are: libsndfile needs longer to make floats of them than to
     read them, and dividing by 2^15 here is as exact.
@@ -208,7 +208,7 @@ def _downmixed(file: _Stream, max_duration_s: float, part: Part) -> NDArray[np.f
 
 
 def _compared(waveform: NDArray[np.float32], rate: int, part: Part) -> NDArray[np.float32]:
-    """The samples, provided that the decoder gave as many as the container holds."""
+    """Return the samples, provided that the decoder gave as many as the container holds."""
     if part.num_frames is None:
         return waveform
     expected = part.num_frames

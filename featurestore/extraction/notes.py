@@ -44,7 +44,7 @@ def _duplicate(descriptor: int) -> int | None:
 
 
 def _sorted_out(text: bytes, has_stderr: bool) -> list[str]:
-    """The decoder's lines; those of others are passed on."""
+    """Return the decoder's lines; those of others are passed on."""
     notes = []
     for line in text.splitlines(keepends=True):
         if any(mark in line for mark in _MARKS):

@@ -26,7 +26,7 @@ _FAULTS_OF_THE_PATH = frozenset((
 
 
 def clip_file(root: Path, path: str) -> Path:
-    """Where a clip's file is, provided that it is below the root, with every link followed.
+    """Return where a clip's file is, provided that it is below the root, with links followed.
 
     The root itself may be a link, and so may anything below it that leads to a place below it.
 

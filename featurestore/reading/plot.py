@@ -67,7 +67,7 @@ def plot_clip(dataset: StoredDataset, clip_id: str, out: Path) -> None:
 
 
 def clip_figure(images: dict[str, Image], spec: FeatureSpec, title: str) -> Figure:
-    """The figure of one clip's images, by the keys of `spec.arrays`."""
+    """Return the figure of one clip's images, by the keys of `spec.arrays`."""
     variants = spec.variants or (FULL,)
     columns = spec.resolutions
     figure = Figure(figsize=(3.6 * len(columns), 4.6 * len(variants)), layout="constrained")
@@ -94,7 +94,7 @@ def clip_figure(images: dict[str, Image], spec: FeatureSpec, title: str) -> Figu
 
 
 def _duration_s(array: str, spec: FeatureSpec) -> float:
-    """Seconds an image spans: a resized one as long as the full one, another its own frames."""
+    """Return the seconds an image spans: a resized one those of the full one, others their own."""
     resized = array.split("/")[1] in RESIZES
     frames = spec.full.num_frames if resized else spec.arrays[array][1]
     return frames * spec.hop_length / spec.sample_rate

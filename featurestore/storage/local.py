@@ -135,7 +135,7 @@ class LocalStorage:
         return real
 
     def update(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """Read, and write what differs."""
+        """Read an object, and write what differs."""
         data = self.read(key)
         if (changed := change(data)) != data:
             self.write(key, changed)

@@ -106,24 +106,24 @@ def reason(error: Exception) -> str:
 
 
 def _short(text: str) -> str:
-    """A line of obstore's without what a server has put in it."""
+    """Return a line of obstore's without what a server has put in it."""
     text = _REPEATED.sub("“…”", text.split("?")[0])
     text = "".join(char if char.isprintable() else "�" for char in text)
     return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"
 
 
 def names_no_bucket(error: Exception) -> bool:
-    """Whether an object is missing because its whole bucket is."""
+    """Return whether an object is missing because its whole bucket is."""
     return _NO_BUCKET.search(str(error)) is not None
 
 
 def is_beyond_the_end(error: Exception) -> bool:
-    """Whether a range was asked for that begins behind the object's end."""
+    """Return whether a range was asked for that begins behind the object's end."""
     return _BEYOND.search(str(error)) is not None
 
 
 def loop() -> asyncio.AbstractEventLoop:
-    """A thread's loop that awaits this process's requests.
+    """Return a thread's loop that awaits this process's requests.
 
     Raises:
         StorageError: The process was forked from one that had made requests.

@@ -84,7 +84,7 @@ class StoredArrays:
         return ChunkFiles(self.storage, self.manifest, self.checksums.identify)
 
     def unsealed(self) -> "StoredArrays":
-        """The arrays as of a build that is not complete, for writing or repairing.
+        """Return the arrays as of a build that is not complete, for writing or repairing.
 
         Missing commits are then pending rows, and chunks are known by nothing but themselves.
         """
@@ -125,7 +125,7 @@ class StoredArrays:
         rows: slice = slice(None),
         out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
-        """Rows of an array, as stored.
+        """Return the rows of an array, as stored.
 
         Args:
             fold: Its number.
@@ -151,7 +151,7 @@ class StoredArrays:
             ) from error
 
     def _read_table(self, name: str, rows: Block) -> NDArray[Any]:
-        """Rows of the clip table; a chunk of it is kept for the blocks that follow."""
+        """Return the rows of the clip table; a chunk of it is kept for the blocks that follow."""
         num_clips = self._sizes[rows.fold]
         size = table_chunk_clips(self.manifest, num_clips)
         first = rows.start // size * size
@@ -233,7 +233,7 @@ class StoredArrays:
 def open_arrays(
     place: Place, dataset: str, *, copies: bool = False, root: Root | None = None
 ) -> StoredArrays:
-    """The arrays of one dataset.
+    """Return the arrays of one dataset.
 
     Args:
         place: Of the store.

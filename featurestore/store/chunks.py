@@ -38,7 +38,7 @@ _ABSENT = 2**64 - 1
 
 
 def encode_chunk(values: NDArray[np.generic], chunk_clips: int, fill: float) -> bytes:
-    """A chunk of `chunk_clips` rows; where there are fewer, rows of `fill` follow.
+    """Return a chunk of `chunk_clips` rows; where there are fewer, rows of `fill` follow.
 
     Args:
         values: (n, ...), n at most chunk_clips.
@@ -100,14 +100,14 @@ def _decode(body: memoryview, out: NDArray[np.generic]) -> None:
 
 
 def _decoded_size(body: memoryview) -> int:
-    """Bytes of a compressed chunk before compression, if its header is true of what is there."""
+    """Return the size of a chunk before compression, if its header is true of what is there."""
     if len(body) != int.from_bytes(body[_STORED_IN_HEADER], "little"):
         raise CorruptError(f"{len(body)} bytes, which is not what the chunk's header says")
     return int.from_bytes(body[_SIZE_IN_HEADER], "little")
 
 
 def encode_shard(chunks: Sequence[bytes], num_slots: int) -> bytes:
-    """Chunks one after another, and behind them the index of `num_slots` (offset, size) pairs."""
+    """Join chunks, followed by the index of `num_slots` (offset, size) pairs."""
     index = np.full((num_slots, 2), _ABSENT, "<u8")
     offset = 0
     for slot, chunk in enumerate(chunks):
@@ -117,12 +117,12 @@ def encode_shard(chunks: Sequence[bytes], num_slots: int) -> bytes:
 
 
 def shard_index_bytes(num_slots: int) -> int:
-    """Size of the index at a shard's end."""
+    """Return the size of the index at a shard's end."""
     return num_slots * _ENTRY_BYTES + _CRC_BYTES
 
 
 def decode_shard_index(data: bytes) -> NDArray[np.uint64]:
-    """(num_slots, 2): offset and size of each chunk in its shard.
+    """Return (num_slots, 2): offset and size of each chunk in its shard.
 
     Raises:
         CorruptError: The checksum is not right.
@@ -136,7 +136,7 @@ def _with_checksum(data: bytes) -> bytes:
 
 
 def _checked(data: bytes) -> memoryview:
-    """The data without its checksum, which must match; not a copy."""
+    """Return the data without its checksum, which must match; not a copy."""
     if len(data) < _CRC_BYTES or google_crc32c.value(data) != _CRC_OF_CHECKED:
         raise CorruptError("the checksum does not match")
     return memoryview(data)[:-_CRC_BYTES]

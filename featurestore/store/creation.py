@@ -22,7 +22,7 @@ from schemas import StoreManifest
 
 
 def find_arrays(place: Place, dataset: str) -> StoredArrays | None:
-    """The arrays of a dataset for writing, or None where the store does not have them yet.
+    """Return the arrays of a dataset for writing, or None if the store does not have them yet.
 
     Raises:
         StoreError: `place` exists and is something else.

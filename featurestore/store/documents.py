@@ -46,7 +46,7 @@ def writing(what: str) -> Iterator[None]:
 
 
 def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
-    """Every zarr.json of a store that holds these datasets, by its key.
+    """Return every zarr.json of a store that holds these datasets, by its key.
 
     The root has a copy of all others.
     """
@@ -65,7 +65,7 @@ def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
 
 
 def dataset_documents(manifest: StoreManifest) -> dict[str, bytes]:
-    """Every zarr.json of a dataset, by its key."""
+    """Return every zarr.json of a dataset, by its key."""
     name = manifest.card.name
     documents = {f"{name}/{DOCUMENT}": manifest_document(manifest)}
     for fold in manifest.folds:
@@ -77,12 +77,12 @@ def dataset_documents(manifest: StoreManifest) -> dict[str, bytes]:
 
 
 def manifest_document(manifest: StoreManifest) -> bytes:
-    """The zarr.json of a dataset."""
+    """Return the zarr.json of a dataset."""
     return metadata.group_document(meaning(signed(manifest)))
 
 
 def table_objects(manifest: StoreManifest, fold: int, table: Columns) -> dict[str, bytes]:
-    """The chunks of a fold's clip table, by their keys.
+    """Return the chunks of a fold's clip table, by their keys.
 
     Args:
         manifest: Of the dataset.
@@ -116,7 +116,7 @@ def put_manifest(storage: Storage, manifest: StoreManifest) -> None:
 
 
 def present(storage: Storage, key: str) -> bytes | None:
-    """An object, if it can be read."""
+    """Return an object, if it can be read."""
     try:
         return storage.read(key)
     except OSError:
@@ -167,7 +167,7 @@ def read_manifest(storage: Storage, dataset: str) -> StoreManifest:
 
 
 def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
-    """The root's copy of a manifest.
+    """Return the root's copy of a manifest.
 
     Raises:
         NewerError: A newer version made it.
@@ -179,7 +179,7 @@ def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
 def trusted_manifest(
     storage: Storage, root: Root, dataset: str, *, from_copy: bool = False
 ) -> StoreManifest:
-    """The manifest of a dataset, as far as it can be checked without its arrays.
+    """Return the manifest of a dataset, as far as it can be checked without its arrays.
 
     A complete one of format version 1, which has no digest, must be what the root's copy is.
 
@@ -208,7 +208,7 @@ def trusted_manifest(
 def _manifest_in(
     storage: Storage, dataset: str, read: Callable[[], Document], which: str = ""
 ) -> StoreManifest:
-    """The manifest in a group's document.
+    """Return the manifest in a group's document.
 
     Raises:
         NewerError: A newer version made it.

@@ -41,7 +41,7 @@ class ChunkFiles:
     identify: Identify = lambda fold, name, chunk: None
 
     def read(self, name: str, rows: Block, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Rows of an array, chunk by chunk, into `out` or a new array.
+        """Return the rows of an array, chunk by chunk, into `out` or a new array.
 
         Raises:
             CorruptError: A chunk is missing or damaged, lies in the place of another, or holds
@@ -70,7 +70,7 @@ class ChunkFiles:
         return result
 
     def _whole(self, data: bytes, part: Column) -> NDArray[Any]:
-        """All rows of a chunk, also those behind the fold's end."""
+        """Return all rows of a chunk, also those behind the fold's end."""
         if part.is_text:
             return chunks.decode_texts(data, part.chunk_clips, part.max_texts_bytes)
         whole = np.empty((part.chunk_clips, *part.inner), part.dtype)
@@ -78,7 +78,7 @@ class ChunkFiles:
         return whole
 
     def _chunk(self, fold: int, name: str, chunk: int) -> bytes | None:
-        """A chunk's bytes, from its own file or from its shard; None for pending rows."""
+        """Return a chunk's bytes, from its own file or from its shard; None for pending rows."""
         try:
             data = self._stored_chunk(fold, name, chunk)
         except FileNotFoundError as error:
@@ -111,7 +111,7 @@ class ChunkFiles:
         )
 
     def checksums(self, name: str, fold: int) -> NDArray[np.uint32]:
-        """The checksum at the end of every chunk of an array, in order; nothing else is read.
+        """Return the checksum at the end of every chunk of an array, in order; read nothing else.
 
         Raises:
             CorruptError: A chunk is missing.
@@ -159,7 +159,7 @@ class ChunkFiles:
         return f"{self.manifest.card.name}/fold{fold}/{name}/c/{index}" + "/0" * len(inner)
 
     def encoded(self, block: Block, name: str, values: NDArray[Any]) -> tuple[str, bytes]:
-        """Key and bytes of one file: the block's chunk, or the shard of its chunks."""
+        """Return the key and bytes of one file: the block's chunk, or the shard of its chunks."""
         part = self._column(block.fold, name)
         size = part.chunk_clips
         encoded = [

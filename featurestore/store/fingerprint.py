@@ -39,7 +39,7 @@ _FIRST_FIELDS = {model: frozenset(names.split()) for model, names in _FIRST_NAME
 
 
 def digest(value: object) -> str:
-    """SHA-256 (hex) of a JSON value in canonical form."""
+    """Return the SHA-256 (hex) of a JSON value in canonical form."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -78,7 +78,7 @@ def _telling(model: Schema, names: Iterable[str]) -> Iterator[str]:
 
 
 def clips_sha256(clips: Iterable[Clip], class_names: Iterable[str]) -> str:
-    """Digest of the clip list: every field of every row, in table order, and the classes' names."""
+    """Return the digest of the clip list: all fields of all rows in table order, and classes."""
     rows = [[c.clip_id, c.path, c.fold, c.class_id, c.source, *_later(c)] for c in clips]
     return digest([rows, list(class_names)])
 
@@ -91,7 +91,7 @@ def _later(clip: Clip) -> Iterator[dict[str, Any]]:
 
 
 def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION) -> str:
-    """Digest of all that determines the features: the spec, the clip list, the extractor.
+    """Return the digest of all that determines the features: spec, clip list, extractor.
 
     Args:
         spec: Of the features.
@@ -102,7 +102,7 @@ def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION)
 
 
 def manifest_digest(manifest: StoreManifest) -> str:
-    """Digest of all that a manifest says, but for the digest in it."""
+    """Return the digest of all that a manifest says, but for the digest in it."""
     return digest({k: value for k, value in meaning(manifest).items() if k != "digest"})
 
 

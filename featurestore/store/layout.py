@@ -70,12 +70,12 @@ class Column:
         return (self.max_texts_bytes if self.is_text else decoded) + OVERHEAD_BYTES
 
     def num_chunks(self, num_clips: int) -> int:
-        """Chunks that hold so many rows."""
+        """Return the number of chunks that hold so many rows."""
         return -(-num_clips // self.chunk_clips)
 
 
 def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
-    """Rows per chunk of the clip table, in a fold of `num_clips`."""
+    """Return the rows per chunk of the clip table, in a fold of `num_clips`."""
     return min(manifest.block_clips * _TABLE_BLOCKS, num_clips)
 
 
@@ -92,7 +92,7 @@ def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
 
 
 def array_names(manifest: StoreManifest) -> Iterator[str]:
-    """The arrays of a fold, in the order of their checksums: table, outcomes, images."""
+    """Yield the arrays of a fold, in the order of their checksums: table, outcomes, images."""
     yield from (*TABLE, *OUTCOMES, *manifest.spec.arrays)
 
 
@@ -106,5 +106,5 @@ def first_checksums(manifest: StoreManifest, num_clips: int) -> dict[str, int]:
 
 
 def has_checksums(manifest: StoreManifest) -> bool:
-    """Whether the format has a checksum of each chunk next to the arrays."""
+    """Return whether the format has a checksum of each chunk next to the arrays."""
     return manifest.format_version > 1

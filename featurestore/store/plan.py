@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from schemas import FeatureSpec
 
 _CHUNK_CLIPS = range(64, 31, -1)
-"""Clips a chunk: above 1 MB at the larger resolutions, small enough to hold a few in memory."""
+"""Clips per chunk: above 1 MB at the larger resolutions, small enough to hold a few in memory."""
 _COST_OF_A_CHUNK = 2
 """Cost in clips of the largest images (50 µs each): opening a file and bookkeeping, 0.1 ms."""
 MAX_FILES = 100_000
@@ -41,7 +41,7 @@ class Block:
 
 
 def fold_blocks(fold: int, num_clips: int, block_clips: int) -> tuple[Block, ...]:
-    """Blocks that cover every row of a fold exactly once, in order."""
+    """Return blocks that cover every row of a fold exactly once, in order."""
     return tuple(
         Block(fold, start, min(start + block_clips, num_clips))
         for start in range(0, num_clips, block_clips)
@@ -83,7 +83,7 @@ def block_clips(
 
 
 def row_order(num_clips: int, fold: int, seed: int = ORDER_SEED) -> NDArray[np.int64]:
-    """Permutation (num_clips,) that puts a fold's clips, in table order, into rows.
+    """Return the permutation (num_clips,) that puts a fold's clips, in table order, into rows.
 
     Neighbouring rows then share neither class nor recording more than chance has it, and reading
     a few chunks at a time already shuffles.

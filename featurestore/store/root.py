@@ -96,12 +96,12 @@ def _unreadable(storage: Storage, data: bytes, why: str) -> StoreError:
 
 
 def _is_ours(storage: Storage, data: bytes) -> bool:
-    """Whether a damaged or absent root was that of a store of ours."""
+    """Return whether a damaged or absent root was that of a store of ours."""
     return any(trace in data for trace in _TRACES) or any(_groups_found(storage))
 
 
 def dataset_names(place: Place) -> tuple[str, ...]:
-    """Names of the datasets in a store, sorted.
+    """Return the names of the datasets in a store, sorted.
 
     Raises:
         StoreError: See `read_root`.
@@ -111,7 +111,7 @@ def dataset_names(place: Place) -> tuple[str, ...]:
 
 
 def datasets_found(storage: Storage) -> tuple[str, ...]:
-    """Names of the datasets of which there is anything, whatever the root says.
+    """Return the names of the datasets of which there is anything, whatever the root says.
 
     Raises:
         NewerError: A newer version made the store.
@@ -144,7 +144,7 @@ def datasets_made(storage: Storage) -> tuple[str, ...]:
 
 
 def _groups_found(storage: Storage) -> Iterator[str]:
-    """Names of groups that are datasets of ours, by what lies in them."""
+    """Yield the names of groups that are datasets of ours, by what lies in them."""
     if not storage.listable:
         return
     told = set()

@@ -180,7 +180,7 @@ def _asking(network: TrainedNetwork, size: int, shape: tuple[int, int]) -> Itera
 def _trained_on(
     run: FinishedRun, dataset: StoredDataset, parts: Sequence[Part]
 ) -> dict[int, int | None]:
-    """Return, by fold, how many of its clips a network of its part was trained on; None: unknown.
+    """Return by fold how many of its clips a network of its part was trained on; None: unknown.
 
     On another store clips are known again by their files' digests, where the run's own store is
     still there to tell them.

@@ -67,7 +67,7 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
 
     Args:
         path: Of the file.
-        sha256: Of the file, as it was written; None where that is not known: then what it says of
+        sha256: Of the file, as it was written; None if that is not known: then what it says of
             itself is checked.
 
     Raises:

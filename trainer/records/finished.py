@@ -52,7 +52,7 @@ class FinishedRun:
         path: Its directory.
         record: Its run.json.
         result: Its result.json; every fold once, with the accuracies that its selection gives.
-        folders: The fold.json of each fold; None where result.json is of an older version.
+        folders: The fold.json of each fold; None if result.json is of an older version.
     """
 
     path: Path

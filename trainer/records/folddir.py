@@ -122,7 +122,7 @@ class FoldDirectory:
 
         Args:
             name: Of the file.
-            record: The fold's; None where an older version wrote none.
+            record: The fold's; None if an older version wrote none.
             max_bytes: No such file is larger.
 
         Raises:

@@ -49,7 +49,7 @@ def read_sealed(path: Path, kind: type[_Kind]) -> tuple[_Kind, str]:
     """Read a JSON record.
 
     Returns:
-        The record, and the digest of what the file says; the record's `sha256` is None where a
+        The record, and the digest of what the file says; the record's `sha256` is None if a
         version of the program wrote it that gave none.
 
     Raises:
@@ -92,7 +92,7 @@ def check_digest(path: Path, found: str, wanted: str | None, witness: str) -> No
 
 
 def with_comment(archive: io.BytesIO) -> memoryview:
-    """A zip archive that ends with the digest of all before, as its comment; changed in place."""
+    """Append the digest of all before to a zip archive, as its comment; changed in place."""
     view = archive.getbuffer()
     if bytes(view[-_END_BYTES:][:4]) != _END:
         raise ValueError("not a zip archive without a comment")

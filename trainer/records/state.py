@@ -43,7 +43,7 @@ class FoldState:
 
     Args:
         last: The network now.
-        best: The one that each stage begins with; None where none is picked.
+        best: The one that each stage begins with; None if none is picked.
         stage: The stage of the last epoch.
         epochs: All so far.
         seconds: Spent so far.

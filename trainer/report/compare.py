@@ -105,7 +105,7 @@ def comparison_cells(
     """Return a comparison as mean, interval, p of t, p of ranks, d_z, t and std.
 
     Args:
-        test: None where there were too few folds.
+        test: None if there were too few folds.
         scale: What makes points of its differences.
     """
     if test is None:

@@ -19,7 +19,7 @@ def lr_picture(
     marks: Sequence[tuple[str, float]],
     title: str,
 ) -> bytes:
-    """A PNG: the losses and their smoothed curve over λ on a logarithmic axis, and some λ marked.
+    """Draw a PNG: the losses and their smoothed curve over λ on a logarithmic axis, some λ marked.
 
     The loss axis ends where the smoothed curve does: single losses may leave it at a divergence.
 

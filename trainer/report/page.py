@@ -13,7 +13,7 @@ TEMPLATE = "report.html"
 
 
 def to_html(report: Report) -> str:
-    """The whole report; pictures are inside, nothing is loaded from elsewhere."""
+    """Return the whole report; pictures are inside, nothing is loaded from elsewhere."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,

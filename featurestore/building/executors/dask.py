@@ -110,7 +110,7 @@ class DaskExecutor:
 
 
 def _local_cluster(workers: int) -> LocalCluster:
-    """One single-threaded process a worker: decoding and FFTs hold the interpreter's lock."""
+    """Start one single-threaded process per worker: decoding and FFTs hold the GIL."""
     settings = {
         **_QUIET,
         "distributed.scheduler.allowed-failures": _ALLOWED_FAILURES,

@@ -70,7 +70,7 @@ def walk(source: Source, max_duration_s: float) -> Container | None:
 
 
 def _walk_streams(source: Source, start: int, max_duration_s: float) -> Container | None:
-    """Streams, which may lie behind a tag or, MPEG audio, behind anything."""
+    """Walk streams, which may lie behind a tag or, MPEG audio, behind anything."""
     head = source.at(start, 4)
     if head == OGG:
         return walk_ogg(source, start)
