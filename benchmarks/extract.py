@@ -47,7 +47,7 @@ def ours(path: Path) -> object:
 
 
 def floor(path: Path) -> object:
-    """Read, resample, and do one float32 FFT of the windowed frames, in pieces that fit the cache."""
+    """Read, resample, and do a float32 FFT of the windowed frames, in pieces that fit a cache."""
     samples, rate = soundfile.read(path, dtype="float32")
     waveform = soxr.resample(samples, rate, 22_000, "HQ")  # the files are mono
     padded = np.pad(waveform, 512, mode="reflect")

@@ -44,8 +44,8 @@ def print_plan(
         f"{len(dataset.class_names)} classes, held-out folds {folds} of {len(dataset.folds)}",
         f"{config.arch} on {config.device} in {config.precision}, initial weights {config.init}, "
         f"batches of {config.batch_size}, seed {config.seed}, epochs by {config.epochs_scale:g}",
-        f"steps {config.acceleration}, folds at once {folds_at_once}, "
-        f"threads a fold {config.threads}, selection {config.selection}",
+        f"execution: {config.acceleration} · folds in parallel: {folds_at_once} · "
+        f"threads per fold: {config.threads} · model selection: {config.selection}",
     ]
     console.say(*lines)
     console.print(_stage_table(dataset, config))

@@ -84,7 +84,7 @@ def edited_sources(arrays: StoredArrays, root: Path) -> Iterator[str]:
 
 
 def _newer(arrays: StoredArrays, root: Path) -> list[tuple[int, int]]:
-    """Return fold and row of the clips whose file changed, was moved or vanished since then."""
+    """Return fold and row of the clips whose file changed, was moved or vanished since."""
     first = arrays.manifest.folds[0].fold
     if not isinstance(arrays.storage, LocalStorage):
         return []

@@ -153,7 +153,7 @@ class StoredDataset:
         return images[ok] if out is None else np.compress(ok, images, axis=0, out=out)
 
     def read_clip(self, clip_id: str) -> dict[str, NDArray[np.float32]]:
-        """Return all images (bands, frames) of one clip, float32 in [0, 1], by the keys of `arrays`.
+        """Return all images (bands, frames) of a clip, float32 in [0, 1], by the keys of `arrays`.
 
         Reads a whole chunk of each array: for looking at clips, not for training.
 

@@ -119,7 +119,7 @@ def test_reproduce_trains_the_papers_methods_and_the_control(
         ("--out s", 2, "--method"),
         ("--method mel", 2, "--out"),
         ("--out s --file absent.yaml", 1, "absent.yaml: cannot be read"),
-        ("--out s --file absent.yaml --method mel", 2, "says it all"),
+        ("--out s --file absent.yaml --method mel", 2, "excludes"),
         ("--out s --method mel --seed -1", 2, "--seed"),
         ("--out s --method mel --scheduler tcp://127.0.0.1:9", 1, "no Dask scheduler answers"),
     ],

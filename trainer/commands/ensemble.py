@@ -19,7 +19,7 @@ def ensemble(
     checkpoint: Annotated[
         CheckpointName | None,
         typer.Option(
-            help="The networks of the best epoch, or of the last one. Default: best, or last where "
+            help="Networks of the best epoch, or of the last one. Default: best, or last if "
             "none was picked."
         ),
     ] = None,

@@ -23,11 +23,11 @@ TABLE, RESULT, PICTURE = "lr-find.csv", "lr-find.json", "lr-find.png"
 def lr_find(
     *,
     store: StoreOption,
-    method: Annotated[str, typer.Option(help="As for `run`: one of its stages is tested.")],
-    stage: Annotated[int, typer.Option(min=1, help="Its number.")] = 1,
+    method: Annotated[str, typer.Option(help="Method, as for `run`, to test a stage of.")],
+    stage: Annotated[int, typer.Option(min=1, help="Stage number, from 1.")] = 1,
     dataset: DatasetOption = None,
     fold: Annotated[
-        int | None, typer.Option(help="Held out, and not looked at. Default: the first.")
+        int | None, typer.Option(help="Held-out fold, which is not used. Default: the first.")
     ] = None,
     learning: Learning,
     reading: ReadingOption = "auto",

@@ -28,7 +28,7 @@ def predict(
     fold: Annotated[
         list[int] | None,
         typer.Option(
-            help="Take the network that held this fold out; may be repeated. Default: all of the "
+            help="Use the network that held this fold out; may be repeated. Default: all of the "
             "run's. Their probabilities are averaged."
         ),
     ] = None,

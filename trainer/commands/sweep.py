@@ -59,12 +59,12 @@ class Shared:
 def sweep(
     *,
     shared: Shared,
-    out: Annotated[Path, typer.Option(help="Directory of the sweep, new or to go on with.")],
+    out: Annotated[Path, typer.Option(help="Directory of the sweep, new or to resume.")],
     method: Annotated[
         list[str] | None, typer.Option(help="Name of a method; may be repeated.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, help="May be repeated. Default: 0.")
+        list[int] | None, typer.Option(min=0, help="Seed; may be repeated. Default: 0.")
     ] = None,
     file: Annotated[
         Path | None,
@@ -74,14 +74,14 @@ def sweep(
 ) -> None:
     """Train every combination of methods, seeds and settings, and report them.
 
-    The same command goes on where it was stopped; one with more of anything adds to it.
+    The same command resumes where it was stopped; one with more of anything adds to it.
     """
     from featurestore import open_store
     from trainer.sweep import read_sweep
 
     if file is not None:
         if method or seed or shared.fold or shared.settings:
-            raise typer.BadParameter("says it all: no --method, --seed, --fold or --set beside it")
+            raise typer.BadParameter("excludes --method, --seed, --fold and --set")
         asked = read_sweep(file)
     elif method:
         asked = shared.sweep(method, seed or (0,))
@@ -96,14 +96,16 @@ def reproduce(
     shared: Shared,
     out: Annotated[
         Path | None,
-        typer.Option(help="Default: ./reproduce/<dataset>. New, or to go on with."),
+        typer.Option(help="Directory, new or to resume. Default: ./reproduce/<dataset>."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0. The paper has one.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of seeds, from 0. The paper has one.")
+    ] = 1,
     conduct: Conduct,
 ) -> None:
     """Train the paper's methods and the control on every fold: its table for that dataset.
 
-    The same command goes on where it was stopped.
+    The same command resumes where it was stopped.
     """
     from featurestore import open_store
 
