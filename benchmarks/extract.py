@@ -230,7 +230,7 @@ def main(
         wavs = write_wavs(files[:build_clips], Path(place))
         for kind, inputs in (("wav", wavs[:clips]), ("ogg", files[:clips])):
             rows = compare(inputs, cases, rounds)
-            table(rows, f"{kind}: five arrays a clip, one thread")
+            table(rows, f"{kind}: five arrays per clip, one thread")
             results[kind] = rows
         block = results["build"] = whole_build(wavs, rounds)
         table([block], "a block read, extracted, encoded and committed in one process, WAV")

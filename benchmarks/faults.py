@@ -188,7 +188,7 @@ def marathon(
         name: Of the dataset.
         root: Where it is.
         place: Directory for the stores.
-        kills: How many; when a store is finished before, another is begun.
+        kills: How many; when a store is finished before, another is started.
         seed: Of every choice.
         workers: Numbers to choose from.
         env: Added to the builds' environment.

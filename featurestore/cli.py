@@ -126,13 +126,13 @@ def build(
     path = locate(store or kind.default_store)
     features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
     options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
-    with _stoppable("What has come is kept"):
+    with _stoppable("The partial download is kept"):
         source = load_or_download(err, dataset, root, yes=yes)
     err.print(f"{source.card.title}: {len(source.clips)} clips in {source.root} → {path}")
     if source.left_out:
         err.warn(f"left out: {', '.join(source.left_out)}")
     with (
-        _stoppable("What is committed is kept"),
+        _stoppable("Finished blocks are kept"),
         _executor(workers, scheduler) as executor,
         BuildProgress(err) as progress,
     ):
@@ -291,7 +291,7 @@ def download(
     """Download a dataset, or finish a download that was interrupted."""
     from featurestore.obtain import obtain
 
-    with _stoppable("What has come is kept"):
+    with _stoppable("The partial download is kept"):
         source = obtain(err, dataset, root, yes=yes)
     out.print(f"{source.card.title}: {len(source.clips)} clips in {source.root}")
 
@@ -312,7 +312,7 @@ def repair(
 
     source = load_dataset(dataset or only_dataset(store), root)
     mended = 0
-    with _stoppable("What is mended is kept"), _executor(workers, None) as executor:
+    with _stoppable("Repaired blocks are kept"), _executor(workers, None) as executor:
         for what in mending(source, store, executor):
             mended += 1
             out.print(f"mended: {what}")

@@ -7,7 +7,7 @@
     ├── DownloadError        a file could not be fetched, or is not what it should be
     │   └── ArchiveError         an archive is damaged, or would write where it must not
     ├── AudioError           one clip's file; carries the ClipStatus it ends with
-    ├── BuildError           a build that could not go on
+    ├── BuildError           a build that could not be completed
     │   ├── StrictError      clips failed under --strict
     │   ├── BusyError        another process writes the store
     │   ├── ClusterError     a Dask cluster that cannot be reached, is gone, or has no fit worker

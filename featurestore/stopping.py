@@ -1,7 +1,7 @@
 """SIGTERM stops a program as Ctrl-C does; what batch systems and containers send is no accident.
 
 A stopped program exits with 130 (Ctrl-C) or 143 (SIGTERM): 128 and the signal's number, by which
-shells, SLURM and container engines recognise a program that ended because it was told to.
+shells, SLURM and container engines recognise a program that ended because it was asked to.
 """
 
 import signal

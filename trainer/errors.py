@@ -10,7 +10,7 @@
     ├── DeviceMemoryError        data or a step do not fit into the device's memory
     ├── RunDirectoryError        the run directory is taken, or cannot be written
     ├── CheckpointError          a checkpoint that is absent or damaged
-    ├── ResumeError              a run cannot go on as asked for
+    ├── ResumeError              a run cannot be resumed as asked for
     ├── ClusterError             no Dask cluster can be reached
     ├── SweepError               runs of a sweep failed; the others are done
     ├── ReportError              a report could not be made of the runs given

@@ -86,7 +86,7 @@ def run(
         manner: How to go about it.
 
     Raises:
-        TrainerError: `out` is taken or cannot be written, the initial weights cannot be had, or
+        TrainerError: `out` is taken or cannot be written, the initial weights are unavailable, or
             a loss is not finite.
         featurestore.errors.StoreError: The store is damaged.
     """
@@ -152,7 +152,7 @@ def resume(
         raise ResumeError(
             f"{out}: was trained on a store of fingerprint {record.fingerprint[:12]}, and "
             f"{dataset.path} has {dataset.fingerprint[:12]}: other features or clips; give the "
-            "run's own store, or train anew with another --out"
+            "run's own store, or start a new run with another --out"
         )
     _check_record(out, record, dataset)
     with nullcontext() if folds else directory.locked():
@@ -196,9 +196,9 @@ def _same_weights(out: Path, record: RunRecord, notify: Notify) -> InitialWeight
     weights = _weights(init, record.config.arch, notify)
     if record.init_sha256 not in (None, weights.sha256):
         raise ResumeError(
-            f"{out}: the initial weights ({init}) are not those it was begun with: SHA-256 "
+            f"{out}: the initial weights ({init}) are not those it started with: SHA-256 "
             f"{str(weights.sha256)[:12]}, not {record.init_sha256[:12]}; put that file back, or "
-            "train anew with another --out"
+            "start a new run with another --out"
         )
     return weights
 

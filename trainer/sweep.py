@@ -1,6 +1,6 @@
 """Many runs at once: methods × seeds × settings, each a run directory of its own.
 
-A sweep is nothing but its runs: the same sweep again goes on where it stopped, and one with more
+A sweep is nothing but its runs: the same sweep again resumes where it stopped, and one with more
 methods, seeds or settings adds to what is there.
 """
 
@@ -181,7 +181,7 @@ def plan_sweep(
         elsewhere: Whether other machines train them, whose devices are not known here.
 
     Returns:
-        The runs with what their files hold: nothing of them is read anew from a path.
+        The runs with what their files hold: nothing of them is read again from a path.
 
     Raises:
         TrainerError, featurestore.errors.StoreError: One of them cannot be run.

@@ -157,7 +157,7 @@ def web_dataset(source: Source) -> Epoch:
 
     images, labels = source.load()
     if source.new:
-        size = -(-len(images) // (4 * WORKERS))  # four shards a worker
+        size = -(-len(images) // (4 * WORKERS))  # four shards per worker
         pattern = str(source.folder / "%04d.tar")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -174,20 +174,20 @@ def _mixed(manifest: StoreManifest, hosts: Mapping[str, str]) -> Iterator[str]:
     for differing, host in hosts.items():
         if differing not in ("", here):
             yield (
-                f"workers on {host} have other library versions than the store was begun with: "
+                f"workers on {host} have other library versions than the store was started with: "
                 f"{differing}. Clips built there may differ from the others in the last digits"
             )
 
 
 def machine_fault(error: OSError) -> BuildError:
     """Return the error for an I/O fault of the machine, with advice."""
-    cure = "put this right"
+    cure = "fix the problem"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         cure = "allow more (`ulimit -n 4096`)"
-    where = f" {error.filename}" if error.filename else ""
+    what = f"cannot read {error.filename}" if error.filename else "system error"
     return BuildError(
-        f"the machine refused{where}: {error.strerror or error}. What is committed is safe: {cure} "
-        "and run the same command again"
+        f"{what}: {error.strerror or error}. Finished blocks are safe; {cure} "
+        "and rerun the same command"
     )
 
 

@@ -1,7 +1,7 @@
 """Writing a block into the store it was made for, and into no other that has taken its place.
 
 A worker may still extract when its build was stopped, the store deleted and another one built at
-the same place. So the manifest is read anew before anything of a block is written, and before its
+the same place. So the manifest is read again before anything of a block is written, and before its
 commit; and a directory is written to through what was open then, not by its name.
 """
 
@@ -84,7 +84,7 @@ def gone(storage: Storage) -> BuildError:
     """Return the error for a deleted store: those who only finish blocks do not recreate it."""
     return BuildError(
         f"{storage} is gone: it was deleted or moved while it was being built. Put it back, or run "
-        "the same command to begin anew"
+        "the same command to start again"
     )
 
 

@@ -29,7 +29,7 @@ def check_versions(manifest: StoreManifest) -> None:
     if manifest.extractor_version != extractor.EXTRACTOR_VERSION:
         raise UnfitWorkerError(
             f"the featurestore on {socket.gethostname()} extracts by version "
-            f"{extractor.EXTRACTOR_VERSION}, the store was begun with version "
+            f"{extractor.EXTRACTOR_VERSION}, the store was started with version "
             f"{manifest.extractor_version}: install the same featurestore there as where the "
             "build runs"
         )
@@ -46,7 +46,7 @@ def check_fit(store: Storage, dataset: str, root: Path, witness: str | None) -> 
         witness: A file below it that is there where the build was started.
 
     Returns:
-        How its libraries differ from those that the store was begun with; empty if they do not.
+        How its libraries differ from those the store was started with; empty if they do not.
 
     Raises:
         UnfitWorkerError: It has another extractor, or does not see the store or the files.

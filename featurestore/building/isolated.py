@@ -52,7 +52,7 @@ def run_isolated(function: Callable[..., R], task: T) -> R:
         if row is None:
             raise BuildError(
                 f"a process died with no file open ({_cause(code)}) in {task.block}. Is there "
-                "memory left? What is committed is safe: run the same command again"
+                "memory left? Finished blocks are safe; rerun the same command"
             )
         deaths[row] += 1
         if deaths[row] == _DEATHS:

@@ -61,15 +61,15 @@ def refuse_other(found: StoredArrays, wanted: StoreManifest, dataset: Dataset) -
             f"{wanted.fingerprint[:12]}… here, so another version of this program made it"
         )
     raise FingerprintError(
-        f"{found.storage} holds {dataset.card.name} built otherwise: {'; '.join(differing)}. Put "
-        "back what it was built from, name another --store, or delete that one"
+        f"{found.storage} already contains {dataset.card.name}, but built with different settings: "
+        f"{'; '.join(differing)}. Restore what it was built from, use another --store or delete it"
     )
 
 
 def _clip_differences(found: StoredArrays, dataset: Dataset) -> str:
     try:
         return clip_differences(stored_clips(found), dataset.clips)
-    except CorruptError:  # perhaps the other build has just begun
+    except CorruptError:  # perhaps the other build has just started
         return "the clips are others"
 
 
@@ -82,6 +82,6 @@ def library_warnings(found: StoreManifest, wanted: StoreManifest) -> Iterable[st
     ]
     if differing:
         yield (
-            f"the store was begun with other library versions: {', '.join(differing)}. Clips "
+            f"the store was started with other library versions: {', '.join(differing)}. Clips "
             "built now may differ from the others in the last digits"
         )

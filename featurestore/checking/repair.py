@@ -61,7 +61,7 @@ _NAMED = 3
 def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> Iterator[str]:
     """Repair one dataset of a store, to the bytes of a store that was never damaged.
 
-    An unfinished build is mended as far as it is committed; `build` goes on with the rest. A store
+    An unfinished build is repaired as far as it is committed; `build` resumes the rest. A store
     without damage is left alone.
 
     Args:

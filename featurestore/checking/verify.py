@@ -107,7 +107,7 @@ def _root_problems(storage: Storage) -> list[str]:
     try:
         manifests = [read_manifest(storage, name) for name in datasets_made(storage)]
     except CorruptError:
-        return []  # told already, and the root cannot be judged
+        return []  # reported already, and the root cannot be judged
     wrong = wrong_metadata(storage, {DOCUMENT: store_documents(manifests)[DOCUMENT]})
     return [f"{storage}: {key} {fault}" for key, fault in wrong]
 
@@ -237,7 +237,7 @@ def _clip_list(arrays: StoredArrays) -> Iterator[str]:
         for fold, column in itertools.product(manifest.folds, TABLE):
             arrays.read(fold.fold, column)
     except CorruptError:
-        return  # told of the column
+        return  # reported with the column
     found = clips_sha256(stored_clips(arrays), manifest.card.class_names)
     if found != manifest.clips_sha256:
         yield "the clip table is not the one the manifest was made for"
@@ -250,7 +250,7 @@ def _values(arrays: StoredArrays, block: Block, array: str) -> Iterator[str]:
         return
     status = _status(arrays, block)
     if status is not None and not status.any():
-        return  # not committed; told of the whole dataset
+        return  # not committed; reported for the whole dataset
     values = arrays.read(block.fold, array, block.rows)
     if status is None or array == "source_sha256":
         return

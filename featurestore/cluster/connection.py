@@ -35,7 +35,7 @@ def connect(scheduler: str | LocalCluster, timeout: str) -> Client:
     Args:
         scheduler: Its address, such as `tcp://host:8786`; or a local cluster.
         timeout: For an answer, such as `20s`. A refused connection, an unknown host or an address
-            that is none are told within two seconds.
+            that is none are reported within two seconds.
 
     Raises:
         ClusterError: No scheduler answers there.
@@ -48,7 +48,7 @@ def connect(scheduler: str | LocalCluster, timeout: str) -> Client:
         if isinstance(error, OSError) and listens:
             reason = (
                 "something else listens there, such as the scheduler's dashboard, or it is of "
-                "another version of Dask (a scheduler's own port is 8786 unless it was told)"
+                "another version of Dask (a scheduler's own port is 8786 by default)"
             )
         raise _no_answer(scheduler, reason) from error
 

@@ -129,7 +129,7 @@ class Cluster:
     ) -> Iterator[tuple[T, R]]:
         """Yield each task with its result, as they come; a task that fails raises here.
 
-        When it ends early, tasks that workers have begun are waited for, for a few seconds.
+        When it ends early, tasks that workers have started are waited for, for a few seconds.
 
         Args:
             function: What to run; of a module that the workers have. It may be run again for a
@@ -241,13 +241,13 @@ class Cluster:
         """
         if self._unfit.get(address) != fault:
             self._unfit[address] = fault
-            self._notify(f"the worker at {address} takes no part: {fault}")
-        with suppress(*_LOST):  # told of where the next outcome is awaited
+            self._notify(f"the worker at {address} cannot be used: {fault}")
+        with suppress(*_LOST):  # reported where the next outcome is awaited
             others = [name for name in lot.client.nthreads() if name not in self._unfit]
             hopeless = not isinstance(self._scheduler, str) or idle.lasts(_UNFIT_S)
             if not others and (hopeless or not idle.any_progress):
                 raise ClusterError(
-                    f"no worker of the cluster can take part; the one at {address}: {fault}"
+                    f"no worker of the cluster can be used; the one at {address}: {fault}"
                 )
             self._submit(lot, [attempt], others or None)
             return
@@ -282,7 +282,7 @@ class Cluster:
             except ClusterError as error:
                 if time.monotonic() > deadline:
                     raise ClusterError(f"{self._gone} ({error}). {_SAFE}") from error
-        self._notify("the scheduler is back: it is given the tasks again")
+        self._notify("the scheduler is back: tasks are submitted again")
 
     def _abandon(self, lot: _Lot[Any]) -> None:
         """Cancel what is left of a lot, and wait a while for what workers have started."""
@@ -310,7 +310,7 @@ class Cluster:
             time.sleep(_POLL_S)
 
 
-_SAFE = "What is finished is safe: start it, and run the same command again"
+_SAFE = "Finished work is safe; start it, and rerun the same command"
 _LOST = (OSError, CancelledError, RuntimeError, TimeoutError, ValueError, AttributeError)
 """Errors of Dask's client when its scheduler is gone. Never a task's: these come as outcomes."""
 

@@ -11,7 +11,7 @@ SYNTHETIC_MARKER = "synthetic.json"
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset found on disk: a card, a root, and one clip a row of its table.
+    """A dataset found on disk: a card, a root, and one clip per row of its table.
 
     Invariant: `clips` is in table order, clip ids are unique, every class_id indexes
     `card.class_names`, and no path is absolute or leaves the root.

@@ -1,7 +1,7 @@
 """Download of a dataset to where a build looks for it.
 
-Everything happens in a directory beside the dataset's, which gets the dataset's name when all of
-it is there and checked. So a download that is stopped, or killed, at any moment goes on when asked
+Everything happens in a directory next to the dataset's, which gets the dataset's name when all of
+it is there and checked. So a download that is stopped, or killed, at any moment resumes when asked
 for again, and nothing unfinished is ever found.
 """
 
@@ -81,7 +81,7 @@ class Download:
             observe: Told of each step.
 
         Raises:
-            DownloadError: It cannot be had, is not what it should be, or has no room.
+            DownloadError: It is unavailable, is not what it should be, or has no room.
         """
         if self.staging.is_symlink():
             raise DownloadError(
@@ -136,7 +136,7 @@ class Download:
             )
         except DownloadError as error:
             raise DownloadError(
-                f"{error}. The same command goes on from what has come; or {self.kind.by_hand}"
+                f"{error}. The same command resumes the download; or {self.kind.by_hand}"
             ) from error
 
     def _checked_root(self, unpacked: Path) -> Path:

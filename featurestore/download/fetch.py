@@ -37,7 +37,7 @@ def fetch_file(
 ) -> None:
     """Download a file to `target`, unless it is there.
 
-    What has come is kept in `TARGET.partial`, whatever ends this call, and the next one goes on
+    The received part stays in `TARGET.partial`, whatever ends this call, and the next one resumes
     from there. Where two processes want the same target, the second waits for the first.
 
     Args:
@@ -47,7 +47,7 @@ def fetch_file(
         observe: Told of each piece.
 
     Raises:
-        DownloadError: It cannot be had, is not what it should be, or cannot be written.
+        DownloadError: It is unavailable, is not what it should be, or cannot be written.
     """
     patience = patience or Patience()
     job = Job(remote, patience, observe, time.monotonic() + patience.limit_s)
@@ -60,7 +60,7 @@ def fetch_file(
     except OSError as error:
         reason = error.strerror or error
         raise DownloadError(
-            f"{target}: cannot be written ({reason}); the same command goes on when that is mended"
+            f"{target}: cannot be written ({reason}); the same command resumes once that is fixed"
         ) from error
 
 

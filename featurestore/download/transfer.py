@@ -1,7 +1,7 @@
 """One response of a server, appended to what was received of a file before.
 
 The server's word is not taken: an answer that ends early is broken, and one with another length,
-another range or another state of the file than expected begins it anew.
+another range or another state of the file than expected starts over.
 """
 
 import http.client
@@ -190,7 +190,7 @@ def _check_room(remote: RemoteFile, partial: PartialFile, total: int | None) -> 
     if (missing := total - partial.size) > partial.room:
         raise DownloadError(
             f"{partial.path.parent}: {missing / 1e9:.1f} GB are still to come, but only "
-            f"{partial.room / 1e9:.1f} GB are free; make room, and the same command goes on"
+            f"{partial.room / 1e9:.1f} GB are free; make room, and the same command resumes"
         )
 
 

@@ -1,6 +1,6 @@
 """Unpacking a tar.gz that nobody vouches for.
 
-Regular files and directories are made anew under one directory, and nothing else: no link, no
+Regular files and directories are created under one directory, and nothing else: no link, no
 device, no path out, no second file of a name, no more files or bytes than expected. Owners, modes
 and times are not taken over.
 """
@@ -73,7 +73,7 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
         raise ArchiveError(f"{archive}: {error.strerror}") from error
     except OSError as error:
         raise DownloadError(
-            f"{into}: cannot be written ({error.strerror or error}); the same command goes on when "
+            f"{into}: cannot be written ({error.strerror or error}); the same command resumes once "
             "that is mended"
         ) from error
 

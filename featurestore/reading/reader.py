@@ -290,7 +290,7 @@ def open_store(
     if not complete and not committed_only:
         raise UnfinishedError(
             f"the build of {dataset} in {path} is not finished: "
-            f"`featurestore build --dataset {dataset} --store {path}` goes on where it stopped; "
+            f"`featurestore build --dataset {dataset} --store {path}` resumes where it stopped; "
             "open_store(..., committed_only=True) reads what is there"
         )
     if complete and not (path.remote and has_checksums(arrays.manifest)):

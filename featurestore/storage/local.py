@@ -183,7 +183,7 @@ def _machine() -> Iterator[None]:
             raise
         raise StorageError(
             f"cannot read {error.filename}: {error.strerror}. Close other programs, or allow more "
-            "files (`ulimit -n 4096`), and run the same command again"
+            "files (`ulimit -n 4096`), and rerun the same command"
         ) from error
 
 

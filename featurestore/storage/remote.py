@@ -2,7 +2,7 @@
 
 obstore repeats requests that failed on the way, that were not answered in time or that the server
 could not serve (5xx, 429), after growing pauses; how often, it tells nobody (obstore issue 105).
-What remains is told in one line.
+What remains is reported in one line.
 """
 
 import asyncio
@@ -253,7 +253,7 @@ async def _body(answer: "GetResult", key: str, most: int) -> bytes:
     start, stop = answer.range
     if stop - start > most:
         raise too_large(key, stop - start, most)
-    # An answer may go on after the length that it has announced.
+    # An answer may continue after the length that it has announced.
     body = bytearray()
     async for piece in answer.stream():
         body += piece

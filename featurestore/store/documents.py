@@ -40,8 +40,8 @@ def writing(what: str) -> Iterator[None]:
     except (OSError, StorageError) as error:
         told = error.strerror or error if isinstance(error, OSError) else error
         raise StorageError(
-            f"cannot write {what}: {told}. What is committed is safe: "
-            "put this right and run the same command again"
+            f"cannot write {what}: {told}. Finished blocks are safe; "
+            "fix the problem and rerun the same command"
         ) from error
 
 

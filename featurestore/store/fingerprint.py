@@ -136,7 +136,7 @@ def clip_differences(found: Iterable[Clip], wanted: Iterable[Clip]) -> str:
     kinds = {
         "gone": [key for key in old if key not in new],
         "new": [key for key in new if key not in old],
-        "listed otherwise (path, fold, class or source)": [
+        "listed differently (path, fold, class or source)": [
             key for key in old if key in new and old[key] != new[key]
         ],
     }

@@ -97,7 +97,7 @@ sys.meta_path.insert(0, Absent())
     ),
     "of another extractor": (
         "import featurestore.extraction.extractor as e; e.EXTRACTOR_VERSION = 99",
-        "extracts by version 99, the store was begun with version",
+        "extracts by version 99, the store was started with version",
     ),
 }
 
@@ -127,7 +127,7 @@ def test_a_worker_that_is_not_fit_is_named_and_the_others_build(
             client.wait_for_workers(2, timeout=60)
             with DaskExecutor(scheduler=scheduler, notify=lines.append) as executor:
                 build(dataset, store, executor=executor)
-    assert f"the worker at {unfit} takes no part: " in lines[0]
+    assert f"the worker at {unfit} cannot be used: " in lines[0]
     assert contents(store) == straight
 
 

@@ -33,7 +33,7 @@ def test_a_build_that_is_terminated_says_what_is_kept_and_loses_nothing(
         os.killpg(process.pid, signal.SIGTERM)  # as SLURM does
         told = process.communicate(timeout=60)[1]
     assert process.returncode == TERMINATED == 143, told
-    assert "stopped. What is committed is kept: the same command resumes from there." in told
+    assert "stopped. Finished blocks are kept: the same command resumes from there." in told
     assert "Traceback" not in told
     dataset = load_dataset("folder", root)
     build(dataset, store)

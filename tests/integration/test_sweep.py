@@ -270,4 +270,4 @@ def test_a_scheduler_that_dies_is_one_line(
         thread.join()
     error = capsys.readouterr().err
     assert "error: the Dask scheduler at " in error
-    assert "start it, and run the same command again" in error
+    assert "start it, and rerun the same command" in error

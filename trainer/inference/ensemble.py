@@ -1,6 +1,6 @@
 """Several runs as one: their probabilities averaged clip by clip, set against each run alone.
 
-Reads the tables of answers beside the networks; no store, no network.
+Reads the tables of predictions next to the networks; no store, no network.
 """
 
 from collections.abc import Callable, Sequence

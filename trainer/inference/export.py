@@ -88,7 +88,7 @@ def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Export
         wanted: The format; `onnx` needs the extra `export`.
 
     Raises:
-        ExportError: It cannot be written so, or the file answers otherwise.
+        ExportError: It cannot be written so, or the file gives other results.
         DeviceMemoryError: There is too little memory for it.
         ModuleNotFoundError: The format needs a library that is not installed.
     """

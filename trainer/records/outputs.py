@@ -1,7 +1,7 @@
 """A network's predictions for the clips of its held-out fold, as a table on disk.
 
-One file beside each network, with a row a clip: what a confusion matrix, a comparison of runs or an
-average of several networks needs, without the store and without the network.
+One file next to each network, with a row per clip: what a confusion matrix, a comparison of runs or
+an average of several networks needs, without the store and without the network.
 """
 
 import csv

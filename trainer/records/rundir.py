@@ -59,7 +59,7 @@ def taken(path: Path, name: str = RECORD) -> RunDirectoryError:
     """Return the error for a directory that holds a run; it names who trains it, if anybody."""
     try:
         with held(path / RUN_LOCK):
-            finish = f", go on with it by --resume {path}" if name == RECORD else ""
+            finish = f", resume it by --resume {path}" if name == RECORD else ""
     except BusyError as error:
         return RunDirectoryError(f"{error}, or give another --out")
     except RunDirectoryError:

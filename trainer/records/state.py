@@ -102,7 +102,7 @@ def load_state(path: Path) -> FoldState:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: is no state of an unfinished fold, or is damaged ({in_a_line(error)}); "
-            "remove it, and the fold begins anew"
+            "remove it, and the fold starts over"
         ) from error
 
 

@@ -85,9 +85,7 @@ def load_network(
     path = RunDirectory(run.path).fold(fold).network(name)
     if not path.exists() and (note := _NEVER.get((run.config.selection, name))):
         raise CheckpointError(f"{path}: does not exist: {note}")
-    with explain_oom(
-        lambda: f"out of memory on {device}: {path} does not fit beside what is there; {LESS}"
-    ):
+    with explain_oom(lambda: f"out of memory on {device}: {path} does not fit in addition; {LESS}"):
         return _loaded(run, fold, name, path, device)
 
 

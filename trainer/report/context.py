@@ -24,7 +24,7 @@ SELECTION: dict[Selection, str] = {
         "nothing of it leaks into these figures. The networks train on that many clips fewer."
     ),
     "last": (
-        "Nothing is picked: each stage goes on from the last epoch of the one before, and the "
+        "Nothing is picked: each stage continues from the last epoch of the one before, and the "
         "last epoch of all counts. The held-out fold is watched and changes nothing, so there is "
         "no best epoch here."
     ),

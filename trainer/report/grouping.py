@@ -16,7 +16,7 @@ from trainer.report.series import Series, Settings
 
 # The paper's order, then ours; other methods follow by name.
 ORDER = ("baseline", "mel", "resize", "control")
-# Fields of RunConfig that are a run's place in its series, or that `settings_of` says otherwise.
+# Fields of RunConfig that are a run's place in its series, or that `settings_of` words differently.
 # Every other field, also one that RunConfig gets later, is a setting.
 NOT_SETTINGS = {
     *("dataset", "method", "stages", "folds", "seed", "init"),

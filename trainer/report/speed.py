@@ -10,7 +10,7 @@ from trainer.report.series import Series
 
 COLUMNS = (
     *(Column("method", numeric=False), Column("stage"), Column("images", numeric=False)),
-    *(Column("epochs"), Column("λ"), Column("time a fold"), Column("samples/s")),
+    *(Column("epochs"), Column("λ"), Column("time per fold"), Column("samples/s")),
     Column("waiting, %"),
 )
 NOTE = (

@@ -23,7 +23,7 @@ def changes(path: Path, record: RunRecord) -> Iterator[str]:
     found = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
     if found:
         yield (
-            f"this run was begun otherwise, and may not end with the same bits: {', '.join(found)}"
+            f"the setup changed since the run started; last bits may differ: {', '.join(found)}"
         )
 
 

@@ -130,10 +130,10 @@ class Tracking:
             if out not in self._logged:
                 self._logged[out] = _LoggedRun(self._client, out)
             self._logged[out].catch_up(status)
-        except Exception as error:  # noqa: BLE001  (of a server, a driver, a disk: training goes on)
+        except Exception as error:  # noqa: BLE001  (of a server, a driver, a disk: training continues)
             if not self._warned:
                 self._warn(
-                    f"MLflow at {self._shown} cannot be written to, training goes on and it will "
+                    f"MLflow at {self._shown} cannot be written to, training continues and it will "
                     f"be tried again: {_line(error, self._uri)}"
                 )
             self._warned = True

@@ -43,7 +43,7 @@ class DaskExecutor:
     A context manager: the local cluster lives as long as the block.
 
     Args:
-        workers: Processes of the local cluster; None is one a core.
+        workers: Processes of the local cluster; None is one per core.
         scheduler: Address of a scheduler; no local cluster is started then.
         notify: Told, in a line, why nothing happens, and who cannot take part. Logged by default.
     """

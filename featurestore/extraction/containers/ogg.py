@@ -135,7 +135,9 @@ def _add(source: Source, links: list[_Link], page: _Page) -> None:
     link = links[-1]
     if page.serial != link.serial:
         if page.serial not in link.others:
-            raise damaged(f"the Ogg page at byte {page.start} belongs to no stream that has begun")
+            raise damaged(
+                f"the Ogg page at byte {page.start} belongs to no stream that has started"
+            )
         link.stop = page.stop
         return
     if page.number != link.next_number:
@@ -162,7 +164,7 @@ def _begin(source: Source, links: list[_Link], page: _Page) -> None:
     audio = head.startswith((b"\x01vorbis", b"OpusHead"))
     beginning = bool(links) and links[-1].next_number == 1 and not links[-1].ended
     if beginning and not (audio and _is_audio(links[-1])):
-        # Streams that are next to each other all begin before any goes on.
+        # Streams that are next to each other all start before any continues.
         if audio:
             old = links.pop()
             others = {old.serial, *old.others}
