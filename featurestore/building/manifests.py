@@ -62,7 +62,7 @@ def refuse_other(found: StoredArrays, wanted: StoreManifest, dataset: Dataset) -
         )
     raise FingerprintError(
         f"{found.storage} already contains {dataset.card.name}, but built with different settings: "
-        f"{'; '.join(differing)}. Restore what it was built from, use another --store or delete it"
+        f"{'; '.join(differing)}. Restore what it was built from, name another --store or delete it"
     )
 
 

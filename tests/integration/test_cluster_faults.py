@@ -1,4 +1,4 @@
-"""What goes wrong with a cluster is told in a line, at once where it can be known."""
+"""Faults of a cluster are reported in a line, at once if they can be known."""
 
 import os
 import re
@@ -77,7 +77,7 @@ def start_build(root: Path, store: Path, address: str) -> "subprocess.Popen[str]
 
 
 def environment(place: Path, code: str) -> dict[str, str]:
-    """Of a process that runs some code as it starts."""
+    """Return the environment of a process that runs some code as it starts."""
     place.mkdir()
     (place / "sitecustomize.py").write_text(code)
     return {**_ENVIRONMENT, "PYTHONPATH": f"{place}{os.pathsep}{_ENVIRONMENT['PYTHONPATH']}"}

@@ -104,7 +104,7 @@ def test_a_remote_build_that_was_killed_resumes_to_the_same_objects(
 
 @pytest.fixture(scope="module")
 def num_requests(s3: int, sounds: Path) -> int:
-    """Of an undisturbed build."""
+    """Return the number of requests of an undisturbed build."""
     make_bucket(s3, "undisturbed")
     proxy = FaultyProxy(s3)
     with proxy.serving() as port:

@@ -22,9 +22,7 @@ def changes(path: Path, record: RunRecord) -> Iterator[str]:
     before = record.versions | {"device": record.device_name}
     found = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
     if found:
-        yield (
-            f"the setup changed since the run started; last bits may differ: {', '.join(found)}"
-        )
+        yield (f"the setup changed since the run started; last bits may differ: {', '.join(found)}")
 
 
 def versions() -> dict[str, str]:
