@@ -57,12 +57,12 @@ class Marathon:
     """History of a row of stores, each killed until it was finished.
 
     Attributes:
-        seed: Of the moments and the numbers of workers.
+        seed: Seed of the moments and the numbers of workers.
         kills: Builds killed while blocks were pending.
         late: Builds killed when all were committed: before the store was declared complete, or
             while Dask was closing. They are not among `kills`.
         finished: Stores finished.
-        unequal: Of them, those that are not the bytes of an uninterrupted build.
+        unequal: Those whose bytes differ from an uninterrupted build's.
         redone: Committed blocks that were written again.
         in_flight: Blocks that killed builds may have had under way, at most.
         committed_at_kill: Blocks committed when each kill came.
@@ -185,11 +185,11 @@ def marathon(
     to start and to close.
 
     Args:
-        name: Of the dataset.
+        name: Name of the dataset.
         root: Where it is.
         place: Directory for the stores.
         kills: How many; when a store is finished before, another is started.
-        seed: Of every choice.
+        seed: Seed of every choice.
         workers: Numbers to choose from.
         env: Added to the builds' environment.
     """
@@ -250,11 +250,11 @@ def flips(name: str, root: Path, store: Path, each: int, seed: int) -> Iterator[
     """Flip single bits in every file of a store in turn; was each found, and mended?
 
     Args:
-        name: Of the dataset.
+        name: Name of the dataset.
         root: Where its files are.
         store: Left as it was.
         each: Bits a file, one at a time.
-        seed: Of the bits.
+        seed: Seed of the bits.
     """
     chance, dataset = random.Random(seed), load_dataset(name, root)  # noqa: S311
     for file in sorted(file for file in store.rglob("*") if file.is_file()):

@@ -51,7 +51,7 @@ class Outcome:
         result: A failure's name in lower case, `ok`, `crash`, `hang`, or `error: …` for anything
             that a build would not have caught.
         seconds: To load and extract.
-        peak_mb: Of the process, so far.
+        peak_mb: Peak memory of the process so far, in MB.
     """
 
     number: int

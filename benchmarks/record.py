@@ -96,7 +96,7 @@ def save(name: str, results: Mapping[str, Any], **context: object) -> Path:
     """Write `results/NAME.json`: the results, and where, when and with what they were found.
 
     Args:
-        name: Of the file, without suffix.
+        name: Name of the file, without suffix.
         results: JSON-ready.
         **context: Whatever else a reader should know, such as sizes and rounds.
     """

@@ -75,7 +75,7 @@ class Training:
 
     Args:
         log: File for what it says.
-        arguments: Of the command line.
+        arguments: Arguments of the command line.
         before: Called in the process first.
     """
 

@@ -38,8 +38,8 @@ class Work:
 
     Args:
         store: Path or URL, the same for all workers.
-        dataset: Its name.
-        fingerprint: Of the dataset.
+        dataset: Name of the dataset.
+        fingerprint: Fingerprint of the dataset.
         out: Absolute directory of the sweep, the same for all workers.
         manner: How to go about it.
     """
@@ -74,7 +74,7 @@ class Begun:
     """A run that has its directory.
 
     Args:
-        config: Of the run, with the device that its worker has.
+        config: Config of the run, with the device that its worker has.
         record_sha256: Digest of its run.json.
     """
 
@@ -179,7 +179,7 @@ class Cluster:
 
     Args:
         scheduler: Its address, such as `tcp://host:8786`.
-        notify: Told, in a line, why nothing happens, and which worker cannot take part.
+        notify: Receives a line if nothing happens or a worker cannot be used.
 
     Raises:
         featurestore.errors.ClusterError: None answers there.

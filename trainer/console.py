@@ -102,7 +102,7 @@ class ProgressView:
 
     Args:
         console: Where it is shown.
-        config: Of the run.
+        config: Config of the run.
         num_train: Training clips by held-out fold.
     """
 

@@ -38,7 +38,7 @@ class Options:
         device: A PyTorch device, or `auto`.
         precision: Or `auto`.
         acceleration: Or `auto`.
-        threads: Of a CPU, for each fold; None shares all cores that may be used.
+        threads: CPU threads per fold; None shares all cores that may be used.
         methods_file: One's own methods, see `trainer.methods.read_methods`.
         resize_operator: A ResizeOperator, which makes the method's resized images.
         own_methods: What is in the methods file, which is not read again then: on another machine
@@ -90,7 +90,7 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     Args:
         dataset: Trained on.
         options: What is asked for.
-        folds_at_once: That share the cores.
+        folds_at_once: Number of folds that share the cores.
 
     Raises:
         ConfigError: A method is unknown, or a value out of range.

@@ -82,7 +82,7 @@ def run(
         plan: From `trainer.plan.plan_run`.
         out: The run's directory: run.json, TensorBoard events, a directory a fold with its
             metrics, networks and answers, and, at the end, result.json.
-        notify: Told what happens.
+        notify: Called with each event.
         manner: How to go about it.
 
     Raises:
@@ -133,7 +133,7 @@ def resume(
     Args:
         dataset: The run's, wherever its store lies now.
         out: The run's directory.
-        notify: Told what happens.
+        notify: Called with each event.
         manner: How to go about it; may be another than before.
         folds: To be trained for now, some of the run's; all by default.
 

@@ -41,9 +41,9 @@ class SweepRun:
     """One run of a sweep.
 
     Args:
-        name: Of its directory.
+        name: Name of its directory.
         options: What it does.
-        init_sha256: Of the file of its initial weights; None without one, or before it is planned.
+        init_sha256: SHA-256 of its initial weights' file; None without one, or before planning.
     """
 
     name: str
@@ -176,7 +176,7 @@ def plan_sweep(
 
     Args:
         dataset: Trained on.
-        runs: Of the sweep.
+        runs: Runs of the sweep.
         manner: How to go about it.
         elsewhere: Whether other machines train them, whose devices are not known here.
 

@@ -34,7 +34,7 @@ class Source:
     """The images of one array, in a store and outside of it.
 
     Args:
-        dataset: Of the store.
+        dataset: Dataset of the store.
         array: `resolution/variant`.
         folder: For the files of one format; holds them already where it is not empty.
     """

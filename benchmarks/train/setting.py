@@ -28,15 +28,15 @@ class Setting:
 
     Args:
         device: That trains.
-        precision: Of every step.
+        precision: Precision of every step.
         arch: The network.
         batch: Size of a batch.
         steps: Batches an epoch.
         rounds: How often each case is timed.
-        divisor: Of the protocol's epochs, where whole folds are trained.
+        divisor: Divisor of the protocol's epochs, where whole folds are trained.
         folds_at_once: How many folds are tried at a time.
         quick: Leave out what takes long.
-        acceleration: Of every step but where ways are compared.
+        acceleration: Acceleration of every step but where ways are compared.
     """
 
     device: torch.device

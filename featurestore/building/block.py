@@ -34,8 +34,8 @@ class BlockTask:
 
     Attributes:
         store: Where to write; absolute, whatever it was made with.
-        dataset: Its name in the store.
-        fingerprint: Of the features that the block is made for; empty is whatever the store holds.
+        dataset: Name of the dataset in the store.
+        fingerprint: Features that the block is made for; empty is whatever the store holds.
         root: Where to read; absolute.
         block: Which rows.
         crashed: Rows of the block that are not opened, for their file kills the process, and how
@@ -165,7 +165,7 @@ def build_block(task: BlockTask, starting: Callable[[int], object] = int) -> Blo
 
     Args:
         task: The block.
-        starting: Told each row before its file is opened, and the number of rows after the last.
+        starting: Called with each row before its file is opened, and with the number of rows last.
 
     Raises:
         StorageError: The store cannot be written.

@@ -75,7 +75,7 @@ class BuildReport:
     """Result of a build.
 
     Attributes:
-        manifest: Of the complete store.
+        manifest: Manifest of the complete store.
         num_built: Clips built by this call, failed ones included.
         failures: Clips that failed in this call.
         warnings: What a user should know.
@@ -102,11 +102,11 @@ def build(
 
     Args:
         dataset: Card, root and clips.
-        path: Of the store, or its URL; it may hold other datasets.
-        spec: Of the features; None is the paper's.
+        path: Path of the store, or its URL; it may hold other datasets.
+        spec: Spec of the features; None is the paper's.
         executor: Where blocks run; None is here, one after another.
         options: How failed clips are treated.
-        observer: Told of progress.
+        observer: Receives the progress.
 
     Raises:
         FingerprintError: The store holds this dataset with other features or clips.
@@ -167,7 +167,7 @@ def _mixed(manifest: StoreManifest, hosts: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each set of libraries that only workers have.
 
     Args:
-        manifest: Of the store.
+        manifest: Manifest of the store.
         hosts: A host by how its libraries differ from the store's.
     """
     here = differing_libraries(manifest.libraries)

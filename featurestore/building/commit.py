@@ -26,8 +26,8 @@ def commit(arrays: StoredArrays, fingerprint: str, block: Block, values: Columns
     """Write rows of a block, `status` last, if the store is still the one they were made for.
 
     Args:
-        arrays: Of the store.
-        fingerprint: Of the features that the values are; empty is whatever the store holds.
+        arrays: Arrays of the store.
+        fingerprint: Features that the values belong to; empty is whatever the store holds.
         block: Whole chunks of a fold.
         values: Array name to rows (len(block), ...).
 

@@ -41,8 +41,8 @@ def check_fit(store: Storage, dataset: str, root: Path, witness: str | None) -> 
 
     Args:
         store: Where the store lies.
-        dataset: Its name in it.
-        root: Of the files.
+        dataset: Name of the dataset in it.
+        root: Root of the files.
         witness: A file below it that is there where the build was started.
 
     Returns:

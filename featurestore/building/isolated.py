@@ -35,7 +35,7 @@ def run_isolated(function: Callable[..., R], task: T) -> R:
     """Return `function(task, starting)`, run in a process of its own, as often as it takes.
 
     Args:
-        function: Of a module; calls `starting(row)` before it opens a row's file and
+        function: Function of a module; calls `starting(row)` before it opens a row's file and
             `starting(len(block))` after the last, and leaves the rows of `task.crashed` alone.
         task: The block.
 

@@ -66,7 +66,7 @@ def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> I
 
     Args:
         dataset: As it was when the store was built.
-        path: Of the store, or its URL.
+        path: Path of the store, or its URL.
         executor: Where blocks are extracted; None is here, one after another.
 
     Yields:

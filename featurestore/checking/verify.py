@@ -48,9 +48,9 @@ def verify(
     """Check a store part by part.
 
     Args:
-        path: Of the store, or its URL.
+        path: Path of the store, or its URL.
         dataset: One dataset only; None is all of them.
-        root: Of the dataset's files: the digest of each is compared, and a sample of clips is
+        root: Root of the dataset's files: the digest of each is compared, and a sample of clips is
             extracted again.
         sample: How many clips that is.
 

@@ -15,7 +15,7 @@ class Idle:
 
     Args:
         scheduler: Its address, or a local cluster.
-        notify: Told a line.
+        notify: Receives each line.
 
     Attributes:
         any_progress: Whether a task was finished.

@@ -69,7 +69,7 @@ class Cluster:
 
     Args:
         scheduler: Its address, such as `tcp://host:8786`; or a local cluster, which stays.
-        notify: Told, in a line, why nothing happens, and who cannot take part. Logged by default.
+        notify: Receives a line if nothing happens or a worker cannot be used. Logs by default.
         timeout: For a scheduler that says neither yes nor no.
 
     Raises:

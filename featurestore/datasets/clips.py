@@ -87,10 +87,10 @@ def name_classes(
 
     Args:
         table: The file, for messages.
-        names: Of the classes that occur in it, by class_id.
+        names: Names of the classes that occur in it, by class_id.
         official: The names the dataset is known by. A table that agrees with them has all of
             them, so that a part of the dataset keeps its classes.
-        column: Of the class_id, for messages.
+        column: Column of the class_id, for messages.
 
     Raises:
         DatasetError: A class_id below the highest one has no name, or a name is the official one

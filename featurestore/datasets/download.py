@@ -78,7 +78,7 @@ class Download:
         Where another process is at it already, wait for that.
 
         Args:
-            observe: Told of each step.
+            observe: Called with the progress of each step.
 
         Raises:
             DownloadError: It is unavailable, is not what it should be, or has no room.

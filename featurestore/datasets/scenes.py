@@ -77,7 +77,7 @@ def encode(samples: NDArray[np.float32], encoding: Encoding) -> bytes:
 
     Args:
         samples: (num_samples, num_channels), in [-1, 1].
-        encoding: Of the file.
+        encoding: Encoding of the file.
     """
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, encoding.sample_rate, encoding.subtype, format=encoding.suffix)

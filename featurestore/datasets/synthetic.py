@@ -58,7 +58,7 @@ def make_synthetic(
 
     Args:
         root: Directory; made where it is absent.
-        seed: Of every random choice, from 0.
+        seed: Seed of every random choice, from 0.
         num_folds: From 1.
         clips_per_class: Clips of each class in each fold, from 1.
 

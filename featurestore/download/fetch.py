@@ -44,7 +44,7 @@ def fetch_file(
         remote: What to fetch.
         target: Its folder is made where it is missing.
         patience: How long to wait.
-        observe: Told of each piece.
+        observe: Called with the progress after each piece.
 
     Raises:
         DownloadError: It is unavailable, is not what it should be, or cannot be written.

@@ -44,7 +44,7 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
         archive: The file.
         into: A directory that does not exist; a part of the archive may be in it after an error.
         limits: What is refused.
-        observe: Told how many of the archive's own bytes are behind.
+        observe: Called with the number of the archive's own bytes read.
 
     Raises:
         ArchiveError: The archive is damaged, too large, or has a member that is refused.

@@ -36,7 +36,7 @@ class Recording:
 
     Attributes:
         waveform: (N,) float32 mono, the mean of the channels, at the spec's sample rate.
-        duration_s: Of the file, in seconds.
+        duration_s: Duration of the file, in seconds.
         peak: Largest absolute sample before resampling; 0 for digital silence.
         source_sha256: Digest of the file's bytes, 32 bytes.
     """
@@ -54,7 +54,7 @@ def load(path: Path, spec: FeatureSpec) -> Recording:
     as many samples in more channels), and by the bytes that these can take.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         spec: sample_rate, resampler and max_duration_s are used.
 
     Raises:

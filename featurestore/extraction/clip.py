@@ -33,8 +33,8 @@ def extract_file(path: Path, extractor: Extractor) -> tuple[dict[str, NDArray[An
     That holds within `one_thread`, and with the same libraries on the same kind of processor.
 
     Args:
-        path: Of a file of any format libsndfile knows.
-        extractor: Of the store's spec.
+        path: Path of a file of any format libsndfile knows.
+        extractor: Extractor of the store's spec.
 
     Returns:
         Images (bands, frames) of the spec's dtype, by the keys of `spec.arrays`; times

@@ -50,8 +50,8 @@ def decode(source: Source, max_duration_s: float, name: str) -> tuple[NDArray[np
 
     Args:
         source: The file.
-        max_duration_s: Of all parts together.
-        name: Of the file, for what the decoder prints.
+        max_duration_s: Largest duration of all parts together.
+        name: Name of the file, for what the decoder prints.
 
     Returns:
         Mono samples (N,) in one piece, and their rate in Hz.

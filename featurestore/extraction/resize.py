@@ -56,8 +56,8 @@ def resize(image: Array, bands: Taps, frames: Taps) -> Array:
 
     Args:
         image: (..., B, T).
-        bands: Of B' outputs over B.
-        frames: Of T' outputs over T.
+        bands: Bands of B' outputs over B.
+        frames: Frames of T' outputs over T.
 
     Returns:
         (..., B', T').

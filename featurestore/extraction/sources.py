@@ -31,8 +31,8 @@ def clip_file(root: Path, path: str) -> Path:
     The root itself may be a link, and so may anything below it that leads to a place below it.
 
     Args:
-        root: Of the dataset.
-        path: Of the clip, relative to it, with `/`.
+        root: Root of the dataset.
+        path: Path of the clip, relative to it, with `/`.
 
     Raises:
         AudioError: The path is absolute, has a `..`, or follows a link out of the root.

@@ -64,8 +64,8 @@ def count_silent(path: Place, dataset: str) -> int:
     So do digital silence, and stereo whose channels cancel each other out.
 
     Args:
-        path: Of the store.
-        dataset: Its name.
+        path: Path of the store.
+        dataset: Name of the dataset.
 
     Raises:
         StoreError: It cannot be read.

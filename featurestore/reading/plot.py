@@ -46,8 +46,8 @@ def plot_clip(dataset: StoredDataset, clip_id: str, out: Path) -> None:
     which the bands are evenly spaced.
 
     Args:
-        dataset: That holds the clip.
-        clip_id: Of the clip.
+        dataset: Dataset with the clip.
+        clip_id: Id of the clip.
         out: The image file; its suffix is the format.
 
     Raises:

@@ -28,7 +28,7 @@ class StoredDataset:
     """One dataset of a store, read-only. `open_store` makes it.
 
     Attributes:
-        name: Of the dataset.
+        name: Name of the dataset.
         manifest: How it was made.
     """
 
@@ -265,8 +265,8 @@ def open_store(
     """Open a finished dataset of a store.
 
     Args:
-        path: Of the store, or its URL: `s3://bucket/us8k.zarr`, `https://host/us8k.zarr`, …
-        dataset: Its name; may be left out where the store holds one dataset only.
+        path: Path of the store, or its URL: `s3://bucket/us8k.zarr`, `https://host/us8k.zarr`, …
+        dataset: Name of the dataset; may be left out where the store holds one dataset only.
         committed_only: Open an unfinished one as well. Clips that are not built yet are then left
             out like failed ones; what is committed later is not seen until it is opened again.
 

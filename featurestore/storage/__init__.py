@@ -54,8 +54,8 @@ class Storage(Protocol):
         """Return a whole object.
 
         Args:
-            key: Its name.
-            max_bytes: That it may have; None for what its kind may have (`bounds`).
+            key: Key of the object.
+            max_bytes: Most bytes it may have; None for the bound of its kind (`bounds`).
 
         Raises:
             FileNotFoundError: There is none.

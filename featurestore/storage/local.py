@@ -33,7 +33,7 @@ class LocalStorage:
     another directory or into a file, it stays the same place.
 
     Args:
-        path: Of the directory; made by the first write.
+        path: Path of the directory; made by the first write.
     """
 
     path: Path

@@ -56,7 +56,7 @@ class StoredArrays:
 
     Args:
         storage: Where the store lies.
-        manifest: Of the dataset in it. One that is complete promises that every chunk is there and
+        manifest: Its dataset's manifest. A complete one promises that every chunk is there and
             is the one that was written; see `unsealed`.
         copies: Documents of arrays by their keys without zarr.json, from the root's copy of them;
             those that are not here are read where they are.
@@ -128,8 +128,8 @@ class StoredArrays:
         """Return the rows of an array, as stored.
 
         Args:
-            fold: Its number.
-            name: Of the array.
+            fold: Number of the fold.
+            name: Name of the array.
             rows: Which; all by default.
             out: Where to; a contiguous array of their shape. A new one by default.
 
@@ -236,10 +236,10 @@ def open_arrays(
     """Return the arrays of one dataset.
 
     Args:
-        place: Of the store.
-        dataset: Its name.
+        place: Path or URL of the store.
+        dataset: Name of the dataset.
         copies: Take metadata from the root's copy of it where there is one: one request for all.
-        root: Of the store, where it was read already.
+        root: Root of the store, where it was read already.
 
     Raises:
         StoreError: There is no store at `place`, or it is newer.

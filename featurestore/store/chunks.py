@@ -72,7 +72,7 @@ def decode_texts(data: bytes, num_texts: int, max_bytes: int) -> NDArray[Any]:
     Args:
         data: The chunk.
         num_texts: How many it must hold.
-        max_bytes: That it may have before compression.
+        max_bytes: Most bytes it may have before compression.
 
     Raises:
         CorruptError: The checksum, the size or the number of texts is not right.

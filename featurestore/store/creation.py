@@ -46,7 +46,7 @@ def claim_arrays(place: Place, manifest: StoreManifest) -> StoredArrays:
     no locks: the others get it, and must not continue if it is not what they want.
 
     Args:
-        place: Of the store; made where it does not exist.
+        place: Path or URL of the store; made where it does not exist.
         manifest: In state `building`.
 
     Returns:

@@ -85,8 +85,8 @@ def table_objects(manifest: StoreManifest, fold: int, table: Columns) -> dict[st
     """Return the chunks of a fold's clip table, by their keys.
 
     Args:
-        manifest: Of the dataset.
-        fold: Its number.
+        manifest: Manifest of the dataset.
+        fold: Number of the fold.
         table: The columns of `TABLE`, (num_clips,) each, in row order.
     """
     objects = metadata.fold_objects(manifest, len(table["clip_id"]), table)
@@ -184,9 +184,9 @@ def trusted_manifest(
     A complete one of format version 1, which has no digest, must be what the root's copy is.
 
     Args:
-        storage: Of the store.
-        root: Of the store.
-        dataset: Its name.
+        storage: Storage of the store.
+        root: Root of the store.
+        dataset: Name of the dataset.
         from_copy: Take the root's copy, where there is one.
 
     Raises:

@@ -31,8 +31,8 @@ class ChunkFiles:
     """The files of one dataset's arrays.
 
     Args:
-        storage: Of the store.
-        manifest: Of the dataset in it.
+        storage: Storage of the store.
+        manifest: Manifest of the dataset in it.
         identify: Tells which chunk belongs where.
     """
 

@@ -94,9 +94,9 @@ def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION)
     """Return the digest of all that determines the features: spec, clip list, extractor.
 
     Args:
-        spec: Of the features.
+        spec: Spec of the features.
         clips: As `clips_sha256` gives it.
-        version: Of the extractor.
+        version: Version of the extractor.
     """
     return digest({"spec": meaning(spec), "clips": clips, "extractor": version})
 

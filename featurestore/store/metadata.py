@@ -145,8 +145,8 @@ def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dic
     """Return the initial objects of a fold, by key below it: its documents, and the clip table.
 
     Args:
-        manifest: Of the dataset.
-        num_clips: Of the fold.
+        manifest: Manifest of the dataset.
+        num_clips: Clips of the fold.
         table: The columns of `TABLE`, (num_clips,) each; where empty, documents only.
     """
     objects: _Objects = {}

@@ -92,7 +92,7 @@ def parse_manifest(attributes: Mapping[str, Any], dataset: str) -> StoreManifest
     """Return the manifest in a dataset's attributes, which may hold more.
 
     Args:
-        attributes: Of the dataset's group.
+        attributes: Attributes of the dataset's group.
         dataset: The name of the group.
 
     Raises:

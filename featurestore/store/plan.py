@@ -71,7 +71,7 @@ def block_clips(
 
     Args:
         spec: Says how many arrays there are.
-        num_clips: Of the whole dataset.
+        num_clips: Clips of the whole dataset.
         chunk_clips: Clips a chunk.
         max_files: The number of files aimed at; doubling the shard until it is met.
     """

@@ -44,7 +44,7 @@ class ZarrDataset(Dataset[Any]):
     may share it. Can be pickled; each process opens the store for itself.
 
     Args:
-        path: Of the store, or its URL.
+        path: Path of the store, or its URL.
         array: `resolution/variant`.
         dataset: Name in the store; may be left out where it holds one only.
         folds: All of them by default.

@@ -22,7 +22,7 @@ class FoldSplit:
     """The clips of one held-out fold.
 
     Args:
-        order: Of the clips trained on, the same for every method.
+        order: Order of the clips trained on, the same for every method.
         num_train: Clips trained on.
         num_test: Clips of the held-out fold.
         apart: (n,) of all clips of the training folds, those that validation has; None without.

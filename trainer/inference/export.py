@@ -83,7 +83,7 @@ def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Export
     """Convert the network to another format, and compare its outputs with the network's own.
 
     Args:
-        record: Of the network's run.
+        record: Record of the network's run.
         network: On the CPU.
         wanted: The format; `onnx` needs the extra `export`.
 

@@ -62,9 +62,9 @@ def predict(
     Each file is a batch of its own, so that its probabilities do not depend on the others.
 
     Args:
-        record: Of the networks' run.
+        record: Record of the networks' run.
         networks: At least one; their probabilities are averaged.
-        files: Of any format libsndfile reads.
+        files: Files of any format libsndfile reads.
 
     Raises:
         DeviceMemoryError: Not even one clip fits.
@@ -86,7 +86,7 @@ def judge(networks: Sequence[TrainedNetwork], images: Images, scale: float) -> N
 
     Args:
         networks: Each takes its own array.
-        images: Of one clip, as stored.
+        images: Images of one clip, as stored.
         scale: A stored value times this is in [0, 1].
     """
     shares = [_judge_one(network, images, scale) for network in networks]

@@ -29,12 +29,12 @@ class Checkpoint:
         stage: From 1.
         epoch: From 1 over the whole schedule.
         array: `resolution/variant` that the epoch trained on.
-        accuracy: That `EpochMetrics.valid_accuracy` has, in [0, 1].
+        accuracy: Its `EpochMetrics.valid_accuracy`, in [0, 1].
         config: The run's.
         fingerprint: The store's.
         class_names: By class_id, as many as the network has outputs.
         features: What it sees; None in files of older versions.
-        extractor_version: Of what it sees; None in files of older versions.
+        extractor_version: Extractor version of what it sees; None in files of older versions.
     """
 
     model: Mapping[str, Tensor]
@@ -66,8 +66,8 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
     """Read a checkpoint to the host, without running code in it.
 
     Args:
-        path: Of the file.
-        sha256: Of the file, as it was written; None if that is not known: then what it says of
+        path: Path of the file.
+        sha256: Digest of the file as written; None if that is not known: then what it says of
             itself is checked.
 
     Raises:

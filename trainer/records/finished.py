@@ -196,7 +196,7 @@ def check_finished(
     Args:
         directory: The run's.
         record: Its run.json.
-        digest: Of what run.json says.
+        digest: Digest of what run.json says.
         result: Its result.json, or what is to become it.
 
     Raises:

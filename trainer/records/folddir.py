@@ -121,7 +121,7 @@ class FoldDirectory:
         """Read a file of a finished fold, as it was when the fold was finished.
 
         Args:
-            name: Of the file.
+            name: Name of the file.
             record: The fold's; None if an older version wrote none.
             max_bytes: No such file is larger.
 
@@ -200,7 +200,7 @@ class FoldDirectory:
         It vouches for what this object has written.
 
         Args:
-            result: Of the fold.
+            result: Result of the fold.
             record_sha256: Digest of the run.json that was carried out.
         """
         known = FoldRecord.model_validate(result.model_dump())

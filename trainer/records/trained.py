@@ -28,7 +28,7 @@ class TrainedNetwork:
 
     Args:
         model: In eval mode, on its device, in float32.
-        fold: That it held out in training.
+        fold: Fold that it held out in training.
         array: `resolution/variant` of the images it saw last, and wants.
         checkpoint: Where it comes from.
     """

@@ -18,7 +18,7 @@ class Run:
     Args:
         path: Its directory.
         result: Its result.json.
-        epochs: Of all folds.
+        epochs: Epochs of all folds.
         class_names: By class_id.
         confusions: By the network that was tried on the held-out folds: their sum.
     """

@@ -25,7 +25,7 @@ def lr_picture(
 
     Args:
         lrs: λ of each step.
-        losses: Of each step; one that is no finite number is not drawn.
+        losses: Losses of each step; one that is no finite number is not drawn.
         smoothed: The same, smoothed.
         marks: Names and λ of what is marked, at most two.
         title: Above it.

@@ -45,7 +45,7 @@ class Tracking:
 
     Args:
         uri: Such as `http://host:5000` or `sqlite:///mlflow.db`.
-        warn: Told once, from that thread, that it cannot be written to, and why.
+        warn: Called once, from that thread, if it cannot be written to, with the reason.
 
     Raises:
         ConfigError: MLflow cannot be at such a URI.
@@ -72,7 +72,7 @@ class Tracking:
 
         Args:
             out: The directory.
-            status: Of MLflow; a run that has its result is FINISHED whatever is said.
+            status: Status of MLflow; a run that has its result is FINISHED whatever is said.
         """
         with self._news:
             self._pending[out] = status

@@ -45,7 +45,7 @@ class DaskExecutor:
     Args:
         workers: Processes of the local cluster; None is one per core.
         scheduler: Address of a scheduler; no local cluster is started then.
-        notify: Told, in a line, why nothing happens, and who cannot take part. Logged by default.
+        notify: Receives a line if nothing happens or a worker cannot be used. Logs by default.
     """
 
     def __init__(

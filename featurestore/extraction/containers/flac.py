@@ -41,7 +41,7 @@ def walk_flac(source: Source, position: int) -> Container:
 
     Args:
         source: The file.
-        position: Of the stream's `fLaC`.
+        position: Position of the stream's `fLaC`.
 
     Raises:
         AudioError: A header is damaged, or a stream holds fewer samples than it declares.

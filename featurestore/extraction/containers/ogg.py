@@ -74,7 +74,7 @@ def walk_ogg(source: Source, position: int = 0) -> Container:
 
     Args:
         source: The file.
-        position: Of the first page.
+        position: Position of the first page.
 
     Raises:
         AudioError: A page is damaged, missing or cut short; or the codec is none that is read.

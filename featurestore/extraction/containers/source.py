@@ -9,8 +9,8 @@ class Source:
     """A file of a known size, of which little is held at a time.
 
     Args:
-        descriptor: Of an open regular file; its position is left as it is.
-        size: Of the file, in bytes.
+        descriptor: Descriptor of an open regular file; its position is left as it is.
+        size: Size of the file, in bytes.
         start: Its first bytes, if they were read already.
     """
 
