@@ -1,4 +1,4 @@
-"""What a build costs beside extraction: starting, Dask, a second worker, memory, disk.
+"""The cost of a build in addition to extraction: starting, Dask, a second worker, memory, disk.
 
 python -m benchmarks.build [--clips 1280] [--rounds 5]
 """
@@ -53,13 +53,13 @@ class Timed:
 
 
 def _memory_mb() -> list[float]:
-    """Resident memory of this process and of each worker, in MB."""
+    """Return resident memory of this process and of each worker, in MB."""
     me = psutil.Process()
     return [p.memory_info().rss / 1e6 for p in (me, *me.children(recursive=True))]
 
 
 def wav_dataset(root: Path, clips: int) -> Dataset:
-    """ESC-10 as 16-bit WAV in five folds, its files repeated until there are enough."""
+    """Return ESC-10 as 16-bit WAV in five folds, its files repeated until there are enough."""
     files = sorted((AUDIO / "audio").iterdir())
     for index in range(clips):
         source = files[index % len(files)]
@@ -71,7 +71,7 @@ def wav_dataset(root: Path, clips: int) -> Dataset:
 
 
 def timed_build(dataset: Dataset, place: Path, executor: Executor) -> tuple[float, float]:
-    """Seconds of the blocks, and peak memory in MB."""
+    """Return the seconds of the blocks, and peak memory in MB."""
     shutil.rmtree(place, ignore_errors=True)
     timed = Timed(executor)
     build(dataset, place, executor=timed)
@@ -79,12 +79,12 @@ def timed_build(dataset: Dataset, place: Path, executor: Executor) -> tuple[floa
 
 
 def serial_build(root: Path, place: Path) -> tuple[float, float]:
-    """The same, one block after another in this process."""
+    """Return the seconds of the blocks and peak memory, one block after another in this process."""
     return timed_build(load_dataset("folder", root), place, SerialExecutor())
 
 
 def compare(dataset: Dataset, place: Path, rounds: int) -> list[dict[str, object]]:
-    """A row a way of running the blocks, all in turns.
+    """Return a row for each way of running the blocks, all in turns.
 
     "2 alone" are two processes that build a store each and know nothing of each other: what two
     cores of this machine can give.
@@ -134,7 +134,7 @@ def _row(name: str, found: dict[str, list[tuple[float, float]]], clips: int) -> 
 
 
 def starting() -> dict[str, float]:
-    """Seconds until the program answers, and until two workers do."""
+    """Return the seconds until the program answers, and until two workers do."""
     program = Path(sys.executable).parent / "featurestore"
     started = time.perf_counter()
     subprocess.run([program, "datasets"], check=True, capture_output=True)
@@ -145,7 +145,7 @@ def starting() -> dict[str, float]:
 
 
 def size_kb(store: Path, clips: int) -> float:
-    """Stored kB a clip, everything counted."""
+    """Return the stored kB per clip, everything counted."""
     return sum(f.stat().st_size for f in store.rglob("*") if f.is_file()) / clips / 1000
 
 

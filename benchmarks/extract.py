@@ -1,4 +1,4 @@
-"""How long a clip's five arrays take, against the floor and against what people do now.
+"""Time per clip for five arrays, against the floor and against what people do now.
 
 One process, one thread, the same files, all cases in turns; ratios are of one file in one round.
 
@@ -41,13 +41,13 @@ Case = Callable[[Path], object]
 
 
 def ours(path: Path) -> object:
-    """Decode, resample, and all five images as they are stored."""
+    """Decode, resample, and compute all five images as they are stored."""
     images = EXTRACTOR(load(path, SPEC).waveform)
     return [quantize(image, SPEC.dtype) for image in images.values()]
 
 
 def floor(path: Path) -> object:
-    """Read, resample, and one float32 FFT of the windowed frames, in pieces that stay in cache."""
+    """Read, resample, and do a float32 FFT of the windowed frames, in pieces that fit a cache."""
     samples, rate = soundfile.read(path, dtype="float32")
     waveform = soxr.resample(samples, rate, 22_000, "HQ")  # the files are mono
     padded = np.pad(waveform, 512, mode="reflect")
@@ -57,7 +57,7 @@ def floor(path: Path) -> object:
 
 
 def obvious(path: Path) -> object:
-    """A librosa script that loads the file and computes each variant by itself."""
+    """Run a librosa script that loads the file and computes each variant by itself."""
     return [
         _librosa(path, n_mels, frames, size)
         for n_mels, frames, size in (
@@ -87,7 +87,7 @@ def _librosa(path: Path, n_mels: int, frames: int, size: tuple[int, int] | None)
 
 
 def lhotse_case() -> Case:
-    """Lhotse's filterbank features of one variant."""
+    """Return the case of Lhotse's filterbank features of one variant."""
     from lhotse import Fbank, FbankConfig, Recording
 
     extract = Fbank(
@@ -107,7 +107,7 @@ def lhotse_case() -> Case:
 
 
 def torchaudio_case() -> Case:
-    """Torchaudio's MelSpectrogram of one variant."""
+    """Return the case of Torchaudio's MelSpectrogram of one variant."""
     import torch
     from torchaudio.functional import resample
     from torchaudio.transforms import MelSpectrogram
@@ -123,7 +123,7 @@ def torchaudio_case() -> Case:
 
 
 def available() -> tuple[dict[str, Case], dict[str, str]]:
-    """The cases, and why others are left out."""
+    """Return the cases, and why others are left out."""
     cases: dict[str, Case] = {"floor": floor, "featurestore": ours, "librosa script": obvious}
     missing = {}
     for name, make in (
@@ -140,7 +140,7 @@ def available() -> tuple[dict[str, Case], dict[str, str]]:
 
 
 def compare(files: list[Path], cases: dict[str, Case], rounds: int) -> list[dict[str, object]]:
-    """A row a case: ms a clip, and how many times the floor's."""
+    """Return a row per case: ms per clip, and how many times the floor's."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for file in files:
         found = interleave({name: partial(case, file) for name, case in cases.items()}, rounds)
@@ -162,7 +162,7 @@ def compare(files: list[Path], cases: dict[str, Case], rounds: int) -> list[dict
 
 
 def block_of(wavs: list[Path], place: Path) -> Callable[[], object]:
-    """The unit of work of a build, on one block of the files: read, extract, encode, write, commit.
+    """Return a build's unit of work on a block of files: read, extract, encode, write, commit.
 
     Its files are removed first each time, as in a build that begins.
     """
@@ -181,7 +181,7 @@ def block_of(wavs: list[Path], place: Path) -> Callable[[], object]:
 
 
 def whole_build(wavs: list[Path], rounds: int) -> dict[str, object]:
-    """A block built and committed, over the floor and over the librosa script of its files."""
+    """Build and commit a block, timed over the floor and over the librosa script of its files."""
 
     def every(case: Case) -> Callable[[], object]:
         return lambda: [case(wav) for wav in wavs]
@@ -203,7 +203,7 @@ def whole_build(wavs: list[Path], rounds: int) -> dict[str, object]:
 
 
 def write_wavs(files: list[Path], root: Path) -> list[Path]:
-    """The files as 16-bit WAV at fold/class/file."""
+    """Return the files as 16-bit WAV at fold/class/file."""
     place = root / "fold1" / "sound"
     place.mkdir(parents=True)
     for file in files:
@@ -230,7 +230,7 @@ def main(
         wavs = write_wavs(files[:build_clips], Path(place))
         for kind, inputs in (("wav", wavs[:clips]), ("ogg", files[:clips])):
             rows = compare(inputs, cases, rounds)
-            table(rows, f"{kind}: five arrays a clip, one thread")
+            table(rows, f"{kind}: five arrays per clip, one thread")
             results[kind] = rows
         block = results["build"] = whole_build(wavs, rounds)
         table([block], "a block read, extracted, encoded and committed in one process, WAV")

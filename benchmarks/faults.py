@@ -1,4 +1,4 @@
-"""What a store survives: builds killed at random moments, and single bits flipped in any file.
+"""Faults that a store survives: builds killed at random moments, single bits flipped in any file.
 
 python -m benchmarks.faults [--kills 100] [--flips 3] [--seed 0]
 """
@@ -47,22 +47,22 @@ with ExitStack() as stack:
     build(dataset, store, executor=executor)
 """
 BLOCK = 4
-"""Clips a block of these builds: many commits, so many moments to be killed at."""
+"""Clips per block of these builds: many commits, so many moments to be killed at."""
 _LOOK_S = 0.003
-"""Between two looks at what is committed."""
+"""Seconds between two looks at what is committed."""
 
 
 @dataclass
 class Marathon:
-    """What happened to a row of stores, each killed until it was finished.
+    """History of a row of stores, each killed until it was finished.
 
     Attributes:
-        seed: Of the moments and the numbers of workers.
+        seed: Seed of the moments and the numbers of workers.
         kills: Builds killed while blocks were pending.
         late: Builds killed when all were committed: before the store was declared complete, or
             while Dask was closing. They are not among `kills`.
         finished: Stores finished.
-        unequal: Of them, those that are not the bytes of an uninterrupted build.
+        unequal: Those whose bytes differ from an uninterrupted build's.
         redone: Committed blocks that were written again.
         in_flight: Blocks that killed builds may have had under way, at most.
         committed_at_kill: Blocks committed when each kill came.
@@ -82,7 +82,7 @@ class Marathon:
 
 @dataclass(frozen=True)
 class Pace:
-    """How an undisturbed build goes.
+    """Speed of an undisturbed build.
 
     Attributes:
         blocks: How many it commits.
@@ -97,7 +97,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a build dies: `delay_s` after `committed` blocks were seen in the store."""
+    """Moment at which a build dies: `delay_s` after `committed` blocks were seen in the store."""
 
     committed: int
     delay_s: float
@@ -129,7 +129,7 @@ def run_build(
 def started(
     name: str, root: Path, store: Path, workers: int, env: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A build that is about to begin, its workers ready, in a process group of its own."""
+    """Yield a build that is about to begin, its workers ready, in a process group of its own."""
     command = [sys.executable, "-c", _BUILD, name, str(root), str(store), str(workers)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, start_new_session=True, env={**os.environ, **env}
@@ -154,7 +154,7 @@ def killed_at(process: subprocess.Popen[bytes], store: Path, moment: Moment) -> 
 
 
 def commits(store: Path) -> dict[Path, int]:
-    """When each committed block was, in ns; by the file that commits it."""
+    """Return when each committed block was, in ns; by the file that commits it."""
     files = (file for file in store.glob("*/fold*/status/c/*") if "." not in file.name)
     return {file: file.stat().st_mtime_ns for file in files}
 
@@ -185,11 +185,11 @@ def marathon(
     to start and to close.
 
     Args:
-        name: Of the dataset.
+        name: Name of the dataset.
         root: Where it is.
         place: Directory for the stores.
-        kills: How many; when a store is finished before, another is begun.
-        seed: Of every choice.
+        kills: How many; when a store is finished before, another is started.
+        seed: Seed of every choice.
         workers: Numbers to choose from.
         env: Added to the builds' environment.
     """
@@ -219,7 +219,7 @@ def _attempts(
     chance: random.Random,
     workers: tuple[int, ...],
 ) -> Iterator[tuple[int, Moment | None]]:
-    """Numbers of workers and moments to die at, for one store; no moment once there were enough."""
+    """Yield workers and moments to die at, for one store; no moment once there were enough."""
     while True:
         number, done = chance.choice(workers), len(commits(store))
         if told.kills >= kills or done >= pace.blocks:
@@ -241,7 +241,7 @@ def _count(told: Marathon, workers: int, committed: int, pace: Pace) -> None:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Every file of a store by its relative path."""
+    """Return every file of a store by its relative path."""
     files = (file for file in store.rglob("*") if file.is_file())
     return {str(file.relative_to(store)): file.read_bytes() for file in files}
 
@@ -250,11 +250,11 @@ def flips(name: str, root: Path, store: Path, each: int, seed: int) -> Iterator[
     """Flip single bits in every file of a store in turn; was each found, and mended?
 
     Args:
-        name: Of the dataset.
+        name: Name of the dataset.
         root: Where its files are.
         store: Left as it was.
         each: Bits a file, one at a time.
-        seed: Of the bits.
+        seed: Seed of the bits.
     """
     chance, dataset = random.Random(seed), load_dataset(name, root)  # noqa: S311
     for file in sorted(file for file in store.rglob("*") if file.is_file()):
@@ -274,7 +274,7 @@ def flips(name: str, root: Path, store: Path, each: int, seed: int) -> Iterator[
 
 
 def damaged(store: Path) -> bool:
-    """Whether `verify` finds anything."""
+    """Return whether `verify` finds anything."""
     try:
         return any(verify(store))
     except FeatureStoreError:

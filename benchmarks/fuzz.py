@@ -1,4 +1,4 @@
-"""What tens of thousands of damaged and lying files do to the decoder.
+"""Effects of tens of thousands of damaged and lying files on the decoder.
 
 Each is loaded and extracted in a process of its own kind, so that a crash inside a native library
 is counted and the next file gets a fresh process. A number and the seed make a file again:
@@ -34,7 +34,7 @@ from featurestore.errors import AudioError
 SPEC = FeatureSpec()
 EXTRACTOR = Extractor(SPEC)
 HANG_S = 60.0
-"""After which a file counts as one that hangs."""
+"""Seconds after which a file counts as one that hangs."""
 ADDRESS_SPACE = 4 << 30
 """Bytes a process may map: beyond it a file counts as one that exhausts memory."""
 CRASH, HANG = "crash", "hang"
@@ -43,7 +43,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one input did.
+    """Result of one input.
 
     Attributes:
         number: Makes it again, with the seed.
@@ -51,7 +51,7 @@ class Outcome:
         result: A failure's name in lower case, `ok`, `crash`, `hang`, or `error: …` for anything
             that a build would not have caught.
         seconds: To load and extract.
-        peak_mb: Of the process, so far.
+        peak_mb: Peak memory of the process so far, in MB.
     """
 
     number: int
@@ -123,13 +123,13 @@ def work(answers: Connection, seed: int, numbers: Sequence[int]) -> None:
 
 
 def _peak_mb() -> float:
-    """Of this process alone: getrusage's figure begins with that of the process it came from."""
+    """Return the peak of this process alone: getrusage's figure starts with that of its parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Counts by result, the slowest, the memory, and every input that did what none may do."""
+    """Return counts by result, the slowest, the memory, and every input that did what none may."""
     bad = [o for o in outcomes if o.result in {CRASH, HANG} or o.result.startswith("error")]
     counts = Counter(o.result.split(":")[0] for o in outcomes)
     return {

@@ -21,7 +21,7 @@ Images = Callable[[Block], dict[str, NDArray[Any]]]
 
 
 def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Dataset:
-    """A dataset of clips that exist nowhere, spread evenly over folds and classes.
+    """Return a dataset of clips that exist nowhere, spread evenly over folds and classes.
 
     A recording has four clips, all in one fold, as the trainer demands.
     """
@@ -43,7 +43,7 @@ def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Datase
 
 
 def create(dataset: Dataset, path: Path, spec: FeatureSpec) -> StoredArrays:
-    """The store of a dataset, with every block pending."""
+    """Return the store of a dataset, with every block pending."""
     manifest = plan_manifest(dataset, spec)
     arrays = claim_arrays(path, manifest)
     create_arrays(arrays, clip_tables(dataset.clips, manifest))
@@ -69,7 +69,7 @@ def complete(arrays: StoredArrays) -> StoredArrays:
 
 
 def outcomes(size: int) -> dict[str, NDArray[Any]]:
-    """What the clip table says of that many good clips."""
+    """Return the outcomes of that many good clips, as in the clip table."""
     return {
         "duration_s": np.full(size, 5, np.float32),
         "peak": np.full(size, 1, np.float32),

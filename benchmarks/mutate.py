@@ -24,7 +24,7 @@ _COMMON = {
     ("AIFF", "PCM_16"): 3,
     ("MP3", "MPEG_LAYER_III"): 6,
 }
-"""How much oftener than the other containers these are taken."""
+"""Weights of containers that are taken more often than others."""
 _SMALL_LIES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 1024, 0x7FFF, 0x8000, 0xFFFF)
 _LIES = (*_SMALL_LIES, 0x7FFFFFFF, 0x80000000, 10_000_000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF)
 _HEADER = 256
@@ -36,7 +36,7 @@ Rng = np.random.Generator
 
 @cache
 def sources() -> Mapping[str, bytes]:
-    """Whole sound files by name: short ones of every container, and real ones where there are."""
+    """Return whole sound files by name: short ones of every container, and real ones if any."""
     found = {}
     for container in soundfile.available_formats():
         for subtype in soundfile.available_subtypes(container):
@@ -49,7 +49,7 @@ def sources() -> Mapping[str, bytes]:
 
 
 def _encoded(container: str, subtype: str, channels: int) -> bytes | None:
-    """A fifth of a second of noise and a tone, or None where the container cannot hold it."""
+    """Return a fifth of a second of noise and a tone, or None if the container cannot hold it."""
     rate = 48_000 if subtype == "OPUS" else 22_050
     time = np.arange(rate // 5) / rate
     noise = np.random.default_rng(channels).standard_normal((time.size, channels))
@@ -75,7 +75,7 @@ def _weighted() -> tuple[tuple[str, ...], tuple[float, ...]]:
 
 
 def spoilt(seed: int, number: int) -> tuple[str, bytes]:
-    """One input: the name of its source and of what was done to it, and its bytes."""
+    """Return one input: the name of its source and of what was done to it, and its bytes."""
     rng = np.random.default_rng((seed, number))
     names, weights = _weighted()
     source = str(rng.choice(names, p=weights))
@@ -92,21 +92,21 @@ def spoilt(seed: int, number: int) -> tuple[str, bytes]:
 
 
 def flip_bits(data: bytearray, rng: Rng) -> bytearray:
-    """A few bits anywhere."""
+    """Flip a few bits anywhere."""
     for position in rng.integers(len(data), size=rng.integers(1, 20)):
         data[position] ^= 1 << int(rng.integers(8))
     return data
 
 
 def flip_header(data: bytearray, rng: Rng) -> bytearray:
-    """A few bytes of the header become others."""
+    """Change a few bytes of the header."""
     for position in rng.integers(min(_HEADER, len(data)), size=rng.integers(1, 5)):
         data[position] = int(rng.integers(256))
     return data
 
 
 def lie(data: bytearray, rng: Rng) -> bytearray:
-    """A number in the header becomes an extreme one, of two, four or eight bytes."""
+    """Replace a number in the header by an extreme one, of two, four or eight bytes."""
     position = int(rng.integers(min(_HEADER, len(data))))
     value = int(rng.choice(_LIES))
     form, mask = (("H", 0xFFFF), ("I", 0xFFFFFFFF), ("Q", 2**64 - 1))[rng.integers(3)]
@@ -116,26 +116,26 @@ def lie(data: bytearray, rng: Rng) -> bytearray:
 
 
 def cut(data: bytearray, rng: Rng) -> bytearray:
-    """The end is missing."""
+    """Cut off the end."""
     return data[: rng.integers(len(data))]
 
 
 def drop(data: bytearray, rng: Rng) -> bytearray:
-    """A part is missing."""
+    """Leave out a part."""
     start, stop = sorted(rng.integers(len(data) + 1, size=2))
     del data[start : min(stop, start + 4096)]
     return data
 
 
 def repeat(data: bytearray, rng: Rng) -> bytearray:
-    """A part is there many times."""
+    """Repeat a part many times."""
     start = int(rng.integers(len(data)))
     part = data[start : start + int(rng.integers(1, 512))]
     return data[:start] + part * int(rng.integers(2, 50)) + data[start:]
 
 
 def scramble(data: bytearray, rng: Rng) -> bytearray:
-    """A run of bytes becomes noise, or all zeros or all ones."""
+    """Replace a run of bytes by noise, or all zeros or all ones."""
     start = int(rng.integers(len(data)))
     size = min(int(rng.integers(1, 4096)), len(data) - start)
     run = (rng.bytes(size), bytes(size), b"\xff" * size)[rng.integers(3)]
@@ -144,14 +144,14 @@ def scramble(data: bytearray, rng: Rng) -> bytearray:
 
 
 def splice(data: bytearray, rng: Rng) -> bytearray:
-    """The start of one file and the end of another."""
+    """Join the start of one file and the end of another."""
     names = tuple(sources())
     other = sources()[names[rng.integers(len(names))]]
     return data[: rng.integers(len(data))] + other[rng.integers(len(other)) :]
 
 
 def not_finite(data: bytearray, rng: Rng) -> bytearray:
-    """Samples, if they are floats, that are NaN, infinite, huge or too small to be normal."""
+    """Write samples, if they are floats, that are NaN, infinite, huge or too small to be normal."""
     for _ in range(rng.integers(1, 50)):
         value = (np.nan, np.inf, -np.inf, 3e38, 1e-42)[rng.integers(5)]
         position = int(rng.integers(len(data))) & ~3

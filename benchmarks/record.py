@@ -1,4 +1,4 @@
-"""What every benchmark shares: timing in turns, ratios within rounds, the table, the record.
+"""Parts that every benchmark shares: timing in turns, ratios within rounds, the table, the record.
 
 The machines are noisy, so a figure is a ratio inside one run: all cases take turns in every round,
 and the median of the rounds' ratios counts.
@@ -43,7 +43,7 @@ _LIBRARIES = (
 
 
 def interleave(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each case in each round; every round starts with another case.
+    """Return seconds of each case in each round; every round starts with another case.
 
     Args:
         cases: What to time, by name.
@@ -61,7 +61,7 @@ def interleave(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
 
 
 def ratios(times: Mapping[str, Sequence[float]], name: str, reference: str) -> dict[str, float]:
-    """How many times as long as the reference a case took, round by round.
+    """Return how many times as long as the reference a case took, round by round.
 
     Returns:
         `median`, `low` and `high` of the rounds' ratios.
@@ -96,7 +96,7 @@ def save(name: str, results: Mapping[str, Any], **context: object) -> Path:
     """Write `results/NAME.json`: the results, and where, when and with what they were found.
 
     Args:
-        name: Of the file, without suffix.
+        name: Name of the file, without suffix.
         results: JSON-ready.
         **context: Whatever else a reader should know, such as sizes and rounds.
     """
@@ -116,7 +116,7 @@ def save(name: str, results: Mapping[str, Any], **context: object) -> Path:
 
 
 def command() -> str:
-    """The script and its arguments; of an absolute path, the last part only."""
+    """Return the script and its arguments; of an absolute path, the last part only."""
     script = Path(sys.argv[0])
     name = script.parent.name if script.stem == "__main__" else script.stem
     arguments = [re.sub(r"/\S*/", "", argument) for argument in sys.argv[1:]]
@@ -124,7 +124,7 @@ def command() -> str:
 
 
 def hardware() -> dict[str, object]:
-    """Processor, cores this process may use, memory, and GPU where torch is loaded and has one."""
+    """Return the processor, usable cores, memory, and GPU if torch is loaded and has one."""
     found: dict[str, object] = {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
@@ -150,7 +150,7 @@ def _cpu() -> str:
 
 
 def libraries() -> dict[str, str]:
-    """Versions of Python and of those libraries that are installed."""
+    """Return the versions of Python and of those libraries that are installed."""
     versions = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -161,7 +161,7 @@ def libraries() -> dict[str, str]:
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401  (JSON of any shape)
-    """Floats to five figures: the noise is larger."""
+    """Round floats to five figures: the noise is larger."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, Mapping):

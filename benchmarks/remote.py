@@ -1,4 +1,4 @@
-"""How a build in an object store goes when requests fail: how many, what it costs, what comes out.
+"""A build in an object store when requests fail: how many, what it costs, what comes out.
 
     python -m benchmarks.remote            # 200 synthetic clips, an S3 server on loopback
 
@@ -36,7 +36,7 @@ _PAUSE_S = 8
 
 
 def main() -> None:
-    """Measure, print, save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=200)
     arguments = parser.parse_args()

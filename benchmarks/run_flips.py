@@ -29,19 +29,19 @@ NETWORKS: tuple[CheckpointName, ...] = ("best", "last")
 
 
 def tables(run: Path) -> str:
-    """All that a finished run's records and tables say."""
+    """Return all that a finished run's records and tables say."""
     found = open_finished(run)
     found.verify(networks=False)
     return repr((found.record, found.result))
 
 
 def network(run: Path, fold: int, name: CheckpointName) -> str:
-    """The weights of one of its networks."""
+    """Return the weights of one of its networks."""
     return _weights(open_finished(run).checkpoint(fold, name).model)
 
 
 def state(run: Path) -> str:
-    """The weights in the state of its first fold, which is unfinished."""
+    """Return the weights in the state of its first fold, which is unfinished."""
     directory = RunDirectory(run)
     found = directory.fold(FOLDS[0]).state(directory.record(), FOLDS[0])
     assert found is not None, "it was waited for"  # noqa: S101
@@ -53,7 +53,7 @@ def _weights(model: Mapping[str, Tensor]) -> str:
 
 
 def files(run: Path, unfinished: Path) -> Iterator[tuple[Path, Callable[[], str]]]:
-    """Every file that is read back, and what tells all that it says."""
+    """Yield every file that is read back, and what tells all that it says."""
     for pattern in ("*.json", "*.csv"):
         yield from ((path, partial(tables, run)) for path in sorted(run.rglob(pattern)))
     for fold in FOLDS:

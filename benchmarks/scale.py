@@ -1,4 +1,4 @@
-"""How does everything but the audio grow with the number of clips?
+"""Growth of everything but the audio with the number of clips.
 
 Made-up clips of one 2 × 2 image each go through the real planning, creation, commits, resume,
 `info` and reading, so what is timed is the price of the book-keeping alone.
@@ -61,7 +61,7 @@ class _Clock:
 
 
 def measure(num_clips: int, folder: Path) -> dict[str, Any]:
-    """Seconds of each part for that many clips, and what the store is made of."""
+    """Measure seconds of each part for that many clips, and what the store is made of."""
     path, clock = folder / f"{num_clips}.zarr", _Clock()
     arrays, num_tasks = _write(num_clips, path, clock)
     _read(path, arrays, clock)
@@ -119,7 +119,7 @@ def _extent(path: Path) -> tuple[int, int]:
 
 
 def scheduler_ms(num_tasks: int = _NO_OPS) -> float:
-    """Milliseconds a task that does nothing takes, on Dask with two worker processes."""
+    """Measure the milliseconds per task that does nothing, on Dask with two worker processes."""
     with DaskExecutor(workers=2) as executor:
         list(executor.run(abs, range(50)))
         started = time.perf_counter()

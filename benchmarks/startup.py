@@ -1,4 +1,4 @@
-"""What starting costs: a build of ESC-10 from WAV as a whole process, and what answers at once.
+"""The cost of starting: a build of ESC-10 from WAV as a whole process, and what answers at once.
 
 The bar is a script that does nothing but start two bare Dask workers, import the same libraries in
 them and map the same extraction over the same files: what any Dask-parallel build must pay.
@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 
 def write_esc10_wav(root: Path) -> None:
-    """ESC-10 in its own layout, as 16-bit WAV."""
+    """Write ESC-10 in its own layout, as 16-bit WAV."""
     (root / "meta").mkdir(parents=True)
     (root / "audio").mkdir()
     with (AUDIO / "meta" / "esc50.csv").open(newline="") as file:
@@ -61,12 +61,12 @@ def write_esc10_wav(root: Path) -> None:
 
 
 def program(name: str) -> str:
-    """Path of one of our two programs."""
+    """Return the path of one of our two programs."""
     return str(Path(sys.executable).parent / name)
 
 
 def build(root: Path, store: Path, *options: str) -> Callable[[], object]:
-    """A case: build the store from nothing, as a user does."""
+    """Return a case: build the store from nothing, as a user does."""
     command = [program("featurestore"), "build", "--dataset", "esc10", "--root", str(root)]
 
     def case() -> None:
@@ -84,7 +84,7 @@ def run(command: list[str], expected: int = 0) -> None:
 
 
 def answers(rounds: int) -> list[dict[str, object]]:
-    """Wall and processor seconds of what should answer at once."""
+    """Measure wall and processor seconds of what should answer at once."""
     commands = {
         "featurestore --help": ([program("featurestore"), "--help"], 0),
         "featurestore build --help": ([program("featurestore"), "build", "--help"], 0),

@@ -1,4 +1,4 @@
-"""What a training run survives: kills, full disks, calls that fail and second starts.
+"""Faults that a training run survives: kills, full disks, calls that fail and second starts.
 
 python -m benchmarks.train_faults [--kills 40] [--failures 40] [--seed 0] [--place DIR]
 
@@ -43,15 +43,15 @@ RESOLUTIONS = tuple(
     for name, side in (("R1", 12), ("R2", 16), ("R3", 24))
 )
 CALLS = ("write", "fsync", "replace", "link", "open")
-"""Of the system, that are made to fail: those by which a run's files are written."""
+"""System calls that are made to fail: those by which a run's files are written."""
 _TIMES = {"seconds", "samples_per_s", "wait_share"}
 _SIZES_MB = (1, 30, 60, 100, 150, 200)
-"""Of full disks; a state has some 130 MB."""
+"""Sizes of full disks in MB; a state has some 130 MB."""
 _ROOM_MB = 2000
 
 
 def make_store(folder: Path) -> Path:
-    """Two folds of a few clips, as small images."""
+    """Make a store of two folds of a few clips, as small images."""
     dataset = make_synthetic(folder / "sounds", num_folds=2, clips_per_class=4)
     store = folder / "s.zarr"
     build(load_dataset("synthetic", dataset.root), store, FeatureSpec(resolutions=RESOLUTIONS))
@@ -75,7 +75,7 @@ class Training:
 
     Args:
         log: File for what it says.
-        arguments: Of the command line.
+        arguments: Arguments of the command line.
         before: Called in the process first.
     """
 
@@ -103,7 +103,7 @@ class Training:
             os._exit(code)
 
     def ended(self, after_s: float | None = None) -> int | None:
-        """The exit code; None, and dead by SIGKILL, if it has not ended after so many seconds."""
+        """Return the exit code; None, and killed, if it has not ended after so many seconds."""
         deadline = time.monotonic() + (after_s or 1e9)
         while True:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
@@ -117,14 +117,14 @@ class Training:
 
     @property
     def error(self) -> str:
-        """The line that begins with `error:`, or, where there is none or a traceback, the log."""
+        """Return the line that begins with `error:`; if there is none or a traceback, the log."""
         text = self._log.read_text(errors="replace")
         lines = [line for line in text.splitlines() if line.startswith("error: ")]
         return lines[0] if len(lines) == 1 and "Traceback" not in text else text
 
 
 def resumed(out: Path, before: Callable[[], object] = lambda: None) -> Training:
-    """A training that goes on, with every state written at once."""
+    """Return a training that resumes, with every state written at once."""
     arguments = ("run", "--resume", str(out), "--checkpoint-every", "0")
     return Training(out.with_name(f"{out.name}.log"), *arguments, before=before)
 
@@ -141,7 +141,7 @@ def train_straight(store: Path, out: Path) -> None:
 
 
 def is_same(out: Path, straight: Path) -> bool:
-    """Whether a finished run has the weights, metrics and answers of another."""
+    """Return whether a finished run has the weights, metrics and answers of another."""
     ours, theirs = open_finished(out), open_finished(straight)
     ours.verify()
     for fold in FOLDS:
@@ -239,7 +239,7 @@ def failures(store: Path, place: Path, straight: Path, number: int, seed: int) -
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Callable[[], None]]:
-    """A file system of that size; call what is yielded to make room."""
+    """Yield a file system of that size; call what is yielded to make room."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     subprocess.run(mount, check=True)

@@ -51,9 +51,9 @@ _SHOWN = 10
 _LONG_NAME = 60
 
 StoreArgument = Annotated[str, typer.Argument(help="The store: path or URL.", metavar="STORE")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Download what is absent unasked.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Download missing data without asking.")]
 DatasetOption = Annotated[
-    str | None, typer.Option(help="Needed only where the store holds several datasets.")
+    str | None, typer.Option(help="Dataset name; required only if the store holds several.")
 ]
 
 
@@ -90,24 +90,24 @@ def _options(version: VersionOption = False) -> None:
 
 @app.command()
 def build(
-    dataset: Annotated[str, typer.Option(help="One of `featurestore datasets`.")],
+    dataset: Annotated[str, typer.Option(help="Dataset name; see `featurestore datasets`.")],
     root: Annotated[Path | None, typer.Option(help="Where the audio is.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="Where the store goes: a path, or s3://…, gs://…, az://….")
+        str | None, typer.Option(help="Path or URL of the store: s3://…, gs://…, az://….")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Local processes; 0 builds in this one. Default: one a core."),
+        typer.Option(min=0, help="Local processes; 0 builds in this one. Default: one per core."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
     ] = None,
-    spec: Annotated[Path | None, typer.Option(help="YAML or JSON of what differs.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="YAML or JSON of features.")] = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(help="Images to store beside those of the spec; may be repeated."),
+        typer.Option(help="Images to store in addition to the spec's; may be repeated."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="A failed clip is an error.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if a clip fails.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed clips again.")
     ] = False,
@@ -126,13 +126,13 @@ def build(
     path = locate(store or kind.default_store)
     features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
     options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
-    with _stoppable("What has come is kept"):
+    with _stoppable("The partial download is kept"):
         source = load_or_download(err, dataset, root, yes=yes)
     err.print(f"{source.card.title}: {len(source.clips)} clips in {source.root} → {path}")
     if source.left_out:
         err.warn(f"left out: {', '.join(source.left_out)}")
     with (
-        _stoppable("What is committed is kept"),
+        _stoppable("Finished blocks are kept"),
         _executor(workers, scheduler) as executor,
         BuildProgress(err) as progress,
     ):
@@ -146,7 +146,7 @@ def _stoppable(kept: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        end_stopped(f"{kept}: the same command goes on from there.")
+        end_stopped(f"{kept}: the same command resumes from there.")
 
 
 @contextmanager
@@ -205,7 +205,7 @@ def _counted(counts: dict[str, int], num_silent: int) -> str:
 @app.command()
 def info(
     store: StoreArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Say what is in a store, how it was made, what failed and why."""
     from featurestore.reading.info import describe
@@ -234,7 +234,7 @@ def _print_dataset(name: str, dataset: dict[str, Any]) -> None:
         "folds": ", ".join(f"{f['fold']} ({f['num_clips']})" for f in dataset["folds"]),
         "classes": ", ".join(card["class_names"]),
         "arrays": ", ".join(f"{key} {b}×{f}" for key, (b, f) in spec.arrays.items()),
-        "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips a chunk",
+        "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips per chunk",
         "spec": "the paper's" if not changed else f"the paper's but for {changed}",
         "fingerprint": dataset["fingerprint"],
         "made with": ", ".join(f"{k} {v}" for k, v in dataset["libraries"].items()),
@@ -258,7 +258,7 @@ def verify_store(
     root: Annotated[
         Path | None,
         typer.Option(
-            help="Compare every file here with its digest, and a sample with its features."
+            help="Directory of the audio: compare every file's digest, and a sample's features."
         ),
     ] = None,
 ) -> None:
@@ -284,14 +284,14 @@ def download(
     dataset: Annotated[str, typer.Argument(help="urbansound8k, esc50 or esc10.", metavar="NAME")],
     root: Annotated[
         Path | None,
-        typer.Option(help="Where to; by default where `build` looks for it."),
+        typer.Option(help="Target directory; by default where `build` looks for it."),
     ] = None,
     yes: YesOption = False,
 ) -> None:
     """Download a dataset, or finish a download that was interrupted."""
     from featurestore.obtain import obtain
 
-    with _stoppable("What has come is kept"):
+    with _stoppable("The partial download is kept"):
         source = obtain(err, dataset, root, yes=yes)
     out.print(f"{source.card.title}: {len(source.clips)} clips in {source.root}")
 
@@ -305,14 +305,14 @@ def repair(
         int, typer.Option(min=0, help="Local processes; 0 extracts in this one.")
     ] = 0,
 ) -> None:
-    """Mend what is broken in a store, and nothing else, from the files it was built from."""
+    """Repair what is broken in a store, and nothing else, from the files it was built from."""
     from featurestore.checking.repair import only_dataset
     from featurestore.checking.repair import repair as mending
     from featurestore.datasets import load_dataset
 
     source = load_dataset(dataset or only_dataset(store), root)
     mended = 0
-    with _stoppable("What is mended is kept"), _executor(workers, None) as executor:
+    with _stoppable("Repaired blocks are kept"), _executor(workers, None) as executor:
         for what in mending(source, store, executor):
             mended += 1
             out.print(f"mended: {what}")
@@ -321,7 +321,7 @@ def repair(
 
 @app.command()
 def datasets() -> None:
-    """List the datasets there are."""
+    """List the available datasets."""
     from featurestore.datasets.kinds import DATASETS
 
     table = Table("name", "what", "default store")
@@ -349,7 +349,7 @@ def plot(
 
 
 def _picture_of(clip: str) -> Path:
-    """The picture's name where none is given: the clip's, if it is one that a shell shows."""
+    """Return the picture's default name: the clip's, if it is one that a shell shows."""
     name = Path(clip).name
     plain = name == printable(name) and len(name) < _LONG_NAME
     return Path(f"{name if plain else file_name(name)}.png")

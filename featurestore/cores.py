@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""The number of cores this process may use."""
 
 import math
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Cores this process may use: by its affinity, and by the share its control group has.
+    """Return the cores this process may use: by its affinity and its control group's share.
 
     Args:
         root: Where `sys` lies.
@@ -20,7 +20,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _group_share(cpu_max: Path) -> float | None:
-    """Cores that a control group (version 2) grants; None where it sets no limit."""
+    """Return cores that a control group (version 2) grants; None if it sets no limit."""
     try:
         quota, period = cpu_max.read_text().split()
     except (OSError, ValueError):

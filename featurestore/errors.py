@@ -1,4 +1,4 @@
-"""What goes wrong in `featurestore`, and how it is told.
+"""Errors of `featurestore`.
 
     FeatureStoreError
     ├── SpecError            a FeatureSpec that is unknown, unreadable or impossible
@@ -7,7 +7,7 @@
     ├── DownloadError        a file could not be fetched, or is not what it should be
     │   └── ArchiveError         an archive is damaged, or would write where it must not
     ├── AudioError           one clip's file; carries the ClipStatus it ends with
-    ├── BuildError           a build that could not go on
+    ├── BuildError           a build that could not be completed
     │   ├── StrictError      clips failed under --strict
     │   ├── BusyError        another process writes the store
     │   ├── ClusterError     a Dask cluster that cannot be reached, is gone, or has no fit worker
@@ -79,7 +79,7 @@ class AudioError(FeatureStoreError):
 
 
 class BuildError(FeatureStoreError):
-    """A build could not go on."""
+    """A build could not be completed."""
 
 
 class StrictError(BuildError):
@@ -119,7 +119,7 @@ class UnfinishedError(StoreError):
 
 
 class NotAStoreError(StoreError):
-    """What is there was not made by this program."""
+    """The path holds something that was not made by this program."""
 
 
 class NewerError(StoreError):

@@ -12,7 +12,7 @@ from featurestore.terminal import Terminal
 
 
 def load_or_download(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:
-    """Read a dataset; where none of the usual places has it, download it first.
+    """Read a dataset; download it first if it is in none of the usual places.
 
     Args:
         console: Where the question and the progress are shown.

@@ -75,7 +75,7 @@ def _drawn(text: object) -> str:
 
 
 def _width(line: str) -> float:
-    """Mean width of the characters, of which one of a usual text has 1."""
+    """Return the mean width of the characters, of which one of a usual text has 1."""
     widths = [
         _WIDE if east_asian_width(character) in "WF" else 1 + _UPPER * (character in _BROAD)
         for character in line
@@ -85,7 +85,7 @@ def _width(line: str) -> float:
 
 @cache
 def _drawable(character: str) -> str:
-    """A character that a font has as it is, another one as an escape."""
+    """Return a character that a font has as it is, another one as an escape."""
     code = ord(character)
     if code < 0x80 or any(get_font(path).get_char_index(code) for path in _paths()):
         return character

@@ -1,4 +1,4 @@
-"""Progress in the terminal: clips or bytes a second, and the time left."""
+"""Progress in the terminal: clips or bytes per second, and the time left."""
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 
 class _Rate(ProgressColumn):
-    """Steps a second, over the last half minute."""
+    """Steps per second, over the last half minute."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit
 
     def render(self, task: Task) -> RenderableType:
-        """The rate, once it is known."""
+        """Return the rate, once it is known."""
         speed = task.finished_speed or task.speed
         return styled(f"{speed:,.0f} {self._unit}/s" if speed else "")
 
@@ -78,7 +78,7 @@ class _OfBytes(ProgressColumn):
         self._column = column
 
     def render(self, task: Task) -> RenderableType:
-        """The column, if there is anything in it."""
+        """Return the column, if there is anything in it."""
         return self._column(task) if task.total or task.completed else styled()
 
 
@@ -129,7 +129,7 @@ class BuildProgress(_Drawn):
 
 
 def counting(console: Terminal, parts: Iterable[T], total: int) -> Iterator[T]:
-    """The parts, with a bar that counts them."""
+    """Yield the parts, with a bar that counts them."""
     with _bar(console, "chunks") as bar:
         task = bar.add_task("reading", total=total, note="")
         for part in parts:

@@ -36,7 +36,7 @@ def safe_children() -> Iterator[None]:
 
 
 def safe_entries(path: Iterable[str]) -> list[str]:
-    """The entries of an import path but for the working directory."""
+    """Return the entries of an import path except the working directory."""
     return [entry for entry in path if not _is_working_directory(entry)]
 
 

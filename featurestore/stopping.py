@@ -1,7 +1,7 @@
 """SIGTERM stops a program as Ctrl-C does; what batch systems and containers send is no accident.
 
 A stopped program exits with 130 (Ctrl-C) or 143 (SIGTERM): 128 and the signal's number, by which
-shells, SLURM and container engines recognise a program that ended because it was told to.
+shells, SLURM and container engines recognise a program that ended because it was asked to.
 """
 
 import signal
@@ -44,7 +44,7 @@ def stoppable(program: Callable[[], int]) -> int:
 
 
 def _is_replaceable() -> bool:
-    """Whether this thread may set the handler of SIGTERM, and nobody else has."""
+    """Return whether this thread may set the handler of SIGTERM, and nobody else has."""
     is_main = threading.current_thread() is threading.main_thread()
     return is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

@@ -12,7 +12,7 @@ import re
 from urllib.parse import parse_qsl, unquote
 
 MASK = "***"
-"""What stands for user information, queries and passwords."""
+"""Replacement for user information, queries and passwords."""
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -70,7 +70,7 @@ def printable(text: object) -> str:
 
 
 def paragraphs(text: object) -> str:
-    """Return the same as `printable`, but keep the line breaks of a text of our own."""
+    """Return a text as `printable` does, but keep the line breaks of a text of our own."""
     return "\n".join(map(_visible, str(text).split("\n")))
 
 
@@ -220,7 +220,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _secrets(address: str) -> list[str]:
-    """The password, and the values of the query, as they stand and decoded; the longest first."""
+    """Return the password and the values of the query, as written and decoded; longest first."""
     rest, _, query = address.partition("?")
     user_info, at, _ = (
         rest.partition("://")[2].rpartition("@") if "://" in rest else (rest.rpartition("@"))

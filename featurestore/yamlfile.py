@@ -32,16 +32,16 @@ _AMBIGUOUS: Final = {
 }
 
 _Event = Any
-"""Its kinds have other attributes each."""
+"""Event of the parser; its kinds have other attributes each."""
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlError(ValueError):
-    """A text that is no YAML, or more, or other, than is taken; says the line."""
+    """A text that is no YAML, or more, or other, than is accepted; names the line."""
 
 
 def read_yaml(path: Path, exponents: bool = True) -> object:
-    """What a user's file holds: None, bool, int, float, str, lists, and dicts by text.
+    """Read a user's file: None, bool, int, float, str, lists, and dicts by text.
 
     Args:
         path: The file.
@@ -63,7 +63,7 @@ def read_yaml(path: Path, exponents: bool = True) -> object:
 
 
 def parse_yaml(text: str, exponents: bool = True) -> object:
-    """What a text holds; see `read_yaml`.
+    """Parse a text; see `read_yaml`.
 
     Args:
         text: At most `MOST_BYTES` characters.
@@ -103,7 +103,7 @@ class _Reader:
         self._count = 0
 
     def document(self) -> object:
-        """The value of the only document; None where there is none."""
+        """Return the value of the only document; None if there is none."""
         self._next()  # the beginning of the stream
         event = self._next()
         if isinstance(event, yaml.StreamEndEvent):

@@ -39,7 +39,7 @@ FOLDER = Path(__file__).parent / "json"
 
 
 def generate() -> dict[str, str]:
-    """Text of each JSON Schema by file name."""
+    """Return the text of each JSON Schema by file name."""
     return {
         f"{model.__name__}.json": json.dumps(model.model_json_schema(), indent=2, sort_keys=True)
         + "\n"
@@ -48,7 +48,7 @@ def generate() -> dict[str, str]:
 
 
 def stale(folder: Path = FOLDER) -> list[str]:
-    """Names of the files that are missing, outdated or no longer published."""
+    """Return the names of the files that are missing, outdated or no longer published."""
     wanted = generate()
     found = {path.name: path.read_text() for path in folder.glob("*.json")}
     return sorted(name for name in wanted | found if wanted.get(name) != found.get(name))

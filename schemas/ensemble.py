@@ -1,4 +1,4 @@
-"""What the averaged probabilities of several runs come to: ensemble.json."""
+"""The averaged probabilities of several runs, compared with each run alone: ensemble.json."""
 
 from typing import Annotated
 
@@ -20,31 +20,31 @@ class PairedDifference(Schema):
     """Lower end of the 95 % confidence interval of the mean, by Student's t."""
     high: float
     d_z: float | None
-    """Cohen's: mean over std. None, as t and p, where every fold differs by the same amount."""
+    """Cohen's d_z: mean over std. None, as t and p, if every fold differs by the same amount."""
     t: float | None
     p: float | None
-    """Two-sided, of the paired t-test."""
+    """Two-sided p-value of the paired t-test."""
     rank_p: float | None
-    """Two-sided, of Wilcoxon's signed-rank test; None where no fold differs."""
+    """Two-sided p-value of Wilcoxon's signed-rank test; None if no fold differs."""
 
 
 class EnsembleMember(Schema):
     """One of the runs, alone."""
 
     run: str
-    """Its directory."""
+    """Directory of the run."""
     method: str
     seed: int
     fingerprint: str
-    """Of the store it was trained on."""
+    """Fingerprint of the store it was trained on."""
     accuracies: tuple[Accuracy, ...]
-    """On each held-out fold."""
+    """Accuracy on each held-out fold."""
     mean: Accuracy
-    """Over folds."""
+    """Mean accuracy over folds."""
     std: float | None
-    """Sample standard deviation over folds; None of a single one."""
+    """Sample standard deviation over folds; None for a single fold."""
     gain: PairedDifference | None
-    """Of the average over this run; None for a single fold."""
+    """Comparison of the average with this run; None for a single fold."""
 
 
 class Ensemble(Schema):
@@ -55,12 +55,12 @@ class Ensemble(Schema):
     checkpoint: CheckpointName
     folds: tuple[int, ...]
     num_clips: tuple[Count, ...]
-    """Of each fold."""
+    """Clips of each fold."""
     members: tuple[EnsembleMember, ...]
     best_member: int
     """Index of the member with the highest mean: picked on these very folds."""
     accuracies: tuple[Accuracy, ...]
-    """Of the average, on each fold."""
+    """Accuracy of the average on each fold."""
     mean: Accuracy
     std: float | None
     warnings: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What features are: every number that shapes a stored value, and the shapes that follow.
+"""Feature settings: every number that shapes a stored value, and the shapes that follow.
 
 How they are computed is `featurestore.extraction.features` and `featurestore.extraction.resize`.
 """
@@ -13,9 +13,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[int, Field(ge=1)]
 
 MAX_CLIP_BYTES = 8 << 20
-"""Stored for a clip: a block of 64 is held by a worker at once, in half a gigabyte."""
+"""Largest size of a stored clip in bytes: a worker holds a block of 64 at once, half a gigabyte."""
 MAX_FILTER_WEIGHTS = 1 << 24
-"""Of all filterbanks together, before their zeros are left out: 128 MB."""
+"""Most weights of all filterbanks together, before their zeros are left out: 128 MB."""
 
 # The highest resolution is computed once and shared by every method, under this variant's name.
 FULL = "full"
@@ -30,7 +30,7 @@ Variant = Literal[
     "resize-bicubic",
     "resize-antialias",
 ]
-"""How a resolution below the last is made.
+"""Method by which a resolution below the last is made.
 
 mel: from its number of filters, its first frames.
 mel-bands: from its number of filters, as many frames as the last resolution has.
@@ -40,7 +40,7 @@ resize-area, -nearest, -bicubic, -antialias: by other operators (`featurestore.e
 """
 
 ResizeOperator = Literal["bilinear", "area", "nearest", "bicubic", "antialias"]
-"""What resizes: `bilinear` makes the variant `resize`, each other one `resize-OPERATOR`."""
+"""Resize operator: `bilinear` makes the variant `resize`, each other one `resize-OPERATOR`."""
 
 
 class Resolution(Schema):
@@ -72,7 +72,7 @@ class FeatureSpec(Schema):
     """
 
     sample_rate: Annotated[int, Field(ge=1000, le=768_000)] = 22_000
-    """Hz. Not 22050: only 22000 gives 128 / 214 / 300 frames in 1.5 / 2.5 / 3.5 s."""
+    """Sample rate in Hz. Not 22050: only 22000 gives 128/214/300 frames in 1.5/2.5/3.5 s."""
     resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
     max_duration_s: Annotated[float, Field(ge=0.001, le=3600)] = 600.0
     """A longer clip is a failure (`too_long`), so that memory stays bounded."""
@@ -91,7 +91,7 @@ class FeatureSpec(Schema):
     mel_norm: Literal["none", "slaney"] = "none"
     fmin: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     fmax: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    """Hz; None is the Nyquist frequency, or 22050 Hz with `torchaudio-2019`."""
+    """Upper limit in Hz; None is the Nyquist frequency, or 22050 Hz with `torchaudio-2019`."""
     amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-10
     top_db: Annotated[float, Field(ge=1, le=1000)] = 100.0
     short_clips: Literal["tile", "zeros"] = "tile"
@@ -101,7 +101,7 @@ class FeatureSpec(Schema):
         Resolution(name="R2", n_mels=96, num_frames=214),
         Resolution(name="R3", n_mels=128, num_frames=300),
     )
-    """From the smallest to the largest; the last one is stored once, as variant `full`."""
+    """Resolutions, smallest to largest; the last one is stored once, as variant `full`."""
     variants: tuple[Variant, ...] = ("mel", "resize")
     """The ways in which each resolution below the last is made, each stored as an array."""
     dtype: Literal["float16", "float32", "uint8"] = "float16"

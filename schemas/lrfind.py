@@ -1,4 +1,4 @@
-"""What an LR range test found: lr-find.json, beside lr-find.csv with each of its steps."""
+"""Result of an LR range test: lr-find.json, next to lr-find.csv with each of its steps."""
 
 from typing import Annotated, Literal
 
@@ -12,23 +12,23 @@ class LrFind(Schema):
     """lr-find.json: a sweep of the learning rate over one stage's data, and what it suggests."""
 
     config: RunConfig
-    """Of a run of the method; the test's own fold is its only one."""
+    """Config of a run of the method; the test's own fold is its only one."""
     fingerprint: str
-    """Of the store."""
+    """Fingerprint of the store."""
     stage: Annotated[int, Field(ge=1)]
     """Number of the stage in `config.stages`; its `max_lr` is the method's own λ."""
     fold: int
-    """Held out, and not looked at."""
+    """Held-out fold, which the test does not use."""
     init_used: Literal["imagenet", "random", "file"]
-    """What the test began with, whatever the stage: no stage before it was trained."""
+    """Weights that the test started from, whatever the stage: no stage before it was trained."""
     num_steps: Annotated[int, Field(ge=1)]
-    """Taken."""
+    """Number of steps taken."""
     last_lr: float
-    """Of the last step."""
+    """Learning rate of the last step."""
     stopped_early: bool
-    """By a loss that was no number, or whose smoothed value was 4 times the best so far."""
+    """Whether a loss that was no number, or a smoothed one 4 times the best, ended the test."""
     suggestion: Annotated[float, Field(gt=0)] | None
-    """λ; None where the losses suggest none."""
+    """Suggested λ; None if the losses suggest none."""
     reason: str
-    """How the suggestion was found, or why there is none."""
+    """Derivation of the suggestion, or why there is none."""
     device_name: str

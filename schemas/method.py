@@ -1,4 +1,4 @@
-"""What a training method is: a schedule of 1cycles over a store's arrays. And a file of such."""
+"""Training methods: a schedule of 1cycles over a store's arrays, and files of such methods."""
 
 from typing import Annotated
 
@@ -15,11 +15,11 @@ class Cycle(Schema):
     """One 1cycle of a method."""
 
     array: ArrayName
-    """`resolution/variant` of the store."""
+    """Key `resolution/variant` of the store's array."""
     alternate: ArrayName | None = None
     """An array of the same shape that every second epoch sees instead."""
     epochs: Annotated[int, Field(ge=1)]
-    """At scale 1."""
+    """Number of epochs at scale 1."""
     max_lr: Rate | Annotated[dict[str, Rate], Field(min_length=1)]
     """Peak learning rate λ of the head; one for all datasets, or by the dataset's name. A dataset
     that is not named has ESC-50's."""

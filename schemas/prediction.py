@@ -1,4 +1,4 @@
-"""What trained networks say of sounds: `trainer predict` as JSON, and evaluation.json."""
+"""Predictions of trained networks: `trainer predict` as JSON, and evaluation.json."""
 
 from typing import Annotated, Literal
 
@@ -8,20 +8,20 @@ from schemas.base import Schema
 from schemas.run import Accuracy, Share
 
 CheckpointName = Literal["best", "last"]
-"""Of a fold's networks: that of the best epoch, or that of the last one."""
+"""Network of a fold: that of the best epoch, or that of the last one."""
 Count = Annotated[int, Field(ge=0)]
 
 
 class Prediction(Schema):
-    """One file."""
+    """Prediction for one file."""
 
     path: str
     class_name: str
     """The most probable class."""
     probability: Share
-    """Of that class."""
+    """Probability of that class."""
     probabilities: dict[str, Share]
-    """Of every class by its name; mean over the networks. Their sum is 1."""
+    """Probability of every class by its name: the mean over the networks. They sum to 1."""
 
 
 class UnusedFile(Schema):
@@ -32,57 +32,57 @@ class UnusedFile(Schema):
 
 
 class Predictions(Schema):
-    """What a run's networks say of some files."""
+    """Predictions of a run's networks for some files."""
 
     run: str
-    """Its directory."""
+    """Directory of the run."""
     fingerprint: str
-    """Of the store it was trained on."""
+    """Fingerprint of the store it was trained on."""
     checkpoint: CheckpointName
     folds: tuple[int, ...]
-    """Those that the networks held out: one network each."""
+    """Folds that the networks held out: one network each."""
     predictions: tuple[Prediction, ...]
     unused: tuple[UnusedFile, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 class FoldEvaluation(Schema):
-    """One fold of a store, judged by some of a run's networks."""
+    """One fold of a store, evaluated with some of a run's networks."""
 
     fold: int
     networks: tuple[int, ...]
-    """By the fold each had held out in training; their probabilities are averaged."""
+    """Networks, by the fold each held out in training; their probabilities are averaged."""
     num_clips: Count
     num_trained_on: Count | None
-    """Clips that a network was trained on; None where that cannot be known."""
+    """Clips that a network was trained on; None if that is unknown."""
     accuracy: Accuracy
 
 
 class ClassEvaluation(Schema):
-    """One class over all clips that were judged."""
+    """One class over all evaluated clips."""
 
     class_name: str
     num_clips: Count
     num_predicted: Count
     recall: Share | None
-    """Share of its clips that were recognised; None where it has no clips."""
+    """Fraction of its clips that were recognised; None if it has no clips."""
 
 
 class Evaluation(Schema):
-    """evaluation.json: how a run's networks do on a store."""
+    """evaluation.json: results of a run's networks on a store."""
 
     run: str
     store: str
     dataset: str
     fingerprint: str
-    """Of the store."""
+    """Fingerprint of the store."""
     checkpoint: CheckpointName
     num_clips: Count
     accuracy: Accuracy
-    """Over all clips."""
+    """Accuracy over all clips."""
     folds: tuple[FoldEvaluation, ...]
     classes: tuple[ClassEvaluation, ...]
-    """By class_id."""
+    """Results of each class, by class_id."""
     confusion: tuple[tuple[Count, ...], ...]
     """Clips by true class (row) and predicted class (column)."""
     warnings: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a training run was asked to do and what it found.
+"""Config, record and results of a training run.
 
 The contents of run.json and result.json and, by held-out fold, of metrics.csv and fold.json.
 """
@@ -13,11 +13,11 @@ from schemas.features import FeatureSpec
 Share = Annotated[float, Field(ge=0, le=1)]
 Accuracy = Share
 Reading = Literal["device", "host", "stream"]
-"""Where a stage's data lies while it is trained on; it changes no number."""
+"""Place of a stage's training data: GPU memory, host RAM, or the store. No effect on results."""
 Acceleration = Literal["eager", "compile", "graph", "compile-graph"]
-"""How a training step is run: as it is, through torch.compile, as a CUDA graph, or both."""
+"""Execution of a training step: eager, through torch.compile, as a CUDA graph, or both."""
 Selection = Literal["heldout", "validation", "last"]
-"""What picks the network of a fold, and the one that each stage begins with.
+"""Model selection: which network of a fold counts, and which one each stage starts from.
 
 heldout: the epoch of the highest accuracy on the held-out fold itself, as in the paper; optimistic.
 validation: the same on a part of the training folds; the held-out fold is looked at once.
@@ -29,7 +29,7 @@ class Stage(Schema):
     """One 1cycle: a stored array, a number of epochs, and learning rates."""
 
     array: str
-    """`resolution/variant` of the store."""
+    """Key `resolution/variant` of the store's array."""
     alternate: str | None = None
     """An array of the same shape that every second epoch sees instead."""
     epochs: Annotated[int, Field(ge=1)]
@@ -56,50 +56,50 @@ class RunConfig(Schema):
     device: str = "cpu"
     """A PyTorch device: `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Of the forward and backward pass; the parameters are float32 always."""
+    """Precision of the forward and backward pass; the parameters are always float32."""
     acceleration: Acceleration = "eager"
-    """Compiled steps round otherwise, so a run that goes on must use the same."""
+    """Execution mode. Compiled steps round differently, so a run must be resumed with the same."""
     threads: Annotated[int, Field(ge=1)] = 1
-    """Of a CPU, for each fold: sums are split among them, which changes their last bits."""
+    """CPU threads per fold: sums are split among them, which changes their last bits."""
     selection: Selection = "heldout"
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    """Of the training clips, that `validation` sets apart; whole recordings, every class alike."""
+    """Fraction of the training clips that `validation` sets apart; whole recordings, per class."""
     mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
-    """α of the Beta distribution that two mixed clips' shares are drawn from; 0 mixes none."""
+    """Mixup α of the Beta distribution of two mixed clips' shares; 0 turns mixup off."""
     freq_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Largest share of an image's bands that SpecAugment masks; 0 masks none."""
+    """SpecAugment: largest fraction of an image's bands to mask; 0 turns it off."""
     time_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """The same of its frames."""
+    """SpecAugment: largest fraction of an image's frames to mask; 0 turns it off."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target that all classes get alike."""
+    """Label smoothing factor."""
     allow_duplicates: bool = False
     """Whether the user accepted that some files are in several folds."""
 
 
 class RunRecord(Sealed):
-    """run.json: the config with what it met, written before the first step."""
+    """run.json: the config and the environment of a run, written before the first step."""
 
     config: RunConfig
     fingerprint: str
     store: str
-    """Where it was: a path, or a URL."""
+    """Path or URL of the store when the run started."""
     features: FeatureSpec
-    """What the networks see: any other file must be made into the same images."""
+    """Feature settings of the networks' images: any other file must be processed with them."""
     extractor_version: int
     class_names: tuple[str, ...]
-    """By class_id."""
+    """Class names by class_id."""
     versions: dict[str, str]
     device_name: str
     started: str
-    """ISO 8601, UTC."""
+    """Start time, ISO 8601, UTC."""
     init_used: Literal["imagenet", "random", "file"]
     init_sha256: str | None = None
-    """Of the file of the initial weights; None of random ones, and in files of older versions."""
+    """SHA-256 of the initial weights' file; None for random ones and in files of older versions."""
     warnings: tuple[str, ...] = ()
     readings: dict[str, Reading] = Field(default_factory=dict)
-    """By array; empty in files of older versions."""
+    """Placement by array; empty in files of older versions."""
     folds_at_once: Annotated[int, Field(ge=1)] = 1
-    """It changes no number."""
+    """Number of folds trained in parallel. Does not affect results."""
 
 
 class EpochMetrics(Schema):
@@ -110,57 +110,57 @@ class EpochMetrics(Schema):
 
     fold: int
     stage: int
-    """Counted from 1."""
+    """Number of the stage, from 1."""
     epoch: int
-    """Counted from 1 over the whole schedule."""
+    """Number of the epoch, from 1 over the whole schedule."""
     array: str
     max_lr: float
     train_loss: float
-    """The one that is optimised: of mixed, masked images and smoothed targets where these are on,
+    """Loss that is optimised: of mixed, masked images and smoothed targets if these are on,
     so it is not comparable with `valid_loss` then."""
     valid_loss: float
     valid_accuracy: Accuracy
     seconds: float
-    """Wall time of the epoch with its validation."""
+    """Wall time of the epoch with its validation, in seconds."""
     samples_per_s: float
-    """Training samples over the seconds spent training."""
+    """Training samples per second spent training."""
     wait_share: Share = 0.0
-    """Of `seconds`, in which the loop waited for data; 0 in files of older versions."""
+    """Fraction of `seconds` spent waiting for data; 0 in files of older versions."""
 
 
 class FoldResult(Schema):
-    """What one held-out fold gave."""
+    """Result of one held-out fold."""
 
     fold: int
     num_train: int
     num_test: int
     best_accuracy: Accuracy | None
-    """On the held-out fold, of the epoch that was picked, by that fold itself (optimistic) or by
-    the validation part. None where nothing is picked."""
+    """Accuracy on the held-out fold of the epoch picked by that fold itself (optimistic) or by
+    the validation part. None if nothing is picked."""
     best_epoch: int | None
     last_accuracy: Accuracy | None
-    """On the held-out fold, of the last epoch. None with a validation part: it is seen once."""
+    """Held-out accuracy of the last epoch; None with a validation part: the fold is seen once."""
     last_epoch: int
     seconds: float
     num_valid: int = 0
     """Clips of the validation part, which are not among `num_train`."""
     valid_accuracy: Accuracy | None = None
-    """On the validation part, of the epoch that it picked."""
+    """Accuracy on the validation part of the epoch it picked."""
     warnings: tuple[str, ...] = ()
-    """Met while it was trained."""
+    """Warnings during its training."""
 
 
 class FoldRecord(FoldResult, Sealed):
-    """fold.json: a fold's outcome, with the digests of what it was found with."""
+    """fold.json: a fold's result, with the digests of the files behind it."""
 
     record_sha256: str | None = None
-    """Digest of the run.json that was carried out; None in files of older versions."""
+    """Digest of the run.json the fold belongs to; None in files of older versions."""
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of each of the fold's files by its name; empty in files of older versions."""
 
 
 class RunResult(Sealed):
-    """result.json: the run's outcome."""
+    """result.json: the run's results."""
 
     config: RunConfig
     fingerprint: str

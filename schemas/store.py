@@ -1,4 +1,4 @@
-"""What a store says about itself: clips, their outcomes, the dataset's card, the manifest."""
+"""Contents of a store: clips, their outcomes, the dataset's card, the manifest."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,16 +11,16 @@ from schemas.base import Schema
 from schemas.features import FeatureSpec, Name
 
 FORMAT_VERSION = 2
-"""Of the layout of new datasets. All versions from 1 to this one are read, finished and repaired,
+"""Format version of new datasets. All from 1 to this one are read, finished and repaired,
 each in its own layout; a newer one is refused."""
 
 MAX_CLIPS = 10**9
-"""Of a dataset; also the largest number of a fold."""
+"""Most clips of a dataset; also the largest fold number."""
 MAX_FOLDS = 10_000
 MAX_CHUNKS = 2**22
-"""Of one array, over all folds: what a reader loops over."""
+"""Most chunks of one array, over all folds: a reader loops over them."""
 MAX_CHUNK_BYTES = 2**31 - 1
-"""Of one chunk before compression, as Blosc has it."""
+"""Largest chunk in bytes before compression, as in Blosc."""
 _MAX_BLOCK_CLIPS = 2**17
 _MAX_ARRAYS = 1000
 _MAX_NAME = 128
@@ -47,7 +47,7 @@ class ClipStatus(IntEnum):
 
     @property
     def reason(self) -> str:
-        """What the code means, in words."""
+        """Meaning of the code in words."""
         return _REASONS[self]
 
     @property
@@ -74,23 +74,23 @@ class Clip(Schema):
     """One row of a dataset's table."""
 
     clip_id: Annotated[str, Field(min_length=1)]
-    """Unique in the dataset."""
+    """Clip id, unique in the dataset."""
     path: Annotated[str, Field(min_length=1)]
-    """Of the audio file, relative to the dataset's root, with `/`. Nothing outside the root is
+    """Path of the audio file relative to the dataset's root, with `/`. Nothing outside is
     opened: neither through `..` nor through a link."""
     fold: Annotated[int, Field(ge=0)]
     class_id: Annotated[int, Field(ge=0)]
     source: str = ""
-    """The recording the clip was cut from; clips of one source belong in one fold."""
+    """Recording the clip was cut from; clips of one source belong in one fold."""
 
 
 class DatasetCard(Schema):
-    """What a user must know of a dataset, whatever store it is in."""
+    """Description of a dataset for its users, whatever store it is in."""
 
     name: DirectoryName
     title: str
     class_names: tuple[str, ...]
-    """By class_id."""
+    """Class names by class_id."""
     licence: str
     citation: str
     url: str
@@ -107,10 +107,10 @@ class Fold(Schema):
 
 
 class StoreMark(Schema):
-    """What the root of a store says of it, in its attribute `featurestore`."""
+    """Attribute `featurestore` of a store's root."""
 
     format_version: Annotated[int, Field(ge=1)]
-    """The highest of its datasets'."""
+    """Highest format version of its datasets."""
     datasets: tuple[DirectoryName, ...]
 
     @model_validator(mode="after")
@@ -120,7 +120,7 @@ class StoreMark(Schema):
 
 
 class StoreManifest(Schema):
-    """How the arrays of one dataset in a store were made. No clock time and no path is in it.
+    """Settings the arrays of one dataset were made with. Contains no clock time and no path.
 
     `fingerprint` covers `spec`, the clip list and `extractor_version`, so it says whether two
     stores hold the same features of the same clips. `digest` vouches for the manifest itself, and
@@ -140,12 +140,12 @@ class StoreManifest(Schema):
     block_clips: Annotated[int, Field(ge=1, le=_MAX_BLOCK_CLIPS)]
     """Clips in one unit of work: one chunk, or, above it, one shard of whole chunks."""
     order_seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """Of the permutation of the rows within each fold."""
+    """Seed of the permutation of the rows within each fold."""
     libraries: dict[str, str]
     """Versions of the libraries that shaped the numbers."""
     state: Literal["building", "complete"]
     counts: dict[str, Annotated[int, Field(ge=0, le=MAX_CLIPS)]] = Field(default_factory=dict)
-    """Clips by outcome (name of a `ClipStatus`, lower case), once complete."""
+    """Number of clips by outcome (name of a `ClipStatus`, lower case), once complete."""
     digest: OptionalSha256 = ""
     """SHA-256 of all other fields in canonical JSON, from format version 2 on; made when the
     manifest is written, compared whenever it is read."""

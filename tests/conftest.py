@@ -1,4 +1,4 @@
-"""What all tests share: a small sound collection made on the spot, and both executors."""
+"""Fixtures that all tests share: a small sound collection made on the spot, and both executors."""
 
 import shutil
 import signal

@@ -35,7 +35,7 @@ def moto_server() -> Iterator[int]:
 
 
 def environment(port: int) -> dict[str, str]:
-    """What a client of the S3 server at a port needs."""
+    """Return the variables that a client of the S3 server at a port needs."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "the-key",

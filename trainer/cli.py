@@ -37,7 +37,7 @@ _EXTRAS = {
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "mlflow": ("mlflow",),
 }
-"""What each extra installs: without it the program says so."""
+"""Packages of each extra, whose absence the program explains."""
 
 app = typer.Typer(
     cls=Group,

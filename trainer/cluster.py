@@ -34,12 +34,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Work:
-    """What all tasks share.
+    """Settings that all tasks share.
 
     Args:
         store: Path or URL, the same for all workers.
-        dataset: Its name.
-        fingerprint: Of the dataset.
+        dataset: Name of the dataset.
+        fingerprint: Fingerprint of the dataset.
         out: Absolute directory of the sweep, the same for all workers.
         manner: How to go about it.
     """
@@ -51,7 +51,7 @@ class Work:
     manner: Manner
 
     def open(self) -> StoredDataset:
-        """The dataset, at a worker.
+        """Open the dataset, at a worker.
 
         Raises:
             UnfitWorkerError: At this place the worker has none, a damaged or another one.
@@ -74,7 +74,7 @@ class Begun:
     """A run that has its directory.
 
     Args:
-        config: Of the run, with the device that its worker has.
+        config: Config of the run, with the device that its worker has.
         record_sha256: Digest of its run.json.
     """
 
@@ -84,14 +84,14 @@ class Begun:
 
 @dataclass(frozen=True)
 class Failed:
-    """What went wrong, in a line."""
+    """A failure, described in a line."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class TaskDone:
-    """A fold that a worker is done with.
+    """Result of a task that trained a fold.
 
     Args:
         run: Name of the run.
@@ -105,7 +105,7 @@ class TaskDone:
 
 
 def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
-    """A task: begin a run, with the device that the worker has."""
+    """Begin a run, as a task, with the device that the worker has."""
 
     def begin() -> Begun:
         config = prepare(work.open(), run, work.out, work.manner)
@@ -115,7 +115,7 @@ def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
 
 
 def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldResult | Failed:
-    """A task: train for one fold, from where it stopped."""
+    """Train for one fold, as a task, from where it stopped."""
     path = work.out / RUNS / run
 
     def train() -> FoldResult:
@@ -151,7 +151,7 @@ def check_shared(path: Path, record_sha256: str) -> None:
 
 
 def attempt(task: Callable[[], _T]) -> _T | Failed:
-    """What a task gives, or why it cannot, on the worker: torch's errors may not unpickle.
+    """Run a task; return its result or the reason it failed, as torch's errors may not unpickle.
 
     Raises:
         UnfitWorkerError: Another worker should do it.
@@ -168,7 +168,7 @@ def attempt(task: Callable[[], _T]) -> _T | Failed:
 
 
 def _worded(error: Exception) -> str:
-    """An error of torch's in one line, with the machine; its worker's log has all of it."""
+    """Return an error of torch's in one line, with the machine; its worker's log has all of it."""
     first = next(iter(str(error).splitlines()), "")
     what = "out of memory" if is_out_of_memory(error) else type(error).__name__
     return f"{what} on {platform.node()}, see its worker's log: {first}".removesuffix(": ")
@@ -179,7 +179,7 @@ class Cluster:
 
     Args:
         scheduler: Its address, such as `tcp://host:8786`.
-        notify: Told, in a line, why nothing happens, and which worker cannot take part.
+        notify: Receives a line if nothing happens or a worker cannot be used.
 
     Raises:
         featurestore.errors.ClusterError: None answers there.
@@ -203,7 +203,7 @@ class Cluster:
     def begin(
         self, work: Work, runs: Sequence[SweepRun]
     ) -> Iterator[tuple[SweepRun, Begun | Failed]]:
-        """Begin runs, and tell of each as it is begun.
+        """Begin runs, and yield each as it is started.
 
         Raises:
             featurestore.errors.ClusterError: The scheduler is gone, or no worker can take part.
@@ -213,7 +213,7 @@ class Cluster:
             yield run, outcome
 
     def train(self, work: Work, tasks: Sequence[tuple[str, str, int]]) -> Iterator[TaskDone]:
-        """Train folds of runs, and tell of each as it is done.
+        """Train folds of runs, and yield each as it is done.
 
         Args:
             work: What all share.

@@ -1,4 +1,4 @@
-"""What `trainer run` shows in a terminal: the plan, the progress, the result."""
+"""Terminal output of `trainer run`: the plan, the progress, the result."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -37,15 +37,15 @@ READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a
 def print_plan(
     console: Terminal, dataset: StoredDataset, config: RunConfig, folds_at_once: int
 ) -> None:
-    """Say what will be done."""
+    """Print what will be done."""
     folds = ", ".join(map(str, config.folds))
     lines = [
         f"{config.method} on {dataset.name}: {len(dataset.clips())} clips, "
         f"{len(dataset.class_names)} classes, held-out folds {folds} of {len(dataset.folds)}",
         f"{config.arch} on {config.device} in {config.precision}, initial weights {config.init}, "
         f"batches of {config.batch_size}, seed {config.seed}, epochs by {config.epochs_scale:g}",
-        f"steps {config.acceleration}, folds at once {folds_at_once}, "
-        f"threads a fold {config.threads}, selection {config.selection}",
+        f"execution: {config.acceleration} · folds in parallel: {folds_at_once} · "
+        f"threads per fold: {config.threads} · model selection: {config.selection}",
     ]
     console.say(*lines)
     console.print(_stage_table(dataset, config))
@@ -67,7 +67,7 @@ def _stage_table(dataset: StoredDataset, config: RunConfig) -> Table:
 
 
 def print_result(console: Terminal, result: RunResult) -> None:
-    """Accuracy of every fold, and mean ± sample standard deviation over folds."""
+    """Print the accuracy of every fold, and mean ± sample standard deviation over folds."""
     selection = result.config.selection
     best, last = selection != "last", selection != "validation"
     table = Table("fold", "clips")
@@ -102,7 +102,7 @@ class ProgressView:
 
     Args:
         console: Where it is shown.
-        config: Of the run.
+        config: Config of the run.
         num_train: Training clips by held-out fold.
     """
 

@@ -1,4 +1,4 @@
-"""What goes wrong in `trainer`, and how it is told.
+"""Errors of `trainer`.
 
     TrainerError
     ├── ConfigError              what was asked for is unknown or impossible
@@ -10,7 +10,7 @@
     ├── DeviceMemoryError        data or a step do not fit into the device's memory
     ├── RunDirectoryError        the run directory is taken, or cannot be written
     ├── CheckpointError          a checkpoint that is absent or damaged
-    ├── ResumeError              a run cannot go on as asked for
+    ├── ResumeError              a run cannot be resumed as asked for
     ├── ClusterError             no Dask cluster can be reached
     ├── SweepError               runs of a sweep failed; the others are done
     ├── ReportError              a report could not be made of the runs given
@@ -36,7 +36,7 @@ class TrainerError(Exception):
 
 
 class ConfigError(TrainerError):
-    """What was asked for is unknown or impossible."""
+    """An option is unknown or impossible."""
 
 
 class UnknownMethodError(ConfigError):
@@ -78,7 +78,7 @@ class DivergedError(TrainerError):
         settings: The stage.
         epoch: Number of the epoch, from 1 over the whole schedule.
         rates: The lowest and the highest learning rate of that epoch's steps.
-        kept: Checkpoint of the last good epoch; None where there was none.
+        kept: Checkpoint of the last good epoch; None if there was none.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class CheckpointError(TrainerError):
 
 
 class ResumeError(TrainerError):
-    """A run cannot go on as asked for."""
+    """A run cannot be resumed as asked for."""
 
 
 class ClusterError(TrainerError):
@@ -139,7 +139,7 @@ class TrainedRunError(TrainerError):
 
 
 class EnsembleError(TrainerError):
-    """Runs whose answers cannot be averaged."""
+    """Predictions of the runs cannot be averaged."""
 
 
 class AudioInputError(TrainerError):

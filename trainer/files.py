@@ -27,7 +27,7 @@ def replace_file(path: Path, data: bytes | memoryview) -> None:
 
 
 def create_file(path: Path, data: bytes) -> bool:
-    """Write a file, whole, unless there is one; whether there was none.
+    """Write a file, whole, unless there is one; return whether there was none.
 
     Raises:
         RunDirectoryError: It cannot be written.
@@ -64,7 +64,7 @@ def write_record(path: Path, record: Schema) -> None:
 
 
 def record_bytes(record: Schema) -> bytes:
-    """A record as it is written: JSON, indented."""
+    """Return a record as it is written: JSON, indented."""
     return json_document(record.model_dump(mode="json")).encode()
 
 
@@ -137,14 +137,14 @@ def make_folder(path: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> RunDirectoryError:
-    """The error for a path of the run directory that cannot be written."""
+    """Return the error for a path of the run directory that cannot be written."""
     return RunDirectoryError(
         f"{path}: cannot be written: {error.strerror}; make room or give another --out"
     )
 
 
 def read_tensors(path: Path | IO[bytes]) -> object:
-    """What a file written by `torch.save` holds: tensors and plain values, on the host.
+    """Read a file written by `torch.save`: tensors and plain values, on the host.
 
     Raises:
         OSError: It cannot be read.

@@ -25,12 +25,12 @@ from trainer.training.device import choose_precision, resolve_device
 from trainer.weights import INITS
 
 _IN_STAGES = {"methods_file", "resize_operator", "own_methods"}
-"""Options that are no part of the config, as its method and stages say what came of them."""
+"""Options that are not part of the config: its method and stages result from them."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asks for; see RunConfig for the meanings.
+    """Options of the user; see RunConfig for the meanings.
 
     Args:
         method: A key of `trainer.methods.METHODS`, or of the methods file.
@@ -38,7 +38,7 @@ class Options:
         device: A PyTorch device, or `auto`.
         precision: Or `auto`.
         acceleration: Or `auto`.
-        threads: Of a CPU, for each fold; None shares all cores that may be used.
+        threads: CPU threads per fold; None shares all cores that may be used.
         methods_file: One's own methods, see `trainer.methods.read_methods`.
         resize_operator: A ResizeOperator, which makes the method's resized images.
         own_methods: What is in the methods file, which is not read again then: on another machine
@@ -71,7 +71,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that can be done.
+    """A run that is possible.
 
     Args:
         config: All that shapes its numbers.
@@ -90,7 +90,7 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     Args:
         dataset: Trained on.
         options: What is asked for.
-        folds_at_once: That share the cores.
+        folds_at_once: Number of folds that share the cores.
 
     Raises:
         ConfigError: A method is unknown, or a value out of range.
@@ -121,7 +121,7 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
 def _on_this_machine(
     options: Options, folds_at_once: int, least_side: int
 ) -> tuple[Options, str | None]:
-    """The options without `auto`, and what could not be had."""
+    """Return the options without `auto`, and what is unavailable."""
     device = resolve_device(options.device)
     acceleration = choose_acceleration(options.acceleration, device)
     batch = max(1, options.batch_size)
@@ -138,12 +138,12 @@ def _on_this_machine(
 
 
 def absolute_init(init: str) -> str:
-    """The initial weights, from any working directory: a file by its absolute path."""
+    """Return `init` valid in any working directory: a file by its absolute path."""
     return init if init in INITS else str(Path(init).absolute())
 
 
 def num_train(dataset: StoredDataset, config: RunConfig) -> dict[int, int]:
-    """Training clips by held-out fold.
+    """Return the number of training clips by held-out fold.
 
     Raises:
         DataError: No clips can be set apart for validation.
@@ -173,7 +173,7 @@ def _chosen_folds(dataset: StoredDataset, asked: tuple[int, ...]) -> tuple[int, 
 
 
 def _check_split(clips: ClipTable, fold: int, class_names: tuple[str, ...]) -> None:
-    """Both sides of a split need clips, and training one of every class that is tested."""
+    """Check that both sides of a split have clips, and training one of every class tested."""
     held_out = clips.fold == fold
     if not held_out.any():
         raise DataError(f"fold {fold} has no clips with features; choose other folds with --fold")
@@ -191,7 +191,7 @@ def _check_split(clips: ClipTable, fold: int, class_names: tuple[str, ...]) -> N
 
 
 def _check_recordings(clips: ClipTable, held_out: NDArray[np.bool_], fold: int) -> None:
-    """No clip, and no recording, may be on both sides: accuracy would measure memory."""
+    """Check that no clip and no recording is on both sides: accuracy would measure memory."""
     of = np.array(recordings(clips), object)
     both = sorted(set(of[held_out]) & set(of[~held_out]))
     if both:

@@ -1,4 +1,4 @@
-"""What was wrong with something a user wrote or a program recorded, in one line."""
+"""One-line descriptions of what was wrong with a user's input or a program's record."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,21 +14,21 @@ _MOST_CHARS = 40
 
 
 def in_a_line(error: Exception) -> str:
-    """One line of what was wrong; the first problem, where pydantic found several."""
+    """Return one line of what was wrong; the first problem, if pydantic found several."""
     if isinstance(error, ValidationError):
         return first_problem(error)
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def refused(error: ValidationError) -> ConfigError:
-    """The first problem with what was asked for: which option, its value, and what is wrong."""
+    """Return an error for the first invalid option: its name, its value, and what is wrong."""
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"]))
     return ConfigError(f"{name} {_short(repr(first['input']))}: {first['msg']}")
 
 
 def differing(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
-    """What is not as a run has it, by name and with both values; names of `found` alone count."""
+    """Return the differing values, by name and with both values; names of `found` alone count."""
     return [
         f"{name} ({_short(value)}, the run has {_short(wanted[name])})"
         for name, value in found.items()
@@ -42,7 +42,7 @@ def _short(value: object) -> str:
 
 
 def read_yaml(path: Path, exponents: bool = True) -> object:
-    """What a YAML or JSON file of the user's holds; see `featurestore.yamlfile`.
+    """Read a YAML or JSON file of the user's; see `featurestore.yamlfile`.
 
     Raises:
         ConfigError: It cannot be read, or is no YAML that is taken.

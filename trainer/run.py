@@ -51,7 +51,7 @@ _OF_RESULT = set(RunResult.model_fields)
 
 @dataclass(frozen=True)
 class Manner:
-    """How a run is carried out; it changes no number.
+    """Execution options of a run; they do not affect results.
 
     Args:
         reading: Where the data shall lie.
@@ -64,7 +64,7 @@ class Manner:
     save_every_s: float = SAVE_EVERY_S
 
     def for_folds(self, num_folds: int) -> "Manner":
-        """The same with no more folds at once than there are."""
+        """Return these options with no more folds at once than there are."""
         return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
 
 
@@ -82,11 +82,11 @@ def run(
         plan: From `trainer.plan.plan_run`.
         out: The run's directory: run.json, TensorBoard events, a directory a fold with its
             metrics, networks and answers, and, at the end, result.json.
-        notify: Told what happens.
+        notify: Called with each event.
         manner: How to go about it.
 
     Raises:
-        TrainerError: `out` is taken or cannot be written, the initial weights cannot be had, or
+        TrainerError: `out` is taken or cannot be written, the initial weights are unavailable, or
             a loss is not finite.
         featurestore.errors.StoreError: The store is damaged.
     """
@@ -126,19 +126,19 @@ def resume(
     manner: Manner | None = None,
     folds: Sequence[int] = (),
 ) -> RunResult | None:
-    """Go on with a run that was stopped in whatever way; one that is finished is left as it is.
+    """Resume a run that was stopped in whatever way; one that is finished is left as it is.
 
     On the same device the networks and metrics are, to the bit, those of a run never stopped.
 
     Args:
         dataset: The run's, wherever its store lies now.
         out: The run's directory.
-        notify: Told what happens.
+        notify: Called with each event.
         manner: How to go about it; may be another than before.
         folds: To be trained for now, some of the run's; all by default.
 
     Returns:
-        The run's outcome; None where other folds of it are not finished.
+        The run's outcome; None if other folds of it are not finished.
 
     Raises:
         ResumeError: The store is another one, or the file of the initial weights is.
@@ -152,7 +152,7 @@ def resume(
         raise ResumeError(
             f"{out}: was trained on a store of fingerprint {record.fingerprint[:12]}, and "
             f"{dataset.path} has {dataset.fingerprint[:12]}: other features or clips; give the "
-            "run's own store, or train anew with another --out"
+            "run's own store, or start a new run with another --out"
         )
     _check_record(out, record, dataset)
     with nullcontext() if folds else directory.locked():
@@ -163,7 +163,7 @@ def resume(
 
 @dataclass(frozen=True)
 class _Run:
-    """What is trained, and where."""
+    """A run in progress: what is trained, and where."""
 
     dataset: StoredDataset
     record: RunRecord
@@ -191,14 +191,14 @@ def _weights(init: str, arch: str, notify: Notify) -> InitialWeights:
 
 
 def _same_weights(out: Path, record: RunRecord, notify: Notify) -> InitialWeights:
-    """The initial weights that the run was begun with."""
+    """Return the initial weights that the run was started with."""
     init = record.config.init if record.init_used == "file" else record.init_used
     weights = _weights(init, record.config.arch, notify)
     if record.init_sha256 not in (None, weights.sha256):
         raise ResumeError(
-            f"{out}: the initial weights ({init}) are not those it was begun with: SHA-256 "
+            f"{out}: the initial weights ({init}) are not those it started with: SHA-256 "
             f"{str(weights.sha256)[:12]}, not {record.init_sha256[:12]}; put that file back, or "
-            "train anew with another --out"
+            "start a new run with another --out"
         )
     return weights
 
@@ -226,7 +226,7 @@ def _train(
 
 
 def finish(directory: RunDirectory) -> RunResult | None:
-    """The result of a run whose folds are all finished, written if it was not; else None.
+    """Return the result of a run whose folds are all finished, written if it was not; else None.
 
     Whichever processes trained them: each fold has the warnings that were met for it.
 

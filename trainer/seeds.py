@@ -8,6 +8,6 @@ import json
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2**63) that depends on every part; other parts give an unrelated seed."""
+    """Return a seed in [0, 2**63) that depends on every part; other parts, an unrelated seed."""
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1

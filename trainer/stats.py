@@ -15,12 +15,12 @@ CONFIDENCE = 0.95
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean of at least one value, in their unit."""
+    """Return the arithmetic mean of at least one value, in their unit."""
     return statistics.fmean(values)
 
 
 def sample_std(values: Sequence[float]) -> float | None:
-    """Standard deviation with n - 1 in the denominator; None for fewer than two values."""
+    """Return the standard deviation with n - 1 in the denominator; None for under two values."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
@@ -35,12 +35,12 @@ class PairedTest:
         low: Lower end of the 95 % confidence interval of the mean, by Student's t.
         high: Upper end.
         d_z: Cohen's d_z, `mean` over `std`: the effect in units of its own spread over folds.
-            None where all differences are equal.
-        t: Student's t with `num_pairs - 1` degrees of freedom; None where all differences are
+            None if all differences are equal.
+        t: Student's t with `num_pairs - 1` degrees of freedom; None if all differences are
             equal, since t is then not defined.
-        p: Its two-sided p-value; None where t is.
+        p: Its two-sided p-value; None if t is.
         rank_p: Two-sided p-value of Wilcoxon's signed-rank test, without the pairs that do not
-            differ; None where none does. Exact for up to 13 pairs, and up to 50 without ties.
+            differ; None if none does. Exact for up to 13 pairs, and up to 50 without ties.
     """
 
     num_pairs: int
@@ -62,7 +62,7 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
         second: Value by fold, in the same unit.
 
     Returns:
-        The comparison, or None where fewer than two folds are shared.
+        The comparison, or None if fewer than two folds are shared.
     """
     shared = sorted(first.keys() & second.keys())
     if len(shared) < 2:
@@ -88,12 +88,12 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
 
 
 def half_width(std: float, number: int) -> float:
-    """Half of the 95 % confidence interval of a mean of at least two values, by Student's t."""
+    """Return half of the 95 % confidence interval of a mean of two or more values (Student's t)."""
     return float(student.ppf((1 + CONFIDENCE) / 2, number - 1)) * std / math.sqrt(number)
 
 
 def least_rank_p(num_pairs: int) -> float:
-    """The smallest p that Wilcoxon's exact two-sided test can give for pairs that all differ.
+    """Return the smallest p that Wilcoxon's exact two-sided test can give for differing pairs.
 
     All of one sign is one of 2^n equally likely patterns, and so is its opposite.
     """

@@ -1,6 +1,6 @@
 """Many runs at once: methods × seeds × settings, each a run directory of its own.
 
-A sweep is nothing but its runs: the same sweep again goes on where it stopped, and one with more
+A sweep is nothing but its runs: the same sweep again resumes where it stopped, and one with more
 methods, seeds or settings adds to what is there.
 """
 
@@ -30,7 +30,7 @@ RUNS, REPORT = "runs", "report"
 
 _SETTINGS = {field.name for field in fields(Options)} - {"method", "folds", "seed", "own_methods"}
 _FREE = {"device", "threads", "acceleration"}
-"""What may be another on the machine that goes on: a run keeps its own."""
+"""Options that may differ on the machine that resumes: a run keeps its own."""
 _CHECKED = TypeAdapter(Options)
 _LISTS = ("methods", "seeds", "folds")
 _MOST_SHOWN = 60
@@ -41,9 +41,9 @@ class SweepRun:
     """One run of a sweep.
 
     Args:
-        name: Of its directory.
+        name: Name of its directory.
         options: What it does.
-        init_sha256: Of the file of its initial weights; None without one, or before it is planned.
+        init_sha256: SHA-256 of its initial weights' file; None without one, or before planning.
     """
 
     name: str
@@ -53,7 +53,7 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be crossed.
+    """Methods, seeds and settings to combine.
 
     Args:
         methods: Names, at least one.
@@ -68,7 +68,7 @@ class Sweep:
     settings: Mapping[str, tuple[Any, ...]] | None = None
 
     def runs(self) -> tuple[SweepRun, ...]:
-        """Every combination: by seed, so that each method soon has a result, then by method.
+        """Return every combination: by seed, so that each method soon has a result, then by method.
 
         Raises:
             ConfigError: Nothing is to be run, or a setting is unknown.
@@ -91,7 +91,7 @@ class Sweep:
 
 
 def _options(asked: Mapping[str, Any]) -> Options:
-    """As on the command line of `trainer run`: whatever is not said, this machine chooses.
+    """Return options as of `trainer run`: whatever is not given, this machine chooses.
 
     Raises:
         ConfigError: A value is of another kind.
@@ -118,7 +118,7 @@ def _name(method: str, settings: Mapping[str, Any], seed: int) -> str:
 
 
 def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:
-    """`name=value` or `name=value,value`: the name, with `_` for `-`, and the values.
+    """Parse `name=value` or `name=value,value`: the name, with `_` for `-`, and the values.
 
     Raises:
         ConfigError: It is neither, or a value is none that is taken.
@@ -140,7 +140,7 @@ def _shown(text: str) -> str:
 
 
 def read_sweep(path: Path) -> Sweep:
-    """A sweep from a YAML file: lists `methods`, `seeds`, `folds`, and a mapping `settings`.
+    """Read a sweep from a YAML file: lists `methods`, `seeds`, `folds`, and a mapping `settings`.
 
     Raises:
         ConfigError: It cannot be read, or holds something else.
@@ -176,12 +176,12 @@ def plan_sweep(
 
     Args:
         dataset: Trained on.
-        runs: Of the sweep.
+        runs: Runs of the sweep.
         manner: How to go about it.
         elsewhere: Whether other machines train them, whose devices are not known here.
 
     Returns:
-        The runs with what their files hold: nothing of them is read anew from a path.
+        The runs with what their files hold: nothing of them is read again from a path.
 
     Raises:
         TrainerError, featurestore.errors.StoreError: One of them cannot be run.
@@ -203,7 +203,7 @@ def plan_sweep(
 
 
 def _as_if_here(options: Options) -> Options:
-    """The options with what any machine has; what other machines need is checked by its name."""
+    """Return the options with what any machine has; others' requirements are checked by name."""
     for name in ("precision", "acceleration"):
         known = ("auto", *get_args(RunConfig.model_fields[name].annotation))
         if getattr(options, name) not in known:
@@ -241,6 +241,6 @@ def prepare(dataset: StoredDataset, run: SweepRun, out: Path, manner: Manner) ->
 
 
 def finished(out: Path, runs: Sequence[SweepRun]) -> list[Path]:
-    """The directories of the runs that are finished."""
+    """Return the directories of the runs that are finished."""
     paths = [out / RUNS / run.name for run in runs]
     return [path for path in paths if (path / RESULT).exists()]

@@ -1,4 +1,4 @@
-"""How many threads compute: as many as there are cores for them, and no more.
+"""The number of computing threads: as many as there are cores for them, and no more.
 
 PyTorch keeps two numbers: its own default, which `computing_threads` sets for a run, and OpenMP's,
 which belongs to the calling thread and is what `one_torch_thread` limits.

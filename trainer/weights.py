@@ -20,10 +20,10 @@ from trainer.errors import WeightsError
 from trainer.files import read_tensors
 
 PATIENCE = Patience(silence_s=10.0, limit_s=900.0, tries=3)
-"""How long to wait for the whole file: 87 MB at 100 kB/s take 15 minutes."""
+"""Time limits for the whole file: 87 MB at 100 kB/s take 15 minutes."""
 
 INITS = ("auto", "imagenet", "random")
-"""What initial weights may be besides the path of a file."""
+"""Values of `init` other than the path of a file."""
 _MOST_BYTES = 4 << 30
 _EDITION = "IMAGENET1K_V1"
 """torchvision's name of the weights of 2015, which the paper's fastai used."""
@@ -77,7 +77,7 @@ def _of_file(path: Path, arch: str, used: Literal["imagenet", "file"]) -> Initia
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file of weights.
+    """Return the SHA-256 of a file of weights.
 
     Raises:
         WeightsError: It cannot be read.

@@ -1,6 +1,6 @@
-"""How fast does a stage fill, and how fast does an epoch of shuffled batches go?
+"""Rates at which a stage fills, and at which an epoch of shuffled batches is read.
 
-The same images are read from our store and as people keep them otherwise: one `.npy` a clip, one
+The same images are read from our store and as people keep them elsewhere: one `.npy` per clip, one
 memory-mapped array, WebDataset, Hugging Face datasets (Arrow) and LitData. Each is timed in a
 process of its own while nothing else runs. What is not installed is left out, with a line that
 says so.
@@ -23,7 +23,7 @@ from benchmarks.load.formats import BATCH, WORKERS
 
 
 def _arrays(dataset: featurestore.StoredDataset) -> list[str]:
-    """One array of each resolution, the last of its variants."""
+    """Return one array of each resolution, the last of its variants."""
     return [f"{r}/{dataset.variants(r)[-1]}" for r in dataset.resolutions]
 
 
@@ -83,7 +83,7 @@ def _show(results: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print, save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--store", type=Path, help="a finished store; by default one is built")
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one process of each case, 400 clips")
     parser.add_argument("--no-epochs", action="store_true", help="only filling and streaming")
     parser.add_argument("--out", default="load", help="name of the record")
-    for name in ("--case", "--array", "--folder"):  # what a case's own process is told
+    for name in ("--case", "--array", "--folder"):  # options of a case's own process
         parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.case:

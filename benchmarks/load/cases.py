@@ -36,7 +36,7 @@ def alone(store: Path, array: str, what: str, folder: Path, rounds: int = 1) -> 
 
 
 def answer(store: Path, array: str, what: str, folder: Path, rounds: int) -> None:
-    """The other half of `alone`: measure, and print JSON as the last line."""
+    """Measure, and print JSON as the last line: the other half of `alone`."""
     dataset = featurestore.open_store(store)
     if what == "memory":
         found: dict[str, Any] = filling.memory(dataset, array)
@@ -52,7 +52,7 @@ def answer(store: Path, array: str, what: str, folder: Path, rounds: int) -> Non
 
 
 def epochs(source: Source, way: str) -> dict[str, Any]:
-    """Samples a second of each epoch, after a first one that is not counted."""
+    """Measure samples per second of each epoch, after a first one that is not counted."""
     epoch = WAYS[way](source)
     size = epoch()
     if size < 0.9 * len(source.dataset.clips()):
@@ -66,7 +66,7 @@ def epochs(source: Source, way: str) -> dict[str, Any]:
 
 
 def epoch_rates(store: Path, array: str, rounds: int, folder: Path) -> dict[str, Any]:
-    """Samples a second of every way, `rounds` processes each, in turns that start elsewhere."""
+    """Measure samples per second of every way: `rounds` processes each, in turns."""
     rates: dict[str, list[float]] = {}
     skipped: dict[str, str] = {}
     names = list(WAYS)

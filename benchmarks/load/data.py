@@ -14,7 +14,7 @@ AUDIO = Path(__file__).parents[3] / "shared" / "data" / "esc10"
 
 
 def build_store(folder: Path) -> Path:
-    """A store of ESC-10 where its audio is, else of synthetic sounds."""
+    """Build a store of ESC-10 if its audio is there, else of synthetic sounds."""
     from featurestore.building.build import build
     from featurestore.building.executors.dask import DaskExecutor
     from featurestore.datasets import load_dataset, make_synthetic
@@ -28,7 +28,7 @@ def build_store(folder: Path) -> Path:
 
 
 def tile(store: Path, num_clips: int, path: Path) -> featurestore.StoredDataset:
-    """A store of at least so many clips, whose images are those of `store` again and again."""
+    """Return a store of at least so many clips, with the images of `store` again and again."""
     source = featurestore.open_store(store)
     if len(source.clips()) >= num_clips:
         return source

@@ -1,4 +1,4 @@
-"""How fast chunks decode, how fast a stage fills, and what memory that takes."""
+"""Rates at which chunks decode and a stage fills, and the memory that takes."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ MB = 1e6
 
 
 def fill_rates(dataset: StoredDataset, array: str, rounds: int) -> dict[str, Any]:
-    """Clips a second from the store's chunks into one array, next to a plain `.npy` of it."""
+    """Measure clips per second from the store's chunks into one array, next to a plain `.npy`."""
     images, _ = dataset.load(array)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "images.npy"
@@ -46,7 +46,7 @@ def fill_rates(dataset: StoredDataset, array: str, rounds: int) -> dict[str, Any
 
 
 def processor_rate(dataset: StoredDataset, array: str, rounds: int) -> float:
-    """Clips for each second that a core really spent: what others on the machine do not change."""
+    """Measure clips per second that a core really spent, whatever else the machine does."""
     rates: list[float] = []
     for _ in range(rounds):
         started = time.process_time()
@@ -56,7 +56,7 @@ def processor_rate(dataset: StoredDataset, array: str, rounds: int) -> float:
 
 
 def cold_rate(dataset: StoredDataset, array: str) -> dict[str, Any]:
-    """Clips a second after the page cache was told to drop the files, if it did.
+    """Measure clips per second after the page cache was asked to drop the files, if it did.
 
     Whether it did is seen from the blocks this process reads from the device.
     """
@@ -88,7 +88,7 @@ def _blocks_read() -> int:
 
 
 def stream_share(dataset: StoredDataset, array: str, rounds: int) -> dict[str, float]:
-    """What the streaming tier reaches of the rate at which its chunks decode, in turns.
+    """Measure the fraction of the chunks' decoding rate that the streaming tier reaches, in turns.
 
     All read sixteen epochs of every chunk, with as many threads. Decoding alone leaves each chunk
     in memory that stays in the cache, and what was there before is lost; a stream has every row
@@ -131,7 +131,7 @@ def consume(split: "Source", windows: "Sequence[Window]") -> None:
 
 
 def decode(dataset: StoredDataset, array: str, blocks: list[Block]) -> None:
-    """Decode blocks by a thread a core, each into memory of its own."""
+    """Decode blocks by one thread per core, each into memory of its own."""
     own = threading.local()
 
     def one(block: Block) -> None:
@@ -145,7 +145,7 @@ def decode(dataset: StoredDataset, array: str, blocks: list[Block]) -> None:
 
 
 def memory(dataset: StoredDataset, array: str) -> dict[str, float]:
-    """Peak memory of this process, in MB, after it filled a stage; to be asked in a new one."""
+    """Return peak memory of this process in MB after it filled a stage; ask in a new one."""
     before = _peak_mb()
     images, _ = dataset.load(array)
     peak, size = _peak_mb(), images.nbytes / MB
@@ -153,7 +153,7 @@ def memory(dataset: StoredDataset, array: str) -> dict[str, float]:
 
 
 def _peak_mb() -> float:
-    """High-water mark; not `ru_maxrss`, which a child inherits from its parent."""
+    """Return the high-water mark; not `ru_maxrss`, which a child inherits from its parent."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024 / MB

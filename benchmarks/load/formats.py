@@ -1,4 +1,4 @@
-"""Every way to read an epoch: ours, and what people use otherwise.
+"""Every way to read an epoch: ours, and what people use instead.
 
 Each delivers shuffled batches of 64: float32 (b, 1, bands, frames) in [0, 1], and classes (b,).
 """
@@ -34,7 +34,7 @@ class Source:
     """The images of one array, in a store and outside of it.
 
     Args:
-        dataset: Of the store.
+        dataset: Dataset of the store.
         array: `resolution/variant`.
         folder: For the files of one format; holds them already where it is not empty.
     """
@@ -44,7 +44,7 @@ class Source:
     folder: Path
 
     def load(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Images (n, bands, frames) as stored, and classes (n,)."""
+        """Return images (n, bands, frames) as stored, and classes (n,)."""
         return self.dataset.load(self.array)
 
     @property
@@ -70,7 +70,7 @@ def _floats(images: NDArray[Any]) -> Any:  # noqa: ANN401  (torch is imported la
 
 
 def trainer_epoch(source: Source, reading: Reading) -> Epoch:
-    """One of the trainer's tiers: the array in host memory, or a window of chunks.
+    """Return an epoch of one of the trainer's tiers: in host memory, or a window of chunks.
 
     Batches are as stored, and a training step makes them float32; here that is done at once.
     """
@@ -95,7 +95,7 @@ def trainer_epoch(source: Source, reading: Reading) -> Epoch:
 
 
 def zarr_dataset(source: Source, cache_blocks: int = 32) -> Epoch:  # as by default
-    """Our map-style dataset under a DataLoader, chunk by chunk."""
+    """Return an epoch of our map-style dataset under a DataLoader, chunk by chunk."""
     from torch.utils.data import BatchSampler, DataLoader
 
     from trainer import BlockSampler, ZarrDataset
@@ -109,7 +109,7 @@ def zarr_dataset(source: Source, cache_blocks: int = 32) -> Epoch:  # as by defa
 
 
 def npy_files(source: Source) -> Epoch:
-    """One `.npy` a clip, a Dataset, and a DataLoader with workers: what people do."""
+    """Return an epoch of one `.npy` per clip, a Dataset, and a DataLoader with workers."""
     import torch
     from torch.utils.data import DataLoader, Dataset
 
@@ -132,7 +132,7 @@ def npy_files(source: Source) -> Epoch:
 
 
 def memory_map(source: Source) -> Epoch:
-    """One large `.npy`, mapped; each batch gathers its rows in one call."""
+    """Return an epoch of one large `.npy`, mapped; each batch gathers its rows in one call."""
     import torch
 
     images, labels = source.load()
@@ -151,13 +151,13 @@ def memory_map(source: Source) -> Epoch:
 
 
 def web_dataset(source: Source) -> Epoch:
-    """Tar shards, read in order through a shuffle buffer, by workers."""
+    """Return an epoch of tar shards, read in order through a shuffle buffer, by workers."""
     import torch
     import webdataset
 
     images, labels = source.load()
     if source.new:
-        size = -(-len(images) // (4 * WORKERS))  # four shards a worker
+        size = -(-len(images) // (4 * WORKERS))  # four shards per worker
         pattern = str(source.folder / "%04d.tar")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -178,7 +178,7 @@ def web_dataset(source: Source) -> Epoch:
 
 
 def hugging_face(source: Source) -> Epoch:
-    """An Arrow table of bytes and classes, mapped, shuffled, taken by batches in workers."""
+    """Return an epoch of an Arrow table of bytes and classes, mapped, shuffled, read by workers."""
     import datasets
     import torch
     from torch.utils.data import DataLoader
@@ -201,7 +201,7 @@ def hugging_face(source: Source) -> Epoch:
 
 
 def lit_data(source: Source) -> Epoch:
-    """LitData's optimised chunks, streamed from the disk by workers."""
+    """Return an epoch of LitData's optimised chunks, streamed from the disk by workers."""
     os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
     import litdata
 
@@ -224,7 +224,7 @@ def lit_data(source: Source) -> Epoch:
 
 
 def _lit_sample(what: tuple[str, int]) -> tuple[Any, int]:
-    """One sample, as LitData's own process asks for it."""
+    """Return one sample, as LitData's own process asks for it."""
     import torch
 
     folder, index = what

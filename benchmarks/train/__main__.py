@@ -41,7 +41,7 @@ class Parts:
         self.results: dict[str, Any] = {}
 
     def __call__(self, name: str, part: Callable[[], Any]) -> Any:  # noqa: ANN401  (JSON)
-        """What the part found, or `{"failed": why}`."""
+        """Run a part; return its result, or `{"failed": why}`."""
         started = time.perf_counter()
         try:
             self.results[name] = part()
@@ -55,7 +55,7 @@ class Parts:
 
 
 def measure(bench: Bench, parts: Parts) -> None:
-    """Every part; those that answer a bar first, and what compiles, which is slow, last."""
+    """Measure every part; those that answer a bar first, and what compiles, which is slow, last."""
     how, arrays = bench.how, bench.arrays
     rates = epochs(bench, parts)
     if len(rates) == len(arrays):
@@ -73,7 +73,7 @@ def measure(bench: Bench, parts: Parts) -> None:
 
 
 def epochs(bench: Bench, parts: Parts) -> dict[str, dict[str, float]]:
-    """The trainer against the bare loop, at each resolution that did not fail."""
+    """Compare the trainer with the bare loop, at each resolution that did not fail."""
     for name, array in bench.arrays.items():
         parts(f"overhead {name}", partial(overhead, bench, array))
         if not bench.how.on_gpu:

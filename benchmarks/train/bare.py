@@ -16,7 +16,7 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 
 
 def ready_batches(shape: tuple[int, int], how: Setting, num_classes: int) -> Batches:
-    """An epoch of random images, float32, ready on the device."""
+    """Return an epoch of random images, float32, ready on the device."""
     images = torch.rand(how.steps * how.batch, 1, *shape, device=how.device)
     labels = torch.randint(num_classes, (len(images),), device=how.device)
     images = images.to(memory_format=torch.channels_last)
@@ -24,7 +24,7 @@ def ready_batches(shape: tuple[int, int], how: Setting, num_classes: int) -> Bat
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all it was given."""
+    """Wait until the device has done all it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -54,12 +54,12 @@ class BareLoop:
         return step
 
     def __call__(self, batches: Batches) -> None:
-        """A step on every batch, until the device is done."""
+        """Do a step on every batch, until the device is done."""
         for images, labels in batches:
             self.step(images, labels)
         wait(self._how.device)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
-        """One step; does not wait for the device."""
+        """Do one step, without waiting for the device."""
         self._step(images, labels)
         self._optimizer.step()

@@ -23,7 +23,7 @@ def _ignore() -> None: ...
 
 
 def against_bare(bench: Bench, array: str) -> dict[str, float]:
-    """Samples a second of the trainer's epoch and of the bare loop, in turns."""
+    """Measure samples per second of the trainer's epoch and of the bare loop, in turns."""
     how, num_classes = bench.how, len(bench.dataset.class_names)
     data, order = bench.data(array), bench.order()
     trainer = bench.trainer(data, how.acceleration)
@@ -55,7 +55,7 @@ def against_bare(bench: Bench, array: str) -> dict[str, float]:
 
 
 def folds_at_once(bench: Bench, array: str) -> dict[str, Any]:
-    """Training samples a second of one fold, and of several in threads as the trainer has them."""
+    """Measure training samples per second of one fold, and of several in threads."""
     return {str(count): _together(bench, array, count) for count in bench.how.folds_at_once}
 
 
@@ -83,7 +83,7 @@ def _together(bench: Bench, array: str, count: int) -> dict[str, float]:
 
 
 def same_bits(bench: Bench, array: str) -> dict[str, bool]:
-    """Whether two epochs give the same losses again, and by a graph the same as without."""
+    """Return whether two epochs give the same losses again, and by a graph the same as without."""
     data = bench.data(array)
 
     def losses(acceleration: Acceleration) -> list[Any]:
@@ -104,5 +104,5 @@ def _epoch(trainer: StageTrainer, bench: Bench, number: int) -> EpochResult:
 
 
 def device_bytes(bench: Bench) -> dict[str, float]:
-    """The most GPU memory this process has held."""
+    """Return the most GPU memory this process has held."""
     return {"peak_gb": torch.cuda.max_memory_allocated(bench.how.device) / 1e9}

@@ -1,4 +1,4 @@
-"""The ways to run a step, beside the measured peak of matrix products."""
+"""The ways to run a step, next to the measured peak of matrix products."""
 
 import dataclasses
 import time
@@ -19,7 +19,7 @@ from trainer.training.device import repeatable
 
 
 def peak(how: Setting) -> dict[str, float]:
-    """TFLOP/s of a large matrix product: what the device does at its best."""
+    """Measure TFLOP/s of a large matrix product: the device's peak."""
     dtype = torch.bfloat16 if how.precision == "bf16" else torch.float32
     size, repeats = (8192, 30) if how.on_gpu else (1024, 3)
     a, b = (torch.randn(size, size, device=how.device, dtype=dtype) for _ in range(2))
@@ -34,7 +34,7 @@ def peak(how: Setting) -> dict[str, float]:
 
 
 def gflop_a_sample(how: Setting, shape: tuple[int, int]) -> float:
-    """Of one training sample, forward and backward, counted by torch."""
+    """Return the GFLOP of one training sample, forward and backward, counted by torch."""
     small = dataclasses.replace(how, batch=4, steps=1, precision="float32")
     counter = FlopCounterMode(display=False)
     with counter:
@@ -43,7 +43,7 @@ def gflop_a_sample(how: Setting, shape: tuple[int, int]) -> float:
 
 
 def modes(bench: Bench, resolution: str, tflops: float, *, compiled: bool) -> dict[str, Any]:
-    """The bare loop in each way, in turns; each may fail alone.
+    """Measure the bare loop in each way, in turns; each may fail alone.
 
     Args:
         bench: Gives sizes, device and precision.

@@ -1,4 +1,4 @@
-"""What a step of the trainer costs beside the network: found where nothing else is timed.
+"""The cost of a trainer's step in addition to the network: found where nothing else is timed.
 
 Steps of the trainer and of the bare loop are timed in pairs, one right after the other, so that a
 busy machine slows both. With a network that costs next to nothing what is left is the overhead.
@@ -16,7 +16,7 @@ from trainer.model import Network
 
 _EPOCHS_OF_TINY = 20
 _EPOCHS_A_ROUND = 5
-"""Of pairs: single ones differ by a tenth where nothing does."""
+"""Epochs of pairs per round: single ones differ by a tenth where nothing does."""
 
 
 class Tiny(Network):
@@ -29,13 +29,13 @@ class Tiny(Network):
         self.noise_size = 1536
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Logits of a batch."""
+        """Return the logits of a batch."""
         logits: Tensor = self.head(self.body(x))
         return logits
 
 
 def paired_steps(bench: Bench, array: str) -> dict[str, float]:
-    """A step of the trainer over one of the bare loop, of the same network, on a CPU.
+    """Return the time of a trainer's step over that of the bare loop, same network, on a CPU.
 
     Raises:
         RuntimeError: On a GPU, which steps do not wait for: whole epochs are compared there.
@@ -56,7 +56,7 @@ def paired_steps(bench: Bench, array: str) -> dict[str, float]:
 
 
 def overhead(bench: Bench, array: str) -> dict[str, float]:
-    """Milliseconds of this thread that a step of the trainer takes more than a bare one."""
+    """Measure the milliseconds of this thread that a trainer's step takes more than a bare one."""
     classes = len(bench.dataset.class_names)
     pairs = _pairs(bench, array, lambda: Tiny(classes), _EPOCHS_OF_TINY, time.thread_time)
     return {
@@ -72,7 +72,7 @@ def _pairs(
     epochs: int,
     clock: Callable[[], float],
 ) -> list[tuple[float, float]]:
-    """Seconds of a step of the trainer, and of the bare step after it, eagerly."""
+    """Measure seconds of a trainer's step, and of the bare step after it, eagerly."""
     how, shape = bench.how, bench.dataset.shape(array)
     order = bench.order()
     trainer = bench.trainer(bench.data(array), "eager", network())

@@ -1,4 +1,4 @@
-"""How long folds of the paper's protocol take: some are trained, the tables are projected."""
+"""The time of folds in the paper's protocol: some are trained, the tables are projected."""
 
 import dataclasses
 import tempfile
@@ -14,13 +14,13 @@ from trainer.methods import find_method, stages
 from trainer.run import run
 
 TABLES = {"esc50": (2000, 5), "urbansound8k": (8732, 10)}
-"""Clips and folds."""
+"""Clips and folds of the datasets."""
 METHODS = ("baseline", "mel", "resize")
 Rates = dict[str, dict[str, float]]
 
 
 def whole_folds(bench: Bench) -> dict[str, Any]:
-    """One fold of `resize` and of `baseline`: data, training, validation, checkpoints."""
+    """Train one fold of `resize` and of `baseline`: data, training, validation, checkpoints."""
     found: dict[str, Any] = {"divisor_of_epochs": bench.how.divisor}
     with tempfile.TemporaryDirectory() as folder:
         for method in ("resize", "baseline"):
@@ -43,7 +43,7 @@ def whole_folds(bench: Bench) -> dict[str, Any]:
 
 
 def _shortened(schedule: Sequence[Stage], divisor: int) -> tuple[Stage, ...]:
-    """One stage an array, of the divided sum of its epochs."""
+    """Return one stage per array, of the divided sum of its epochs."""
     epochs: dict[str, int] = {}
     for stage in schedule:
         epochs[stage.array] = epochs.get(stage.array, 0) + stage.epochs
@@ -54,7 +54,7 @@ def _shortened(schedule: Sequence[Stage], divisor: int) -> tuple[Stage, ...]:
 
 
 def projection(rates: Rates) -> dict[str, Any]:
-    """What the measured rates make of a fold and of the paper's tables. Nothing is run here."""
+    """Return the time of a fold and of the paper's tables at the measured rates. Runs nothing."""
     hours = {
         name: {
             method: folds * _seconds(rates, method, name, clips * (folds - 1) // folds, clips)
@@ -74,7 +74,7 @@ def projection(rates: Rates) -> dict[str, Any]:
 
 
 def _seconds(rates: Rates, method: str, dataset: str, train: int, clips: int) -> float:
-    """Of one fold's epochs, each with validation, at the measured rates."""
+    """Return the seconds of one fold's epochs, each with validation, at the measured rates."""
     total = 0.0
     for stage in stages(find_method(method), dataset):
         rate = rates[stage.array.split("/")[0]]

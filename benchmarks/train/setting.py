@@ -1,4 +1,4 @@
-"""What is measured: the device, the sizes, the store, and the trainer's own parts on them."""
+"""Settings of the measurements: the device, the sizes, the store, and the trainer's parts."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ from trainer.training.stage import StageTrainer
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is measured, and of what.
+    """Sizes and device of a measurement.
 
     Args:
         device: That trains.
-        precision: Of every step.
+        precision: Precision of every step.
         arch: The network.
         batch: Size of a batch.
         steps: Batches an epoch.
         rounds: How often each case is timed.
-        divisor: Of the protocol's epochs, where whole folds are trained.
+        divisor: Divisor of the protocol's epochs, where whole folds are trained.
         folds_at_once: How many folds are tried at a time.
         quick: Leave out what takes long.
-        acceleration: Of every step but where ways are compared.
+        acceleration: Acceleration of every step but where ways are compared.
     """
 
     device: torch.device
@@ -52,7 +52,7 @@ class Setting:
 
     @property
     def num_clips(self) -> int:
-        """Of a store whose four training folds make an epoch of that many batches."""
+        """Clips of a store whose four training folds make an epoch of that many batches."""
         return self.batch * self.steps * 5 // 4
 
     @property
@@ -64,7 +64,7 @@ class Setting:
 def setting(
     name: str, precision: str = "auto", acceleration: Acceleration | None = None, *, quick: bool
 ) -> Setting:
-    """What is measured on a device: an ESC-50 on a GPU, and on a CPU what takes minutes.
+    """Return the setting for a device: an ESC-50 on a GPU, and on a CPU what takes minutes.
 
     Steps are recorded as graphs on a GPU by default.
     """
@@ -81,7 +81,7 @@ def setting(
 
 
 def random_store(path: Path, num_clips: int) -> featurestore.StoredDataset:
-    """A store of random features, of the paper's three resolutions."""
+    """Return a store of random features, of the paper's three resolutions."""
     spec = FeatureSpec(variants=("resize",))
     rng = np.random.default_rng(0)
 
@@ -109,7 +109,7 @@ class Bench:
         return {r: f"{r}/{variants(r)[-1]}" for r in self.dataset.resolutions}
 
     def plan(self, method: str = "resize") -> Plan:
-        """A run of the first fold."""
+        """Plan a run of the first fold."""
         how = self.how
         options = Options(
             method=method,
@@ -125,13 +125,13 @@ class Bench:
         return plan_run(self.dataset, options)
 
     def order(self) -> EpochOrder:
-        """Of all folds but the first."""
+        """Return the order of all folds but the first."""
         folds, dataset = self.dataset.folds[1:], self.dataset
         sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
         return EpochOrder(0, dataset.fingerprint, folds, sizes)
 
     def data(self, array: str) -> StageData:
-        """All folds but the first, and the first, in the device's memory."""
+        """Return all folds but the first, and the first, in the device's memory."""
         readings: dict[str, Reading] = {array: "device" if self.how.on_gpu else "host"}
         held = SharedArrays(self.dataset, self.plan().config, readings).hold(array)
         return held.stages[self.dataset.folds[0]]
@@ -139,18 +139,18 @@ class Bench:
     def trainer(
         self, data: StageData, acceleration: Acceleration, network: Network | None = None
     ) -> StageTrainer:
-        """A stage of many epochs with the given data, on the network of the setting by default."""
+        """Return a stage of many epochs with the given data, by default on the bench's network."""
         config: RunConfig = self.plan().config.model_copy(update={"acceleration": acceleration})
         model = (network or self.network()).to(self.how.device)
         stage = Stage(array=data.array, epochs=1000, max_lr=1e-3)
         return StageTrainer(model, stage, data, config, refuse)
 
     def network(self) -> Network:
-        """The same at each call."""
+        """Return the same network at each call."""
         return build_model(self.how.arch, len(self.dataset.class_names), 0)
 
     def fitted(self) -> "Bench":
-        """The same with no more steps an epoch than the store has batches."""
+        """Return the bench with no more steps per epoch than the store has batches."""
         whole = len(self.dataset.clips(self.dataset.folds[1:])) // self.how.batch
         steps = min(self.how.steps, max(1, whole))
         return Bench(self.dataset, dataclasses.replace(self.how, steps=steps))

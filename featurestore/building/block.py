@@ -25,17 +25,17 @@ from featurestore.store.plan import Block
 from schemas import ClipStatus
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""glibc's <malloc.h>."""
+"""Constants of glibc's <malloc.h>."""
 
 
 @dataclass(frozen=True)
 class BlockTask:
-    """All that travels to a worker, whose working directory is another one.
+    """Block and settings for a worker process, whose working directory may differ.
 
     Attributes:
         store: Where to write; absolute, whatever it was made with.
-        dataset: Its name in the store.
-        fingerprint: Of the features that the block is made for; empty is whatever the store holds.
+        dataset: Name of the dataset in the store.
+        fingerprint: Features that the block is made for; empty is whatever the store holds.
         root: Where to read; absolute.
         block: Which rows.
         crashed: Rows of the block that are not opened, for their file kills the process, and how
@@ -72,17 +72,17 @@ class ClipFailure:
 
 @dataclass(frozen=True)
 class BlockOutcome:
-    """What a committed block holds."""
+    """Outcome of a committed block."""
 
     block: Block
     failures: tuple[ClipFailure, ...]
     host: str = ""
     libraries: str = ""
-    """How those on the host differ from those that the store was begun with."""
+    """Differences between the host's libraries and those the store was started with."""
 
 
 def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> list[BlockTask]:
-    """Return what workers are handed to make blocks of a store from the files below a root."""
+    """Return the tasks for workers to build blocks of a store from the files below a root."""
     name, key = arrays.manifest.card.name, arrays.manifest.fingerprint
     todo = list(blocks)
     witness = _witness(arrays, root, todo)
@@ -90,7 +90,7 @@ def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> li
 
 
 def _witness(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> str | None:
-    """A file of the blocks that is there; None where none is."""
+    """Return an existing file of the blocks; None if there is none."""
     table = arrays.unsealed()  # of a store under repair, the checksums may be what is lost
     for block in blocks:
         for path in table.read(block.fold, "path", block.rows):
@@ -108,7 +108,7 @@ def _opened(store: Storage, dataset: str, fingerprint: str) -> tuple[StoredArray
 
 @lru_cache(maxsize=1)
 def _keep_freed_memory() -> None:
-    """Let malloc keep what a clip freed for the next one; elsewhere than in glibc, nothing.
+    """Let malloc keep the memory a clip freed for the next one; do nothing without glibc.
 
     By default, and more so under Dask, large arrays go back to the system at once and the same
     pages are faulted in for every clip: that took a quarter of a build.
@@ -120,7 +120,7 @@ def _keep_freed_memory() -> None:
 
 
 def build_once(task: BlockTask, starting: Callable[[int], object] = int) -> BlockOutcome:
-    """`build_block`, unless the block is committed.
+    """Build a block as `build_block` does, unless it is already committed.
 
     Dask runs a task again whose result died with its worker, although the block is in the store.
 
@@ -141,7 +141,7 @@ def build_once(task: BlockTask, starting: Callable[[int], object] = int) -> Bloc
 
 
 def _committed(task: BlockTask) -> BlockOutcome | None:
-    """What the store holds of a block; None if that is not committed."""
+    """Return the outcome of a block committed earlier; None if it is pending."""
     arrays, _ = _opened(task.store, task.dataset, task.fingerprint)
     check_current(arrays, task.fingerprint)  # or else the rows of another store are looked at
     fold, rows = task.block.fold, task.block.rows
@@ -165,7 +165,7 @@ def build_block(task: BlockTask, starting: Callable[[int], object] = int) -> Blo
 
     Args:
         task: The block.
-        starting: Told each row before its file is opened, and the number of rows after the last.
+        starting: Called with each row before its file is opened, and with the number of rows last.
 
     Raises:
         StorageError: The store cannot be written.
@@ -185,7 +185,7 @@ def _commit(
 def extract_block(
     task: BlockTask, starting: Callable[[int], object] = int
 ) -> tuple[dict[str, NDArray[Any]], tuple[ClipFailure, ...]]:
-    """The rows (len(block), ...) of every array that a block has, and the clips without features.
+    """Return the rows (len(block), ...) of every array of a block, and the clips without features.
 
     Raises:
         UnfitWorkerError: The whole root is missing.
@@ -222,7 +222,7 @@ def _announce(task: BlockTask, row: int, starting: Callable[[int], object]) -> N
 
 
 def _empty(arrays: StoredArrays, num_clips: int) -> dict[str, NDArray[Any]]:
-    """Rows to fill: images that hold nothing yet, and outcomes as of clips that failed."""
+    """Return rows to fill: images that hold nothing yet, and outcomes as of failed clips."""
     spec = arrays.manifest.spec
     images = {k: np.empty((num_clips, *shape), spec.dtype) for k, shape in spec.arrays.items()}
     outcomes = {

@@ -37,7 +37,7 @@ from schemas import ClipStatus, FeatureSpec, StoreManifest
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a build treats clips that fail.
+    """Handling of failed clips, and of what the store already holds.
 
     Attributes:
         strict: A failed clip is an error; the build stops at the first block that has one.
@@ -49,33 +49,33 @@ class BuildOptions:
 
 
 class Observer(Protocol):
-    """Told how a build goes on."""
+    """Interface for watching the progress of a build."""
 
     def started(self, manifest: StoreManifest, num_done: int) -> None:
-        """The arrays exist; `num_done` clips were committed before."""
+        """Handle the start: the arrays exist, and `num_done` clips were committed before."""
         ...
 
     def committed(self, outcome: BlockOutcome) -> None:
-        """A block is in the store."""
+        """Handle a committed block."""
         ...
 
 
 class _Silent:
-    """Tells nobody."""
+    """Observer that ignores everything."""
 
     def started(self, manifest: StoreManifest, num_done: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def committed(self, outcome: BlockOutcome) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did.
+    """Result of a build.
 
     Attributes:
-        manifest: Of the complete store.
+        manifest: Manifest of the complete store.
         num_built: Clips built by this call, failed ones included.
         failures: Clips that failed in this call.
         warnings: What a user should know.
@@ -102,11 +102,11 @@ def build(
 
     Args:
         dataset: Card, root and clips.
-        path: Of the store, or its URL; it may hold other datasets.
-        spec: Of the features; None is the paper's.
+        path: Path of the store, or its URL; it may hold other datasets.
+        spec: Spec of the features; None is the paper's.
         executor: Where blocks run; None is here, one after another.
         options: How failed clips are treated.
-        observer: Told of progress.
+        observer: Receives the progress.
 
     Raises:
         FingerprintError: The store holds this dataset with other features or clips.
@@ -164,35 +164,35 @@ def _build(
 
 
 def _mixed(manifest: StoreManifest, hosts: Mapping[str, str]) -> Iterator[str]:
-    """A warning for each set of libraries that workers have and neither the store nor this machine.
+    """Yield a warning for each set of libraries that only workers have.
 
     Args:
-        manifest: Of the store.
+        manifest: Manifest of the store.
         hosts: A host by how its libraries differ from the store's.
     """
     here = differing_libraries(manifest.libraries)
     for differing, host in hosts.items():
         if differing not in ("", here):
             yield (
-                f"workers on {host} have other library versions than the store was begun with: "
+                f"workers on {host} have other library versions than the store was started with: "
                 f"{differing}. Clips built there may differ from the others in the last digits"
             )
 
 
 def machine_fault(error: OSError) -> BuildError:
-    """What the machine refused, and what to do."""
-    cure = "put this right"
+    """Return the error for an I/O fault of the machine, with advice."""
+    cure = "fix the problem"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         cure = "allow more (`ulimit -n 4096`)"
-    where = f" {error.filename}" if error.filename else ""
+    what = f"cannot read {error.filename}" if error.filename else "system error"
     return BuildError(
-        f"the machine refused{where}: {error.strerror or error}. What is committed is safe: {cure} "
-        "and run the same command again"
+        f"{what}: {error.strerror or error}. Finished blocks are safe; {cure} "
+        "and rerun the same command"
     )
 
 
 def _find_or_create(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays:
-    """The arrays to build into. Only where they are incomplete is the store written, under lock."""
+    """Return the arrays to build into. A complete store is not written to; others under a lock."""
     found = _find(dataset, storage, wanted)
     if found is not None and found.manifest.state == "complete":
         return found
@@ -206,7 +206,7 @@ def _find_or_create(dataset: Dataset, storage: Storage, wanted: StoreManifest) -
 
 
 def _find(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays | None:
-    """The arrays there are; refused where they hold anything else than is wanted."""
+    """Return the existing arrays, if any; refuse them if their settings or clips differ."""
     found = find_arrays(storage, dataset.card.name)
     if found is not None:
         refuse_other(found, wanted, dataset)
@@ -218,7 +218,7 @@ class _Condition(Protocol):
 
 
 def blocks_where(arrays: StoredArrays, condition: _Condition) -> list[Block]:
-    """The blocks with a clip whose status fulfils the condition, in order."""
+    """Return the blocks with a clip whose status fulfils the condition, in order."""
     found: list[Block] = []
     for fold in arrays.manifest.folds:
         status = arrays.read(fold.fold, "status")

@@ -1,7 +1,7 @@
 """Writing a block into the store it was made for, and into no other that has taken its place.
 
 A worker may still extract when its build was stopped, the store deleted and another one built at
-the same place. So the manifest is read anew before anything of a block is written, and before its
+the same place. So the manifest is read again before anything of a block is written, and before its
 commit; and a directory is written to through what was open then, not by its name.
 """
 
@@ -26,8 +26,8 @@ def commit(arrays: StoredArrays, fingerprint: str, block: Block, values: Columns
     """Write rows of a block, `status` last, if the store is still the one they were made for.
 
     Args:
-        arrays: Of the store.
-        fingerprint: Of the features that the values are; empty is whatever the store holds.
+        arrays: Arrays of the store.
+        fingerprint: Features that the values belong to; empty is whatever the store holds.
         block: Whole chunks of a fold.
         values: Array name to rows (len(block), ...).
 
@@ -45,7 +45,7 @@ def commit(arrays: StoredArrays, fingerprint: str, block: Block, values: Columns
 
 @contextmanager
 def held(arrays: StoredArrays, fingerprint: str) -> Iterator[StoredArrays]:
-    """The arrays of the very directory that is open, after a comparison with its manifest.
+    """Yield the arrays of the very directory that is open, after a comparison with its manifest.
 
     Raises:
         FingerprintError: The store holds other features by now.
@@ -81,10 +81,10 @@ def check_current(arrays: StoredArrays, fingerprint: str) -> None:
 
 
 def gone(storage: Storage) -> BuildError:
-    """The store was deleted, and is not made again by those who only finish blocks."""
+    """Return the error for a deleted store: those who only finish blocks do not recreate it."""
     return BuildError(
         f"{storage} is gone: it was deleted or moved while it was being built. Put it back, or run "
-        "the same command to begin anew"
+        "the same command to start again"
     )
 
 
@@ -100,7 +100,7 @@ class _HeldStorage(LocalStorage):
 
 @contextmanager
 def _held(storage: Storage) -> Iterator[Storage]:
-    """The store's directory as it is now. Deleted, nothing can be made in it any more.
+    """Yield the store's directory as it is now. Deleted, nothing can be made in it any more.
 
     An object store has no such thing, and systems without /proc do not show it.
     """

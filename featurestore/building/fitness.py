@@ -21,7 +21,7 @@ from schemas import StoreManifest
 
 
 def check_versions(manifest: StoreManifest) -> None:
-    """Refuse to extract for a store that was begun by another extractor.
+    """Refuse to extract for a store that was started by another extractor version.
 
     Raises:
         UnfitWorkerError: Naming both versions.
@@ -29,7 +29,7 @@ def check_versions(manifest: StoreManifest) -> None:
     if manifest.extractor_version != extractor.EXTRACTOR_VERSION:
         raise UnfitWorkerError(
             f"the featurestore on {socket.gethostname()} extracts by version "
-            f"{extractor.EXTRACTOR_VERSION}, the store was begun with version "
+            f"{extractor.EXTRACTOR_VERSION}, the store was started with version "
             f"{manifest.extractor_version}: install the same featurestore there as where the "
             "build runs"
         )
@@ -41,12 +41,12 @@ def check_fit(store: Storage, dataset: str, root: Path, witness: str | None) -> 
 
     Args:
         store: Where the store lies.
-        dataset: Its name in it.
-        root: Of the files.
+        dataset: Name of the dataset in it.
+        root: Root of the files.
         witness: A file below it that is there where the build was started.
 
     Returns:
-        How its libraries differ from those that the store was begun with; empty if they do not.
+        How its libraries differ from those the store was started with; empty if they do not.
 
     Raises:
         UnfitWorkerError: It has another extractor, or does not see the store or the files.
@@ -79,7 +79,7 @@ def check_root(root: Path, witness: str | None) -> None:
 
 
 def differing_libraries(libraries: Mapping[str, str]) -> str:
-    """In words, how the libraries of this process differ from a store's; empty if they do not."""
+    """Return in words how this process's libraries differ from a store's; empty if they do not."""
     here = {name: _version(name) for name in libraries}
     return ", ".join(
         f"{name} {here[name]} (the store: {version})"

@@ -23,7 +23,7 @@ T = TypeVar("T", bound=BlockTask)
 R = TypeVar("R")
 
 _DEATHS = 2
-"""At the same row, until that row is given up: the first may be somebody's `kill`."""
+"""Deaths at the same row until that row is given up: the first may be somebody's `kill`."""
 _CHILD = (
     "import sys; sys.path[:] = sys.argv[2:]; import importlib; "
     "importlib.import_module(sys.argv[1]).main()"
@@ -32,10 +32,10 @@ _CHILD = (
 
 
 def run_isolated(function: Callable[..., R], task: T) -> R:
-    """`function(task, starting)` in a process of its own, as often as it takes.
+    """Return `function(task, starting)`, run in a process of its own, as often as it takes.
 
     Args:
-        function: Of a module; calls `starting(row)` before it opens a row's file and
+        function: Function of a module; calls `starting(row)` before it opens a row's file and
             `starting(len(block))` after the last, and leaves the rows of `task.crashed` alone.
         task: The block.
 
@@ -52,7 +52,7 @@ def run_isolated(function: Callable[..., R], task: T) -> R:
         if row is None:
             raise BuildError(
                 f"a process died with no file open ({_cause(code)}) in {task.block}. Is there "
-                "memory left? What is committed is safe: run the same command again"
+                "memory left? Finished blocks are safe; rerun the same command"
             )
         deaths[row] += 1
         if deaths[row] == _DEATHS:
@@ -60,7 +60,7 @@ def run_isolated(function: Callable[..., R], task: T) -> R:
 
 
 def _attempt(function: Callable[..., R], task: T) -> tuple[list[R], int | None, int]:
-    """The result, if the process lived to give it; the row it had open; its exit code."""
+    """Return the result, if the process lived to give it; the row it had open; its exit code."""
     # Without -P, and by -m, whatever lies in the working directory would come first.
     command = [sys.executable, "-P", "-c", _CHILD, __name__, *safe_entries(sys.path)]
     results: list[Any] = []
@@ -99,7 +99,7 @@ def _cause(code: int) -> str:
 
 
 def main() -> None:
-    """The process: run the task on standard input, tell standard output."""
+    """Run the task on standard input and write its result to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the build
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints is no message

@@ -19,7 +19,7 @@ _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
 
 
 def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
-    """The manifest of a store about to be built."""
+    """Return the manifest of a store about to be built."""
     sizes = Counter(clip.fold for clip in dataset.clips)
     chunk = plan.chunk_clips(sizes.values())
     clips = clips_sha256(dataset.clips, dataset.card.class_names)
@@ -61,20 +61,20 @@ def refuse_other(found: StoredArrays, wanted: StoreManifest, dataset: Dataset) -
             f"{wanted.fingerprint[:12]}… here, so another version of this program made it"
         )
     raise FingerprintError(
-        f"{found.storage} holds {dataset.card.name} built otherwise: {'; '.join(differing)}. Put "
-        "back what it was built from, name another --store, or delete that one"
+        f"{found.storage} already contains {dataset.card.name}, but built with different settings: "
+        f"{'; '.join(differing)}. Restore what it was built from, name another --store or delete it"
     )
 
 
 def _clip_differences(found: StoredArrays, dataset: Dataset) -> str:
     try:
         return clip_differences(stored_clips(found), dataset.clips)
-    except CorruptError:  # perhaps the other build has just begun
+    except CorruptError:  # perhaps the other build has just started
         return "the clips are others"
 
 
 def library_warnings(found: StoreManifest, wanted: StoreManifest) -> Iterable[str]:
-    """A warning, if the libraries that shape the numbers are not those the store was begun with."""
+    """Yield a warning if the libraries that shape the numbers differ from those of the store."""
     differing = [
         f"{name} {version} (now {wanted.libraries.get(name)})"
         for name, version in found.libraries.items()
@@ -82,6 +82,6 @@ def library_warnings(found: StoreManifest, wanted: StoreManifest) -> Iterable[st
     ]
     if differing:
         yield (
-            f"the store was begun with other library versions: {', '.join(differing)}. Clips "
+            f"the store was started with other library versions: {', '.join(differing)}. Clips "
             "built now may differ from the others in the last digits"
         )

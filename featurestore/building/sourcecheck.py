@@ -22,14 +22,14 @@ from schemas import ClipStatus, FeatureSpec
 _ANY_SIZE = 2**62
 """A file that was stored was within the limits then."""
 _COMPARED = 256
-"""Newer files that a build reads again; `verify --root` reads all."""
+"""Most newer files that a build reads again; `verify --root` reads all."""
 _NAMED = 3
 TOLERANCE = 2e-3
-"""Of a re-extracted value in [0, 1]: one step of float16 near 1, or of another machine's FFT."""
+"""Tolerance of re-extracted values in [0, 1]: a float16 step near 1, or another machine's FFT."""
 
 
 def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[str]:
-    """Each file of a block whose bytes are not those its features were made from, and how.
+    """Yield each file of a block whose bytes are not those its features were made from, and how.
 
     Clips that failed have no digest and are passed over.
 
@@ -56,7 +56,7 @@ def _fault(root: Path, path: str, digest: bytes) -> str | None:
 
 
 def edited_sources(arrays: StoredArrays, root: Path) -> Iterator[str]:
-    """A warning, if files changed after the store was begun; cheap, and no proof.
+    """Yield a warning if files changed after the store was started; cheap, and no proof.
 
     Files that the file system says are newer than the store, which must be a directory for that,
     are compared, up to a limit.
@@ -84,7 +84,7 @@ def edited_sources(arrays: StoredArrays, root: Path) -> Iterator[str]:
 
 
 def _newer(arrays: StoredArrays, root: Path) -> list[tuple[int, int]]:
-    """Fold and row of the clips whose file changed, was moved or vanished since the beginning."""
+    """Return fold and row of the clips whose file changed, was moved or vanished since."""
     first = arrays.manifest.folds[0].fold
     if not isinstance(arrays.storage, LocalStorage):
         return []
@@ -99,7 +99,7 @@ def _newer(arrays: StoredArrays, root: Path) -> list[tuple[int, int]]:
 
 
 def _changed_at(file: Path) -> float:
-    """Nanoseconds; of the contents or of the entry, whichever is later."""
+    """Return the time in ns when a file's contents or its entry changed, whichever is later."""
     try:
         status = file.stat()
     except OSError:
@@ -148,6 +148,6 @@ def _source(
 def distance(
     one: NDArray[Any], other: NDArray[Any], spec: FeatureSpec, axes: tuple[int, ...] | None = None
 ) -> NDArray[np.float32]:
-    """The largest difference of stored values over some axes (all), as of features in [0, 1]."""
+    """Return the largest difference of stored values over some axes (all), in units of features."""
     largest = np.abs(one.astype(np.float32) - other.astype(np.float32)).max(axis=axes)
     return np.asarray(largest * np.float32(spec.scale))

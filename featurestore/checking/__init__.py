@@ -1,1 +1,1 @@
-"""What is damaged in a store, and mending it."""
+"""Verification of a store, and the repair of damage."""

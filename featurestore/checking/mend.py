@@ -1,4 +1,4 @@
-"""One block of a damaged store, made again from its files. Runs in a worker process, as `block`."""
+"""One block of a damaged store, rebuilt from its files. Runs in a worker process, as `block`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from schemas import ClipStatus, FeatureSpec
 
 @dataclass(frozen=True)
 class Mended:
-    """What became of a block: the arrays written, or the files that are not the same any more."""
+    """Result of repairing a block: the arrays written, or the files that have changed."""
 
     block: Block
     arrays: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class Mended:
 
 
 def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mended:
-    """Write those arrays of a block that are not what its files give.
+    """Rewrite those arrays of a block that differ from what its files give.
 
     Nothing is written where a file is not the one the features were made from.
 
@@ -61,7 +61,7 @@ def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mend
 
 
 def _readable(arrays: StoredArrays, block: Block) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The arrays of a block that are undamaged; `status` only where it says anything."""
+    """Yield the arrays of a block that are undamaged; `status` only where it says anything."""
     for name in (*OUTCOMES, *arrays.manifest.spec.arrays):
         try:
             values = arrays.read(block.fold, name, block.rows)
@@ -74,7 +74,7 @@ def _readable(arrays: StoredArrays, block: Block) -> Iterator[tuple[str, NDArray
 def _changed_rows(
     stored: Mapping[str, NDArray[Any]], fresh: Mapping[str, NDArray[Any]], spec: FeatureSpec
 ) -> NDArray[np.bool_]:
-    """(len(block),): which files are not the same, judged by the best witness that is left.
+    """Return (len(block),): which files have changed, judged by the best evidence that is left.
 
     That is their digest; without it, the features that are undamaged.
     """
@@ -88,7 +88,7 @@ def _changed_rows(
 
 
 def _differ(one: NDArray[Any], other: NDArray[Any], spec: FeatureSpec) -> NDArray[np.bool_]:
-    """(n,): rows that differ; of features, by more than another library's last digits."""
+    """Return (n,): rows that differ; for features, by more than another library's last digits."""
     axes = tuple(range(1, one.ndim))
     if one.ndim == 3:
         return distance(one, other, spec, axes) > TOLERANCE

@@ -1,4 +1,4 @@
-"""Mend a damaged store from the sources it was made from: what is broken, and nothing else.
+"""Repair of a damaged store from the sources it was made from: what is broken, and nothing else.
 
 Metadata and the clip table follow from the manifest and the dataset's table. A broken chunk is made
 again from its block's files, once these are seen to be the same as when it was built.
@@ -59,14 +59,14 @@ _NAMED = 3
 
 
 def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> Iterator[str]:
-    """Mend one dataset of a store, to the bytes of a store that was never damaged.
+    """Repair one dataset of a store, to the bytes of a store that was never damaged.
 
-    An unfinished build is mended as far as it is committed; `build` goes on with the rest. A store
+    An unfinished build is repaired as far as it is committed; `build` resumes the rest. A store
     without damage is left alone.
 
     Args:
         dataset: As it was when the store was built.
-        path: Of the store, or its URL.
+        path: Path of the store, or its URL.
         executor: Where blocks are extracted; None is here, one after another.
 
     Yields:
@@ -114,7 +114,7 @@ def _refuse_newer(storage: Storage) -> None:
 
 
 def only_dataset(path: Place) -> str:
-    """The name of the one dataset that a store holds, whatever its root says.
+    """Return the name of the one dataset that a store holds, whatever its root says.
 
     Raises:
         StoreError: There are none or several.
@@ -127,7 +127,7 @@ def only_dataset(path: Place) -> str:
 
 
 def _best_manifest(dataset: Dataset, storage: Storage) -> StoreManifest:
-    """The copy that fits itself, the sources and the other files best.
+    """Return the copy that fits itself, the sources and the other files best.
 
     The state is `complete` where any copy says so: none does before all is committed.
     """
@@ -155,7 +155,7 @@ def _best_manifest(dataset: Dataset, storage: Storage) -> StoreManifest:
 
 
 def _copies(storage: Storage, name: str) -> Iterator[StoreManifest]:
-    """The dataset's own manifest and the root's copy of it, where they can be read.
+    """Yield the dataset's own manifest and the root's copy of it, where they can be read.
 
     Raises:
         NewerError: One is newer.
@@ -214,7 +214,7 @@ def _seal(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
 
 
 def _mend_table(arrays: StoredArrays, dataset: Dataset) -> Iterator[str]:
-    """The columns that differ from the dataset's table."""
+    """Yield the columns that differ from the dataset's table."""
     name = arrays.manifest.card.name
     for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
         # Where nothing says which chunk belongs where, the dataset's own table does.
@@ -258,7 +258,7 @@ def _mend_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iterat
 
 
 def _broken_blocks(arrays: StoredArrays) -> list[Block]:
-    """Those with a chunk that is not as it should be, in order."""
+    """Return those with a chunk that is not as it should be, in order."""
     size = arrays.manifest.block_clips
     sizes = {fold.fold: fold.num_clips for fold in arrays.manifest.folds}
     broken: set[Block] = set()

@@ -48,9 +48,9 @@ def verify(
     """Check a store part by part.
 
     Args:
-        path: Of the store, or its URL.
+        path: Path of the store, or its URL.
         dataset: One dataset only; None is all of them.
-        root: Of the dataset's files: the digest of each is compared, and a sample of clips is
+        root: Root of the dataset's files: the digest of each is compared, and a sample of clips is
             extracted again.
         sample: How many clips that is.
 
@@ -77,7 +77,7 @@ def verify(
 
 
 def _names(storage: Storage, dataset: str | None) -> tuple[tuple[str, ...], list[str]]:
-    """The datasets to check, also those that the root does not name, and what is wrong with it."""
+    """Return the datasets to check, also those the root does not name, and the root's problems."""
     found, problems = set(datasets_found(storage)), []
     try:
         read_root(storage)
@@ -93,7 +93,7 @@ def _names(storage: Storage, dataset: str | None) -> tuple[tuple[str, ...], list
 
 
 def _readable(arrays: StoredArrays) -> tuple[StoredArrays, list[str]]:
-    """The arrays, without the checksums where these are damaged, so that it is said once."""
+    """Return the arrays, without the checksums where these are damaged, so that it is said once."""
     problems = [
         f"{arrays.storage}: {fault}"
         for fold in arrays.manifest.folds
@@ -103,11 +103,11 @@ def _readable(arrays: StoredArrays) -> tuple[StoredArrays, list[str]]:
 
 
 def _root_problems(storage: Storage) -> list[str]:
-    """Whether the root holds the mark, and the copy of all metadata, that the manifests demand."""
+    """Return what is wrong with the root's mark, and its copies of the metadata."""
     try:
         manifests = [read_manifest(storage, name) for name in datasets_made(storage)]
     except CorruptError:
-        return []  # told already, and the root cannot be judged
+        return []  # reported already, and the root cannot be judged
     wrong = wrong_metadata(storage, {DOCUMENT: store_documents(manifests)[DOCUMENT]})
     return [f"{storage}: {key} {fault}" for key, fault in wrong]
 
@@ -125,7 +125,7 @@ def count_parts(path: Place, dataset: str | None = None, root: Path | None = Non
 
 
 def checked(parts: Iterable[Part], workers: int) -> Iterator[tuple[Part, list[str]]]:
-    """Each part with its problems; checked by threads, a bounded number ahead."""
+    """Yield each part with its problems; checked by threads, a bounded number ahead."""
     queue = iter(parts)
     with ThreadPoolExecutor(workers) as pool:
         while batch := list(itertools.islice(queue, 8 * workers)):
@@ -140,7 +140,7 @@ def _check(part: Part) -> list[str]:
 
 
 def _whole_parts(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[Part]:
-    """What is checked of a dataset as a whole.
+    """Yield the checks of a dataset as a whole.
 
     Args:
         arrays: Perhaps unsealed.
@@ -165,7 +165,7 @@ def _parts(arrays: StoredArrays, root: Path | None, sample: int) -> Iterator[Par
 
 
 def chunk_parts(arrays: StoredArrays) -> Iterator[Part]:
-    """Every chunk that blocks write, but for those of blocks that are not committed."""
+    """Yield every chunk that blocks write, but for those of blocks that are not committed."""
     for fold in arrays.manifest.folds:
         where = f"{arrays.storage}: {arrays.manifest.card.name}/fold{fold.fold}"
         for block in _blocks(arrays.manifest, fold):
@@ -187,7 +187,7 @@ def _metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
 
 
 def wrong_metadata(storage: Storage, expected: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    """Key and fault of each zarr.json that does not say what is expected."""
+    """Yield the key and fault of each zarr.json that does not say what is expected."""
     keys = sorted(expected)
     for key, found in zip(keys, overlap(storage, partial(_found, storage), keys), strict=True):
         if isinstance(found, str):
@@ -204,7 +204,7 @@ def _says(found: bytes, expected: bytes) -> bool:
 
 
 def _found(storage: Storage, key: str) -> bytes | str:
-    """An object, or what is wrong with it."""
+    """Return an object, or what is wrong with it."""
     try:
         return storage.read(key)
     except FileNotFoundError:
@@ -225,32 +225,32 @@ def _state(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[str]:
 
 
 def _column(arrays: StoredArrays, fold: int, name: str) -> Iterator[str]:
-    """A column of the clip table must be readable."""
+    """Yield a problem if a column of the clip table cannot be read."""
     arrays.read(fold, name)
     yield from ()
 
 
 def _clip_list(arrays: StoredArrays) -> Iterator[str]:
-    """The clip table must give the digest that the manifest has."""
+    """Yield a problem if the clip table does not give the digest that the manifest has."""
     manifest = arrays.manifest
     try:
         for fold, column in itertools.product(manifest.folds, TABLE):
             arrays.read(fold.fold, column)
     except CorruptError:
-        return  # told of the column
+        return  # reported with the column
     found = clips_sha256(stored_clips(arrays), manifest.card.class_names)
     if found != manifest.clips_sha256:
         yield "the clip table is not the one the manifest was made for"
 
 
 def _values(arrays: StoredArrays, block: Block, array: str) -> Iterator[str]:
-    """Every stored value must be readable and possible."""
+    """Yield a problem for each array whose stored values cannot be read or are impossible."""
     if array == "status":
         arrays.read(block.fold, array, block.rows)
         return
     status = _status(arrays, block)
     if status is not None and not status.any():
-        return  # not committed; told of the whole dataset
+        return  # not committed; reported for the whole dataset
     values = arrays.read(block.fold, array, block.rows)
     if status is None or array == "source_sha256":
         return
@@ -263,7 +263,7 @@ def _values(arrays: StoredArrays, block: Block, array: str) -> Iterator[str]:
 
 
 def _status(arrays: StoredArrays, block: Block) -> NDArray[np.uint8] | None:
-    """None where it is damaged, which is told once, of itself."""
+    """Return the status of a block; None if it is damaged, which is reported once, on its own."""
     try:
         status: NDArray[np.uint8] = arrays.read(block.fold, "status", block.rows)
     except CorruptError:

@@ -1,4 +1,4 @@
-"""A Dask cluster, as both programs use it: connected to, given tasks, its errors in our words."""
+"""A Dask cluster as both programs use it: connection, tasks, and errors in our words."""
 
 from featurestore.cluster.connection import connect
 from featurestore.cluster.tasks import Cluster

@@ -1,4 +1,4 @@
-"""A client of a Dask scheduler: what can be known to be wrong with an address is told at once.
+"""A client of a Dask scheduler: mistakes in an address are reported at once if possible.
 
 Dask's own and Tornado's exceptions end here, each as one line.
 """
@@ -20,11 +20,11 @@ from featurestore.errors import ClusterError
 
 _PROBE_TIMEOUT_S = 2.0
 _REFUSED_PAUSE_S = 0.5
-"""Before a refused connection is tried once more: a scheduler may just be starting."""
+"""Pause in seconds before a refused connection is retried: a scheduler may just be starting."""
 _BY_SOCKET = ("tcp", "tls", "ws", "wss")
 _FINAL = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
 _FAULTS_OF_DASK = (OSError, ValueError, TypeError, RuntimeError, ImportError)
-"""What a client raises that cannot connect; CommClosedError and TimeoutError are OSErrors."""
+"""Errors of a client that cannot connect; CommClosedError and TimeoutError are OSErrors."""
 _PAGE_BYTES = 2**16
 _NOISY = ("distributed", "tornado", "asyncio")
 
@@ -35,7 +35,7 @@ def connect(scheduler: str | LocalCluster, timeout: str) -> Client:
     Args:
         scheduler: Its address, such as `tcp://host:8786`; or a local cluster.
         timeout: For an answer, such as `20s`. A refused connection, an unknown host or an address
-            that is none are told within two seconds.
+            that is none are reported within two seconds.
 
     Raises:
         ClusterError: No scheduler answers there.
@@ -48,7 +48,7 @@ def connect(scheduler: str | LocalCluster, timeout: str) -> Client:
         if isinstance(error, OSError) and listens:
             reason = (
                 "something else listens there, such as the scheduler's dashboard, or it is of "
-                "another version of Dask (a scheduler's own port is 8786 unless it was told)"
+                "another version of Dask (a scheduler's own port is 8786 by default)"
             )
         raise _no_answer(scheduler, reason) from error
 
@@ -58,7 +58,7 @@ def _no_answer(scheduler: str | LocalCluster, reason: str) -> ClusterError:
 
 
 def _probe(address: str) -> bool:
-    """Whether anything listens at an address; False where that cannot be told yet.
+    """Return whether anything listens at an address; False if that is not known yet.
 
     Raises:
         ClusterError: It is known that no scheduler can be reached there.
@@ -94,13 +94,13 @@ def _listens(address: str, place: tuple[str, int]) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """Return an exception's message as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 def dashboard_link(client: Client) -> str | None:
-    """The address of the scheduler's dashboard, if there is one that answers.
+    """Return the address of the scheduler's dashboard, if there is one that answers.
 
     A scheduler without bokeh serves a page that says so; that is no dashboard.
     """

@@ -1,4 +1,4 @@
-"""Why nothing happens, in a line, before the first task and every half minute."""
+"""Reports why nothing happens, in a line, before the first task and every half minute."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class Idle:
 
     Args:
         scheduler: Its address, or a local cluster.
-        notify: Told a line.
+        notify: Receives each line.
 
     Attributes:
         any_progress: Whether a task was finished.
@@ -34,12 +34,12 @@ class Idle:
             self._notify(f"{self._no_worker()}; waiting for one")
 
     def progressed(self) -> None:
-        """Start to wait anew: a task is finished."""
+        """Start waiting again: a task is finished."""
         self.any_progress = True
         self._since = self._said_at = time.monotonic()
 
     def lasts(self, seconds: float) -> bool:
-        """Whether no task was finished for that long."""
+        """Return whether no task was finished for that long."""
         return time.monotonic() - self._since > seconds
 
     def tick(self, client: Client) -> None:

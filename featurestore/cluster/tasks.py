@@ -33,15 +33,15 @@ _LOT = 10_000
 """Tasks that the scheduler holds at most: some 5 kB each. Half as many are topped up at a time."""
 _POLL_S = 0.1
 _RESCUES = 3
-"""Of a task over which workers died; a rescue, too, may be blamed for what killed its worker."""
+"""Most rescues of a task over which workers died; a rescue may be blamed for another death."""
 _RETURN_S = 20.0
-"""For a scheduler that is gone to be there again."""
+"""Seconds to wait for a lost scheduler to return."""
 _LOSSES = 5
 """Times that all tasks are lost without one being done in between, until the build gives up."""
 _UNFIT_S = 60.0
-"""For a worker that is fit to come, where others have done something and are not there now."""
+"""Seconds to wait for a suitable worker, if others have done something and are gone now."""
 _LAST_WAIT_S = 10.0
-"""For tasks that workers have begun to end, when the rest is cancelled."""
+"""Seconds to wait for tasks that workers have started, when the rest is cancelled."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -56,7 +56,7 @@ class _Attempt(Generic[T]):
 
 @dataclass(frozen=True)
 class _Lot(Generic[T]):
-    """What a call of `run` is about: the futures in the scheduler's hands, and who rescues them."""
+    """State of a call of `run`: the futures in the scheduler's hands, and who rescues them."""
 
     name: str
     client: Client
@@ -69,7 +69,7 @@ class Cluster:
 
     Args:
         scheduler: Its address, such as `tcp://host:8786`; or a local cluster, which stays.
-        notify: Told, in a line, why nothing happens, and who cannot take part. Logged by default.
+        notify: Receives a line if nothing happens or a worker cannot be used. Logs by default.
         timeout: For a scheduler that says neither yes nor no.
 
     Raises:
@@ -129,7 +129,7 @@ class Cluster:
     ) -> Iterator[tuple[T, R]]:
         """Yield each task with its result, as they come; a task that fails raises here.
 
-        When it ends early, tasks that workers have begun are waited for, for a few seconds.
+        When it ends early, tasks that workers have started are waited for, for a few seconds.
 
         Args:
             function: What to run; of a module that the workers have. It may be run again for a
@@ -198,7 +198,7 @@ class Cluster:
         lot.completed.update(futures)
 
     def _next(self, lot: _Lot[T], idle: Idle) -> tuple[Any, Any]:
-        """The next future that is done, with its outcome; (None, None) if the scheduler is lost."""
+        """Return the next future done, with its outcome; (None, None) if the scheduler is lost."""
         completed = lot.completed
         while not completed.has_ready():
             if lot.client.status != "running" or completed.is_empty():
@@ -218,7 +218,7 @@ class Cluster:
         rescue: Callable[[T], R] | None,
         idle: Idle,
     ) -> list[R]:
-        """The result of a task; none where it was handed over again."""
+        """Return the result of a task; none if it was handed over again."""
         if future.status == "error":
             error = outcome[1]
             if isinstance(error, KilledWorker) and rescue and attempt.rescues < _RESCUES:
@@ -241,13 +241,13 @@ class Cluster:
         """
         if self._unfit.get(address) != fault:
             self._unfit[address] = fault
-            self._notify(f"the worker at {address} takes no part: {fault}")
-        with suppress(*_LOST):  # told of where the next outcome is awaited
+            self._notify(f"the worker at {address} cannot be used: {fault}")
+        with suppress(*_LOST):  # reported where the next outcome is awaited
             others = [name for name in lot.client.nthreads() if name not in self._unfit]
             hopeless = not isinstance(self._scheduler, str) or idle.lasts(_UNFIT_S)
             if not others and (hopeless or not idle.any_progress):
                 raise ClusterError(
-                    f"no worker of the cluster can take part; the one at {address}: {fault}"
+                    f"no worker of the cluster can be used; the one at {address}: {fault}"
                 )
             self._submit(lot, [attempt], others or None)
             return
@@ -282,10 +282,10 @@ class Cluster:
             except ClusterError as error:
                 if time.monotonic() > deadline:
                     raise ClusterError(f"{self._gone} ({error}). {_SAFE}") from error
-        self._notify("the scheduler is back: it is given the tasks again")
+        self._notify("the scheduler is back: tasks are submitted again")
 
     def _abandon(self, lot: _Lot[Any]) -> None:
-        """Cancel what is left of a lot, and wait a while for what workers have begun."""
+        """Cancel what is left of a lot, and wait a while for what workers have started."""
         if lot not in self._lots:
             return
         self._lots.remove(lot)
@@ -310,13 +310,13 @@ class Cluster:
             time.sleep(_POLL_S)
 
 
-_SAFE = "What is finished is safe: start it, and run the same command again"
+_SAFE = "Finished work is safe; start it, and rerun the same command"
 _LOST = (OSError, CancelledError, RuntimeError, TimeoutError, ValueError, AttributeError)
-"""What Dask's client raises when its scheduler is gone. Never of a task: these come as outcomes."""
+"""Errors of Dask's client when its scheduler is gone. Never a task's: these come as outcomes."""
 
 
 def _entry() -> Callable[[bytes], tuple[Any, ...]]:
-    """A function that is sent by its code, and so runs also where this package is not installed."""
+    """Return a function sent by its code, which runs also where this package is not installed."""
 
     def enter(payload: bytes) -> tuple[Any, ...]:
         import pickle
@@ -356,7 +356,7 @@ def _executing(lot: _Lot[Any]) -> dict[str, list[str]]:
 
 
 def _translated(error: BaseException) -> BaseException:
-    """An error of a task: ours and the machine's as they are, Dask's own in a line."""
+    """Return an error of a task: ours and the machine's as they are, Dask's own in a line."""
     if isinstance(error, UnfitWorkerError | FeatureStoreError):
         return error
     if isinstance(error, KilledWorker):

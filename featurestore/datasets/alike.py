@@ -5,14 +5,14 @@ from collections.abc import Iterable
 
 
 def folded(name: str) -> str:
-    """The name without what the eye does not tell apart."""
+    """Return the name without what the eye does not tell apart."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     visible = (letter for letter in text if unicodedata.category(letter) != "Cf")
     return " ".join("".join(visible).split())
 
 
 def alike_names(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of different names that are alike."""
+    """Return pairs of different names that are alike."""
     first: dict[str, str] = {}
     pairs = []
     for name in names:
@@ -23,7 +23,7 @@ def alike_names(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def how_they_differ(one: str, other: str) -> str:
-    """Both names, spelt out if they look the same, and in what they differ."""
+    """Return both names, spelt out if they look the same, and in what they differ."""
     if " ".join(one.split()).casefold() == " ".join(other.split()).casefold():
         return f"{one!r} and {other!r}, which differ in case or spaces only"
     same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)

@@ -15,7 +15,7 @@ class Archive:
         num_bytes: Its size; exact where it has a checksum.
         num_unpacked_bytes: The size of what is in it, about.
         num_clips: In it.
-        checksum: `md5:…` of the archive; "" where the publisher packs it anew now and then.
+        checksum: `md5:…` of the archive; "" where the publisher repacks it now and then.
         contents: SHA-256 of the table and the clips, as `datasets.download` computes it; "" where
             the archive has a checksum.
     """

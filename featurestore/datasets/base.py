@@ -1,4 +1,4 @@
-"""What every dataset gives a build: its card and its clips."""
+"""The result of loading any dataset: its card and its clips."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ SYNTHETIC_MARKER = "synthetic.json"
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset found on disk: a card, a root, and one clip a row of its table.
+    """A dataset found on disk: a card, a root, and one clip per row of its table.
 
     Invariant: `clips` is in table order, clip ids are unique, every class_id indexes
     `card.class_names`, and no path is absolute or leaves the root.
@@ -21,4 +21,4 @@ class Dataset:
     root: Path
     clips: tuple[Clip, ...]
     left_out: tuple[str, ...] = ()
-    """What the root holds that is no clip, by kind and number; of directories without a table."""
+    """Files in the root that are no clips, by kind and number; for directories without a table."""

@@ -10,12 +10,12 @@ from featurestore.errors import DatasetError
 from schemas import Clip
 
 MAX_DIGITS = 9
-"""Of a fold or class number."""
+"""Most digits of a fold or class number."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of a table holds what, and where the files lie.
+    """Columns of a table by meaning, and the directory of the files.
 
     Without `class_id` the class names are numbered in sorted order; without `clip_id` a clip's
     id is its path; without `source` it has none. `directory` is relative to the dataset's root,
@@ -43,7 +43,7 @@ class CheckedClips:
 
     clips: tuple[Clip, ...]
     names: Mapping[int, str]
-    """By class_id."""
+    """Class names by class_id."""
 
 
 def check_clips(table: Path, rows: Sequence[Row], columns: Columns) -> CheckedClips:
@@ -83,14 +83,14 @@ def name_classes(
     official: tuple[str, ...] = (),
     column: str = "class_id",
 ) -> tuple[str, ...]:
-    """The names of a dataset's classes by class_id.
+    """Return the names of a dataset's classes by class_id.
 
     Args:
         table: The file, for messages.
-        names: Of the classes that occur in it, by class_id.
+        names: Names of the classes that occur in it, by class_id.
         official: The names the dataset is known by. A table that agrees with them has all of
             them, so that a part of the dataset keeps its classes.
-        column: Of the class_id, for messages.
+        column: Column of the class_id, for messages.
 
     Raises:
         DatasetError: A class_id below the highest one has no name, or a name is the official one
@@ -128,7 +128,7 @@ def check_official(
 
 
 def _unofficial(names: Mapping[int, str], official: Mapping[int, str], column: str) -> str:
-    """The first name that is another than the official one, for a message."""
+    """Return the first name that is another than the official one, for a message."""
     for number, name in sorted(names.items()):
         if name != official.get(number, name):
             known = quoted(official[number])
@@ -156,7 +156,7 @@ def _is_number(text: str) -> bool:
 
 
 def _path_fault(path: str) -> str | None:
-    """Why a path must not be opened below a root, or None."""
+    """Return why a path must not be opened below a root, or None."""
     if "\\" in path:
         return "with a backslash; write / between directories"
     if path.startswith("/") or path[1:3] == ":/":
@@ -177,7 +177,7 @@ def _check_unique(
 
 
 def _check_classes(rows: Sequence[Row], number: str, name: str, problems: Problems) -> None:
-    """A class_id has one name, and a name one class_id."""
+    """Check that a class_id has one name, and a name one class_id."""
     for key, value in ((number, name), (name, number)):
         first: dict[str, Row] = {}
         for row in _rows_with_class(rows, number, name):
@@ -191,7 +191,7 @@ def _check_classes(rows: Sequence[Row], number: str, name: str, problems: Proble
 
 
 def _check_alike(rows: Sequence[Row], column: str, problems: Problems) -> None:
-    """No two names of classes are one name to the eye."""
+    """Check that no two names of classes look the same."""
     lines = {row[column]: row.line for row in reversed(rows)}
     for one, other in alike_names(sorted(lines, key=lines.__getitem__)):
         problems.add(
@@ -205,7 +205,7 @@ def _rows_with_class(rows: Sequence[Row], number: str, name: str) -> Iterator[Ro
 
 
 def _class_numbers(rows: Sequence[Row], columns: Columns) -> dict[str, int]:
-    """The class_id of each class name."""
+    """Return the class_id of each class name."""
     if columns.class_id is not None:
         return {row[columns.class_name]: int(row[columns.class_id]) for row in rows}
     return {name: i for i, name in enumerate(sorted({row[columns.class_name] for row in rows}))}

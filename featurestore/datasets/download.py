@@ -1,7 +1,7 @@
-"""Bringing a dataset from where it is published to where a build looks for it.
+"""Download of a dataset to where a build looks for it.
 
-Everything happens in a directory beside the dataset's, which gets the dataset's name when all of
-it is there and checked. So a download that is stopped, or killed, at any moment goes on when asked
+Everything happens in a directory next to the dataset's, which gets the dataset's name when all of
+it is there and checked. So a download that is stopped, or killed, at any moment resumes when asked
 for again, and nothing unfinished is ever found.
 """
 
@@ -29,7 +29,7 @@ from featurestore.errors import (
 from featurestore.files import open_regular
 
 _SLACK = 1.5
-"""How many times the expected size and number of files are accepted where no checksum tells."""
+"""Factor on the expected size and number of files that is accepted without a checksum."""
 _SHOWN = 3
 
 
@@ -42,17 +42,17 @@ class Download:
 
     @property
     def kind(self) -> DatasetKind:
-        """Of the dataset in the archive."""
+        """Kind of the dataset in the archive."""
         return find_kind(self.archive.dataset)
 
     @property
     def staging(self) -> Path:
-        """Where everything lies until it is whole."""
+        """Directory for everything until it is complete."""
         return self.root.with_name(f".{self.root.name}.download")
 
     @property
     def num_bytes_had(self) -> int:
-        """What an earlier attempt has left of the archive."""
+        """Bytes of the archive left by an earlier attempt."""
         places = (self._packed, self._packed.with_name(f"{self._packed.name}.partial"))
         return sum(place.stat().st_size for place in places if place.is_file())
 
@@ -64,7 +64,7 @@ class Download:
 
     @property
     def num_bytes_free(self) -> int:
-        """On the disk that `root` will be on."""
+        """Free bytes on the disk that `root` will be on."""
         place = next(place for place in self.root.parents if place.is_dir())
         return shutil.disk_usage(place).free
 
@@ -78,10 +78,10 @@ class Download:
         Where another process is at it already, wait for that.
 
         Args:
-            observe: Told of each step.
+            observe: Called with the progress of each step.
 
         Raises:
-            DownloadError: It cannot be had, is not what it should be, or has no room.
+            DownloadError: It is unavailable, is not what it should be, or has no room.
         """
         if self.staging.is_symlink():
             raise DownloadError(
@@ -98,7 +98,7 @@ class Download:
             raise DownloadError(f"{place}: cannot be written ({error.strerror})") from error
 
     def clean_up(self) -> None:
-        """Remove what lies beside a dataset that is there."""
+        """Remove leftovers next to a dataset that is there."""
         shutil.rmtree(self.staging, ignore_errors=True)
 
     def _bring(self, observe: Observe) -> None:
@@ -136,7 +136,7 @@ class Download:
             )
         except DownloadError as error:
             raise DownloadError(
-                f"{error}. The same command goes on from what has come; or {self.kind.by_hand}"
+                f"{error}. The same command resumes the download; or {self.kind.by_hand}"
             ) from error
 
     def _checked_root(self, unpacked: Path) -> Path:
@@ -151,7 +151,7 @@ class Download:
 def plan_download(
     name: str, root: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Download:
-    """Where a dataset would go.
+    """Plan a download: from where, and to which directory.
 
     Args:
         name: One of `DATASETS`.
@@ -174,7 +174,7 @@ def plan_download(
 
 
 def find_archive(name: str) -> Archive:
-    """Where a dataset can be downloaded.
+    """Return where a dataset can be downloaded.
 
     Raises:
         DatasetError: There is no such dataset, or it is not published as an archive.
@@ -190,7 +190,7 @@ def find_archive(name: str) -> Archive:
 
 
 def _is_free(place: Path) -> bool:
-    """Whether a directory can be renamed to it."""
+    """Return whether a directory can be renamed to it."""
     if place.is_dir():
         return not any(place.iterdir())
     return not os.path.lexists(place)
@@ -233,7 +233,7 @@ def _some(paths: list[str]) -> str:
 
 
 def digest_contents(dataset: Dataset) -> str:
-    """SHA-256 of what `md5sum` prints of the table and the clips, sorted by path.
+    """Return the SHA-256 of what `md5sum` prints of the table and the clips, sorted by path.
 
     Returns:
         64 hexadecimal digits.

@@ -31,7 +31,7 @@ CLASSES = (
     "fireworks", "hand_saw",
 )
 # fmt: on
-"""Of ESC-50, by target."""
+"""Class names of ESC-50, by target."""
 ESC10_TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
 COLUMNS = Columns(
     file="filename",

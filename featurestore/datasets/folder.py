@@ -81,16 +81,16 @@ def _find_table(root: Path) -> Path | None:
 
 @dataclass
 class _Scan:
-    """What was found in the directories."""
+    """Result of a scan of the directories."""
 
     files: list[tuple[int, Path]]
     places: set[tuple[int, str]]
     """Fold and class of each directory that may hold sounds."""
     left_out: Counter[tuple[int | None, str | None, str]]
-    """By fold, class and kind."""
+    """Number of files left out, by fold, class and kind."""
 
     def kinds(self, fold: int | None = None, name: str | None = None) -> tuple[str, ...]:
-        """What was left out of a fold, or a class, or everywhere."""
+        """Return what was left out of a fold, or a class, or everywhere."""
         kinds: Counter[str] = Counter()
         for (in_fold, in_class, kind), number in self.left_out.items():
             if fold in (None, in_fold) and name in (None, in_class):
@@ -175,7 +175,7 @@ def _refuse_empty(root: Path, scan: _Scan) -> None:
 
 
 def _folds(root: Path) -> dict[int, Path]:
-    """The directory of each fold, in the order of the folds."""
+    """Return the directory of each fold, in the order of the folds."""
     folds: dict[int, Path] = {}
     for directory in filter(Path.is_dir, _visible(root)):
         match = _FOLD.fullmatch(directory.name)

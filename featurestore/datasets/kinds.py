@@ -1,4 +1,4 @@
-"""The datasets there are: how each is recognised, obtained and read."""
+"""The available datasets: how each is recognised, downloaded and read."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -18,26 +18,26 @@ class DatasetKind:
 
     name: str
     summary: str
-    """One line."""
+    """Summary in one line."""
     default_store: str
-    """File name of the store that a build writes if it is told no other."""
+    """File name of the store if the user names no other."""
     by_hand: str
-    """How a user gets it without this program; one sentence without a full stop."""
+    """Instructions for getting it without this program; one sentence without a full stop."""
     load: Callable[[Path], Dataset]
     """Reads the dataset at a root; raises DatasetError."""
     markers: tuple[str, ...] = ()
     """Files and directories that recognise a root. Without any, each directory with something
     in it is one."""
     directories: tuple[str, ...] = ()
-    """Names its directory may have in the usual places."""
+    """Usual names of its directory."""
     made_on_demand: bool = False
-    """Whether `load` makes what is absent."""
+    """Whether `load` creates what is absent."""
     archive: Archive | None = None
-    """Where it can be downloaded."""
+    """Archive to download it from."""
 
     @property
     def how_to_get(self) -> str:
-        """What a user does who does not have it; one sentence without a full stop."""
+        """Return how a user gets the dataset; one sentence without a full stop."""
         return (
             f"run featurestore download {self.name}; or {self.by_hand}"
             if self.archive
@@ -117,7 +117,7 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType({kind.name: kind for kind
 
 
 def find_kind(name: str) -> DatasetKind:
-    """The dataset of that name.
+    """Return the dataset of that name.
 
     Raises:
         DatasetError: There is none; it names those there are, and the one probably meant.

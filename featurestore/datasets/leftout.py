@@ -13,7 +13,7 @@ SUFFIXES = frozenset((
     ".w64", ".wav", ".wave",
 ))
 # fmt: on
-"""Of the files that libsndfile reads by their content, and that say how long they are.
+"""Suffixes of files that libsndfile reads by their content, and that say how long they are.
 
 IRCAM (.sf), PVF, PAF and others do not: one cut short could not be told from a whole one.
 """
@@ -69,7 +69,7 @@ def find_sounds(directory: Path) -> FoundSounds:
 
 
 def why_not(path: Path) -> str:
-    """Why a file is not taken for a sound, as a kind to count; "" of a sound file."""
+    """Return why a file is not taken for a sound, as a kind to count; "" for a sound file."""
     if path.name.startswith("."):
         return HIDDEN
     if not path.exists():
@@ -83,7 +83,7 @@ def why_not(path: Path) -> str:
 
 
 def told(kinds: Counter[str]) -> tuple[str, ...]:
-    """The kinds with their numbers, the most frequent first; of very many, the rest together."""
+    """Return the kinds with their numbers, most frequent first; if very many, the rest together."""
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{number} {kind}" for kind, number in ordered[:_MOST_KINDS]]
     if rest := sum(number for _, number in ordered[_MOST_KINDS:]):
@@ -92,5 +92,5 @@ def told(kinds: Counter[str]) -> tuple[str, ...]:
 
 
 def listed(left_out: Iterable[str]) -> str:
-    """What was left out, as one phrase."""
+    """Return the files that were left out, as one phrase."""
     return ", ".join(left_out)

@@ -1,4 +1,4 @@
-"""Where a dataset lies on disk. It looks, and neither makes nor downloads anything."""
+"""The directory of a dataset on disk. Looks only; neither makes nor downloads anything."""
 
 import os
 from collections.abc import Mapping
@@ -102,7 +102,7 @@ def _not_there(kind: DatasetKind, root: Path) -> str:
 
 
 def _recognise(kind: DatasetKind, place: Path) -> Path | None:
-    """The root in a place: itself, or the one directory in it that is one."""
+    """Return the root in a place: itself, or the one directory in it that is one."""
     if not place.is_dir():
         return None
     if not kind.markers:

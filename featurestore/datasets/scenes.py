@@ -32,7 +32,7 @@ ENCODINGS = (
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a clip's samples are stored."""
+    """Sample format of a clip's file."""
 
     suffix: str
     subtype: str
@@ -41,14 +41,14 @@ class Encoding:
 
 
 def draw_encoding(rng: np.random.Generator) -> Encoding:
-    """Any of the encodings, with any rate, mono or stereo."""
+    """Draw any of the encodings, with any rate, mono or stereo."""
     suffix, subtype = ENCODINGS[rng.integers(len(ENCODINGS))]
     sample_rate = SAMPLE_RATES[rng.integers(len(SAMPLE_RATES))]
     return Encoding(suffix, subtype, sample_rate, int(rng.integers(1, 3)))
 
 
 def draw_duration(rng: np.random.Generator, index: int) -> float:
-    """Seconds, from 0.4 to 6: short for one `index` in `SHORT_EVERY`, from 0 on."""
+    """Draw seconds from 0.4 to 6: short for one `index` in `SHORT_EVERY`, from 0 on."""
     low, high = SHORT_S if index % SHORT_EVERY == 0 else LONG_S
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
@@ -73,11 +73,11 @@ def render(
 
 
 def encode(samples: NDArray[np.float32], encoding: Encoding) -> bytes:
-    """The bytes of the clip's file; equal for equal samples.
+    """Return the bytes of the clip's file; equal for equal samples.
 
     Args:
         samples: (num_samples, num_channels), in [-1, 1].
-        encoding: Of the file.
+        encoding: Encoding of the file.
     """
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, encoding.sample_rate, encoding.subtype, format=encoding.suffix)
@@ -86,7 +86,7 @@ def encode(samples: NDArray[np.float32], encoding: Encoding) -> bytes:
 
 
 def _without_clock(wav: bytes) -> bytes:
-    """A float WAV with 0 for the time of day, which libsndfile puts into the PEAK chunk.
+    """Return a float WAV with 0 for the time of day, which libsndfile puts into the PEAK chunk.
 
     Source: a chunk is its name, its size and its content, here the version, then the time.
     """
@@ -99,7 +99,7 @@ def _rms(waveform: Waveform) -> float:
 
 
 def _noise(rng: np.random.Generator, num_samples: int) -> Waveform:
-    """Background noise of unit RMS, from white to strongly low-passed."""
+    """Return background noise of unit RMS, from white to strongly low-passed."""
     pole = rng.uniform(0, 0.98)
 
     def slope(frequency: Waveform) -> Waveform:
@@ -112,7 +112,7 @@ def _noise(rng: np.random.Generator, num_samples: int) -> Waveform:
 def _distraction(
     rng: np.random.Generator, class_name: str, num_samples: int, sample_rate: int
 ) -> Waveform | float:
-    """In one clip of three, a quieter event of another class."""
+    """Return, for one clip of three, a quieter event of another class."""
     others = [name for name in SOUNDS if name != class_name]
     other = SOUNDS[others[rng.integers(len(others))]]
     if rng.random() >= 1 / 3:
@@ -121,7 +121,7 @@ def _distraction(
 
 
 def _with_silence(rng: np.random.Generator, scene: Waveform, sample_rate: int) -> Waveform:
-    """In two clips of five, silence before or after what lasts at least 0.4 s."""
+    """Add, to two clips of five, silence before or after what lasts at least 0.4 s."""
     spare = len(scene) - int(0.4 * sample_rate)
     if rng.random() >= 2 / 5 or spare <= 0:
         return scene
@@ -132,7 +132,7 @@ def _with_silence(rng: np.random.Generator, scene: Waveform, sample_rate: int) -
 
 
 def _other_channels(rng: np.random.Generator, scene: Waveform, count: int) -> list[Waveform]:
-    """The second channel, where there is one: the first, later and at another level."""
+    """Return the second channel, where there is one: the first, later and at another level."""
     return [
         rng.uniform(0.3, 1) * np.roll(scene, int(rng.integers(0, 20))) for _ in range(count - 1)
     ]

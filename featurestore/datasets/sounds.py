@@ -16,7 +16,7 @@ TOP_HZ = 3800.0
 
 
 def bird(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
-    """Short chirps that rise fast, several a second."""
+    """Return short chirps that rise fast, several per second."""
     low = rng.uniform(1300, 2300)
     high = low * rng.uniform(1.25, 1.6)
 
@@ -30,7 +30,7 @@ def bird(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wavefo
 
 
 def dog_bark(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
-    """Harmonic bursts with a falling pitch and some breath, that decay within 0.2 s."""
+    """Return harmonic bursts with a falling pitch and some breath, that decay within 0.2 s."""
     pitch = rng.uniform(250, 600)
     breath = rng.uniform(0.1, 0.5)
 
@@ -45,7 +45,7 @@ def dog_bark(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wa
 
 
 def engine(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
-    """A low stack of harmonics that throbs at a fraction of its pitch."""
+    """Return a low stack of harmonics that throbs at a fraction of its pitch."""
     time = np.arange(num_samples) / sample_rate
     pitch = rng.uniform(35, 110)
     wobble = 1 + 0.03 * np.sin(2 * np.pi * rng.uniform(0.2, 1.5) * time + rng.uniform(0, 6))
@@ -63,7 +63,7 @@ def engine(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wave
 
 
 def hammer(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
-    """Evenly spaced knocks that ring briefly."""
+    """Return evenly spaced knocks that ring briefly."""
     rings = rng.uniform(500, TOP_HZ, size=3)
     decays = rng.uniform(0.008, 0.04, size=3)
 
@@ -80,7 +80,7 @@ def hammer(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wave
 
 
 def rain(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
-    """Noise in a broad band with drops in it."""
+    """Return noise in a broad band with drops in it."""
     drops = rng.standard_normal(num_samples) * (rng.random(num_samples) < 60 / sample_rate)
     noise = rng.standard_normal(num_samples) + rng.uniform(5, 30) * drops
     low, high = rng.uniform(500, 1500) / sample_rate, rng.uniform(2500, TOP_HZ) / sample_rate
@@ -93,7 +93,7 @@ def rain(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wavefo
 
 
 def siren(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
-    """A tone that sweeps up and down over about an octave, with a few harmonics."""
+    """Return a tone that sweeps up and down over about an octave, with a few harmonics."""
     time = np.arange(num_samples) / sample_rate
     low, span = rng.uniform(400, 800), rng.uniform(0.4, 1.1)
     sweep = np.sin(2 * np.pi * rng.uniform(0.3, 2.5) * time + rng.uniform(0, 6))
@@ -109,7 +109,7 @@ SOUNDS: dict[str, Sound] = {
 
 
 def filtered(waveform: Waveform, gain: Callable[[Waveform], Waveform]) -> Waveform:
-    """The waveform (N,) with each frequency times its gain.
+    """Return the waveform (N,) with each frequency times its gain.
 
     Args:
         waveform: (N,).
@@ -127,7 +127,7 @@ def _time(duration_s: float, sample_rate: int) -> Waveform:
 
 
 def _phase(frequency: Waveform, sample_rate: int) -> Waveform:
-    """Radians, from Hz at each sample."""
+    """Return radians, from Hz at each sample."""
     return 2 * np.pi * np.cumsum(frequency) / sample_rate
 
 

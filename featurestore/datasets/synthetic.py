@@ -30,12 +30,12 @@ TABLE = "clips.csv"
 COLUMNS = Columns(file="path", fold="fold", class_name="class", source="path")
 """Each clip is its own recording."""
 VERSION = 1
-"""Of the sounds. To be raised when the same seed gives other bytes."""
+"""Version of the sounds. To be raised when the same seed gives other bytes."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines every byte of a synthetic collection; see `make_synthetic`."""
+    """Parameters that determine every byte of a synthetic collection; see `make_synthetic`."""
 
     seed: int = 0
     num_folds: int = 3
@@ -58,7 +58,7 @@ def make_synthetic(
 
     Args:
         root: Directory; made where it is absent.
-        seed: Of every random choice, from 0.
+        seed: Seed of every random choice, from 0.
         num_folds: From 1.
         clips_per_class: Clips of each class in each fold, from 1.
 
@@ -112,7 +112,7 @@ def _read_recipe(marker: Path) -> Recipe:
 
 
 def _started_recipe(root: Path) -> Recipe:
-    """The numbers of the generation that was interrupted, or else the defaults."""
+    """Return the numbers of the generation that was interrupted, or else the defaults."""
     try:
         return replace(_read_recipe(root / PARTIAL), version=VERSION)
     except DatasetError:
@@ -149,7 +149,7 @@ def _claim(root: Path) -> None:
 
 
 def _files(recipe: Recipe) -> Iterator[tuple[str, int, str, bytes]]:
-    """Path, fold, class and bytes of each clip. A clip depends on the seed and its place only."""
+    """Yield path, fold, class and bytes of each clip. A clip depends on seed and place only."""
     for fold in range(1, recipe.num_folds + 1):
         for class_id, name in enumerate(SOUNDS):
             for index in range(recipe.clips_per_class):

@@ -16,7 +16,7 @@ from featurestore.files import UnusableFileError, read_regular
 MAX_SHOWN = 5
 """Problems of one table that a message spells out; the others are counted."""
 _MOST_BYTES = 256 << 20
-"""Of a table: a million clips have half of it."""
+"""Largest size of a table in bytes: a million clips have half of it."""
 MAX_CELL = 80
 """Characters of a cell that a message repeats."""
 
@@ -33,7 +33,7 @@ class Row:
 
 
 class Problems:
-    """What is wrong with one table, gathered so that it is told all at once.
+    """Problems of one table, gathered so that all are reported at once.
 
     Args:
         table: The file they are in.
@@ -48,7 +48,7 @@ class Problems:
         self._found.append((line, what))
 
     def raise_any(self) -> None:
-        """End the check.
+        """Raise an error if there are problems.
 
         Raises:
             DatasetError: There are problems; it spells out the first ones and counts them all.
@@ -66,7 +66,7 @@ class Problems:
 
 
 def quoted(text: str) -> str:
-    """A cell as a message shows it: quoted, on one line, of bounded length."""
+    """Return a cell as a message shows it: quoted, on one line, of bounded length."""
     return repr(text if len(text) <= MAX_CELL else text[:MAX_CELL] + "…")
 
 
@@ -117,7 +117,7 @@ def _text(path: Path) -> str:
 
 
 def _records(path: Path) -> list[tuple[int, list[str]]]:
-    """The first line and the cells of the header and of each row."""
+    """Return the first line and the cells of the header and of each row."""
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     records = []
     line = 1

@@ -1,4 +1,4 @@
-"""One file by address, there whole or not at all; a broken transfer goes on where it stopped.
+"""Download of one file, complete or not at all; an interrupted transfer resumes.
 
 The trainer uses this, too.
 """
@@ -35,19 +35,19 @@ def fetch_file(
     patience: Patience | None = None,
     observe: Observe = ignore,
 ) -> None:
-    """Bring a file to `target`, unless it is there.
+    """Download a file to `target`, unless it is there.
 
-    What has come is kept in `TARGET.partial`, whatever ends this call, and the next one goes on
+    The received part stays in `TARGET.partial`, whatever ends this call, and the next one resumes
     from there. Where two processes want the same target, the second waits for the first.
 
     Args:
         remote: What to fetch.
         target: Its folder is made where it is missing.
         patience: How long to wait.
-        observe: Told of each piece.
+        observe: Called with the progress after each piece.
 
     Raises:
-        DownloadError: It cannot be had, is not what it should be, or cannot be written.
+        DownloadError: It is unavailable, is not what it should be, or cannot be written.
     """
     patience = patience or Patience()
     job = Job(remote, patience, observe, time.monotonic() + patience.limit_s)
@@ -60,12 +60,12 @@ def fetch_file(
     except OSError as error:
         reason = error.strerror or error
         raise DownloadError(
-            f"{target}: cannot be written ({reason}); the same command goes on when that is mended"
+            f"{target}: cannot be written ({reason}); the same command resumes once that is fixed"
         ) from error
 
 
 def _fetch(job: Job, partial: PartialFile, *, anew: bool = False) -> None:
-    """Bring the file; once more from its beginning where its parts do not fit together."""
+    """Download the file; start over once if its parts do not fit together."""
     origin = partial.origin
     if origin is None or origin.url != job.remote.url:
         partial.clear()
@@ -85,7 +85,7 @@ def _fetch(job: Job, partial: PartialFile, *, anew: bool = False) -> None:
 
 
 def _digest(path: Path, checksum: str) -> str:
-    """The file's checksum by the same algorithm, written the same way; "" where none is asked."""
+    """Return the file's checksum by the same algorithm, in the same form; "" if none is given."""
     algorithm = checksum.partition(":")[0]
     if not algorithm:
         return ""
@@ -96,7 +96,7 @@ def _digest(path: Path, checksum: str) -> str:
 
 
 def _transfer(job: Job, partial: PartialFile) -> bool:
-    """Bring the partial file to its end; whether more than one answer may have made it."""
+    """Complete the partial file; return whether more than one response may have made it."""
     spliced = partial.size > 0
     answered = False
     failures = 0

@@ -1,4 +1,4 @@
-"""What has come of a file so far: beside it, under a lock, with a note of where it is from.
+"""The part of a file received so far: next to it, under a lock, with a note of its origin.
 
 Every byte is in the file when `append` returns, so that a process killed at any moment loses none.
 """
@@ -23,13 +23,13 @@ _MOST_NOTE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the bytes are from.
+    """Origin of the bytes.
 
     Args:
         url: The address.
         validator: What the server calls this state of the file (a strong ETag, or its date);
             "" where it says nothing.
-        total: Bytes of the whole file; None where the server did not say.
+        total: Bytes of the whole file; None if the server did not say.
     """
 
     url: str
@@ -38,7 +38,7 @@ class Origin:
 
 
 class PartialFile:
-    """The bytes that have come, in order and without a gap. Made by `open_partial`.
+    """Bytes received so far, in order and without a gap. Made by `open_partial`.
 
     Attributes:
         path: `TARGET.partial`.
@@ -51,12 +51,12 @@ class PartialFile:
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Number of bytes so far."""
         return os.fstat(self._file.fileno()).st_size
 
     @property
     def origin(self) -> Origin | None:
-        """Of these bytes; None where it is not known."""
+        """Origin of these bytes; None if it is not known."""
         try:
             note = json.loads(read_regular(self._note, _MOST_NOTE_BYTES))
             total = note["total"]
@@ -72,7 +72,7 @@ class PartialFile:
 
     @property
     def room(self) -> int:
-        """Free bytes where it lies."""
+        """Free bytes on its disk."""
         return shutil.disk_usage(self.path.parent).free
 
     def begin(self, origin: Origin) -> None:
@@ -101,7 +101,7 @@ class PartialFile:
         self._note.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Leave nothing."""
+        """Remove the partial file and its note."""
         self._note.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
@@ -110,7 +110,7 @@ class PartialFile:
 def open_partial(
     target: Path, deadline: float, waiting: Callable[[], None]
 ) -> Iterator[PartialFile]:
-    """The partial file of `target`, which this process alone has; gone afterwards if empty.
+    """Yield the partial file of `target`, which this process alone has; gone afterwards if empty.
 
     Args:
         target: Its folder is made where it is missing.
@@ -132,7 +132,7 @@ def open_partial(
 
 @contextmanager
 def locked(path: Path, deadline: float, waiting: Callable[[], None]) -> Iterator[FileIO]:
-    """A file, opened for appending and made where it is missing, that only one process has.
+    """Yield a file, opened for appending and made where it is missing, that only one process has.
 
     See `open_partial`. The lock goes with the process, however it ends.
     """

@@ -1,7 +1,7 @@
-"""One answer of a server, added to what has come of a file before.
+"""One response of a server, appended to what was received of a file before.
 
 The server's word is not taken: an answer that ends early is broken, and one with another length,
-another range or another state of the file than expected begins it anew.
+another range or another state of the file than expected starts over.
 """
 
 import http.client
@@ -27,7 +27,7 @@ _AGAIN = (408, 416, 425, 429)
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What is to be had.
+    """A file to download, with its size and checksum if known.
 
     Args:
         url: http, https or file.
@@ -42,7 +42,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is waited for.
+    """Time limits and number of tries of a download.
 
     Args:
         silence_s: Seconds for an answer, and for each further piece.
@@ -59,12 +59,12 @@ class Patience:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a step has come.
+    """Progress of a step.
 
     Args:
         step: What is being done, such as `downloading`.
         done: Bytes so far.
-        total: Bytes in all; None where nobody knows.
+        total: Bytes in all; None if nobody knows.
         note: What the user should know.
     """
 
@@ -100,12 +100,12 @@ class Job:
 
 
 def too_slow(job: Job) -> DownloadError:
-    """Of a job past its deadline."""
+    """Return the error for a job past its deadline."""
     return DownloadError(f"{job.remote.url}: too slow: {job.patience.limit_s:g} s were not enough")
 
 
 def receive(job: Job, partial: PartialFile) -> None:
-    """Ask once for what is missing, and take the answer to its end.
+    """Request what is missing once, and read the response to its end.
 
     Raises:
         BrokenError: It ended early, or did not fit.
@@ -129,7 +129,7 @@ def receive(job: Job, partial: PartialFile) -> None:
 
 
 def _ask(job: Job, partial: PartialFile) -> HTTPResponse:
-    """The open answer; of a file, what urllib makes to look like one."""
+    """Open the response; for a local file, what urllib makes to look like one."""
     request = Request(job.remote.url, headers=_headers(job.remote, partial))  # noqa: S310
     try:
         answer: HTTPResponse = urlopen(request, timeout=job.patience.silence_s)  # noqa: S310
@@ -159,7 +159,7 @@ def _headers(remote: RemoteFile, partial: PartialFile) -> Mapping[str, str]:
 
 
 def _begin(remote: RemoteFile, partial: PartialFile, answer: HTTPResponse) -> int | None:
-    """Make the partial file fit the answer; the bytes that the whole file should have."""
+    """Make the partial file fit the response; return the size that the whole file should have."""
     if answer.status != http.client.PARTIAL_CONTENT:
         length = answer.headers.get("Content-Length", "")
         total = int(length) if re.fullmatch(_COUNT, length) else None
@@ -190,7 +190,7 @@ def _check_room(remote: RemoteFile, partial: PartialFile, total: int | None) -> 
     if (missing := total - partial.size) > partial.room:
         raise DownloadError(
             f"{partial.path.parent}: {missing / 1e9:.1f} GB are still to come, but only "
-            f"{partial.room / 1e9:.1f} GB are free; make room, and the same command goes on"
+            f"{partial.room / 1e9:.1f} GB are free; make room, and the same command resumes"
         )
 
 
@@ -202,7 +202,7 @@ def _too_large(remote: RemoteFile, num_bytes: str) -> str:
 
 
 def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
-    """What comes, as it comes."""
+    """Yield pieces of the response as they arrive."""
     while True:
         try:
             piece = answer.read1(_PIECE)

@@ -1,6 +1,6 @@
 """Unpacking a tar.gz that nobody vouches for.
 
-Regular files and directories are made anew under one directory, and nothing else: no link, no
+Regular files and directories are created under one directory, and nothing else: no link, no
 device, no path out, no second file of a name, no more files or bytes than expected. Owners, modes
 and times are not taken over.
 """
@@ -19,14 +19,14 @@ from featurestore.files import UnusableFileError, open_regular
 
 _PIECE = 1 << 20
 _LONGEST = 200
-"""Characters of a path."""
+"""Most characters of a path."""
 _DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError)
 _IMPOSSIBLE = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an archive may hold.
+    """Limits of an archive's contents.
 
     Args:
         members: Files and directories.
@@ -44,7 +44,7 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
         archive: The file.
         into: A directory that does not exist; a part of the archive may be in it after an error.
         limits: What is refused.
-        observe: Told how many of the archive's own bytes are behind.
+        observe: Called with the number of the archive's own bytes read.
 
     Raises:
         ArchiveError: The archive is damaged, too large, or has a member that is refused.
@@ -73,7 +73,7 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
         raise ArchiveError(f"{archive}: {error.strerror}") from error
     except OSError as error:
         raise DownloadError(
-            f"{into}: cannot be written ({error.strerror or error}); the same command goes on when "
+            f"{into}: cannot be written ({error.strerror or error}); the same command resumes once "
             "that is mended"
         ) from error
 
@@ -122,7 +122,7 @@ def _write(members: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> Non
 
 
 def _checked(member: tarfile.TarInfo) -> PurePosixPath:
-    """Where a member goes, relative to the directory.
+    """Return the path of a member relative to the directory.
 
     Raises:
         ArchiveError: It must not be made.

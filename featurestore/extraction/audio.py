@@ -24,7 +24,7 @@ _MOST_BYTES_AT_ONCE = 1 << 22
 _HASHED_AT_ONCE = 1 << 20
 _MOST_BYTES_A_SAMPLE = 4
 _MOST_OTHER_BYTES = 1 << 24
-"""Of pictures and texts in a file."""
+"""Most bytes of pictures and texts in a file."""
 _QUALITY = {"soxr_vhq": "VHQ", "soxr_hq": "HQ", "soxr_mq": "MQ"}
 _LARGEST_SAMPLE = 1e6
 """A float file beyond this (full scale is 1) is damaged, and its power would overflow float32."""
@@ -36,7 +36,7 @@ class Recording:
 
     Attributes:
         waveform: (N,) float32 mono, the mean of the channels, at the spec's sample rate.
-        duration_s: Of the file, in seconds.
+        duration_s: Duration of the file, in seconds.
         peak: Largest absolute sample before resampling; 0 for digital silence.
         source_sha256: Digest of the file's bytes, 32 bytes.
     """
@@ -54,7 +54,7 @@ def load(path: Path, spec: FeatureSpec) -> Recording:
     as many samples in more channels), and by the bytes that these can take.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         spec: sample_rate, resampler and max_duration_s are used.
 
     Raises:
@@ -88,7 +88,7 @@ def load(path: Path, spec: FeatureSpec) -> Recording:
 
 
 def resample(waveform: NDArray[np.float32], rate: int, spec: FeatureSpec) -> NDArray[np.float32]:
-    """A waveform (N,) at `rate` Hz, at the spec's rate and with its resampler: (N',) float32."""
+    """Resample a waveform (N,) at `rate` Hz to the spec's rate, by its resampler: (N',) float32."""
     if rate == spec.sample_rate:
         return waveform
     resampled: NDArray[np.float32] = soxr.resample(

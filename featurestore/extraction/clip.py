@@ -1,4 +1,4 @@
-"""One file to its images as a store holds them: what a build does to each clip."""
+"""One file to its images as a store holds them: a build's work on each clip."""
 
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -19,7 +19,7 @@ def _blas() -> ThreadpoolController:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Let NumPy compute in this thread only, as a build does: a sum that is split rounds otherwise.
+    """Let NumPy compute in this thread only, as a build does: split sums round differently.
 
     Threads of every other library that was loaded before the first call are limited, too.
     """
@@ -28,13 +28,13 @@ def one_thread() -> AbstractContextManager[object]:
 
 
 def extract_file(path: Path, extractor: Extractor) -> tuple[dict[str, NDArray[Any]], Recording]:
-    """The images of a file, equal to the bit to those of its row in a store of the same spec.
+    """Return the images of a file, equal to the bit to those of its row in a store of the spec.
 
     That holds within `one_thread`, and with the same libraries on the same kind of processor.
 
     Args:
-        path: Of a file of any format libsndfile knows.
-        extractor: Of the store's spec.
+        path: Path of a file of any format libsndfile knows.
+        extractor: Extractor of the store's spec.
 
     Returns:
         Images (bands, frames) of the spec's dtype, by the keys of `spec.arrays`; times

@@ -25,9 +25,9 @@ MOST_SAMPLES_A_SECOND = 384_000
 _PIECE = 1 << 20
 """Samples decoded at once, of all channels together."""
 _UNKNOWN_FRAMES = 2**63 - 1
-"""What libsndfile says if a header does not tell."""
+"""Number of frames from libsndfile if a header does not say."""
 _UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4
-"""Codes of libsndfile's errors."""
+"""Error codes of libsndfile."""
 _UNSUPPORTED = re.compile(r"unimplemented|not supported|unsupported|unknown (?:format|codec)", re.I)
 
 _NOT_RECOGNISED = re.compile(r"resource fork|not recognised|does not exist", re.I)
@@ -41,7 +41,7 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no ty
     """
 
     def seekable(self) -> bool:
-        """Say that it cannot be."""
+        """Return False: the stream cannot seek."""
         return False
 
 
@@ -50,8 +50,8 @@ def decode(source: Source, max_duration_s: float, name: str) -> tuple[NDArray[np
 
     Args:
         source: The file.
-        max_duration_s: Of all parts together.
-        name: Of the file, for what the decoder prints.
+        max_duration_s: Largest duration of all parts together.
+        name: Name of the file, for what the decoder prints.
 
     Returns:
         Mono samples (N,) in one piece, and their rate in Hz.
@@ -72,7 +72,7 @@ def decode(source: Source, max_duration_s: float, name: str) -> tuple[NDArray[np
 
 
 def _judge(notes: list[str], name: str) -> None:
-    """Tell what libmpg123 noted, with the file's name.
+    """Report what libmpg123 noted, with the file's name.
 
     Raises:
         AudioError: It noted an error: it gives silence instead of the frame's sound then.
@@ -115,7 +115,7 @@ def _decode_parts(
 
 @contextmanager
 def _opened(source: Source, part: Part) -> Iterator[_Stream]:
-    """The part as libsndfile has it, whose errors become ours.
+    """Open the part with libsndfile, whose errors become ours.
 
     libsndfile reads a descriptor itself. Reading through Python callbacks would lose a Ctrl-C that
     arrives in one, and the clip would pass for damaged.
@@ -131,7 +131,7 @@ def _opened(source: Source, part: Part) -> Iterator[_Stream]:
 
 @contextmanager
 def _descriptor(source: Source, part: Part) -> Iterator[int]:
-    """The file's own descriptor if the part is all of it, else that of a copy without a name."""
+    """Yield the file's own descriptor if the part is all of it, else that of a nameless copy."""
     if not part.prefix and part.start == 0 and part.stop == source.size:
         yield source.descriptor
         return
@@ -149,7 +149,7 @@ def _descriptor(source: Source, part: Part) -> Iterator[int]:
 
 
 def _openable(descriptor: int) -> int | str:
-    """What libsndfile is given: of an MP3 without a tag, which it knows by a path only, a path."""
+    """Return what libsndfile opens: a path for an MP3 without a tag, else a descriptor."""
     sync = os.pread(descriptor, 2, 0)
     return f"/dev/fd/{descriptor}" if sync >= b"\xff\xe0" else descriptor
 
@@ -168,7 +168,7 @@ def _translated(error: soundfile.LibsndfileError) -> AudioError:
 
 
 def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) -> int:
-    """Sample frames a file may have.
+    """Return the most sample frames a file may have.
 
     Raises:
         AudioError: Its header says that it has more.
@@ -183,7 +183,7 @@ def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) ->
 
 
 def _downmixed(file: _Stream, max_duration_s: float, part: Part) -> NDArray[np.float32]:
-    """Mean of the channels, read piece by piece so that a lying header cannot exhaust memory.
+    """Return the mean of the channels, read in pieces so that a lying header cannot exhaust memory.
 
     16-bit samples are taken as they are: libsndfile needs longer to make floats of them than to
     read them, and dividing by 2^15 here is as exact.
@@ -208,7 +208,7 @@ def _downmixed(file: _Stream, max_duration_s: float, part: Part) -> NDArray[np.f
 
 
 def _compared(waveform: NDArray[np.float32], rate: int, part: Part) -> NDArray[np.float32]:
-    """The samples, provided that the decoder gave as many as the container holds."""
+    """Return the samples, provided that the decoder gave as many as the container holds."""
     if part.num_frames is None:
         return waveform
     expected = part.num_frames

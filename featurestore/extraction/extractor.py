@@ -57,7 +57,7 @@ class Extractor:
         self._num_frames = max(frames.values())
 
     def __call__(self, waveform: Array) -> dict[str, Array]:
-        """All images of one clip.
+        """Return all images of one clip.
 
         Args:
             waveform: (N,) mono float32 at `spec.sample_rate`, finite; N may be 0.
@@ -74,7 +74,7 @@ class Extractor:
         return waveform[start:stop]
 
     def _images(self, waveform: Array) -> dict[int, Array]:
-        """(B, T) in [0, 1] of each bank, from one STFT of the whole clip."""
+        """Return (B, T) in [0, 1] for each bank, from one STFT of the whole clip."""
         kept, low, high = self._energies(waveform)
         return {
             n_mels: features.min_max_level(
@@ -119,7 +119,7 @@ class Extractor:
 
 
 def _frames(shapes: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """The most frames that images of (bands, frames) show, by their number of bands."""
+    """Return the most frames that images of (bands, frames) show, by their number of bands."""
     frames: dict[int, int] = {}
     for n_mels, num_frames in shapes:
         frames[n_mels] = max(num_frames, frames.get(n_mels, 0))
@@ -127,7 +127,7 @@ def _frames(shapes: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def quantize(images: Array, dtype: str) -> NDArray[Any]:
-    """Images in [0, 1] as they are stored: rounded to the nearest float16, or to k/255 as uint8."""
+    """Return images in [0, 1] as they are stored: as the nearest float16, or k/255 as uint8."""
     if dtype == "float16":
         return _to_float16(images)
     if dtype == "uint8":
@@ -142,7 +142,7 @@ _REBASED = np.uint32(2**32 - (112 << 23) + 0xFFF)
 
 
 def _to_float16(values: Array) -> NDArray[np.float16]:
-    """`values.astype(float16)` for values in [0, 1], at four times its speed; equal to the bit.
+    """Return `values.astype(float16)` for values in [0, 1], four times as fast; equal to the bit.
 
     A normal value's bits are rounded to even at the 13th and the exponent is rebased by 112. Below
     2^-14, adding 1/2 rounds to multiples of 2^-24, which is what a subnormal float16 counts.

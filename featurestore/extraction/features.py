@@ -29,7 +29,7 @@ _ROWS_A_SLAB = 16
 
 
 def trim_bounds(waveform: Array, sample_rate: int, trim: TrimSpec) -> tuple[int, int]:
-    """Samples [start, stop) that are left after silence at both ends is removed.
+    """Return samples [start, stop) that are left after silence at both ends is removed.
 
     Args:
         waveform: (N,), any level.
@@ -55,7 +55,7 @@ def trim_bounds(waveform: Array, sample_rate: int, trim: TrimSpec) -> tuple[int,
 
 
 def window(spec: FeatureSpec) -> Array:
-    """Periodic analysis window, zero-padded to n_fft on both sides: (n_fft,) in [0, 1]."""
+    """Return the periodic window, zero-padded to n_fft on both sides: (n_fft,) in [0, 1]."""
     phase = 2 * np.pi * np.arange(spec.win_length) / spec.win_length
     terms = _WINDOW_COEFFICIENTS[spec.window]
     values = sum(a * (-1) ** k * np.cos(k * phase) for k, a in enumerate(terms))
@@ -64,7 +64,7 @@ def window(spec: FeatureSpec) -> Array:
 
 
 def centred(waveform: Array, spec: FeatureSpec) -> Array:
-    """The waveform padded so that frame t is centred on sample t · hop_length.
+    """Return the waveform padded so that frame t is centred on sample t · hop_length.
 
     A clip too short to be reflected is followed by zeros first. Returns (N' + 2 · (n_fft // 2),)
     where N' = max(N, n_fft // 2 + 1).
@@ -79,7 +79,7 @@ def centred(waveform: Array, spec: FeatureSpec) -> Array:
 
 
 def frames_of(padded: Array, spec: FeatureSpec) -> Array:
-    """The frames of a waveform that `centred` has padded: (T, n_fft), a view for reading only."""
+    """Return the frames of a waveform padded by `centred`: (T, n_fft), a read-only view."""
     num_frames = 1 + (padded.size - spec.n_fft) // spec.hop_length
     step = padded.itemsize
     shape, strides = (num_frames, spec.n_fft), (spec.hop_length * step, step)
@@ -87,7 +87,7 @@ def frames_of(padded: Array, spec: FeatureSpec) -> Array:
 
 
 def power_spectrum(frames: Array, taper: Array, power: float = 2.0) -> Array:
-    """|FFT|^power of windowed frames, in one float32 pass.
+    """Return |FFT|^power of windowed frames, in one float32 pass.
 
     Args:
         frames: (T, n_fft).
@@ -104,7 +104,7 @@ def power_spectrum(frames: Array, taper: Array, power: float = 2.0) -> Array:
 
 
 def hz_to_mel(hz: NDArray[np.float64] | float, scale: str) -> NDArray[np.float64]:
-    """Mel of a frequency in Hz: HTK's 2595·log10(1 + f/700), or `slaney`, linear below 1 kHz."""
+    """Convert Hz to mel: HTK's 2595·log10(1 + f/700), or `slaney`, linear below 1 kHz."""
     hz = np.asarray(hz, dtype=np.float64)
     if scale != "slaney":
         return 2595.0 * np.log10(1.0 + hz / 700.0)
@@ -112,7 +112,7 @@ def hz_to_mel(hz: NDArray[np.float64] | float, scale: str) -> NDArray[np.float64
 
 
 def mel_to_hz(mel: NDArray[np.float64], scale: str) -> NDArray[np.float64]:
-    """Inverse of `hz_to_mel`."""
+    """Convert mel to Hz: the inverse of `hz_to_mel`."""
     if scale != "slaney":
         return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) / _SLANEY))
@@ -122,7 +122,7 @@ _SLANEY = 27 / np.log(6.4)
 
 
 def labelled_hz(hz: NDArray[np.float64], spec: FeatureSpec) -> NDArray[np.float64]:
-    """The frequency in Hz that the filterbank takes `hz` for: itself, but for `torchaudio-2019`.
+    """Return the Hz that the filterbank takes `hz` for: the same, except for `torchaudio-2019`.
 
     That one labels the K bins, which lie from 0 Hz to Nyquist, linspace(fmin, fmax, K): with the
     paper's 22 kHz and the default fmax of 22050 Hz everything is taken for 2.005 times as high.
@@ -135,7 +135,7 @@ def labelled_hz(hz: NDArray[np.float64], spec: FeatureSpec) -> NDArray[np.float6
 
 
 def mel_edges(spec: FeatureSpec, n_mels: int) -> NDArray[np.float64]:
-    """Frequencies in labelled Hz (n_mels + 2,) between which the triangles stand.
+    """Return frequencies in labelled Hz (n_mels + 2,) between which the triangles stand.
 
     [1:-1] are their centres.
     """
@@ -144,7 +144,7 @@ def mel_edges(spec: FeatureSpec, n_mels: int) -> NDArray[np.float64]:
 
 
 def mel_filterbank(spec: FeatureSpec, n_mels: int) -> Array:
-    """Triangular filters (n_mels, K), weights in [0, 1] unless mel_norm is `slaney`.
+    """Return triangular filters (n_mels, K), weights in [0, 1] unless mel_norm is `slaney`.
 
     A filter that is so narrow that no bin lies in it is all zeros.
     """
@@ -198,7 +198,7 @@ class BandedMatrix:
         return _Slab(rows, columns, np.ascontiguousarray(matrix[rows, columns].T))
 
     def apply(self, spectrum: Array) -> Array:
-        """Product of `spectrum` (T, K) with the matrix's transpose: (T, R), in the rows' `order`.
+        """Return `spectrum` (T, K) times the matrix's transpose: (T, R), in the rows' `order`.
 
         This way round BLAS needs half the time of the product with the spectrum's transpose.
         """
@@ -209,7 +209,7 @@ class BandedMatrix:
 
 
 def min_max_level(energy: Array, low: np.float32, high: np.float32, spec: FeatureSpec) -> Array:
-    """Levels scaled to [0, 1] by the smallest and the largest energy of the whole clip.
+    """Return levels scaled to [0, 1] by the smallest and the largest energy of the whole clip.
 
     The logarithm is monotonic, so the extremes are given as energies and the logarithm is taken of
     these frames only: the natural one, as scaling makes all bases equal. The floor is `top_db` dB
@@ -236,7 +236,7 @@ def min_max_level(energy: Array, low: np.float32, high: np.float32, spec: Featur
 
 
 def fit_frames(image: Array, num_frames: int, short_clips: str) -> Array:
-    """The first `num_frames` of images (..., B, T); shorter ones are tiled or followed by zeros."""
+    """Return the first `num_frames` of images (..., B, T); tile shorter ones or append zeros."""
     available = image.shape[-1]
     if available >= num_frames:
         return image[..., :num_frames]

@@ -1,4 +1,4 @@
-"""What libmpg123 prints while it decodes: caught, so that it can be judged and told with a name.
+"""Messages that libmpg123 prints while it decodes: caught, judged, and reported with a name.
 
 It writes to descriptor 2 itself, and libsndfile gives no way to stop it. The descriptor belongs to
 the whole process, so it is redirected for MPEG audio only, by one thread at a time, and whatever
@@ -44,7 +44,7 @@ def _duplicate(descriptor: int) -> int | None:
 
 
 def _sorted_out(text: bytes, has_stderr: bool) -> list[str]:
-    """The decoder's lines; those of others are passed on."""
+    """Return the decoder's lines; those of others are passed on."""
     notes = []
     for line in text.splitlines(keepends=True):
         if any(mark in line for mark in _MARKS):

@@ -15,7 +15,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Taps:
-    """Where each output point lies among the inputs.
+    """Position of each output point among the inputs, for interpolation.
 
     Attributes:
         left: (new_size,) int64, the input at or before it.
@@ -29,7 +29,7 @@ class Taps:
 
 
 def bilinear_taps(size: int, new_size: int) -> Taps:
-    """Linear interpolation of `size` points at `new_size`.
+    """Return the taps that interpolate `size` points linearly at `new_size`.
 
     Half-pixel centres (`align_corners=False`), edges repeated, no antialias: output i samples the
     input at (i + 1/2) · size / new_size - 1/2, whatever the factor.
@@ -56,8 +56,8 @@ def resize(image: Array, bands: Taps, frames: Taps) -> Array:
 
     Args:
         image: (..., B, T).
-        bands: Of B' outputs over B.
-        frames: Of T' outputs over T.
+        bands: Bands of B' outputs over B.
+        frames: Frames of T' outputs over T.
 
     Returns:
         (..., B', T').
@@ -66,7 +66,7 @@ def resize(image: Array, bands: Taps, frames: Taps) -> Array:
 
 
 def area_matrix(size: int, new_size: int) -> NDArray[np.float64]:
-    """Weights (new_size, size) of the mean of all points that an output's span touches.
+    """Return weights (new_size, size) of the mean of all points that an output's span touches.
 
     Output i spans the points floor(i · size / new_size) to ceil((i + 1) · size / new_size), each of
     which counts alike, also where it lies in two spans.
@@ -79,7 +79,7 @@ def area_matrix(size: int, new_size: int) -> NDArray[np.float64]:
 
 
 def nearest_matrix(size: int, new_size: int) -> NDArray[np.float64]:
-    """Weights (new_size, size): one for the point under an output's centre.
+    """Return weights (new_size, size): one for the point under an output's centre.
 
     Half-pixel centres: output i takes point floor((i + 1/2) · size / new_size).
 
@@ -91,7 +91,7 @@ def nearest_matrix(size: int, new_size: int) -> NDArray[np.float64]:
 
 
 def bicubic_matrix(size: int, new_size: int) -> NDArray[np.float64]:
-    """Weights (new_size, size) of cubic convolution with a = -0.75 on four points.
+    """Return weights (new_size, size) of cubic convolution with a = -0.75 on four points.
 
     Half-pixel centres, edges repeated, no antialias. Some weights are negative, so values may leave
     the range of the input.
@@ -109,7 +109,7 @@ def bicubic_matrix(size: int, new_size: int) -> NDArray[np.float64]:
 
 
 def antialias_matrix(size: int, new_size: int) -> NDArray[np.float64]:
-    """Weights (new_size, size) of a triangle as wide as two outputs, at least as two points.
+    """Return weights (new_size, size) of a triangle as wide as two outputs, at least as two points.
 
     Half-pixel centres; at the edges what is left of the triangle is scaled to a sum of one.
 
@@ -132,7 +132,7 @@ RESIZES = ("resize", *_MATRICES)
 
 
 def resize_by(image: Array, bands: Array, frames: Array) -> Array:
-    """Images in [0, 1] times a matrix along each axis.
+    """Return images in [0, 1] times a matrix along each axis.
 
     Args:
         image: (..., B, T).
@@ -149,7 +149,7 @@ def resize_by(image: Array, bands: Array, frames: Array) -> Array:
 def resizer(
     variant: str, shape: tuple[int, int], new_shape: tuple[int, int]
 ) -> Callable[[Array], Array]:
-    """What makes images (..., *new_shape) of images (..., *shape), all in [0, 1].
+    """Return a function from images (..., *shape) to images (..., *new_shape), all in [0, 1].
 
     Args:
         variant: One of RESIZES.

@@ -26,13 +26,13 @@ _FAULTS_OF_THE_PATH = frozenset((
 
 
 def clip_file(root: Path, path: str) -> Path:
-    """Where a clip's file is, provided that it is below the root, with every link followed.
+    """Return where a clip's file is, provided that it is below the root, with links followed.
 
     The root itself may be a link, and so may anything below it that leads to a place below it.
 
     Args:
-        root: Of the dataset.
-        path: Of the clip, relative to it, with `/`.
+        root: Root of the dataset.
+        path: Path of the clip, relative to it, with `/`.
 
     Raises:
         AudioError: The path is absolute, has a `..`, or follows a link out of the root.

@@ -1,4 +1,4 @@
-"""A FeatureSpec from a YAML or JSON file, and the words for what is wrong with one."""
+"""A FeatureSpec from a YAML or JSON file, and messages about mistakes in one."""
 
 import difflib
 import json
@@ -15,7 +15,7 @@ from schemas import Variant
 
 
 def load_spec(path: Path) -> FeatureSpec:
-    """The spec in a file; what it leaves out is the paper's.
+    """Return the spec in a file; what it leaves out is the paper's.
 
     Raises:
         SpecError: The file is missing or no YAML or JSON mapping, or a field is unknown or
@@ -38,7 +38,7 @@ def load_spec(path: Path) -> FeatureSpec:
 
 
 def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
-    """The spec with more variants: those it lacks follow its own, in one order however given.
+    """Return the spec with more variants: those it lacks follow its own, in one fixed order.
 
     Raises:
         SpecError: There is no such variant, or the images of all are too large.

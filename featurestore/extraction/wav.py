@@ -29,7 +29,7 @@ class Plain(NamedTuple):
 
 
 def plain_pcm16(data: bytes) -> Plain | None:
-    """The samples of a whole, plain file of one or two channels; None of any other bytes.
+    """Return the samples of a whole, plain file of one or two channels; None of any other bytes.
 
     Plain is: RIFF, `fmt ` before `data`, and all the samples that `data` promises.
 

@@ -24,7 +24,7 @@ class LockedError(BlockingIOError):
 
     @property
     def holder(self) -> str:
-        """Who: a process and its machine, where that is known."""
+        """Describe who holds it: a process and its machine, if that is known."""
         return str(self.strerror).removeprefix(_IN_USE)
 
 
@@ -73,7 +73,7 @@ def lock_descriptor(descriptor: int) -> bool:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file still has this name: its holder may have removed or renamed it."""
+    """Return whether an open file still has this name: it may have been removed or renamed."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:

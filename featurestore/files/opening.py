@@ -73,7 +73,7 @@ def check_plain(path: Path, status: os.stat_result, max_bytes: int | None) -> No
 
 
 def _not_plain(path: Path, error: OSError) -> OSError:
-    """Say in words what is in the way of opening a path."""
+    """Describe what is in the way of opening a path."""
     with suppress(OSError):
         mode = os.lstat(path).st_mode
         if not stat.S_ISREG(mode):

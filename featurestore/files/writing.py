@@ -121,18 +121,18 @@ def check_output(path: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that a killed process has not finished."""
+    """Return whether a file of this name is one that a killed process has not finished."""
     return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 def _temporary(path: Path, suffix: str = "") -> Path:
-    """A name next to `path` that nobody can guess; short enough, however long the other is."""
+    """Return a name next to `path` that nobody can guess, and that is not too long."""
     return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}{TEMPORARY}{suffix}")
 
 
 @contextmanager
 def _written_aside(path: Path, data: bytes | memoryview, durable: bool = True) -> Iterator[Path]:
-    """A file next to `path` with the data, on the disk; gone afterwards if it is still there."""
+    """Yield a file next to `path` with the data, on the disk; gone afterwards if still there."""
     aside = _temporary(path)
     try:
         descriptor = create_new(aside)

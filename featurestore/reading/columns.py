@@ -1,4 +1,4 @@
-"""The clip table of a store, and what became of each clip, as a reader sees them: columns."""
+"""The clip table of a store, with each clip's outcome, as a reader sees them: columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ _FROM_TABLE = ("clip_id", "class_id", "path", "source")
 
 @dataclass(frozen=True)
 class ClipTable:
-    """Columns of one value a clip, in the order in which images are read.
+    """Columns of one value per clip, in the order in which images are read.
 
     Attributes:
         clip_id: str; unique in the dataset.
@@ -48,18 +48,18 @@ class ClipTable:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def where(self, mask: NDArray[np.bool_]) -> "ClipTable":
-        """The rows at which `mask` (len,) is true."""
+        """Return the rows at which `mask` (len,) is true."""
         return ClipTable(**{name: column[mask] for name, column in self.columns().items()})
 
 
 def join_columns(folds: Sequence[Columns]) -> ClipTable:
-    """The table of some folds, one after another, from the columns of each."""
+    """Return the table of some folds, one after another, from the columns of each."""
     names = [field.name for field in fields(ClipTable)]
     return ClipTable(**{name: np.concatenate([fold[name] for fold in folds]) for name in names})
 
 
 def fold_columns(stored: StoredArrays, fold: int) -> Columns:
-    """The columns of ClipTable for every row of a fold.
+    """Return the columns of ClipTable for every row of a fold.
 
     Raises:
         CorruptError: One of them is damaged.
@@ -74,7 +74,7 @@ def fold_columns(stored: StoredArrays, fold: int) -> Columns:
 
 
 def _outcome(stored: StoredArrays, fold: int, name: str, status: NDArray[np.uint8]) -> NDArray[Any]:
-    """A column that blocks write: NaN in those that are not committed."""
+    """Return a column that blocks write: NaN in those that are not committed."""
     if status.all():
         return stored.read(fold, name)
     values = np.full(status.shape, np.nan, np.float32)

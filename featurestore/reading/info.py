@@ -1,4 +1,4 @@
-"""What a store holds, how it was made, what failed and why: as data, finished or not."""
+"""Contents of a store, its settings, failures and their reasons: as data, finished or not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ QUIETEST = 2**-15
 
 
 def describe(path: Place) -> dict[str, Any]:
-    """A JSON-ready description of a store.
+    """Return a JSON-ready description of a store.
 
     Returns:
         `path`, `bytes` and `files` (None for a web server, which lists nothing), and under
@@ -64,8 +64,8 @@ def count_silent(path: Place, dataset: str) -> int:
     So do digital silence, and stereo whose channels cancel each other out.
 
     Args:
-        path: Of the store.
-        dataset: Its name.
+        path: Path of the store.
+        dataset: Name of the dataset.
 
     Raises:
         StoreError: It cannot be read.
@@ -76,7 +76,7 @@ def count_silent(path: Place, dataset: str) -> int:
 
 
 def _silent(arrays: StoredArrays, status: Mapping[int, NDArray[np.uint8]]) -> int:
-    """Clips that are silent; damage elsewhere is left to `verify`."""
+    """Count the clips that are silent; damage elsewhere is left to `verify`."""
     try:
         return sum(_num_silent(arrays, fold, outcomes) for fold, outcomes in status.items())
     except CorruptError:

@@ -22,7 +22,7 @@ Image = NDArray[np.float32]
 
 _TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
 _TITLE_CHARS = 28
-"""Of a line of the title per column of images."""
+"""Characters in a line of the title per column of images."""
 _DETAIL = (0.3, 0.35)
 """Share of the bands, and of the seconds of the shortest image, that is magnified."""
 _ACCENT = "#00e5ff"
@@ -46,8 +46,8 @@ def plot_clip(dataset: StoredDataset, clip_id: str, out: Path) -> None:
     which the bands are evenly spaced.
 
     Args:
-        dataset: That holds the clip.
-        clip_id: Of the clip.
+        dataset: Dataset with the clip.
+        clip_id: Id of the clip.
         out: The image file; its suffix is the format.
 
     Raises:
@@ -67,7 +67,7 @@ def plot_clip(dataset: StoredDataset, clip_id: str, out: Path) -> None:
 
 
 def clip_figure(images: dict[str, Image], spec: FeatureSpec, title: str) -> Figure:
-    """The figure of one clip's images, by the keys of `spec.arrays`."""
+    """Return the figure of one clip's images, by the keys of `spec.arrays`."""
     variants = spec.variants or (FULL,)
     columns = spec.resolutions
     figure = Figure(figsize=(3.6 * len(columns), 4.6 * len(variants)), layout="constrained")
@@ -94,7 +94,7 @@ def clip_figure(images: dict[str, Image], spec: FeatureSpec, title: str) -> Figu
 
 
 def _duration_s(array: str, spec: FeatureSpec) -> float:
-    """Seconds an image spans: a resized one as long as the full one, another its own frames."""
+    """Return the seconds an image spans: a resized one those of the full one, others their own."""
     resized = array.split("/")[1] in RESIZES
     frames = spec.full.num_frames if resized else spec.arrays[array][1]
     return frames * spec.hop_length / spec.sample_rate
@@ -126,7 +126,7 @@ def _draw(axes: Axes, image: Image, spec: FeatureSpec, duration_s: float) -> Non
 
 
 def _detail(images: dict[str, Image], spec: FeatureSpec) -> _Window:
-    """Where, in what every image shows, the full image varies most."""
+    """Return the part of what every image shows in which the full image varies most."""
     full = images[f"{spec.full.name}/{FULL}"]
     total_s = _duration_s(f"{spec.full.name}/{FULL}", spec)
     shared_s = min(_duration_s(array, spec) for array in spec.arrays)

@@ -28,7 +28,7 @@ class StoredDataset:
     """One dataset of a store, read-only. `open_store` makes it.
 
     Attributes:
-        name: Of the dataset.
+        name: Name of the dataset.
         manifest: How it was made.
     """
 
@@ -51,7 +51,7 @@ class StoredDataset:
 
     @property
     def threads(self) -> int:
-        """How many blocks at once are best read: one a core from a disk, more from afar."""
+        """Number of blocks best read at once: one per core from a disk, more from afar."""
         return self._stored.storage.threads
 
     @property
@@ -71,7 +71,7 @@ class StoredDataset:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """By class_id."""
+        """Class names by class_id."""
         return self.card.class_names
 
     @property
@@ -85,13 +85,13 @@ class StoredDataset:
         return tuple(self.manifest.spec.arrays)
 
     def variants(self, resolution: str) -> tuple[str, ...]:
-        """Variants stored at a resolution."""
+        """Return the variants stored at a resolution."""
         if resolution not in self.resolutions:
             raise UnknownNameError("resolution", resolution, self.resolutions)
         return tuple(a.split("/")[1] for a in self.arrays if a.split("/")[0] == resolution)
 
     def shape(self, array: str) -> tuple[int, int]:
-        """(bands, frames) of an image.
+        """Return the (bands, frames) of an image.
 
         Raises:
             UnknownNameError: The store does not have the array.
@@ -104,7 +104,7 @@ class StoredDataset:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the stored values."""
+        """Dtype of the stored values."""
         return np.dtype(self.manifest.spec.dtype)
 
     @property
@@ -113,7 +113,7 @@ class StoredDataset:
         return self.manifest.spec.scale
 
     def blocks(self, folds: Iterable[int] | None = None) -> tuple[Block, ...]:
-        """What is read at once: one chunk of every array, in fold and row order."""
+        """Return the units of reading: one chunk of every array, in fold and row order."""
         sizes = {fold.fold: fold.num_clips for fold in self.manifest.folds}
         return tuple(
             block
@@ -122,11 +122,11 @@ class StoredDataset:
         )
 
     def labels(self, block: Block) -> NDArray[np.int64]:
-        """class_id (n,) of the clips with features in a block."""
+        """Return the class_id (n,) of the clips with features in a block."""
         return self._columns(block.fold)["class_id"][block.rows][self._ok(block)]
 
     def read_block(self, block: Block, array: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Images of the clips with features in a block.
+        """Return images of the clips with features in a block.
 
         Args:
             block: One of `blocks`.
@@ -153,7 +153,7 @@ class StoredDataset:
         return images[ok] if out is None else np.compress(ok, images, axis=0, out=out)
 
     def read_clip(self, clip_id: str) -> dict[str, NDArray[np.float32]]:
-        """Every image (bands, frames) of one clip, float32 in [0, 1], by the keys of `arrays`.
+        """Return all images (bands, frames) of a clip, float32 in [0, 1], by the keys of `arrays`.
 
         Reads a whole chunk of each array: for looking at clips, not for training.
 
@@ -180,14 +180,14 @@ class StoredDataset:
     def iter_blocks(
         self, array: str, folds: Iterable[int] | None = None
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
-        """Images and labels block by block, in the order of `clips`."""
+        """Yield images and labels block by block, in the order of `clips`."""
         for block in self.blocks(folds):
             yield self.read_block(block, array), self.labels(block)
 
     def load(
         self, array: str, folds: Iterable[int] | None = None, threads: int | None = None
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """All images of some folds, filled chunk by chunk by threads.
+        """Return all images of some folds, filled chunk by chunk by threads.
 
         Peak memory is the result and a chunk or two a thread.
 
@@ -210,17 +210,17 @@ class StoredDataset:
     def read(
         self, array: str, folds: Iterable[int] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Features (n, bands, frames) float32 in [0, 1] and class_id (n,) of some folds."""
+        """Return features (n, bands, frames) float32 in [0, 1] and class_id (n,) of some folds."""
         images, labels = self.load(array, folds)
         return images.astype(np.float32) * np.float32(self.scale), labels
 
     def clips(self, folds: Iterable[int] | None = None) -> ClipTable:
-        """The clips with features, in the order of `load`."""
+        """Return the clips with features, in the order of `load`."""
         table = self.all_clips(folds)
         return table.where(table.status == ClipStatus.OK)
 
     def source_digests(self, folds: Iterable[int] | None = None) -> NDArray[np.object_]:
-        """SHA-256 (bytes) of the audio file of each row of `clips`: (n,)."""
+        """Return the SHA-256 (bytes) of the audio file of each row of `clips`: (n,)."""
         parts = [np.empty(0, object)]
         for fold in self._known(folds):
             ok = self._columns(fold)["status"] == ClipStatus.OK
@@ -230,12 +230,12 @@ class StoredDataset:
         return np.concatenate(parts)
 
     def failures(self, folds: Iterable[int] | None = None) -> ClipTable:
-        """The clips that were tried and have no features."""
+        """Return the clips that were tried and have no features."""
         table = self.all_clips(folds)
         return table.where(table.status > ClipStatus.OK)
 
     def all_clips(self, folds: Iterable[int] | None = None) -> ClipTable:
-        """Every clip of some folds, also those that failed or are not built yet."""
+        """Return every clip of some folds, also those that failed or are not built yet."""
         return join_columns([self._columns(fold) for fold in self._known(folds)])
 
     def _known(self, folds: Iterable[int] | None) -> tuple[int, ...]:
@@ -265,8 +265,8 @@ def open_store(
     """Open a finished dataset of a store.
 
     Args:
-        path: Of the store, or its URL: `s3://bucket/us8k.zarr`, `https://host/us8k.zarr`, …
-        dataset: Its name; may be left out where the store holds one dataset only.
+        path: Path of the store, or its URL: `s3://bucket/us8k.zarr`, `https://host/us8k.zarr`, …
+        dataset: Name of the dataset; may be left out where the store holds one dataset only.
         committed_only: Open an unfinished one as well. Clips that are not built yet are then left
             out like failed ones; what is committed later is not seen until it is opened again.
 
@@ -290,7 +290,7 @@ def open_store(
     if not complete and not committed_only:
         raise UnfinishedError(
             f"the build of {dataset} in {path} is not finished: "
-            f"`featurestore build --dataset {dataset} --store {path}` goes on where it stopped; "
+            f"`featurestore build --dataset {dataset} --store {path}` resumes where it stopped; "
             "open_store(..., committed_only=True) reads what is there"
         )
     if complete and not (path.remote and has_checksums(arrays.manifest)):

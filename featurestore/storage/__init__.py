@@ -1,4 +1,4 @@
-"""Where the bytes of a store lie: a directory (`local`), an object store, a web server (`remote`).
+"""Storage of a store's bytes: a directory (`local`), an object store, a web server (`remote`).
 
 The only seam between the store and the outside. Keys are relative, with slashes; what is written
 is there whole or not at all, and stays whole whatever dies. A `Storage` is a value: it prints as
@@ -42,7 +42,7 @@ class Storage(Protocol):
 
     @property
     def threads(self) -> int:
-        """How many requests at once are worth their while."""
+        """Number of requests worth sending at once."""
         ...
 
     @property
@@ -51,11 +51,11 @@ class Storage(Protocol):
         ...
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """A whole object.
+        """Return a whole object.
 
         Args:
-            key: Its name.
-            max_bytes: That it may have; None for what its kind may have (`bounds`).
+            key: Key of the object.
+            max_bytes: Most bytes it may have; None for the bound of its kind (`bounds`).
 
         Raises:
             FileNotFoundError: There is none.
@@ -64,7 +64,7 @@ class Storage(Protocol):
         ...
 
     def read_range(self, key: str, start: int, size: int) -> bytes:
-        """`size` bytes from `start`; fewer where the object ends.
+        """Return `size` bytes from `start`; fewer if the object ends.
 
         Raises:
             FileNotFoundError: There is none.
@@ -72,7 +72,7 @@ class Storage(Protocol):
         ...
 
     def read_end(self, key: str, size: int) -> bytes:
-        """The last `size` bytes; fewer where the object is smaller.
+        """Return the last `size` bytes; fewer if the object is smaller.
 
         Raises:
             FileNotFoundError: There is none.
@@ -103,15 +103,15 @@ class Storage(Protocol):
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object."""
+        """Return whether there is an object."""
         ...
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Key and number of bytes of every object below `prefix`, a path; in any order."""
+        """Yield key and number of bytes of every object below `prefix`, a path; in any order."""
         ...
 
     def is_blank(self) -> bool:
-        """Whether nothing is here, or only what a writer killed at its first write has left."""
+        """Return whether nothing is here, or only what a writer killed at its first write left."""
         ...
 
     def remove_debris(self) -> int:
@@ -124,7 +124,7 @@ Place = str | Path | Storage
 
 
 def locate(place: Place) -> Storage:
-    """The storage at a place. Nothing is opened or asked yet.
+    """Return the storage at a place. Nothing is opened or asked yet.
 
     Args:
         place: A path, `file://…`, `s3://bucket/…`, `gs://bucket/…`, `az://container/…`, or
@@ -160,7 +160,7 @@ def _at_url(url: str) -> Storage:
 
 
 def overlap(storage: Storage, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """The results of a function that reads or writes something small for each item.
+    """Return the results of a function that reads or writes something small for each item.
 
     All at once where each would wait for its answer; on a disk, that costs more than it saves.
     """

@@ -1,4 +1,4 @@
-"""How large an object may be, where the caller does not know better."""
+"""Upper bounds of an object's size, if the caller does not know better."""
 
 import errno
 from pathlib import PurePosixPath
@@ -6,20 +6,20 @@ from pathlib import PurePosixPath
 from featurestore.files import UnusableFileError
 
 MOST_DOCUMENT_BYTES = 64 << 20
-"""Of a zarr.json; that of a store of 20 datasets with 50 classes and 10 folds has 2 MB."""
+"""Most bytes of a zarr.json; that of a store of 20 datasets, 50 classes and 10 folds has 2 MB."""
 MOST_BYTES = 1 << 30
-"""Of anything else; a block of the largest features that are accepted is smaller."""
+"""Most bytes of any other object; a block of the largest accepted features is smaller."""
 
 
 def most_bytes(key: str, max_bytes: int | None) -> int:
-    """Bytes that an object may have: what the caller says, or else by its kind."""
+    """Return the most bytes an object may have: the caller's bound, or else by its kind."""
     if max_bytes is not None:
         return max_bytes
     return MOST_DOCUMENT_BYTES if PurePosixPath(key).name == "zarr.json" else MOST_BYTES
 
 
 def too_large(key: str, num_bytes: int | str, most: int) -> UnusableFileError:
-    """The error for an object that is larger than it can rightly be."""
+    """Return the error for an object that is larger than it can rightly be."""
     told = num_bytes if isinstance(num_bytes, str) else f"{num_bytes:,}"
     return UnusableFileError(
         errno.EFBIG, f"it has {told} bytes, where at most {most:,} make sense", key

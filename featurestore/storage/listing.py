@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 _MOST_OBJECTS = 2_000_000
-"""In a listing: several times what a store of a million clips has."""
+"""Most objects of a listing: several times those of a store of a million clips."""
 _LEAST_OBJECTS_PER_S = 1000
-"""That a listing must bring, beyond the time that a single request may take."""
+"""Least rate of a listing, beyond the time that a single request may take."""
 
 
 class Listing:
-    """What has come of a listing."""
+    """State of a listing."""
 
     def __init__(self) -> None:
         self._count, self._waited_s = 0, 0.0
@@ -26,7 +26,7 @@ class Listing:
     def next_page(
         self, url: str, ask: Callable[[], Sequence["ObjectMeta"]]
     ) -> Sequence["ObjectMeta"]:
-        """The next page, empty at the end.
+        """Return the next page, empty at the end.
 
         Raises:
             StorageError: There were more, and slower, pages than any store has.

@@ -33,7 +33,7 @@ class LocalStorage:
     another directory or into a file, it stays the same place.
 
     Args:
-        path: Of the directory; made by the first write.
+        path: Path of the directory; made by the first write.
     """
 
     path: Path
@@ -51,32 +51,32 @@ class LocalStorage:
 
     @property
     def remote(self) -> bool:
-        """No."""
+        """False: a directory needs no network."""
         return False
 
     @property
     def threads(self) -> int:
-        """One a core; more only wait for the interpreter."""
+        """One per core; more only wait for the interpreter."""
         return min(8, usable_cores())
 
     @property
     def listable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """A whole file."""
+        """Read a whole file."""
         with _machine():
             return read_regular(self._inside(key), most_bytes(key, max_bytes))
 
     def read_range(self, key: str, start: int, size: int) -> bytes:
-        """A part of a file."""
+        """Read a part of a file."""
         check_part(key, start, size)
         with self._opened(key) as (descriptor, length):
             return os.pread(descriptor, max(0, min(size, length - start)), start)
 
     def read_end(self, key: str, size: int) -> bytes:
-        """The end of a file."""
+        """Read the end of a file."""
         check_part(key, 0, size)
         with self._opened(key) as (descriptor, length):
             return os.pread(descriptor, min(size, length), max(0, length - size))
@@ -91,22 +91,22 @@ class LocalStorage:
                 os.close(descriptor)
 
     def write(self, key: str, data: bytes) -> None:
-        """A file that appears whole: a power cut leaves the old one or the new one."""
+        """Write a file that appears whole: a power cut leaves the old one or the new one."""
         replace_file(self._made(key), data)
 
     def create(self, key: str, data: bytes) -> None:
-        """A link to a file written aside, which fails where there is one."""
+        """Link a file written aside, which fails if there is one."""
         create_file(self._made(key), data)
 
     def _made(self, key: str) -> Path:
-        """Where a key's file is to be written: a link of its name is replaced, not followed."""
+        """Return the path to write a key's file to: a link with its name is replaced."""
         *folders, name = self._steps(key)
         place = self._inside("/".join(folders))
         place.mkdir(parents=True, exist_ok=True)
         return place / name
 
     def _inside(self, key: str) -> Path:
-        """Where a key's file is, provided that it is below the directory, links followed.
+        """Return the path of a key's file, provided that it is below the directory, links followed.
 
         The directory itself may be a link, and so may anything below it that leads to a place
         below it: people put a fold on another disk, but who receives a store does not look.
@@ -135,7 +135,7 @@ class LocalStorage:
         return real
 
     def update(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """Read, and write what differs."""
+        """Read an object, and write what differs."""
         data = self.read(key)
         if (changed := change(data)) != data:
             self.write(key, changed)
@@ -146,11 +146,11 @@ class LocalStorage:
         (self._inside("/".join(folders)) / name).unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
-        """Whether there is anything of that name."""
+        """Return whether there is anything of that name."""
         return os.path.lexists(self.path / key)
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Every file below a directory."""
+        """Yield every file below a directory."""
         root = os.path.join(self.path, "")  # noqa: PTH118  (strings: a large store has 100,000 files)
         for folder, _, names in os.walk(root + prefix):
             for name in names:
@@ -159,7 +159,7 @@ class LocalStorage:
                     yield file.removeprefix(root), os.lstat(file).st_size
 
     def is_blank(self) -> bool:
-        """No such directory, or nothing but a file that was not renamed."""
+        """Return whether there is no such directory, or nothing but a file that was not renamed."""
         if not self.path.exists():
             return True
         with _machine():
@@ -183,7 +183,7 @@ def _machine() -> Iterator[None]:
             raise
         raise StorageError(
             f"cannot read {error.filename}: {error.strerror}. Close other programs, or allow more "
-            "files (`ulimit -n 4096`), and run the same command again"
+            "files (`ulimit -n 4096`), and rerun the same command"
         ) from error
 
 

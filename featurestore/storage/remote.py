@@ -2,7 +2,7 @@
 
 obstore repeats requests that failed on the way, that were not answered in time or that the server
 could not serve (5xx, 429), after growing pauses; how often, it tells nobody (obstore issue 105).
-What remains is told in one line.
+What remains is reported in one line.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _THREADS = 32
 """Requests in flight: an answer takes tens of milliseconds, decoding a chunk about one."""
 _LIST_CHUNK = 1000
 _MOST_UPDATES = 100
-"""Of one object, until it is given up: each failure is the success of another writer."""
+"""Most updates of one object until it is given up: each failure is another writer's success."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class RemoteStorage:
         return store.from_url(self.url, client_options=options, retry_config=retry)
 
     def _ask(self, request: Callable[["ObjectStore"], Awaitable[T]]) -> T:
-        """The answer to a request; Ctrl-C interrupts the waiting, as it does not obstore's own."""
+        """Return the answer to a request; unlike obstore's own wait, this one ends at Ctrl-C."""
 
         async def asked() -> T:
             async with asyncio.timeout(requests.longest_s()):
@@ -120,19 +120,19 @@ class RemoteStorage:
         return not self._read_only
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """GET."""
+        """Read an object by GET."""
         most = most_bytes(key, max_bytes)
         return self._ask(lambda client: _get(client, key, most))
 
     def read_range(self, key: str, start: int, size: int) -> bytes:
-        """GET of a range; of the whole where the server knows no ranges."""
+        """Read by GET of a range; of the whole object if the server knows no ranges."""
         check_part(key, start, size)
         if size == 0:
             return b""
         return self._read_part(key, (start, start + size), slice(start, start + size), size)
 
     def read_end(self, key: str, size: int) -> bytes:
-        """GET of a suffix; of the whole where the server knows no ranges."""
+        """Read by GET of a suffix; of the whole object if the server knows no ranges."""
         check_part(key, 0, size)
         if size == 0:
             return b""
@@ -156,12 +156,12 @@ class RemoteStorage:
         return self._ask(get)
 
     def write(self, key: str, data: bytes) -> None:
-        """One PUT."""
+        """Write by one PUT."""
         self._refuse_writing()
         self._ask(lambda client: client.put_async(key, data, use_multipart=False))
 
     def create(self, key: str, data: bytes) -> None:
-        """One PUT with If-None-Match."""
+        """Create by one PUT with If-None-Match."""
         from obstore.exceptions import AlreadyExistsError
 
         self._refuse_writing()
@@ -174,7 +174,7 @@ class RemoteStorage:
         self._ask(put)
 
     def update(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """GET, and PUT with If-Match (of its ETag, or what else names a version), until it holds.
+        """Update by GET, and PUT with If-Match (its ETag or other version), until it succeeds.
 
         Raises:
             StorageError: Also where it never holds, as with a server that has no such condition.
@@ -192,7 +192,7 @@ class RemoteStorage:
         )
 
     def _put_over(self, version: "UpdateVersion", key: str, data: bytes) -> bool:
-        """Whether the object was still of that version, and so was replaced."""
+        """Return whether the object was still of that version, and so was replaced."""
         from obstore.exceptions import PreconditionError
 
         async def put(client: "ObjectStore") -> bool:
@@ -205,13 +205,13 @@ class RemoteStorage:
         return self._ask(put)
 
     def remove(self, key: str) -> None:
-        """DELETE."""
+        """Remove by DELETE."""
         self._refuse_writing()
         with suppress(FileNotFoundError):
             self._ask(lambda client: client.delete_async(key))
 
     def exists(self, key: str) -> bool:
-        """HEAD."""
+        """Return whether the object exists, by HEAD."""
         try:
             self._ask(lambda client: client.head_async(key))
         except FileNotFoundError:
@@ -219,7 +219,7 @@ class RemoteStorage:
         return True
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """The pages of a listing.
+        """Yield keys and sizes from the pages of a listing.
 
         Raises:
             StorageError: Also for a web server, which has none.
@@ -234,18 +234,18 @@ class RemoteStorage:
                 yield entry["path"], entry["size"]
 
     def is_blank(self) -> bool:
-        """No object; of a web server, nothing is known."""
+        """Return whether there is no object; on a web server, nothing is known."""
         return self._read_only or next(self.sizes(), None) is None
 
     def remove_debris(self) -> int:
-        """None: an object is never there in part."""
+        """Return 0: an object is never there in part."""
         return 0
 
 
 async def _get(
     client: "ObjectStore", key: str, most: int, options: "GetOptions | None" = None
 ) -> bytes:
-    """The bytes of an answer, of which no more are taken than make sense."""
+    """Return the bytes of an answer, of which no more are taken than make sense."""
     return await _body(await client.get_async(key, options=options), key, most)
 
 
@@ -253,7 +253,7 @@ async def _body(answer: "GetResult", key: str, most: int) -> bytes:
     start, stop = answer.range
     if stop - start > most:
         raise too_large(key, stop - start, most)
-    # An answer may go on after the length that it has announced.
+    # An answer may continue after the length that it has announced.
     body = bytearray()
     async for piece in answer.stream():
         body += piece
@@ -263,7 +263,7 @@ async def _body(answer: "GetResult", key: str, most: int) -> bytes:
 
 
 async def _get_version(client: "ObjectStore", key: str) -> "tuple[bytes, UpdateVersion]":
-    """An object, and what names this version of it: an ETag, or a generation."""
+    """Return an object, and what names this version of it: an ETag, or a generation."""
     answer = await client.get_async(key)
     version: UpdateVersion = {}  # obstore accepts no None in it
     if e_tag := answer.meta["e_tag"]:

@@ -1,4 +1,4 @@
-"""Requests to a remote storage: where they are awaited, how long, how often, and why they fail."""
+"""Requests to a remote storage: their event loop, time limits, retries, and errors."""
 
 import asyncio
 import functools
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 _TIMEOUT_VARIABLE = "FEATURESTORE_TIMEOUT_S"
 _TIMEOUT_S = 60.0
-"""For a server to begin its answer, sending included; see `_ANSWERING`, too."""
+"""Seconds for a server to start its answer, sending included; see `_ANSWERING`, too."""
 _MAX_RETRIES = 8
 """With the pauses below about half a minute of an outage, and 1e-9 of requests failing at 10 %."""
 _RETRYING = 10
-"""Times the timeout in which a request may be repeated."""
+"""Multiple of the timeout within which a request may be repeated."""
 _ANSWERING = 5
-"""Times the timeout in which an answer must have come whole."""
+"""Multiple of the timeout within which an answer must be complete."""
 _PAUSE_S, _MAX_PAUSE_S = 0.1, 10.0
 
 
 def client_options() -> "ClientConfig":
-    """How long a request may take; an endpoint given as http:// is meant to be one."""
+    """Return the client's time limits; an endpoint given as http:// is meant to be one."""
     seconds = _timeout()
     return {
         "allow_http": True,
@@ -37,7 +37,7 @@ def client_options() -> "ClientConfig":
 
 
 def retry_options() -> "RetryConfig":
-    """How often a request is repeated."""
+    """Return the limits on retries of a request."""
     return {
         "max_retries": _MAX_RETRIES,
         "retry_timeout": timedelta(seconds=_RETRYING * _timeout()),
@@ -49,12 +49,12 @@ def retry_options() -> "RetryConfig":
 
 
 def longest_s() -> float:
-    """Seconds after which a request is given up, whatever obstore may still be waiting for."""
+    """Return the seconds after which a request is given up, even if obstore still waits."""
     return (_RETRYING + _ANSWERING) * _timeout() + 2 * _MAX_PAUSE_S
 
 
 def too_late() -> str:
-    """What is told of a request that was given up."""
+    """Return the message for a request that was given up."""
     return f"no answer in time (${_TIMEOUT_VARIABLE} is {_timeout():g})"
 
 
@@ -74,14 +74,14 @@ _BEYOND = re.compile(r"status code: 416")
 _STATUS = re.compile(r"status code: (\d{3}[\w ]*)")
 _RETRIES = re.compile(r"after (\d+) retries")
 _MOST_CHARS = 200
-"""Of a reason that obstore gives."""
+"""Most characters of a reason that obstore gives."""
 _REPEATED = re.compile(r'"(?:[^"\\]|\\.)*"?')
 _CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "/computeMetadata", "169.254.170.2")
 """Where obstore looks for a cloud machine's credentials when the environment has none."""
 
 
 def reason(error: Exception) -> str:
-    """An error of obstore in one line. Addresses and answers, which may hold keys, are left out."""
+    """Return an obstore error in one line, without addresses and answers, which may hold keys."""
     text = str(error)
     if any(place in text for place in _CREDENTIALS):
         return (
@@ -106,24 +106,24 @@ def reason(error: Exception) -> str:
 
 
 def _short(text: str) -> str:
-    """A line of obstore's without what a server has put in it."""
+    """Return a line of obstore's without what a server has put in it."""
     text = _REPEATED.sub("“…”", text.split("?")[0])
     text = "".join(char if char.isprintable() else "�" for char in text)
     return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"
 
 
 def names_no_bucket(error: Exception) -> bool:
-    """Whether an object is missing because its whole bucket is."""
+    """Return whether an object is missing because its whole bucket is."""
     return _NO_BUCKET.search(str(error)) is not None
 
 
 def is_beyond_the_end(error: Exception) -> bool:
-    """Whether a range was asked for that begins behind the object's end."""
+    """Return whether a range was asked for that begins behind the object's end."""
     return _BEYOND.search(str(error)) is not None
 
 
 def loop() -> asyncio.AbstractEventLoop:
-    """A thread's loop that awaits this process's requests.
+    """Return a thread's loop that awaits this process's requests.
 
     Raises:
         StorageError: The process was forked from one that had made requests.

@@ -1,1 +1,1 @@
-"""What a store is made of: arrays, documents, chunks, the clip table, the lock."""
+"""Parts of a store: arrays, documents, chunks, the clip table, the lock."""

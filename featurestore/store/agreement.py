@@ -22,7 +22,7 @@ _DEFAULTED = {"configuration", "endian", "storage_transformers", "dimension_name
 
 
 def agrees(found: Document, expected: Document) -> bool:
-    """Whether a document says what is expected, and nothing that contradicts it."""
+    """Return whether a document says what is expected, and nothing that contradicts it."""
     return (
         _attributes_agree(found.get(_ATTRIBUTES), expected.get(_ATTRIBUTES, {}))
         and _copies_agree(found, expected)
@@ -67,7 +67,7 @@ def _agrees_to_zarr(found: Document, expected: Document) -> bool:
 
 
 def _keys(value: object) -> set[str]:
-    """The keys of a JSON value and of all in it, but for what need not be understood."""
+    """Return the keys of a JSON value and of all in it, but for what need not be understood."""
     if isinstance(value, list):
         return set().union(*map(_keys, value))
     if not isinstance(value, dict) or not _must_be_understood(value):
@@ -80,12 +80,12 @@ def _bare(document: Document) -> Document:
 
 
 def _listed(value: object) -> object:
-    """Zarr's tuples as lists, and whatever else it has in them as text."""
+    """Return Zarr's tuples as lists, and whatever else it has in them as text."""
     return json.loads(json.dumps(value, default=str))
 
 
 def with_additions(data: bytes, old: bytes | None, datasets: tuple[str, ...] = ()) -> bytes:
-    """A document with what others had added to the one that it replaces.
+    """Return a document with what others had added to the one that it replaces.
 
     Args:
         data: The new one.
@@ -114,7 +114,7 @@ def with_additions(data: bytes, old: bytes | None, datasets: tuple[str, ...] = (
 
 
 def _extended(new: Document, was: Document) -> dict[str, Any]:
-    """A document with the attributes and extensions that another one had in addition.
+    """Return a document with the attributes and extensions that another one had in addition.
 
     Not with copies of others: of before the change, these are of no use.
     """
@@ -130,7 +130,7 @@ def _extended(new: Document, was: Document) -> dict[str, Any]:
 
 
 def _in_order(copies: Mapping[str, Document]) -> dict[str, Document]:
-    """Groups before what is in them, which zarr-python demands, and nothing without its group."""
+    """Return groups before what is in them, as zarr-python demands, and nothing outside a group."""
     ordered: dict[str, Document] = {}
     for key in sorted(copies, key=lambda key: (key.count("/"), key)):
         group = key.rpartition("/")[0]
@@ -140,5 +140,5 @@ def _in_order(copies: Mapping[str, Document]) -> dict[str, Document]:
 
 
 def _is_ours(copies: Mapping[str, Document], key: str) -> bool:
-    """Whether a copy is of a dataset of ours, or of something in one."""
+    """Return whether a copy is of a dataset of ours, or of something in one."""
     return is_manifest(copies.get(key.split("/")[0], {}).get(_ATTRIBUTES))

@@ -1,4 +1,4 @@
-"""The store: what lies where in it, and the order in which it is written.
+"""The arrays of a store: layout, and the order in which they are written.
 
     STORE/                     root group; its attributes mark it as ours
       DATASET/                 group; its attributes are the StoreManifest
@@ -56,7 +56,7 @@ class StoredArrays:
 
     Args:
         storage: Where the store lies.
-        manifest: Of the dataset in it. One that is complete promises that every chunk is there and
+        manifest: Its dataset's manifest. A complete one promises that every chunk is there and
             is the one that was written; see `unsealed`.
         copies: Documents of arrays by their keys without zarr.json, from the root's copy of them;
             those that are not here are read where they are.
@@ -76,7 +76,7 @@ class StoredArrays:
 
     @cached_property
     def checksums(self) -> Checksums:
-        """Of the chunks, as the manifest vouches for them."""
+        """Checksums of the chunks, as the manifest vouches for them."""
         return Checksums(self.storage, self.manifest)
 
     @cached_property
@@ -84,7 +84,7 @@ class StoredArrays:
         return ChunkFiles(self.storage, self.manifest, self.checksums.identify)
 
     def unsealed(self) -> "StoredArrays":
-        """The arrays as of a build that is not complete, for those who write or mend them.
+        """Return the arrays as of a build that is not complete, for writing or repairing.
 
         Missing commits are then pending rows, and chunks are known by nothing but themselves.
         """
@@ -125,11 +125,11 @@ class StoredArrays:
         rows: slice = slice(None),
         out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
-        """Rows of an array, as stored.
+        """Return the rows of an array, as stored.
 
         Args:
-            fold: Its number.
-            name: Of the array.
+            fold: Number of the fold.
+            name: Name of the array.
             rows: Which; all by default.
             out: Where to; a contiguous array of their shape. A new one by default.
 
@@ -151,7 +151,7 @@ class StoredArrays:
             ) from error
 
     def _read_table(self, name: str, rows: Block) -> NDArray[Any]:
-        """Rows of the clip table; a chunk of it is kept for the blocks that follow."""
+        """Return the rows of the clip table; a chunk of it is kept for the blocks that follow."""
         num_clips = self._sizes[rows.fold]
         size = table_chunk_clips(self.manifest, num_clips)
         first = rows.start // size * size
@@ -233,13 +233,13 @@ class StoredArrays:
 def open_arrays(
     place: Place, dataset: str, *, copies: bool = False, root: Root | None = None
 ) -> StoredArrays:
-    """The arrays of one dataset.
+    """Return the arrays of one dataset.
 
     Args:
-        place: Of the store.
-        dataset: Its name.
+        place: Path or URL of the store.
+        dataset: Name of the dataset.
         copies: Take metadata from the root's copy of it where there is one: one request for all.
-        root: Of the store, where it was read already.
+        root: Root of the store, where it was read already.
 
     Raises:
         StoreError: There is no store at `place`, or it is newer.

@@ -39,7 +39,7 @@ class Checksums:
         return {fold.fold: fold.num_clips for fold in self.manifest.folds}
 
     def identify(self, fold: int, name: str, chunk: int) -> bytes | None:
-        """The checksum of a chunk; None where the manifest vouches for none.
+        """Return the checksum of a chunk; None if the manifest vouches for none.
 
         Raises:
             CorruptError: The fold's checksums are missing, damaged or not the manifest's.
@@ -54,7 +54,7 @@ class Checksums:
         return values[start : start + _VALUE_BYTES]
 
     def fault(self, fold: int) -> str | None:
-        """What is wrong with a fold's checksums, if there should be any."""
+        """Return what is wrong with a fold's checksums, if there should be any."""
         if not has_checksums(self.manifest) or self.manifest.state != "complete":
             return None
         try:
@@ -64,7 +64,7 @@ class Checksums:
         return None
 
     def of_fold(self, fold: int) -> NDArray[np.uint32]:
-        """The checksums of a fold, as stored and as the manifest demands.
+        """Return the checksums of a fold, as stored and as the manifest demands.
 
         Raises:
             CorruptError: They are missing, damaged or not the manifest's.
@@ -86,12 +86,12 @@ class Checksums:
 
 
 def checksums_key(manifest: StoreManifest, fold: int) -> str:
-    """Key of the array of a fold's checksums."""
+    """Return the key of the array of a fold's checksums."""
     return f"{manifest.card.name}/{CHECKSUMS}/fold{fold}"
 
 
 def stored_checksums(storage: Storage, manifest: StoreManifest) -> dict[int, NDArray[np.uint32]]:
-    """For each fold, what its chunks say their checksums are.
+    """Return, for each fold, the checksums that its chunks carry.
 
     Raises:
         CorruptError: A chunk is missing.
@@ -100,25 +100,25 @@ def stored_checksums(storage: Storage, manifest: StoreManifest) -> dict[int, NDA
 
 
 def fold_checksums(storage: Storage, manifest: StoreManifest, fold: int) -> NDArray[np.uint32]:
-    """The same of one fold."""
+    """Return the checksums that one fold's chunks carry."""
     files = ChunkFiles(storage, manifest)
     return np.concatenate([files.checksums(name, fold) for name in array_names(manifest)])
 
 
 def list_sha256(values: NDArray[np.uint32]) -> str:
-    """Digest of a fold's checksums (n,), as the manifest has it."""
+    """Return the digest of a fold's checksums (n,), as the manifest has it."""
     return hashlib.sha256(values.astype("<u4").tobytes()).hexdigest()
 
 
 def checksums_object(
     manifest: StoreManifest, fold: int, values: NDArray[np.uint32]
 ) -> tuple[str, bytes]:
-    """Key and bytes of a fold's checksums (n,), which are one chunk."""
+    """Return the key and bytes of a fold's checksums (n,), which are one chunk."""
     return f"{checksums_key(manifest, fold)}/c/0", chunks.encode_chunk(values, len(values), 0)
 
 
 def with_checksums(manifest: StoreManifest, values: dict[int, NDArray[np.uint32]]) -> StoreManifest:
-    """The manifest that vouches for these checksums, by fold."""
+    """Return the manifest that vouches for these checksums, by fold."""
     folds = tuple(
         fold.model_copy(update={"checksums": list_sha256(values[fold.fold])})
         for fold in manifest.folds

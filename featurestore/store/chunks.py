@@ -22,7 +22,7 @@ CNAME: Final = "lz4"
 CLEVEL: Final = 5
 _CRC_BYTES = 4
 OVERHEAD_BYTES: Final = 16 + _CRC_BYTES
-"""At most added to a chunk that cannot be compressed: Blosc's header and the checksum."""
+"""Most bytes added to a chunk that cannot be compressed: Blosc's header and the checksum."""
 _CRC_OF_CHECKED = 0x48674BC7
 """crc32c of any data that are followed by their own crc32c."""
 _SIZE_IN_HEADER = slice(4, 8)
@@ -32,13 +32,13 @@ _STORED_IN_HEADER = slice(12, 16)
 _ENTRY_BYTES = 16
 _COUNT_BYTES = 4
 CHECKSUM_BYTES = _CRC_BYTES
-"""Of every chunk, at its end."""
+"""Bytes of the checksum at the end of every chunk."""
 _ABSENT = 2**64 - 1
 """In a shard's index: no such chunk."""
 
 
 def encode_chunk(values: NDArray[np.generic], chunk_clips: int, fill: float) -> bytes:
-    """A chunk of `chunk_clips` rows; where there are fewer, rows of `fill` follow.
+    """Return a chunk of `chunk_clips` rows; where there are fewer, rows of `fill` follow.
 
     Args:
         values: (n, ...), n at most chunk_clips.
@@ -72,7 +72,7 @@ def decode_texts(data: bytes, num_texts: int, max_bytes: int) -> NDArray[Any]:
     Args:
         data: The chunk.
         num_texts: How many it must hold.
-        max_bytes: That it may have before compression.
+        max_bytes: Most bytes it may have before compression.
 
     Raises:
         CorruptError: The checksum, the size or the number of texts is not right.
@@ -100,14 +100,14 @@ def _decode(body: memoryview, out: NDArray[np.generic]) -> None:
 
 
 def _decoded_size(body: memoryview) -> int:
-    """Bytes of a compressed chunk before compression, if its header is true of what is there."""
+    """Return the size of a chunk before compression, if its header is true of what is there."""
     if len(body) != int.from_bytes(body[_STORED_IN_HEADER], "little"):
         raise CorruptError(f"{len(body)} bytes, which is not what the chunk's header says")
     return int.from_bytes(body[_SIZE_IN_HEADER], "little")
 
 
 def encode_shard(chunks: Sequence[bytes], num_slots: int) -> bytes:
-    """Chunks one after another, and behind them the index of `num_slots` (offset, size) pairs."""
+    """Join chunks, followed by the index of `num_slots` (offset, size) pairs."""
     index = np.full((num_slots, 2), _ABSENT, "<u8")
     offset = 0
     for slot, chunk in enumerate(chunks):
@@ -117,12 +117,12 @@ def encode_shard(chunks: Sequence[bytes], num_slots: int) -> bytes:
 
 
 def shard_index_bytes(num_slots: int) -> int:
-    """Size of the index at a shard's end."""
+    """Return the size of the index at a shard's end."""
     return num_slots * _ENTRY_BYTES + _CRC_BYTES
 
 
 def decode_shard_index(data: bytes) -> NDArray[np.uint64]:
-    """(num_slots, 2): offset and size of each chunk in its shard.
+    """Return (num_slots, 2): offset and size of each chunk in its shard.
 
     Raises:
         CorruptError: The checksum is not right.
@@ -136,7 +136,7 @@ def _with_checksum(data: bytes) -> bytes:
 
 
 def _checked(data: bytes) -> memoryview:
-    """The data without its checksum, which must match; not a copy."""
+    """Return the data without its checksum, which must match; not a copy."""
     if len(data) < _CRC_BYTES or google_crc32c.value(data) != _CRC_OF_CHECKED:
         raise CorruptError("the checksum does not match")
     return memoryview(data)[:-_CRC_BYTES]

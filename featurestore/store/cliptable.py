@@ -17,7 +17,7 @@ from schemas import Clip, StoreManifest
 def clip_tables(
     clips: Sequence[Clip], manifest: StoreManifest
 ) -> dict[int, dict[str, NDArray[Any]]]:
-    """For each fold, the columns of the clip table in row order.
+    """Return, for each fold, the columns of the clip table in row order.
 
     Raises:
         BuildError: A text is longer than a reader accepts.
@@ -41,7 +41,7 @@ def clip_tables(
 
 
 def stored_clips(arrays: StoredArrays) -> list[Clip]:
-    """The clips of a store, in the order of the dataset's table.
+    """Return the clips of a store, in the order of the dataset's table.
 
     Raises:
         CorruptError: The clip table is damaged.

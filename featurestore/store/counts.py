@@ -1,4 +1,4 @@
-"""How many clips came to which end."""
+"""Number of clips by outcome."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from schemas import ClipStatus
 
 
 def status_counts(arrays: StoredArrays) -> dict[str, int]:
-    """Clips by outcome, by the lower-case name of their ClipStatus; only what occurs."""
+    """Return the number of clips by the lower-case name of their ClipStatus; only what occurs."""
     return counted([arrays.read(fold.fold, "status") for fold in arrays.manifest.folds])
 
 
 def counted(status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
-    """The same of the folds' status, (num_clips,) each."""
+    """Return the number of clips by outcome, from the folds' status, (num_clips,) each."""
     codes, counts = np.unique(np.concatenate(status), return_counts=True)
     return {
         ClipStatus(code).name.lower(): int(count) for code, count in zip(codes, counts, strict=True)

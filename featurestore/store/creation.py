@@ -22,7 +22,7 @@ from schemas import StoreManifest
 
 
 def find_arrays(place: Place, dataset: str) -> StoredArrays | None:
-    """The arrays of a dataset for writing, or None where the store does not have them yet.
+    """Return the arrays of a dataset for writing, or None if the store does not have them yet.
 
     Raises:
         StoreError: `place` exists and is something else.
@@ -43,10 +43,10 @@ def claim_arrays(place: Place, manifest: StoreManifest) -> StoredArrays:
     """Put the manifest of a new dataset where there is none, before anything else of it.
 
     Of several builds that begin at once, the first one's stays, also in an object store, which has
-    no locks: the others get it, and must not go on where it is not what they want.
+    no locks: the others get it, and must not continue if it is not what they want.
 
     Args:
-        place: Of the store; made where it does not exist.
+        place: Path or URL of the store; made where it does not exist.
         manifest: In state `building`.
 
     Returns:
@@ -69,7 +69,7 @@ def claim_arrays(place: Place, manifest: StoreManifest) -> StoredArrays:
 def create_arrays(arrays: StoredArrays, tables: Mapping[int, Columns]) -> None:
     """Make every array of a claimed dataset at its full shape and write the clip table.
 
-    The root names the dataset last: until then, its creation is begun again by the next build, and
+    The root names the dataset last: until then, the next build starts its creation again, and
     writes the same objects.
 
     Args:

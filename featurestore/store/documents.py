@@ -29,24 +29,24 @@ from schemas import FORMAT_VERSION, StoreManifest
 __all__ = ["MARK", "dataset_names"]
 
 _WRITERS = 8
-"""Files at once: each waits for the disk, which flushes several in the time of one."""
+"""Files written at once: each waits for the disk, which flushes several in the time of one."""
 
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Say what to do where the storage refuses."""
+    """Turn a storage's refusal into an error that says what to do."""
     try:
         yield
     except (OSError, StorageError) as error:
         told = error.strerror or error if isinstance(error, OSError) else error
         raise StorageError(
-            f"cannot write {what}: {told}. What is committed is safe: "
-            "put this right and run the same command again"
+            f"cannot write {what}: {told}. Finished blocks are safe; "
+            "fix the problem and rerun the same command"
         ) from error
 
 
 def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
-    """Every zarr.json of a store that holds these datasets, by its key.
+    """Return every zarr.json of a store that holds these datasets, by its key.
 
     The root has a copy of all others.
     """
@@ -65,7 +65,7 @@ def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
 
 
 def dataset_documents(manifest: StoreManifest) -> dict[str, bytes]:
-    """Every zarr.json of a dataset, by its key."""
+    """Return every zarr.json of a dataset, by its key."""
     name = manifest.card.name
     documents = {f"{name}/{DOCUMENT}": manifest_document(manifest)}
     for fold in manifest.folds:
@@ -77,16 +77,16 @@ def dataset_documents(manifest: StoreManifest) -> dict[str, bytes]:
 
 
 def manifest_document(manifest: StoreManifest) -> bytes:
-    """The zarr.json of a dataset."""
+    """Return the zarr.json of a dataset."""
     return metadata.group_document(meaning(signed(manifest)))
 
 
 def table_objects(manifest: StoreManifest, fold: int, table: Columns) -> dict[str, bytes]:
-    """The chunks of a fold's clip table, by their keys.
+    """Return the chunks of a fold's clip table, by their keys.
 
     Args:
-        manifest: Of the dataset.
-        fold: Its number.
+        manifest: Manifest of the dataset.
+        fold: Number of the fold.
         table: The columns of `TABLE`, (num_clips,) each, in row order.
     """
     objects = metadata.fold_objects(manifest, len(table["clip_id"]), table)
@@ -116,7 +116,7 @@ def put_manifest(storage: Storage, manifest: StoreManifest) -> None:
 
 
 def present(storage: Storage, key: str) -> bytes | None:
-    """An object, if it can be read."""
+    """Return an object, if it can be read."""
     try:
         return storage.read(key)
     except OSError:
@@ -149,7 +149,7 @@ def put_in_root(storage: Storage, manifest: StoreManifest) -> None:
 
 
 def _any_manifest(storage: Storage, root: Root, name: str) -> StoreManifest:
-    """Of a dataset that the root names, by its copy; a damaged copy is replaced."""
+    """Return the manifest of a dataset in the root, by its copy; a damaged copy is replaced."""
     try:
         return manifest_copy(storage, root, name)
     except CorruptError:
@@ -157,7 +157,7 @@ def _any_manifest(storage: Storage, root: Root, name: str) -> StoreManifest:
 
 
 def read_manifest(storage: Storage, dataset: str) -> StoreManifest:
-    """How the arrays of a dataset were made.
+    """Read the manifest of a dataset.
 
     Raises:
         NewerError: A newer version made it.
@@ -167,7 +167,7 @@ def read_manifest(storage: Storage, dataset: str) -> StoreManifest:
 
 
 def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
-    """The root's copy of a manifest.
+    """Return the root's copy of a manifest.
 
     Raises:
         NewerError: A newer version made it.
@@ -179,14 +179,14 @@ def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
 def trusted_manifest(
     storage: Storage, root: Root, dataset: str, *, from_copy: bool = False
 ) -> StoreManifest:
-    """The manifest of a dataset, as far as it can be checked without its arrays.
+    """Return the manifest of a dataset, as far as it can be checked without its arrays.
 
     A complete one of format version 1, which has no digest, must be what the root's copy is.
 
     Args:
-        storage: Of the store.
-        root: Of the store.
-        dataset: Its name.
+        storage: Storage of the store.
+        root: Root of the store.
+        dataset: Name of the dataset.
         from_copy: Take the root's copy, where there is one.
 
     Raises:
@@ -208,7 +208,7 @@ def trusted_manifest(
 def _manifest_in(
     storage: Storage, dataset: str, read: Callable[[], Document], which: str = ""
 ) -> StoreManifest:
-    """The manifest in a group's document.
+    """Return the manifest in a group's document.
 
     Raises:
         NewerError: A newer version made it.

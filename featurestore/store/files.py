@@ -1,4 +1,4 @@
-"""Rows of an array to and from the files they lie in: one chunk a file, or one shard of chunks.
+"""Rows of an array to and from their files: one chunk per file, or one shard of chunks.
 
 No Zarr is needed for it: which file holds which rows follows from the manifest. The metadata that
 tells other readers the same is made by `metadata`.
@@ -23,7 +23,7 @@ from schemas import ClipStatus, StoreManifest
 __all__ = ["OUTCOMES", "ChunkFiles", "Identify"]
 
 Identify = Callable[[int, str, int], bytes | None]
-"""Of fold, array and number of a chunk: the checksum that must be at its end; None for any."""
+"""Function of fold, array and chunk number: the checksum that must end the chunk; None for any."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class ChunkFiles:
     """The files of one dataset's arrays.
 
     Args:
-        storage: Of the store.
-        manifest: Of the dataset in it.
+        storage: Storage of the store.
+        manifest: Manifest of the dataset in it.
         identify: Tells which chunk belongs where.
     """
 
@@ -41,7 +41,7 @@ class ChunkFiles:
     identify: Identify = lambda fold, name, chunk: None
 
     def read(self, name: str, rows: Block, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Rows of an array, chunk by chunk, into `out` or a new array.
+        """Return the rows of an array, chunk by chunk, into `out` or a new array.
 
         Raises:
             CorruptError: A chunk is missing or damaged, lies in the place of another, or holds
@@ -70,7 +70,7 @@ class ChunkFiles:
         return result
 
     def _whole(self, data: bytes, part: Column) -> NDArray[Any]:
-        """All rows of a chunk, also those behind the fold's end."""
+        """Return all rows of a chunk, also those behind the fold's end."""
         if part.is_text:
             return chunks.decode_texts(data, part.chunk_clips, part.max_texts_bytes)
         whole = np.empty((part.chunk_clips, *part.inner), part.dtype)
@@ -78,7 +78,7 @@ class ChunkFiles:
         return whole
 
     def _chunk(self, fold: int, name: str, chunk: int) -> bytes | None:
-        """A chunk's bytes, from its own file or from its shard; None for pending rows."""
+        """Return a chunk's bytes, from its own file or from its shard; None for pending rows."""
         try:
             data = self._stored_chunk(fold, name, chunk)
         except FileNotFoundError as error:
@@ -111,7 +111,7 @@ class ChunkFiles:
         )
 
     def checksums(self, name: str, fold: int) -> NDArray[np.uint32]:
-        """The checksum at the end of every chunk of an array, in order; nothing else is read.
+        """Return the checksum at the end of every chunk of an array, in order; read nothing else.
 
         Raises:
             CorruptError: A chunk is missing.
@@ -154,12 +154,12 @@ class ChunkFiles:
         return self._columns[fold, name]
 
     def _key(self, fold: int, name: str, index: int) -> str:
-        """Of a chunk's or shard's file: Zarr's default."""
+        """Return the key of a chunk's or shard's file: Zarr's default."""
         inner = self._column(fold, name).inner
         return f"{self.manifest.card.name}/fold{fold}/{name}/c/{index}" + "/0" * len(inner)
 
     def encoded(self, block: Block, name: str, values: NDArray[Any]) -> tuple[str, bytes]:
-        """Key and bytes of one file: the block's chunk, or the shard of its chunks."""
+        """Return the key and bytes of one file: the block's chunk, or the shard of its chunks."""
         part = self._column(block.fold, name)
         size = part.chunk_clips
         encoded = [

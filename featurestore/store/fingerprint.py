@@ -1,4 +1,4 @@
-"""What identifies a dataset's features: digests, and the words for how two differ. Pure.
+"""Identity of a dataset's features: digests, and the words for how two differ. Pure.
 
 Identity is by meaning: of the fields that schemas had in format version 1 all are digested, of
 those added later only the ones that differ from their default. So a new field with a default
@@ -34,12 +34,12 @@ _FIRST_NAMES: Mapping[type[Schema], str] = {
     StoreManifest: "format_version extractor_version fingerprint clips_sha256 spec card folds "
     "num_clips chunk_clips block_clips order_seed libraries state counts",
 }
-"""Of each schema in a store, the fields of format version 1. Nothing is ever added here."""
+"""For each schema in a store, the fields of format version 1. Nothing is ever added here."""
 _FIRST_FIELDS = {model: frozenset(names.split()) for model, names in _FIRST_NAMES.items()}
 
 
 def digest(value: object) -> str:
-    """SHA-256 (hex) of a JSON value in canonical form."""
+    """Return the SHA-256 (hex) of a JSON value in canonical form."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -68,7 +68,7 @@ def _meaning(value: object, json_value: Any) -> Any:  # noqa: ANN401  (JSON)
 
 
 def _telling(model: Schema, names: Iterable[str]) -> Iterator[str]:
-    """Of some fields, those of format version 1 and those that differ from their default."""
+    """Yield those fields that are of format version 1 or differ from their default."""
     kind = type(model)
     first = next((_FIRST_FIELDS[c] for c in kind.__mro__ if c in _FIRST_FIELDS), frozenset[str]())
     for name in names:
@@ -78,31 +78,31 @@ def _telling(model: Schema, names: Iterable[str]) -> Iterator[str]:
 
 
 def clips_sha256(clips: Iterable[Clip], class_names: Iterable[str]) -> str:
-    """Digest of the clip list: every field of every row, in table order, and the classes' names."""
+    """Return the digest of the clip list: all fields of all rows in table order, and classes."""
     rows = [[c.clip_id, c.path, c.fold, c.class_id, c.source, *_later(c)] for c in clips]
     return digest([rows, list(class_names)])
 
 
 def _later(clip: Clip) -> Iterator[dict[str, Any]]:
-    """What a clip says in fields that format version 1 did not have, if anything."""
+    """Yield what a clip says in fields that format version 1 did not have, if anything."""
     names = type(clip).model_fields.keys() - _FIRST_FIELDS[Clip]
     if names and (telling := set(_telling(clip, names))):
         yield clip.model_dump(mode="json", include=telling)
 
 
 def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION) -> str:
-    """Digest of all that determines the features: the spec, the clip list, the extractor.
+    """Return the digest of all that determines the features: spec, clip list, extractor.
 
     Args:
-        spec: Of the features.
+        spec: Spec of the features.
         clips: As `clips_sha256` gives it.
-        version: Of the extractor.
+        version: Version of the extractor.
     """
     return digest({"spec": meaning(spec), "clips": clips, "extractor": version})
 
 
 def manifest_digest(manifest: StoreManifest) -> str:
-    """Digest of all that a manifest says, but for the digest in it."""
+    """Return the digest of all that a manifest says, but for the digest in it."""
     return digest({k: value for k, value in meaning(manifest).items() if k != "digest"})
 
 
@@ -114,7 +114,7 @@ def signed(manifest: StoreManifest) -> StoreManifest:
 
 
 def differences(found: StoreManifest, wanted: StoreManifest) -> Iterator[str]:
-    """In words, how a store's features differ from those asked for, but for the clip list."""
+    """Yield in words how a store's features differ from those asked for, except the clip list."""
     old, new = (m.spec.model_dump(mode="json") for m in (found, wanted))
     for name in old | new:
         if old.get(name) != new.get(name):
@@ -131,12 +131,12 @@ _NAMED = 3
 
 
 def clip_differences(found: Iterable[Clip], wanted: Iterable[Clip]) -> str:
-    """In words, how a store's clips differ from the dataset's."""
+    """Return, in words, how a store's clips differ from the dataset's."""
     old, new = ({clip.clip_id: clip for clip in clips} for clips in (found, wanted))
     kinds = {
         "gone": [key for key in old if key not in new],
         "new": [key for key in new if key not in old],
-        "listed otherwise (path, fold, class or source)": [
+        "listed differently (path, fold, class or source)": [
             key for key in old if key in new and old[key] != new[key]
         ],
     }

@@ -1,4 +1,4 @@
-"""Which arrays a fold has, and how each is cut into chunks: all that follows from the manifest."""
+"""The arrays of a fold, and how each is cut into chunks: all that follows from the manifest."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
     "source_sha256": ("uint8", (32,), 0),
     "status": ("uint8", (), 0),
 }
-"""dtype, shape after the clip's dimension, and fill value of what a block writes beside images."""
+"""dtype, shape after the clip's dimension, and fill value of a block's arrays other than images."""
 CHECKSUMS = "checksums"
 """Group of a dataset with one array per fold: the checksum of every chunk; from version 2 on."""
 _TABLE_BLOCKS = 16
 """Blocks of rows in one chunk of the clip table."""
 MAX_TEXT_BYTES = 4096
-"""Of one text of the clip table, in UTF-8: as long as a path may be."""
+"""Most bytes of one text of the clip table, in UTF-8: as long as a path may be."""
 _TEXT_OVERHEAD = 4
 _MAX_TEXTS_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class Column:
-    """How an array is cut: rows per chunk, chunks per file, and what a row is.
+    """Layout of an array: rows per chunk, chunks per file, and the type of a row.
 
     Attributes:
         dtype: NumPy's name of it; `str` for texts of any length.
@@ -70,17 +70,17 @@ class Column:
         return (self.max_texts_bytes if self.is_text else decoded) + OVERHEAD_BYTES
 
     def num_chunks(self, num_clips: int) -> int:
-        """Chunks that hold so many rows."""
+        """Return the number of chunks that hold so many rows."""
         return -(-num_clips // self.chunk_clips)
 
 
 def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
-    """Rows per chunk of the clip table, in a fold of `num_clips`."""
+    """Return the rows per chunk of the clip table, in a fold of `num_clips`."""
     return min(manifest.block_clips * _TABLE_BLOCKS, num_clips)
 
 
 def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
-    """How an array of a fold of `num_clips` is cut."""
+    """Return how an array of a fold of `num_clips` is cut."""
     if name in TABLE:
         dtype = "str" if TABLE[name] is str else TABLE[name]
         return Column(dtype, (), 0, table_chunk_clips(manifest, num_clips), 1)
@@ -92,12 +92,12 @@ def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
 
 
 def array_names(manifest: StoreManifest) -> Iterator[str]:
-    """The arrays of a fold, in the order of their checksums: table, outcomes, images."""
+    """Yield the arrays of a fold, in the order of their checksums: table, outcomes, images."""
     yield from (*TABLE, *OUTCOMES, *manifest.spec.arrays)
 
 
 def first_checksums(manifest: StoreManifest, num_clips: int) -> dict[str, int]:
-    """Where the checksums of each array begin in a fold's list of them; `""` is where it ends."""
+    """Return where each array's checksums start in a fold's list of them; `""` is where it ends."""
     positions, total = {}, 0
     for name in array_names(manifest):
         positions[name] = total
@@ -106,5 +106,5 @@ def first_checksums(manifest: StoreManifest, num_clips: int) -> dict[str, int]:
 
 
 def has_checksums(manifest: StoreManifest) -> bool:
-    """Whether the format has a checksum of each chunk next to the arrays."""
+    """Return whether the format has a checksum of each chunk next to the arrays."""
     return manifest.format_version > 1

@@ -38,12 +38,12 @@ def locked(storage: Storage) -> Iterator[None]:
         except LockedError as error:
             raise BusyError(
                 f"{path} is being written by {error.holder}: wait for it to end, or stop it, and "
-                "run the same command again"
+                "rerun the same command"
             ) from error
         except OSError as error:
             raise StorageError(
-                f"cannot write {error.filename or path}: {error.strerror or error}. Put this right "
-                "and run the same command again, or name another place"
+                f"cannot write {error.filename or path}: {error.strerror or error}. Fix this "
+                "and rerun the same command, or name another place"
             ) from error
         yield
 

@@ -47,7 +47,7 @@ _FILTERS = Lock()
 
 
 def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]:
-    """Arguments that create each array of a fold of `num_clips`, by name.
+    """Return the arguments that create each array of a fold of `num_clips`, by name.
 
     A pure function of the manifest, so that a store can be checked and mended by it.
     """
@@ -80,7 +80,7 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
 
 
 def array_document(manifest: StoreManifest, name: str, num_clips: int) -> Document:
-    """The zarr.json, parsed, of an array of a fold of `num_clips`."""
+    """Return the zarr.json, parsed, of an array of a fold of `num_clips`."""
     part = column(manifest, name, num_clips)
     document = _one_row(name, part.chunk_clips, _LayoutOf(manifest))
     return {**document, "shape": [num_clips, *part.inner]}
@@ -88,7 +88,7 @@ def array_document(manifest: StoreManifest, name: str, num_clips: int) -> Docume
 
 @lru_cache(maxsize=256)
 def _one_row(name: str, chunk_clips: int, layout_of: "_LayoutOf") -> Document:
-    """The zarr.json of an array, as if its fold had one row: Zarr takes a millisecond to say it."""
+    """Return an array's zarr.json as if its fold had one row: Zarr takes a millisecond for it."""
     arguments = layout(layout_of.manifest, chunk_clips)[name]
     objects: _Objects = {}
     zarr.create_array(MemoryStore(objects), compressors=_CODECS, config=_WRITING, **arguments)
@@ -112,7 +112,7 @@ class _LayoutOf:
 
 
 def checksums_documents(manifest: StoreManifest) -> dict[str, bytes]:
-    """The zarr.json of the group of checksums, and of its arrays, by key below the dataset's.
+    """Return the zarr.json of the group of checksums and its arrays, by key below the dataset's.
 
     None in format version 1.
     """
@@ -135,18 +135,18 @@ def checksums_documents(manifest: StoreManifest) -> dict[str, bytes]:
 
 
 def group_document(attributes: Mapping[str, Any]) -> bytes:
-    """The zarr.json of a group."""
+    """Return the zarr.json of a group."""
     objects: _Objects = {}
     zarr.create_group(MemoryStore(objects), attributes=dict(attributes))
     return objects[DOCUMENT].to_bytes()
 
 
 def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dict[str, bytes]:
-    """What a fold begins with, by key below the fold's: its documents, and the clip table.
+    """Return the initial objects of a fold, by key below it: its documents, and the clip table.
 
     Args:
-        manifest: Of the dataset.
-        num_clips: Of the fold.
+        manifest: Manifest of the dataset.
+        num_clips: Clips of the fold.
         table: The columns of `TABLE`, (num_clips,) each; where empty, documents only.
     """
     objects: _Objects = {}
@@ -159,7 +159,7 @@ def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dic
 
 
 def zarr_meaning(document: Document) -> Mapping[str, Any] | None:
-    """What a zarr.json says to Zarr, whichever of its versions wrote it; None where it refuses."""
+    """Return what a zarr.json says to Zarr, whichever version wrote it; None if Zarr refuses it."""
     try:
         data = json.dumps(document).encode()
         store = MemoryStore({DOCUMENT: cpu.Buffer.from_bytes(data)})
@@ -170,7 +170,7 @@ def zarr_meaning(document: Document) -> Mapping[str, Any] | None:
 
 
 def with_copies(root: bytes, documents: Mapping[str, bytes]) -> bytes:
-    """The root's document with a copy of all others in it, which saves a reader their requests.
+    """Return the root's document with a copy of all others, which saves a reader their requests.
 
     Args:
         root: Its zarr.json.

@@ -1,4 +1,4 @@
-"""From the bytes of a document to what it says, or to one line about what is wrong with it.
+"""From the bytes of a document to its content, or to one line about what is wrong with it.
 
 Whoever made a store may have written anything in it. What is read here is JSON of the kind that it
 should be, and nothing is made of it but what the schemas allow.
@@ -49,7 +49,7 @@ def parsed(data: bytes) -> Document:
 
 
 def attributes_in(document: Document) -> Mapping[str, Any]:
-    """The attributes in a document.
+    """Return the attributes in a document.
 
     Raises:
         ValueError: They are no mapping.
@@ -61,7 +61,7 @@ def attributes_in(document: Document) -> Mapping[str, Any]:
 
 
 def copies_in(document: Document) -> Mapping[str, Document]:
-    """The copies of other documents in a root's, by their keys without zarr.json."""
+    """Return the copies of other documents in a root's, by their keys without zarr.json."""
     consolidated = document.get("consolidated_metadata")
     copies = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if not isinstance(copies, dict):
@@ -70,12 +70,12 @@ def copies_in(document: Document) -> Mapping[str, Document]:
 
 
 def is_manifest(attributes: object) -> bool:
-    """Whether attributes are, or were once, a manifest."""
+    """Return whether attributes are, or were once, a manifest."""
     return isinstance(attributes, dict) and MANIFEST_SIGN in attributes
 
 
 def parse_mark(mark: object) -> StoreMark:
-    """What the root says of the store.
+    """Parse the root's mark of the store.
 
     Raises:
         NewerError: A newer version made it.
@@ -89,10 +89,10 @@ def parse_mark(mark: object) -> StoreMark:
 
 
 def parse_manifest(attributes: Mapping[str, Any], dataset: str) -> StoreManifest:
-    """The manifest in a dataset's attributes, which may hold more.
+    """Return the manifest in a dataset's attributes, which may hold more.
 
     Args:
-        attributes: Of the dataset's group.
+        attributes: Attributes of the dataset's group.
         dataset: The name of the group.
 
     Raises:
@@ -140,7 +140,7 @@ def _refuse_unknown_settings(error: ValidationError, ours: Mapping[str, Any]) ->
 
 
 def _parse_strictly(kind: type[T], values: object) -> T:
-    """A model of JSON values that says just what they say: nothing defaulted, nothing converted."""
+    """Parse JSON values as a model, strictly: nothing defaulted, nothing converted."""
     model = kind.model_validate_json(json.dumps(values))
     for name, value in meaning(model).items():
         if not (isinstance(values, dict) and name in values):
@@ -151,7 +151,7 @@ def _parse_strictly(kind: type[T], values: object) -> T:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two JSON values are equal; 1 is 1.0, but neither is true."""
+    """Return whether two JSON values are equal; 1 is 1.0, but neither is true."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

@@ -1,4 +1,4 @@
-"""Which rows go where: the order of a fold's clips, chunks, blocks. Arithmetic only.
+"""The order of a fold's clips, and their chunks and blocks. Arithmetic only.
 
 A block is the unit of work and of commit: whole chunks (or one shard) of every array of a fold,
 so that no two blocks ever write to the same stored object.
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from schemas import FeatureSpec
 
 _CHUNK_CLIPS = range(64, 31, -1)
-"""Clips a chunk: above 1 MB at the larger resolutions, small enough to hold a few in memory."""
+"""Clips per chunk: above 1 MB at the larger resolutions, small enough to hold a few in memory."""
 _COST_OF_A_CHUNK = 2
-"""In clips of the largest images (50 µs each): opening its file and bookkeeping, 0.1 ms."""
+"""Cost in clips of the largest images (50 µs each): opening a file and bookkeeping, 0.1 ms."""
 MAX_FILES = 100_000
 """Above about this many files, chunks are gathered in shards."""
 OUTCOME_ARRAYS = 4
-"""Arrays of one value a clip that a block writes next to the images."""
+"""Number of arrays of one value per clip that a block writes next to the images."""
 ORDER_SEED = 0
 
 
@@ -41,7 +41,7 @@ class Block:
 
 
 def fold_blocks(fold: int, num_clips: int, block_clips: int) -> tuple[Block, ...]:
-    """Blocks that cover every row of a fold exactly once, in order."""
+    """Return blocks that cover every row of a fold exactly once, in order."""
     return tuple(
         Block(fold, start, min(start + block_clips, num_clips))
         for start in range(0, num_clips, block_clips)
@@ -49,7 +49,7 @@ def fold_blocks(fold: int, num_clips: int, block_clips: int) -> tuple[Block, ...
 
 
 def chunk_clips(fold_sizes: Collection[int]) -> int:
-    """Clips a chunk: the number with which the folds are read fastest.
+    """Return the clips per chunk with which the folds are read fastest.
 
     A chunk is decoded as a whole, also where a fold ends in it: of folds of 80 clips, chunks of 64
     would have 128 decoded.
@@ -67,11 +67,11 @@ def chunk_clips(fold_sizes: Collection[int]) -> int:
 def block_clips(
     spec: FeatureSpec, num_clips: int, chunk_clips: int, max_files: int = MAX_FILES
 ) -> int:
-    """Clips a block: one chunk, or as many chunks a shard as keep the store's files in bounds.
+    """Return the clips per block: one chunk, or as many as keep the store's files in bounds.
 
     Args:
         spec: Says how many arrays there are.
-        num_clips: Of the whole dataset.
+        num_clips: Clips of the whole dataset.
         chunk_clips: Clips a chunk.
         max_files: The number of files aimed at; doubling the shard until it is met.
     """
@@ -83,7 +83,7 @@ def block_clips(
 
 
 def row_order(num_clips: int, fold: int, seed: int = ORDER_SEED) -> NDArray[np.int64]:
-    """Permutation (num_clips,) that puts a fold's clips, in table order, into rows.
+    """Return the permutation (num_clips,) that puts a fold's clips, in table order, into rows.
 
     Neighbouring rows then share neither class nor recording more than chance has it, and reading
     a few chunks at a time already shuffles.

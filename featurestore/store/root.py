@@ -22,14 +22,14 @@ from featurestore.store.parsing import (
 )
 
 _TRACES = (f'"{MARK}"'.encode(), f'"{MANIFEST_SIGN}"'.encode())
-"""In the bytes of a root of ours, also where it is damaged."""
+"""Bytes in a root of ours, also if it is damaged."""
 _FOLD_KEY = re.compile(r"[^/]+/fold\d+/(status|source_sha256|clip_id)/")
-"""Of what only our datasets have below their group."""
+"""Keys that only our datasets have below their group."""
 
 
 @dataclass(frozen=True)
 class Root:
-    """What a root says.
+    """Content of a root.
 
     Attributes:
         format_version: The highest of the datasets'.
@@ -64,7 +64,7 @@ def read_root(storage: Storage) -> Root:
 
 
 def root_in(storage: Storage, data: bytes) -> Root:
-    """What the bytes of a root say; see `read_root`."""
+    """Return the content of a root's bytes; see `read_root`."""
     try:
         document = parsed(data)
     except ValueError as error:
@@ -96,12 +96,12 @@ def _unreadable(storage: Storage, data: bytes, why: str) -> StoreError:
 
 
 def _is_ours(storage: Storage, data: bytes) -> bool:
-    """Whether a damaged or absent root was that of a store of ours."""
+    """Return whether a damaged or absent root was that of a store of ours."""
     return any(trace in data for trace in _TRACES) or any(_groups_found(storage))
 
 
 def dataset_names(place: Place) -> tuple[str, ...]:
-    """Names of the datasets in a store, sorted.
+    """Return the names of the datasets in a store, sorted.
 
     Raises:
         StoreError: See `read_root`.
@@ -111,7 +111,7 @@ def dataset_names(place: Place) -> tuple[str, ...]:
 
 
 def datasets_found(storage: Storage) -> tuple[str, ...]:
-    """Names of the datasets of which there is anything, whatever the root says.
+    """Return the names of the datasets of which there is anything, whatever the root says.
 
     Raises:
         NewerError: A newer version made the store.
@@ -127,7 +127,7 @@ def datasets_found(storage: Storage) -> tuple[str, ...]:
 
 
 def datasets_made(storage: Storage) -> tuple[str, ...]:
-    """Those that the root should name: their creation ended, or else nothing would be committed.
+    """Return the datasets the root should name: those whose creation ended.
 
     Raises:
         StoreError: See `datasets_found`.
@@ -144,7 +144,7 @@ def datasets_made(storage: Storage) -> tuple[str, ...]:
 
 
 def _groups_found(storage: Storage) -> Iterator[str]:
-    """Names of groups that are datasets of ours, by what lies in them."""
+    """Yield the names of groups that are datasets of ours, by what lies in them."""
     if not storage.listable:
         return
     told = set()

@@ -21,9 +21,9 @@ def check_values(name: str, values: NDArray[Any], manifest: StoreManifest) -> No
     """Refuse values that no build writes.
 
     Args:
-        name: Of the array.
+        name: Name of the array.
         values: Rows of it.
-        manifest: Of the dataset.
+        manifest: Manifest of the dataset.
 
     Raises:
         CorruptError: A label is no class, a row no row of the table, an outcome unknown, a feature

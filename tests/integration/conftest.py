@@ -1,4 +1,4 @@
-"""What tests of remote stores share, an S3 server and a proxy before it, and tests of downloads."""
+"""Fixtures of remote stores, an S3 server and a proxy before it, and of downloads."""
 
 import shutil
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def proxy(s3: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def url(proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
-    """Of a store that is not there yet, in a bucket of the test's own."""
+    """Return the URL of a store that is not there yet, in a bucket of the test's own."""
     name = f"test-{abs(hash(request.node.nodeid))}"
     make_bucket(proxy.target, name)
     return f"s3://{name}/stores/s.zarr"

@@ -229,12 +229,12 @@ def paper_runs(folder: Path) -> list[Path]:
 
 
 def sections_of(*runs: Path) -> list[Section]:
-    """What a report says, without the pictures."""
+    """Return the contents of a report, without the pictures."""
     return [text_section(series) for series in group([read_run(run) for run in runs]).values()]
 
 
 def section_of(*runs: Path) -> Section:
-    """The same of runs of one dataset and selection."""
+    """Return the contents of the report of runs of one dataset and selection."""
     (section,) = sections_of(*runs)
     return section
 

@@ -53,7 +53,7 @@ class Spy:
 
     @property
     def env(self) -> dict[str, str]:
-        """What a process needs in its environment to be watched."""
+        """Return the environment variables with which a process is watched."""
         paths = [str(self.place), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {"PYTHONPATH": os.pathsep.join(paths)}
 
@@ -76,7 +76,7 @@ class Spy:
             (self.place / name).unlink(missing_ok=True)
 
     def opened(self, root: Path) -> Counter[str]:
-        """How often each file below the root was opened."""
+        """Return how often each file below the root was opened."""
         lines = (self.place / "opened").read_text().splitlines()
         paths = [Path(line.split(" ", 1)[1]) for line in lines]
         return Counter(str(p.relative_to(root)) for p in paths if p.is_relative_to(root))

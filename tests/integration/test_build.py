@@ -279,7 +279,7 @@ def test_a_full_disk_is_told_and_the_build_resumes_when_there_is_room(
     folder: Dataset, small_disk: Path, executor: Executor, straight: dict[str, bytes]
 ) -> None:
     store = small_disk / "s.zarr"
-    with pytest.raises(StorageError, match=r"No space left on device.*run the same command again"):
+    with pytest.raises(StorageError, match=r"No space left on device.*rerun the same command"):
         build(folder, store, executor=executor)
     assert any(store.glob("folder/fold*/status/c/*")), "nothing was committed before"
     more = ["mount", "-o", "remount,size=50m", str(small_disk)]

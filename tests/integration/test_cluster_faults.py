@@ -1,4 +1,4 @@
-"""What goes wrong with a cluster is told in a line, at once where it can be known."""
+"""Faults of a cluster are reported in a line, at once if they can be known."""
 
 import os
 import re
@@ -77,7 +77,7 @@ def start_build(root: Path, store: Path, address: str) -> "subprocess.Popen[str]
 
 
 def environment(place: Path, code: str) -> dict[str, str]:
-    """Of a process that runs some code as it starts."""
+    """Return the environment of a process that runs some code as it starts."""
     place.mkdir()
     (place / "sitecustomize.py").write_text(code)
     return {**_ENVIRONMENT, "PYTHONPATH": f"{place}{os.pathsep}{_ENVIRONMENT['PYTHONPATH']}"}
@@ -97,7 +97,7 @@ sys.meta_path.insert(0, Absent())
     ),
     "of another extractor": (
         "import featurestore.extraction.extractor as e; e.EXTRACTOR_VERSION = 99",
-        "extracts by version 99, the store was begun with version",
+        "extracts by version 99, the store was started with version",
     ),
 }
 
@@ -127,7 +127,7 @@ def test_a_worker_that_is_not_fit_is_named_and_the_others_build(
             client.wait_for_workers(2, timeout=60)
             with DaskExecutor(scheduler=scheduler, notify=lines.append) as executor:
                 build(dataset, store, executor=executor)
-    assert f"the worker at {unfit} takes no part: " in lines[0]
+    assert f"the worker at {unfit} cannot be used: " in lines[0]
     assert contents(store) == straight
 
 

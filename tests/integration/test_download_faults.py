@@ -132,7 +132,7 @@ def test_a_broken_download_goes_on_with_the_next_command(
     served = published[1]
     served.cut, served.status = [1000, None], [0, 404, 0]
     assert run("download esc50 --yes") == 1
-    assert "The same command goes on from what has come" in the_error(capsys)
+    assert "The same command resumes the download" in the_error(capsys)
     assert run("download esc50 --yes") == 0
     assert served.asked == ["", "bytes=1000-", "bytes=1000-"]
 
@@ -183,7 +183,7 @@ def test_ctrl_c_ends_with_130_and_the_next_command_goes_on(
         process.send_signal(signal.SIGINT)
         told = process.stderr.read() if process.stderr else ""
     assert process.returncode == 130
-    assert "stopped. What has come is kept: the same command goes on" in told
+    assert "stopped. The partial download is kept: the same command resumes" in told
     assert "Traceback" not in told
     served.pause_s = 0
     assert run("download esc50 --yes") == 0

@@ -1,4 +1,4 @@
-"""The same bytes in two folds: training would be judged on what it has seen."""
+"""Equal bytes in two folds: a network would be evaluated on clips it has seen."""
 
 import json
 import shutil

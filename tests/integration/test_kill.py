@@ -138,7 +138,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_resume_and_loses_nothing(
         os.killpg(process.pid, signal.SIGINT)
         told = process.communicate(timeout=60)[1]
     assert process.returncode == 130, told
-    assert "the same command goes on from there" in told
+    assert "the same command resumes from there" in told
     assert "Traceback" not in told
     committed = {p: p.stat().st_mtime_ns for p in store.glob("folder/fold*/status/c/*")}
     with start_build(store, root, 0) as again:

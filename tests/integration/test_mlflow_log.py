@@ -56,7 +56,7 @@ def complain(line: str) -> None:
 
 
 def log(uri: str, out: Path) -> None:
-    """What the directory holds, and no more."""
+    """Log what the directory holds, and no more."""
     with Tracking(uri, complain) as tracking:
         tracking.changed(out)
 

@@ -1,4 +1,4 @@
-"""What needs no data is answered without the libraries that only data need."""
+"""Commands that need no data answer without the libraries that only data need."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What everybody else may do with a store."""
+"""The public reader of a store."""
 
 from pathlib import Path
 

@@ -104,7 +104,7 @@ def test_a_remote_build_that_was_killed_resumes_to_the_same_objects(
 
 @pytest.fixture(scope="module")
 def num_requests(s3: int, sounds: Path) -> int:
-    """Of an undisturbed build."""
+    """Return the number of requests of an undisturbed build."""
     make_bucket(s3, "undisturbed")
     proxy = FaultyProxy(s3)
     with proxy.serving() as port:
@@ -184,7 +184,9 @@ def test_a_build_refuses_a_store_that_another_is_creating_from_other_clips(
 ) -> None:
     claim_arrays(url, plan_manifest(folder, FeatureSpec()))
     fewer = replace(folder, clips=folder.clips[1:])
-    with pytest.raises(FingerprintError, match=r"built otherwise: the clips are others\. Put back"):
+    with pytest.raises(
+        FingerprintError, match=r"different settings: the clips are others\. Restore"
+    ):
         build(fewer, url)
     assert build(folder, url).num_built == 20
     with pytest.raises(FingerprintError, match="20 clips in the store, 19 in the dataset: 1 gone"):

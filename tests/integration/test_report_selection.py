@@ -1,4 +1,4 @@
-"""What picked the networks is said everywhere, and what differs in it is never put together."""
+"""The model selection is stated everywhere, and different selections are never put together."""
 
 from pathlib import Path
 

@@ -178,7 +178,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], bool]] = {
     "a record of another fold": (swapped("fold1/fold.json", "fold2/fold.json"), False),
     "the digest lost": (in_json("result.json", sha256=None), False),
 }  # fmt: skip
-"""What is edited, and whether it is found without digests, too: what others say is in its way."""
+"""Edits, and whether each is found without digests, too, because other files contradict it."""
 
 
 @pytest.mark.parametrize("edit", [edit for edit, _ in EDITS.values()], ids=EDITS)

@@ -52,7 +52,7 @@ def trace(place: Path) -> set[str]:
 
 
 class Seen(NamedTuple):
-    """What was seen of a program that ran inside a collection."""
+    """Outcome of a program that ran inside a collection."""
 
     code: int
     said: str

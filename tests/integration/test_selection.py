@@ -1,4 +1,4 @@
-"""What picks a network: the held-out fold, a validation part, or nothing, and what each may see."""
+"""Model selection by the held-out fold, a validation part, or nothing, and what each may see."""
 
 import shutil
 from dataclasses import replace

@@ -97,5 +97,5 @@ def test_added_removed_and_renamed_clips_are_named_with_their_number(
 def test_a_clip_moved_to_another_class_is_named(folder: Dataset, built: Path) -> None:
     moved = folder.clips[0].model_copy(update={"class_id": 1})
     other = Dataset(folder.card, folder.root, (moved, *folder.clips[1:]))
-    with pytest.raises(FingerprintError, match=rf"1 listed otherwise .*{moved.clip_id}"):
+    with pytest.raises(FingerprintError, match=rf"1 listed differently .*{moved.clip_id}"):
         build(other, built)

@@ -33,7 +33,7 @@ def test_a_build_that_is_terminated_says_what_is_kept_and_loses_nothing(
         os.killpg(process.pid, signal.SIGTERM)  # as SLURM does
         told = process.communicate(timeout=60)[1]
     assert process.returncode == TERMINATED == 143, told
-    assert "stopped. What is committed is kept: the same command goes on from there." in told
+    assert "stopped. Finished blocks are kept: the same command resumes from there." in told
     assert "Traceback" not in told
     dataset = load_dataset("folder", root)
     build(dataset, store)
@@ -69,7 +69,7 @@ def test_a_training_that_is_terminated_saves_its_state_and_resumes_to_the_same_b
     assert process.returncode == TERMINATED, told
     (line,) = told.splitlines()
     assert line.startswith("stopped: ")
-    assert f"--resume {out} goes on" in line
+    assert f"--resume {out} resumes it" in line
     assert (out / "fold1/last.pt").is_file()
     assert main(["run", "--resume", str(out)]) == 0
     assert is_as_undisturbed(out)

@@ -119,7 +119,7 @@ def test_reproduce_trains_the_papers_methods_and_the_control(
         ("--out s", 2, "--method"),
         ("--method mel", 2, "--out"),
         ("--out s --file absent.yaml", 1, "absent.yaml: cannot be read"),
-        ("--out s --file absent.yaml --method mel", 2, "says it all"),
+        ("--out s --file absent.yaml --method mel", 2, "excludes"),
         ("--out s --method mel --seed -1", 2, "--seed"),
         ("--out s --method mel --scheduler tcp://127.0.0.1:9", 1, "no Dask scheduler answers"),
     ],
@@ -273,4 +273,4 @@ def test_a_scheduler_that_dies_is_one_line(
         thread.join()
     error = capsys.readouterr().err
     assert "error: the Dask scheduler at " in error
-    assert "start it, and run the same command again" in error
+    assert "start it, and rerun the same command" in error

@@ -1,4 +1,4 @@
-"""What travels to a cluster's workers, who may have other files of the same names."""
+"""Tasks for a cluster's workers, who may have other files of the same names."""
 
 import pickle
 from dataclasses import replace

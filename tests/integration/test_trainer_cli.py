@@ -39,7 +39,7 @@ def test_a_run_says_what_it_does_and_what_it_found_and_is_reported(
         "baseline on synthetic: 143 clips, 6 classes, held-out folds 2, 3 of 3",
         "R3/full",
         "3.33e-05",
-        "steps eager, folds at once 2, threads a fold 1",
+        "execution: eager · folds in parallel: 2 · threads per fold: 1",
         "reading: R3/full in host memory",
         "warning: there are no learning rates for 'synthetic'",
         "fold 2: best",

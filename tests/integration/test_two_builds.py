@@ -33,7 +33,7 @@ def test_of_two_builds_started_together_one_is_refused_and_the_store_is_right(
     (refused,) = [told[pid].splitlines()[-1] for pid, code in codes.items() if code == 1]
     assert refused.startswith("error: ")
     assert f"is being written by process {winner} on" in refused
-    assert "run the same command again" in refused
+    assert "rerun the same command" in refused
     build(load_dataset("folder", root), tmp_path / "alone.zarr")
     assert contents(store) == contents(tmp_path / "alone.zarr")
 

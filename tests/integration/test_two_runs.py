@@ -86,7 +86,7 @@ def test_a_signal_while_two_folds_train_at_once_costs_no_bit(
     _, error = start.communicate(timeout=120)
     assert start.returncode == code
     assert error.strip().splitlines() == [
-        f"stopped: {out} keeps the epochs and networks so far; --resume {out} goes on"
+        f"stopped: {out} keeps the epochs and networks so far; --resume {out} resumes it"
     ]
     unfinished = [fold for fold in folds if not (out / f"fold{fold}/fold.json").exists()]
     assert unfinished

@@ -1,4 +1,4 @@
-"""What each kind of file gives: samples, or the failure its row gets."""
+"""Each kind of file gives samples, or the failure its row gets."""
 
 import gc
 import hashlib
@@ -186,7 +186,7 @@ def test_a_clip_longer_than_the_limit_is_refused_before_it_is_decoded_whole(tmp_
 
 @contextmanager
 def memory_grown() -> Iterator[Callable[[], float]]:
-    """How many MB the process's resident memory rose at most inside, for asking afterwards."""
+    """Yield a function that returns by how many MB resident memory rose at most inside."""
 
     def value(name: str) -> float:
         return int(re.search(rf"^{name}:\s+(\d+)", status.read_text(), re.MULTILINE)[1]) / 1024  # type: ignore[index]
@@ -202,7 +202,7 @@ def memory_grown() -> Iterator[Callable[[], float]]:
 
 
 def header(rate: int, channels: int, size: int, bits: int = 8) -> bytes:
-    """Of a WAV file of `size` bytes of samples, whatever is in it."""
+    """Return the header of a WAV file of `size` bytes of samples, whatever follows it."""
     width = channels * bits // 8
     form = struct.pack("<HHIIHH", 1, channels, rate, rate * width % 2**32, width % 2**16, bits)
     return b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt \x10\0\0\0" + form + b"data"

@@ -1,4 +1,4 @@
-"""What is written here must be what Zarr would write, and what Zarr reads."""
+"""Chunks written here are what Zarr would write, and what Zarr reads."""
 
 from pathlib import Path
 

@@ -215,7 +215,7 @@ def test_a_vbr_mp3_without_a_header_is_read_to_the_end(tmp_path: Path) -> None:
 
 
 def test_an_mp3_without_a_header_begins_with_its_first_sample(tmp_path: Path) -> None:
-    """What the decoder drops from a stream with a header is not dropped from one without."""
+    """Samples the decoder drops from a stream with a header are not dropped from one without."""
     whole, bare = encoded("MP3", "MPEG_LAYER_III"), vbr_mp3()
     for name, data in (("whole", whole), ("bare", bare)):
         (tmp_path / name).write_bytes(data)

@@ -1,4 +1,4 @@
-"""What may be wrong with a table, and that the message says where."""
+"""Mistakes in a table, and that the message says where."""
 
 import os
 from pathlib import Path

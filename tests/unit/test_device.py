@@ -57,7 +57,7 @@ def test_what_is_no_device_is_told_with_those_there_are(name: str) -> None:
 
 
 def _gradients(model: Network, side: int) -> dict[str, torch.Tensor]:
-    """Of a batch, with memory around that is full of what is no number."""
+    """Return the gradients of a batch, with memory around it full of NaN."""
     sizes = np.random.default_rng(side).integers(1000, 400_000, 100).tolist()
     used = [torch.full((size,), math.nan) for size in sizes]
     del used

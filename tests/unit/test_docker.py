@@ -32,7 +32,7 @@ PROGRAMS = {
 
 
 def instructions(word: str) -> list[str]:
-    """What follows a Dockerfile's instruction, each time."""
+    """Return what follows a Dockerfile's instruction, each time."""
     return re.findall(rf"^{word} (.*)$", DOCKERFILE, flags=re.MULTILINE)
 
 

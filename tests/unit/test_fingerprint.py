@@ -61,5 +61,5 @@ def test_clips_that_are_gone_new_or_listed_otherwise_are_counted_and_the_first_a
         "6 clips in the store, 2 in the dataset: 5 gone (a.wav, b.wav, c.wav, …)"
     )
     assert "and 1 new (z)" in told
-    assert told.endswith("1 listed otherwise (path, fold, class or source) (f.wav)")
+    assert told.endswith("1 listed differently (path, fold, class or source) (f.wav)")
     assert "order" in clip_differences(old, old[::-1])

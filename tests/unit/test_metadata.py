@@ -1,4 +1,4 @@
-"""What Zarr makes for us, in memory."""
+"""Documents that Zarr makes for us, in memory."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What a user sees of a step that counts bytes, and of one that does not."""
+"""The display of a step that counts bytes, and of one that does not."""
 
 import io
 
@@ -9,7 +9,7 @@ from featurestore.progress import StepProgress
 
 
 def shown(*steps: Progress) -> str:
-    """What a terminal was sent."""
+    """Return the output sent to a terminal."""
     screen = io.StringIO()
     with StepProgress(Console(file=screen, force_terminal=True, width=120)) as progress:
         for step in steps:

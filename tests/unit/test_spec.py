@@ -1,4 +1,4 @@
-"""What a spec file may say, and how its mistakes are told."""
+"""Contents of a spec file, and messages about its mistakes."""
 
 import json
 import os

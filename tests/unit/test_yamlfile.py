@@ -1,4 +1,4 @@
-"""What a user's YAML or JSON may say, and that every other text ends at once, in one line."""
+"""YAML and JSON of users; every other text is refused at once, in one line."""
 
 import json
 import math

@@ -19,7 +19,7 @@ def ensemble(
     checkpoint: Annotated[
         CheckpointName | None,
         typer.Option(
-            help="The networks of the best epoch, or of the last one. Default: best, or last where "
+            help="Networks of the best epoch, or of the last one. Default: best, or last if "
             "none was picked."
         ),
     ] = None,
@@ -27,7 +27,7 @@ def ensemble(
         "ensemble"
     ),
 ) -> None:
-    """Average the probabilities of runs clip by clip: do they know more together?"""
+    """Average the class probabilities of several runs and compare with each run alone."""
     from trainer.files import check_outputs, make_folder, record_bytes, write_output
     from trainer.inference.ensemble import average
     from trainer.records.finished import open_finished
@@ -44,7 +44,7 @@ def ensemble(
 
 
 def print_ensemble(console: Terminal, found: Ensemble) -> None:
-    """The warnings, accuracies by fold, and what the average gains over each run."""
+    """Print the warnings, accuracies by fold, and what the average gains over each run."""
     from trainer.report.compare import NOTES, least_note
     from trainer.report.content import Column, Table
     from trainer.report.terminal import print_table
@@ -67,7 +67,7 @@ def print_ensemble(console: Terminal, found: Ensemble) -> None:
 
 
 def _names(members: tuple[EnsembleMember, ...]) -> list[str]:
-    """The directories' last parts where they tell the runs apart."""
+    """Return the directories' last parts if they tell the runs apart."""
     short = [Path(member.run).name for member in members]
     return short if len(set(short)) == len(short) else [member.run for member in members]
 

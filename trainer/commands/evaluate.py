@@ -1,4 +1,4 @@
-"""`trainer evaluate`: how a run's networks do on a store."""
+"""`trainer evaluate`: accuracy of a run's networks on a store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +43,7 @@ def evaluate(
     network: Annotated[
         list[int] | None,
         typer.Option(
-            help="Take the network that held this fold out; may be repeated, and is averaged. "
+            help="Use the network that held this fold out; if repeated, networks are averaged. "
             "Default: for each fold the one that held it out, or all on another store."
         ),
     ] = None,
@@ -51,7 +51,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("evaluation"),
     device: DeviceOption = "auto",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips judged at a time. Default: as in training.")
+        int | None, typer.Option(min=1, help="Clips per batch. Default: as in training.")
     ] = None,
     reading: ReadingOption = "auto",
 ) -> None:
@@ -110,7 +110,7 @@ def _matrix(found: Evaluation) -> "Matrix":
 
 
 def print_evaluation(console: Terminal, found: Evaluation) -> None:
-    """The warnings, and everything in tables."""
+    """Print the warnings, and everything in tables."""
     for warning in found.warnings:
         loud = warning.startswith("TRAINED ON")
         console.say(f"Warning: {warning}", style="bold red" if loud else "yellow")

@@ -11,14 +11,14 @@ from trainer.commands.options import CheckpointOption, RunOption
 
 def export(
     run: RunOption,
-    fold: Annotated[int, typer.Option(help="Take the network that held this fold out.")],
+    fold: Annotated[int, typer.Option(help="Use the network that held this fold out.")],
     output_format: Annotated[
         Literal["onnx", "torch-export"],
-        typer.Option("--format", help="Of the file."),
+        typer.Option("--format", help="File format."),
     ],
     checkpoint: CheckpointOption = "best",
     out: Annotated[
-        Path | None, typer.Option(help="Default: beside the network, as best.onnx or .pt2.")
+        Path | None, typer.Option(help="Default: next to the network, as best.onnx or .pt2.")
     ] = None,
 ) -> None:
     """Write a network as ONNX or torch.export, checked against the original."""

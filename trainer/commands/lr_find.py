@@ -23,11 +23,11 @@ TABLE, RESULT, PICTURE = "lr-find.csv", "lr-find.json", "lr-find.png"
 def lr_find(
     *,
     store: StoreOption,
-    method: Annotated[str, typer.Option(help="As for `run`: one of its stages is tested.")],
-    stage: Annotated[int, typer.Option(min=1, help="Its number.")] = 1,
+    method: Annotated[str, typer.Option(help="Method, as for `run`, to test a stage of.")],
+    stage: Annotated[int, typer.Option(min=1, help="Stage number, from 1.")] = 1,
     dataset: DatasetOption = None,
     fold: Annotated[
-        int | None, typer.Option(help="Held out, and not looked at. Default: the first.")
+        int | None, typer.Option(help="Held-out fold, which is not used. Default: the first.")
     ] = None,
     learning: Learning,
     reading: ReadingOption = "auto",
@@ -95,7 +95,7 @@ def _title(found: LrFind) -> str:
 
 
 def _lines(found: LrFind) -> list[str]:
-    """What was done and found."""
+    """Describe the test and its result in lines."""
     own = found.config.stages[found.stage - 1]
     end = "the loss broke" if found.stopped_early else "the end of the sweep"
     suggested = "none" if found.suggestion is None else f"{found.suggestion:.2g}"

@@ -21,56 +21,54 @@ if TYPE_CHECKING:
 
 RunOption = Annotated[Path, typer.Option(help="Directory of a finished run.")]
 CheckpointOption = Annotated[
-    CheckpointName, typer.Option(help="The networks of the best epoch, or of the last one.")
+    CheckpointName, typer.Option(help="Networks of the best epoch, or of the last one.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 StoreOption = Annotated[
     str, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
 ]
-DatasetOption = Annotated[str | None, typer.Option(help="Its name, where the store holds several.")]
+DatasetOption = Annotated[str | None, typer.Option(help="Name; needed if the store has several.")]
 FoldOption = Annotated[
     list[int] | None, typer.Option(help="Held-out fold; may be repeated. Default: every fold.")
 ]
 ReadingOption = Annotated[
     Literal["auto", "device", "host", "stream"],
     typer.Option(
-        help="Where a stage's data lie: auto (by size), in the device's or the host's memory "
-        "(the same on a CPU), or streamed from the store. Changes no number."
+        help="Where to keep training data: auto (by size), device or host (memory; the same "
+        "on a CPU), or stream, from the store. Does not affect results."
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Learning:
-    """What a training step is like: fields of `trainer.plan.Options`."""
+    """Options of a training step: fields of `trainer.plan.Options`."""
 
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
     device: DeviceOption = "auto"
     precision: Annotated[
-        str, typer.Option(help="auto (bf16 where the device computes in it), float32 or bf16.")
+        str, typer.Option(help="auto (bf16 if the device computes in it), float32 or bf16.")
     ] = "auto"
     init: Annotated[
         str,
         typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
     ] = "auto"
-    batch_size: Annotated[int, typer.Option(min=2, help="Clips a training step.")] = 64
+    batch_size: Annotated[int, typer.Option(min=2, help="Clips per training step.")] = 64
     arch: Annotated[
         Literal["resnet18", "resnet34", "resnet50"], typer.Option(help="The network's body.")
     ] = "resnet34"
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Of the CPU, for each fold. Default: all cores, shared."),
+        typer.Option(min=1, help="CPU threads per fold. Default: all cores, shared."),
     ] = None
     mixup: Annotated[
-        float, typer.Option(help="Mix clips in pairs, by shares of Beta(α, α); α, 0 is off.")
+        float, typer.Option(help="Mixup: mix pairs of clips by shares of Beta(α, α); 0 is off.")
     ] = 0.0
     freq_mask: Annotated[
-        float, typer.Option(help="SpecAugment: mask up to this share of an image's bands.")
+        float, typer.Option(help="SpecAugment: mask up to this fraction of an image's bands.")
     ] = 0.0
-    time_mask: Annotated[float, typer.Option(help="The same of its frames.")] = 0.0
-    label_smoothing: Annotated[
-        float, typer.Option(help="Share of the target that all classes get alike.")
-    ] = 0.0
+    time_mask: Annotated[float, typer.Option(help="SpecAugment: the same for frames.")] = 0.0
+    label_smoothing: Annotated[float, typer.Option(help="Label smoothing factor.")] = 0.0
     allow_duplicates: Annotated[
         bool,
         typer.Option(
@@ -83,17 +81,17 @@ class Learning:
     ] = None
     resize_operator: Annotated[
         ResizeOperator | None,
-        typer.Option(help="What makes the method's resized images; bilinear by default."),
+        typer.Option(help="Resize operator of the method's images; bilinear by default."),
     ] = None
 
 
 @dataclass(frozen=True)
 class Conduct:
-    """How runs are carried out; no number depends on it."""
+    """Execution options of runs; they do not affect results."""
 
     reading: ReadingOption = "auto"
     folds_at_once: Annotated[
-        int, typer.Option(min=1, help="Folds trained at a time. Changes no number.")
+        int, typer.Option(min=1, help="Folds trained in parallel. Does not affect results.")
     ] = 1
     checkpoint_every: Annotated[
         float,
@@ -103,20 +101,20 @@ class Conduct:
         str | None,
         typer.Option(
             metavar="URI",
-            help="Log to MLflow, too: http://host:5000, sqlite:///mlflow.db and so on.",
+            help="Also log to MLflow: http://host:5000, sqlite:///mlflow.db and so on.",
         ),
     ] = None
 
     @property
     def manner(self) -> "Manner":
-        """The same in the trainer's own words."""
+        """Return these options as the trainer takes them."""
         from trainer.run import Manner
 
         return Manner(self.reading, self.folds_at_once, self.checkpoint_every)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each field of the groups that are among its parameters."""
+    """Return the command with an option for each field of the groups among its parameters."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {
         name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)

@@ -28,7 +28,7 @@ def predict(
     fold: Annotated[
         list[int] | None,
         typer.Option(
-            help="Take the network that held this fold out; may be repeated. Default: all of the "
+            help="Use the network that held this fold out; may be repeated. Default: all of the "
             "run's. Their probabilities are averaged."
         ),
     ] = None,
@@ -43,7 +43,7 @@ def predict(
     ] = 3,
     device: DeviceOption = "auto",
 ) -> None:
-    """Say which class sounds are of, with the networks of a run."""
+    """Classify audio files with a run's trained models."""
     from trainer.files import check_folder, write_output
     from trainer.inference.predict import audio_files
     from trainer.inference.predict import predict as predict_files
@@ -88,7 +88,7 @@ def _note(line: str) -> None:
 def _watched(
     results: Iterator[Prediction | UnusedFile], total: int
 ) -> Iterator[Prediction | UnusedFile]:
-    """The same, with a bar, and a line for each file that could not be used."""
+    """Yield the results, with a bar, and print a line for each file that could not be used."""
     console = Terminal(stderr=True)
     for result in track(
         results,
@@ -114,7 +114,7 @@ def _text(found: Predictions, record: RunRecord, wanted: Format, top: int) -> st
 
 
 def _csv(found: Predictions, class_names: Sequence[str]) -> str:
-    """A row for each file that could be used: path, class, its probability, then every class's."""
+    """Return a row for each usable file: path, class, its probability, then every class's."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "class_name", "probability", *map(csv_cell, class_names)])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.training.mlflow_log import Tracking
 
 _OF_CONFIG = {"fold": "folds"}
-"""Options whose name in the config is another one."""
+"""Config names of options that are called differently."""
 
 
 @grouped
@@ -36,7 +36,7 @@ def run(
     method: Annotated[str | None, typer.Option(help=f"{', '.join(METHODS)}.")] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Directory of a run that was stopped: go on with it, as it was begun."),
+        typer.Option(help="Directory of a stopped run to resume, with its own settings."),
     ] = None,
     dataset: DatasetOption = None,
     fold: FoldOption = None,
@@ -46,12 +46,12 @@ def run(
     selection: Annotated[
         Selection,
         typer.Option(
-            help="What picks a fold's network: the heldout fold, as in the paper; a validation "
+            help="Model selection: by the heldout fold, as in the paper; by a validation "
             "part of the training folds; or nothing (last)."
         ),
     ] = "heldout",
     validation_share: Annotated[
-        float, typer.Option(help="Of the training clips, for --selection validation.")
+        float, typer.Option(help="Fraction of training clips for --selection validation.")
     ] = 0.1,
     learning: Learning,
     epochs_scale: Annotated[
@@ -60,8 +60,8 @@ def run(
     acceleration: Annotated[
         str,
         typer.Option(
-            help="Of training steps: auto (eager), eager, compile, graph "
-            "or compile-graph. What cannot be had runs eagerly, and why is said."
+            help="Execution of steps: auto (eager), eager, compile, graph "
+            "or compile-graph. Falls back to eager, with a warning, if unavailable."
         ),
     ] = "auto",
     conduct: Conduct,
@@ -124,7 +124,7 @@ def carry_out(
             result = resume(stored, out, watcher, manner)
     except KeyboardInterrupt:
         Terminal(stderr=True).say(
-            f"stopped: {out} keeps the epochs and networks so far; --resume {out} goes on"
+            f"stopped: {out} keeps the epochs and networks so far; --resume {out} resumes it"
         )
         raise typer.Exit(INTERRUPTED) from None
     if result:
@@ -140,7 +140,7 @@ def _go_on(
     manner: "Manner",
     tracking: "Tracking | None",
 ) -> None:
-    """Go on with a run, whose record says all; what is asked for beside must not differ from it."""
+    """Resume a run as its record says; options given as well must not differ from it."""
     from featurestore import open_store
     from trainer.console import print_plan, print_result
     from trainer.records.finished import open_finished
@@ -167,7 +167,7 @@ def _go_on(
 
 
 def _given(context: typer.Context) -> dict[str, object]:
-    """What the command line says, by the config's names."""
+    """Return the options of the command line, by the config's names."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {
         _OF_CONFIG.get(name, name): context.params[name]
@@ -189,6 +189,6 @@ def _check_same(out: Path, config: RunConfig, given: dict[str, object]) -> None:
         config = config.model_copy(update={"init": absolute_init(config.init)})
     if problems := differing(asked, vars(config)):
         raise ResumeError(
-            f"{out}: goes on as it was begun, and that differs in: {', '.join(problems)}; leave "
-            "these options out, or train anew with another --out"
+            f"{out}: resumes with its own settings, which differ in: {', '.join(problems)}; leave "
+            "these options out, or start a new run with another --out"
         )

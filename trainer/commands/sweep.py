@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from trainer.training.mlflow_log import Tracking
 
 PAPER = ("baseline", "mel", "resize", "control")
-"""The paper's methods, and the one without which their gain cannot be credited to resolution."""
+"""Methods of the paper, and the control that separates their gain from that of resolution."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What `sweep` and `reproduce` have in common."""
+    """Options that `sweep` and `reproduce` share."""
 
     store: StoreOption
     dataset: DatasetOption = None
@@ -48,7 +48,7 @@ class Shared:
     ] = None
 
     def sweep(self, methods: Sequence[str], seeds: Sequence[int]) -> "Sweep":
-        """Of these methods and seeds."""
+        """Return the sweep over these methods and seeds."""
         from trainer.sweep import Sweep
 
         folds, settings = tuple(self.fold or ()), _crossed(self.settings)
@@ -59,12 +59,12 @@ class Shared:
 def sweep(
     *,
     shared: Shared,
-    out: Annotated[Path, typer.Option(help="Directory of the sweep, new or to go on with.")],
+    out: Annotated[Path, typer.Option(help="Directory of the sweep, new or to resume.")],
     method: Annotated[
         list[str] | None, typer.Option(help="Name of a method; may be repeated.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, help="May be repeated. Default: 0.")
+        list[int] | None, typer.Option(min=0, help="Seed; may be repeated. Default: 0.")
     ] = None,
     file: Annotated[
         Path | None,
@@ -74,14 +74,14 @@ def sweep(
 ) -> None:
     """Train every combination of methods, seeds and settings, and report them.
 
-    The same command goes on where it was stopped; one with more of anything adds to it.
+    The same command resumes where it was stopped; one with more of anything adds to it.
     """
     from featurestore import open_store
     from trainer.sweep import read_sweep
 
     if file is not None:
         if method or seed or shared.fold or shared.settings:
-            raise typer.BadParameter("says it all: no --method, --seed, --fold or --set beside it")
+            raise typer.BadParameter("excludes --method, --seed, --fold and --set")
         asked = read_sweep(file)
     elif method:
         asked = shared.sweep(method, seed or (0,))
@@ -96,14 +96,16 @@ def reproduce(
     shared: Shared,
     out: Annotated[
         Path | None,
-        typer.Option(help="Default: ./reproduce/<dataset>. New, or to go on with."),
+        typer.Option(help="Directory, new or to resume. Default: ./reproduce/<dataset>."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0. The paper has one.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of seeds, from 0. The paper has one.")
+    ] = 1,
     conduct: Conduct,
 ) -> None:
     """Train the paper's methods and the control on every fold: its table for that dataset.
 
-    The same command goes on where it was stopped.
+    The same command resumes where it was stopped.
     """
     from featurestore import open_store
 
@@ -158,7 +160,7 @@ def _here(
     manner: "Manner",
     tracking: "Tracking | None",
 ) -> dict[str, str]:
-    """Train on this machine, run after run; what failed, by the run's name."""
+    """Train on this machine, run after run; return the failures by the run's name."""
     from trainer.sweep import RUNS, plan_sweep, prepare
 
     failed = {}
@@ -183,7 +185,7 @@ def _on_cluster(
     scheduler: str,
     tracking: "Tracking | None",
 ) -> dict[str, str]:
-    """Train on a cluster, fold by fold; what failed, by the run's name."""
+    """Train on a cluster, fold by fold; return the failures by the run's name."""
     from trainer.cluster import Cluster, Failed, Work, check_shared
     from trainer.data.place import place
     from trainer.records.rundir import RunDirectory

@@ -1,4 +1,4 @@
-"""Where runs are logged beside their directories."""
+"""Logging of runs next to their directories."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def tracking_to(uri: str | None, console: Terminal) -> AbstractContextManager["Tracking | None"]:
-    """Log to MLflow while the context lasts; without a URI, nothing.
+    """Log to MLflow while the context lasts; without a URI, do nothing.
 
     Raises:
         ConfigError: MLflow cannot be at such a URI.

@@ -32,7 +32,7 @@ from trainer.errors import DataError
 
 Sample = tuple[Tensor, int]
 _BATCHES = 8
-"""Whose memory is kept for the next ones."""
+"""Number of batches whose memory is kept for the next ones."""
 
 
 class ZarrDataset(Dataset[Any]):
@@ -44,7 +44,7 @@ class ZarrDataset(Dataset[Any]):
     may share it. Can be pickled; each process opens the store for itself.
 
     Args:
-        path: Of the store, or its URL.
+        path: Path of the store, or its URL.
         array: `resolution/variant`.
         dataset: Name in the store; may be left out where it holds one only.
         folds: All of them by default.
@@ -98,7 +98,7 @@ class ZarrDataset(Dataset[Any]):
     def __getitem__(self, index: Sequence[int]) -> Batch: ...
 
     def __getitem__(self, index: int | Sequence[int]) -> Sample | Batch:
-        """An item, or several at once; a negative index counts from the end.
+        """Return an item, or several at once; a negative index counts from the end.
 
         Returns:
             Of an int: an image (1, bands, frames) and its class. Of a sequence of n: images
@@ -111,7 +111,7 @@ class ZarrDataset(Dataset[Any]):
         return images[0], int(labels[0])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """Several items; a `DataLoader` that makes its batches itself asks here."""
+        """Return several items; a `DataLoader` that makes its batches itself asks here."""
         images, labels = self._batch(indices)
         return list(zip(images.unbind(), labels.tolist(), strict=True))
 
@@ -132,7 +132,7 @@ class ZarrDataset(Dataset[Any]):
         return as_float32(torch.from_numpy(images), self._scale, self._memory), classes
 
     def _read(self, numbers: Sequence[int]) -> list[tuple[int, NDArray[Any]]]:
-        """Decoded chunks, of which the latest are kept. Threads may ask at once.
+        """Return decoded chunks, of which the latest are kept. Threads may ask at once.
 
         They share the cache and not the wait: each decodes what it does not find there, and what
         it has found or decoded is its own, whatever the others push out meanwhile.

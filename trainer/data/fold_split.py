@@ -22,7 +22,7 @@ class FoldSplit:
     """The clips of one held-out fold.
 
     Args:
-        order: Of the clips trained on, the same for every method.
+        order: Order of the clips trained on, the same for every method.
         num_train: Clips trained on.
         num_test: Clips of the held-out fold.
         apart: (n,) of all clips of the training folds, those that validation has; None without.
@@ -39,7 +39,7 @@ class FoldSplit:
         return 0 if self.apart is None else int(self.apart.sum())
 
     def of(self, data: StageData) -> StageData:
-        """An array of the training folds and the held-out one, as this split trains and judges."""
+        """Return an array of the training folds and the held-out one, as this split uses them."""
         if self.apart is None:
             return data
         train, valid = (
@@ -50,7 +50,7 @@ class FoldSplit:
 
 
 def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSplit:
-    """The split of a held-out fold; the same for every method.
+    """Return the split of a held-out fold; the same for every method.
 
     Raises:
         DataError: No clips can be set apart for validation.

@@ -6,6 +6,6 @@ from featurestore import StoredDataset
 
 
 def place(dataset: StoredDataset) -> str:
-    """Where the dataset's store is: an absolute path, or a URL."""
+    """Return where the dataset's store is: an absolute path, or a URL."""
     path = str(dataset.path)
     return path if "://" in path else str(Path(path).absolute())

@@ -1,1 +1,1 @@
-"""What trained networks say: of files, of a store, together, and in other formats."""
+"""Predictions of trained networks: for files, for a store, averaged, and in other formats."""

@@ -13,7 +13,7 @@ Matrix = NDArray[np.int64]
 def confusion_matrix(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
 ) -> Matrix:
-    """Clips by true class (row) and predicted class (column): (classes, classes).
+    """Count clips by true class (row) and predicted class (column): (classes, classes).
 
     Args:
         labels: (n,) class_id.
@@ -25,12 +25,12 @@ def confusion_matrix(
 
 
 def accuracy(confusion: Matrix) -> float:
-    """Share of clips on the diagonal, of at least one clip."""
+    """Return the fraction of clips on the diagonal, of at least one clip."""
     return float(confusion.trace() / confusion.sum())
 
 
 def by_class(confusion: Matrix, class_names: Sequence[str]) -> tuple[ClassEvaluation, ...]:
-    """Every class's clips and recall."""
+    """Return every class's clips and recall."""
     return tuple(
         ClassEvaluation(
             class_name=name,
@@ -45,7 +45,7 @@ def by_class(confusion: Matrix, class_names: Sequence[str]) -> tuple[ClassEvalua
 
 
 def most_frequent(confusion: Matrix, number: int) -> list[tuple[int, int, int]]:
-    """The pairs confused most often: (clips, true class, predicted class), most first."""
+    """Return the pairs confused most often: (clips, true class, predicted class), most first."""
     errors = confusion - np.diag(np.diag(confusion))
     pairs = [(int(errors[i, j]), int(i), int(j)) for i, j in np.argwhere(errors)]
     return sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:number]

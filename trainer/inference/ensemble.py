@@ -1,6 +1,6 @@
 """Several runs as one: their probabilities averaged clip by clip, set against each run alone.
 
-Reads the tables of answers beside the networks; no store, no network.
+Reads the tables of predictions next to the networks; no store, no network.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
         "the answers of every run on the same folds: train the missing ones, or leave the run out",
     ),
 )
-"""What runs must have in common: its name, its value of a run, and what to do."""
+"""Properties that runs must share: name, value of a run, and what to do if it differs."""
 
 
 def average(
@@ -103,7 +103,7 @@ def _check_alike(first: FinishedRun, second: FinishedRun) -> None:
 
 
 def _answers(runs: Sequence[FinishedRun], fold: int, checkpoint: CheckpointName) -> list[Outputs]:
-    """Every run's answers on a fold, in the order of the first run's clips."""
+    """Return every run's predictions on a fold, in the order of the first run's clips."""
     first, *others = [run.answers(fold, checkpoint) for run in runs]
     aligned = [first]
     for run, answers in zip(runs[1:], others, strict=True):

@@ -42,7 +42,7 @@ class Part:
 def plan_parts(
     run: FinishedRun, dataset: StoredDataset, folds: Sequence[int], networks: Sequence[int]
 ) -> tuple[Part, ...]:
-    """Which networks judge which folds.
+    """Return which networks evaluate which folds.
 
     Args:
         run: Gives the networks.
@@ -79,7 +79,7 @@ def evaluate(
     batch_size: int | None = None,
     reading: PlacementChoice = "auto",
 ) -> Evaluation:
-    """Judge every clip with features of the parts' folds.
+    """Evaluate every clip with features of the parts' folds.
 
     Args:
         run: The networks' run.
@@ -135,7 +135,7 @@ def _judge(
     batch_size: int,
     reading: PlacementChoice,
 ) -> Matrix:
-    """Confusion matrix of one fold; the networks' probabilities are averaged."""
+    """Return the confusion matrix of one fold; the networks' probabilities are averaged."""
     labels = np.concatenate([dataset.labels(block) for block in dataset.blocks([part.fold])])
     shares = np.zeros((len(labels), len(dataset.class_names)))
     for network in networks:
@@ -154,7 +154,7 @@ def _open(
 
 
 def _shares(split: Source, network: TrainedNetwork, batch_size: int) -> NDArray[np.float64]:
-    """Probabilities (n, classes) in the store's order."""
+    """Return probabilities (n, classes) in the store's order."""
     parts = [np.empty((0, len(network.checkpoint.class_names)))]
     with closing(split.in_order(batch_size)) as batches:
         parts += [network.probabilities(as_float32(images, split.scale)) for images, _ in batches]
@@ -180,7 +180,7 @@ def _asking(network: TrainedNetwork, size: int, shape: tuple[int, int]) -> Itera
 def _trained_on(
     run: FinishedRun, dataset: StoredDataset, parts: Sequence[Part]
 ) -> dict[int, int | None]:
-    """By fold, how many of its clips a network of its part was trained on; None: unknown.
+    """Return by fold how many of its clips a network of its part was trained on; None: unknown.
 
     On another store clips are known again by their files' digests, where the run's own store is
     still there to tell them.

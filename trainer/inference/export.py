@@ -32,12 +32,12 @@ INPUT, OUTPUT = "images", "logits"
 _TOO_LITTLE = "out of memory: {format} of {arch} takes several times its size; end other programs"
 _CHECKED_BATCHES = (1, 2, 5)
 _TOLERANCE = 1e-4
-"""Of the largest logit's magnitude, or of 1: float32 sums in another order."""
+"""Tolerance relative to the largest logit's magnitude, or to 1: float32 sums in another order."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file's content.
+    """Content of an exported file.
 
     Args:
         data: To be written.
@@ -56,13 +56,13 @@ class _Named(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Return the logits."""
         logits: Tensor = self.network(images)
         return logits
 
 
 def metadata(record: RunRecord, network: TrainedNetwork) -> dict[str, Any]:
-    """What the file is and what it wants, in values of JSON."""
+    """Return a description of the file and its input, in values of JSON."""
     bands, frames = record.features.arrays[network.array]
     return {
         "class_names": list(record.class_names),
@@ -80,15 +80,15 @@ def metadata(record: RunRecord, network: TrainedNetwork) -> dict[str, Any]:
 
 
 def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Exported:
-    """The network in another format, its answers compared with the network's own.
+    """Convert the network to another format, and compare its outputs with the network's own.
 
     Args:
-        record: Of the network's run.
+        record: Record of the network's run.
         network: On the CPU.
         wanted: The format; `onnx` needs the extra `export`.
 
     Raises:
-        ExportError: It cannot be written so, or the file answers otherwise.
+        ExportError: It cannot be written so, or the file gives other results.
         DeviceMemoryError: There is too little memory for it.
         ModuleNotFoundError: The format needs a library that is not installed.
     """
@@ -116,7 +116,7 @@ def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Export
 
 
 def _difference(model: nn.Module, ask: Callable[[Array], Array], shape: tuple[int, ...]) -> float:
-    """Largest difference over batches of several sizes, relative to the largest logit or to 1."""
+    """Return the largest difference over batches of several sizes, relative to max(|logit|, 1)."""
     random = np.random.default_rng(0)
     worst = 0.0
     for size in _CHECKED_BATCHES:

@@ -11,7 +11,7 @@ from trainer.records.finished import FinishedRun
 
 
 def open_own_store(run: FinishedRun) -> StoredDataset:
-    """The store the run was trained on.
+    """Open the store the run was trained on.
 
     Raises:
         TrainedRunError: It is not there any more, or holds other clips now.

@@ -57,14 +57,14 @@ def audio_files(
 def predict(
     record: RunRecord, networks: Sequence[TrainedNetwork], files: Sequence[Path]
 ) -> Iterator[Prediction | UnusedFile]:
-    """What the networks say of each file, in order.
+    """Yield the networks' prediction for each file, in order.
 
     Each file is a batch of its own, so that its probabilities do not depend on the others.
 
     Args:
-        record: Of the networks' run.
+        record: Record of the networks' run.
         networks: At least one; their probabilities are averaged.
-        files: Of any format libsndfile reads.
+        files: Files of any format libsndfile reads.
 
     Raises:
         DeviceMemoryError: Not even one clip fits.
@@ -82,11 +82,11 @@ def predict(
 
 
 def judge(networks: Sequence[TrainedNetwork], images: Images, scale: float) -> NDArray[np.float64]:
-    """Probability of each class, (classes,): the mean over the networks.
+    """Return the probability of each class, (classes,): the mean over the networks.
 
     Args:
         networks: Each takes its own array.
-        images: Of one clip, as stored.
+        images: Images of one clip, as stored.
         scale: A stored value times this is in [0, 1].
     """
     shares = [_judge_one(network, images, scale) for network in networks]
@@ -112,5 +112,5 @@ def _prediction(path: Path, class_names: Sequence[str], shares: NDArray[np.float
 
 
 def _reason(error: AudioError | OSError) -> str:
-    """One line, without the path."""
+    """Return the reason in one line, without the path."""
     return str(error) if isinstance(error, AudioError) else error.strerror or str(error)

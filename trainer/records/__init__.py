@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and how it is read again."""
+"""Files of a run on disk, and how they are read back."""

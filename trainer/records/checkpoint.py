@@ -16,7 +16,7 @@ from trainer.problems import in_a_line
 from trainer.records.sealing import check_comment, check_digest, file_digest, with_comment
 
 MOST_BYTES = 8 << 30
-"""Of a file of networks. A state of the largest has some 500 MB."""
+"""Largest file of networks in bytes. A state of the largest has some 500 MB."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Checkpoint:
         stage: From 1.
         epoch: From 1 over the whole schedule.
         array: `resolution/variant` that the epoch trained on.
-        accuracy: That `EpochMetrics.valid_accuracy` has, in [0, 1].
+        accuracy: Its `EpochMetrics.valid_accuracy`, in [0, 1].
         config: The run's.
         fingerprint: The store's.
         class_names: By class_id, as many as the network has outputs.
         features: What it sees; None in files of older versions.
-        extractor_version: Of what it sees; None in files of older versions.
+        extractor_version: Extractor version of what it sees; None in files of older versions.
     """
 
     model: Mapping[str, Tensor]
@@ -66,8 +66,8 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
     """Read a checkpoint to the host, without running code in it.
 
     Args:
-        path: Of the file.
-        sha256: Of the file, as it was written; None where that is not known: then what it says of
+        path: Path of the file.
+        sha256: Digest of the file as written; None if that is not known: then what it says of
             itself is checked.
 
     Raises:
@@ -88,7 +88,7 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
 
 
 def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A checkpoint as tensors of the host and plain values."""
+    """Return a checkpoint as tensors of the host and plain values."""
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     values["model"] = {name: value.cpu() for name, value in checkpoint.model.items()}
     for name in ("config", "features"):
@@ -97,7 +97,7 @@ def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def from_values(values: Any) -> Checkpoint:  # noqa: ANN401 - a file may hold anything
-    """The checkpoint that `to_values` took apart."""
+    """Return the checkpoint that `to_values` took apart."""
     features = values.get("features")
     read = {
         "config": RunConfig.model_validate_json(values["config"]),
@@ -123,7 +123,7 @@ def save_values(path: Path, values: Mapping[str, Any]) -> str:
 
 
 def load_values(data: bytes) -> Any:  # noqa: ANN401 - a file may hold anything
-    """What `save_values` wrote, or an older version without a digest.
+    """Read what `save_values` wrote, or an older version without a digest.
 
     Raises:
         ValueError: It is damaged, or no such file.

@@ -1,4 +1,4 @@
-"""Whether what a run's files say fits together: each yields what does not, in words.
+"""Checks that the files of a run agree: each yields the contradictions, in words.
 
 A digest shows that a file is what was written, not that it belongs here; and files of older
 versions have none. So whatever is said twice is compared.
@@ -23,23 +23,23 @@ CHECKPOINTS: dict[Selection, tuple[CheckpointName, ...]] = {
     "validation": ("best",),
     "last": ("last",),
 }
-"""The networks that were tried on the held-out fold; the one that counts first."""
+"""Networks evaluated on the held-out fold; the one that counts first."""
 _ALIKE = ("config", "fingerprint", "init_used", "versions", "device_name")
-"""What run.json and result.json both say."""
+"""Fields that run.json and result.json share."""
 
 
 def accuracy_of(fold: FoldResult, checkpoint: CheckpointName) -> float | None:
-    """A network's accuracy on the held-out fold, in [0, 1]; None where it was not tried there."""
+    """Return a network's held-out accuracy, in [0, 1]; None if it was not evaluated there."""
     return fold.best_accuracy if checkpoint == "best" else fold.last_accuracy
 
 
 def epoch_of(fold: FoldResult, checkpoint: CheckpointName) -> int | None:
-    """The epoch, from 1, that a network is of."""
+    """Return the epoch, from 1, of a network."""
     return fold.best_epoch if checkpoint == "best" else fold.last_epoch
 
 
 def result_problems(result: RunResult, record: RunRecord) -> Iterator[str]:
-    """What of result.json is not as run.json has it."""
+    """Yield the contradictions between result.json and run.json."""
     for name in _ALIKE:
         if getattr(result, name) != getattr(record, name):
             yield f"its {name} is not that of run.json"
@@ -51,7 +51,7 @@ def result_problems(result: RunResult, record: RunRecord) -> Iterator[str]:
 
 
 def fold_problems(fold: FoldResult, config: RunConfig) -> Iterator[str]:
-    """What a fold's outcome cannot be under a config."""
+    """Yield what a fold's outcome cannot be under a config."""
     where, selection = f"fold {fold.fold}", config.selection
     given = {"best": fold.best_accuracy, "last": fold.last_accuracy}
     for name, accuracy in given.items():
@@ -75,7 +75,7 @@ def fold_problems(fold: FoldResult, config: RunConfig) -> Iterator[str]:
 def metrics_problems(
     rows: Sequence[EpochMetrics], fold: FoldResult, config: RunConfig
 ) -> Iterator[str]:
-    """What of metrics.csv is not as the schedule, or the fold's outcome, has it."""
+    """Yield the contradictions between metrics.csv and the schedule, or the fold's outcome."""
     if [(row.fold, row.epoch) for row in rows] != [
         (fold.fold, epoch) for epoch in range(1, fold.last_epoch + 1)
     ]:
@@ -94,7 +94,7 @@ def metrics_problems(
 
 
 def schedule_problems(stage: int, epoch: int, array: str, config: RunConfig) -> Iterator[str]:
-    """What of an epoch is not as the schedule has it."""
+    """Yield the contradictions between an epoch and the schedule."""
     stops = list(accumulate(stage.epochs for stage in config.stages))
     number = next((n for n, stop in enumerate(stops, start=1) if epoch <= stop), 0)
     if stage != number or epoch < 1:
@@ -108,7 +108,7 @@ def schedule_problems(stage: int, epoch: int, array: str, config: RunConfig) -> 
 def answers_problems(
     answers: Outputs, fold: FoldResult, checkpoint: CheckpointName, class_names: Sequence[str]
 ) -> Iterator[str]:
-    """What of a network's answers is not as the fold's outcome and the run have it."""
+    """Yield the contradictions between a network's predictions, the fold's outcome, and the run."""
     if len(answers.labels) != fold.num_test:
         yield f"has {len(answers.labels)} clips, result.json says {fold.num_test}"
     elif answers.accuracy != accuracy_of(fold, checkpoint):

@@ -52,7 +52,7 @@ class FinishedRun:
         path: Its directory.
         record: Its run.json.
         result: Its result.json; every fold once, with the accuracies that its selection gives.
-        folders: The fold.json of each fold; None where result.json is of an older version.
+        folders: The fold.json of each fold; None if result.json is of an older version.
     """
 
     path: Path
@@ -62,27 +62,27 @@ class FinishedRun:
 
     @property
     def config(self) -> RunConfig:
-        """What was asked for."""
+        """The config of the run."""
         return self.record.config
 
     @property
     def folds(self) -> tuple[int, ...]:
-        """Held out in turn, ascending."""
+        """Held-out folds, ascending."""
         return tuple(sorted(self.config.folds))
 
     @property
     def checkpoints(self) -> tuple[CheckpointName, ...]:
-        """Those of `CHECKPOINTS` for its selection."""
+        """The networks of `CHECKPOINTS` for its selection."""
         return CHECKPOINTS[self.config.selection]
 
     @property
     def warning(self) -> str | None:
-        """That nothing vouches for its files, where that is so."""
+        """A warning if its files have no digests."""
         sealed = all(folder and folder.sha256 for folder in self.folders.values())
         return None if sealed else f"{self.path}: {UNVOUCHED}"
 
     def chosen(self, asked: Sequence[int]) -> tuple[int, ...]:
-        """The folds asked for, each once; all where none is.
+        """Return the folds asked for, each once; all if none is.
 
         Raises:
             TrainedRunError: The run did not hold one of them out.
@@ -96,7 +96,7 @@ class FinishedRun:
         return tuple(dict.fromkeys(asked)) or self.config.folds
 
     def answers(self, fold: int, checkpoint: CheckpointName) -> Outputs:
-        """What a network said of its held-out fold.
+        """Return a network's predictions on its held-out fold.
 
         Raises:
             TrainedRunError: The table is absent, damaged, or not what the result says.
@@ -111,7 +111,7 @@ class FinishedRun:
         return answers
 
     def epochs(self, fold: int) -> tuple[EpochMetrics, ...]:
-        """The rows of a fold's metrics.csv.
+        """Return the rows of a fold's metrics.csv.
 
         Raises:
             TrainedRunError: It is absent or damaged, or is not about every epoch of this fold.
@@ -125,7 +125,7 @@ class FinishedRun:
         return rows
 
     def checkpoint(self, fold: int, name: CheckpointName) -> "Checkpoint":
-        """A network that the run kept of a fold.
+        """Return a network that the run kept of a fold.
 
         Raises:
             CheckpointError: It is absent, damaged, or of another run, fold or epoch.
@@ -196,7 +196,7 @@ def check_finished(
     Args:
         directory: The run's.
         record: Its run.json.
-        digest: Of what run.json says.
+        digest: Digest of what run.json says.
         result: Its result.json, or what is to become it.
 
     Raises:
@@ -215,7 +215,7 @@ def check_finished(
 def _fold_record(
     directory: RunDirectory, result: RunResult, outcome: FoldResult, record_digest: str
 ) -> FoldRecord | None:
-    """A fold's own record, which the result repeats; None where the result has no digests."""
+    """Return a fold's own record, which the result repeats; None if the result has no digests."""
     folder = directory.fold(outcome.fold)
     path = folder.path / FOLD_RESULT
     found = folder.result_and_digest()
@@ -235,7 +235,7 @@ def _fold_record(
 
 
 def plain(record: FoldResult) -> FoldResult:
-    """What a fold gave, without digests."""
+    """Return a fold's result without digests."""
     return FoldResult.model_validate(record.model_dump(include=set(FoldResult.model_fields)))
 
 

@@ -70,11 +70,11 @@ class FoldDirectory:
         self._written: dict[str, str] = {}
 
     def network(self, which: str) -> Path:
-        """Where the best or last network is."""
+        """Return the path of the best or last network."""
         return self.path / f"{which}.pt"
 
     def outputs(self, which: str) -> Path:
-        """Where that network's answers on the held-out fold are."""
+        """Return the path of that network's predictions on the held-out fold."""
         return self.path / f"{which}.csv"
 
     @contextmanager
@@ -93,7 +93,7 @@ class FoldDirectory:
             yield
 
     def remove_debris(self) -> None:
-        """Delete what killed writers left half written, and the state that a finished fold had.
+        """Delete partial files of killed writers, and the state that a finished fold had.
 
         Only for who holds the lock.
         """
@@ -104,7 +104,7 @@ class FoldDirectory:
             (self.path / STATE).unlink(missing_ok=True)
 
     def result(self) -> FoldRecord | None:
-        """What the fold gave, once it is finished.
+        """Return the fold's result, once it is finished.
 
         Raises:
             RunDirectoryError: The record is damaged.
@@ -113,16 +113,16 @@ class FoldDirectory:
         return found[0] if found else None
 
     def result_and_digest(self) -> tuple[FoldRecord, str] | None:
-        """The same, with the digest of what fold.json says."""
+        """Return the fold's result with the digest of fold.json."""
         path = self.path / FOLD_RESULT
         return read_sealed(path, FoldRecord) if path.exists() else None
 
     def read(self, name: str, record: FoldRecord | None, max_bytes: int) -> bytes:
-        """A file of a finished fold, as it was when the fold was finished.
+        """Read a file of a finished fold, as it was when the fold was finished.
 
         Args:
-            name: Of the file.
-            record: The fold's; None where an older version wrote none.
+            name: Name of the file.
+            record: The fold's; None if an older version wrote none.
             max_bytes: No such file is larger.
 
         Raises:
@@ -139,7 +139,7 @@ class FoldDirectory:
         return data
 
     def state(self, record: RunRecord, fold: int) -> "FoldState | None":
-        """Where an unfinished fold stopped; None where it is to begin.
+        """Return where an unfinished fold stopped; None if it starts from the beginning.
 
         Raises:
             CheckpointError: It is damaged, or of another store or config.
@@ -155,7 +155,7 @@ class FoldDirectory:
         return state
 
     def checkpoint(self, which: CheckpointName, record: FoldRecord | None) -> "Checkpoint":
-        """A network of a finished fold.
+        """Return a network of a finished fold.
 
         Raises:
             CheckpointError: It is missing or damaged, or not what the record vouches for.
@@ -174,7 +174,7 @@ class FoldDirectory:
         save_state(self.path / STATE, state)
 
     def write_networks(self, state: "FoldState") -> None:
-        """Write best.pt, where there is a best one, and last.pt."""
+        """Write best.pt, if there is a best one, and last.pt."""
         from trainer.records.checkpoint import save_checkpoint
 
         for which, checkpoint in ((BEST, state.best), (LAST, state.last)):
@@ -187,7 +187,7 @@ class FoldDirectory:
         self._write(self.outputs(which), outputs_bytes(outputs))
 
     def write_metrics(self, epochs: Iterable[EpochMetrics]) -> None:
-        """Make metrics.csv anew, of these rows; it survives a power cut."""
+        """Write metrics.csv again from these rows; it survives a power cut."""
         self._write(self.path / METRICS, metrics_bytes(epochs))
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -200,7 +200,7 @@ class FoldDirectory:
         It vouches for what this object has written.
 
         Args:
-            result: Of the fold.
+            result: Result of the fold.
             record_sha256: Digest of the run.json that was carried out.
         """
         known = FoldRecord.model_validate(result.model_dump())
@@ -211,7 +211,7 @@ class FoldDirectory:
         return record
 
     def epochs(self) -> tuple[EpochMetrics, ...]:
-        """The rows of metrics.csv so far, without one that is being written.
+        """Return the rows of metrics.csv so far, without one that is being written.
 
         Raises:
             RunDirectoryError: It is damaged.

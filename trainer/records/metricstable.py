@@ -12,7 +12,7 @@ from trainer.records.sealing import RESTORE
 
 
 def metrics_bytes(epochs: Iterable[EpochMetrics], header: bool = True) -> bytes:
-    """The lines of some epochs, to the last bit of each number."""
+    """Return the lines of some epochs, to the last bit of each number."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     if header:
@@ -22,7 +22,7 @@ def metrics_bytes(epochs: Iterable[EpochMetrics], header: bool = True) -> bytes:
 
 
 def parse_metrics(path: Path, data: bytes) -> tuple[EpochMetrics, ...]:
-    """The epochs of a table that `metrics_bytes` made.
+    """Return the epochs of a table that `metrics_bytes` made.
 
     Args:
         path: Where it comes from, for the error.

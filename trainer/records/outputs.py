@@ -1,7 +1,7 @@
-"""What a network says of the clips of its held-out fold, as a table on disk.
+"""A network's predictions for the clips of its held-out fold, as a table on disk.
 
-One file beside each network, with a row a clip: what a confusion matrix, a comparison of runs or an
-average of several networks needs, without the store and without the network.
+One file next to each network, with a row per clip: what a confusion matrix, a comparison of runs or
+an average of several networks needs, without the store and without the network.
 """
 
 import csv
@@ -22,12 +22,12 @@ from trainer.records.sealing import RESTORE
 
 _KEYS = ("clip_id", "class_id")
 _ROUNDING = 1e-4
-"""Of sums of float32 probabilities; those of an average of networks are rounded once more."""
+"""Rounding error of sums of float32 probabilities; averages of networks are rounded once more."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """A network's answers, in the store's order.
+    """A network's predictions, in the store's order.
 
     Args:
         clip_ids: (n,) as the store has them.
@@ -43,13 +43,13 @@ class Outputs:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """(n,) class_id of the highest probability; the first of equal ones."""
+        """Predicted class_id (n,): that of the highest probability; the first of equal ones."""
         highest: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return highest
 
     @property
     def accuracy(self) -> float:
-        """Share of clips whose class is predicted, in [0, 1]."""
+        """Fraction of clips whose class is predicted, in [0, 1]."""
         return float((self.predicted == self.labels).mean())
 
 
@@ -63,7 +63,7 @@ def write_outputs(path: Path, outputs: Outputs) -> None:
 
 
 def outputs_bytes(outputs: Outputs) -> bytes:
-    """A table: clip_id, class_id, and a column of probabilities a class, to the last bit."""
+    """Return a table: clip_id, class_id, and the probability per class, to the last bit."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*_KEYS, *map(csv_cell, outputs.class_names)])
@@ -75,7 +75,7 @@ def outputs_bytes(outputs: Outputs) -> bytes:
 
 
 def parse_outputs(path: Path, data: bytes) -> Outputs:
-    """The answers in a table that `outputs_bytes` made.
+    """Return the predictions in a table that `outputs_bytes` made.
 
     Args:
         path: Where it comes from, for the error.
@@ -103,7 +103,7 @@ def parse_outputs(path: Path, data: bytes) -> Outputs:
 
 
 def _problem(header: Sequence[str], outputs: Outputs) -> str | None:
-    """What cannot be true of a network's answers."""
+    """Return what cannot be true of a network's predictions."""
     ids, labels, shares = outputs.clip_ids, outputs.labels, outputs.probabilities
     names = outputs.class_names
     if tuple(header[: len(_KEYS)]) != _KEYS or not ids or shares.shape != (len(ids), len(names)):

@@ -38,7 +38,7 @@ UNVOUCHED = (
 
 
 def default_out(config: RunConfig) -> Path:
-    """Where a run goes that is not told where."""
+    """Return the default directory of a run."""
     return Path("runs") / f"{config.dataset}-{config.method}-seed{config.seed}"
 
 
@@ -56,10 +56,10 @@ def check_free(path: Path) -> None:
 
 
 def taken(path: Path, name: str = RECORD) -> RunDirectoryError:
-    """The error for a directory that holds a run; it names who trains it, if somebody does."""
+    """Return the error for a directory that holds a run; it names who trains it, if anybody."""
     try:
         with held(path / RUN_LOCK):
-            finish = f", go on with it by --resume {path}" if name == RECORD else ""
+            finish = f", resume it by --resume {path}" if name == RECORD else ""
     except BusyError as error:
         return RunDirectoryError(f"{error}, or give another --out")
     except RunDirectoryError:
@@ -76,7 +76,7 @@ class RunDirectory:
         self.path = path
 
     def fold(self, fold: int) -> FoldDirectory:
-        """The directory of a fold."""
+        """Return the directory of a fold."""
         return FoldDirectory(self.path / f"fold{fold}")
 
     @contextmanager
@@ -90,7 +90,7 @@ class RunDirectory:
             yield
 
     def record(self) -> RunRecord:
-        """What the run was asked to do; its `sha256` is None in a run of an older version.
+        """Return the run's config and environment; `sha256` is None in a run of an older version.
 
         Raises:
             RunDirectoryError: There is no run, or its record is damaged.
@@ -98,13 +98,13 @@ class RunDirectory:
         return self.record_and_digest()[0]
 
     def record_and_digest(self) -> tuple[RunRecord, str]:
-        """The same, with the digest of what run.json says."""
+        """Return the run's record with the digest of run.json."""
         if not (self.path / RECORD).is_file():
             raise RunDirectoryError(f"{self.path}: is not a run, it has no {RECORD}")
         return read_sealed(self.path / RECORD, RunRecord)
 
     def result(self) -> RunResult | None:
-        """What the run found, once it is finished.
+        """Return the run's result, once it is finished.
 
         Raises:
             RunDirectoryError: The record is damaged.
@@ -113,7 +113,7 @@ class RunDirectory:
         return read_sealed(path, RunResult)[0] if path.exists() else None
 
     def create_record(self, record: RunRecord) -> None:
-        """Write run.json, in a directory that is made where it is missing.
+        """Write run.json, in a directory that is created if it is missing.
 
         Raises:
             RunDirectoryError: There is one already, or it cannot be written.
@@ -123,7 +123,7 @@ class RunDirectory:
             raise taken(self.path)
 
     def write_record(self, record: RunRecord) -> None:
-        """Write run.json in place of the one that is there."""
+        """Replace run.json."""
         make_folder(self.path)
         write_sealed(self.path / RECORD, record)
 

@@ -1,4 +1,4 @@
-"""Digests of what a run leaves on disk: who reads a file back knows that it is what was written.
+"""Digests of a run's files: a reader knows that a file is what was written.
 
 A JSON record carries the SHA-256 of all else that it says. A PyTorch file carries, as the comment
 of the zip archive that it is, the SHA-256 of all before it: torch itself compares no checksum.
@@ -19,7 +19,7 @@ from trainer.files import read_file, record_bytes, replace_file
 from trainer.problems import in_a_line
 
 MOST_BYTES = 64 << 20
-"""Of a JSON record. The largest are some 100 kB."""
+"""Largest JSON record in bytes. The largest are some 100 kB."""
 RESTORE = "put it back from a copy, or train again"
 
 _Kind = TypeVar("_Kind", bound=Sealed)
@@ -29,18 +29,18 @@ _COMMENT_BYTES = len("sha256:") + 64
 
 
 def content_digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON object without its `sha256`: keys sorted, no white space."""
+    """Return the SHA-256 of a JSON object without its `sha256`: keys sorted, no white space."""
     rest = {name: value for name, value in content.items() if name != "sha256"}
     return file_digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
 
 
 def file_digest(data: bytes | memoryview) -> str:
-    """SHA-256 of bytes, in hexadecimal."""
+    """Return the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sealed(record: _Kind) -> _Kind:
-    """The record with its digest."""
+    """Return the record with its digest."""
     digest = content_digest(json.loads(record.model_dump_json()))
     return record.model_copy(update={"sha256": digest})
 
@@ -49,7 +49,7 @@ def read_sealed(path: Path, kind: type[_Kind]) -> tuple[_Kind, str]:
     """Read a JSON record.
 
     Returns:
-        The record, and the digest of what the file says; the record's `sha256` is None where a
+        The record, and the digest of what the file says; the record's `sha256` is None if a
         version of the program wrote it that gave none.
 
     Raises:
@@ -92,7 +92,7 @@ def check_digest(path: Path, found: str, wanted: str | None, witness: str) -> No
 
 
 def with_comment(archive: io.BytesIO) -> memoryview:
-    """A zip archive that ends with the digest of all before, as its comment; changed in place."""
+    """Append the digest of all before to a zip archive, as its comment; changed in place."""
     view = archive.getbuffer()
     if bytes(view[-_END_BYTES:][:4]) != _END:
         raise ValueError("not a zip archive without a comment")
@@ -105,7 +105,7 @@ def with_comment(archive: io.BytesIO) -> memoryview:
 
 
 def check_comment(data: bytes) -> bool:
-    """Compare a zip archive with its comment; False where it has none, as in older versions.
+    """Compare a zip archive with its comment; False if it has none, as in older versions.
 
     Raises:
         ValueError: It is not what was written.

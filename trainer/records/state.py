@@ -43,7 +43,7 @@ class FoldState:
 
     Args:
         last: The network now.
-        best: The one that each stage begins with; None where none is picked.
+        best: The one that each stage begins with; None if none is picked.
         stage: The stage of the last epoch.
         epochs: All so far.
         seconds: Spent so far.
@@ -102,7 +102,7 @@ def load_state(path: Path) -> FoldState:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: is no state of an unfinished fold, or is damaged ({in_a_line(error)}); "
-            "remove it, and the fold begins anew"
+            "remove it, and the fold starts over"
         ) from error
 
 

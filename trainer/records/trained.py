@@ -18,7 +18,7 @@ from trainer.records.finished import FinishedRun, open_finished
 from trainer.records.rundir import RunDirectory
 
 LESS = "take one network (--fold, or --network of `evaluate`), --device cpu, or end other programs"
-"""What to do where a network, or what it makes of a clip, does not fit."""
+"""Advice if a network, or what it makes of a clip, does not fit."""
 _NEVER = {("last", "best"): "a run with --selection last picks none; take --checkpoint last"}
 
 
@@ -28,7 +28,7 @@ class TrainedNetwork:
 
     Args:
         model: In eval mode, on its device, in float32.
-        fold: That it held out in training.
+        fold: Fold that it held out in training.
         array: `resolution/variant` of the images it saw last, and wants.
         checkpoint: Where it comes from.
     """
@@ -40,12 +40,12 @@ class TrainedNetwork:
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device of the network."""
         return next(self.model.parameters()).device
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> NDArray[np.float64]:
-        """(b, classes), rows of sum 1, of images (b, 1, bands, frames) float32 in [0, 1]."""
+        """Return (b, classes), rows of sum 1, of images (b, 1, bands, frames) float32 in [0, 1]."""
         return torch.softmax(self.model(images).double(), dim=1).cpu().numpy()
 
 
@@ -70,7 +70,7 @@ def open_run(path: Path) -> FinishedRun:
 def load_network(
     run: FinishedRun, fold: int, name: CheckpointName, device: torch.device
 ) -> TrainedNetwork:
-    """One of a run's networks.
+    """Load one of a run's networks.
 
     Args:
         run: From `open_run`.
@@ -85,9 +85,7 @@ def load_network(
     path = RunDirectory(run.path).fold(fold).network(name)
     if not path.exists() and (note := _NEVER.get((run.config.selection, name))):
         raise CheckpointError(f"{path}: does not exist: {note}")
-    with explain_oom(
-        lambda: f"out of memory on {device}: {path} does not fit beside what is there; {LESS}"
-    ):
+    with explain_oom(lambda: f"out of memory on {device}: {path} does not fit in addition; {LESS}"):
         return _loaded(run, fold, name, path, device)
 
 

@@ -56,7 +56,7 @@ def boxplot(series: Sequence[Series], paper: PaperTable | None) -> bytes:
 
 
 def _draw(axes: "Axes", boxes: Boxes, shift: float) -> None:
-    """One box a method that has values, its folds as points upon it."""
+    """Draw one box per method that has values, its folds as points upon it."""
     places = [at + shift for at, values in enumerate(boxes.values) if values]
     values = [list(by_fold.values()) for by_fold in boxes.values if by_fold]
     drawn = axes.boxplot(

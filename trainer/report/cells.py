@@ -10,17 +10,17 @@ TINY_P = 0.001
 
 
 def percent(value: float | None) -> str:
-    """An accuracy or a difference of accuracies, two decimals, without a unit."""
+    """Format an accuracy or a difference of accuracies: two decimals, without a unit."""
     return NOTHING if value is None else f"{value:.2f}"
 
 
 def signed(value: float) -> str:
-    """A difference in points, or t, with its sign."""
+    """Format a difference in points, or t, with its sign."""
     return f"{value:+.2f}"
 
 
 def mean_std(values: Sequence[float]) -> str:
-    """Mean ± sample standard deviation; the mean alone of a single value."""
+    """Format mean ± sample standard deviation; the mean alone of a single value."""
     if not values:
         return NOTHING
     std = sample_std(values)
@@ -28,19 +28,19 @@ def mean_std(values: Sequence[float]) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """The ends of a confidence interval of a difference, in points."""
+    """Format the ends of a confidence interval of a difference, in points."""
     return f"{signed(low)} to {signed(high)}"
 
 
 def p_value(p: float | None) -> str:
-    """A p-value to three decimals."""
+    """Format a p-value to three decimals."""
     if p is None:
         return NOTHING
     return f"< {TINY_P}" if p < TINY_P else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """Format a time in the unit that suits it."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
@@ -48,7 +48,7 @@ def duration(seconds: float) -> str:
 
 
 def numbers(values: Iterable[int]) -> str:
-    """Whole numbers with runs of neighbours drawn together: 1-3, 5."""
+    """Format whole numbers with runs of neighbours drawn together: 1-3, 5."""
     spans: list[tuple[int, int]] = []
     for value in sorted(set(values)):
         if spans and spans[-1][1] == value - 1:
@@ -59,12 +59,12 @@ def numbers(values: Iterable[int]) -> str:
 
 
 def schedule(epochs_scale: float) -> str:
-    """How much of the paper's schedule was trained."""
+    """Describe what fraction of the paper's schedule was trained."""
     return "full" if epochs_scale == 1 else f"{100 * epochs_scale:g} % of the paper's"
 
 
 def images_of(stage: Stage) -> str:
-    """The array that a stage sees, or the two it sees in turn: R1/mel, R1/mel+resize."""
+    """Return the array that a stage sees, or the two it sees in turn: R1/mel, R1/mel+resize."""
     if stage.alternate is None:
         return stage.array
     (place, _, _), (other, _, variant) = (

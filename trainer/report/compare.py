@@ -35,7 +35,7 @@ UNDEFINED = "t and d_z are not defined where every fold differs by the same amou
 
 
 def pairs(series: Sequence[Series]) -> Iterator[tuple[Series, Series]]:
-    """Pairs (better, worse expected) that differ in the method or in settings, not in both."""
+    """Yield pairs (better, worse expected) that differ in the method or in settings, not both."""
     for a, b in combinations(series, 2):
         if a.method == b.method or a.settings == b.settings:
             yield (b, a) if _strength(a.method) <= _strength(b.method) else (a, b)
@@ -46,7 +46,7 @@ def _strength(method: str) -> int:
 
 
 def difference_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[Table]:
-    """A table a score, with a row a pair, and one of the paper's own; none without pairs."""
+    """Yield a table per score, with a row per pair, and the paper's own; none without pairs."""
     compared = list(pairs(series))
     if not compared:
         return
@@ -57,7 +57,7 @@ def difference_tables(series: Sequence[Series], paper: PaperTable | None) -> Ite
 
 
 def _our_table(score: Score, compared: Sequence[tuple[Series, Series]]) -> Table:
-    """Differences of one score; with the spread over seeds where there are several."""
+    """Return differences of one score; with the spread over seeds if there are several."""
     by_fold = [(a.by_fold(score), b.by_fold(score)) for a, b in compared]
     spreads = [_std_over_seeds(score, a, b) for a, b in compared]
     with_seeds = any(spread is not None for spread in spreads)
@@ -81,13 +81,13 @@ def _paper_table(methods: Sequence[tuple[str, str]], paper: PaperTable) -> Table
 def _methods_of(
     compared: Sequence[tuple[Series, Series]], paper: PaperTable
 ) -> list[tuple[str, str]]:
-    """The pairs of different methods that the paper has, each once."""
+    """Return the pairs of different methods that the paper has, each once."""
     pairs_of = {(a.method, b.method): None for a, b in compared if a.method != b.method}
     return [pair for pair in pairs_of if set(pair) <= set(paper.splits)]
 
 
 def _std_over_seeds(score: Score, a: Series, b: Series) -> float | None:
-    """Of the difference of the means, over the seeds that both have with the same folds."""
+    """Return the std of the difference of means over seeds that both have with the same folds."""
     if a.folds != b.folds:
         return None
     ours, theirs = a.over_folds(score), b.over_folds(score)
@@ -95,17 +95,17 @@ def _std_over_seeds(score: Score, a: Series, b: Series) -> float | None:
 
 
 def _cells(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[str, ...]:
-    """Everything of a row but its name."""
+    """Return everything of a row except its name."""
     return (str(len(first.keys() & second.keys())), *comparison_cells(paired_test(first, second)))
 
 
 def comparison_cells(
     test: PairedTest | PairedDifference | None, scale: float = 1.0
 ) -> tuple[str, ...]:
-    """A comparison as mean, interval, p of t, p of ranks, d_z, t and std.
+    """Return a comparison as mean, interval, p of t, p of ranks, d_z, t and std.
 
     Args:
-        test: None where there were too few folds.
+        test: None if there were too few folds.
         scale: What makes points of its differences.
     """
     if test is None:
@@ -133,7 +133,7 @@ def _note(by_fold: Sequence[tuple[Mapping[int, float], Mapping[int, float]]], se
 
 
 def least_note(num_folds: int) -> str:
-    """What Wilcoxon's p can come to at best; empty where that says nothing."""
+    """Return the smallest p that Wilcoxon's test can give, in words; empty if it says nothing."""
     least = least_rank_p(num_folds) if num_folds > 1 else 0.0
     if least < TINY_P:
         return ""

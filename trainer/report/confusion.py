@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 NAME_CHARS, TITLE_CHARS = 30, 70
 MOST_WITH_NUMBERS = 20
-"""Classes up to which every cell shows its clips."""
+"""Most classes with which every cell shows its clips."""
 _MARGIN_INCHES, _CELL_INCHES = 2.6, {True: 0.46, False: 0.19}
 
 
 @drawing()
 def confusion_picture(confusion: Matrix, class_names: Sequence[str], title: Sequence[str]) -> bytes:
-    """A PNG: rows are true classes, columns predicted ones, shades the share of the row.
+    """Draw a PNG: rows are true classes, columns predicted ones, shades the fraction of the row.
 
     Args:
         confusion: (classes, classes), clips.
@@ -51,7 +51,7 @@ def confusion_picture(confusion: Matrix, class_names: Sequence[str], title: Sequ
 
 
 def _write_numbers(axes: "Axes", confusion: Matrix, shares: NDArray[np.float64]) -> None:
-    """Clips of each cell that has some; white on the dark ones."""
+    """Write the clips of each cell that has some; white on the dark ones."""
     for row, column in np.argwhere(confusion):
         axes.text(
             column,

@@ -1,4 +1,4 @@
-"""What a report holds, in no particular format: text cells, pictures, lines of prose.
+"""Contents of a report, in no particular format: text cells, pictures, lines of prose.
 
 The renderers (`markdown`, `page`, `terminal`) all show the same content.
 """
@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of finished text cells; each row has one cell a column."""
+    """A table of finished text cells; each row has one cell per column."""
 
     title: str
     columns: tuple[Column, ...]
@@ -34,7 +34,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """The groups in order, with the number of columns of each; empty where no column has one.
+        """Return the groups in order, with the number of columns of each; may be empty.
 
         Example: columns (fold), (best of mel), (last of mel) give [("", 1), ("mel", 2)].
         """

@@ -1,4 +1,4 @@
-"""What the numbers rest on: how the runs were made, what to beware of, how to read them."""
+"""Context of the numbers: how the runs were made, what to beware of, how to read them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -24,7 +24,7 @@ SELECTION: dict[Selection, str] = {
         "nothing of it leaks into these figures. The networks train on that many clips fewer."
     ),
     "last": (
-        "Nothing is picked: each stage goes on from the last epoch of the one before, and the "
+        "Nothing is picked: each stage continues from the last epoch of the one before, and the "
         "last epoch of all counts. The held-out fold is watched and changes nothing, so there is "
         "no best epoch here."
     ),
@@ -44,7 +44,7 @@ UNKNOWN_SPLITS = "Which fold each of the paper's splits is, is not known for thi
 
 
 def context_table(series: Sequence[Series]) -> Table:
-    """One column a method, one row for each thing that shaped its numbers."""
+    """Return a table of one column per method, one row for each thing that shaped its numbers."""
     sheets = [_facts(one) for one in series]
     on = [name for name in sheets[0] if any(sheet[name] != OFF.get(name) for sheet in sheets)]
     rows = tuple((name, *(sheet[name] for sheet in sheets)) for name in on)
@@ -68,7 +68,7 @@ def _facts(series: Series) -> dict[str, str]:
 
 
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:
-    """What stands above the tables: whatever keeps the numbers from being compared at sight."""
+    """Return the lines above the tables: whatever keeps numbers from being compared at sight."""
     found = [*_mixed(series), *_shortened(series), *_uneven(series), *_own(series)]
     return tuple(map(mask_url, found))
 
@@ -106,7 +106,7 @@ def _uneven(series: Sequence[Series]) -> Iterator[str]:
 
 
 def _own(series: Sequence[Series]) -> Iterator[str]:
-    """The runs' own warnings, each once, with the methods it concerns where not all."""
+    """Yield the runs' own warnings, each once, with the methods it concerns if not all."""
     holders: dict[str, dict[str, None]] = {}
     for one in series:
         for text in (text for run in one.runs for text in run.result.warnings):
@@ -116,12 +116,12 @@ def _own(series: Sequence[Series]) -> Iterator[str]:
 
 
 def _who(labels: Sequence[str], series: Sequence[Series]) -> str:
-    """The methods a warning concerns, as its beginning; all of them need no mention."""
+    """Return the methods a warning concerns, as its beginning; all of them need no mention."""
     return f"{', '.join(labels)}: " if len(labels) < len(series) else ""
 
 
 def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]:
-    """What stands below the tables: how they are to be read."""
+    """Return the lines below the tables, which explain how to read them."""
     found = [SELECTION[series[0].selection], *_epochs(series)]
     methods = {one.method for one in series}
     if "baseline" in methods and methods & {"mel", "resize"} and "control" not in methods:

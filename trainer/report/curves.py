@@ -1,4 +1,4 @@
-"""The learning curves: validation accuracy and training loss by epoch, one row of axes a method."""
+"""The learning curves: validation accuracy and training loss by epoch, a row of axes per method."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +73,7 @@ def _draw(
 
 
 def _curves(series: Series, value: Callable[[EpochMetrics], float]) -> Iterator[Curve]:
-    """A curve for each fold of each run."""
+    """Yield a curve for each fold of each run."""
     for run in series.runs:
         curves: dict[int, Curve] = defaultdict(dict)
         for row in run.epochs:
@@ -82,13 +82,13 @@ def _curves(series: Series, value: Callable[[EpochMetrics], float]) -> Iterator[
 
 
 def _average(curves: Sequence[Curve]) -> Curve:
-    """Mean over the curves that have the epoch."""
+    """Return the mean over the curves that have the epoch."""
     epochs = sorted({epoch for curve in curves for epoch in curve})
     return {epoch: mean([c[epoch] for c in curves if epoch in c]) for epoch in epochs}
 
 
 def _mark_stages(axes: "Axes", stages: Sequence[Stage]) -> None:
-    """Dotted lines between stages, dashed where the images change too; each image's name."""
+    """Draw dotted lines between stages, dashed if the images change too; name each image."""
     ends = [0.5 + end for end in accumulate((stage.epochs for stage in stages), initial=0)]
     names = [images_of(stage) for stage in stages]
     for (before, after), at in zip(pairwise(names), ends[1:], strict=False):

@@ -1,4 +1,4 @@
-"""What the figures share: their colours, their size, and how they become PNG.
+"""Style of the figures: their colours, their size, and how they become PNG.
 
 Matplotlib's object interface only: no pyplot, so no global state and no window.
 """
@@ -22,25 +22,25 @@ DPI = 160
 
 
 def pale(colour: str) -> tuple[float, float, float]:
-    """The colour mixed with white, as red, green and blue in [0, 1]: a ground for black lines."""
+    """Mix the colour with white, as red, green and blue in [0, 1]: a ground for black lines."""
     red, green, blue = (0.55 * part + 0.45 for part in to_rgb(colour))
     return red, green, blue
 
 
 def new_figure(height_inches: float) -> Figure:
-    """An empty figure of the report's width that arranges its axes by itself."""
+    """Return an empty figure of the report's width that arranges its axes by itself."""
     return Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
 
 
 def plain(axes: "Axes") -> None:
-    """Only the frame and grid lines that help reading values."""
+    """Draw only the frame and grid lines that help reading values."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as PNG; the same figure gives the same bytes."""
+    """Return the figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from trainer.report.series import Series, Settings
 
 # The paper's order, then ours; other methods follow by name.
 ORDER = ("baseline", "mel", "resize", "control")
-# Fields of RunConfig that are a run's place in its series, or that `settings_of` says otherwise.
+# Fields of RunConfig that are a run's place in its series, or that `settings_of` words differently.
 # Every other field, also one that RunConfig gets later, is a setting.
 NOT_SETTINGS = {
     *("dataset", "method", "stages", "folds", "seed", "init"),
@@ -27,7 +27,7 @@ OFF = dict.fromkeys(("mixup", "freq mask", "time mask", "label smoothing"), "0")
 
 
 def settings_of(result: RunResult) -> Settings:
-    """Everything but the method that could change a run's numbers, as (name in words, value).
+    """Return everything but the method that could change a run's numbers, as (name, value).
 
     The initial weights are those the run really had: `auto` may have found none.
     """
@@ -43,7 +43,7 @@ def _plain(value: object) -> str:
 
 
 def group(runs: Sequence[Run]) -> dict[tuple[str, Selection], list[Series]]:
-    """Series by dataset and selection, in the order of the tables and with labels.
+    """Return series by dataset and selection, in the order of the tables and with labels.
 
     Raises:
         ReportError: Two runs of a series have a seed and a fold in common.
@@ -76,7 +76,7 @@ def _refuse_duplicates(runs: Sequence[Run]) -> None:
 
 
 def differing(series: Sequence[Series]) -> dict[str, list[str]]:
-    """Values of each setting that is not the same in all series, in order of appearance."""
+    """Return values of each setting that is not the same in all series, in order of appearance."""
     values: dict[str, dict[str, None]] = defaultdict(dict)
     for one in series:
         for name, value in one.settings:
@@ -85,12 +85,12 @@ def differing(series: Sequence[Series]) -> dict[str, list[str]]:
 
 
 def shown(name: str, value: str) -> str:
-    """A setting's value, short enough for a table."""
+    """Return a setting's value, short enough for a table."""
     return value[:12] if name == "store" else value
 
 
 def _labelled(series: Sequence[Series]) -> list[Series]:
-    """The series in the order of the tables, each under a name of its own."""
+    """Return the series in the order of the tables, each under a name of its own."""
     ranked = sorted(series, key=lambda one: (_rank(one.method), one.method, one.settings))
     names = differing(series)
     plain = [_label(one, names) for one in ranked]

@@ -1,4 +1,4 @@
-"""What a report needs of a run, read once: its result, its epochs, its confusions."""
+"""Data of a run for a report, read once: its result, its epochs, its confusions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Run:
     Args:
         path: Its directory.
         result: Its result.json.
-        epochs: Of all folds.
+        epochs: Epochs of all folds.
         class_names: By class_id.
         confusions: By the network that was tried on the held-out folds: their sum.
     """

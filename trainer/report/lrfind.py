@@ -19,13 +19,13 @@ def lr_picture(
     marks: Sequence[tuple[str, float]],
     title: str,
 ) -> bytes:
-    """A PNG: the losses and their smoothed curve over λ on a logarithmic axis, and some λ marked.
+    """Draw a PNG: the losses and their smoothed curve over λ on a logarithmic axis, some λ marked.
 
     The loss axis ends where the smoothed curve does: single losses may leave it at a divergence.
 
     Args:
         lrs: λ of each step.
-        losses: Of each step; one that is no finite number is not drawn.
+        losses: Losses of each step; one that is no finite number is not drawn.
         smoothed: The same, smoothed.
         marks: Names and λ of what is marked, at most two.
         title: Above it.

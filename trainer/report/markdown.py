@@ -10,7 +10,7 @@ _OUR_CODE = re.compile(r"\\`(control|(?:trainer|featurestore) [a-z-]+)\\`")
 
 
 def to_markdown(report: Report) -> str:
-    """The whole report; pictures are linked by file name."""
+    """Return the whole report; pictures are linked by file name."""
     lines = ["# Training report", ""]
     for section in report.sections:
         lines += _section(section)
@@ -46,5 +46,5 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
 
 
 def _prose(text: str) -> str:
-    """A sentence in which our own commands and methods stay code, and all else is data."""
+    """Return a sentence in which our own commands and methods stay code, and all else is data."""
     return _OUR_CODE.sub(r"`\1`", markdown(text))

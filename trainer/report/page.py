@@ -13,7 +13,7 @@ TEMPLATE = "report.html"
 
 
 def to_html(report: Report) -> str:
-    """The whole report; pictures are inside, nothing is loaded from elsewhere."""
+    """Return the whole report; pictures are inside, nothing is loaded from elsewhere."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -27,7 +27,7 @@ def to_html(report: Report) -> str:
 
 
 def _printed(value: object) -> object:
-    """What stands in the page; texts that were escaped are ours already."""
+    """Escape a value for the page; texts that were escaped are ours already."""
     return value if isinstance(value, Markup) else printable(value)
 
 

@@ -23,7 +23,7 @@ LEGEND_COLUMNS = 3
 
 @drawing()
 def recall_picture(series: Sequence[Series]) -> bytes:
-    """Draw a row a class, the best recognised at the top, and a point a method; PNG."""
+    """Draw a row per class, the best recognised at the top, and a point per method; PNG."""
     score = series[0].scores[0]
     recalls = [_recalls(one, score.checkpoint) for one in series]
     names = dict.fromkeys(name for found in recalls for name in found)
@@ -53,7 +53,7 @@ def _draw(
     recalls: Sequence[Mapping[str, float]],
     ranked: Sequence[str],
 ) -> None:
-    """A grey line a class from the lowest to the highest recall, and the points upon it."""
+    """Draw a grey line per class from the lowest to the highest recall, and the points upon it."""
     for row, name in enumerate(ranked):
         values = [found[name] for found in recalls if name in found]
         axes.plot([min(values), max(values)], [row, row], color="#BBBBBB", linewidth=2, zorder=1)
@@ -65,6 +65,6 @@ def _draw(
 
 
 def _recalls(series: Series, checkpoint: CheckpointName) -> dict[str, float]:
-    """Recall in % by class name, of the classes that have clips."""
+    """Return recall in % by class name, of the classes that have clips."""
     classes = by_class(series.confusion(checkpoint), series.class_names)
     return {one.class_name: 100 * one.recall for one in classes if one.recall is not None}

@@ -1,4 +1,4 @@
-"""Which accuracies a run has, by what picked its networks, and what they are called.
+"""The accuracies of a run, by what picked its networks, and their names.
 
 What differs in selection is never averaged, compared or drawn together.
 """
@@ -22,7 +22,7 @@ class Score:
     checkpoint: CheckpointName
 
     def percent(self, fold: FoldResult) -> float:
-        """Its value in %.
+        """Return its value in %.
 
         Raises:
             ValueError: The fold was trained with a selection that does not give it.
@@ -38,7 +38,7 @@ PICKED_BY: dict[Selection, str] = {
     "validation": "epoch picked on a validation part of the training folds",
     "last": "no epoch picked: the last one counts",
 }
-"""What is said of a selection over its tables, and in its pictures."""
+"""Description of a selection, for its tables and its pictures."""
 
 _NAMES: dict[Selection, tuple[str, ...]] = {
     "heldout": ("best epoch", "last epoch"),
@@ -48,5 +48,5 @@ _NAMES: dict[Selection, tuple[str, ...]] = {
 
 
 def scores_of(selection: Selection) -> tuple[Score, ...]:
-    """The accuracies of a selection, the one that counts first."""
+    """Return the accuracies of a selection, the one that counts first."""
     return tuple(map(Score, _NAMES[selection], CHECKPOINTS[selection]))

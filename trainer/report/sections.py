@@ -12,7 +12,7 @@ from trainer.report.speed import speed_table
 
 
 def text_section(series: Sequence[Series]) -> Section:
-    """All that is said in words and numbers about the series of one dataset and selection."""
+    """Return the words and numbers about the series of one dataset and selection."""
     dataset, selection = series[0].dataset, series[0].selection
     paper = PAPER.get(dataset)
     found = (

@@ -35,7 +35,7 @@ class Series:
 
     @property
     def selection(self) -> Selection:
-        """What picked the networks."""
+        """Selection that picked the networks."""
         return self.runs[0].result.config.selection
 
     @property
@@ -60,7 +60,7 @@ class Series:
 
     @property
     def epochs_scale(self) -> float:
-        """Of the schedule: 1 is the whole one."""
+        """Scale of the schedule: 1 is the whole one."""
         return self.runs[0].result.config.epochs_scale
 
     @property
@@ -70,25 +70,25 @@ class Series:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """By class_id."""
+        """Class names by class_id."""
         return self.runs[0].class_names
 
     def by_fold(self, score: Score) -> ByFold:
-        """A score in % by fold; the mean over seeds."""
+        """Return a score in % by fold; the mean over seeds."""
         seeds = self._by_seed(score).values()
         return {fold: mean([s[fold] for s in seeds if fold in s]) for fold in self.folds}
 
     def over_folds(self, score: Score) -> dict[int, float]:
-        """A score in % by seed, of the seeds that have every fold: the mean over folds."""
+        """Return a score in % by seed, of the seeds that have every fold: the mean over folds."""
         seeds = self._by_seed(score).items()
         return {seed: mean(list(f.values())) for seed, f in seeds if len(f) == len(self.folds)}
 
     def std_over_seeds(self, score: Score) -> float | None:
-        """Sample std, over the seeds that have every fold, of the mean over folds."""
+        """Return the sample std, over the seeds that have every fold, of the mean over folds."""
         return sample_std(list(self.over_folds(score).values()))
 
     def confusion(self, checkpoint: CheckpointName) -> Matrix:
-        """Clips by true and predicted class, summed over folds and seeds."""
+        """Return clips by true and predicted class, summed over folds and seeds."""
         first, *others = (run.confusions[checkpoint] for run in self.runs)
         return sum(others, first)
 

@@ -10,7 +10,7 @@ from trainer.report.series import Series
 
 COLUMNS = (
     *(Column("method", numeric=False), Column("stage"), Column("images", numeric=False)),
-    *(Column("epochs"), Column("λ"), Column("time a fold"), Column("samples/s")),
+    *(Column("epochs"), Column("λ"), Column("time per fold"), Column("samples/s")),
     Column("waiting, %"),
 )
 NOTE = (
@@ -21,7 +21,7 @@ NOTE = (
 
 
 def speed_table(series: Sequence[Series]) -> Table:
-    """A row a stage of every method, and one of the whole."""
+    """Return a table with a row per stage of every method, and one of the whole."""
     rows = tuple(row for one in series for row in _rows(one))
     return Table("Time and speed by stage", COLUMNS, rows, NOTE)
 
@@ -39,7 +39,7 @@ def _rows(series: Series) -> Iterator[tuple[str, ...]]:
 
 
 def _pace(epochs: Sequence[EpochMetrics], num_folds: int) -> tuple[str, str, str]:
-    """Time a fold, samples/s, and the share of waiting, of some epochs of all folds."""
+    """Return time per fold, samples/s, and the fraction of waiting, of some epochs of all folds."""
     seconds = sum(row.seconds for row in epochs)
     waited = sum(row.seconds * row.wait_share for row in epochs)
     rate = median(row.samples_per_s for row in epochs)

@@ -14,7 +14,7 @@ OVER_SEEDS = "Over seeds: sample standard deviation of the mean over folds."
 
 
 def summary_table(series: Sequence[Series], paper: PaperTable | None) -> Table:
-    """One row a method: mean ± sample std over folds of every score, and the paper's."""
+    """Return one row per method: mean ± sample std over folds of every score, and the paper's."""
     several = any(len(one.seeds) > 1 for one in series)
     columns = [Column("method", numeric=False), Column("folds"), Column("seeds")]
     rows: list[Row] = [(one.label, numbers(one.folds), str(len(one.seeds))) for one in series]
@@ -45,7 +45,7 @@ def _over_folds(series: Series, score: Score) -> str:
 def _summary_of_paper(
     series: Sequence[Series], paper: PaperTable
 ) -> tuple[list[Column], list[Row]]:
-    """The summary as printed and, where only some of its folds were run, that over the same."""
+    """Return the summary as printed and, if only some of its folds were run, that over the same."""
     partial = [one for one in series if set(one.folds) != set(paper.folds or one.folds)]
     rows = [_paper_cells(one, paper)[: 2 if partial else 1] for one in series]
     columns = [Column("paper, best epoch"), Column("paper, same folds")]
@@ -60,7 +60,7 @@ def _paper_cells(series: Series, paper: PaperTable) -> Row:
 
 
 def fold_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[Table]:
-    """A table a score: one row a fold, one column a method; the paper's beside the first score."""
+    """Yield a table per score: one row per fold, one column per method, and the paper's."""
     first, *others = series[0].scores
     yield _fold_table(series, first, paper)
     for score in others:
@@ -89,7 +89,7 @@ def _seeds_note(series: Sequence[Series]) -> str:
 
 
 def split_table(paper: PaperTable) -> Table:
-    """The paper's own splits, for a dataset whose folds they cannot be matched with."""
+    """Return the paper's own splits, for a dataset whose folds they cannot be matched with."""
     columns = (Column("split"), *(Column(method) for method in paper.splits))
     rows = tuple(
         (str(split), *map(percent, values))

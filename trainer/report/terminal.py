@@ -49,7 +49,7 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _grids(table: Table, console: Console) -> Iterator[Grid]:
-    """The table in as few parts as the width allows; each starts with the first column.
+    """Yield the table in as few parts as the width allows; each starts with the first column.
 
     A group of columns stays in one part.
     """
@@ -63,13 +63,13 @@ def _grids(table: Table, console: Console) -> Iterator[Grid]:
 
 
 def _needed(grid: Grid, console: Console) -> int:
-    """The least width at which no number of the grid is cut."""
+    """Return the least width at which no number of the grid is cut."""
     unbounded = console.options.update(max_width=WIDEST)
     return Measurement.get(console, unbounded, grid).minimum
 
 
 def _together(table: Table) -> Iterator[list[int]]:
-    """Indices of the columns after the first, by group; one by one where there are no groups."""
+    """Yield indices of the columns after the first, by group; one by one if there are no groups."""
     start = 0
     for _, span in table.groups or [("", 1)] * len(table.columns):
         yield [index for index in range(start, start + span) if index > 0]
@@ -94,7 +94,7 @@ def _grid(table: Table, indices: Sequence[int]) -> Grid:
 
 
 def _heading(column: Column) -> list[str]:
-    """Group and name in short lines; only a very long word is broken."""
+    """Return group and name in short lines; only a very long word is broken."""
     lines = []
     for text in (printable(column.group), printable(column.name)):
         longest = max(map(len, text.split()), default=0)

@@ -66,7 +66,7 @@ def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
 
 
 def _suffix(key: tuple[str, Selection], keys: Iterable[tuple[str, Selection]]) -> str:
-    """What tells a section's pictures from those of others; empty where there are no others."""
+    """Return what tells a section's pictures from those of others; empty if there are none."""
     several = (len(set(names)) > 1 for names in zip(*keys, strict=True))
     parts = (name for name, differs in zip(key, several, strict=True) if differs)
     return "".join(f"-{file_name(part)}" for part in parts)

@@ -32,7 +32,7 @@ no faster in two threads."""
 
 @dataclass(frozen=True)
 class Choice:
-    """How steps will run.
+    """Execution of the steps.
 
     Args:
         used: The acceleration that works here.

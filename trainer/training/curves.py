@@ -77,7 +77,7 @@ class Curves:
 
 @contextmanager
 def _as_utf8(folder: Path) -> Iterator[str]:
-    """A path of the folder that TensorBoard takes, which encodes every path as UTF-8."""
+    """Yield a path of the folder that TensorBoard takes, which encodes every path as UTF-8."""
     path = str(folder)
     if path.encode(errors="replace").decode() == path:
         yield path

@@ -1,4 +1,4 @@
-"""What a run's last bits depend on besides its config: libraries, and the device."""
+"""Influences on a run's last bits besides its config: libraries, and the device."""
 
 import platform
 from collections.abc import Iterator
@@ -15,20 +15,18 @@ _LIBRARIES = ("featurestore", "numpy", "torch", "torchvision")
 
 
 def changes(path: Path, record: RunRecord) -> Iterator[str]:
-    """What is not as it was when the run was begun: it may change the last bits, or is unsure."""
+    """Yield what changed since the run was started: it may change the last bits, or is unsure."""
     if record.sha256 is None:
         yield f"{path}: {UNVOUCHED}"
     now = versions() | {"device": device_title(torch.device(record.config.device))}
     before = record.versions | {"device": record.device_name}
     found = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
     if found:
-        yield (
-            f"this run was begun otherwise, and may not end with the same bits: {', '.join(found)}"
-        )
+        yield (f"the setup changed since the run started; last bits may differ: {', '.join(found)}")
 
 
 def versions() -> dict[str, str]:
-    """The versions of what computes, by name."""
+    """Return the versions of the computing libraries, by name."""
     return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
 
 

@@ -42,7 +42,7 @@ from trainer.training.step import predict
 
 @dataclass(frozen=True)
 class Job:
-    """What every fold of a run shares.
+    """Data and settings that every fold of a run shares.
 
     Args:
         dataset: The features.

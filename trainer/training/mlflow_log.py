@@ -1,4 +1,4 @@
-"""Runs in MLflow, beside their directories: the only module that imports mlflow.
+"""Runs in MLflow, next to their directories: the only module that imports mlflow.
 
 A thread of its own brings MLflow to what a run's directory holds, whenever there is more. Training
 never waits for a server, and what one that was away has missed is made good, at a later epoch or
@@ -28,16 +28,16 @@ from trainer.stats import mean, sample_std
 from trainer.training.events import EpochDone, Event, FoldDone, Notify, RunStarted
 
 RETRY_S = 60.0
-"""From a failure to the next attempt."""
+"""Seconds from a failure to the next attempt."""
 PATIENCE_S = 15.0
-"""How long the end of the program waits for what is not logged yet."""
+"""Seconds that the end of the program waits for what is not logged yet."""
 
 _KEY = "trainer.run_json_sha256"
 """The tag that finds a run again, wherever its directory is moved."""
 _OF_EPOCH = ("train_loss", "valid_loss", "valid_accuracy", "samples_per_s")
 _OF_FOLD = ("best_accuracy", "last_accuracy")
 _BATCH = 100
-"""Values a request: MLflow's limit for params."""
+"""Values per request: MLflow's limit for params."""
 
 
 class Tracking:
@@ -45,7 +45,7 @@ class Tracking:
 
     Args:
         uri: Such as `http://host:5000` or `sqlite:///mlflow.db`.
-        warn: Told once, from that thread, that it cannot be written to, and why.
+        warn: Called once, from that thread, if it cannot be written to, with the reason.
 
     Raises:
         ConfigError: MLflow cannot be at such a URI.
@@ -72,7 +72,7 @@ class Tracking:
 
         Args:
             out: The directory.
-            status: Of MLflow; a run that has its result is FINISHED whatever is said.
+            status: Status of MLflow; a run that has its result is FINISHED whatever is said.
         """
         with self._news:
             self._pending[out] = status
@@ -130,10 +130,10 @@ class Tracking:
             if out not in self._logged:
                 self._logged[out] = _LoggedRun(self._client, out)
             self._logged[out].catch_up(status)
-        except Exception as error:  # noqa: BLE001  (of a server, a driver, a disk: training goes on)
+        except Exception as error:  # noqa: BLE001  (of a server, a driver, a disk: training continues)
             if not self._warned:
                 self._warn(
-                    f"MLflow at {self._shown} cannot be written to, training goes on and it will "
+                    f"MLflow at {self._shown} cannot be written to, training continues and it will "
                     f"be tried again: {_line(error, self._uri)}"
                 )
             self._warned = True
@@ -180,7 +180,7 @@ class _LoggedRun:
         return hashlib.sha256((self._directory.path / RECORD).read_bytes()).hexdigest()
 
     def _steps(self, fold: int) -> set[int]:
-        """Epochs that are there."""
+        """Return the epochs that are there."""
         name = f"fold{fold}/{_OF_EPOCH[-1]}"
         known = name in self._names
         return {m.step for m in self._client.get_metric_history(self._id, name)} if known else set()
@@ -230,7 +230,7 @@ class _LoggedRun:
 
 
 def _flat(config: RunConfig) -> dict[str, str]:
-    """`stages.1.array` and so on; what is None has no param."""
+    """Return `stages.1.array` and so on; what is None has no param."""
     values: dict[str, object] = dict(config)
     values["folds"] = ", ".join(map(str, config.folds))
     del values["stages"]
@@ -249,7 +249,7 @@ def _fold_metrics(result: FoldResult) -> dict[str, float]:
 
 
 def _run_metrics(result: RunResult) -> dict[str, float]:
-    """Means over folds, and their sample standard deviation."""
+    """Return means over folds, and their sample standard deviation."""
     values = {}
     for name in _OF_FOLD:
         found = [value for fold in result.folds if (value := getattr(fold, name)) is not None]
@@ -261,5 +261,5 @@ def _run_metrics(result: RunResult) -> dict[str, float]:
 
 
 def _line(error: Exception, uri: str) -> str:
-    """One line that repeats no password of the address, as drivers do."""
+    """Return one line that repeats no password of the address, as drivers do."""
     return mask_url(" ".join(str(error).split()), secrets_of=uri) or type(error).__name__

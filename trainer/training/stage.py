@@ -62,7 +62,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch gave.
+    """Result of an epoch.
 
     Args:
         train: Over the epoch, each batch judged by the network before its step.

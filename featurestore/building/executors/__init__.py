@@ -1,4 +1,4 @@
-"""How the blocks of a build are run: one after another here (this module), or by Dask (`dask`).
+"""Executors of a build's blocks: serial (this module), or on Dask (`dask`).
 
 An executor takes a function and tasks and yields the results as they come. It knows nothing of
 what is done; the function is idempotent, so a task may be run again.
@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 class Executor(Protocol):
-    """Runs a function over tasks."""
+    """Interface of executors: runs a function over tasks."""
 
     def run(
         self,

@@ -27,14 +27,14 @@ _QUIET = {
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.worker.profile.enabled": False,
 }
-"""What Dask's processes do beside our work took an eighth of a core, idle; now a fiftieth."""
+"""Dask's own housekeeping took an eighth of a core when idle; with these settings a fiftieth."""
 _SET_BESIDES = ("PYTHONHASHSEED", "__DASK_PARENT_PID", SAFE_PATH)
-"""Variables that are set for its workers beside those that Dask's settings name."""
+"""Environment variables set for local workers in addition to those of Dask's settings."""
 _ALLOWED_FAILURES = 1
 """Workers of the local cluster that may die over a task before it is rescued. Dask blames the
 tasks that waited on that worker as well, and these deserve a second chance."""
 _CONNECT_TIMEOUT = "20s"
-"""For a scheduler to answer that says neither yes nor no; one that was just started may be late."""
+"""Time for a scheduler to answer that says neither yes nor no; it may have just started."""
 
 
 class DaskExecutor:
@@ -43,9 +43,9 @@ class DaskExecutor:
     A context manager: the local cluster lives as long as the block.
 
     Args:
-        workers: Processes of the local cluster; None is one a core.
+        workers: Processes of the local cluster; None is one per core.
         scheduler: Address of a scheduler; no local cluster is started then.
-        notify: Told, in a line, why nothing happens, and who cannot take part. Logged by default.
+        notify: Receives a line if nothing happens or a worker cannot be used. Logs by default.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class DaskExecutor:
 
 
 def _local_cluster(workers: int) -> LocalCluster:
-    """One single-threaded process a worker: decoding and FFTs hold the interpreter's lock."""
+    """Start one single-threaded process per worker: decoding and FFTs hold the GIL."""
     settings = {
         **_QUIET,
         "distributed.scheduler.allowed-failures": _ALLOWED_FAILURES,

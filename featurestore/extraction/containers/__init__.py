@@ -1,4 +1,4 @@
-"""How much sound a file's container holds, found by walking it and not by asking the decoder.
+"""The amount of sound in a file's container, found by walking it, without asking the decoder.
 
 libsndfile reads a file that was cut short, damaged or joined from several without a word. Here the
 container is walked first, within bounded time and memory:
@@ -70,7 +70,7 @@ def walk(source: Source, max_duration_s: float) -> Container | None:
 
 
 def _walk_streams(source: Source, start: int, max_duration_s: float) -> Container | None:
-    """Streams, which may lie behind a tag or, MPEG audio, behind anything."""
+    """Walk streams, which may lie behind a tag or, MPEG audio, behind anything."""
     head = source.at(start, 4)
     if head == OGG:
         return walk_ogg(source, start)

@@ -18,7 +18,7 @@ from featurestore.extraction.containers.parts import (
 from featurestore.extraction.containers.source import Source
 
 _MOST_CHUNKS = 1000
-"""Looked at in search of the sound: a file can hold a chunk in every eight bytes."""
+"""Most chunks searched for the sound: a file can hold a chunk in every eight bytes."""
 _SLACK = 1 << 16
 _LARGEST_HEADER = 1 << 20
 _UNCODED = frozenset((1, 3, 6, 7, 0xFFFE))
@@ -49,7 +49,7 @@ class Chunk:
 
 
 def is_unknown(size: int, bits: int = 32) -> bool:
-    """Whether a declared size is what programs write that do not know it yet.
+    """Return whether a declared size is what programs write that do not know it yet.
 
     They write 0, or the largest number there is, signed or not, or a little less of it: rounded
     down to whole sample frames, to whole pages, or less the header.
@@ -58,7 +58,7 @@ def is_unknown(size: int, bits: int = 32) -> bool:
 
 
 def walk_riff(source: Source, start: int = 0) -> Container:
-    """RIFF, RIFX (big-endian) and RF64 (sizes of 64 bits) with WAVE in them."""
+    """Walk RIFF, RIFX (big-endian) and RF64 (sizes of 64 bits) with WAVE in them."""
     head = source.at(start, 12)
     order: Order = "big" if head[:4] == b"RIFX" else "little"
     total = int.from_bytes(head[4:8], order)
@@ -88,7 +88,7 @@ def walk_riff(source: Source, start: int = 0) -> Container:
 
 
 def _form(source: Source, chunk: Chunk, order: Order) -> int | None:
-    """Bytes of a sample frame, of samples that all have the same size; None of others.
+    """Return the bytes of a sample frame, of samples that all have the same size; None of others.
 
     Raises:
         AudioError: The samples are coded in a way that is not read.
@@ -102,7 +102,7 @@ def _form(source: Source, chunk: Chunk, order: Order) -> int | None:
 
 
 def _part(source: Source, chunk: Chunk, order: Order, unknown: bool) -> Part:
-    """The whole file; with the size that is there put in, if 0 was written for one not known yet.
+    """Return the file as a part; a size of 0 that was not known yet is replaced by the actual one.
 
     libsndfile understands the other ways to say so, and takes 0 at its word.
     """
@@ -114,7 +114,7 @@ def _part(source: Source, chunk: Chunk, order: Order, unknown: bool) -> Part:
 
 
 def _with_long_size(source: Source, chunk: Chunk, sizes_at: int) -> Part:
-    """An RF64 whose sizes were unknown, with those that are there."""
+    """Return an RF64 whose sizes were unknown, with those that are there."""
     if chunk.body > _LARGEST_HEADER:
         return Part(0, source.size)
     sizes = (source.size - 8, source.size - chunk.body)
@@ -124,7 +124,7 @@ def _with_long_size(source: Source, chunk: Chunk, sizes_at: int) -> Part:
 
 
 def _check_sound(source: Source, body: int, size: int, bits: int, order: Order) -> int | None:
-    """The end of the sound; None if its size is unknown.
+    """Return the end of the sound; None if its size is unknown.
 
     Raises:
         AudioError: Less is there than declared.
@@ -140,7 +140,7 @@ def _check_sound(source: Source, body: int, size: int, bits: int, order: Order) 
 
 
 def _only_chunks(source: Source, position: int, order: Order) -> bool:
-    """Whether whole chunks, up to the end of the file, follow an empty one."""
+    """Return whether whole chunks, up to the end of the file, follow an empty one."""
     for chunk in _chunks(source, position, order):
         if not _is_name(chunk.name):
             return False
@@ -149,7 +149,7 @@ def _only_chunks(source: Source, position: int, order: Order) -> bool:
 
 
 def _check_rest(source: Source, end: int, total: int) -> None:
-    """What follows the sound is chunks, or another file.
+    """Check that what follows the sound is chunks, or another file.
 
     Raises:
         AudioError: It is neither: the declared size is too small, and sound would be lost.
@@ -183,12 +183,12 @@ def _without_sound(name: str, source: Source, total: int) -> Container:
 
 
 def walk_aiff(source: Source, start: int = 0) -> Container:
-    """AIFF and AIFC: the sound is in the chunk SSND."""
+    """Walk AIFF and AIFC: the sound is in the chunk SSND."""
     return _walk_form(source, start, "AIFF", b"SSND")
 
 
 def walk_iff(source: Source, start: int = 0) -> Container:
-    """Amiga's 8SVX and 16SV: the sound is in the chunk BODY."""
+    """Walk Amiga's 8SVX and 16SV: the sound is in the chunk BODY."""
     return _walk_form(source, start, "IFF", b"BODY")
 
 
@@ -209,7 +209,7 @@ def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container
 
 
 def walk_w64(source: Source, start: int = 0) -> Container:
-    """Sony's Wave64: names of 16 bytes, sizes of 64 bits that count the header."""
+    """Walk Sony's Wave64: names of 16 bytes, sizes of 64 bits that count the header."""
     total = int.from_bytes(source.at(start + 16, 8), "little")
     position, form = start + 40, None
     for _ in range(_MOST_CHUNKS):
@@ -231,7 +231,7 @@ def walk_w64(source: Source, start: int = 0) -> Container:
 
 
 def walk_caf(source: Source, start: int = 0) -> Container:
-    """Apple's Core Audio Format: sizes of 64 bits, -1 if unknown."""
+    """Walk Apple's Core Audio Format: sizes of 64 bits, -1 if unknown."""
     position = start + 8
     for _ in range(_MOST_CHUNKS):
         header = source.at(position, 12)

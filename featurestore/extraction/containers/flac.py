@@ -41,7 +41,7 @@ def walk_flac(source: Source, position: int) -> Container:
 
     Args:
         source: The file.
-        position: Of the stream's `fLaC`.
+        position: Position of the stream's `fLaC`.
 
     Raises:
         AudioError: A header is damaged, or a stream holds fewer samples than it declares.
@@ -100,7 +100,7 @@ def _part(source: Source, info: _Info, stop: int) -> Part:
 
 
 def _with_length(source: Source, info: _Info, total: int) -> bytes:
-    """The stream's first 26 bytes, with its number of samples in the last 36 bits of them."""
+    """Return the stream's first 26 bytes, with its number of samples in the last 36 bits."""
     start = source.at(info.position, 26)
     return start[:18] + (int.from_bytes(start[18:]) | total).to_bytes(8)
 
@@ -149,7 +149,7 @@ def _block_size(code: int, extra: bytes) -> int:
 
 
 def _coded_number(data: bytes) -> tuple[int, int]:
-    """A number coded as UTF-8 codes characters, up to seven bytes, and how many they are."""
+    """Return a number coded as UTF-8 codes characters, up to seven bytes, and how many they are."""
     first = data[0]
     if first < 0x80:
         return first, 1

@@ -20,7 +20,7 @@ _FIELD = re.compile(rb"^(\w+) -(?:i|s\d+|r) (.*?)\s*$", re.MULTILINE)
 
 
 def walk_au(source: Source, start: int = 0) -> Container:
-    """Sun's AU, of either byte order."""
+    """Walk Sun's AU, of either byte order."""
     head = source.at(start, 12)
     order: Order = "little" if head[:4] == b"dns." else "big"
     offset, size = int.from_bytes(head[4:8], order), int.from_bytes(head[8:12], order)
@@ -41,7 +41,7 @@ def _check(source: Source, body: int, size: int, *, unknown: bool = False) -> No
 
 
 def walk_sphere(source: Source, start: int = 0) -> Container:
-    """NIST's SPHERE: a header of text."""
+    """Walk NIST's SPHERE: a header of text."""
     head = source.at(start, 1024)
     length = head[8:16].strip()
     fields = dict(_FIELD.findall(head))
@@ -57,7 +57,7 @@ def walk_sphere(source: Source, start: int = 0) -> Container:
 
 
 def walk_voc(source: Source, start: int = 0) -> Container:
-    """Creative's VOC: blocks of sound, silence and marks, and a byte 0 at the end."""
+    """Walk Creative's VOC: blocks of sound, silence and marks, and a byte 0 at the end."""
     position = start + int.from_bytes(source.at(start + 20, 2), "little")
     sounds = 0
     for _ in range(_MOST_BLOCKS):
@@ -79,13 +79,13 @@ def walk_voc(source: Source, start: int = 0) -> Container:
 
 
 def walk_wve(source: Source, start: int = 0) -> Container:
-    """Psion's WVE: the number of samples, of a byte each, in the header."""
+    """Walk Psion's WVE: the number of samples, of a byte each, in the header."""
     _check(source, start + 32, int.from_bytes(source.at(start + 18, 4)))
     return Container("WVE", (Part(0, source.size),))
 
 
 def walk_mpc(source: Source, start: int = 0) -> Container:
-    """Akai's MPC 2000: the number of sample frames in the header."""
+    """Walk Akai's MPC 2000: the number of sample frames in the header."""
     head = source.at(start, 42)
     channels = 2 if head[21:22] == b"\1" else 1
     _check(source, start + 42, int.from_bytes(head[30:34], "little") * 2 * channels)
@@ -93,7 +93,7 @@ def walk_mpc(source: Source, start: int = 0) -> Container:
 
 
 def walk_avr(source: Source, start: int = 0) -> Container:
-    """Audio Visual Research: the number of sample frames in the header."""
+    """Walk Audio Visual Research: the number of sample frames in the header."""
     head = source.at(start, 128)
     channels = 2 if any(head[12:14]) else 1
     width = int.from_bytes(head[14:16]) // 8

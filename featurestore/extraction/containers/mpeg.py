@@ -75,7 +75,7 @@ def find_mpeg(source: Source, start: int, certain: bool) -> int | None:
 
 
 def _was_a_frame(junk: bytes, head: bytes) -> bool:
-    """Whether what lies before the first frame was a frame's header but for one byte."""
+    """Return whether what lies before the first frame was a frame's header but for one byte."""
     return sum(junk[at : at + 1] == head[at : at + 1] for at in (0, 1, 3)) >= 2
 
 
@@ -88,7 +88,7 @@ def _next_sync(source: Source, start: int, frames: int) -> int | None:
 
 
 def _follow(source: Source, position: int, frames: int) -> bool:
-    """Whether so many frames of one kind lie here one after another."""
+    """Return whether so many frames of one kind lie here one after another."""
     kind = None
     for _ in range(frames):
         header = parse(source.at(position, 4))
@@ -141,7 +141,7 @@ def walk_mpeg(source: Source, first: int, max_duration_s: float) -> Container:
 
 
 def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | None:
-    """The position of the next frame behind a tag or padding; None where the sound has ended.
+    """Return the position of the next frame behind a tag or padding; None if the sound has ended.
 
     Raises:
         AudioError: Something else is between two frames.
@@ -174,14 +174,14 @@ def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | 
 
 
 def _frame_in(source: Source, position: int, stream: _Stream) -> bool:
-    """Whether a frame of the stream's kind begins in the rest of the file."""
+    """Return whether a frame of the stream's kind begins in the rest of the file."""
     rest = source.at(position, source.size - position)
     heads = (parse(rest[match.start() : match.start() + 4]) for match in _SYNC.finditer(rest))
     return any(head is not None and head.kind == stream.header.kind for head in heads)
 
 
 def _is_tag(data: bytes) -> bool:
-    """Whether these bytes may begin a tag that is not known here: they are text."""
+    """Return whether these bytes may begin a tag that is not known here: they are text."""
     return data[:3].isalnum() and data[:3].isascii()
 
 
@@ -231,7 +231,7 @@ def _part(source: Source, stream: _Stream, sole: bool) -> Part:
 
 
 def _info_frame(stream: _Stream) -> bytes:
-    """A frame with an Info header that promises one frame more, and that frame, of silence.
+    """Return a frame with an Info header that promises one frame more, and that frame, of silence.
 
     The decoder drops its own delay from the start of a stream with a header, which would be sound:
     so it is dropped from the silence.

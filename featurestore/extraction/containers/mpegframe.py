@@ -19,28 +19,28 @@ _KBITS = {
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 # fmt: on
-"""By (MPEG 1, layer)."""
+"""Bit rates in kbit/s by (MPEG 1, layer)."""
 
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """What the four bytes of a frame's header say."""
+    """Fields of a frame's four-byte header."""
 
     mpeg1: bool
     layer: int
     rate: int
     channels: int
     num_bytes: int
-    """0 in the free format, which does not say."""
+    """Size of the frame in bytes; 0 in the free format, which does not say."""
 
     @property
     def kind(self) -> tuple[bool, int, int, int]:
-        """What is the same in all frames of a stream."""
+        """Properties that all frames of a stream share."""
         return self.mpeg1, self.layer, self.rate, self.channels
 
     @property
     def num_samples(self) -> int:
-        """Per channel."""
+        """Samples per channel."""
         if self.layer == 1:
             return 384
         return 1152 if self.mpeg1 or self.layer == 2 else 576
@@ -55,7 +55,7 @@ class FrameHeader:
 
 @lru_cache(maxsize=4096)
 def parse(head: bytes) -> FrameHeader | None:
-    """A frame's header of four bytes, or None of any other bytes."""
+    """Return a frame's header of four bytes, or None of any other bytes."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -74,7 +74,7 @@ def parse(head: bytes) -> FrameHeader | None:
 
 
 def info_at(source: Source, position: int, header: FrameHeader) -> bytes:
-    """The Info header (or Xing, or VBRI) in a frame; nothing if it is a frame of sound."""
+    """Return the Info header (or Xing, or VBRI) in a frame; nothing if it is a frame of sound."""
     if header.layer != 3:
         return b""
     frame = source.at(position, min(header.num_bytes, 192))
@@ -86,7 +86,7 @@ def info_at(source: Source, position: int, header: FrameHeader) -> bytes:
 
 
 def declared_by(info: bytes) -> tuple[int | None, int]:
-    """Frames that an Info header promises, and samples that the encoder added."""
+    """Return frames that an Info header promises, and samples that the encoder added."""
     if info[:4] == b"VBRI":
         return (int.from_bytes(info[14:18]) if len(info) >= 18 else None), 0
     flags = int.from_bytes(info[4:8])

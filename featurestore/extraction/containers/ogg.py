@@ -74,7 +74,7 @@ def walk_ogg(source: Source, position: int = 0) -> Container:
 
     Args:
         source: The file.
-        position: Of the first page.
+        position: Position of the first page.
 
     Raises:
         AudioError: A page is damaged, missing or cut short; or the codec is none that is read.
@@ -98,7 +98,7 @@ def walk_ogg(source: Source, position: int = 0) -> Container:
 
 
 def _next_page(source: Source, position: int) -> _Page | None:
-    """The page at a position, or after junk that holds none; None if only junk follows."""
+    """Return the page at a position, or after junk that holds none; None if only junk follows."""
     start = source.find(MAGIC, position, source.size)
     if start < 0:
         return None
@@ -120,7 +120,7 @@ def _next_page(source: Source, position: int) -> _Page | None:
 
 
 def _checksum(page: bytes) -> int:
-    """CRC-32 as Ogg has it: of the polynomial of zlib's, with the bits in the other order."""
+    """Return Ogg's CRC-32: zlib's polynomial, with the bits in the other order."""
     blank = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
     value = zlib.crc32(blank, 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(value.to_bytes(4, "little").translate(_REVERSED), "big")
@@ -135,7 +135,9 @@ def _add(source: Source, links: list[_Link], page: _Page) -> None:
     link = links[-1]
     if page.serial != link.serial:
         if page.serial not in link.others:
-            raise damaged(f"the Ogg page at byte {page.start} belongs to no stream that has begun")
+            raise damaged(
+                f"the Ogg page at byte {page.start} belongs to no stream that has started"
+            )
         link.stop = page.stop
         return
     if page.number != link.next_number:
@@ -162,7 +164,7 @@ def _begin(source: Source, links: list[_Link], page: _Page) -> None:
     audio = head.startswith((b"\x01vorbis", b"OpusHead"))
     beginning = bool(links) and links[-1].next_number == 1 and not links[-1].ended
     if beginning and not (audio and _is_audio(links[-1])):
-        # Streams that are next to each other all begin before any goes on.
+        # Streams that are next to each other all start before any continues.
         if audio:
             old = links.pop()
             others = {old.serial, *old.others}
@@ -182,7 +184,7 @@ def _is_audio(link: _Link) -> bool:
 
 
 def _check_end(source: Source, link: _Link, tail: int) -> None:
-    """The end mark is not asked for: programs that record a stream leave it out."""
+    """Check the link's end. An end mark is not required: programs that record leave it out."""
     if link.incomplete:
         raise truncated("the last Ogg packet is cut short")
     if link.ended or tail == source.size:

@@ -1,4 +1,4 @@
-"""What walking a container gives: parts to decode, with the number of frames of each."""
+"""Result of walking a container: parts to decode, with the number of frames of each."""
 
 from dataclasses import dataclass
 
@@ -49,15 +49,15 @@ class Container:
 
 
 def truncated(detail: str) -> AudioError:
-    """The error of a file that ends too early."""
+    """Return the error of a file that ends too early."""
     return AudioError(ClipStatus.TRUNCATED, detail)
 
 
 def damaged(detail: str) -> AudioError:
-    """The error of a file that is broken."""
+    """Return the error of a file that is broken."""
     return AudioError(ClipStatus.UNREADABLE, detail)
 
 
 def unsupported(detail: str) -> AudioError:
-    """The error of a whole file in a format that is not read."""
+    """Return the error of a whole file in a format that is not read."""
     return AudioError(ClipStatus.UNSUPPORTED, f"{detail}; convert it to WAV or FLAC")

@@ -9,8 +9,8 @@ class Source:
     """A file of a known size, of which little is held at a time.
 
     Args:
-        descriptor: Of an open regular file; its position is left as it is.
-        size: Of the file, in bytes.
+        descriptor: Descriptor of an open regular file; its position is left as it is.
+        size: Size of the file, in bytes.
         start: Its first bytes, if they were read already.
     """
 
@@ -19,7 +19,7 @@ class Source:
         self._window, self._first = start, 0
 
     def at(self, position: int, count: int) -> bytes:
-        """Up to `count` bytes from a position; fewer at the file's end.
+        """Return up to `count` bytes from a position; fewer at the file's end.
 
         Raises:
             OSError: The machine could not read the file.
@@ -35,7 +35,7 @@ class Source:
         return self._window[offset : offset + count]
 
     def find(self, pattern: bytes, start: int, stop: int) -> int:
-        """The first position in [start, stop) at which the whole pattern lies, or -1."""
+        """Return the first position in [start, stop) at which the whole pattern lies, or -1."""
         position = start
         while position < stop:
             piece = self.at(position, min(_WINDOW, stop - position))
@@ -48,7 +48,7 @@ class Source:
         return -1
 
     def after_zeros(self, start: int, stop: int) -> int:
-        """The first position in [start, stop] whose byte is not zero; `stop` if there is none."""
+        """Return the first position in [start, stop] whose byte is not zero; `stop` if none is."""
         position = start
         while position < stop:
             piece = self.at(position, min(_WINDOW, stop - position))
@@ -60,7 +60,7 @@ class Source:
 
 
 def _read(descriptor: int, count: int, position: int) -> bytes:
-    """All of `count` bytes but at the file's end: one call may give fewer (on a network, say)."""
+    """Read all of `count` bytes but at the file's end: one call may give fewer (on a network)."""
     data = os.pread(descriptor, count, position)
     while 0 < len(data) < count:
         more = os.pread(descriptor, count - len(data), position + len(data))

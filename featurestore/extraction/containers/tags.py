@@ -6,7 +6,7 @@ _MOST_TAGS = 100
 
 
 def skip_tags(source: Source, position: int) -> int:
-    """The position after all tags that begin at one."""
+    """Return the position after all tags that begin at one."""
     for _ in range(_MOST_TAGS):
         size = _tag_size(source.at(position, 32))
         if not size or position + size > source.size:
@@ -16,7 +16,7 @@ def skip_tags(source: Source, position: int) -> int:
 
 
 def _tag_size(head: bytes) -> int:
-    """Bytes of the tag that begins here, 0 if none does."""
+    """Return the bytes of the tag that begins here, 0 if none does."""
     if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 0x80:
         size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
         return 10 + size + (10 if head[5] & 0x10 else 0)
@@ -32,7 +32,7 @@ def _tag_size(head: bytes) -> int:
 
 
 def end_without_tags(source: Source, start: int, stop: int) -> int:
-    """The end of the sound in [start, stop), before the tags that follow it."""
+    """Return the end of the sound in [start, stop), before the tags that follow it."""
     for _ in range(_MOST_TAGS):
         size = _size_before(source, stop)
         if not size or stop - size < start:
@@ -42,7 +42,7 @@ def end_without_tags(source: Source, start: int, stop: int) -> int:
 
 
 def _size_before(source: Source, stop: int) -> int:
-    """Bytes of the tag that ends here, 0 if none does."""
+    """Return the bytes of the tag that ends here, 0 if none does."""
     if source.at(stop - 128, 3) == b"TAG":
         return 128
     if source.at(stop - 227, 4) == b"TAG+":
