@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from distributed import Client, LocalCluster, as_completed
+from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
 from featurestore.cluster import connection
@@ -181,21 +182,25 @@ class Cluster:
     def _submit(
         self, lot: _Lot[T], attempts: list[_Attempt[T]], workers: list[str] | None = None
     ) -> None:
-        """Hand tasks over in one message, as bytes that only a worker reads."""
+        """Hand tasks over in one message, as bytes that only a worker reads.
+
+        Where the scheduler is lost, that is found where the next outcome is awaited.
+        """
         if not attempts:
             return
         keys = [f"{lot.name}-{uuid.uuid4().hex}" for _ in attempts]
         payloads = [pickle.dumps((attempt.function, attempt.task)) for attempt in attempts]
-        futures = lot.client.map(
-            _enter,
-            payloads,
-            key=keys,
-            pure=False,
-            workers=workers,
-            allow_other_workers=bool(workers),
-        )
         lot.live.update(zip(keys, attempts, strict=True))
-        lot.completed.update(futures)
+        with suppress(ClosedClientError):
+            futures = lot.client.map(
+                _enter,
+                payloads,
+                key=keys,
+                pure=False,
+                workers=workers,
+                allow_other_workers=bool(workers),
+            )
+            lot.completed.update(futures)
 
     def _next(self, lot: _Lot[T], idle: Idle) -> tuple[Any, Any]:
         """The next future that is done, with its outcome; (None, None) if the scheduler is lost."""
@@ -311,7 +316,15 @@ class Cluster:
 
 
 _SAFE = "What is finished is safe: start it, and run the same command again"
-_LOST = (OSError, CancelledError, RuntimeError, TimeoutError, ValueError, AttributeError)
+_LOST = (
+    OSError,
+    CancelledError,
+    RuntimeError,
+    TimeoutError,
+    ValueError,
+    AttributeError,
+    ClosedClientError,
+)
 """What Dask's client raises when its scheduler is gone. Never of a task: these come as outcomes."""
 
 
