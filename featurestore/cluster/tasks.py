@@ -191,7 +191,7 @@ class Cluster:
         keys = [f"{lot.name}-{uuid.uuid4().hex}" for _ in attempts]
         payloads = [pickle.dumps((attempt.function, attempt.task)) for attempt in attempts]
         lot.live.update(zip(keys, attempts, strict=True))
-        with suppress(ClosedClientError):
+        with suppress(*_LOST):
             futures = lot.client.map(
                 _enter,
                 payloads,
@@ -247,16 +247,18 @@ class Cluster:
         if self._unfit.get(address) != fault:
             self._unfit[address] = fault
             self._notify(f"the worker at {address} takes no part: {fault}")
+        others: list[str] | None = None
         with suppress(*_LOST):  # told of where the next outcome is awaited
             others = [name for name in lot.client.nthreads() if name not in self._unfit]
-            hopeless = not isinstance(self._scheduler, str) or idle.lasts(_UNFIT_S)
-            if not others and (hopeless or not idle.any_progress):
-                raise ClusterError(
-                    f"no worker of the cluster can take part; the one at {address}: {fault}"
-                )
-            self._submit(lot, [attempt], others or None)
+        if others is None:
+            lot.live[uuid.uuid4().hex] = attempt  # until all are handed over again
             return
-        lot.live[uuid.uuid4().hex] = attempt  # until all are handed over again
+        hopeless = not isinstance(self._scheduler, str) or idle.lasts(_UNFIT_S)
+        if not others and (hopeless or not idle.any_progress):
+            raise ClusterError(
+                f"no worker of the cluster can take part; the one at {address}: {fault}"
+            )
+        self._submit(lot, [attempt], others or None)
 
     def _given_again(self, lot: _Lot[T], attempts: list[_Attempt[T]], losses: int) -> _Lot[T]:
         """Hand over what a scheduler has lost, to one that is there (again).

@@ -75,7 +75,7 @@ def test_a_client_that_is_closed_while_tasks_are_handed_over_gives_them_to_the_n
         ) as local,
         Cluster(local.scheduler_address, print) as cluster,
     ):
-        found = []
+        found: list[int] = []
         for task, _ in cluster.run(abs, range(6)):
             if not found:
                 cluster._connected().close()
