@@ -13,7 +13,7 @@ from pathlib import Path
 
 import soundfile
 
-from featurestore.errors import StoreError, UnfitWorkerError
+from featurestore.errors import NewerError, StoreError, UnfitWorkerError
 from featurestore.extraction import extractor
 from featurestore.storage import Storage
 from featurestore.store.arrays import open_arrays
@@ -49,10 +49,15 @@ def check_fit(store: Storage, dataset: str, root: Path, witness: str | None) -> 
         How its libraries differ from those the store was started with; empty if they do not.
 
     Raises:
-        UnfitWorkerError: It has another extractor, or does not see the store or the files.
+        UnfitWorkerError: It has another extractor, is too old for the store, or does not see the
+            store or the files.
     """
     try:
         manifest = open_arrays(store, dataset).manifest
+    except NewerError as error:
+        raise UnfitWorkerError(
+            f"the featurestore on {socket.gethostname()} is older: {error}"
+        ) from error
     except StoreError as error:
         if store.remote or store.exists("zarr.json"):
             raise

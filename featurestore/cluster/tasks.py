@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from distributed import Client, LocalCluster, as_completed
+from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
 from featurestore.cluster import connection
@@ -181,21 +182,25 @@ class Cluster:
     def _submit(
         self, lot: _Lot[T], attempts: list[_Attempt[T]], workers: list[str] | None = None
     ) -> None:
-        """Hand tasks over in one message, as bytes that only a worker reads."""
+        """Hand tasks over in one message, as bytes that only a worker reads.
+
+        Where the scheduler is lost, that is found where the next outcome is awaited.
+        """
         if not attempts:
             return
         keys = [f"{lot.name}-{uuid.uuid4().hex}" for _ in attempts]
         payloads = [pickle.dumps((attempt.function, attempt.task)) for attempt in attempts]
-        futures = lot.client.map(
-            _enter,
-            payloads,
-            key=keys,
-            pure=False,
-            workers=workers,
-            allow_other_workers=bool(workers),
-        )
         lot.live.update(zip(keys, attempts, strict=True))
-        lot.completed.update(futures)
+        with suppress(*_LOST):
+            futures = lot.client.map(
+                _enter,
+                payloads,
+                key=keys,
+                pure=False,
+                workers=workers,
+                allow_other_workers=bool(workers),
+            )
+            lot.completed.update(futures)
 
     def _next(self, lot: _Lot[T], idle: Idle) -> tuple[Any, Any]:
         """Return the next future done, with its outcome; (None, None) if the scheduler is lost."""
@@ -242,16 +247,18 @@ class Cluster:
         if self._unfit.get(address) != fault:
             self._unfit[address] = fault
             self._notify(f"the worker at {address} cannot be used: {fault}")
+        others: list[str] | None = None
         with suppress(*_LOST):  # reported where the next outcome is awaited
             others = [name for name in lot.client.nthreads() if name not in self._unfit]
-            hopeless = not isinstance(self._scheduler, str) or idle.lasts(_UNFIT_S)
-            if not others and (hopeless or not idle.any_progress):
-                raise ClusterError(
-                    f"no worker of the cluster can be used; the one at {address}: {fault}"
-                )
-            self._submit(lot, [attempt], others or None)
+        if others is None:
+            lot.live[uuid.uuid4().hex] = attempt  # until all are handed over again
             return
-        lot.live[uuid.uuid4().hex] = attempt  # until all are handed over again
+        hopeless = not isinstance(self._scheduler, str) or idle.lasts(_UNFIT_S)
+        if not others and (hopeless or not idle.any_progress):
+            raise ClusterError(
+                f"no worker of the cluster can be used; the one at {address}: {fault}"
+            )
+        self._submit(lot, [attempt], others or None)
 
     def _given_again(self, lot: _Lot[T], attempts: list[_Attempt[T]], losses: int) -> _Lot[T]:
         """Hand over what a scheduler has lost, to one that is there (again).
@@ -311,7 +318,15 @@ class Cluster:
 
 
 _SAFE = "Finished work is safe; start it, and rerun the same command"
-_LOST = (OSError, CancelledError, RuntimeError, TimeoutError, ValueError, AttributeError)
+_LOST = (
+    OSError,
+    CancelledError,
+    RuntimeError,
+    TimeoutError,
+    ValueError,
+    AttributeError,
+    ClosedClientError,
+)
 """Errors of Dask's client when its scheduler is gone. Never a task's: these come as outcomes."""
 
 
