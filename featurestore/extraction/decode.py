@@ -16,7 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from featurestore.errors import AudioError
-from featurestore.extraction.containers import Part, Source, walk
+from featurestore.extraction.containers import Part, Source, ends_whole, walk
 from featurestore.extraction.notes import decoder_notes
 from schemas import ClipStatus
 
@@ -78,7 +78,7 @@ def _judge(notes: list[str], name: str) -> None:
         AudioError: It noted an error: it gives silence instead of the frame's sound then.
     """
     for note in notes:
-        if "error: " in note:
+        if "error: " in note and "ID3" not in note:  # which of a tag is no loss of sound
             raise AudioError(
                 ClipStatus.UNREADABLE,
                 f"a frame is damaged: {note.partition('error: ')[2]}",
@@ -97,7 +97,7 @@ def _decode_parts(
     form: tuple[int, int] | None = None
     left = max_duration_s
     for number, part in enumerate(parts, start=1):
-        with _opened(source, part) as file:
+        with _told_of_cuts(source, part), _opened(source, part) as file:
             waveform = _downmixed(file, left, part)
             rate = file.samplerate
             if form not in (None, (rate, file.channels)):
@@ -111,6 +111,20 @@ def _decode_parts(
         waveforms.append(waveform)
     assert form is not None, "a container has at least one part"  # noqa: S101
     return (waveforms[0] if len(waveforms) == 1 else np.concatenate(waveforms)), form[0]
+
+
+@contextmanager
+def _told_of_cuts(source: Source, part: Part) -> Iterator[None]:
+    """What the decoder finds damaged, but lacks its end, is cut short."""
+    try:
+        yield
+    except AudioError as error:
+        if error.status is not ClipStatus.UNREADABLE or ends_whole(source, part):
+            raise
+        raise AudioError(
+            ClipStatus.TRUNCATED,
+            f"the last FLAC frame, at byte {part.last_at}, is cut short or damaged",
+        ) from error
 
 
 @contextmanager

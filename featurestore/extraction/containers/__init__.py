@@ -15,7 +15,7 @@ that is not read UNSUPPORTED.
 
 from featurestore.extraction.containers import chunked, headers
 from featurestore.extraction.containers.flac import MAGIC as FLAC
-from featurestore.extraction.containers.flac import walk_flac
+from featurestore.extraction.containers.flac import ends_whole, walk_flac
 from featurestore.extraction.containers.foreign import refuse_foreign
 from featurestore.extraction.containers.mpeg import find_mpeg, walk_mpeg
 from featurestore.extraction.containers.mpegframe import parse
@@ -25,7 +25,7 @@ from featurestore.extraction.containers.parts import Container, Part
 from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import skip_tags
 
-__all__ = ["Container", "Part", "Source", "walk"]
+__all__ = ["Container", "Part", "Source", "ends_whole", "walk"]
 
 _BY_MAGIC = (
     (b"RIFF", b"WAVE", chunked.walk_riff),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from featurestore.extraction.containers.foreign import joined
+from featurestore.extraction.containers.foreign import check_tail, joined
 from featurestore.extraction.containers.parts import (
     Container,
     Part,
@@ -76,8 +76,9 @@ def walk_riff(source: Source, start: int = 0) -> Container:
             total, size = (int.from_bytes(half, "little") for half in (sizes[:8], sizes[8:]))
             bits = 64
         end = _check_sound(source, chunk.body, size, bits, order)
-        if end is not None and not is_unknown(total, bits):
-            _check_rest(source, end, 8 + start + total)
+        if end is not None:
+            _check_rest(source, end, None if is_unknown(total, bits) else 8 + start + total)
+            _check_sole(source, end, chunk.name, order)
         stop = source.size if end is None else end
         frames = (stop - chunk.body) // form if form else None
         part = _part(source, chunk, order, end is None)
@@ -148,18 +149,41 @@ def _only_chunks(source: Source, position: int, order: Order) -> bool:
     return position == source.size
 
 
-def _check_rest(source: Source, end: int, total: int) -> None:
-    """Check that what follows the sound is chunks, or another file.
+def _check_rest(source: Source, end: int, total: int | None) -> None:
+    """Check that what follows the sound is chunks, or little, or another file.
+
+    Args:
+        source: The file.
+        end: End of the sound in bytes.
+        total: Bytes of the file, as declared; None if that is not known.
 
     Raises:
-        AudioError: It is neither: the declared size is too small, and sound would be lost.
+        AudioError: It is none of these: the declared size is too small, and sound would be lost.
     """
-    joined(source, {total, total + total % 2, end, end + end % 2})
+    totals = set() if total is None else {total, total + total % 2}
+    joined(source, totals | {end, end + end % 2})
+    if total is None:
+        return
+    check_tail(source, max(end, total))
     if min(total, source.size) - end < 8:
         return
     names = [source.at(position, 4) for position in {end, end + end % 2}]
     if not any(_is_name(name) or not any(name) for name in names):
         raise damaged(f"what follows the declared {end} bytes is no chunk: the size is wrong")
+
+
+def _check_sole(source: Source, end: int, name: bytes, order: Order) -> None:
+    """No more sound follows in a second chunk.
+
+    Raises:
+        AudioError: It does, and the decoder would read the first one only.
+    """
+    for chunk in _chunks(source, end + end % 2, order):
+        if not _is_name(chunk.name):
+            return
+        if chunk.name == name and chunk.size:
+            text = name.decode()
+            raise unsupported(f"a file with sound in several chunks {text!r} is not supported")
 
 
 def _is_name(name: bytes) -> bool:
@@ -200,8 +224,9 @@ def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container
             frames = int.from_bytes(source.at(chunk.body + 2, 4))
         if chunk.name == sound:
             end = _check_sound(source, chunk.body, chunk.size, 32, "big")
-            if end is not None and not is_unknown(total):
-                _check_rest(source, end, 8 + start + total)
+            if end is not None:
+                _check_rest(source, end, None if is_unknown(total) else 8 + start + total)
+                _check_sole(source, end, sound, "big")
             part = _part(source, chunk, "big", end is None)
             known = frames if end is not None and not is_unknown(frames) else None
             return Container(name, (replace(part, num_frames=known),))

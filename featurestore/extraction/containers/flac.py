@@ -95,8 +95,10 @@ def _part(source: Source, info: _Info, stop: int) -> Part:
     if info.total and present > info.total:
         raise damaged(f"the header declares {info.total} samples, the frames hold {present}")
     if info.total or not present:
-        return Part(info.position, stop, num_frames=info.total or None)
-    return Part(info.position + 26, end, _with_length(source, info, present), num_frames=present)
+        last_at = last.position if last else None
+        return Part(info.position, stop, num_frames=info.total or None, last_at=last_at)
+    prefix, last_at = _with_length(source, info, present), last.position if last else None
+    return Part(info.position + 26, end, prefix, num_frames=present, last_at=last_at)
 
 
 def _with_length(source: Source, info: _Info, total: int) -> bytes:
@@ -171,3 +173,29 @@ def _crc8(data: bytes) -> int:
         for _ in range(8):
             crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
     return crc
+
+
+def ends_whole(source: Source, part: Part) -> bool:
+    """Whether the last frame of a stream is there to its end, by its checksum."""
+    if part.last_at is None:
+        return True
+    stop = end_without_tags(source, part.last_at, part.stop)
+    return _crc16(source.at(part.last_at, stop - part.last_at)) == 0
+
+
+def _crc16(data: bytes) -> int:
+    """Of a frame and its checksum together: 0 if they fit."""
+    crc = 0
+    for byte in data:
+        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+    return crc
+
+
+def _crc16_of(byte: int) -> int:
+    crc = byte << 8
+    for _ in range(8):
+        crc = (crc << 1 ^ 0x8005) & 0xFFFF if crc & 0x8000 else crc << 1
+    return crc
+
+
+_CRC16 = tuple(_crc16_of(byte) for byte in range(256))

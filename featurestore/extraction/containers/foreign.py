@@ -2,6 +2,7 @@
 
 from featurestore.extraction.containers.parts import damaged, unsupported
 from featurestore.extraction.containers.source import Source
+from featurestore.extraction.containers.tags import skip_tags
 
 _NOT_READ = (
     (4, b"ftyp", "MP4 (M4A, AAC, ALAC)"),
@@ -27,6 +28,9 @@ _NOT_READ = (
     (0, b"FLV\x01", "Flash video"),
     # libsndfile fills up what is missing of it, and prints to standard output.
     (0, b"\xf0\x7e\0\x01", "MIDI sample dump (SDS)"),
+    # Their declared lengths are not compared by libsndfile, nor here.
+    (0, b"MATLAB 5.0 MAT-file", "MATLAB's MAT"),
+    (0, b"Extended Instrument: ", "FastTracker's XI"),
     (0, b"ADIF", "AAC"),
     (0, b"\xff\xf1", "AAC"),
     (0, b"\xff\xf9", "AAC"),
@@ -34,6 +38,8 @@ _NOT_READ = (
     (0, b"\x1f\x8b\x08", "gzip archive"),
     (8, b"AVI ", "AVI video"),
 )
+_MOST_TAIL = 4096
+"""Bytes that programs leave behind a file's declared end, and that are no sound."""
 # fmt: off
 _MAGICS = (
     b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"NIST_1A", b"2BIT",
@@ -48,7 +54,7 @@ def refuse_foreign(source: Source, position: int) -> None:
     Raises:
         AudioError: Of status UNSUPPORTED.
     """
-    head = source.at(position, 16)
+    head = source.at(position, 32)
     for offset, magic, name in _NOT_READ:
         if head[offset : offset + len(magic)] == magic:
             raise unsupported(f"{name} is not supported")
@@ -65,3 +71,22 @@ def joined(source: Source, positions: set[int]) -> None:
             raise damaged(
                 f"a second file begins at byte {position}: only the first would be read; split them"
             )
+
+
+def check_tail(source: Source, end: int) -> None:
+    """What lies behind the declared end of a whole file is little, a tag, text, or zeros.
+
+    Raises:
+        AudioError: It is none of these, and might be sound: the declared size is too small.
+    """
+    behind = source.after_zeros(skip_tags(source, end), source.size)
+    if source.size - behind <= _MOST_TAIL or _is_text(source.at(behind, 4)):
+        return
+    raise damaged(
+        f"{source.size - end} bytes follow the declared end at byte {end}: the size is wrong"
+    )
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether these bytes may name a chunk, or begin a text."""
+    return all(0x20 <= byte < 0x7F or byte in b"\t\n\r\xa9" for byte in data)

@@ -3,7 +3,7 @@
 import re
 
 from featurestore.extraction.containers.chunked import Order, is_unknown
-from featurestore.extraction.containers.foreign import joined
+from featurestore.extraction.containers.foreign import check_tail, joined
 from featurestore.extraction.containers.parts import (
     Container,
     Part,
@@ -38,6 +38,7 @@ def _check(source: Source, body: int, size: int, *, unknown: bool = False) -> No
     if present < size:
         raise truncated(f"{present} of {size} bytes of samples")
     joined(source, {body + size, body + size + size % 2})
+    check_tail(source, body + size)
 
 
 def walk_sphere(source: Source, start: int = 0) -> Container:

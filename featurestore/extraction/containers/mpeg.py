@@ -136,8 +136,7 @@ def walk_mpeg(source: Source, first: int, max_duration_s: float) -> Container:
         if len(streams) > _MOST_PARTS:
             raise damaged(f"more than {_MOST_PARTS} MPEG streams one after another")
     _check_counts(streams, cut)
-    sole = len(streams) == 1
-    return Container("MPEG", tuple(_part(source, stream, sole) for stream in streams))
+    return Container("MPEG", tuple(_part(stream) for stream in streams))
 
 
 def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | None:
@@ -212,15 +211,13 @@ def _check_counts(streams: list[_Stream], cut: bool) -> None:
         raise damaged("one MPEG frame only: too short to be recognised as MPEG audio")
 
 
-def _part(source: Source, stream: _Stream, sole: bool) -> Part:
+def _part(stream: _Stream) -> Part:
     samples = stream.header.num_samples
     total = stream.count * samples
     if stream.declared in (stream.count, stream.count + 1):
-        # As it lies: the decoder believes its header, which is right.
-        start = 0 if sole and skip_tags(source, 0) == stream.start else stream.start
-        stop = source.size if sole else stream.stop
+        # As it lies, without tags: the decoder believes its header, which is right.
         expected = max(0, total - stream.trimmed)
-        return Part(start, stop, num_frames=expected, tolerance=samples)
+        return Part(stream.start, stream.stop, num_frames=expected, tolerance=samples)
     if stream.header.layer < 3:
         # The decoder estimates from the number of bytes: some more than enough of them.
         return Part(stream.start, stream.stop, num_frames=total, tolerance=samples, at_most=True)
@@ -234,11 +231,15 @@ def _info_frame(stream: _Stream) -> bytes:
     """Return a frame with an Info header that promises one frame more, and that frame, of silence.
 
     The decoder drops its own delay from the start of a stream with a header, which would be sound:
-    so it is dropped from the silence.
+    so it is dropped from the silence. Both frames are of the lowest bit rate that has room: of a
+    stream cut out of a longer one the decoder would take their zeros for what came before.
     """
     first = stream.head
-    head = bytes((0xFF, first[1] | 1, 9 << 4 | first[2] & 0x0C, first[3] & 0xC0))
-    header = parse(head)
+    for bit_rate in range(1, 10):
+        head = bytes((0xFF, first[1] | 1, bit_rate << 4 | first[2] & 0x0C, first[3] & 0xC0))
+        header = parse(head)
+        if header is not None and header.num_bytes >= header.side_info + 12:
+            break
     assert header is not None, "bits of a header that was parsed"  # noqa: S101
     info = b"Info" + (1).to_bytes(4) + (stream.count + 1).to_bytes(4)
     silence = head + bytes(header.num_bytes - 4)

@@ -149,6 +149,8 @@ def _add(source: Source, links: list[_Link], page: _Page) -> None:
     link.stop = page.stop
     link.ended |= bool(page.flags & _LAST)
     link.incomplete = page.lacing[-1:] == b"\xff"
+    if page.granule < 0 and page.ends_a_packet:
+        raise damaged(f"the Ogg page at byte {page.start} ends a packet and gives no position")
     if page.granule > 0 and page.ends_a_packet:
         if link.first_granule is None:
             link.first_granule = page.granule

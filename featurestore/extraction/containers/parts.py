@@ -22,6 +22,7 @@ class Part:
         tolerance: Sample frames by which the decoder may give fewer.
         exact: Whether it may not give more, either.
         at_most: Whether what the decoder gives beyond `num_frames` is dropped.
+        last_at: Position of the last frame, of a stream whose frames end with a checksum.
     """
 
     start: int
@@ -33,6 +34,7 @@ class Part:
     tolerance: int = 0
     exact: bool = False
     at_most: bool = False
+    last_at: int | None = None
 
 
 @dataclass(frozen=True)
