@@ -102,7 +102,10 @@ def build(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
     ] = None,
-    spec: Annotated[Path | None, typer.Option(help="YAML or JSON of features.")] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(help="YAML or JSON file that overrides the default feature settings."),
+    ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(help="Images to store in addition to the spec's; may be repeated."),

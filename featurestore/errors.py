@@ -12,7 +12,7 @@
     │   ├── BusyError        another process writes the store
     │   ├── ClusterError     a Dask cluster that cannot be reached, is gone, or has no fit worker
     │   └── UnfitWorkerError this process cannot take part: another version, no such root or store
-    ├── StorageError         where the store lies cannot be written or reached
+    ├── StorageError         the store's place cannot be written or reached
     └── StoreError           a store on disk
         ├── FingerprintError     holds other features than asked for
         ├── SourcesError         its sources are not the files it was made from
@@ -87,7 +87,7 @@ class StrictError(BuildError):
 
 
 class StorageError(FeatureStoreError):
-    """Where the store lies cannot be written (no space, no permission) or reached (network)."""
+    """The store cannot be written (no space, no permission) or reached (network)."""
 
 
 class BusyError(BuildError):

@@ -143,7 +143,7 @@ class EnsembleError(TrainerError):
 
 
 class AudioInputError(TrainerError):
-    """Files to predict are not there, or not usable."""
+    """Files to predict are missing or unusable."""
 
 
 class ExportError(TrainerError):

@@ -1,4 +1,4 @@
-"""May this process build blocks of a store? Its version, its libraries, what it sees of the data.
+"""Whether this process may build blocks of a store: its version, its libraries, its data.
 
 Workers of a cluster come from anywhere and at any time, so each checks itself before its first
 block. One that may not says so, and its blocks are given to others.

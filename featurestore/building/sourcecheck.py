@@ -1,4 +1,4 @@
-"""Are the files at a root those that a store was made from, and do they give its features?"""
+"""Whether files at a root are those that a store was made from, and give its features."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Does a store hold what its manifest says? Reads everything; changes nothing."""
+"""Verification that a store holds what its manifest says. Reads everything; changes nothing."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Where the datasets are published, and what is known of the archives."""
+"""Official archives of the datasets, and what is known of them."""
 
 from dataclasses import dataclass
 

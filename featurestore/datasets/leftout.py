@@ -1,4 +1,4 @@
-"""Which files of a directory are sounds, and what is left out, counted by kind."""
+"""Sound files of a directory, and those that are left out, counted by kind."""
 
 import os
 from collections import Counter

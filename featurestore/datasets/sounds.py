@@ -105,7 +105,7 @@ def siren(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wavef
 SOUNDS: dict[str, Sound] = {
     sound.__name__: sound for sound in (bird, dog_bark, engine, hammer, rain, siren)
 }
-"""By class name, in sorted order."""
+"""Sounds by class name, in sorted order."""
 
 
 def filtered(waveform: Waveform, gain: Callable[[Waveform], Waveform]) -> Waveform:

@@ -21,7 +21,7 @@ CLASSES = (
     "siren",
     "street_music",
 )
-"""By classID."""
+"""Class names by classID."""
 COLUMNS = Columns(
     file="slice_file_name",
     fold="fold",

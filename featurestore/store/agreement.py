@@ -1,4 +1,4 @@
-"""Does a zarr.json say what the manifest demands? What other tools may add to it is no damage.
+"""Agreement of a zarr.json with the manifest. Additions by other tools are no damage.
 
 They may write it with other spaces or in another order, add attributes, add groups and arrays next
 to ours and copies of their metadata to the root's, and leave Zarr to fill in what has a default.

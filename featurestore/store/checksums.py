@@ -1,4 +1,4 @@
-"""Which chunk belongs where: checksums of all chunks of a fold, which the manifest vouches for.
+"""Checksums of all chunks of a fold, by which the manifest vouches for the place of each.
 
 From format version 2 on, a complete dataset has in its group `checksums` one array per fold:
 uint32, one value per chunk, the CRC-32C that ends the chunk. They come array by array (`clip_id`,

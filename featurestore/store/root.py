@@ -1,4 +1,4 @@
-"""The root of a store: whether it is one, whose, of which version, and what it says is in it.
+"""The root of a store: whether it is one, whose, of which version, and its contents.
 
 Not ours, newer than this program, and damaged are three answers; whoever opens a store gets one of
 them from here.

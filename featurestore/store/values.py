@@ -1,4 +1,4 @@
-"""Which stored values are possible: whatever was decoded is checked before anybody sees it.
+"""Possible stored values: whatever was decoded is checked before anybody sees it.
 
 A checksum says that a chunk is what was written, not that it was written by us.
 """

@@ -27,7 +27,9 @@ DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda
 StoreOption = Annotated[
     str, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
 ]
-DatasetOption = Annotated[str | None, typer.Option(help="Name; needed if the store has several.")]
+DatasetOption = Annotated[
+    str | None, typer.Option(help="Dataset name; required only if the store holds several.")
+]
 FoldOption = Annotated[
     list[int] | None, typer.Option(help="Held-out fold; may be repeated. Default: every fold.")
 ]

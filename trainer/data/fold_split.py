@@ -1,4 +1,4 @@
-"""Which clips a held-out fold's training sees, in which order, and which pick its best epoch."""
+"""Clips of a held-out fold's training, their order, and those that pick its best epoch."""
 
 from dataclasses import dataclass
 

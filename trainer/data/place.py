@@ -1,4 +1,4 @@
-"""Where a store is, said so that it holds for other processes and other working directories."""
+"""The place of a store, in a form that holds for other processes and working directories."""
 
 from pathlib import Path
 

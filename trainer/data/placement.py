@@ -1,4 +1,4 @@
-"""Where an array's data lie while they are trained on: chosen here, by size, and nowhere else.
+"""Placement of an array's data while they are trained on: chosen here, by size.
 
 On a CPU the device's memory is the host's, so `device` means `host` there.
 """

@@ -1,4 +1,4 @@
-"""Where batches come from: the interface that training sees, and subsets of a source.
+"""Sources of batches: the interface that training sees, and subsets of a source.
 
 Batches keep the store's dtype and become float32 inside the training step: until then there is
 half as much, or a quarter, to gather, copy and hold. `trainer.data.in_memory` holds whole arrays,

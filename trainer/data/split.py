@@ -1,4 +1,4 @@
-"""Which clips train and which are set apart: whole folds, whole recordings, every class alike."""
+"""Training and validation clips: whole folds, whole recordings, every class alike."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A run's networks on a store: which judge which fold, what they saw in training, how they do.
+"""Evaluation of a run's networks on a store: which evaluate which fold, and their results.
 
 On the run's own store each fold is judged by the network that held it out. On another store all
 networks judge together. Whatever was trained on is counted, and said.

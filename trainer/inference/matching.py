@@ -1,4 +1,4 @@
-"""Whether a store is what a run was trained on, or at least made and labelled like it."""
+"""Match of a store with a run: the one it was trained on, or made and labelled like it."""
 
 from collections.abc import Sequence
 
