@@ -226,7 +226,7 @@ def commands(tmp_path: Path) -> Iterator[list[list[str]]]:
         ["evaluate", "--run", run, "--out", str(tmp_path / "evaluation")],
         ["ensemble", run, other, "--out", str(tmp_path / "ensemble")],
         ["report", run, "--out", str(tmp_path / "report")],
-        ["export", "--run", run, "--fold", "1", "--format", "torchscript"],
+        ["export", "--run", run, "--fold", "1", "--format", "torch-export"],
         ["run", "--resume", run],
     ]
     shutil.rmtree(other)
