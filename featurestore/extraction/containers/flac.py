@@ -184,7 +184,7 @@ def ends_whole(source: Source, part: Part) -> bool:
 
 
 def _crc16(data: bytes) -> int:
-    """Of a frame and its checksum together: 0 if they fit."""
+    """Checksum of a frame with its checksum behind it: 0 if they fit."""
     crc = 0
     for byte in data:
         crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
