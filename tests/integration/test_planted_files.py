@@ -102,7 +102,17 @@ def test_no_result_of_the_trainer_replaces_a_special_file(
     shutil.copytree(run, tmp_path / "other")
     outputs = {
         "answers.csv": ["predict", "--run", run, clip, "--out", "answers.csv"],
-        "n.pt2": ["export", "--run", run, "--fold", "1", "--format", "torch-export", "--out", "n.pt2"],
+        "n.pt2": [
+            "export",
+            "--run",
+            run,
+            "--fold",
+            "1",
+            "--format",
+            "torch-export",
+            "--out",
+            "n.pt2",
+        ],
         "e/evaluation.json": ["evaluate", "--run", run, "--out", "e"],
         "e/confusion.png": ["evaluate", "--run", run, "--out", "e"],
         "r/report.md": ["report", run, "--out", "r"],
