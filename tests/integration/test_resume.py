@@ -110,6 +110,15 @@ def test_stopped_in_every_stage_and_between_them_it_ends_with_the_same_bits(
     assert is_as_undisturbed(tmp_path / "run", selection)
 
 
+def test_stopped_after_its_last_epoch_it_gives_the_same_predictions(tmp_path: Path) -> None:
+    """No stage is left to train, so the network is only asked."""
+    dataset, plan = short_plan()
+    begin(dataset, plan, tmp_path / "run")
+    stop_at(tmp_path / "run", plan, dataset, EpochDone, sum(EPOCHS))
+    assert resume(dataset, tmp_path / "run") is not None
+    assert is_as_undisturbed(tmp_path / "run")
+
+
 def start(out: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """`trainer run` in a process of its own."""
     code = "import sys; from trainer.cli import main; sys.exit(main(sys.argv[1:]))"
