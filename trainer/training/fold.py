@@ -105,8 +105,8 @@ class _FoldTrainer:
     def __init__(self, job: Job, fold: int, directory: FoldDirectory, saver: StateSaver) -> None:
         self._job, self._fold, self._directory, self._saver = job, fold, directory, saver
         self._config = job.config
-        # The layout decides in which order sums are taken: a fold that resumes after its last epoch,
-        # with no stage left that would set it, must give the same last bits.
+        # The layout decides the order of sums: a fold that resumes after its last epoch, with
+        # no stage left that would set it, must give the same last bits.
         model = _initial_model(job, fold).to(torch.device(self._config.device))
         self._model = model.to(memory_format=torch.channels_last)
         self._split = split_fold(job.dataset, self._config, fold)
