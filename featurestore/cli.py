@@ -188,12 +188,14 @@ def _print_report(report: "BuildReport", path: "Storage") -> None:
         out.print(f"  … all {sum(failed.values())} of them: featurestore info {path} --json")
 
 
-def _counted(counts: dict[str, int], num_silent: int) -> str:
+def _counted(counts: dict[str, int], num_silent: int | None) -> str:
     from schemas import ClipStatus
 
     total = sum(counts.values())
     parts = [f"{counts.get('ok', 0)} of {total} clips have features"]
-    if num_silent:
+    if num_silent is None:
+        parts.append("how many are silent is unknown, for the store is damaged: see `verify`")
+    elif num_silent:
         parts.append(f"{num_silent} of them silent, or stereo that cancels to silence")
     parts += [
         f"{count} failed: {ClipStatus[name.upper()].reason}"

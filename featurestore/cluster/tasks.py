@@ -302,9 +302,9 @@ class Cluster:
         with suppress(*_LOST):
             lot.client.cancel(futures)
             if isinstance(self._scheduler, str):
-                self._wait_for_begun(lot)
+                self._wait_for_started(lot)
 
-    def _wait_for_begun(self, lot: _Lot[Any]) -> None:
+    def _wait_for_started(self, lot: _Lot[Any]) -> None:
         deadline, told = time.monotonic() + _LAST_WAIT_S, False
         while running := _executing(lot):
             where = f"{sum(map(len, running.values()))} tasks at {', '.join(sorted(running))}"

@@ -115,7 +115,7 @@ def _decode_parts(
 
 @contextmanager
 def _told_of_cuts(source: Source, part: Part) -> Iterator[None]:
-    """What the decoder finds damaged, but lacks its end, is cut short."""
+    """Tell a file that lacks its end from one that the decoder finds damaged."""
     try:
         yield
     except AudioError as error:

@@ -58,7 +58,7 @@ def _dataset(arrays: StoredArrays) -> dict[str, Any]:
     }
 
 
-def count_silent(path: Place, dataset: str) -> int:
+def count_silent(path: Place, dataset: str) -> int | None:
     """Count the clips with features that hold no sound once their channels are mixed.
 
     So do digital silence, and stereo whose channels cancel each other out.
@@ -75,12 +75,12 @@ def count_silent(path: Place, dataset: str) -> int:
     return _silent(arrays, {fold: arrays.read(fold, "status") for fold in folds})
 
 
-def _silent(arrays: StoredArrays, status: Mapping[int, NDArray[np.uint8]]) -> int:
-    """Count the clips that are silent; damage elsewhere is left to `verify`."""
+def _silent(arrays: StoredArrays, status: Mapping[int, NDArray[np.uint8]]) -> int | None:
+    """Count the clips that are silent; None if a peak is damaged, which is unknown, not 0."""
     try:
         return sum(_num_silent(arrays, fold, outcomes) for fold, outcomes in status.items())
     except CorruptError:
-        return 0
+        return None
 
 
 def _num_silent(arrays: StoredArrays, fold: int, status: NDArray[np.uint8]) -> int:

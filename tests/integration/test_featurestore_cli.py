@@ -52,6 +52,16 @@ def test_build_info_verify_plot(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert (here / "high0.wav.png").exists()
 
 
+def test_a_damaged_peak_makes_the_number_of_silent_clips_unknown_and_not_zero(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (store / "folder/fold1/peak/c/0").write_bytes(b"damaged")
+    assert main(["info", str(store)]) == 0
+    assert "how many are silent is unknown" in " ".join(capsys.readouterr().out.split())
+    assert main(["info", str(store), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["datasets"]["folder"]["silent"] is None
+
+
 def test_silent_clips_are_counted_by_build_and_info(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

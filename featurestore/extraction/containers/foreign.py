@@ -74,7 +74,7 @@ def joined(source: Source, positions: set[int]) -> None:
 
 
 def check_tail(source: Source, end: int) -> None:
-    """What lies behind the declared end of a whole file is little, a tag, text, or zeros.
+    """Check that little, a tag, text or zeros lie behind the declared end of a whole file.
 
     Raises:
         AudioError: It is none of these, and might be sound: the declared size is too small.
