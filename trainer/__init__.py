@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from featurestore.version import __version__
+
 if TYPE_CHECKING:
     from trainer.data.dataset import BlockSampler, ZarrDataset
-    from trainer.version import __version__
 else:
     __getattr__, __dir__, _ = lazy_loader.attach(
         __name__,
         submod_attrs={
             "data.dataset": ["BlockSampler", "ZarrDataset"],
-            "version": ["__version__"],
         },
     )
 

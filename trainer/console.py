@@ -11,6 +11,7 @@ from featurestore import StoredDataset
 from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Table, Terminal
 from schemas import FoldResult, Reading, RunConfig, RunResult
+from trainer.selection import RULES
 from trainer.stats import mean, sample_std
 from trainer.training.events import (
     BatchDone,
@@ -25,12 +26,6 @@ from trainer.training.events import (
 )
 from trainer.training.schedule import num_steps
 
-SELECTIONS = {
-    "heldout": "The best epoch is chosen on the held-out fold itself: its figure is optimistic.",
-    "validation": "The epoch is picked on clips set apart from the training folds; the held-out "
-    "fold was looked at once.",
-    "last": "Nothing is picked: the last epoch counts.",
-}
 READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a stream"}
 
 
@@ -82,7 +77,7 @@ def print_result(console: Terminal, result: RunResult) -> None:
     means += [_over_folds([fold.last_accuracy for fold in result.folds])] if last else []
     table.add_row("mean ± std", "", *means)
     console.print(table)
-    console.print(SELECTIONS[selection])
+    console.print(RULES[selection].summary)
 
 
 def _percent(accuracy: float | None) -> str:

@@ -1,13 +1,18 @@
-"""Statistics over folds: mean, sample standard deviation, paired comparisons. Pure functions."""
+"""Statistics over folds and of confusion matrices. Pure functions of numbers and arrays."""
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp, wilcoxon
+
+from schemas import ClassEvaluation, PairedDifference
+
+Matrix = NDArray[np.int64]
+"""Clips by true class (row) and predicted class (column)."""
 
 # Differences closer together than this are rounding errors of equal ones.
 SAME_DECIMALS = 9
@@ -24,37 +29,7 @@ def sample_std(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """A paired comparison of two methods over the folds both have.
-
-    Args:
-        num_pairs: Folds compared, at least two.
-        mean: Mean of the differences, in the unit of the values.
-        std: Sample standard deviation of the differences.
-        low: Lower end of the 95 % confidence interval of the mean, by Student's t.
-        high: Upper end.
-        d_z: Cohen's d_z, `mean` over `std`: the effect in units of its own spread over folds.
-            None if all differences are equal.
-        t: Student's t with `num_pairs - 1` degrees of freedom; None if all differences are
-            equal, since t is then not defined.
-        p: Its two-sided p-value; None if t is.
-        rank_p: Two-sided p-value of Wilcoxon's signed-rank test, without the pairs that do not
-            differ; None if none does. Exact for up to 13 pairs, and up to 50 without ties.
-    """
-
-    num_pairs: int
-    mean: float
-    std: float
-    low: float
-    high: float
-    d_z: float | None
-    t: float | None
-    p: float | None
-    rank_p: float | None
-
-
-def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> PairedTest | None:
+def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> PairedDifference | None:
     """Compare first - second over the keys (folds) they share.
 
     Args:
@@ -71,25 +46,23 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
     centre, std = float(differences.mean()), float(differences.std(ddof=1))
     rank_p = _rank_p(differences[differences != 0])
     if np.ptp(differences) == 0:
-        return PairedTest(len(shared), centre, 0.0, centre, centre, None, None, None, rank_p)
-    test = ttest_1samp(differences, 0.0)
-    half = half_width(std, len(shared))
-    return PairedTest(
-        num_pairs=len(shared),
+        std, half, d_z, t, p = 0.0, 0.0, None, None, None
+    else:
+        # Half of the 95 % confidence interval of the mean, by Student's t.
+        quantile = float(student.ppf((1 + CONFIDENCE) / 2, len(shared) - 1))
+        half, d_z = quantile * std / math.sqrt(len(shared)), centre / std
+        t, p = map(float, ttest_1samp(differences, 0.0))
+    return PairedDifference(
+        num_folds=len(shared),
         mean=centre,
         std=std,
         low=centre - half,
         high=centre + half,
-        d_z=centre / std,
-        t=float(test.statistic),
-        p=float(test.pvalue),
+        d_z=d_z,
+        t=t,
+        p=p,
         rank_p=rank_p,
     )
-
-
-def half_width(std: float, number: int) -> float:
-    """Return half of the 95 % confidence interval of a mean of two or more values (Student's t)."""
-    return float(student.ppf((1 + CONFIDENCE) / 2, number - 1)) * std / math.sqrt(number)
 
 
 def least_rank_p(num_pairs: int) -> float:
@@ -100,5 +73,46 @@ def least_rank_p(num_pairs: int) -> float:
     return 2.0 ** (1 - num_pairs)
 
 
-def _rank_p(differences: "np.typing.NDArray[np.float64]") -> float | None:
+def _rank_p(differences: NDArray[np.float64]) -> float | None:
     return float(wilcoxon(differences).pvalue) if differences.size else None
+
+
+def confusion_matrix(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
+) -> Matrix:
+    """Count clips by true class (row) and predicted class (column): (classes, classes).
+
+    Args:
+        labels: (n,) class_id.
+        predicted: (n,) class_id.
+        num_classes: More than any of them.
+    """
+    pairs = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return pairs.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def accuracy(confusion: Matrix) -> float:
+    """Return the fraction of clips on the diagonal, of at least one clip."""
+    return float(confusion.trace() / confusion.sum())
+
+
+def by_class(confusion: Matrix, class_names: Sequence[str]) -> tuple[ClassEvaluation, ...]:
+    """Return every class's clips and recall."""
+    return tuple(
+        ClassEvaluation(
+            class_name=name,
+            num_clips=int(row.sum()),
+            num_predicted=int(column.sum()),
+            recall=float(row[i] / row.sum()) if row.any() else None,
+        )
+        for i, (name, row, column) in enumerate(
+            zip(class_names, confusion, confusion.T, strict=True)
+        )
+    )
+
+
+def most_frequent(confusion: Matrix, number: int) -> list[tuple[int, int, int]]:
+    """Return the pairs confused most often: (clips, true class, predicted class), most first."""
+    errors = confusion - np.diag(np.diag(confusion))
+    pairs = [(int(errors[i, j]), int(i), int(j)) for i, j in np.argwhere(errors)]
+    return sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:number]

@@ -23,14 +23,13 @@ from schemas import (
     Selection,
     Stage,
 )
-from trainer.paper import URBANSOUND8K
 from trainer.records.outputs import Outputs, parse_outputs, write_outputs
 from trainer.records.rundir import RunDirectory
 from trainer.records.sealing import file_digest, write_sealed
 from trainer.report import Section, Table
-from trainer.report.grouping import group
-from trainer.report.load import read_run
-from trainer.report.sections import text_section
+from trainer.report.paper import URBANSOUND8K
+from trainer.report.series import group, read_run
+from trainer.report.write import text_section
 
 SHORT = {"baseline": (2, 5, 12), "progressive": (2, 2, 2, 2, 2, 7)}
 ARRAYS = ("R1/{}", "R1/{}", "R2/{}", "R2/{}", "R3/full", "R3/full")

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
+from featurestore.terminal import Terminal
 from schemas import EpochMetrics
 from tests.integration.reported_runs import make_run, paper_runs
 from tests.integration.trainer_runs import as_older
@@ -63,7 +63,7 @@ def test_every_table_row_has_one_cell_a_column(paper: Report) -> None:
 
 
 def printed(report: Report, width: int = 100) -> str:
-    console = Console(file=io.StringIO(), width=width)
+    console = Terminal(file=io.StringIO(), width=width)
     print_report(report, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -7,8 +7,8 @@ import pytest
 
 from schemas import Stage
 from tests.integration.reported_runs import make_run, paper_runs, row, section_of, table
-from trainer.paper import ESC50
 from trainer.report import Section, write_report
+from trainer.report.paper import ESC50
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from trainer.cli import main
 from trainer.errors import TrainerError
 from trainer.records.finished import open_finished
 from trainer.records.rundir import RunDirectory
-from trainer.report.load import read_run
+from trainer.report.series import read_run
 from trainer.run import begin, resume
 from trainer.training.events import EpochDone, Event, Warned
 

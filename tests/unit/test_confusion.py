@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainer.inference.confusion import accuracy, by_class, confusion_matrix, most_frequent
+from trainer.stats import accuracy, by_class, confusion_matrix, most_frequent
 
 LABELS = np.array([0, 0, 0, 2, 2])
 PREDICTED = np.array([0, 1, 1, 2, 0])

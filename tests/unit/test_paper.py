@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from trainer.paper import ESC50, PAPER, URBANSOUND8K, PaperTable
+from trainer.report.paper import ESC50, PAPER, URBANSOUND8K, PaperTable
 from trainer.stats import mean, sample_std
 
 CLIPS_BY_FOLD = dict(

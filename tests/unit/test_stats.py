@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from trainer.paper import ESC50, URBANSOUND8K, PaperTable
+from trainer.report.paper import ESC50, URBANSOUND8K, PaperTable
 from trainer.stats import least_rank_p, mean, paired_test, sample_std
 
 
@@ -38,7 +38,7 @@ def test_p_values_of_the_papers_numbers_are_those_of_the_protocol(
 def test_t_is_the_mean_difference_over_its_standard_error() -> None:
     test = paired_test({1: 3.0, 2: 5.0, 3: 4.0}, {1: 1.0, 2: 2.0, 3: 3.0})
     assert test is not None
-    assert (test.num_pairs, test.mean, test.std) == (3, 2.0, 1.0)
+    assert (test.num_folds, test.mean, test.std) == (3, 2.0, 1.0)
     assert test.t == pytest.approx(2 / (1 / math.sqrt(3)))
 
 

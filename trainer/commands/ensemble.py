@@ -45,9 +45,12 @@ def ensemble(
 
 def print_ensemble(console: Terminal, found: Ensemble) -> None:
     """Print the warnings, accuracies by fold, and what the average gains over each run."""
-    from trainer.report.compare import NOTES, least_note
-    from trainer.report.content import Column, Table
-    from trainer.report.terminal import print_table
+    from trainer.report.render import Column, Table, print_table
+    from trainer.report.tables import (
+        DIFFERENCE_NOTES,
+        TEST_COLUMNS,
+        least_note,
+    )
 
     for warning in found.warnings:
         console.warn(warning)
@@ -57,12 +60,12 @@ def print_ensemble(console: Terminal, found: Ensemble) -> None:
     columns = (
         *(Column("run", numeric=False), Column("method", numeric=False), Column("seed")),
         *(Column("accuracy, %"), Column("average gains"), Column("95 % CI")),
-        *(Column("p of t"), Column("p of ranks"), Column("d_z"), Column("t"), Column("std")),
+        *TEST_COLUMNS,
     )
     note = f"The best single run is picked on these very folds. {least_note(len(found.folds))}"
     rows = _member_rows(found, names)
     print_table(Table("Mean ± sample standard deviation over folds", columns, rows, note), console)
-    for text in NOTES:
+    for text in DIFFERENCE_NOTES:
         console.print(f"• {text}")
 
 
@@ -73,7 +76,7 @@ def _names(members: tuple[EnsembleMember, ...]) -> list[str]:
 
 
 def _fold_rows(found: Ensemble) -> tuple[tuple[str, ...], ...]:
-    from trainer.report.cells import percent
+    from trainer.report.tables import percent
 
     values = [*(member.accuracies for member in found.members), found.accuracies]
     return tuple(
@@ -83,8 +86,7 @@ def _fold_rows(found: Ensemble) -> tuple[tuple[str, ...], ...]:
 
 
 def _member_rows(found: Ensemble, names: list[str]) -> tuple[tuple[str, ...], ...]:
-    from trainer.report.cells import mean_std
-    from trainer.report.compare import comparison_cells
+    from trainer.report.tables import comparison_cells, mean_std
 
     rows = []
     for at, (member, name) in enumerate(zip(found.members, names, strict=True)):

@@ -19,7 +19,7 @@ from trainer.commands.options import (
 
 RESULT, PICTURE = "evaluation.json", "confusion.png"
 if TYPE_CHECKING:
-    from trainer.inference.confusion import Matrix
+    from trainer.stats import Matrix
 
 MOST_CONFUSIONS = 10
 _NAME_CHARS = 60
@@ -88,7 +88,7 @@ def write_evaluation(out: Path, found: Evaluation) -> None:
         RunDirectoryError: The folder cannot be written.
     """
     from trainer.files import record_bytes, write_output
-    from trainer.report.confusion import confusion_picture
+    from trainer.report.figures import confusion_picture
 
     names = [one.class_name for one in found.classes]
     picture = confusion_picture(_matrix(found), names, _title(found))
@@ -155,7 +155,7 @@ def _matrix_table(found: Evaluation) -> Table:
 
 
 def _confusion_table(found: Evaluation) -> Table:
-    from trainer.inference.confusion import most_frequent
+    from trainer.stats import most_frequent
 
     table = Table("clips", "of class", "taken for", title="most frequent confusions")
     for clips, true, predicted in most_frequent(_matrix(found), MOST_CONFUSIONS):

@@ -67,7 +67,7 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:
         RunDirectoryError: The folder cannot be written.
     """
     from trainer.files import record_bytes, write_output
-    from trainer.report.lrfind import lr_picture
+    from trainer.report.figures import lr_picture
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

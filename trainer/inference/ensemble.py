@@ -4,22 +4,17 @@ Reads the tables of predictions next to the networks; no store, no network.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
 
 from featurestore.text import json_text
-from schemas import CheckpointName, Ensemble, EnsembleMember, PairedDifference
+from schemas import CheckpointName, Ensemble, EnsembleMember
 from trainer.errors import EnsembleError
 from trainer.records.finished import FinishedRun
 from trainer.records.outputs import Outputs
+from trainer.selection import OPTIMISTIC
 from trainer.stats import mean, paired_test, sample_std
-
-OPTIMISTIC = (
-    "the best epochs were picked on the held-out folds themselves, so every figure here is "
-    "optimistic; --checkpoint last was not picked by them"
-)
 
 _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
     ("dataset", lambda run: run.config.dataset, "runs on one dataset"),
@@ -147,11 +142,6 @@ def _concatenated(parts: Sequence[Outputs]) -> Outputs:
 def _member(
     run: FinishedRun, accuracies: dict[int, float], averaged: dict[int, float]
 ) -> EnsembleMember:
-    test = paired_test(averaged, accuracies)
-    gain = None
-    if test is not None:
-        values = asdict(test)
-        gain = PairedDifference(num_folds=values.pop("num_pairs"), **values)
     return EnsembleMember(
         run=json_text(run.path),
         method=run.config.method,
@@ -160,7 +150,7 @@ def _member(
         accuracies=tuple(accuracies.values()),
         mean=mean(list(accuracies.values())),
         std=sample_std(list(accuracies.values())),
-        gain=gain,
+        gain=paired_test(averaged, accuracies),
     )
 
 

@@ -19,16 +19,12 @@ from trainer.data.place import place
 from trainer.data.placement import PlacementChoice, choose_placements
 from trainer.data.source import Source, as_float32
 from trainer.errors import DataError, TrainedRunError
-from trainer.inference.confusion import Matrix, accuracy, by_class, confusion_matrix
 from trainer.inference.matching import open_own_store
 from trainer.oom import explain_oom, halve_batch
 from trainer.records.finished import FinishedRun
 from trainer.records.trained import LESS, TrainedNetwork
-
-OPTIMISTIC = (
-    "the best epoch was chosen on the held-out fold itself, so its accuracy there is optimistic; "
-    "--checkpoint last was not chosen by it"
-)
+from trainer.selection import OPTIMISTIC
+from trainer.stats import Matrix, accuracy, by_class, confusion_matrix
 
 
 @dataclass(frozen=True)

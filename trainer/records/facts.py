@@ -14,16 +14,10 @@ from schemas import (
     RunConfig,
     RunRecord,
     RunResult,
-    Selection,
 )
 from trainer.records.outputs import Outputs
+from trainer.selection import RULES
 
-CHECKPOINTS: dict[Selection, tuple[CheckpointName, ...]] = {
-    "heldout": ("best", "last"),
-    "validation": ("best",),
-    "last": ("last",),
-}
-"""Networks evaluated on the held-out fold; the one that counts first."""
 _ALIKE = ("config", "fingerprint", "init_used", "versions", "device_name")
 """Fields that run.json and result.json share."""
 
@@ -55,9 +49,9 @@ def fold_problems(fold: FoldResult, config: RunConfig) -> Iterator[str]:
     where, selection = f"fold {fold.fold}", config.selection
     given = {"best": fold.best_accuracy, "last": fold.last_accuracy}
     for name, accuracy in given.items():
-        if accuracy is None and name in CHECKPOINTS[selection]:
+        if accuracy is None and name in RULES[selection].checkpoints:
             yield f"{where} has no {name}_accuracy, which selection {selection} gives"
-        if accuracy is not None and name not in CHECKPOINTS[selection]:
+        if accuracy is not None and name not in RULES[selection].checkpoints:
             yield f"{where} has a {name}_accuracy, which selection {selection} does not give"
     num_epochs = sum(stage.epochs for stage in config.stages)
     if fold.last_epoch != num_epochs:

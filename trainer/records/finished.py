@@ -21,7 +21,6 @@ from schemas import (
 )
 from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
 from trainer.records.facts import (
-    CHECKPOINTS,
     answers_problems,
     epoch_of,
     fold_problems,
@@ -39,6 +38,7 @@ from trainer.records.rundir import (
     RunDirectory,
 )
 from trainer.records.sealing import RESTORE, check_digest
+from trainer.selection import RULES
 
 if TYPE_CHECKING:  # a report is written without torch, which takes seconds to load
     from trainer.records.checkpoint import Checkpoint
@@ -72,8 +72,8 @@ class FinishedRun:
 
     @property
     def checkpoints(self) -> tuple[CheckpointName, ...]:
-        """The networks of `CHECKPOINTS` for its selection."""
-        return CHECKPOINTS[self.config.selection]
+        """Networks evaluated on the held-out folds; the one that counts first."""
+        return RULES[self.config.selection].checkpoints
 
     @property
     def warning(self) -> str | None:

@@ -4,8 +4,7 @@ Reads run directories and nothing else. `write_report` makes the files, `print_r
 same tables in a terminal.
 """
 
-from trainer.report.content import Column, Picture, Report, Section, Table
-from trainer.report.terminal import print_report
+from trainer.report.render import Column, Picture, Report, Section, Table, print_report
 from trainer.report.write import write_report
 
 __all__ = [

@@ -1,16 +1,92 @@
-"""A series: one method's runs with the same settings, over folds and seeds, and its accuracies."""
+"""Runs read for a report, and gathered into series: what may be averaged, what is kept apart.
 
-from collections import defaultdict
-from dataclasses import dataclass
+Runs that differ in anything but fold, seed and the means of computing are never averaged; what
+differs in selection is not even compared.
+"""
 
-from schemas import CheckpointName, Selection, Stage
-from trainer.inference.confusion import Matrix
-from trainer.report.load import Run
-from trainer.report.scores import Score, scores_of
-from trainer.stats import mean, sample_std
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from schemas import CheckpointName, EpochMetrics, RunResult, Selection, Stage
+from trainer.errors import ReportError
+from trainer.records.facts import accuracy_of
+from trainer.records.finished import FinishedRun, open_finished
+from trainer.selection import RULES, Rule
+from trainer.stats import Matrix, confusion_matrix, mean
 
 Settings = tuple[tuple[str, str], ...]
 ByFold = dict[int, float]
+
+# The paper's order, then ours; other methods follow by name.
+ORDER = ("baseline", "mel", "resize", "control")
+# Fields of RunConfig that are a run's place in its series, or that `settings_of` words differently.
+# Every other field, also one that RunConfig gets later, is a setting.
+NOT_SETTINGS = {
+    *("dataset", "method", "stages", "folds", "seed", "init"),
+    *("device", "acceleration", "threads"),
+}
+OFF = dict.fromkeys(("mixup", "freq mask", "time mask", "label smoothing"), "0")
+"""Values of options that are off, which a label does not mention."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """An accuracy on the held-out fold that every fold of a selection has.
+
+    Args:
+        name: In headings.
+        checkpoint: The network that has it.
+    """
+
+    name: str
+    checkpoint: CheckpointName
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        path: Its directory.
+        result: Its result.json.
+        epochs: Epochs of all folds.
+        class_names: By class_id.
+        confusions: By the network that was tried on the held-out folds: their sum.
+    """
+
+    path: Path
+    result: RunResult
+    epochs: tuple[EpochMetrics, ...]
+    class_names: tuple[str, ...]
+    confusions: Mapping[CheckpointName, Matrix]
+
+
+def read_run(path: Path) -> Run:
+    """Read a finished run's directory.
+
+    Raises:
+        TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
+    """
+    run = open_finished(path)
+    result = run.result
+    if run.warning:
+        result = result.model_copy(update={"warnings": (*result.warnings, run.warning)})
+    epochs = tuple(row for fold in run.folds for row in run.epochs(fold))
+    confusions = {name: _confusion(run, name) for name in run.checkpoints}
+    return Run(path, result, epochs, run.record.class_names, confusions)
+
+
+def _confusion(run: FinishedRun, checkpoint: CheckpointName) -> Matrix:
+    num_classes = len(run.record.class_names)
+    total = np.zeros((num_classes, num_classes), np.int64)
+    for fold in run.folds:
+        answers = run.answers(fold, checkpoint)
+        total += confusion_matrix(answers.labels, answers.predicted, num_classes)
+    return total
 
 
 @dataclass(frozen=True)
@@ -39,9 +115,14 @@ class Series:
         return self.runs[0].result.config.selection
 
     @property
+    def rule(self) -> Rule:
+        """Meaning of the selection."""
+        return RULES[self.selection]
+
+    @property
     def scores(self) -> tuple[Score, ...]:
         """The accuracies that the selection gives, the one that counts first."""
-        return scores_of(self.selection)
+        return tuple(map(Score, self.rule.scores, self.rule.checkpoints))
 
     @property
     def seeds(self) -> list[int]:
@@ -83,10 +164,6 @@ class Series:
         seeds = self._by_seed(score).items()
         return {seed: mean(list(f.values())) for seed, f in seeds if len(f) == len(self.folds)}
 
-    def std_over_seeds(self, score: Score) -> float | None:
-        """Return the sample std, over the seeds that have every fold, of the mean over folds."""
-        return sample_std(list(self.over_folds(score).values()))
-
     def confusion(self, checkpoint: CheckpointName) -> Matrix:
         """Return clips by true and predicted class, summed over folds and seeds."""
         first, *others = (run.confusions[checkpoint] for run in self.runs)
@@ -96,5 +173,94 @@ class Series:
         values: dict[int, ByFold] = defaultdict(dict)
         for run in self.runs:
             for fold in run.result.folds:
-                values[run.result.config.seed][fold.fold] = score.percent(fold)
+                accuracy = accuracy_of(fold, score.checkpoint)
+                assert accuracy is not None, "a finished run was checked for it"  # noqa: S101
+                values[run.result.config.seed][fold.fold] = 100 * accuracy
         return values
+
+
+def settings_of(result: RunResult) -> Settings:
+    """Return everything but the method that could change a run's numbers, as (name, value).
+
+    The initial weights are those the run really had: `auto` may have found none.
+    """
+    unused = set() if result.config.selection == "validation" else {"validation_share"}
+    config = result.config.model_dump(mode="json", exclude=NOT_SETTINGS | unused)
+    init = result.config.init if result.init_used == "file" else result.init_used
+    values = {"store": result.fingerprint, "init": init} | config
+    return tuple(
+        (name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
+        for name, value in values.items()
+    )
+
+
+def group(runs: Sequence[Run]) -> dict[tuple[str, Selection], list[Series]]:
+    """Return series by dataset and selection, in the order of the tables and with labels.
+
+    Raises:
+        ReportError: Two runs of a series have a seed and a fold in common.
+    """
+    gathered: dict[tuple[str, str, Settings, tuple[Stage, ...]], list[Run]] = defaultdict(list)
+    for run in runs:
+        config = run.result.config
+        key = (config.dataset, config.method, settings_of(run.result), config.stages)
+        gathered[key].append(run)
+    sections: dict[tuple[str, Selection], list[Series]] = defaultdict(list)
+    for (dataset, method, settings, stages), members in gathered.items():
+        _refuse_duplicates(members)
+        one = Series(dataset, method, settings, stages, tuple(members))
+        sections[dataset, one.selection].append(one)
+    return {key: _labelled(sections[key]) for key in sorted(sections)}
+
+
+def _refuse_duplicates(runs: Sequence[Run]) -> None:
+    seen: dict[tuple[int, int], Path] = {}
+    for run in runs:
+        config = run.result.config
+        for fold in run.result.folds:
+            key = (config.seed, fold.fold)
+            if key in seen:
+                raise ReportError(
+                    f"{seen[key]} and {run.path} are both {config.method}, seed {config.seed}, "
+                    f"fold {fold.fold} of {config.dataset}: leave one of them out"
+                )
+            seen[key] = run.path
+
+
+def differing(series: Sequence[Series]) -> dict[str, list[str]]:
+    """Return values of each setting that is not the same in all series, in order of appearance."""
+    values: dict[str, dict[str, None]] = defaultdict(dict)
+    for one in series:
+        for name, value in one.settings:
+            values[name][shown(name, value)] = None
+    return {name: list(several) for name, several in values.items() if len(several) > 1}
+
+
+def shown(name: str, value: str) -> str:
+    """Return a setting's value, short enough for a table."""
+    return value[:12] if name == "store" else value
+
+
+def _labelled(series: Sequence[Series]) -> list[Series]:
+    """Return the series in the order of the tables, each under a name of its own."""
+    ranked = sorted(series, key=lambda one: (_rank(one.method), one.method, one.settings))
+    names = differing(series)
+    plain = [_label(one, names) for one in ranked]
+    labels = []
+    for at, label in enumerate(plain):
+        number = plain[: at + 1].count(label)
+        labels.append(f"{label} schedule {number}" if Counter(plain)[label] > 1 else label)
+    return [replace(one, label=label) for one, label in zip(ranked, labels, strict=True)]
+
+
+def _label(series: Series, names: dict[str, list[str]]) -> str:
+    parts = [
+        f"{name} {shown(name, value)}"
+        for name, value in series.settings
+        if name in names and OFF.get(name) != value
+    ]
+    return f"{series.method} ({', '.join(parts)})" if parts else series.method
+
+
+def _rank(method: str) -> int:
+    return ORDER.index(method) if method in ORDER else len(ORDER)

@@ -1,58 +1,137 @@
-"""The tables of accuracies: summary, by fold, and the paper's splits where folds are unknown."""
+"""The tables of a report, and its numbers as the text of cells. Ours are rounded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from statistics import median
 
-from trainer.paper import PaperTable
-from trainer.report.cells import NOTHING, mean_std, numbers, percent
-from trainer.report.content import Column, Table
-from trainer.report.scores import Score
-from trainer.report.series import Series
+from schemas import EpochMetrics, PairedDifference, Stage
+from trainer.report.paper import PaperTable
+from trainer.report.render import Column, Table
+from trainer.report.series import OFF, ByFold, Score, Series, shown
+from trainer.stats import least_rank_p, mean, paired_test, sample_std
 
-Row = tuple[str, ...]
+NOTHING = "-"
+TINY_P = 0.001
 OVER_FOLDS = "± after a mean: sample standard deviation over folds, each the mean over its seeds."
 OVER_SEEDS = "Over seeds: sample standard deviation of the mean over folds."
+
+# Of two methods, the one further on in this list is expected to be better: it comes first in the
+# difference, as in the paper.
+STRENGTH = ("baseline", "control", "resize", "mel")
+TEST_COLUMNS = (
+    *(Column("p of t"), Column("p of ranks"), Column("d_z"), Column("t"), Column("std")),
+)
+DIFFERENCE_COLUMNS = (
+    *(Column("difference", numeric=False), Column("folds"), Column("mean"), Column("95 % CI")),
+    *TEST_COLUMNS,
+)
+STD_OVER_SEEDS = Column("std over seeds")
+DIFFERENCE_NOTES = (
+    "Differences are paired over folds, seeds averaged first. 95 % CI: of the mean difference, by "
+    "Student's t. p of t: of the paired t-test; p of ranks: of Wilcoxon's signed-rank test; both "
+    "two-sided, without correction for several tests. d_z: mean over std, the gain in units of its "
+    "own spread over folds; Cohen calls 0.2 small, 0.5 medium and 0.8 large.",
+    "Folds share most of their training clips, so the intervals are somewhat too narrow and p is "
+    "somewhat too small.",
+)
+SEEDS_NOTE = (
+    "std over seeds: of the mean difference, over the seeds that both have with every fold."
+)
+TOO_FEW = "Fewer than two common folds allow no test."
+UNDEFINED = "t and d_z are not defined where every fold differs by the same amount."
+
+SPEED_COLUMNS = (
+    *(Column("method", numeric=False), Column("stage"), Column("images", numeric=False)),
+    *(Column("epochs"), Column("λ"), Column("time per fold"), Column("samples/s")),
+    Column("waiting, %"),
+)
+SPEED_NOTE = (
+    "Time per fold: wall time of the epochs with their evaluation, mean over folds and seeds. "
+    "samples/s: of training alone, median over epochs. Waiting: share of the time in which "
+    "training waited for data. Folds that were trained side by side slowed each other."
+)
+
+
+def percent(value: float | None) -> str:
+    """Format an accuracy or a difference of accuracies: two decimals, without a unit."""
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def signed(value: float | None) -> str:
+    """Format a difference in points, t or d_z, with its sign."""
+    return NOTHING if value is None else f"{value:+.2f}"
+
+
+def mean_std(values: Sequence[float]) -> str:
+    """Format mean ± sample standard deviation; the mean alone of a single value."""
+    if not values:
+        return NOTHING
+    std = sample_std(values)
+    return percent(mean(values)) if std is None else f"{mean(values):.2f} ± {std:.2f}"
+
+
+def p_value(p: float | None) -> str:
+    """Format a p-value to three decimals."""
+    if p is None:
+        return NOTHING
+    return f"< {TINY_P}" if p < TINY_P else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Format a time in the unit that suits it."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def numbers(values: Iterable[int]) -> str:
+    """Format whole numbers with runs of neighbours drawn together: 1-3, 5."""
+    spans: list[tuple[int, int]] = []
+    for value in sorted(set(values)):
+        if spans and spans[-1][1] == value - 1:
+            spans[-1] = (spans[-1][0], value)
+        else:
+            spans.append((value, value))
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
+
+
+def schedule(epochs_scale: float) -> str:
+    """Describe what fraction of the paper's schedule was trained."""
+    return "full" if epochs_scale == 1 else f"{100 * epochs_scale:g} % of the paper's"
+
+
+def images_of(stage: Stage) -> str:
+    """Return the array that a stage sees, or the two it sees in turn: R1/mel, R1/mel+resize."""
+    if stage.alternate is None:
+        return stage.array
+    place, other = stage.array.rpartition("/")[0], stage.alternate.rpartition("/")
+    return f"{stage.array}+{other[2] if other[0] == place else stage.alternate}"
 
 
 def summary_table(series: Sequence[Series], paper: PaperTable | None) -> Table:
     """Return one row per method: mean ± sample std over folds of every score, and the paper's."""
     several = any(len(one.seeds) > 1 for one in series)
     columns = [Column("method", numeric=False), Column("folds"), Column("seeds")]
-    rows: list[Row] = [(one.label, numbers(one.folds), str(len(one.seeds))) for one in series]
+    rows = [[one.label, numbers(one.folds), str(len(one.seeds))] for one in series]
     for score in series[0].scores:
         columns.append(Column("mean ± std", score.name) if several else Column(score.name))
-        rows = [(*row, _over_folds(one, score)) for row, one in zip(rows, series, strict=True)]
-        if several:
-            columns.append(Column("over seeds", score.name))
-            spreads = [percent(one.std_over_seeds(score)) for one in series]
-            rows = [(*row, spread) for row, spread in zip(rows, spreads, strict=True)]
+        columns += [Column("over seeds", score.name)] if several else []
+        for row, one in zip(rows, series, strict=True):
+            row.append(mean_std(list(one.by_fold(score).values())))
+            row += [percent(sample_std(list(one.over_folds(score).values())))] if several else []
     if paper:
-        theirs, cells = _summary_of_paper(series, paper)
-        columns += theirs
-        rows = [row + ours for row, ours in zip(rows, cells, strict=True)]
+        # The summary as printed and, if only some of its folds were run, that over the same ones.
+        partial = any(set(one.folds) != set(paper.folds or one.folds) for one in series)
+        columns += [Column("paper, best epoch"), Column("paper, same folds")][: 1 + partial]
+        for row, one in zip(rows, series, strict=True):
+            row += _paper_cells(one, paper)[: 1 + partial]
     note = f"{OVER_FOLDS} {OVER_SEEDS}" if several else ""
-    return Table(
-        "Accuracy, %: mean ± sample standard deviation over folds",
-        tuple(columns),
-        tuple(rows),
-        note,
-    )
+    title = "Accuracy, %: mean ± sample standard deviation over folds"
+    return Table(title, tuple(columns), tuple(map(tuple, rows)), note)
 
 
-def _over_folds(series: Series, score: Score) -> str:
-    return mean_std(list(series.by_fold(score).values()))
-
-
-def _summary_of_paper(
-    series: Sequence[Series], paper: PaperTable
-) -> tuple[list[Column], list[Row]]:
-    """Return the summary as printed and, if only some of its folds were run, that over the same."""
-    partial = [one for one in series if set(one.folds) != set(paper.folds or one.folds)]
-    rows = [_paper_cells(one, paper)[: 2 if partial else 1] for one in series]
-    columns = [Column("paper, best epoch"), Column("paper, same folds")]
-    return columns[: 2 if partial else 1], rows
-
-
-def _paper_cells(series: Series, paper: PaperTable) -> Row:
+def _paper_cells(series: Series, paper: PaperTable) -> tuple[str, str]:
     printed = paper.printed.get(series.method)
     known = paper.by_fold(series.method)
     same = [known[fold] for fold in series.folds if fold in known]
@@ -61,31 +140,23 @@ def _paper_cells(series: Series, paper: PaperTable) -> Row:
 
 def fold_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[Table]:
     """Yield a table per score: one row per fold, one column per method, and the paper's."""
-    first, *others = series[0].scores
-    yield _fold_table(series, first, paper)
-    for score in others:
-        yield _fold_table(series, score, None)
+    for score in series[0].scores:
+        yield _fold_table(series, score, paper)
+        paper = None  # its accuracies are of the score that counts
 
 
 def _fold_table(series: Sequence[Series], score: Score, paper: PaperTable | None) -> Table:
-    columns = [Column("fold")]
-    values: list[dict[int, float]] = []
-    grouped = bool(paper and any(paper.by_fold(one.method) for one in series))
-    for one in series:
-        own = {"ours": one.by_fold(score)}
-        if theirs := paper.by_fold(one.method) if paper else {}:
-            own["paper"] = theirs
-        columns += [Column(name, one.label) if grouped else Column(one.label) for name in own]
+    theirs = [paper.by_fold(one.method) if paper else {} for one in series]
+    columns, values = [Column("fold")], list[ByFold]()
+    for one, known in zip(series, theirs, strict=True):
+        own = {"ours": one.by_fold(score)} | ({"paper": known} if known else {})
+        columns += [Column(n, one.label) if any(theirs) else Column(one.label) for n in own]
         values += own.values()
     folds = sorted({fold for one in series for fold in one.folds})
     rows = tuple((str(fold), *(percent(by.get(fold)) for by in values)) for fold in folds)
-    title = f"Accuracy by held-out fold, %: {score.name}"
-    return Table(title, tuple(columns), rows, _seeds_note(series))
-
-
-def _seeds_note(series: Sequence[Series]) -> str:
     several = any(len(one.seeds) > 1 for one in series)
-    return "Each value is the mean over the method's seeds." if several else ""
+    note = "Each value is the mean over the method's seeds." if several else ""
+    return Table(f"Accuracy by held-out fold, %: {score.name}", tuple(columns), rows, note)
 
 
 def split_table(paper: PaperTable) -> Table:
@@ -97,3 +168,147 @@ def split_table(paper: PaperTable) -> Table:
     )
     note = "Which fold each split tested on is not known, so the rows match no row above."
     return Table("The paper's accuracy by its own splits, %: best epoch", columns, rows, note)
+
+
+def pairs(series: Sequence[Series]) -> Iterator[tuple[Series, Series]]:
+    """Yield pairs (better, worse expected) that differ in the method or in settings, not both."""
+    for a, b in combinations(series, 2):
+        if a.method == b.method or a.settings == b.settings:
+            yield (b, a) if _strength(a.method) <= _strength(b.method) else (a, b)
+
+
+def _strength(method: str) -> int:
+    return STRENGTH.index(method) if method in STRENGTH else len(STRENGTH)
+
+
+def difference_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[Table]:
+    """Yield a table per score, with a row per pair, and the paper's own; none without pairs."""
+    compared = list(pairs(series))
+    if not compared:
+        return
+    for score in series[0].scores:
+        yield _difference_table(score, compared)
+    methods = {(a.method, b.method): None for a, b in compared if a.method != b.method}
+    known = [pair for pair in methods if paper and set(pair) <= set(paper.splits)]
+    if paper and known:
+        rows = tuple(
+            (f"{a} - {b}", *_difference_cells(paper.by_split(a), paper.by_split(b)))
+            for a, b in known
+        )
+        title = "Paired differences in the paper, points: best epoch"
+        yield Table(title, DIFFERENCE_COLUMNS, rows)
+
+
+def _difference_table(score: Score, compared: Sequence[tuple[Series, Series]]) -> Table:
+    """Return differences of one score; with the spread over seeds if there are several."""
+    by_fold = [(a.by_fold(score), b.by_fold(score)) for a, b in compared]
+    spreads = [_std_over_seeds(score, a, b) for a, b in compared]
+    with_seeds = any(spread is not None for spread in spreads)
+    columns = (*DIFFERENCE_COLUMNS, STD_OVER_SEEDS) if with_seeds else DIFFERENCE_COLUMNS
+    rows = tuple(
+        (f"{a.label} - {b.label}", *_difference_cells(*values), percent(spread))[: len(columns)]
+        for (a, b), values, spread in zip(compared, by_fold, spreads, strict=True)
+    )
+    title = f"Paired differences, points: {score.name}"
+    return Table(title, columns, rows, _difference_note(by_fold, SEEDS_NOTE if with_seeds else ""))
+
+
+def _std_over_seeds(score: Score, a: Series, b: Series) -> float | None:
+    """Return the std of the difference of means over seeds that both have with the same folds."""
+    if a.folds != b.folds:
+        return None
+    ours, theirs = a.over_folds(score), b.over_folds(score)
+    return sample_std([ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()])
+
+
+def _difference_cells(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[str, ...]:
+    """Return everything of a row except its name."""
+    return (str(len(first.keys() & second.keys())), *comparison_cells(paired_test(first, second)))
+
+
+def comparison_cells(test: PairedDifference | None, scale: float = 1.0) -> tuple[str, ...]:
+    """Return a comparison as mean, interval, p of t, p of ranks, d_z, t and std.
+
+    Args:
+        test: None if there were too few folds.
+        scale: What makes points of its differences.
+    """
+    if test is None:
+        return (NOTHING,) * (2 + len(TEST_COLUMNS))
+    return (
+        signed(scale * test.mean),
+        f"{signed(scale * test.low)} to {signed(scale * test.high)}",
+        *(p_value(test.p), p_value(test.rank_p), signed(test.d_z), signed(test.t)),
+        percent(scale * test.std),
+    )
+
+
+def _difference_note(by_fold: Sequence[tuple[ByFold, ByFold]], seeds: str) -> str:
+    counts = [len(first.keys() & second.keys()) for first, second in by_fold]
+    # Without t, every fold that both have differs by the same amount.
+    undefined = any(test and test.t is None for test in (paired_test(*pair) for pair in by_fold))
+    parts = [
+        least_note(max(counts)),
+        seeds,
+        TOO_FEW if min(counts) < 2 else "",
+        UNDEFINED if undefined else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
+def least_note(num_folds: int) -> str:
+    """Return the smallest p that Wilcoxon's test can give, in words; empty if it says nothing."""
+    least = least_rank_p(num_folds) if num_folds > 1 else 0.0
+    if least < TINY_P:
+        return ""
+    return f"With {num_folds} folds the rank test cannot give a p below {p_value(least)}."
+
+
+def speed_table(series: Sequence[Series]) -> Table:
+    """Return a table with a row per stage of every method, and one of the whole."""
+    rows = tuple(row for one in series for row in _speed_rows(one))
+    return Table("Time and speed by stage", SPEED_COLUMNS, rows, SPEED_NOTE)
+
+
+def _speed_rows(series: Series) -> Iterator[tuple[str, ...]]:
+    epochs = [row for run in series.runs for row in run.epochs]
+    num_folds = sum(len(run.result.folds) for run in series.runs)
+    for number, stage in enumerate(series.stages, start=1):
+        seen = [row for row in epochs if row.stage == number]
+        what = (str(number), images_of(stage), str(stage.epochs), f"{stage.max_lr:.3g}")
+        yield (series.label, *what, *_pace(seen, num_folds))
+    if len(series.stages) > 1:
+        time, _, waiting = _pace(epochs, num_folds)
+        yield (series.label, "all", "", str(series.num_epochs), "", time, "", waiting)
+
+
+def _pace(epochs: Sequence[EpochMetrics], num_folds: int) -> tuple[str, str, str]:
+    """Return time per fold, samples/s, and the fraction of waiting, of some epochs of all folds."""
+    seconds = sum(row.seconds for row in epochs)
+    waited = sum(row.seconds * row.wait_share for row in epochs)
+    rate = median(row.samples_per_s for row in epochs)
+    share = 100 * waited / seconds if seconds else 0.0
+    return duration(seconds / num_folds), f"{rate:,.0f}", f"{share:.1f}"
+
+
+def context_table(series: Sequence[Series]) -> Table:
+    """Return a table of one column per method, one row for each thing that shaped its numbers."""
+    sheets = [_facts(one) for one in series]
+    on = [name for name in sheets[0] if any(sheet[name] != OFF.get(name) for sheet in sheets)]
+    rows = tuple((name, *(sheet[name] for sheet in sheets)) for name in on)
+    columns = (Column("", numeric=False), *(Column(one.label, numeric=False) for one in series))
+    return Table("How the runs were made", columns, rows)
+
+
+def _facts(series: Series) -> dict[str, str]:
+    settings = {name: shown(name, value) for name, value in series.settings}
+    settings.pop("epochs scale")
+    load = sum(stage.epochs * stage.max_lr for stage in series.stages)
+    return {
+        "epochs": str(series.num_epochs),
+        "schedule": schedule(series.epochs_scale),
+        "Σ epochs·λ": f"{load:.3g}",
+        "seeds": numbers(series.seeds),
+        **settings,
+        "device": ", ".join(dict.fromkeys(run.result.device_name for run in series.runs)),
+    }

@@ -8,20 +8,11 @@ from featurestore.files import write_output
 from featurestore.text import file_name
 from schemas import Selection
 from trainer.errors import ReportError
-from trainer.paper import PAPER
-from trainer.report.boxplot import boxplot
-from trainer.report.cells import numbers
-from trainer.report.confusion import confusion_picture
-from trainer.report.content import Picture, Report, Section
-from trainer.report.curves import learning_curves
-from trainer.report.grouping import group
-from trainer.report.load import read_run
-from trainer.report.markdown import to_markdown
-from trainer.report.page import to_html
-from trainer.report.recall import recall_picture
-from trainer.report.scores import PICKED_BY
-from trainer.report.sections import text_section
-from trainer.report.series import Series
+from trainer.report import notes, tables
+from trainer.report.figures import boxplot, confusion_picture, learning_curves, recall_picture
+from trainer.report.paper import PAPER
+from trainer.report.render import Picture, Report, Section, to_html, to_markdown
+from trainer.report.series import Series, group, read_run
 
 DEFAULT_OUT = Path("report")
 BOXPLOT = "Accuracy over the held-out folds by method"
@@ -72,6 +63,28 @@ def _suffix(key: tuple[str, Selection], keys: Iterable[tuple[str, Selection]]) -
     return "".join(f"-{file_name(part)}" for part in parts)
 
 
+def text_section(series: Sequence[Series]) -> Section:
+    """Return the words and numbers about the series of one dataset and selection: no pictures."""
+    dataset = series[0].dataset
+    paper = PAPER.get(dataset)
+    shown = (
+        tables.summary_table(series, paper),
+        *tables.difference_tables(series, paper),
+        *tables.fold_tables(series, paper),
+        *([tables.split_table(paper)] if paper and not paper.folds else []),
+        tables.speed_table(series),
+        tables.context_table(series),
+    )
+    return Section(
+        dataset,
+        series[0].selection,
+        f"{dataset}: {series[0].rule.picked_by}",
+        notes.warnings(series),
+        shown,
+        notes.notes(series, paper),
+    )
+
+
 def _section(series: Sequence[Series], suffix: str) -> Section:
     text = text_section(series)
     pictures = (
@@ -86,11 +99,11 @@ def _section(series: Sequence[Series], suffix: str) -> Section:
 def _confusion(series: Series, suffix: str) -> Picture:
     score = series.scores[0]
     confusion = series.confusion(score.checkpoint)
-    title = f"{series.label} on {series.dataset}", PICKED_BY[series.selection]
+    title = f"{series.label} on {series.dataset}", series.rule.picked_by
     png = confusion_picture(confusion, series.class_names, title)
     caption = (
         f"Clips of {series.label} by true and predicted class, {score.name}, summed over folds "
-        f"{numbers(series.folds)} and seeds {numbers(series.seeds)}"
+        f"{tables.numbers(series.folds)} and seeds {tables.numbers(series.seeds)}"
     )
     return Picture(f"confusion{suffix}-{file_name(series.method)}.png", caption, png)
 

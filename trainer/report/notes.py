@@ -1,34 +1,12 @@
-"""Context of the numbers: how the runs were made, what to beware of, how to read them."""
+"""The sentences of a report: what to beware of, and how to read the numbers."""
 
 from collections.abc import Iterator, Sequence
 
 from featurestore.text import mask_url
-from schemas import Selection
-from trainer.paper import PaperTable
-from trainer.report.cells import numbers, schedule
-from trainer.report.compare import NOTES as DIFFERENCES
-from trainer.report.compare import pairs
-from trainer.report.content import Column, Table
-from trainer.report.grouping import OFF, differing, shown
-from trainer.report.series import Series
+from trainer.report.paper import PaperTable
+from trainer.report.series import Series, differing
+from trainer.report.tables import DIFFERENCE_NOTES, numbers, pairs, schedule
 
-SELECTION: dict[Selection, str] = {
-    "heldout": (
-        "The best epoch is picked on the test fold itself, as in the paper, so its accuracy is "
-        "optimistic. The last epoch is not picked; but each stage starts from the best epoch so "
-        "far, which the test fold did pick, so it is not wholly free of it either."
-    ),
-    "validation": (
-        "The epoch that counts, and the one each stage starts from, is picked on whole recordings "
-        "set apart from the training folds. The held-out fold is looked at once, at the end: "
-        "nothing of it leaks into these figures. The networks train on that many clips fewer."
-    ),
-    "last": (
-        "Nothing is picked: each stage continues from the last epoch of the one before, and the "
-        "last epoch of all counts. The held-out fold is watched and changes nothing, so there is "
-        "no best epoch here."
-    ),
-}
 NO_CONTROL = (
     "No `control` run is among these (the highest resolution only, with the progressive "
     "schedule's epochs and learning rates), so a gain over the baseline cannot be credited to "
@@ -41,30 +19,6 @@ PAPER_NOTE = (
 )
 KNOWN_SPLITS = "The paper's split i is fold 10 - i, which its accuracies and the fold sizes show."
 UNKNOWN_SPLITS = "Which fold each of the paper's splits is, is not known for this dataset."
-
-
-def context_table(series: Sequence[Series]) -> Table:
-    """Return a table of one column per method, one row for each thing that shaped its numbers."""
-    sheets = [_facts(one) for one in series]
-    on = [name for name in sheets[0] if any(sheet[name] != OFF.get(name) for sheet in sheets)]
-    rows = tuple((name, *(sheet[name] for sheet in sheets)) for name in on)
-    columns = (Column("", numeric=False), *(Column(one.label, numeric=False) for one in series))
-    return Table("How the runs were made", columns, rows)
-
-
-def _facts(series: Series) -> dict[str, str]:
-    settings = {name: shown(name, value) for name, value in series.settings}
-    settings.pop("epochs scale")
-    devices = {run.result.device_name: None for run in series.runs}
-    load = sum(stage.epochs * stage.max_lr for stage in series.stages)
-    return {
-        "epochs": str(series.num_epochs),
-        "schedule": schedule(series.epochs_scale),
-        "Σ epochs·λ": f"{load:.3g}",
-        "seeds": numbers(series.seeds),
-        **settings,
-        "device": ", ".join(devices),
-    }
 
 
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:
@@ -122,14 +76,14 @@ def _who(labels: Sequence[str], series: Sequence[Series]) -> str:
 
 def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]:
     """Return the lines below the tables, which explain how to read them."""
-    found = [SELECTION[series[0].selection], *_epochs(series)]
+    found = [series[0].rule.note, *_epochs(series)]
     methods = {one.method for one in series}
     if "baseline" in methods and methods & {"mel", "resize"} and "control" not in methods:
         found.append(NO_CONTROL)
     if all(len(one.seeds) == 1 for one in series):
         found.append(ONE_SEED)
     if any(pairs(series)):
-        found += DIFFERENCES
+        found += DIFFERENCE_NOTES
     elif len(series) > 1:
         found.append("No two of these runs differ only in method or only in settings.")
     if paper:

@@ -1,0 +1,217 @@
+"""A report's contents, in no particular format, and its three forms: Markdown, HTML, a terminal.
+
+Markdown and HTML are two templates over the same contents; in either one every value is data
+unless it is marked as ours.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from textwrap import wrap
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from rich import box
+from rich.cells import cell_len
+from rich.measure import Measurement
+
+from featurestore.terminal import Table as Grid
+from featurestore.terminal import Terminal, styled
+from featurestore.text import markdown, markdown_code, printable
+from schemas import Selection
+
+_OUR_CODE = re.compile(r"\\`(control|(?:trainer|featurestore) [a-z-]+)\\`")
+
+HEADING_CHARS = 8
+TEXT_CHARS = 28
+WORD_CHARS = 20
+WIDEST = 10_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading; neighbours of one group share the group's heading."""
+
+    name: str
+    group: str = ""
+    numeric: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Both headings in one line."""
+        return f"{self.group} {self.name}".strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of finished text cells; each row has one cell per column."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Return the groups in order, with the number of columns of each; may be empty.
+
+        Example: columns (fold), (best of mel), (last of mel) give [("", 1), ("mel", 2)].
+        """
+        spans: list[tuple[str, int]] = []
+        for column in self.columns:
+            if spans and spans[-1][0] == column.group:
+                spans[-1] = (column.group, spans[-1][1] + 1)
+            else:
+                spans.append((column.group, 1))
+        return spans if any(group for group, _ in spans) else []
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as PNG, its file name in the report's folder, and what it shows in words."""
+
+    file: str
+    caption: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Section:
+    """All about one dataset and one way of picking networks, which the heading says.
+
+    `warnings` come first, `notes` say how to read the tables.
+    """
+
+    dataset: str
+    selection: Selection
+    heading: str
+    warnings: tuple[str, ...]
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """The sections, the runs they were made from, and the folder they were written to."""
+
+    out: Path
+    sections: tuple[Section, ...]
+    runs: tuple[Path, ...]
+
+
+def to_markdown(report: Report) -> str:
+    """Return the whole report as Markdown; pictures are linked by file name."""
+    return _filled("report.md.jinja", report, lambda value: Markup(markdown(value)))  # noqa: S704
+
+
+def to_html(report: Report) -> str:
+    """Return the whole report as one HTML page; pictures are inside, nothing else is loaded."""
+    return _filled("report.html", report, printable)
+
+
+def _filled(template: str, report: Report, escape: Callable[[object], str]) -> str:
+    """Fill a template; whatever `escape` leaves as plain text is escaped for HTML."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else escape(value),
+    )
+    environment.filters["base64"] = lambda content: b64encode(content).decode("ascii")
+    environment.filters["prose"] = _prose
+    environment.filters["code"] = lambda value: Markup(markdown_code(value))  # noqa: S704
+    text = files("trainer.report").joinpath(template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(report=report)
+
+
+def _prose(text: str) -> Markup:
+    """Return a sentence in which our own commands and methods stay code, and all else is data."""
+    return Markup(_OUR_CODE.sub(r"`\1`", markdown(text)))  # noqa: S704
+
+
+def print_report(report: Report, console: Terminal) -> None:
+    """Print the tables, warnings and notes, and where the files are."""
+    for section in report.sections:
+        _print_section(section, console)
+    console.print(styled(f"Report with figures: {report.out / 'report.html'}"), soft_wrap=True)
+
+
+def _print_section(section: Section, console: Terminal) -> None:
+    console.rule(styled(section.heading))
+    for warning in section.warnings:
+        console.print(styled(f"Warning: {warning}", style="yellow"))
+    for table in section.tables:
+        print_table(table, console)
+    console.print()
+    for note in section.notes:
+        console.print(styled(f"• {note}"))
+    console.print()
+
+
+def print_table(table: Table, console: Terminal) -> None:
+    """Print a table under its title, in as many parts as the width asks for."""
+    console.print()
+    console.print(styled(table.title, style="bold"))
+    for grid in _grids(table, console):
+        console.print(grid)
+    if table.note:
+        console.print(styled(table.note, style="dim"))
+
+
+def _grids(table: Table, console: Terminal) -> Iterator[Grid]:
+    """Yield the table in as few parts as the width allows; each starts with the first column.
+
+    A group of columns stays in one part.
+    """
+    part = [0]
+    for columns in _together(table):
+        if len(part) > 1 and _needed(_grid(table, [*part, *columns]), console) > console.width:
+            yield _grid(table, part)
+            part = [0]
+        part += columns
+    yield _grid(table, part)
+
+
+def _needed(grid: Grid, console: Terminal) -> int:
+    """Return the least width at which no number of the grid is cut."""
+    unbounded = console.options.update(max_width=WIDEST)
+    return Measurement.get(console, unbounded, grid).minimum
+
+
+def _together(table: Table) -> Iterator[list[int]]:
+    """Yield indices of the columns after the first, by group; one by one if there are no groups."""
+    start = 0
+    for _, span in table.groups or [("", 1)] * len(table.columns):
+        yield [index for index in range(start, start + span) if index > 0]
+        start += span
+
+
+def _grid(table: Table, indices: Sequence[int]) -> Grid:
+    cells = list(zip(*table.rows, strict=True))
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for index in indices:
+        column = table.columns[index]
+        heading = _heading(column)
+        longest = max(map(cell_len, (*heading, *map(printable, cells[index]))))
+        grid.add_column(
+            styled(*heading),
+            justify="right" if column.numeric else "left",
+            min_width=longest if column.numeric else min(longest, TEXT_CHARS),
+        )
+    for row in table.rows:
+        grid.add_row(*(styled(row[index]) for index in indices))
+    return grid
+
+
+def _heading(column: Column) -> list[str]:
+    """Return group and name in short lines; only a very long word is broken."""
+    lines = []
+    for text in (printable(column.group), printable(column.name)):
+        longest = max(map(len, text.split()), default=0)
+        lines += wrap(text, max(HEADING_CHARS, min(longest, WORD_CHARS)))
+    return lines
