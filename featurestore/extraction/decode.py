@@ -16,7 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from featurestore.errors import AudioError
-from featurestore.extraction.containers import Part, Source, ends_whole, walk
+from featurestore.extraction.containers import Part, Source, ends_whole, unsupported, walk
 from featurestore.extraction.notes import decoder_notes
 from schemas import ClipStatus
 
@@ -62,13 +62,30 @@ def decode(source: Source, max_duration_s: float, name: str) -> tuple[NDArray[np
         OSError: The machine could not read it.
     """
     container = walk(source, max_duration_s)
-    parts = container.parts if container else (Part(0, source.size),)
-    if container is None or container.name != "MPEG":
-        return _decode_parts(source, parts, max_duration_s)
+    if container is None:
+        raise _unknown(source)
+    if container.name != "MPEG":
+        return _decode_parts(source, container.parts, max_duration_s)
     with decoder_notes() as notes:
-        decoded = _decode_parts(source, parts, max_duration_s)
+        decoded = _decode_parts(source, container.parts, max_duration_s)
     _judge(notes, name)
     return decoded
+
+
+def _unknown(source: Source) -> AudioError:
+    """Return the error of a container that was not walked.
+
+    The decoder may know it (IRCAM, PAF, PVF, HTK, MAT): its headers give no length, or one that the
+    decoder does not compare with what is there, so it is not read.
+
+    Raises:
+        AudioError: The decoder does not know it, either.
+    """
+    with _opened(source, Part(0, source.size)) as file:
+        name = file.format_info.partition(" (")[0]
+    return unsupported(
+        f"{name} is not supported, for nothing tells a whole file of it from one cut short"
+    )
 
 
 def _judge(notes: list[str], name: str) -> None:

@@ -151,11 +151,8 @@ def test_training_runs_nothing_of_the_collection_it_is_started_in(
 
 def _as_settings(options: str) -> list[str]:
     pairs = options.split()
-    found = []
-    for name, value in zip(pairs[::2], pairs[1::2], strict=True):
-        shared = name in ("--threads",)
-        found += [name, value] if shared else ["--set", f"{name.removeprefix('--')}={value}"]
-    return found
+    settings = zip(pairs[::2], pairs[1::2], strict=True)
+    return [part for n, v in settings for part in ("--set", f"{n.removeprefix('--')}={v}")]
 
 
 @pytest.mark.usefixtures("small_blocks")

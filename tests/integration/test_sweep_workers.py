@@ -34,7 +34,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def other_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Go where other files have the same names."""
-    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere").mkdir(exist_ok=True)  # that of the scheduler, if there is one
     monkeypatch.chdir(tmp_path / "elsewhere")
 
 

@@ -16,6 +16,7 @@ from featurestore import SUFFIXES
 from featurestore.errors import AudioError
 from featurestore.extraction import audio
 from featurestore.extraction.containers import Source, walk
+from featurestore.extraction.containers.crc16 import crc16
 from schemas import ClipStatus, FeatureSpec
 from tests.conftest import SHARED_DATA, needs_real_audio
 from tests.sound_files import (
@@ -149,6 +150,128 @@ def test_zeroed_bytes_in_the_middle_of_an_mpeg_stream_are_damage(tmp_path: Path,
     middle = len(data) // 2
     data[middle : middle + 900] = bytes(900)
     assert status(tmp_path, bytes(data)) == ClipStatus.UNREADABLE
+
+
+@pytest.mark.parametrize("size", [3, 8, 20, 40])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_few_zeroed_bytes_anywhere_in_an_mp3_with_a_checksum_are_damage(
+    tmp_path: Path, channels: int, size: int
+) -> None:
+    data = encoded("MP3", "MPEG_LAYER_III", channels=channels, rate=44_100)
+    for position in range(frame_positions(data)[1], len(data) - size, 97):
+        spoiled = data[:position] + bytes(size) + data[position + size :]
+        if spoiled != data:
+            assert status(tmp_path, spoiled).failed, position
+
+
+def test_an_mp3_whose_loudness_another_program_changed_is_read(tmp_path: Path) -> None:
+    data = bytearray(encoded("MP3", "MPEG_LAYER_III"))
+    position = frame_positions(bytes(data))[9]
+    assert status(tmp_path, _louder(bytes(data), position)) == ClipStatus.UNREADABLE
+    foot = b"APETAGEX" + struct.pack("<IIII", 2000, 64, 1, 0) + bytes(8)
+    tag = b"\x0c\0\0\0\0\0\0\0MP3GAIN_UNDO\0+001,+001,N"[:32].ljust(32, b"\0") + foot
+    changed = _louder(bytes(data), position) + tag
+    assert seconds(tmp_path, changed) == seconds(tmp_path, bytes(data))
+
+
+def _louder(data: bytes, position: int) -> bytes:
+    """Raise the gain of a mono frame's first granule by a step, as mp3gain does."""
+    side = int.from_bytes(data[position + 4 : position + 13])  # MPEG 2: 8 + 1 bits, 12, 9, then it
+    changed = side + (1 << 72 - 9 - 21 - 8)
+    return data[: position + 4] + changed.to_bytes(9) + data[position + 13 :]
+
+
+@pytest.mark.parametrize("size", [18, 40])
+def test_zeros_within_the_samples_of_an_mp3_without_any_checksum_are_damage(
+    tmp_path: Path, size: int
+) -> None:
+    data = encoded("MP3", "MPEG_LAYER_III", rate=44_100)
+    bare = data[frame_positions(data)[1] :]
+    for position in frame_positions(bare)[2:-4]:
+        start = position + 30
+        spoiled = bare[:start] + bytes(size) + bare[start + size :]
+        assert status(tmp_path, spoiled) == ClipStatus.UNREADABLE
+
+
+def test_an_mpeg_frame_that_is_gone_from_a_stream_without_a_header_is_missed(
+    tmp_path: Path,
+) -> None:
+    data = encoded("MP3", "MPEG_LAYER_III", rate=44_100)
+    bare = data[frame_positions(data)[1] :]
+    positions = frame_positions(bare)
+    gone = [bare[: positions[k]] + bare[positions[k + 1] :] for k in range(3, len(positions) - 3)]
+    missed = [isinstance(outcome(tmp_path, data), AudioError) for data in gone]
+    assert sum(missed) > len(missed) // 2  # a frame that lent no room to others cannot be missed
+
+
+def test_frames_whose_own_checksum_does_not_fit_are_damage_unless_none_does(
+    tmp_path: Path,
+) -> None:
+    """Of an encoder that computes them in another way, they say nothing."""
+    head, side = bytes((0xFF, 0xFA, 0x90, 0xC0)), bytes(17)
+    frame = head + crc16(head[2:] + side, 0xFFFF).to_bytes(2) + side
+    whole = frame.ljust(417, b"\0") * 21
+    length = 21 * 1152 / 44_100
+    assert seconds(tmp_path, whole) == pytest.approx(length)
+    spoiled = bytearray(whole)
+    spoiled[7 * 417 + 12] ^= 0x04
+    assert "checksum of 1 MPEG frames" in str(outcome(tmp_path, bytes(spoiled)))
+    other = (head + b"\1\2" + side).ljust(417, b"\0") * 21
+    assert seconds(tmp_path, other) == pytest.approx(length)
+
+
+@given(data=st.binary(max_size=2000), start=st.integers(0, 0xFFFF))
+def test_a_crc16_of_rows_side_by_side_is_that_of_byte_after_byte(data: bytes, start: int) -> None:
+    crc = start
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x8005) & 0xFFFF if crc & 0x8000 else crc << 1
+    assert crc16(data, start) == crc
+    assert crc16(data + crc.to_bytes(2), start) == 0
+
+
+@pytest.mark.parametrize("hidden", [1, 3, 9])
+@pytest.mark.parametrize("name", [".mp3", ".mp3 VBR"])
+def test_a_tag_whose_size_is_too_large_hides_no_frames(
+    tmp_path: Path, name: str, hidden: int
+) -> None:
+    data = sound_files()[name]
+    for extra in (frame_positions(data)[hidden], frame_positions(data)[hidden] - 50):
+        size = 90 + extra
+        sizes = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+        tag = b"ID3\x04\0\0" + sizes + bytes(90)
+        found = outcome(tmp_path, tag + data)
+        assert isinstance(found, AudioError), extra
+        assert "its size is wrong" in str(found) or found.status.failed
+
+
+@pytest.mark.parametrize(
+    "container", sorted(set(soundfile.available_formats()) - {"RAW", "SD2", "WAVEX"})
+)
+def test_of_every_format_the_decoder_knows_a_file_cut_short_is_never_ok(
+    tmp_path: Path, container: str
+) -> None:
+    data = _any_encoded(container)
+    for share in (0.3, 0.6, 0.9, 0.99):
+        assert status(tmp_path, data[: int(len(data) * share)]).failed
+
+
+def _any_encoded(container: str) -> bytes:
+    for subtype in ("PCM_16", "ULAW", "ALAW", "VORBIS", "MPEG_LAYER_III", "DPCM_16"):
+        if soundfile.check_format(container, subtype):
+            return encoded(container, subtype)
+    raise AssertionError(container)
+
+
+@pytest.mark.parametrize("container", ["HTK", "IRCAM", "MAT4", "PAF", "PVF"])
+def test_a_format_that_does_not_say_how_much_it_holds_is_not_read(
+    tmp_path: Path, container: str
+) -> None:
+    found = outcome(tmp_path, encoded(container, "PCM_16"))
+    assert isinstance(found, AudioError)
+    assert found.status == ClipStatus.UNSUPPORTED
+    assert "convert it to WAV or FLAC" in str(found)
 
 
 # Unknown length.

@@ -17,15 +17,15 @@ from featurestore.extraction.containers import chunked, headers
 from featurestore.extraction.containers.flac import MAGIC as FLAC
 from featurestore.extraction.containers.flac import ends_whole, walk_flac
 from featurestore.extraction.containers.foreign import refuse_foreign
-from featurestore.extraction.containers.mpeg import find_mpeg, walk_mpeg
+from featurestore.extraction.containers.mpeg import after_tags, find_mpeg, walk_mpeg
 from featurestore.extraction.containers.mpegframe import parse
 from featurestore.extraction.containers.ogg import MAGIC as OGG
 from featurestore.extraction.containers.ogg import walk_ogg
-from featurestore.extraction.containers.parts import Container, Part
+from featurestore.extraction.containers.parts import Container, Part, unsupported
 from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import skip_tags
 
-__all__ = ["Container", "Part", "Source", "ends_whole", "walk"]
+__all__ = ["Container", "Part", "Source", "ends_whole", "unsupported", "walk"]
 
 _BY_MAGIC = (
     (b"RIFF", b"WAVE", chunked.walk_riff),
@@ -55,7 +55,8 @@ def walk(source: Source, max_duration_s: float) -> Container | None:
         max_duration_s: No more of MPEG audio is walked.
 
     Returns:
-        What to decode; None of a container that is not known here, which the decoder may know.
+        What to decode; None of a container that is not known here. The decoder may know it, but
+        nothing would tell a file cut short from a whole one.
 
     Raises:
         AudioError: The file is truncated, damaged, or of a format that is not read.
@@ -76,6 +77,7 @@ def _walk_streams(source: Source, start: int, max_duration_s: float) -> Containe
         return walk_ogg(source, start)
     if head == FLAC:
         return walk_flac(source, start)
+    after_tags(source, 0)  # which may hide frames
     if parse(head) is not None:
         return walk_mpeg(source, start, max_duration_s)
     first = find_mpeg(source, start, certain=start > 0)

@@ -6,6 +6,7 @@ decoder then knows where it ends.
 
 from dataclasses import dataclass
 
+from featurestore.extraction.containers.crc16 import crc16
 from featurestore.extraction.containers.parts import Container, Part, damaged, truncated
 from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import end_without_tags
@@ -180,22 +181,4 @@ def ends_whole(source: Source, part: Part) -> bool:
     if part.last_at is None:
         return True
     stop = end_without_tags(source, part.last_at, part.stop)
-    return _crc16(source.at(part.last_at, stop - part.last_at)) == 0
-
-
-def _crc16(data: bytes) -> int:
-    """Checksum of a frame with its checksum behind it: 0 if they fit."""
-    crc = 0
-    for byte in data:
-        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
-    return crc
-
-
-def _crc16_of(byte: int) -> int:
-    crc = byte << 8
-    for _ in range(8):
-        crc = (crc << 1 ^ 0x8005) & 0xFFFF if crc & 0x8000 else crc << 1
-    return crc
-
-
-_CRC16 = tuple(_crc16_of(byte) for byte in range(256))
+    return crc16(source.at(part.last_at, stop - part.last_at)) == 0

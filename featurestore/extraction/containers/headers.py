@@ -1,4 +1,4 @@
-"""Containers with one header that gives the amount of sound: AU, SPHERE, VOC, AVR, HTK."""
+"""Containers with one header that gives the amount of sound: AU, SPHERE, VOC, AVR, WVE, MPC."""
 
 import re
 

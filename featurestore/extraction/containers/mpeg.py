@@ -5,16 +5,19 @@ are counted here, and a stream that does not say how many it has gets a header t
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from featurestore.errors import AudioError
 from featurestore.extraction.containers.mpegframe import (
     DECODER_DELAY,
     FrameHeader,
+    Lame,
     declared_by,
     info_at,
+    lame_in,
     parse,
 )
+from featurestore.extraction.containers.mpegsound import FrameChecks, check_lame
 from featurestore.extraction.containers.parts import (
     Container,
     Part,
@@ -34,6 +37,8 @@ _MOST_TAIL = 1 << 16
 """Bytes of zeros or junk that may follow the last frame."""
 _SURE = 4
 """Frames in a row that tell MPEG audio from chance where a file begins with something else."""
+_TAG_END = 1 << 14
+"""Bytes at the end of a tag in which frames would lie if its size were too large."""
 
 
 @dataclass
@@ -48,8 +53,11 @@ class _Stream:
     info: bool = False
     trimmed: int = 0
     """Samples that the Info header says the encoder added."""
+    lame: Lame | None = None
+    """Checksums of a stream that LAME made."""
     count: int = 0
     stop: int = 0
+    checks: FrameChecks = field(default_factory=FrameChecks)
 
 
 def find_mpeg(source: Source, start: int, certain: bool) -> int | None:
@@ -63,7 +71,7 @@ def find_mpeg(source: Source, start: int, certain: bool) -> int | None:
     Raises:
         AudioError: The first frame's header is damaged.
     """
-    position = skip_tags(source, source.after_zeros(skip_tags(source, start), source.size))
+    position = after_tags(source, source.after_zeros(after_tags(source, start), source.size))
     first = _next_sync(source, position, 2 if certain else _SURE)
     if (
         first is not None
@@ -72,6 +80,23 @@ def find_mpeg(source: Source, start: int, certain: bool) -> int | None:
     ):
         raise damaged(f"the header of the first MPEG frame, at byte {position}, is damaged")
     return first
+
+
+def after_tags(source: Source, start: int) -> int:
+    """Return the position after all tags that begin at one.
+
+    Raises:
+        AudioError: MPEG frames lie at the end of them: a tag's size is too large.
+    """
+    behind = skip_tags(source, start)
+    first = max(start, behind - _TAG_END)
+    for match in _SYNC.finditer(source.at(first, behind - first)):
+        if _follow(source, first + match.start(), _SURE):
+            raise damaged(
+                f"the tag at byte {start} is said to end at byte {behind}, but MPEG frames lie in "
+                f"it, from byte {first + match.start()} on: its size is wrong"
+            )
+    return behind
 
 
 def _was_a_frame(junk: bytes, head: bytes) -> bool:
@@ -123,6 +148,8 @@ def walk_mpeg(source: Source, first: int, max_duration_s: float) -> Container:
             position = after
             continue
         if not header.num_bytes:
+            if streams:
+                raise damaged(f"the header of the MPEG frame at byte {position} is damaged")
             raise unsupported("MPEG audio of free format is not supported")
         if position + header.num_bytes > source.size:
             cut = True
@@ -136,6 +163,7 @@ def walk_mpeg(source: Source, first: int, max_duration_s: float) -> Container:
         if len(streams) > _MOST_PARTS:
             raise damaged(f"more than {_MOST_PARTS} MPEG streams one after another")
     _check_counts(streams, cut)
+    _check_sound(source, streams)
     return Container("MPEG", tuple(_part(stream) for stream in streams))
 
 
@@ -145,7 +173,7 @@ def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | 
     Raises:
         AudioError: Something else is between two frames.
     """
-    behind_tags = skip_tags(source, position)
+    behind_tags = after_tags(source, position)
     behind = source.after_zeros(behind_tags, source.size)
     if behind == source.size and behind - behind_tags <= _MOST_TAIL:
         return None
@@ -190,11 +218,13 @@ def _add(
     if info := info_at(source, position, header):
         stream = _Stream(position, header, head, info=True)
         stream.declared, stream.trimmed = declared_by(info)
+        stream.lame = lame_in(info, header.side_info)
         streams.append(stream)
         return
     if not streams or streams[-1].header.kind != header.kind:
         streams.append(_Stream(position, header, head))
     streams[-1].count += 1
+    streams[-1].checks.add(source, position, header)
 
 
 def _check_counts(streams: list[_Stream], cut: bool) -> None:
@@ -209,6 +239,13 @@ def _check_counts(streams: list[_Stream], cut: bool) -> None:
             raise truncated(f"{stream.count} of {stream.declared} MPEG frames")
     if sum(stream.count for stream in streams) < 2:
         raise damaged("one MPEG frame only: too short to be recognised as MPEG audio")
+
+
+def _check_sound(source: Source, streams: list[_Stream]) -> None:
+    for stream in streams:
+        stream.checks.check_checksums()
+        if stream.lame is not None:
+            check_lame(source, stream.start, stream.stop, stream.header, stream.lame)
 
 
 def _part(stream: _Stream) -> Part:

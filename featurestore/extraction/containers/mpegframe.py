@@ -85,14 +85,52 @@ def info_at(source: Source, position: int, header: FrameHeader) -> bytes:
     return vbri if vbri[:4] == b"VBRI" else b""
 
 
+@dataclass(frozen=True)
+class Lame:
+    """What LAME says of a stream in its first frame.
+
+    Attributes:
+        num_bytes: Bytes of the stream, this frame included.
+        checksum: CRC-16 of all other frames.
+        own_checksum: CRC-16 of the frame's first bytes.
+        covered: How many bytes these are.
+    """
+
+    num_bytes: int
+    checksum: int
+    own_checksum: int
+    covered: int
+
+
+def lame_in(info: bytes, offset: int) -> Lame | None:
+    """Return what LAME says in an Info header; None if it is another encoder's, or cut.
+
+    Args:
+        info: Bytes of the frame from the Info header on.
+        offset: Where in the frame that begins.
+    """
+    start = _after_fields(info)
+    ends = info[start + 28 : start + 36]
+    if info[:4] == b"VBRI" or len(ends) < 8 or not info[start : start + 4].isalnum():
+        return None
+    size, music, own = (int.from_bytes(ends[a:b]) for a, b in ((0, 4), (4, 6), (6, 8)))
+    return Lame(size, music, own, offset + start + 34)
+
+
+def _after_fields(info: bytes) -> int:
+    """Return where LAME's extension of an Info header begins."""
+    flags = int.from_bytes(info[4:8])
+    fields = enumerate((4, 4, 100, 4))  # frames, bytes, table of positions, quality
+    return 8 + sum(size for bit, size in fields if flags >> bit & 1)
+
+
 def declared_by(info: bytes) -> tuple[int | None, int]:
     """Return frames that an Info header promises, and samples that the encoder added."""
     if info[:4] == b"VBRI":
         return (int.from_bytes(info[14:18]) if len(info) >= 18 else None), 0
     flags = int.from_bytes(info[4:8])
     frames = int.from_bytes(info[8:12]) if flags & 1 else None
-    fields = enumerate((4, 4, 100, 4))  # frames, bytes, table of positions, quality
-    lame = 8 + sum(size for bit, size in fields if flags >> bit & 1)
+    lame = _after_fields(info)
     delays = info[lame + 21 : lame + 24]
     if len(delays) < 3 or not info[lame : lame + 4].isalnum():
         return frames, 0

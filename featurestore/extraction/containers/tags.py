@@ -3,6 +3,8 @@
 from featurestore.extraction.containers.source import Source
 
 _MOST_TAGS = 100
+_SEARCHED = 1 << 16
+"""Bytes next to the sound in which a tag's mark is looked for."""
 
 
 def skip_tags(source: Source, position: int) -> int:
@@ -56,3 +58,10 @@ def _size_before(source: Source, stop: int) -> int:
         sizes = zip(foot[-4:], (21, 14, 7, 0), strict=True)
         return 20 + sum(byte << shift for byte, shift in sizes)
     return 0
+
+
+def marks_near(source: Source, start: int, stop: int, marks: tuple[bytes, ...]) -> bool:
+    """Return whether one of some marks is in the tags before `start` or after `stop`."""
+    before = max(0, start - _SEARCHED)
+    near = source.at(before, start - before), source.at(stop, _SEARCHED)
+    return any(mark in data for mark in marks for data in near)

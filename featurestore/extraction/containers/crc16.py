@@ -1,0 +1,64 @@
+"""CRC-16 of the polynomial 0x8005, which FLAC's frames, MPEG's frames and LAME's header carry.
+
+Sound is checked on every read, and a loop over its bytes would cost as much as decoding them: rows
+of bytes are taken side by side.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROW = 256
+"""Bytes of a row: where there are several whole ones, they are taken side by side."""
+
+
+def _of_byte(byte: int) -> int:
+    crc = byte << 8
+    for _ in range(8):
+        crc = (crc << 1 ^ 0x8005) & 0xFFFF if crc & 0x8000 else crc << 1
+    return crc
+
+
+_TABLE = tuple(_of_byte(byte) for byte in range(256))
+_VALUES = np.array(_TABLE, np.uint16)
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def crc16(data: bytes, crc: int = 0) -> int:
+    """Return the checksum of bytes, the highest bit first.
+
+    Args:
+        data: The bytes; with their own checksum behind them the result is 0.
+        crc: Checksum of what comes before them, or the initial value.
+    """
+    whole = len(data) // _ROW * _ROW
+    if whole > _ROW:
+        # A checksum is linear: that of a row alone, and that of what came before, moved along.
+        for row in _of_rows(np.frombuffer(data, np.uint8, whole).reshape(-1, _ROW)):
+            crc = _MOVED[0][crc >> 8] ^ _MOVED[1][crc & 0xFF] ^ row
+        data = data[whole:]
+    for byte in data:
+        crc = (crc << 8 & 0xFFFF) ^ _TABLE[crc >> 8 ^ byte]
+    return crc
+
+
+def crc16_reflected(data: bytes) -> int:
+    """Return the checksum of bytes, the lowest bit first, as LAME computes it."""
+    return int(f"{crc16(data.translate(_REVERSED)):016b}"[::-1], 2)
+
+
+def _of_rows(rows: NDArray[np.uint8]) -> list[int]:
+    crcs = np.zeros(len(rows), np.uint16)
+    for column in rows.T:
+        crcs = (crcs << np.uint16(8)) ^ _VALUES[(crcs >> np.uint16(8)) ^ column]
+    values: list[int] = crcs.tolist()
+    return values
+
+
+def _moved(high: bool) -> tuple[int, ...]:
+    """Return, for each value of a checksum's high or low byte, what a row of zeros makes of it."""
+    rows = np.zeros((256, _ROW), np.uint8)
+    rows[:, 0 if high else 1] = range(256)  # a checksum is added to the bytes that follow it
+    return tuple(_of_rows(rows))
+
+
+_MOVED = _moved(high=True), _moved(high=False)

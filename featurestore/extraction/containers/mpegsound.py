@@ -1,0 +1,137 @@
+"""What the frames of an MPEG stream hold: whether their sound is there, whole and in its place.
+
+A frame of layer III may begin its sound in the frames before it, so a frame that was lost, or whose
+side information is damaged, contradicts its neighbours. Checksums are compared where the encoder
+wrote any: one per frame of layer III of what rules its decoding, and LAME's one of the whole
+stream. Of damage within the coded samples themselves, in a stream without LAME's, nothing but a
+long run of zeros is certain; what else the decoder stumbles over it says itself.
+"""
+
+from dataclasses import dataclass, field
+
+from featurestore.extraction.containers.crc16 import crc16, crc16_reflected
+from featurestore.extraction.containers.mpegframe import FrameHeader, Lame
+from featurestore.extraction.containers.parts import damaged, truncated
+from featurestore.extraction.containers.source import Source
+from featurestore.extraction.containers.tags import marks_near
+
+_MOST_BACK = 511
+"""Bytes before a frame in which its sound may begin."""
+_ZEROS = bytes(18)
+"""More zeros than coded samples hold: scale factors have 16 bytes at most, and LAME 9 of zeros."""
+_LARGE_GAP = 128
+"""Bytes between the sound of two frames that are no rest of an encoder's rounding."""
+_FILLER = 64
+"""Different bytes that what encoders fill frames up with has at most."""
+_CHANGED = (b"MP3GAIN_", b"mp3gain_")
+"""Marks of a program that changes the loudness within the frames, and no checksum."""
+
+
+@dataclass
+class FrameChecks:
+    """The sound of a stream's frames so far, as bytes of all frames put together.
+
+    Attributes:
+        position: Bytes of the frames so far.
+        used: Bits up to which sound was found.
+        tail: The last of these bytes.
+    """
+
+    position: int = 0
+    used: int = 0
+    tail: bytes = b""
+    fitting: int = 0
+    unfitting: list[int] = field(default_factory=list)
+
+    def add(self, source: Source, at: int, header: FrameHeader) -> None:
+        """Check one more frame.
+
+        Raises:
+            AudioError: Its sound lies where other sound is, or does not fit into the stream.
+        """
+        if header.layer != 3:
+            return
+        frame = source.at(at, header.num_bytes)
+        start = 4 if frame[1] & 1 else 6
+        side = frame[start : start + header.side_info - 4]
+        sound = frame[start + len(side) :]
+        if start == 6:
+            self._compare(at, frame[2:4] + side, frame[4:6])
+        back, bits = _side_info(side, header)
+        begin = self.position - back
+        end = 8 * begin + bits
+        if bits and 0 <= 8 * begin < self.used:
+            raise damaged(f"the MPEG frame at byte {at} misses sound of the frames before it")
+        if end > 8 * (self.position + len(sound)):
+            raise damaged(f"the side information of the MPEG frame at byte {at} is damaged")
+        known = self.tail + sound
+        first = self.position - len(self.tail)
+        if bits and begin >= first and _ZEROS in known[begin - first : end // 8 - first]:
+            raise damaged(f"samples of the MPEG frame at byte {at} are overwritten by zeros")
+        self._check_gap(at, side, known, begin, first)
+        self.position += len(sound)
+        self.tail = known[-_MOST_BACK:]
+        self.used = max(self.used, end if bits else 8 * begin)
+
+    def _check_gap(self, at: int, side: bytes, known: bytes, begin: int, first: int) -> None:
+        """Check that what no frame uses is what encoders fill frames up with."""
+        gap = known[max(0, -(-self.used // 8) - first) : max(0, begin - first)]
+        silent = b"" if any(side) else known[max(0, self.position - first) :]
+        if max(len(set(gap)) if len(gap) > _LARGE_GAP else 0, len(set(silent))) > _FILLER:
+            raise damaged(f"at the MPEG frame at byte {at} there is sound that no frame uses")
+
+    def _compare(self, at: int, covered: bytes, checksum: bytes) -> None:
+        if crc16(covered, 0xFFFF) == int.from_bytes(checksum):
+            self.fitting += 1
+        else:
+            self.unfitting.append(at)
+
+    def check_checksums(self) -> None:
+        """Check those of the frames, unless an encoder wrote wrong ones throughout.
+
+        Raises:
+            AudioError: Some do not fit.
+        """
+        if self.unfitting and self.fitting >= len(self.unfitting):
+            raise damaged(
+                f"the checksum of {len(self.unfitting)} MPEG frames does not fit, the first at "
+                f"byte {self.unfitting[0]}"
+            )
+
+
+def _side_info(side: bytes, header: FrameHeader) -> tuple[int, int]:
+    """Return how many bytes before its frame the sound begins, and how many bits it has."""
+    bits, left = int.from_bytes(side), 8 * len(side)
+    mono = header.channels == 1
+    if header.mpeg1:
+        back_bits, other, granule, granules = 9, 5 + 4 if mono else 3 + 8, 59, 2
+    else:
+        back_bits, other, granule, granules = 8, 1 if mono else 2, 63, 1
+    left -= back_bits
+    back = bits >> left
+    left -= other
+    total = 0
+    for _ in range(granules * header.channels):
+        total += bits >> (left - 12) & 0xFFF
+        left -= granule
+    return back, total
+
+
+def check_lame(source: Source, start: int, stop: int, header: FrameHeader, lame: Lame) -> None:
+    """Compare a stream with the size and the checksum that LAME put into its first frame.
+
+    Nothing is compared where the header is not LAME's own any more, nor the checksum where more
+    than LAME's own stream is there, or where a program noted that it changed the loudness.
+
+    Raises:
+        AudioError: It does not fit.
+    """
+    if not lame.checksum or crc16_reflected(source.at(start, lame.covered)) != lame.own_checksum:
+        return
+    if stop - start < lame.num_bytes:
+        raise truncated(f"{stop - start} of {lame.num_bytes} bytes of MPEG frames")
+    music = start + header.num_bytes
+    fits = crc16_reflected(source.at(music, stop - music)) == lame.checksum
+    if fits or stop - start > lame.num_bytes or marks_near(source, start, stop, _CHANGED):
+        return
+    raise damaged("the sound does not fit the checksum that its encoder, LAME, wrote")
