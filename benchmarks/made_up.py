@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from featurestore.building.build import blocks_where
 from featurestore.building.manifests import plan_manifest
+from featurestore.cliplist import TEXT, ClipList
 from featurestore.datasets import Dataset
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import clip_tables
 from featurestore.store.counts import status_counts
 from featurestore.store.creation import claim_arrays, create_arrays
 from featurestore.store.plan import Block
-from schemas import Clip, ClipStatus, DatasetCard, FeatureSpec
+from schemas import ClipStatus, DatasetCard, FeatureSpec
 
 Images = Callable[[Block], dict[str, NDArray[Any]]]
 
@@ -29,17 +30,23 @@ def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Datase
     card = DatasetCard(
         name="made-up", title="Made-up clips", class_names=names, licence="-", citation="-", url="-"
     )
-    clips = tuple(
-        Clip(
-            clip_id=f"clip{i:08d}.wav",
-            path=f"audio/{i % 1000:03d}/clip{i:08d}.wav",
-            fold=i % num_folds + 1,
-            class_id=i // num_folds % num_classes,
-            source=f"recording{i // (4 * num_folds) * num_folds + i % num_folds:08d}",
-        )
-        for i in range(num_clips)
+    rows = np.arange(num_clips)
+    recording = rows // (4 * num_folds) * num_folds + rows % num_folds
+    files = _numbered("clip", rows, ".wav")
+    clips = ClipList(
+        clip_id=files,
+        path=np.strings.add(_numbered("audio/", rows % 1000, "/", 3), files),
+        fold=rows % num_folds + 1,
+        class_id=rows // num_folds % num_classes,
+        source=_numbered("recording", recording),
     )
     return Dataset(card, Path("/nowhere"), clips)
+
+
+def _numbered(before: str, numbers: NDArray[np.int64], after: str = "", width: int = 8) -> Any:  # noqa: ANN401
+    """Return texts (n,) with a number in each."""
+    digits = np.strings.zfill(numbers.astype(TEXT), width)
+    return np.strings.add(np.strings.add(before, digits), after)
 
 
 def create(dataset: Dataset, path: Path, spec: FeatureSpec) -> StoredArrays:

@@ -1,16 +1,22 @@
 """From a table's rows to clips, with every row checked before any is used."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.cliplist import BATCH_ROWS, TEXT, ClipList, factorize, repeated
 from featurestore.datasets.alike import alike_names, folded, how_they_differ
-from featurestore.datasets.table import Problems, Row, quoted
+from featurestore.datasets.table import Problems, Table, quoted
 from featurestore.errors import DatasetError
-from schemas import Clip
 
 MAX_DIGITS = 9
 """Most digits of a fold or class number."""
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,16 @@ class Columns:
 class CheckedClips:
     """The clips of a table, in its order, and the names of the classes that occur."""
 
-    clips: tuple[Clip, ...]
+    clips: ClipList
     names: Mapping[int, str]
     """Class names by class_id."""
 
 
-def check_clips(table: Path, rows: Sequence[Row], columns: Columns) -> CheckedClips:
+def check_clips(table: Table, columns: Columns) -> CheckedClips:
     """Turn rows into clips.
 
     Args:
-        table: The file, for messages.
-        rows: Its rows.
+        table: The rows.
         columns: What they mean.
 
     Raises:
@@ -60,21 +65,57 @@ def check_clips(table: Path, rows: Sequence[Row], columns: Columns) -> CheckedCl
             twice, a class's name and number do not go together, or two classes have names
             that differ in case, spaces or Unicode form only.
     """
-    problems = Problems(table)
-    for row in rows:
-        _check_cells(row, columns, problems)
+    problems = Problems(table.path)
+    _check_cells(table, columns, problems)
     # Two spellings of one path, a/b and a//b, are one file.
-    paths = [PurePosixPath(row[columns.file]).as_posix() for row in rows]
-    _check_unique(rows, columns.file, paths, problems)
+    paths = _plain_paths(table[columns.file])
+    _check_unique(table, columns.file, paths, problems)
     if columns.clip_id not in (None, columns.file):
-        _check_unique(rows, columns.clip_id, [row[columns.clip_id] for row in rows], problems)
+        _check_unique(table, columns.clip_id, table[columns.clip_id], problems)
+    codes, names = factorize(table[columns.class_name])
     if columns.class_id is not None:
-        _check_classes(rows, columns.class_id, columns.class_name, problems)
-    _check_alike(rows, columns.class_name, problems)
+        _check_classes(table, columns.class_id, columns.class_name, problems)
+    _check_alike(table, columns.class_name, codes, names, problems)
     problems.raise_any()
-    numbers = _class_numbers(rows, columns)
-    clips = tuple(_clip(row, columns, numbers[row[columns.class_name]]) for row in rows)
+    numbers = _class_numbers(table, columns, codes, names)
+    folds = table[columns.fold].astype(np.int64)
+    paths = _placed(columns.directory, folds, paths)
+    clips = ClipList(
+        clip_id=paths if columns.clip_id is None else table[columns.clip_id],
+        path=paths,
+        fold=folds,
+        class_id=np.array([numbers[name] for name in names], np.int64)[codes],
+        source=_texts(table, columns.source),
+    )
     return CheckedClips(clips, {number: name for name, number in numbers.items()})
+
+
+def _texts(table: Table, column: str | None) -> NDArray[Any]:
+    """Return a column, or one of empty texts."""
+    return np.zeros(len(table), TEXT) if column is None else table[column]
+
+
+def _placed(directory: str, folds: NDArray[np.int64], paths: NDArray[Any]) -> NDArray[Any]:
+    """Return the paths below a directory, which may have `{fold}` in its name."""
+    if not directory:
+        return paths
+    start, _, end = directory.partition("{fold}")
+    if "{fold}" not in directory:
+        return np.strings.add(f"{start}/", paths)
+    numbers = np.strings.add(start, folds.astype(TEXT))
+    return np.strings.add(np.strings.add(numbers, f"{end}/"), paths)
+
+
+def _plain_paths(paths: NDArray[Any]) -> NDArray[Any]:
+    """Return paths without the empty steps and dots that mean nothing."""
+    padded = np.strings.add(np.strings.add("/", paths), "/")
+    odd = np.zeros(len(paths), bool)
+    for step in ("//", "/./"):
+        odd |= np.strings.find(padded, step) >= 0
+    plain = paths.copy()
+    for row in np.flatnonzero(odd):
+        plain[row] = PurePosixPath(paths[row]).as_posix()
+    return plain
 
 
 def name_classes(
@@ -136,23 +177,58 @@ def _unofficial(names: Mapping[int, str], official: Mapping[int, str], column: s
     return ""
 
 
-def _check_cells(row: Row, columns: Columns, problems: Problems) -> None:
+def _check_cells(table: Table, columns: Columns, problems: Problems) -> None:
     for column in filter(None, (columns.fold, columns.class_id)):
-        if not _is_number(row[column]):
-            problems.add(
-                row.line, f"{column} is {quoted(row[column])}, expected a whole number from 0"
-            )
+        wrong = ~_are_numbers(table[column])
+        problems.add_cells(table, column, wrong, "expected a whole number from 0")
     for column in sorted({columns.file, columns.class_name, columns.clip_id or columns.file}):
-        if not row[column]:
-            problems.add(row.line, f"{column} is empty")
-        elif min(row[column]) < " ":
-            problems.add(row.line, f"{column} is {quoted(row[column])}, with a control character")
-    if fault := _path_fault(row[columns.file]):
-        problems.add(row.line, f"{columns.file} is {quoted(row[columns.file])}, {fault}")
+        problems.add_where(table, table[column] == "", f"{column} is empty")
+        controls = _have_controls(table[column])
+        problems.add_cells(table, column, controls, "with a control character")
+    files = table[columns.file]
+    problems.add_where(
+        table,
+        _may_be_unsafe(files),
+        lambda row: f"{columns.file} is {quoted(files[row])}, {_path_fault(files[row])}",
+    )
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+def _are_numbers(cells: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which cells are whole numbers in ASCII digits, of bounded length."""
+    numbers: NDArray[np.bool_] = np.strings.isdecimal(cells)
+    numbers &= np.strings.str_len(cells) <= MAX_DIGITS
+    for row in np.flatnonzero(numbers) if not _is_ascii(cells) else ():
+        numbers[row] = cells[row].isascii()
+    return numbers
+
+
+def _is_ascii(cells: NDArray[Any]) -> bool:
+    return all("".join(batch).isascii() for batch in _batches(cells))
+
+
+def _have_controls(cells: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which cells have a control character."""
+    found = np.zeros(len(cells), bool)
+    for number, batch in enumerate(_batches(cells)):
+        if _CONTROL.search("".join(batch)):
+            rows = slice(number * BATCH_ROWS, number * BATCH_ROWS + len(batch))
+            found[rows] = [_CONTROL.search(cell) is not None for cell in batch]
+    return found
+
+
+def _batches(cells: NDArray[Any]) -> Iterator[list[str]]:
+    return (cells[s : s + BATCH_ROWS].tolist() for s in range(0, len(cells), BATCH_ROWS))
+
+
+def _may_be_unsafe(paths: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which paths must not be opened below a root."""
+    suspects = np.strings.find(paths, "\\") >= 0
+    suspects |= np.strings.startswith(paths, "/")
+    suspects |= np.strings.find(paths, ":/") == 1
+    suspects |= np.strings.find(paths, "..") >= 0
+    for row in np.flatnonzero(suspects):
+        suspects[row] = _path_fault(paths[row]) is not None
+    return np.asarray(suspects)
 
 
 def _path_fault(path: str) -> str | None:
@@ -166,58 +242,60 @@ def _path_fault(path: str) -> str | None:
     return None
 
 
-def _check_unique(
-    rows: Sequence[Row], column: str, values: Sequence[str], problems: Problems
-) -> None:
-    first: dict[str, int] = {}
-    for row, value in zip(rows, values, strict=True):
-        line = first.setdefault(value, row.line)
-        if row[column] and line != row.line:
-            problems.add(row.line, f"{column} {quoted(row[column])} is on line {line} too")
+def _check_unique(table: Table, column: str, values: NDArray[Any], problems: Problems) -> None:
+    again = repeated(values)
+    wrong = np.zeros(len(table), bool)
+    wrong[list(again)] = True
+    wrong &= table[column] != ""
+    problems.add_where(
+        table,
+        wrong,
+        lambda row: (
+            f"{column} {quoted(table[column][row])} is on line {table.lines[again[row]]} too"
+        ),
+    )
 
 
-def _check_classes(rows: Sequence[Row], number: str, name: str, problems: Problems) -> None:
+def _check_classes(table: Table, number: str, name: str, problems: Problems) -> None:
     """Check that a class_id has one name, and a name one class_id."""
+    usable = table.where(_are_numbers(table[number]) & (table[name] != ""))
     for key, value in ((number, name), (name, number)):
-        first: dict[str, Row] = {}
-        for row in _rows_with_class(rows, number, name):
-            known = first.setdefault(row[key], row)
-            if known[value] != row[value]:
-                problems.add(
-                    row.line,
-                    f"{key} {quoted(row[key])} has {value} {quoted(row[value])}, "
-                    f"but {quoted(known[value])} on line {known.line}",
-                )
+        _check_one_value(usable, key, value, problems)
 
 
-def _check_alike(rows: Sequence[Row], column: str, problems: Problems) -> None:
+def _check_one_value(table: Table, key: str, value: str, problems: Problems) -> None:
+    """Check that rows with one text in a column have one in another."""
+    keys, values = table[key], table[value]
+    _, firsts, back = np.unique(factorize(keys)[0], return_index=True, return_inverse=True)
+    first = firsts[back]
+    problems.add_where(
+        table,
+        values != values[first],
+        lambda row: (
+            f"{key} {quoted(keys[row])} has {value} {quoted(values[row])}, "
+            f"but {quoted(values[first[row]])} on line {table.lines[first[row]]}"
+        ),
+    )
+
+
+def _check_alike(
+    table: Table, column: str, codes: NDArray[np.int64], names: Sequence[str], problems: Problems
+) -> None:
     """Check that no two names of classes look the same."""
-    lines = {row[column]: row.line for row in reversed(rows)}
-    for one, other in alike_names(sorted(lines, key=lines.__getitem__)):
+    _, first = np.unique(codes, return_index=True)
+    lines = dict(zip(names, table.lines[first].tolist(), strict=True))
+    for one, other in alike_names(names):
         problems.add(
             lines[other],
             f"{column} has {how_they_differ(one, other)} (the first on line {lines[one]})",
         )
 
 
-def _rows_with_class(rows: Sequence[Row], number: str, name: str) -> Iterator[Row]:
-    return (row for row in rows if _is_number(row[number]) and row[name])
-
-
-def _class_numbers(rows: Sequence[Row], columns: Columns) -> dict[str, int]:
+def _class_numbers(
+    table: Table, columns: Columns, codes: NDArray[np.int64], names: Sequence[str]
+) -> dict[str, int]:
     """Return the class_id of each class name."""
-    if columns.class_id is not None:
-        return {row[columns.class_name]: int(row[columns.class_id]) for row in rows}
-    return {name: i for i, name in enumerate(sorted({row[columns.class_name] for row in rows}))}
-
-
-def _clip(row: Row, columns: Columns, class_id: int) -> Clip:
-    fold = int(row[columns.fold])
-    path = PurePosixPath(columns.directory.format(fold=fold), row[columns.file]).as_posix()
-    return Clip(
-        clip_id=path if columns.clip_id is None else row[columns.clip_id],
-        path=path,
-        fold=fold,
-        class_id=class_id,
-        source="" if columns.source is None else row[columns.source],
-    )
+    if columns.class_id is None:
+        return {name: number for number, name in enumerate(sorted(names))}
+    _, first = np.unique(codes, return_index=True)
+    return dict(zip(names, map(int, table[columns.class_id][first]), strict=True))

@@ -1,7 +1,9 @@
 """ESC-50: 2000 clips of 5 s, 50 classes, 5 folds; and ESC-10, the 400 of them in 10 classes."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.clips import (
@@ -11,7 +13,7 @@ from featurestore.datasets.clips import (
     check_official,
     name_classes,
 )
-from featurestore.datasets.table import Problems, Row, quoted, read_table
+from featurestore.datasets.table import Problems, Table, read_table
 from featurestore.errors import DatasetError
 from schemas import DatasetCard
 
@@ -58,7 +60,7 @@ def load_esc50(root: Path) -> Dataset:
         DatasetError: The table cannot be read or is wrong.
     """
     table = root / TABLE
-    checked = check_clips(table, read_table(table, COLUMNS.needed), COLUMNS)
+    checked = check_clips(read_table(table, COLUMNS.needed), COLUMNS)
     card = DatasetCard(
         name="esc50",
         title="ESC-50",
@@ -80,8 +82,8 @@ def load_esc10(root: Path) -> Dataset:
         DatasetError: The table cannot be read, is wrong, or has no row of ESC-10.
     """
     table = root / TABLE
-    rows = _esc10_rows(table, read_table(table, (*COLUMNS.needed, ESC10)))
-    checked = _renumber(table, check_clips(table, rows, COLUMNS))
+    rows = _esc10_rows(read_table(table, (*COLUMNS.needed, ESC10)))
+    checked = _renumber(table, check_clips(rows, COLUMNS))
     card = DatasetCard(
         name="esc10",
         title="ESC-10",
@@ -93,18 +95,18 @@ def load_esc10(root: Path) -> Dataset:
     return Dataset(card, root, checked.clips)
 
 
-def _esc10_rows(table: Path, rows: Sequence[Row]) -> list[Row]:
-    problems = Problems(table)
-    for row in rows:
-        if row[ESC10].lower() not in ("true", "false"):
-            problems.add(row.line, f"{ESC10} is {quoted(row[ESC10])}, expected True or False")
+def _esc10_rows(table: Table) -> Table:
+    problems = Problems(table.path)
+    marks = [mark.lower() for mark in table[ESC10].tolist()]
+    unclear = np.array([mark not in ("true", "false") for mark in marks])
+    problems.add_cells(table, ESC10, unclear, "expected True or False")
     problems.raise_any()
-    chosen = [row for row in rows if row[ESC10].lower() == "true"]
-    if not chosen:
+    chosen = np.array([mark == "true" for mark in marks])
+    if not chosen.any():
         raise DatasetError(
-            f"{table}: none of {len(rows)} rows has {ESC10} True; put the original table back"
+            f"{table.path}: none of {len(table)} rows has {ESC10} True; put the original table back"
         )
-    return chosen
+    return table.where(chosen)
 
 
 def _renumber(table: Path, checked: CheckedClips) -> CheckedClips:
@@ -113,7 +115,6 @@ def _renumber(table: Path, checked: CheckedClips) -> CheckedClips:
     check_official(table, checked.names, dict(enumerate(CLASSES)), "target")
     names = official if checked.names.items() <= official.items() else checked.names
     ids = {target: number for number, target in enumerate(sorted(names))}
-    clips = tuple(
-        clip.model_copy(update={"class_id": ids[clip.class_id]}) for clip in checked.clips
-    )
+    class_ids = [ids[class_id] for class_id in checked.clips.class_id.tolist()]
+    clips = replace(checked.clips, class_id=np.array(class_ids, np.int64))
     return CheckedClips(clips, {number: names[target] for target, number in ids.items()})

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
+from featurestore.cliplist import TEXT, ClipList, texts
 from featurestore.datasets.alike import alike_names, how_they_differ
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.clips import Columns, check_clips, name_classes
@@ -23,7 +26,7 @@ from featurestore.datasets.leftout import (
 )
 from featurestore.datasets.table import MAX_SHOWN, read_table
 from featurestore.errors import DatasetError
-from schemas import Clip, DatasetCard
+from schemas import DatasetCard
 
 TABLE = "clips.csv"
 COLUMNS = Columns(file="path", fold="fold", class_name="class")
@@ -54,9 +57,9 @@ def load_table(root: Path, table: Path) -> Dataset:
     Raises:
         DatasetError: The table cannot be read or is wrong.
     """
-    rows = read_table(table, COLUMNS.needed)
-    optional = {name: name for name in ("clip_id", "source") if name in rows[0].cells}
-    checked = check_clips(table, rows, replace(COLUMNS, **optional))
+    rows = read_table(table, COLUMNS.needed, ("clip_id", "source"))
+    optional = {name: name for name in ("clip_id", "source") if name in rows.columns}
+    checked = check_clips(rows, replace(COLUMNS, **optional))
     return Dataset(_card(name_classes(table, checked.names)), root, checked.clips)
 
 
@@ -106,12 +109,15 @@ def _load_directories(root: Path) -> Dataset:
     _refuse_alike(root, class_names)
     _refuse_empty(root, scan)
     class_ids = {name: number for number, name in enumerate(class_names)}
-    clips = []
-    for fold, path in scan.files:
-        name = _relative(root, path)
-        class_id = class_ids[path.parent.name]
-        clips.append(Clip(clip_id=name, path=name, fold=fold, class_id=class_id))
-    return Dataset(_card(class_names), root, tuple(clips), scan.kinds())
+    paths = texts(_relative(root, path) for _, path in scan.files)
+    clips = ClipList(
+        clip_id=paths,
+        path=paths,
+        fold=np.array([fold for fold, _ in scan.files], np.int64),
+        class_id=np.array([class_ids[path.parent.name] for _, path in scan.files], np.int64),
+        source=np.zeros(len(paths), TEXT),
+    )
+    return Dataset(_card(class_names), root, clips, scan.kinds())
 
 
 def _scanned(root: Path) -> _Scan:

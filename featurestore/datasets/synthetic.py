@@ -173,7 +173,7 @@ def _csv(rows: list[tuple[str, int, str]]) -> str:
 def _read(root: Path) -> Dataset:
     recipe = _read_recipe(root / MARKER)
     table = root / TABLE
-    checked = check_clips(table, read_table(table, COLUMNS.needed), COLUMNS)
+    checked = check_clips(read_table(table, COLUMNS.needed), COLUMNS)
     card = DatasetCard(
         name="synthetic",
         title=f"Synthetic sound events ({_words(recipe)})",

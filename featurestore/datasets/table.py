@@ -1,4 +1,4 @@
-"""A CSV table on disk, as rows that know their line. Every dataset's table is read here.
+"""A CSV table on disk, as columns that know their rows' lines. Every dataset's table is read here.
 
 What the cells mean is left to `clips`; whether the audio files exist, to the build.
 """
@@ -6,30 +6,52 @@ What the cells mean is left to `clips`; whether the audio files exist, to the bu
 import csv
 import errno
 import io
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.cliplist import BATCH_ROWS, texts
 from featurestore.errors import DatasetError
-from featurestore.files import UnusableFileError, read_regular
+from featurestore.files import UnusableFileError, open_regular, read_regular
 
 MAX_SHOWN = 5
 """Problems of one table that a message spells out; the others are counted."""
-_MOST_BYTES = 256 << 20
-"""Largest size of a table in bytes: a million clips have half of it."""
+_MOST_BYTES = 8 << 30
+"""Largest size of a table in bytes: ten million clips have a fifth of it. It is read in pieces."""
 MAX_CELL = 80
 """Characters of a cell that a message repeats."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row: its first line in the file (the header is on line 1) and its cells by column."""
+class Table:
+    """Some columns of a table.
 
-    line: int
-    cells: dict[str, str]
+    Attributes:
+        path: The file.
+        lines: (n,) int64, the first line of each row in the file; the header is on line 1.
+        columns: (n,) texts by name, without spaces around them.
+    """
 
-    def __getitem__(self, column: str) -> str:
-        return self.cells[column]
+    path: Path
+    lines: NDArray[np.int64]
+    columns: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        return self.columns[column]
+
+    def where(self, rows: NDArray[np.bool_]) -> "Table":
+        """Return the rows at which `rows` (n,) is true."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return Table(self.path, self.lines[rows], columns)
 
 
 class Problems:
@@ -41,11 +63,35 @@ class Problems:
 
     def __init__(self, table: Path) -> None:
         self._table = table
-        self._found: list[tuple[int, str]] = []
+        self._count = 0
+        self._shown: list[tuple[int, str]] = []
 
     def add(self, line: int, what: str) -> None:
         """Note one problem of the row that starts at `line`."""
-        self._found.append((line, what))
+        self._count += 1
+        self._shown.append((line, what))
+
+    def add_where(
+        self, table: Table, wrong: NDArray[np.bool_], what: str | Callable[[int], str]
+    ) -> None:
+        """Note a problem of each row at which `wrong` (n,) is true.
+
+        Args:
+            table: The rows.
+            wrong: Which rows.
+            what: The problem; or a function that returns that of a row, called for those that a
+                message may show.
+        """
+        rows = np.flatnonzero(wrong)
+        self._count += rows.size
+        for row in rows[:MAX_SHOWN].tolist():
+            shown = what if isinstance(what, str) else what(row)
+            self._shown.append((int(table.lines[row]), shown))
+
+    def add_cells(self, table: Table, column: str, wrong: NDArray[np.bool_], what: str) -> None:
+        """Note the same problem of each cell of a column at which `wrong` (n,) is true."""
+        cells = table[column]
+        self.add_where(table, wrong, lambda row: f"{column} is {quoted(cells[row])}, {what}")
 
     def raise_any(self) -> None:
         """Raise an error if there are problems.
@@ -53,10 +99,10 @@ class Problems:
         Raises:
             DatasetError: There are problems; it spells out the first ones and counts them all.
         """
-        if not self._found:
+        if not self._count:
             return
-        count = len(self._found)
-        shown = [f"line {line}: {what}" for line, what in sorted(self._found)[:MAX_SHOWN]]
+        count = self._count
+        shown = [f"line {line}: {what}" for line, what in sorted(self._shown)[:MAX_SHOWN]]
         if count > MAX_SHOWN:
             shown.append(f"and {count - MAX_SHOWN} more")
         raise DatasetError(
@@ -70,70 +116,122 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= MAX_CELL else text[:MAX_CELL] + "…")
 
 
-def read_table(path: Path, needed: Iterable[str]) -> tuple[Row, ...]:
-    """Read a comma-separated UTF-8 table with a header; blank lines do not count.
-
-    Spaces around a cell are removed.
+def read_table(path: Path, needed: Iterable[str], optional: Iterable[str] = ()) -> Table:
+    """Read columns of a comma-separated UTF-8 table with a header; blank lines do not count.
 
     Args:
         path: The file.
-        needed: Columns that must be there; others may be.
+        needed: Columns that must be there.
+        optional: Columns that are read where they are there. Others are passed over.
 
     Returns:
-        One `Row` a row, at least one, in the file's order.
+        Rows in the file's order, at least one.
 
     Raises:
         DatasetError: The file cannot be read, is not UTF-8 or not CSV, lacks a column, has rows
             of another length than the header, or has no rows.
     """
-    (header_line, header), *records = _records(path)
-    _check_header(path, header_line, header, needed)
-    if not records:
-        raise DatasetError(f"{path}: the table has a header and no rows; put the original back")
-    problems = Problems(path)
+    wanted = list(needed)
+
+    def choose(header: Sequence[str]) -> list[str]:
+        return [*wanted, *(name for name in optional if name in header)]
+
+    return csv_table(path, choose)
+
+
+def csv_table(
+    path: Path, choose: Callable[[Sequence[str]], Iterable[str]], delimiter: str = ","
+) -> Table:
+    """Read those columns of a table that `choose` takes from its header; see `read_table`."""
+    with _opened(path) as file:
+        records = _records(path, csv.reader(file, strict=True, delimiter=delimiter))
+        line, header = next(records, (0, []))
+        if not header:
+            raise DatasetError(f"{path}: the table is empty; put the original back")
+        names = list(dict.fromkeys(choose(header)))
+        _check_header(path, line, header, names)
+        return _columns(path, header, names, records)
+
+
+def _columns(
+    path: Path,
+    header: Sequence[str],
+    names: Sequence[str],
+    records: Iterator[tuple[int, list[str]]],
+) -> Table:
+    """Gather the columns, a bounded number of rows at a time as Python's texts."""
+    problems, places = Problems(path), [header.index(name) for name in names]
+    pieces: list[list[NDArray[Any]]] = [[] for _ in names]
+    lines: list[NDArray[np.int64]] = []
+    batch: list[tuple[int, list[str]]] = []
+
+    def gather() -> None:
+        for piece, place in zip(pieces, places, strict=True):
+            piece.append(texts(cells[place] for _, cells in batch))
+        lines.append(np.array([line for line, _ in batch], np.int64))
+        batch.clear()
+
     for line, cells in records:
         if len(cells) != len(header):
             problems.add(line, f"{len(cells)} cells where the header has {len(header)}")
+            continue
+        batch.append((line, cells))
+        if len(batch) == BATCH_ROWS:
+            gather()
     problems.raise_any()
-    return tuple(Row(line, dict(zip(header, cells, strict=True))) for line, cells in records)
+    gather()
+    if not sum(map(len, lines)):
+        raise DatasetError(f"{path}: the table has a header and no rows; put the original back")
+    return Table(
+        path,
+        np.concatenate(lines),
+        {name: np.concatenate(piece) for name, piece in zip(names, pieces, strict=True)},
+    )
 
 
-def _text(path: Path) -> str:
+@contextmanager
+def _opened(path: Path) -> Iterator[io.TextIOWrapper]:
+    """Open a plain file of UTF-8 text; errors while it is read become ours."""
     try:
-        data = read_regular(path, _MOST_BYTES, follow=True)
+        descriptor = open_regular(path, _MOST_BYTES, follow=True)
+        with io.TextIOWrapper(os.fdopen(descriptor, "rb"), "utf-8-sig", newline="") as file:
+            yield file
     except UnusableFileError as error:
         what = error.strerror if error.errno == errno.EFBIG else "not a regular file"
         raise DatasetError(f"{path}: cannot read the table ({what})") from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot read the table ({error.strerror})") from error
+
+
+def _not_utf8(path: Path) -> DatasetError:
+    """Return the error that says where a file stops being UTF-8."""
+    data = read_regular(path, _MOST_BYTES, follow=True)
     try:
-        return data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DatasetError(
+        return DatasetError(
             f"{path}, line {line}: expected UTF-8 text, got the byte 0x{data[error.start]:02x} "
             f"at offset {error.start}; save the table as UTF-8"
-        ) from error
+        )
+    return DatasetError(f"{path}: the table changed while it was read; run the command again")
 
 
-def _records(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the first line and the cells of the header and of each row."""
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-    records = []
+def _records(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:  # noqa: ANN401  (csv's)
+    """Yield the first line and the cells of the header and of each row."""
     line = 1
     try:
         for raw in reader:
             cells = [cell.strip() for cell in raw]
             if any(cells):
-                records.append((line, cells))
+                yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
         raise DatasetError(
             f"{path}, line {line}: not a comma-separated table ({error}); correct this row"
         ) from error
-    if not records:
-        raise DatasetError(f"{path}: the table is empty; put the original back")
-    return records
 
 
 def _check_header(path: Path, line: int, header: Sequence[str], needed: Iterable[str]) -> None:

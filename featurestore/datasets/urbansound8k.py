@@ -43,7 +43,7 @@ def load(root: Path) -> Dataset:
         DatasetError: The table cannot be read or is wrong.
     """
     table = root / TABLE
-    checked = check_clips(table, read_table(table, COLUMNS.needed), COLUMNS)
+    checked = check_clips(read_table(table, COLUMNS.needed), COLUMNS)
     card = DatasetCard(
         name="urbansound8k",
         title="UrbanSound8K",

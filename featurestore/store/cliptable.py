@@ -1,78 +1,78 @@
 """The clip table: from a dataset's clips to columns in row order, and back."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from featurestore.errors import BuildError, CorruptError, first_problem
+from featurestore.cliplist import TEXT, ClipList
+from featurestore.errors import BuildError, CorruptError
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.layout import MAX_TEXT_BYTES, TABLE
-from schemas import Clip, StoreManifest
+from schemas import StoreManifest
+
+_TEXTS = tuple(name for name, dtype in TABLE.items() if dtype is str)
 
 
-def clip_tables(
-    clips: Sequence[Clip], manifest: StoreManifest
-) -> dict[int, dict[str, NDArray[Any]]]:
+def clip_tables(clips: ClipList, manifest: StoreManifest) -> dict[int, dict[str, NDArray[Any]]]:
     """Return, for each fold, the columns of the clip table in row order.
 
     Raises:
         BuildError: A text is longer than a reader accepts.
     """
     _refuse_long_texts(clips)
-    text = np.dtypes.StringDType()
-    columns: dict[str, NDArray[Any]] = {
-        "clip_id": np.array([clip.clip_id for clip in clips], text),
-        "path": np.array([clip.path for clip in clips], text),
-        "source": np.array([clip.source for clip in clips], text),
-        "class_id": np.array([clip.class_id for clip in clips], np.int32),
+    columns = clips.columns() | {
+        "class_id": clips.class_id.astype(np.int32),
         "index": np.arange(len(clips), dtype=np.int64),
     }
-    folds = np.array([clip.fold for clip in clips])
     tables = {}
     for fold in manifest.folds:
-        (members,) = np.nonzero(folds == fold.fold)
+        (members,) = np.nonzero(clips.fold == fold.fold)
         rows = members[plan.row_order(len(members), fold.fold, manifest.order_seed)]
-        tables[fold.fold] = {name: column[rows] for name, column in columns.items()}
+        tables[fold.fold] = {name: columns[name][rows] for name in TABLE}
     return tables
 
 
-def stored_clips(arrays: StoredArrays) -> list[Clip]:
+def stored_clips(arrays: StoredArrays) -> ClipList:
     """Return the clips of a store, in the order of the dataset's table.
 
     Raises:
         CorruptError: The clip table is damaged.
     """
-    rows: list[tuple[int, Clip]] = []
-    for fold in arrays.manifest.folds:
-        table = {name: arrays.read(fold.fold, name).tolist() for name in TABLE}
-        for clip_id, path, source, class_id, index in zip(*table.values(), strict=True):
-            try:
-                clip = Clip(
-                    clip_id=clip_id, path=path, fold=fold.fold, class_id=class_id, source=source
-                )
-            except ValidationError as error:
-                raise CorruptError(
-                    f"{arrays.storage}: the clip table: {first_problem(error)}"
-                ) from error
-            rows.append((index, clip))
-    rows.sort(key=lambda row: row[0])
-    if any(index != place for place, (index, _) in enumerate(rows)):
+    folds = arrays.manifest.folds
+    table = {
+        name: np.concatenate([_column(arrays, fold.fold, name) for fold in folds]) for name in TABLE
+    }
+    numbers = np.repeat([fold.fold for fold in folds], [fold.num_clips for fold in folds])
+    order = np.argsort(table["index"], kind="stable")
+    if not np.array_equal(table["index"][order], np.arange(len(order))):
         raise CorruptError(
             f"{arrays.storage}: the clip table: `index` has a row of the dataset's table twice"
         )
-    return [clip for _, clip in rows]
+    for name in ("clip_id", "path"):
+        if (table[name] == "").any():
+            raise CorruptError(f"{arrays.storage}: the clip table: {name} is empty in a row")
+    return ClipList(
+        clip_id=table["clip_id"][order],
+        path=table["path"][order],
+        fold=numbers[order].astype(np.int64),
+        class_id=table["class_id"][order].astype(np.int64),
+        source=table["source"][order],
+    )
 
 
-def _refuse_long_texts(clips: Sequence[Clip]) -> None:
-    for clip in clips:
-        for name in ("clip_id", "path", "source"):
-            text: str = getattr(clip, name)
-            if 4 * len(text) > MAX_TEXT_BYTES < len(text.encode()):
+def _column(arrays: StoredArrays, fold: int, name: str) -> NDArray[Any]:
+    values = arrays.read(fold, name)
+    return values.astype(TEXT) if name in _TEXTS else values
+
+
+def _refuse_long_texts(clips: ClipList) -> None:
+    for name in _TEXTS:
+        column = getattr(clips, name)
+        for row in np.flatnonzero(4 * np.strings.str_len(column) > MAX_TEXT_BYTES):
+            if len(column[row].encode()) > MAX_TEXT_BYTES:
                 raise BuildError(
-                    f"the {name} of {clip.clip_id[:60]!r}… has more than {MAX_TEXT_BYTES} bytes, "
-                    "which is longer than any path: shorten it"
+                    f"the {name} of {clips.clip_id[row][:60]!r}… has more than {MAX_TEXT_BYTES} "
+                    "bytes, which is longer than any path: shorten it"
                 )

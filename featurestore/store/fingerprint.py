@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from featurestore.cliplist import ClipList
 from featurestore.extraction.extractor import EXTRACTOR_VERSION
 from schemas import (
     Clip,
@@ -35,13 +36,17 @@ _FIRST_NAMES: Mapping[type[Schema], str] = {
     "num_clips chunk_clips block_clips order_seed libraries state counts",
 }
 """For each schema in a store, the fields of format version 1. Nothing is ever added here."""
+_CLIP_FIELDS = tuple(_FIRST_NAMES[Clip].split())
 _FIRST_FIELDS = {model: frozenset(names.split()) for model, names in _FIRST_NAMES.items()}
 
 
 def digest(value: object) -> str:
     """Return the SHA-256 (hex) of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def meaning(model: Schema) -> dict[str, Any]:
@@ -79,15 +84,13 @@ def _telling(model: Schema, names: Iterable[str]) -> Iterator[str]:
 
 def clips_sha256(clips: Iterable[Clip], class_names: Iterable[str]) -> str:
     """Return the digest of the clip list: all fields of all rows in table order, and classes."""
-    rows = [[c.clip_id, c.path, c.fold, c.class_id, c.source, *_later(c)] for c in clips]
-    return digest([rows, list(class_names)])
-
-
-def _later(clip: Clip) -> Iterator[dict[str, Any]]:
-    """Yield what a clip says in fields that format version 1 did not have, if anything."""
-    names = type(clip).model_fields.keys() - _FIRST_FIELDS[Clip]
-    if names and (telling := set(_telling(clip, names))):
-        yield clip.model_dump(mode="json", include=telling)
+    sha256, comma = hashlib.sha256(b"[["), ""
+    for batch in ClipList.of(clips).batches(_CLIP_FIELDS):
+        rows = list(zip(*batch.values(), strict=True))
+        sha256.update(f"{comma}{_canonical(rows)[1:-1]}".encode())
+        comma = ","
+    sha256.update(f"],{_canonical(list(class_names))}]".encode())
+    return sha256.hexdigest()
 
 
 def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION) -> str:
@@ -132,7 +135,7 @@ _NAMED = 3
 
 def clip_differences(found: Iterable[Clip], wanted: Iterable[Clip]) -> str:
     """Return, in words, how a store's clips differ from the dataset's."""
-    old, new = ({clip.clip_id: clip for clip in clips} for clips in (found, wanted))
+    old, new = (_by_id(ClipList.of(clips)) for clips in (found, wanted))
     kinds = {
         "gone": [key for key in old if key not in new],
         "new": [key for key in new if key not in old],
@@ -143,6 +146,11 @@ def clip_differences(found: Iterable[Clip], wanted: Iterable[Clip]) -> str:
     told = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
     changed = " and ".join(told) or "their order or the names of the classes changed"
     return f"{len(old)} clips in the store, {len(new)} in the dataset: {changed}"
+
+
+def _by_id(clips: ClipList) -> dict[str, tuple[Any, ...]]:
+    """Return the row of each clip by its id."""
+    return {row[0]: row for b in clips.batches() for row in zip(*b.values(), strict=True)}
 
 
 def _first(names: Sequence[str]) -> str:

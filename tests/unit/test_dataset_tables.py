@@ -23,7 +23,7 @@ COLUMNS = Columns(
 
 def check(path: Path, text: str | bytes, columns: Columns = COLUMNS) -> CheckedClips:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return check_clips(path, read_table(path, columns.needed), columns)
+    return check_clips(read_table(path, columns.needed), columns)
 
 
 @pytest.fixture
