@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
+from featurestore import yamlfile
 from featurestore.errors import UnknownNameError
+from featurestore.yamlfile import YamlError
 from schemas import Cycle, FeatureSpec, MethodsFile, ResizeOperator, Stage, Variant
 from trainer.errors import ConfigError, UnknownMethodError
-from trainer.problems import read_yaml
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
@@ -229,6 +230,20 @@ def rates_warning(method: Method, dataset: str) -> str | None:
     if all(names & {dataset, RATES_OF.get(dataset)} for names in datasets):
         return None
     return f"there are no learning rates for {dataset!r}: ESC-50's are used"
+
+
+def read_yaml(path: Path, exponents: bool = True) -> object:
+    """Read a YAML or JSON file of the user's; see `featurestore.yamlfile`.
+
+    Raises:
+        ConfigError: It cannot be read, or is no YAML that is taken.
+    """
+    try:
+        return yamlfile.read_yaml(path, exponents)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except YamlError as error:
+        raise ConfigError(f"{path}: is no YAML that is taken: {error}") from error
 
 
 def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, ...]]:

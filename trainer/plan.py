@@ -16,9 +16,8 @@ from featurestore.errors import UnknownNameError
 from schemas import Cycle, RunConfig, Selection
 from trainer.data.fold_split import check_duplicates, split_fold
 from trainer.data.split import recordings
-from trainer.errors import ConfigError, DataError
+from trainer.errors import ConfigError, DataError, refused
 from trainer.methods import check_arrays, find_method, rates_warning, stages
-from trainer.problems import refused
 from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration
 from trainer.training.device import choose_precision, resolve_device

@@ -16,18 +16,17 @@ from schemas import FoldResult, Reading, RunRecord, RunResult
 from trainer.data.arrays import SharedArrays
 from trainer.data.place import place
 from trainer.data.placement import PlacementChoice, choose_placements
-from trainer.errors import ResumeError
+from trainer.errors import ResumeError, differing
 from trainer.plan import Plan
-from trainer.problems import differing
 from trainer.records.finished import check_finished, open_finished, plain
-from trainer.records.folddir import FOLD_RESULT
 from trainer.records.rundir import (
+    FOLD_RESULT,
     RECORD,
     RESULT,
     RunDirectory,
     check_free,
 )
-from trainer.records.sealing import RESTORE, sealed
+from trainer.safefiles import RESTORE, sealed
 from trainer.threads import computing_threads
 from trainer.training.curves import Curves
 from trainer.training.device import device_title, repeatable

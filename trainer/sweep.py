@@ -18,10 +18,9 @@ from featurestore import StoredDataset
 from featurestore.text import file_name
 from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig
-from trainer.errors import ConfigError, ResumeError
-from trainer.methods import own_methods
+from trainer.errors import ConfigError, ResumeError, differing, refused
+from trainer.methods import own_methods, read_yaml
 from trainer.plan import Options, absolute_init, plan_run
-from trainer.problems import differing, read_yaml, refused
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Manner, begin
 from trainer.weights import INITS, digest_of_file

@@ -1,7 +1,6 @@
 """Initial weights of a network's body: ImageNet's, those of a file, or random ones."""
 
 import hashlib
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from featurestore.download.fetch import Observe, Patience, RemoteFile, fetch_fil
 from featurestore.errors import DownloadError
 from featurestore.files import read_regular
 from trainer.errors import WeightsError
-from trainer.files import read_tensors
+from trainer.safefiles import read_tensors
 
 PATIENCE = Patience(silence_s=10.0, limit_s=900.0, tries=3)
 """Time limits for the whole file: 87 MB at 100 kB/s take 15 minutes."""
@@ -159,7 +158,7 @@ def read_weights(path: Path, arch: str) -> Mapping[str, Tensor]:
 
 def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
     try:
-        state = read_tensors(io.BytesIO(data))
+        state = read_tensors(data)
     except ValueError as error:
         raise WeightsError(f"{path}: cannot be used as initial weights: {error}") from error
     if not isinstance(state, Mapping):

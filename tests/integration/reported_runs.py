@@ -23,13 +23,13 @@ from schemas import (
     Selection,
     Stage,
 )
-from trainer.records.outputs import Outputs, parse_outputs, write_outputs
 from trainer.records.rundir import RunDirectory
-from trainer.records.sealing import file_digest, write_sealed
+from trainer.records.tables import Outputs, outputs_bytes, parse_outputs
 from trainer.report import Section, Table
 from trainer.report.paper import URBANSOUND8K
 from trainer.report.series import group, read_run
 from trainer.report.write import text_section
+from trainer.safefiles import file_digest, replace_file, write_sealed
 
 SHORT = {"baseline": (2, 5, 12), "progressive": (2, 2, 2, 2, 2, 7)}
 ARRAYS = ("R1/{}", "R1/{}", "R2/{}", "R2/{}", "R3/full", "R3/full")
@@ -217,7 +217,7 @@ def _write_fold(
     for name, accuracy in zip(names, (fold.best_accuracy, fold.last_accuracy), strict=True):
         if accuracy is not None:
             said = answers(f"fold{fold.fold}", accuracy, classes, fold.num_test)
-            write_outputs(path / f"{name}.csv", said)
+            replace_file(path / f"{name}.csv", outputs_bytes(said))
 
 
 def paper_runs(folder: Path) -> list[Path]:

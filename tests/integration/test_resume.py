@@ -24,8 +24,9 @@ from trainer.cli import main
 from trainer.errors import ResumeError
 from trainer.plan import Plan
 from trainer.records.checkpoint import load_checkpoint
-from trainer.records.rundir import RunDirectory
+from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import Manner, begin, resume, run
+from trainer.safefiles import write_sealed
 from trainer.training.events import BatchDone, EpochDone, Event, FoldDone, StageStarted, Warned
 
 EPOCHS = (2, 1, 1)
@@ -185,7 +186,7 @@ def test_what_may_change_the_bits_since_a_run_was_begun_is_told(tmp_path: Path) 
     directory = RunDirectory(tmp_path / "run")
     record = directory.record()
     versions = record.versions | {"torch": "1.0"}
-    directory.write_record(record.model_copy(update={"versions": versions}))
+    write_sealed(directory.path / RECORD, record.model_copy(update={"versions": versions}))
     told: list[Event] = []
 
     def watch(event: Event) -> None:

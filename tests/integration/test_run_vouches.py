@@ -20,9 +20,10 @@ from tests.integration.trainer_store import sounds, tiny_store
 from trainer.cli import main
 from trainer.errors import TrainerError
 from trainer.records.finished import open_finished
-from trainer.records.rundir import RunDirectory
+from trainer.records.rundir import RECORD, RunDirectory
 from trainer.report.series import read_run
 from trainer.run import begin, resume
+from trainer.safefiles import write_sealed
 from trainer.training.events import EpochDone, Event, Warned
 
 JSON = ("run.json", "result.json", "fold1/fold.json", "fold2/fold.json")
@@ -308,7 +309,7 @@ def test_a_fold_that_was_trained_for_another_run_does_not_become_a_part_of_this_
     record = RunDirectory(run).record()
     other = tmp_path / "other"
     changed = record.model_copy(update={"config": record.config.model_copy(update={"seed": 9})})
-    RunDirectory(other).write_record(changed)
+    write_sealed(other / RECORD, changed)
     for fold in ("fold1", "fold2"):
         copied(run / fold, other / fold)
     with pytest.raises(TrainerError, match=r"run\.json: is damaged or was changed.*fold1/fold"):

@@ -29,10 +29,10 @@ from trainer.cli import main
 from trainer.data.fold_split import split_fold
 from trainer.data.split import training_folds
 from trainer.errors import CheckpointError, DataError, TrainedRunError
+from trainer.inference.predict import load_network, open_run
 from trainer.model import build_model
 from trainer.plan import Options, plan_run
 from trainer.records.checkpoint import load_checkpoint
-from trainer.records.trained import load_network, open_run
 from trainer.run import run
 
 

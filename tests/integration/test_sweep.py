@@ -24,8 +24,9 @@ from trainer.cli import main
 from trainer.cluster import Failed, attempt
 from trainer.plan import Options, plan_run
 from trainer.records.checkpoint import load_checkpoint
-from trainer.records.rundir import RunDirectory
+from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import begin, resume
+from trainer.safefiles import write_sealed
 
 SMALL = "--set init=random --set arch=resnet18 --set batch_size=48 --set threads=1 --set device=cpu"
 QUICK = f"{SMALL} --set epochs_scale=0.001"
@@ -214,9 +215,9 @@ def test_what_is_met_at_several_workers_is_in_the_result_of_the_last_one() -> No
     begin(dataset, plan_run(dataset, replace(options, arch="resnet18")), directory.path)
     record = directory.record()
     versions = record.versions | {"torch": "1.0"}
-    directory.write_record(record.model_copy(update={"versions": versions}))
+    write_sealed(directory.path / RECORD, record.model_copy(update={"versions": versions}))
     assert resume(dataset, directory.path, folds=(1,)) is None
-    directory.write_record(record)
+    write_sealed(directory.path / RECORD, record)
     with threads_as_workers() as address:
         assert sweep(f"{command} --set precision=float32 --scheduler {address}") == 0
     result = directory.result()

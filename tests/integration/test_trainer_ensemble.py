@@ -12,7 +12,8 @@ from tests.integration.reported_runs import NUM_TEST, answers, make_run, read_ou
 from trainer.cli import main
 from trainer.inference.ensemble import average
 from trainer.records.finished import open_finished
-from trainer.records.outputs import Outputs, write_outputs
+from trainer.records.tables import Outputs, outputs_bytes
+from trainer.safefiles import replace_file
 from trainer.stats import paired_test
 
 FOLDS = {1: 70.0, 2: 80.0, 3: 75.0}
@@ -34,7 +35,7 @@ def two_runs() -> tuple[Path, Path]:
             other = answers(f"other{fold}", read_outputs(path).accuracy)
             ids = tuple(f"fold{fold}-{i}" for i in range(NUM_TEST))
             order = np.random.default_rng(fold).permutation(NUM_TEST)
-            write_outputs(path, reordered(Outputs(ids, *vars_of(other)), order))
+            replace_file(path, outputs_bytes(reordered(Outputs(ids, *vars_of(other)), order)))
     return first, seal(second)
 
 
@@ -123,7 +124,7 @@ def test_stores_that_differ_with_the_same_clips_are_said() -> None:
 def spoil_clips(run: Path) -> None:
     table = read_outputs(run / "fold2/best.csv")
     ids = ("elsewhere", *table.clip_ids[1:])
-    write_outputs(run / "fold2/best.csv", Outputs(ids, *vars_of(table)))
+    replace_file(run / "fold2/best.csv", outputs_bytes(Outputs(ids, *vars_of(table))))
     seal(run)
 
 
@@ -133,7 +134,7 @@ def spoil_labels(run: Path) -> None:
     wrong = int((table.predicted != labels).argmax())  # it is as wrong with another class
     labels[wrong] = (labels[wrong] + 2) % len(table.class_names)
     changed = Outputs(table.clip_ids, labels, table.probabilities, table.class_names)
-    write_outputs(run / "fold2/best.csv", changed)
+    replace_file(run / "fold2/best.csv", outputs_bytes(changed))
     seal(run)
 
 

@@ -15,8 +15,7 @@ from tests.integration.trainer_store import tiny_store
 from trainer.cli import main
 from trainer.errors import ExportError
 from trainer.inference import export
-from trainer.inference.predict import judge
-from trainer.records.trained import TrainedNetwork, load_network, open_run
+from trainer.inference.predict import TrainedNetwork, judge, load_network, open_run
 
 CPU = torch.device("cpu")
 

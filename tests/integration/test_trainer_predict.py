@@ -14,9 +14,8 @@ from schemas import Predictions, RunRecord
 from tests.integration.trainer_runs import as_older, finished_run
 from tests.integration.trainer_store import sounds, tiny_store
 from trainer.cli import main
-from trainer.inference.predict import audio_files, judge, predict
+from trainer.inference.predict import audio_files, judge, load_network, open_run, predict
 from trainer.records.checkpoint import load_checkpoint
-from trainer.records.trained import load_network, open_run
 
 CPU = torch.device("cpu")
 

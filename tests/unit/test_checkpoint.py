@@ -8,10 +8,17 @@ import torch
 
 from schemas import EpochMetrics, FeatureSpec, RunConfig, RunRecord, Stage
 from trainer.errors import CheckpointError, RunDirectoryError
-from trainer.files import replace_file
-from trainer.records.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from trainer.records.folddir import FoldDirectory
-from trainer.records.state import FoldState, StageState, load_state, save_state
+from trainer.records.checkpoint import (
+    Checkpoint,
+    FoldState,
+    StageState,
+    load_checkpoint,
+    load_state,
+    save_checkpoint,
+    save_state,
+)
+from trainer.records.rundir import FoldDirectory
+from trainer.safefiles import replace_file
 from trainer.training.state_saver import StateSaver
 
 CONFIG = RunConfig(

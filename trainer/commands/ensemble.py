@@ -28,19 +28,18 @@ def ensemble(
     ),
 ) -> None:
     """Average the class probabilities of several runs and compare with each run alone."""
-    from trainer.files import check_outputs, make_folder, record_bytes, write_output
     from trainer.inference.ensemble import average
     from trainer.records.finished import open_finished
-    from trainer.records.outputs import write_outputs
+    from trainer.records.tables import outputs_bytes
+    from trainer.safefiles import make_output_folder, record_bytes, write_outputs
 
     found, answers = average([open_finished(path) for path in runs], checkpoint)
-    make_folder(out)
-    check_outputs(out / RESULT, out / ANSWERS)
-    write_output(out / RESULT, record_bytes(found))
-    write_outputs(out / ANSWERS, answers)
+    make_output_folder(out, (RESULT, ANSWERS))
+    contents = {RESULT: record_bytes(found), ANSWERS: outputs_bytes(answers)}
+    written = write_outputs(out, contents)
     console = Terminal()
     print_ensemble(console, found)
-    console.say(f"Written: {out / RESULT}, {out / ANSWERS}")
+    console.say(written)
 
 
 def print_ensemble(console: Terminal, found: Ensemble) -> None:

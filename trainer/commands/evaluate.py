@@ -57,19 +57,17 @@ def evaluate(
 ) -> None:
     """Measure accuracy, recall of each class and confusions on a store."""
     from featurestore import open_store
-    from trainer.files import check_outputs, make_folder
+    from trainer.inference.evaluate import check_match, open_own_store, plan_parts
     from trainer.inference.evaluate import evaluate as judge
-    from trainer.inference.evaluate import plan_parts
-    from trainer.inference.matching import check_match, open_own_store
-    from trainer.records.trained import load_network, open_run
+    from trainer.inference.predict import load_network, open_run
+    from trainer.safefiles import make_output_folder
     from trainer.training.device import repeatable, resolve_device
 
     trained = open_run(run)
     stored = open_store(store, dataset) if store else open_own_store(trained)
     check_match(trained.record, stored)
     parts = plan_parts(trained, stored, fold or (), network or ())
-    make_folder(out)
-    check_outputs(out / RESULT, out / PICTURE)
+    make_output_folder(out, (RESULT, PICTURE))
     torch_device = resolve_device(device)
     wanted = sorted({k for part in parts for k in part.networks})
     networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
@@ -77,23 +75,21 @@ def evaluate(
         found = judge(trained, stored, parts, networks, checkpoint, batch_size, reading)
     console = Terminal()
     print_evaluation(console, found)
-    write_evaluation(out, found)
-    console.say(f"Written: {out / RESULT}, {out / PICTURE}")
+    console.say(write_evaluation(out, found))
 
 
-def write_evaluation(out: Path, found: Evaluation) -> None:
-    """Write evaluation.json and confusion.png to a folder.
+def write_evaluation(out: Path, found: Evaluation) -> str:
+    """Write evaluation.json and confusion.png to a folder; return a line that says so.
 
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.files import record_bytes, write_output
     from trainer.report.figures import confusion_picture
+    from trainer.safefiles import record_bytes, write_outputs
 
     names = [one.class_name for one in found.classes]
     picture = confusion_picture(_matrix(found), names, _title(found))
-    write_output(out / RESULT, record_bytes(found))
-    write_output(out / PICTURE, picture)
+    return write_outputs(out, {RESULT: record_bytes(found), PICTURE: picture})
 
 
 def _title(found: Evaluation) -> list[str]:

@@ -24,17 +24,17 @@ def export(
     """Write a network as ONNX or torch.export, checked against the original."""
     import torch
 
-    from trainer.files import check_folder, write_output
     from trainer.inference.export import METADATA, SUFFIXES
     from trainer.inference.export import export as make
-    from trainer.records.trained import load_network, open_run
+    from trainer.inference.predict import load_network, open_run
+    from trainer.safefiles import check_output, write_output
 
     trained = open_run(run)
     if trained.warning:
         Terminal(stderr=True).warn(trained.warning)
     trained.chosen([fold])
     path = out or run / f"fold{fold}" / f"{checkpoint}{SUFFIXES[output_format]}"
-    check_folder(path)
+    check_output(path)
     network = load_network(trained, fold, checkpoint, torch.device("cpu"))
     made = make(trained.record, network, output_format)
     write_output(path, made.data)

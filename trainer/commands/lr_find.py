@@ -35,16 +35,15 @@ def lr_find(
 ) -> None:
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
     from featurestore import open_store
-    from trainer.files import check_outputs, make_folder
     from trainer.plan import Options, plan_run
+    from trainer.safefiles import make_output_folder
     from trainer.training.lr_find import NUM_STEPS, find_lr
 
     stored = open_store(store, dataset)
     folds = (stored.folds[0] if fold is None else fold,)
     options = Options(method=method, folds=folds, **vars(learning))
     plan = plan_run(stored, options)
-    make_folder(out)
-    check_outputs(*(out / name for name in (TABLE, RESULT, PICTURE)))
+    make_output_folder(out, (TABLE, RESULT, PICTURE))
     console = Terminal()
     columns = Label(), BarColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
@@ -54,20 +53,18 @@ def lr_find(
         )
     for warning in (*plan.warnings, *warnings):
         console.warn(warning)
-    write_lr_find(out, curve, found)
-    console.say(*_lines(found))
-    names = ", ".join(str(out / name) for name in (TABLE, RESULT, PICTURE))
-    console.say(f"Written: {names}")
+    written = write_lr_find(out, curve, found)
+    console.say(*_lines(found), written)
 
 
-def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:
-    """Write the table, the result and the picture to a folder.
+def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> str:
+    """Write the table, the result and the picture to a folder; return a line that says so.
 
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.files import record_bytes, write_output
     from trainer.report.figures import lr_picture
+    from trainer.safefiles import record_bytes, write_outputs
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -78,9 +75,8 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> None:
     suggested = [("suggested", found.suggestion)] if found.suggestion else []
     marks = [*suggested, ("the method's own", own)]
     picture = lr_picture(curve.lrs, curve.losses, curve.smoothed, marks, _title(found))
-    write_output(out / TABLE, table.getvalue().encode())
-    write_output(out / RESULT, record_bytes(found))
-    write_output(out / PICTURE, picture)
+    contents = {TABLE: table.getvalue().encode(), RESULT: record_bytes(found), PICTURE: picture}
+    return write_outputs(out, contents)
 
 
 def _title(found: LrFind) -> str:

@@ -44,10 +44,9 @@ def predict(
     device: DeviceOption = "auto",
 ) -> None:
     """Classify audio files with a run's trained models."""
-    from trainer.files import check_folder, write_output
-    from trainer.inference.predict import audio_files
+    from trainer.inference.predict import audio_files, load_network, open_run
     from trainer.inference.predict import predict as predict_files
-    from trainer.records.trained import load_network, open_run
+    from trainer.safefiles import check_output, write_output
     from trainer.training.device import resolve_device
 
     trained = open_run(run)
@@ -56,7 +55,7 @@ def predict(
     folds = trained.chosen(fold or ())
     files = audio_files(audio, _note)
     if out:
-        check_folder(out)
+        check_output(out)
     torch_device = resolve_device(device)
     networks = [load_network(trained, k, checkpoint, torch_device) for k in folds]
     results = list(_watched(predict_files(trained.record, networks, files), len(files)))

@@ -12,9 +12,8 @@ from featurestore.text import from_json_text
 from schemas import RunConfig, Selection
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
 from trainer.commands.tracking import tracking_to
-from trainer.errors import ResumeError
+from trainer.errors import ResumeError, differing
 from trainer.methods import METHODS
-from trainer.problems import differing
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset

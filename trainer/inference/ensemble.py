@@ -12,7 +12,7 @@ from featurestore.text import json_text
 from schemas import CheckpointName, Ensemble, EnsembleMember
 from trainer.errors import EnsembleError
 from trainer.records.finished import FinishedRun
-from trainer.records.outputs import Outputs
+from trainer.records.tables import Outputs
 from trainer.selection import OPTIMISTIC
 from trainer.stats import mean, paired_test, sample_std
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore import StoredDataset
-from featurestore.text import json_text
-from schemas import CheckpointName, Evaluation, FoldEvaluation
+from featurestore import StoredDataset, open_store
+from featurestore.errors import FeatureStoreError
+from featurestore.text import from_json_text, json_text
+from schemas import CheckpointName, Evaluation, FoldEvaluation, RunRecord
 from trainer.data.arrays import open_source
 from trainer.data.place import place
 from trainer.data.placement import PlacementChoice, choose_placements
 from trainer.data.source import Source, as_float32
 from trainer.errors import DataError, TrainedRunError
-from trainer.inference.matching import open_own_store
+from trainer.inference.predict import LESS, TrainedNetwork
 from trainer.oom import explain_oom, halve_batch
 from trainer.records.finished import FinishedRun
-from trainer.records.trained import LESS, TrainedNetwork
 from trainer.selection import OPTIMISTIC
 from trainer.stats import Matrix, accuracy, by_class, confusion_matrix
 
@@ -79,7 +79,7 @@ def evaluate(
 
     Args:
         run: The networks' run.
-        dataset: Matches the run, see `trainer.inference.matching`.
+        dataset: Matches the run, see `trainer.inference.evaluate`.
         parts: From `plan_parts`.
         networks: By the fold each held out, on one device.
         checkpoint: Which networks these are.
@@ -222,3 +222,66 @@ def _warnings(
     if picked and own and any(fold.fold in fold.networks for fold in folds):
         found.append(OPTIMISTIC)
     return found
+
+
+def open_own_store(run: FinishedRun) -> StoredDataset:
+    """Open the store the run was trained on.
+
+    Raises:
+        TrainedRunError: It is not there any more, or holds other clips now.
+    """
+    place = run.record.store
+    try:
+        own = open_store(from_json_text(place), run.record.config.dataset)
+    except FeatureStoreError as error:
+        raise TrainedRunError(f"the run's own store: {error}; give --store") from error
+    if own.fingerprint != run.record.fingerprint:
+        raise TrainedRunError(
+            f"{place}: has other clips or features than when the run was trained; "
+            f"--store {place} evaluates it as another store"
+        )
+    return own
+
+
+def check_match(record: RunRecord, dataset: StoredDataset) -> None:
+    """Refuse a store whose images or classes are not those the run was trained on.
+
+    Raises:
+        TrainedRunError: They differ; the message names the fields.
+    """
+    if found := list(_mismatches(record, dataset)):
+        raise TrainedRunError(
+            f"{dataset.path}: not what the run was trained on: {'; '.join(found)}"
+        )
+
+
+def _mismatches(record: RunRecord, dataset: StoredDataset) -> Sequence[str]:
+    ours = record.features.model_dump(mode="json")
+    theirs = dataset.manifest.spec.model_dump(mode="json")
+    found = [
+        f"{name} is {theirs[name]} in the store, {ours[name]} in the run"
+        for name in ours
+        if theirs[name] != ours[name]
+    ]
+    if dataset.manifest.extractor_version != record.extractor_version:
+        found.append(
+            f"the extractor's version is {dataset.manifest.extractor_version} in the store, "
+            f"{record.extractor_version} in the run"
+        )
+    if dataset.class_names != record.class_names:
+        found.append(_class_mismatch(dataset.class_names, record.class_names))
+    return found
+
+
+def _class_mismatch(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    if set(theirs) == set(ours):
+        return "the classes are the same in another order"
+    more, fewer = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
+    sides = [f"only the store has {_some(more)}"] if more else []
+    sides += [f"only the run has {_some(fewer)}"] if fewer else []
+    return f"classes: {', '.join(sides)}"
+
+
+def _some(names: Sequence[str], number: int = 5) -> str:
+    more = f" and {len(names) - number} more" if len(names) > number else ""
+    return ", ".join(names[:number]) + more

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from schemas import RunRecord
 from trainer.errors import ExportError
+from trainer.inference.predict import TrainedNetwork
 from trainer.oom import explain_oom
-from trainer.records.trained import TrainedNetwork
 
 Format = Literal["onnx", "torch-export"]
 Array = NDArray[np.float32]

@@ -1,19 +1,26 @@
 """A network on disk, with what is needed to know what it is and to use it."""
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from schemas import FeatureSpec, RunConfig
-from trainer.errors import CheckpointError, RunDirectoryError
-from trainer.files import read_file, read_tensors, replace_file
-from trainer.problems import in_a_line
-from trainer.records.sealing import check_comment, check_digest, file_digest, with_comment
+from schemas import EpochMetrics, FeatureSpec, RunConfig, RunRecord
+from trainer.errors import CheckpointError, RunDirectoryError, differing, in_a_line
+from trainer.safefiles import (
+    check_comment,
+    check_digest,
+    file_digest,
+    read_file,
+    read_tensors,
+    replace_file,
+    with_comment,
+)
 
 MOST_BYTES = 8 << 30
 """Largest file of networks in bytes. A state of the largest has some 500 MB."""
@@ -129,4 +136,106 @@ def load_values(data: bytes) -> Any:  # noqa: ANN401 - a file may hold anything
         ValueError: It is damaged, or no such file.
     """
     check_comment(data)
-    return read_tensors(io.BytesIO(data))
+    return read_tensors(data)
+
+
+@dataclass(frozen=True)
+class StageState:
+    """A stage in progress.
+
+    Args:
+        step: Steps taken of its 1cycle.
+        optimizer: The optimiser's state dict; never changed again.
+    """
+
+    step: int
+    optimizer: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FoldState:
+    """A fold after an epoch.
+
+    Args:
+        last: The network now.
+        best: The one that each stage begins with; None if none is picked.
+        stage: The stage of the last epoch.
+        epochs: All so far.
+        seconds: Spent so far.
+        warnings: Met so far.
+    """
+
+    last: Checkpoint
+    best: Checkpoint | None
+    stage: StageState
+    epochs: tuple[EpochMetrics, ...]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def save_state(path: Path, state: FoldState) -> None:
+    """Write a fold's state, whole or not at all.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    best = to_values(state.best) if state.best and state.best is not state.last else None
+    values = {
+        "last": to_values(state.last),
+        "best": best,
+        "has_best": state.best is not None,
+        "step": state.stage.step,
+        "optimizer": state.stage.optimizer,
+        "epochs": json.dumps([epoch.model_dump(mode="json") for epoch in state.epochs]),
+        "seconds": state.seconds,
+        "warnings": list(state.warnings),
+    }
+    save_values(path, values)
+
+
+def load_state(path: Path) -> FoldState:
+    """Read a fold's state to the host, without running code in it.
+
+    Raises:
+        CheckpointError: It is damaged, or no state of ours.
+    """
+    try:
+        values = cast("dict[str, Any]", load_values(read_file(path, MOST_BYTES)))
+        last = from_values(values["last"])
+        best = from_values(values["best"]) if values["best"] else last
+        epochs = [EpochMetrics.model_validate(epoch) for epoch in json.loads(values["epochs"])]
+        return FoldState(
+            last=last,
+            best=best if values["has_best"] else None,
+            stage=StageState(values["step"], values["optimizer"]),
+            epochs=tuple(epochs),
+            seconds=values["seconds"],
+            warnings=tuple(values.get("warnings", ())),
+        )
+    except RunDirectoryError as error:
+        raise CheckpointError(str(error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: is no state of an unfinished fold, or is damaged ({in_a_line(error)}); "
+            "remove it, and the fold starts over"
+        ) from error
+
+
+def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int) -> None:
+    """Refuse a network of another fold, store or config.
+
+    Raises:
+        CheckpointError: With every field that differs.
+    """
+    found = _identity(checkpoint.config, checkpoint.fingerprint, checkpoint.class_names)
+    wanted = _identity(record.config, record.fingerprint, record.class_names)
+    found["fold"], wanted["fold"] = checkpoint.fold, fold
+    for name in ("features", "extractor_version"):  # which older versions did not write
+        if (value := getattr(checkpoint, name)) is not None:
+            found[name], wanted[name] = value, getattr(record, name)
+    if problems := differing(found, wanted):
+        raise CheckpointError(f"{path}: is not of this run, it differs in: {', '.join(problems)}")
+
+
+def _identity(config: Any, fingerprint: str, class_names: tuple[str, ...]) -> dict[str, object]:  # noqa: ANN401
+    return {**vars(config), "fingerprint": fingerprint, "class_names": class_names}

@@ -7,28 +7,41 @@ carry their own, fold.json has those of the fold's files, result.json those of r
 fold.json. Whether what they say fits together is for `trainer.records.finished`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import BusyError
+from featurestore.files import LockedError, is_temporary, locked
 from schemas import (
+    CheckpointName,
+    EpochMetrics,
+    FoldRecord,
+    FoldResult,
     RunConfig,
     RunRecord,
     RunResult,
 )
 from trainer.errors import RunDirectoryError
-from trainer.files import create_file, make_folder, record_bytes
-from trainer.records.folddir import FoldDirectory, held
-from trainer.records.sealing import (
+from trainer.records.tables import Outputs, metrics_bytes, outputs_bytes, parse_metrics
+from trainer.safefiles import (
+    append_file,
+    check_digest,
+    create_file,
+    file_digest,
+    make_folder,
+    read_file,
     read_sealed,
+    record_bytes,
+    replace_file,
     sealed,
     write_sealed,
+    writing,
 )
 
-if TYPE_CHECKING:  # a report is written without torch, which takes seconds to load
-    pass
+if TYPE_CHECKING:
+    from trainer.records.checkpoint import Checkpoint, FoldState
 
 RECORD, RESULT = "run.json", "result.json"
 RUN_LOCK = "run.lock"
@@ -67,6 +80,197 @@ def taken(path: Path, name: str = RECORD) -> RunDirectoryError:
     return RunDirectoryError(
         f"{path}: already holds a run ({name}); give another --out{finish}, or remove it first"
     )
+
+
+METRICS, FOLD_RESULT, STATE = "metrics.csv", "fold.json", "state.pt"
+BEST, LAST = "best", "last"
+LOCK = "build.lock"
+MOST_TABLE_BYTES = 1 << 30
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock of the directory that the path is in.
+
+    Raises:
+        featurestore.errors.BusyError: Another process holds it.
+        RunDirectoryError: It cannot be made.
+    """
+    with ExitStack() as lock:
+        with writing(path):
+            try:
+                lock.enter_context(locked(path))
+            except LockedError as error:
+                raise BusyError(
+                    f"{path.parent} is being trained, {error.strerror}: wait for it to end, or "
+                    "stop it"
+                ) from error
+        yield
+
+
+class FoldDirectory:
+    """The directory of one held-out fold, which need not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: dict[str, str] = {}
+
+    def network(self, which: str) -> Path:
+        """Return the path of the best or last network."""
+        return self.path / f"{which}.pt"
+
+    def outputs(self, which: str) -> Path:
+        """Return the path of that network's predictions on the held-out fold."""
+        return self.path / f"{which}.csv"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training the same fold; the directory is made.
+
+        Raises:
+            featurestore.errors.BusyError: One does.
+            RunDirectoryError: It cannot be made, or is a link: then files elsewhere would be
+                written to.
+        """
+        if self.path.is_symlink():
+            raise RunDirectoryError(f"{self.path}: is a link; remove it, or give another --out")
+        make_folder(self.path)
+        with held(self.path / LOCK):
+            yield
+
+    def remove_debris(self) -> None:
+        """Delete partial files of killed writers, and the state that a finished fold had.
+
+        Only for who holds the lock.
+        """
+        for aside in self.path.glob(".*"):
+            if is_temporary(aside.name) or aside.suffix == ".tmp":  # that of older versions
+                aside.unlink(missing_ok=True)
+        if (self.path / FOLD_RESULT).exists():
+            (self.path / STATE).unlink(missing_ok=True)
+
+    def result(self) -> FoldRecord | None:
+        """Return the fold's result, once it is finished.
+
+        Raises:
+            RunDirectoryError: The record is damaged.
+        """
+        found = self.result_and_digest()
+        return found[0] if found else None
+
+    def result_and_digest(self) -> tuple[FoldRecord, str] | None:
+        """Return the fold's result with the digest of fold.json."""
+        path = self.path / FOLD_RESULT
+        return read_sealed(path, FoldRecord) if path.exists() else None
+
+    def read(self, name: str, record: FoldRecord | None, max_bytes: int) -> bytes:
+        """Read a file of a finished fold, as it was when the fold was finished.
+
+        Args:
+            name: Name of the file.
+            record: The fold's; None if an older version wrote none.
+            max_bytes: No such file is larger.
+
+        Raises:
+            RunDirectoryError: It is missing, or is not what the record vouches for.
+        """
+        path = self.path / name
+        data = read_file(path, max_bytes)
+        if record is not None and record.sha256 is not None:
+            if name not in record.files:
+                raise RunDirectoryError(
+                    f"{path}: is not a file that {FOLD_RESULT} knows of; remove it"
+                )
+            check_digest(path, file_digest(data), record.files[name], FOLD_RESULT)
+        return data
+
+    def state(self, record: RunRecord, fold: int) -> "FoldState | None":
+        """Return where an unfinished fold stopped; None if it starts from the beginning.
+
+        Raises:
+            CheckpointError: It is damaged, or of another store or config.
+        """
+        from trainer.records.checkpoint import check_is_of, load_state
+
+        path = self.path / STATE
+        if not path.exists():
+            return None
+        state = load_state(path)
+        for checkpoint in filter(None, (state.last, state.best)):
+            check_is_of(path, checkpoint, record, fold)
+        return state
+
+    def checkpoint(self, which: CheckpointName, record: FoldRecord | None) -> "Checkpoint":
+        """Return a network of a finished fold.
+
+        Raises:
+            CheckpointError: It is missing or damaged, or not what the record vouches for.
+        """
+        from trainer.records.checkpoint import load_checkpoint
+
+        path, wanted = self.network(which), None
+        if record is not None and record.sha256 is not None:
+            wanted = record.files.get(path.name, "nothing")
+        return load_checkpoint(path, wanted)
+
+    def write_state(self, state: "FoldState") -> None:
+        """Write state.pt."""
+        from trainer.records.checkpoint import save_state
+
+        save_state(self.path / STATE, state)
+
+    def write_networks(self, state: "FoldState") -> None:
+        """Write best.pt, if there is a best one, and last.pt."""
+        from trainer.records.checkpoint import save_checkpoint
+
+        for which, checkpoint in ((BEST, state.best), (LAST, state.last)):
+            if checkpoint is not None:
+                path = self.network(which)
+                self._written[path.name] = save_checkpoint(path, checkpoint)
+
+    def write_outputs(self, which: str, outputs: Outputs) -> None:
+        """Write best.csv or last.csv."""
+        self._write(self.outputs(which), outputs_bytes(outputs))
+
+    def write_metrics(self, epochs: Iterable[EpochMetrics]) -> None:
+        """Write metrics.csv again from these rows; it survives a power cut."""
+        self._write(self.path / METRICS, metrics_bytes(epochs))
+
+    def _write(self, path: Path, data: bytes) -> None:
+        replace_file(path, data)
+        self._written[path.name] = file_digest(data)
+
+    def finish(self, result: FoldResult, record_sha256: str | None = None) -> FoldRecord:
+        """Write fold.json, which marks the fold as finished, and drop what is needed no more.
+
+        It vouches for what this object has written.
+
+        Args:
+            result: Result of the fold.
+            record_sha256: Digest of the run.json that was carried out.
+        """
+        known = FoldRecord.model_validate(result.model_dump())
+        files = known.files | self._written
+        record = known.model_copy(update={"files": files, "record_sha256": record_sha256})
+        record = write_sealed(self.path / FOLD_RESULT, record)
+        self.remove_debris()
+        return record
+
+    def epochs(self) -> tuple[EpochMetrics, ...]:
+        """Return the rows of metrics.csv so far, without one that is being written.
+
+        Raises:
+            RunDirectoryError: It is damaged.
+        """
+        path = self.path / METRICS
+        if not path.exists():
+            return ()
+        whole, newline, _ = self.read(METRICS, self.result(), MOST_TABLE_BYTES).rpartition(b"\n")
+        return parse_metrics(path, whole + newline)
+
+    def append(self, metrics: EpochMetrics) -> None:
+        """Add a row to metrics.csv; the system has it when this returns."""
+        append_file(self.path / METRICS, metrics_bytes([metrics], header=False))
 
 
 class RunDirectory:
@@ -121,11 +325,6 @@ class RunDirectory:
         make_folder(self.path)
         if not create_file(self.path / RECORD, record_bytes(sealed(record))):
             raise taken(self.path)
-
-    def write_record(self, record: RunRecord) -> None:
-        """Replace run.json."""
-        make_folder(self.path)
-        write_sealed(self.path / RECORD, record)
 
     def write_result(self, result: RunResult) -> RunResult:
         """Write result.json, which marks the run as finished; returns it as it was written."""

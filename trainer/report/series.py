@@ -13,8 +13,7 @@ import numpy as np
 
 from schemas import CheckpointName, EpochMetrics, RunResult, Selection, Stage
 from trainer.errors import ReportError
-from trainer.records.facts import accuracy_of
-from trainer.records.finished import FinishedRun, open_finished
+from trainer.records.finished import FinishedRun, accuracy_of, open_finished
 from trainer.selection import RULES, Rule
 from trainer.stats import Matrix, confusion_matrix, mean
 

@@ -10,7 +10,7 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 
 from schemas import EpochMetrics
-from trainer.files import unwritable
+from trainer.safefiles import writing
 
 FOLDER = "tensorboard"
 
@@ -33,15 +33,8 @@ class Curves:
         Raises:
             RunDirectoryError: They cannot be written, or those before could not.
         """
-        with self._writable():
+        with writing(self._folder):
             self._add(metrics)
-
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise unwritable(self._folder, error) from error
 
     def _add(self, metrics: EpochMetrics) -> None:
         fold = metrics.fold
@@ -71,7 +64,7 @@ class Curves:
         trace: TracebackType | None,
     ) -> None:
         # Of a run that fails, the failure is what must be said; and all writers are to be closed.
-        with suppress(OSError) if error else self._writable():
+        with suppress(OSError) if error else writing(self._folder):
             self._open.close()
 
 

@@ -19,11 +19,10 @@ from trainer.data.source import StageData
 from trainer.errors import DivergedError
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom_training
-from trainer.records.checkpoint import Checkpoint
+from trainer.records.checkpoint import Checkpoint, FoldState
 from trainer.records.finished import plain
-from trainer.records.folddir import BEST, LAST, FoldDirectory
-from trainer.records.outputs import Outputs
-from trainer.records.state import FoldState
+from trainer.records.rundir import BEST, LAST, FoldDirectory
+from trainer.records.tables import Outputs
 from trainer.seeds import derive_seed
 from trainer.training.device import own_stream
 from trainer.training.events import (

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from schemas import FoldResult
 from trainer.data.placement import release_freed_memory
-from trainer.records.folddir import FoldDirectory
+from trainer.records.rundir import FoldDirectory
 from trainer.training.events import Event
 from trainer.training.fold import Job, train_fold
 

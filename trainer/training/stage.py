@@ -20,7 +20,7 @@ from schemas import RunConfig, Stage
 from trainer.data.order import Window
 from trainer.data.source import Source, StageData
 from trainer.model import Network
-from trainer.records.state import StageState
+from trainer.records.checkpoint import StageState
 from trainer.training.acceleration import accelerate, without_compiler
 from trainer.training.augment import Augmentation
 from trainer.training.schedule import OneCycle, Schedule, lr_range, num_steps

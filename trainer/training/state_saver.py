@@ -4,8 +4,8 @@ import time
 from types import TracebackType
 from typing import Self
 
-from trainer.records.folddir import FoldDirectory
-from trainer.records.state import FoldState
+from trainer.records.checkpoint import FoldState
+from trainer.records.rundir import FoldDirectory
 
 SAVE_EVERY_S = 60.0
 """Seconds between two states on disk: each is some 350 MB, an epoch on a GPU under a second."""

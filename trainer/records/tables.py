@@ -7,7 +7,7 @@ an average of several networks needs, without the store and without the network.
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.text import csv_cell, csv_text
-from trainer.errors import RunDirectoryError
-from trainer.files import replace_file
-from trainer.problems import in_a_line
-from trainer.records.sealing import RESTORE
+from schemas import EpochMetrics
+from trainer.errors import RunDirectoryError, in_a_line
+from trainer.safefiles import RESTORE
 
 _KEYS = ("clip_id", "class_id")
 _ROUNDING = 1e-4
@@ -51,15 +50,6 @@ class Outputs:
     def accuracy(self) -> float:
         """Fraction of clips whose class is predicted, in [0, 1]."""
         return float((self.predicted == self.labels).mean())
-
-
-def write_outputs(path: Path, outputs: Outputs) -> None:
-    """Write a table, whole or not at all; see `outputs_bytes`.
-
-    Raises:
-        RunDirectoryError: It cannot be written.
-    """
-    replace_file(path, outputs_bytes(outputs))
 
 
 def outputs_bytes(outputs: Outputs) -> bytes:
@@ -122,3 +112,35 @@ def _problem(header: Sequence[str], outputs: Outputs) -> str | None:
     if abs(float(shares[worst].sum(dtype=np.float64)) - 1) > _ROUNDING:
         return f"the probabilities of clip {ids[worst]} do not sum to 1"
     return None
+
+
+def metrics_bytes(epochs: Iterable[EpochMetrics], header: bool = True) -> bytes:
+    """Return the lines of some epochs, to the last bit of each number."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    if header:
+        table.writerow(EpochMetrics.model_fields)
+    table.writerows(row.model_dump().values() for row in epochs)
+    return text.getvalue().encode()
+
+
+def parse_metrics(path: Path, data: bytes) -> tuple[EpochMetrics, ...]:
+    """Return the epochs of a table that `metrics_bytes` made.
+
+    Args:
+        path: Where it comes from, for the error.
+        data: The file's bytes; a byte order mark, which Excel adds, is skipped.
+
+    Raises:
+        RunDirectoryError: It is damaged.
+    """
+    line, rows = 1, []
+    try:
+        table = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        for line, row in enumerate(table, start=2):  # noqa: B007 - in the error
+            rows.append(EpochMetrics.model_validate(row))
+    except (ValueError, csv.Error) as error:
+        raise RunDirectoryError(
+            f"{path}: is damaged at line {line}: {in_a_line(error)}; {RESTORE}"
+        ) from error
+    return tuple(rows)

@@ -1,0 +1,264 @@
+"""Files written whole or not at all, and known again when they are read, by their digests.
+
+A JSON record carries the SHA-256 of all else that it says. A PyTorch file carries, as the comment
+of the zip archive that it is, the SHA-256 of all before it: torch itself compares no checksum.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from featurestore import files
+from featurestore.text import json_document
+from schemas import Schema, Sealed
+from trainer.errors import ConfigError, RunDirectoryError, in_a_line
+
+MOST_BYTES = 64 << 20
+"""Largest JSON record in bytes. The largest are some 100 kB."""
+RESTORE = "put it back from a copy, or train again"
+# What torch.load raises for files that are empty, text, cut, changed, or hold other objects.
+_NOT_TENSORS = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError)
+
+_Kind = TypeVar("_Kind", bound=Sealed)
+_END_BYTES, _END = 22, b"PK\x05\x06"
+_COMMENT = re.compile(rb"sha256:[0-9a-f]{64}\Z")
+_COMMENT_BYTES = len("sha256:") + 64
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what to do if a path of the run directory, or another output, cannot be written.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{path}: cannot be written: {error.strerror}; make room or give another --out"
+        ) from error
+
+
+def replace_file(path: Path, data: bytes | memoryview) -> None:
+    """Write a file so that at any moment `path` holds all of the old bytes or all of the new."""
+    with writing(path):
+        files.replace_file(path, data)
+
+
+def create_file(path: Path, data: bytes) -> bool:
+    """Write a file, whole, unless there is one; return whether there was none."""
+    with writing(path):
+        return files.create_file(path, data)
+
+
+def append_file(path: Path, data: bytes) -> None:
+    """Add to a file; the system has it when this returns."""
+    with writing(path):
+        descriptor = files.open_own(path)
+        try:
+            files.write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a directory, and those above it, where it is missing."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a file of ours as a whole.
+
+    Raises:
+        RunDirectoryError: It is missing, cannot be read, or is larger than such a file can be.
+    """
+    try:
+        return files.read_regular(path, max_bytes)
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path}: is missing; {RESTORE}") from None
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{path}: cannot be read: {error.strerror}; put it right, or train again"
+        ) from error
+
+
+def record_bytes(record: Schema) -> bytes:
+    """Return a record as it is written: JSON, indented."""
+    return json_document(record.model_dump(mode="json")).encode()
+
+
+def check_output(path: Path) -> None:
+    """Refuse a file that the user has named and that cannot be written, before work is done.
+
+    Raises:
+        ConfigError: The folder is not there, or something else than a plain file is in its place.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent}: no such directory; make it, or give another --out")
+    try:
+        files.check_output(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written: {error.strerror}; give another --out"
+        ) from error
+
+
+def write_output(path: Path, data: bytes | memoryview) -> None:
+    """Write a file that the user has named, whole or not at all, and never through a link.
+
+    Raises:
+        RunDirectoryError: It cannot be written, or something else than a plain file is there.
+    """
+    with writing(path):
+        files.write_output(path, data)
+
+
+def make_output_folder(out: Path, names: Iterable[str]) -> None:
+    """Make a folder for outputs of these names, and refuse it before work is done for them.
+
+    Raises:
+        RunDirectoryError: It cannot be made.
+        ConfigError: Something else than a plain file has one of the names.
+    """
+    make_folder(out)
+    for name in names:
+        check_output(out / name)
+
+
+def write_outputs(out: Path, contents: Mapping[str, bytes]) -> str:
+    """Write files into a folder, see `write_output`; return a line that says so."""
+    for name, data in contents.items():
+        write_output(out / name, data)
+    return f"Written: {', '.join(str(out / name) for name in contents)}"
+
+
+def read_tensors(data: bytes) -> object:
+    """Read what `torch.save` wrote: tensors and plain values, on the host, without running code.
+
+    Raises:
+        ValueError: It is no such file, or is damaged.
+    """
+    # Not above: a report is written without torch, which takes seconds to load.
+    import torch
+
+    from trainer.oom import is_out_of_memory
+
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _NOT_TENSORS as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError("not a PyTorch file of tensors, or damaged") from error
+
+
+def content_digest(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a JSON object without its `sha256`: keys sorted, no white space."""
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    return file_digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
+
+
+def file_digest(data: bytes | memoryview) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sealed(record: _Kind) -> _Kind:
+    """Return the record with its digest."""
+    digest = content_digest(json.loads(record.model_dump_json()))
+    return record.model_copy(update={"sha256": digest})
+
+
+def read_sealed(path: Path, kind: type[_Kind]) -> tuple[_Kind, str]:
+    """Read a JSON record.
+
+    Returns:
+        The record, and the digest of what the file says; the record's `sha256` is None if a
+        version of the program wrote it that gave none.
+
+    Raises:
+        RunDirectoryError: It cannot be read, is no such record, or not the one that was written.
+    """
+    data = read_file(path, MOST_BYTES)
+    try:
+        record = kind.model_validate_json(data)
+        digest = content_digest(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise RunDirectoryError(
+            f"{path}: is damaged, or of another version: {in_a_line(error)}; {RESTORE}"
+        ) from error
+    check_digest(path, digest, record.sha256, "itself")
+    return record, digest
+
+
+def write_sealed(path: Path, record: _Kind) -> _Kind:
+    """Write a JSON record with its digest, whole or not at all; returns it as it was written.
+
+    Raises:
+        RunDirectoryError: It cannot be written.
+    """
+    record = sealed(record)
+    replace_file(path, record_bytes(record))
+    return record
+
+
+def check_digest(path: Path, found: str, wanted: str | None, witness: str) -> None:
+    """Refuse content that is not what was written; with `wanted` None nothing is known of it.
+
+    Raises:
+        RunDirectoryError: The digests differ.
+    """
+    if wanted is not None and found != wanted:
+        raise RunDirectoryError(
+            f"{path}: is damaged or was changed: its SHA-256 is {found[:12]}, {witness} says "
+            f"{wanted[:12]}; {RESTORE}"
+        )
+
+
+def with_comment(archive: io.BytesIO) -> memoryview:
+    """Append the digest of all before to a zip archive, as its comment; changed in place."""
+    view = archive.getbuffer()
+    if bytes(view[-_END_BYTES:][:4]) != _END:
+        raise ValueError("not a zip archive without a comment")
+    view[-2:] = _COMMENT_BYTES.to_bytes(2, "little")
+    digest = file_digest(view)
+    view.release()
+    archive.seek(0, io.SEEK_END)
+    archive.write(f"sha256:{digest}".encode())
+    return archive.getbuffer()
+
+
+def check_comment(data: bytes) -> bool:
+    """Compare a zip archive with its comment; False if it has none, as in older versions.
+
+    Raises:
+        ValueError: It is not what was written.
+    """
+    if _COMMENT.search(data[-_COMMENT_BYTES:]):
+        if file_digest(memoryview(data)[:-_COMMENT_BYTES]) != data[-64:].decode():
+            raise ValueError("its SHA-256 is not the one it ends with")
+        return True
+    if data[-_END_BYTES:][:4] != _END or data[-2:] != b"\0\0":
+        raise ValueError("not a PyTorch file, or cut short")
+    _check_entries(data)
+    return False
+
+
+def _check_entries(data: bytes) -> None:
+    """Compare what is in a zip archive with the checksums of the archive itself."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ValueError("not a PyTorch file, or cut short") from error
+    if broken is not None:
+        raise ValueError(f"the checksum of {broken} in it is wrong")
