@@ -309,6 +309,7 @@ def test_a_fold_that_was_trained_for_another_run_does_not_become_a_part_of_this_
     record = RunDirectory(run).record()
     other = tmp_path / "other"
     changed = record.model_copy(update={"config": record.config.model_copy(update={"seed": 9})})
+    other.mkdir()
     write_sealed(other / RECORD, changed)
     for fold in ("fold1", "fold2"):
         copied(run / fold, other / fold)
