@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     )
     from schemas.run import (
         Acceleration,
+        BestOf,
+        Carry,
         EpochMetrics,
         FoldRecord,
         FoldResult,
@@ -77,6 +79,8 @@ else:
             ],
             "run": [
                 "Acceleration",
+                "BestOf",
+                "Carry",
                 "EpochMetrics",
                 "FoldRecord",
                 "FoldResult",
@@ -103,6 +107,8 @@ __all__ = [
     "FORMAT_VERSION",
     "FULL",
     "Acceleration",
+    "BestOf",
+    "Carry",
     "CheckpointName",
     "ClassEvaluation",
     "Clip",

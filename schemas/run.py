@@ -3,7 +3,7 @@
 The contents of run.json and result.json and, by held-out fold, of metrics.csv and fold.json.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,17 @@ heldout: the epoch of the highest accuracy on the held-out fold itself, as in th
 validation: the same on a part of the training folds; the held-out fold is looked at once.
 last: nothing is picked, the last epoch counts; the held-out fold is watched only.
 """
+
+Carry = Literal["stage", "run", "last"]
+"""Network that a stage starts from: the best epoch of the stage before, as in the paper's code; the
+best of all stages so far; or the last epoch."""
+BestOf = Literal["array", "stage", "run"]
+"""Epochs that the best one, which is reported, is picked from: those on the last stage's array;
+those of the last stage; or all, which may report a network of small images."""
+
+
+def _carry_of_older_versions(config: dict[str, Any]) -> Carry:
+    return "last" if config.get("selection") == "last" else "run"
 
 
 class Stage(Schema):
@@ -62,6 +73,11 @@ class RunConfig(Schema):
     threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads per fold: sums are split among them, which changes their last bits."""
     selection: Selection = "heldout"
+    carry: Carry = Field(default_factory=_carry_of_older_versions)
+    """Network that a stage starts from. In files of older versions, which do not say: `run`, or
+    `last` with selection `last`."""
+    best_of: BestOf = "run"
+    """Epochs that the reported best one is picked from; `run` in files of older versions."""
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Fraction of the training clips that `validation` sets apart; whole recordings, per class."""
     mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
@@ -138,6 +154,9 @@ class FoldResult(Schema):
     """Accuracy on the held-out fold of the epoch picked by that fold itself (optimistic) or by
     the validation part. None if nothing is picked."""
     best_epoch: int | None
+    best_array: str | None = None
+    """Array that the best epoch trained on; None if nothing is picked and in files of older
+    versions."""
     last_accuracy: Accuracy | None
     """Held-out accuracy of the last epoch; None with a validation part: the fold is seen once."""
     last_epoch: int

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset, usable_cores
 from featurestore.errors import UnknownNameError
-from schemas import Cycle, RunConfig, Selection
+from schemas import BestOf, Carry, Cycle, RunConfig, Selection
 from trainer.data.fold_split import check_duplicates, split_fold
 from trainer.data.split import recordings
 from trainer.errors import ConfigError, DataError, refused
@@ -38,6 +38,8 @@ class Options:
         precision: Or `auto`.
         acceleration: Or `auto`.
         threads: CPU threads per fold; None shares all cores that may be used.
+        carry: None takes `stage`, or `last` with selection `last`.
+        best_of: None takes `array`.
         methods_file: One's own methods, see `trainer.methods.read_methods`.
         resize_operator: A ResizeOperator, which makes the method's resized images.
         own_methods: What is in the methods file, which is not read again then: on another machine
@@ -57,6 +59,8 @@ class Options:
     acceleration: str = "eager"
     threads: int | None = 1
     selection: Selection = "heldout"
+    carry: Carry | None = None
+    best_of: BestOf | None = None
     validation_share: float = 0.1
     mixup: float = 0.0
     freq_mask: float = 0.0
@@ -110,11 +114,27 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     least_side = min(side for stage in schedule for side in dataset.shape(stage.array))
     chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)), least_side)
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
-    config = _config(vars(chosen) | planned)
+    config = _config(vars(chosen) | planned | _rules(options))
     absent = _absent_classes(clips, dataset.class_names)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
     found = (warning, rates_warning(method, dataset.name), absent, duplicates)
     return Plan(config, num_train(dataset, config), tuple(filter(None, found)))
+
+
+def _rules(options: Options) -> dict[str, str]:
+    """Return what is carried from stage to stage, and what is reported.
+
+    Raises:
+        ConfigError: Nothing is picked, and the best is to be carried.
+    """
+    nothing_picked = options.selection == "last"
+    if nothing_picked and options.carry not in (None, "last"):
+        raise ConfigError(
+            f"carry {options.carry!r}: with selection 'last' no epoch is the best one, so each "
+            "stage continues from the last; leave --carry out, or choose another --selection"
+        )
+    carry = options.carry or ("last" if nothing_picked else "stage")
+    return {"carry": carry, "best_of": options.best_of or "array"}
 
 
 def _on_this_machine(

@@ -1,11 +1,13 @@
-"""What each selection means: the networks it evaluates on the held-out fold, and its wording.
+"""What each selection means: the epoch that counts, the one that is carried on, and the wording.
 
-Whatever differs in selection is never averaged, compared or drawn together.
+Training follows the rules after each epoch, and readers of a finished run check it by them. What
+differs in selection, `carry` or `best_of` is never averaged, compared or drawn together.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from schemas import CheckpointName, Selection
+from schemas import BestOf, Carry, CheckpointName, EpochMetrics, RunConfig, Selection
 
 OPTIMISTIC = (
     "the best epoch was picked on the held-out fold itself, so its accuracy there is optimistic; "
@@ -43,8 +45,9 @@ RULES: dict[Selection, Rule] = {
         watched="held-out accuracy",
         summary="The best epoch is chosen on the held-out fold itself: its figure is optimistic.",
         note="The best epoch is picked on the test fold itself, as in the paper, so its accuracy "
-        "is optimistic. The last epoch is not picked; but each stage starts from the best epoch so "
-        "far, which the test fold did pick, so it is not wholly free of it either.",
+        "is optimistic. The last epoch is not picked; but unless stages start from the last epoch "
+        "of the one before, the test fold did pick what they start from, so it is not wholly free "
+        "of it either.",
     ),
     "validation": Rule(
         checkpoints=("best",),
@@ -68,3 +71,69 @@ RULES: dict[Selection, Rule] = {
         "is no best epoch here.",
     ),
 }
+_STARTS_FROM: dict[Carry, str] = {
+    "stage": "each stage starts from the best epoch of the one before",
+    "run": "each stage starts from the best epoch so far",
+    "last": "each stage starts from the last epoch",
+}
+_AMONG: dict[BestOf, str] = {
+    "array": "the best is of the epochs on the last stage's array",
+    "stage": "the best is of the epochs of the last stage",
+    "run": "the best is of all epochs",
+}
+
+
+def reported_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMetrics | None:
+    """Return the epoch whose network is reported as the best one.
+
+    Args:
+        epochs: The epochs so far.
+        config: Config of the run; gives `selection` and `best_of`.
+
+    Returns:
+        None if nothing is picked, or none of these epochs counts: by default those on the last
+        stage's array do, so that methods are compared on networks of the same configuration.
+    """
+    if config.selection == "last":
+        return None
+    return _first_best(epoch for epoch in epochs if _counts(epoch, config))
+
+
+def carried_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMetrics:
+    """Return the epoch whose network a stage that begins after these epochs starts from.
+
+    Source: PROTOCOL section 2; the default, `stage`, is what the callback of the paper's library
+    did: it forgets its best at the start of each cycle, and reloads that cycle's best at its end.
+
+    Args:
+        epochs: The epochs so far, at least one.
+        config: Config of the run; gives `selection` and `carry`.
+    """
+    last = epochs[-1]
+    if config.selection == "last" or config.carry == "last":
+        return last
+    of_stage = config.carry == "stage"
+    best = _first_best(e for e in epochs if not of_stage or e.stage == last.stage)
+    return best or last
+
+
+def carrying(config: RunConfig) -> str:
+    """Return what stages start from and what is reported, in words; empty if nothing is picked."""
+    if config.selection == "last":
+        return ""
+    return f"{_STARTS_FROM[config.carry]}; {_AMONG[config.best_of]}"
+
+
+def _counts(epoch: EpochMetrics, config: RunConfig) -> bool:
+    last = config.stages[-1]
+    rules: dict[BestOf, bool] = {
+        "array": epoch.array in (last.array, last.alternate),
+        "stage": epoch.stage == len(config.stages),
+        "run": True,
+    }
+    return rules[config.best_of]
+
+
+def _first_best(epochs: Iterable[EpochMetrics]) -> EpochMetrics | None:
+    """Return the epoch of the highest accuracy; the earliest of equally good ones."""
+    return max(epochs, key=lambda epoch: epoch.valid_accuracy, default=None)

@@ -156,6 +156,7 @@ def make_run(
     stages = config.pop("stages", stages_of(method))
     selection: Selection = config.get("selection", "heldout")
     lost = last if selection == "heldout" else 0.0
+    config = {"carry": "last" if selection == "last" else "stage", "best_of": "array"} | config
     folds = [fold_result(fold, a, a - lost, stages, selection) for fold, a in accuracies.items()]
     record = RunRecord(
         config=RunConfig(

@@ -96,3 +96,45 @@ def test_pictures_of_several_selections_have_names_of_their_own(tmp_path: Path) 
     assert {f"boxplot-{name}.png" for name in ("last", "heldout")} <= {
         path.name for path in report.out.iterdir()
     }
+
+
+RULES = (
+    {"carry": "stage", "best_of": "array"},
+    {"carry": "run", "best_of": "array"},
+    {"carry": "run", "best_of": "run"},
+)
+"""The default, what stages start from changed, and, last, what an older version recorded."""
+
+
+def two_methods_by(folder: Path, rules: dict[str, str]) -> list[Path]:
+    name = "-".join(rules.values())
+    return [
+        make_run(folder / f"{method}-{name}", method, values, **rules)
+        for method, values in (("mel", VALUES), ("baseline", PLAIN))
+    ]
+
+
+def test_runs_of_different_rules_are_in_sections_of_their_own_that_say_so(tmp_path: Path) -> None:
+    sections = sections_of(*(run for rules in RULES for run in two_methods_by(tmp_path, rules)))
+    assert len({section.notes[1] for section in sections}) == 3
+    for section in sections:
+        assert {cells[0] for cells in table(section, "mean ±").rows} == {"baseline", "mel"}
+        assert {cells[0] for cells in table(section, "Paired").rows} == {"mel - baseline"}
+        of_all = "best epoch so far" in section.notes[1] or "of all epochs" in section.notes[1]
+        assert any("network of smaller images" in line for line in section.warnings) == of_all
+
+
+def test_pictures_of_several_rules_have_names_of_their_own(tmp_path: Path) -> None:
+    runs = [run for rules in RULES for run in two_methods_by(tmp_path, rules)]
+    report = write_report(runs, tmp_path / "out")
+    pictures = [picture.file for section in report.sections for picture in section.pictures]
+    assert len(set(pictures)) == len(pictures)
+
+
+def test_where_nothing_is_picked_the_rules_do_not_keep_runs_apart(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "new", "mel", VALUES, selection="last", carry="last", best_of="array"),
+        make_run(tmp_path / "old", "mel", VALUES, selection="last", seed=1, best_of="run"),
+    ]
+    labels = [cells[0] for cells in table(section_of(*runs), "mean ±").rows]
+    assert labels == ["mel"]

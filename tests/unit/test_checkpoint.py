@@ -14,8 +14,10 @@ from trainer.records.checkpoint import (
     StageState,
     load_checkpoint,
     load_state,
+    load_values,
     save_checkpoint,
     save_state,
+    save_values,
 )
 from trainer.records.rundir import FoldDirectory
 from trainer.safefiles import replace_file
@@ -79,7 +81,34 @@ def state(epoch: int, best: Checkpoint | None = None) -> FoldState:
         seconds=1.5,
         samples_per_s=10,
     )
-    return FoldState(last, best, StageState(7, optimizer), (metrics,), 12.5, ("cold",))
+    return FoldState(last, best, last, StageState(7, optimizer), (metrics,), 12.5, ("cold",))
+
+
+@pytest.mark.parametrize("carried", ["last", "best", "another"])
+@pytest.mark.parametrize("best", ["none", "last", "another"])
+def test_the_network_that_is_carried_comes_back_as_it_was(
+    best: str, carried: str, tmp_path: Path
+) -> None:
+    saved = state(2, checkpoint(1, 0.75) if best == "another" else None)
+    saved = replace(saved, best=saved.last) if best == "last" else saved
+    networks = {"last": saved.last, "best": saved.best, "another": checkpoint(3, 0.25)}
+    saved = replace(saved, carried=networks[carried] or saved.last)
+    save_state(tmp_path / "x", saved)
+    loaded = load_state(tmp_path / "x")
+    assert loaded.carried.epoch == saved.carried.epoch
+    assert (loaded.carried is loaded.last) == (saved.carried is saved.last)
+    assert (loaded.carried is loaded.best) == (saved.carried is saved.best)
+
+
+@pytest.mark.parametrize("best", ["none", "another"])
+def test_a_state_of_an_older_version_carries_the_best_network_if_any_was_picked(
+    best: str, tmp_path: Path
+) -> None:
+    save_state(tmp_path / "x", state(2, checkpoint(1, 0.75) if best == "another" else None))
+    values = load_values((tmp_path / "x").read_bytes())
+    del values["carried"]
+    save_values(tmp_path / "x", values)
+    assert load_state(tmp_path / "x").carried.epoch == (1 if best == "another" else 2)
 
 
 @pytest.mark.parametrize("best", ["none", "last", "another"])

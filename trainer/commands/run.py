@@ -9,7 +9,7 @@ import typer
 from featurestore.stopping import INTERRUPTED
 from featurestore.terminal import Terminal
 from featurestore.text import from_json_text
-from schemas import RunConfig, Selection
+from schemas import BestOf, Carry, RunConfig, Selection
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
 from trainer.commands.tracking import tracking_to
 from trainer.errors import ResumeError, differing
@@ -52,6 +52,20 @@ def run(
     validation_share: Annotated[
         float, typer.Option(help="Fraction of training clips for --selection validation.")
     ] = 0.1,
+    carry: Annotated[
+        Carry | None,
+        typer.Option(
+            help="Network that each stage starts from: the best epoch of the stage before (stage; "
+            "the default), the best so far (run), or the last epoch (last)."
+        ),
+    ] = None,
+    best_of: Annotated[
+        BestOf | None,
+        typer.Option(
+            help="Epochs among which the reported best one is picked: those on the last stage's "
+            "array (array; the default), those of the last stage (stage), or all (run)."
+        ),
+    ] = None,
     learning: Learning,
     epochs_scale: Annotated[
         float, typer.Option(help="Multiplies the epochs of every stage; at least one each.")
@@ -89,6 +103,8 @@ def run(
         acceleration=acceleration,
         selection=selection,
         validation_share=validation_share,
+        carry=carry,
+        best_of=best_of,
         **vars(learning),
     )
     stored = open_store(store, dataset)

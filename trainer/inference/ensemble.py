@@ -13,12 +13,13 @@ from schemas import CheckpointName, Ensemble, EnsembleMember
 from trainer.errors import EnsembleError
 from trainer.records.finished import FinishedRun
 from trainer.records.tables import Outputs
-from trainer.selection import OPTIMISTIC
+from trainer.selection import OPTIMISTIC, carrying
 from trainer.stats import mean, paired_test, sample_std
 
 _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
     ("dataset", lambda run: run.config.dataset, "runs on one dataset"),
     ("selection", lambda run: run.config.selection, "runs of one --selection"),
+    ("rules", lambda run: carrying(run.config), "runs of one --carry and --best-of"),
     (
         "held-out folds",
         lambda run: ", ".join(map(str, run.folds)),

@@ -158,7 +158,8 @@ class FoldState:
 
     Args:
         last: The network now.
-        best: The one that each stage begins with; None if none is picked.
+        best: The one that is reported, see `trainer.selection`; None if there is none yet.
+        carried: The one that the next stage starts from; this or one of the others.
         stage: The stage of the last epoch.
         epochs: All so far.
         seconds: Spent so far.
@@ -167,6 +168,7 @@ class FoldState:
 
     last: Checkpoint
     best: Checkpoint | None
+    carried: Checkpoint
     stage: StageState
     epochs: tuple[EpochMetrics, ...]
     seconds: float
@@ -180,10 +182,13 @@ def save_state(path: Path, state: FoldState) -> None:
         RunDirectoryError: It cannot be written.
     """
     best = to_values(state.best) if state.best and state.best is not state.last else None
+    # By name if it is one of the two: networks are what makes this file large.
+    names = [name for name in ("last", "best") if getattr(state, name) is state.carried]
     values = {
         "last": to_values(state.last),
         "best": best,
         "has_best": state.best is not None,
+        "carried": names[0] if names else to_values(state.carried),
         "step": state.stage.step,
         "optimizer": state.stage.optimizer,
         "epochs": json.dumps([epoch.model_dump(mode="json") for epoch in state.epochs]),
@@ -203,10 +208,14 @@ def load_state(path: Path) -> FoldState:
         values = cast("dict[str, Any]", load_values(read_file(path, MOST_BYTES)))
         last = from_values(values["last"])
         best = from_values(values["best"]) if values["best"] else last
+        networks = {"last": last, "best": best}
+        # Older versions began each stage with the best network, if any was picked.
+        carried = values.get("carried", "best" if values["has_best"] else "last")
         epochs = [EpochMetrics.model_validate(epoch) for epoch in json.loads(values["epochs"])]
         return FoldState(
             last=last,
             best=best if values["has_best"] else None,
+            carried=networks[carried] if isinstance(carried, str) else from_values(carried),
             stage=StageState(values["step"], values["optimizer"]),
             epochs=tuple(epochs),
             seconds=values["seconds"],

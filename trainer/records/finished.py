@@ -33,7 +33,7 @@ from trainer.records.rundir import (
 )
 from trainer.records.tables import Outputs, parse_metrics, parse_outputs
 from trainer.safefiles import RESTORE, check_digest
-from trainer.selection import RULES
+from trainer.selection import RULES, reported_epoch
 
 if TYPE_CHECKING:
     from trainer.records.checkpoint import Checkpoint
@@ -317,11 +317,13 @@ def metrics_problems(
         yield from schedule_problems(row.stage, row.epoch, row.array, config)
         if row.max_lr != config.stages[row.stage - 1].max_lr:
             yield f"epoch {row.epoch} has max_lr {row.max_lr:g}, its stage another"
-    accuracies = [row.valid_accuracy for row in rows]
-    picked = accuracies.index(max(accuracies)) + 1  # the first of equal ones
-    if fold.best_epoch is not None and fold.best_epoch != picked:
-        yield f"its best epoch is {picked}, the fold's outcome says {fold.best_epoch}"
-    if fold.valid_accuracy is not None and fold.valid_accuracy != max(accuracies):
+    if (picked := reported_epoch(rows, config)) is None:
+        return
+    if fold.best_epoch != picked.epoch:
+        yield f"its best epoch is {picked.epoch}, the fold's outcome says {fold.best_epoch}"
+    if fold.best_array not in (None, picked.array):
+        yield f"its best epoch is of {picked.array}, the fold's outcome says {fold.best_array}"
+    if fold.valid_accuracy not in (None, picked.valid_accuracy):
         yield "its best accuracy is not the fold's valid_accuracy"
 
 

@@ -196,7 +196,7 @@ class FoldDirectory:
         if not path.exists():
             return None
         state = load_state(path)
-        for checkpoint in filter(None, (state.last, state.best)):
+        for checkpoint in filter(None, (state.last, state.best, state.carried)):
             check_is_of(path, checkpoint, record, fold)
         return state
 

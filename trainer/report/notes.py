@@ -7,6 +7,11 @@ from trainer.report.paper import PaperTable
 from trainer.report.series import Series, differing
 from trainer.report.tables import DIFFERENCE_NOTES, numbers, pairs, schedule
 
+SMALL_IMAGES = (
+    "Epochs of all stages count here, for what is reported or for what stages start from: it may "
+    "be a network of smaller images than the last stage's. These are not the rules of the paper's "
+    "code."
+)
 NO_CONTROL = (
     "No `control` run is among these (the highest resolution only, with the progressive "
     "schedule's epochs and learning rates), so a gain over the baseline cannot be credited to "
@@ -23,8 +28,14 @@ UNKNOWN_SPLITS = "Which fold each of the paper's splits is, is not known for thi
 
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:
     """Return the lines above the tables: whatever keeps numbers from being compared at sight."""
-    found = [*_mixed(series), *_shortened(series), *_uneven(series), *_own(series)]
+    small = [SMALL_IMAGES] if _counts_all_stages(series[0]) else []
+    found = [*_mixed(series), *_shortened(series), *_uneven(series), *small, *_own(series)]
     return tuple(map(mask_url, found))
+
+
+def _counts_all_stages(series: Series) -> bool:
+    config = series.runs[0].result.config
+    return config.selection != "last" and "run" in (config.carry, config.best_of)
 
 
 def _mixed(series: Sequence[Series]) -> Iterator[str]:
@@ -76,7 +87,8 @@ def _who(labels: Sequence[str], series: Sequence[Series]) -> str:
 
 def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]:
     """Return the lines below the tables, which explain how to read them."""
-    found = [series[0].rule.note, *_epochs(series)]
+    carrying = [f"In these runs {series[0].carrying}."] if series[0].carrying else []
+    found = [series[0].rule.note, *carrying, *_epochs(series)]
     methods = {one.method for one in series}
     if "baseline" in methods and methods & {"mel", "resize"} and "control" not in methods:
         found.append(NO_CONTROL)

@@ -1,7 +1,7 @@
 """Runs read for a report, and gathered into series: what may be averaged, what is kept apart.
 
 Runs that differ in anything but fold, seed and the means of computing are never averaged; what
-differs in selection is not even compared.
+differs in selection, or in what stages start from and what is reported, is not even compared.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ import numpy as np
 from schemas import CheckpointName, EpochMetrics, RunResult, Selection, Stage
 from trainer.errors import ReportError
 from trainer.records.finished import FinishedRun, accuracy_of, open_finished
-from trainer.selection import RULES, Rule
+from trainer.selection import RULES, Rule, carrying
 from trainer.stats import Matrix, confusion_matrix, mean
 
 Settings = tuple[tuple[str, str], ...]
@@ -119,6 +119,11 @@ class Series:
         return RULES[self.selection]
 
     @property
+    def carrying(self) -> str:
+        """What stages started from and what is reported, in words."""
+        return carrying(self.runs[0].result.config)
+
+    @property
     def scores(self) -> tuple[Score, ...]:
         """The accuracies that the selection gives, the one that counts first."""
         return tuple(map(Score, self.rule.scores, self.rule.checkpoints))
@@ -184,6 +189,8 @@ def settings_of(result: RunResult) -> Settings:
     The initial weights are those the run really had: `auto` may have found none.
     """
     unused = set() if result.config.selection == "validation" else {"validation_share"}
+    if result.config.selection == "last":
+        unused |= {"carry", "best_of"}  # there is no best
     config = result.config.model_dump(mode="json", exclude=NOT_SETTINGS | unused)
     init = result.config.init if result.init_used == "file" else result.init_used
     values = {"store": result.fingerprint, "init": init} | config
@@ -193,8 +200,10 @@ def settings_of(result: RunResult) -> Settings:
     )
 
 
-def group(runs: Sequence[Run]) -> dict[tuple[str, Selection], list[Series]]:
-    """Return series by dataset and selection, in the order of the tables and with labels.
+def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
+    """Return series in the order of the tables and with labels.
+
+    Their keys are the dataset, the selection, and `trainer.selection.carrying`.
 
     Raises:
         ReportError: Two runs of a series have a seed and a fold in common.
@@ -204,11 +213,11 @@ def group(runs: Sequence[Run]) -> dict[tuple[str, Selection], list[Series]]:
         config = run.result.config
         key = (config.dataset, config.method, settings_of(run.result), config.stages)
         gathered[key].append(run)
-    sections: dict[tuple[str, Selection], list[Series]] = defaultdict(list)
+    sections: dict[tuple[str, str, str], list[Series]] = defaultdict(list)
     for (dataset, method, settings, stages), members in gathered.items():
         _refuse_duplicates(members)
         one = Series(dataset, method, settings, stages, tuple(members))
-        sections[dataset, one.selection].append(one)
+        sections[dataset, one.selection, one.carrying].append(one)
     return {key: _labelled(sections[key]) for key in sorted(sections)}
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from featurestore.files import write_output
 from featurestore.text import file_name
-from schemas import Selection
 from trainer.errors import ReportError
 from trainer.report import notes, tables
 from trainer.report.figures import boxplot, confusion_picture, learning_curves, recall_picture
@@ -27,7 +26,7 @@ def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
     """Read finished runs and write report.md, report.html and the figures.
 
     The figures are boxplot.png, learning-curves.png, recall.png and a confusion-….png a method;
-    with more than one dataset or selection their names tell which, as in boxplot-esc50.png.
+    with more than one dataset, selection or rule their names tell which, as in boxplot-esc50.png.
 
     Args:
         runs: Run directories, in any order, of any methods, folds, seeds and datasets.
@@ -56,15 +55,19 @@ def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
     return report
 
 
-def _suffix(key: tuple[str, Selection], keys: Iterable[tuple[str, Selection]]) -> str:
+def _suffix(key: tuple[str, str, str], keys: Iterable[tuple[str, str, str]]) -> str:
     """Return what tells a section's pictures from those of others; empty if there are none."""
-    several = (len(set(names)) > 1 for names in zip(*keys, strict=True))
-    parts = (name for name, differs in zip(key, several, strict=True) if differs)
+    dataset, selection, carrying = key
+    datasets, selections, _ = zip(*keys, strict=True)
+    alike = sorted(one[2] for one in keys if one[:2] == key[:2])
+    parts = [dataset] if len(set(datasets)) > 1 else []
+    parts += [selection] if len(set(selections)) > 1 else []
+    parts += [f"rules{alike.index(carrying) + 1}"] if len(alike) > 1 else []
     return "".join(f"-{file_name(part)}" for part in parts)
 
 
 def text_section(series: Sequence[Series]) -> Section:
-    """Return the words and numbers about the series of one dataset and selection: no pictures."""
+    """Return the words and numbers about the series of one section: no pictures."""
     dataset = series[0].dataset
     paper = PAPER.get(dataset)
     shown = (

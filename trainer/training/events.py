@@ -49,7 +49,7 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch was trained and validated; `best_accuracy` is the fold's so far."""
+    """An epoch was trained and validated; `best_accuracy` is the fold's so far on that array."""
 
     metrics: EpochMetrics
     best_accuracy: float

@@ -24,6 +24,7 @@ from trainer.records.finished import plain
 from trainer.records.rundir import BEST, LAST, FoldDirectory
 from trainer.records.tables import Outputs
 from trainer.seeds import derive_seed
+from trainer.selection import carried_epoch, reported_epoch
 from trainer.training.device import own_stream
 from trainer.training.events import (
     BatchDone,
@@ -138,9 +139,8 @@ class _FoldTrainer:
         self._job.notify(StageStarted(self._fold, number, stage))
         state = self._saver.state
         if state:
-            # A stage starts from the best network so far, as the paper's do; in the middle of one,
-            # training resumes from the last.
-            start = state.last if done or state.best is None else state.best
+            # In the middle of a stage, training resumes from the last network.
+            start = state.last if done else state.carried
             self._model.load_state_dict(start.model)
         data, other = self._load(stage)
         trainer = StageTrainer(self._model, stage, data, self._config, self._warn, other)
@@ -182,16 +182,18 @@ class _FoldTrainer:
         self._epochs.append(metrics)
         self._directory.append(metrics)
         self._saver.update(self._state(metrics, trainer))
-        best = max(epoch.valid_accuracy for epoch in self._epochs)
+        best = max(e.valid_accuracy for e in self._epochs if e.array == array)
         self._job.notify(EpochDone(metrics, best))
 
     def _state(self, metrics: EpochMetrics, trainer: StageTrainer) -> FoldState:
         last, before = self._checkpoint(metrics), self._saver.state
-        best = before.best if before else None
-        if self._config.selection != "last" and (best is None or last.accuracy > best.accuracy):
+        best, carried = (before.best, before.carried) if before else (None, last)
+        if reported_epoch(self._epochs, self._config) is metrics:
             best = last
+        if carried_epoch(self._epochs, self._config) is metrics:
+            carried = last
         epochs, warnings = tuple(self._epochs), tuple(self._warnings)
-        return FoldState(last, best, trainer.state(), epochs, self._spent(), warnings)
+        return FoldState(last, best, carried, trainer.state(), epochs, self._spent(), warnings)
 
     def _spent(self) -> float:
         return self._seconds + time.perf_counter() - self._started
@@ -230,6 +232,7 @@ class _FoldTrainer:
             num_test=self._split.num_test,
             best_accuracy=best.accuracy if best else None,
             best_epoch=state.best.epoch if state.best else None,
+            best_array=state.best.array if state.best else None,
             last_accuracy=last.accuracy if last else None,
             last_epoch=state.last.epoch,
             valid_accuracy=state.best.accuracy if state.best and self._split.num_valid else None,

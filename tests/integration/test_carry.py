@@ -1,0 +1,150 @@
+"""What each stage starts from and what is reported, seen in the networks of real runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from featurestore import StoredDataset
+from schemas import EpochMetrics, RunConfig
+from tests.integration.test_trainer_run import read_metrics
+from tests.integration.trainer_runs import as_older
+from tests.integration.trainer_store import tiny_plan
+from trainer.errors import ConfigError
+from trainer.plan import Plan
+from trainer.records.checkpoint import Checkpoint, load_checkpoint, load_state
+from trainer.records.rundir import RunDirectory
+from trainer.run import Manner, begin, resume, run
+from trainer.selection import carried_epoch, reported_epoch
+from trainer.training.events import EpochDone, Event
+
+STILL = 1e-30
+"""A learning rate so low that no weight moves: what a stage ends with is what it began with."""
+OFTEN = Manner(save_every_s=0)
+
+
+def three_stages(**options: object) -> tuple[StoredDataset, Plan]:
+    """Two epochs each at R1, R2 and R3, of which only the first stage moves a weight."""
+    dataset, plan = tiny_plan(**options)
+    stages = tuple(
+        stage.model_copy(update={"epochs": 2, "max_lr": max_lr})
+        for stage, max_lr in zip(plan.config.stages[::2], (1e-2, STILL, STILL), strict=True)
+    )
+    return dataset, replace(plan, config=plan.config.model_copy(update={"stages": stages}))
+
+
+def networks_of(out: Path, dataset: StoredDataset, plan: Plan) -> dict[int, Checkpoint]:
+    """Train; return the network after each epoch."""
+    after: dict[int, Checkpoint] = {}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            after[event.metrics.epoch] = load_state(out / "fold1/state.pt").last
+
+    run(dataset, plan, out, watch, OFTEN)
+    return after
+
+
+def same_weights(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether the parameters agree; the running means of normalisation follow the images."""
+    names = [name for name in one.model if "running" not in name and "num_batches" not in name]
+    return all(torch.allclose(one.model[n], other.model[n], rtol=0, atol=1e-20) for n in names)
+
+
+OTHERS = [pytest.param(carry, marks=pytest.mark.slow) for carry in ("run", "last")]
+
+
+@pytest.mark.parametrize("carry", ["stage", *OTHERS])
+def test_each_stage_starts_from_the_network_that_its_rule_carries(
+    carry: str, tmp_path: Path
+) -> None:
+    dataset, plan = three_stages(carry=carry)
+    after = networks_of(tmp_path / "run", dataset, plan)
+    rows = read_metrics(tmp_path / "run")
+    moving = after[1], after[2]
+    assert not same_weights(*moving)
+    for done in (2, 4):
+        start = carried_epoch(rows[:done], plan.config)
+        assert same_weights(after[done + 1], after[start.epoch])
+
+
+@pytest.mark.parametrize("best_of", ["array", pytest.param("stage", marks=pytest.mark.slow), "run"])
+def test_the_reported_network_is_of_the_epochs_that_its_rule_counts(
+    best_of: str, tmp_path: Path
+) -> None:
+    dataset, plan = three_stages(best_of=best_of)
+    (fold,) = run(dataset, plan, tmp_path / "run").folds
+    picked = reported_epoch(read_metrics(tmp_path / "run"), plan.config)
+    assert picked is not None
+    assert (fold.best_epoch, fold.best_array) == (picked.epoch, picked.array)
+    saved = json.loads((tmp_path / "run/fold1/fold.json").read_bytes())
+    assert saved["best_array"] == picked.array
+    best = load_checkpoint(tmp_path / "run/fold1/best.pt")
+    assert (best.epoch, best.array) == (picked.epoch, picked.array)
+    if best_of != "run":
+        assert picked.array == "R3/full"
+
+
+def test_by_default_a_stage_carries_its_best_epoch_and_the_last_array_is_reported() -> None:
+    config = tiny_plan()[1].config
+    assert (config.carry, config.best_of) == ("stage", "array")
+    unpicked = tiny_plan(selection="last")[1].config
+    assert unpicked.carry == "last"
+
+
+@pytest.mark.parametrize("carry", ["stage", "run"])
+def test_the_best_cannot_be_carried_where_nothing_is_picked(carry: str) -> None:
+    with pytest.raises(ConfigError, match="no epoch is the best"):
+        tiny_plan(selection="last", carry=carry)
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def test_a_run_begun_by_the_older_rule_is_finished_by_it(tmp_path: Path) -> None:
+    dataset, plan = three_stages(carry="run", best_of="run")
+    whole = run(dataset, plan, tmp_path / "whole")
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.metrics.epoch == 3:
+            raise _StoppedError
+
+    out = tmp_path / "stopped"
+    begin(dataset, plan, out)
+    with pytest.raises(_StoppedError):
+        resume(dataset, out, stop, OFTEN)
+    written_without_rules(out)
+    config = RunDirectory(out).record().config
+    assert (config.carry, config.best_of) == ("run", "run")
+    resumed = resume(dataset, out)
+    assert resumed is not None
+    assert [numbers(row) for row in read_metrics(out)] == [
+        numbers(row) for row in read_metrics(tmp_path / "whole")
+    ]
+    assert resumed.folds[0].best_epoch == whole.folds[0].best_epoch
+    for name in ("best.pt", "last.pt"):
+        ours, theirs = (load_checkpoint(p / "fold1" / name) for p in (out, tmp_path / "whole"))
+        assert all(torch.equal(ours.model[key], theirs.model[key]) for key in theirs.model)
+
+
+def written_without_rules(out: Path) -> None:
+    """Change a run's directory to what a version wrote that had one rule."""
+    record = json.loads((out / "run.json").read_bytes())
+    for name in ("carry", "best_of"):
+        del record["config"][name]
+    (out / "run.json").write_text(json.dumps(record))
+    as_older(out)
+    values = torch.load(out / "fold1/state.pt", weights_only=True)
+    del values["carried"]
+    for network in filter(None, (values["last"], values["best"])):
+        config = RunConfig.model_validate_json(network["config"])
+        network["config"] = config.model_dump_json(exclude={"carry", "best_of"})
+    (out / "fold1/state.pt").unlink()
+    torch.save(values, out / "fold1/state.pt")
+
+
+def numbers(row: EpochMetrics) -> dict[str, object]:
+    return row.model_dump(exclude={"seconds", "samples_per_s", "wait_share"})

@@ -1,0 +1,90 @@
+"""Which epoch counts, and which one is carried: the rules over curves made by hand."""
+
+import pytest
+
+from schemas import EpochMetrics, RunConfig, Stage
+from trainer.selection import carried_epoch, reported_epoch
+
+STAGES = tuple(
+    Stage(array=array, epochs=2, max_lr=1e-3)
+    for array in ("R1/mel", "R2/mel", "R3/full", "R3/full")
+)
+ACCURACIES = (0.5, 0.9, 0.6, 0.6, 0.8, 0.7, 0.7, 0.7)
+"""The best of all is of the smallest images, the best at R3 is not of the last stage."""
+
+
+def config(**rules: str) -> RunConfig:
+    return RunConfig(dataset="d", method="m", stages=STAGES, folds=(1,), **rules)  # type: ignore[arg-type]
+
+
+def rows(accuracies: tuple[float, ...] = ACCURACIES) -> list[EpochMetrics]:
+    return [
+        EpochMetrics(
+            fold=1,
+            stage=at // 2 + 1,
+            epoch=at + 1,
+            array=STAGES[at // 2].array,
+            max_lr=1e-3,
+            train_loss=1.0,
+            valid_loss=1.0,
+            valid_accuracy=accuracy,
+            seconds=1.0,
+            samples_per_s=1.0,
+        )
+        for at, accuracy in enumerate(accuracies)
+    ]
+
+
+@pytest.mark.parametrize(("best_of", "epoch"), [("run", 2), ("array", 5), ("stage", 7)])
+@pytest.mark.parametrize("selection", ["heldout", "validation"])
+def test_the_reported_epoch_is_the_first_best_one_of_those_that_count(
+    best_of: str, epoch: int, selection: str
+) -> None:
+    found = reported_epoch(rows(), config(best_of=best_of, selection=selection))
+    assert found is not None
+    assert found.epoch == epoch
+
+
+@pytest.mark.parametrize(("best_of", "first"), [("run", 1), ("array", 5), ("stage", 7)])
+def test_nothing_is_reported_before_an_epoch_that_counts(best_of: str, first: int) -> None:
+    reported = [reported_epoch(rows()[:n], config(best_of=best_of)) for n in range(1, 9)]
+    assert [one is not None for one in reported] == [n >= first for n in range(1, 9)]
+
+
+@pytest.mark.parametrize("best_of", ["run", "array", "stage"])
+def test_nothing_is_reported_where_nothing_is_picked(best_of: str) -> None:
+    assert reported_epoch(rows(), config(best_of=best_of, selection="last")) is None
+
+
+@pytest.mark.parametrize(
+    ("carry", "starts"),
+    [("stage", (2, 3, 5)), ("run", (2, 2, 2)), ("last", (2, 4, 6))],
+)
+def test_a_stage_starts_from_the_epoch_that_its_rule_says(
+    carry: str, starts: tuple[int, ...]
+) -> None:
+    after = [carried_epoch(rows()[:n], config(carry=carry)) for n in (2, 4, 6)]
+    assert tuple(one.epoch for one in after) == starts
+
+
+@pytest.mark.parametrize("carry", ["stage", "run", "last"])
+def test_where_nothing_is_picked_a_stage_starts_from_the_last_epoch(carry: str) -> None:
+    assert carried_epoch(rows()[:3], config(carry=carry, selection="last")).epoch == 3
+
+
+def test_the_alternate_array_of_the_last_stage_counts_as_well() -> None:
+    last = STAGES[-1].model_copy(update={"alternate": "R2/mel"})
+    alternating = config(best_of="array").model_copy(update={"stages": (*STAGES[:3], last)})
+    accuracies = (0.9, 0.9, 0.3, 0.8, 0.1, 0.2, 0.1, 0.2)
+    found = reported_epoch(rows(accuracies), alternating)
+    assert found is not None
+    assert found.epoch == 4
+
+
+@pytest.mark.parametrize(("selection", "carry"), [("heldout", "run"), ("last", "last")])
+def test_a_config_of_an_older_version_is_read_as_the_rule_it_was_trained_by(
+    selection: str, carry: str
+) -> None:
+    old = config(selection=selection).model_dump(mode="json", exclude={"carry", "best_of"})
+    read = RunConfig.model_validate(old)
+    assert (read.carry, read.best_of) == (carry, "run")
