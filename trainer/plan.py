@@ -14,8 +14,7 @@ from pydantic import ValidationError
 from featurestore import ClipTable, StoredDataset, usable_cores
 from featurestore.errors import UnknownNameError
 from schemas import BestOf, Carry, Cycle, RunConfig, Selection
-from trainer.data.fold_split import check_duplicates, split_fold
-from trainer.data.split import recordings
+from trainer.data.split import check_duplicates, recordings, split_fold
 from trainer.errors import ConfigError, DataError, refused
 from trainer.methods import check_arrays, find_method, rates_warning, stages
 from trainer.threads import threads_per_fold

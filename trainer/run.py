@@ -13,9 +13,7 @@ import torch
 from featurestore import StoredDataset
 from featurestore.text import json_text
 from schemas import FoldResult, Reading, RunRecord, RunResult
-from trainer.data.arrays import SharedArrays
-from trainer.data.place import place
-from trainer.data.placement import PlacementChoice, choose_placements
+from trainer.data.arrays import PlacementChoice, SharedArrays, choose_placements
 from trainer.errors import ResumeError, differing
 from trainer.plan import Plan
 from trainer.records.finished import check_finished, open_finished, plain
@@ -282,7 +280,7 @@ def _record(
     record = RunRecord(
         config=plan.config,
         fingerprint=dataset.fingerprint,
-        store=json_text(place(dataset)),
+        store=json_text(dataset.path),
         features=dataset.manifest.spec,
         extractor_version=dataset.manifest.extractor_version,
         class_names=dataset.class_names,

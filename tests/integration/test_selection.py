@@ -26,8 +26,7 @@ from tests.integration.trainer_store import (
     tiny_store,
 )
 from trainer.cli import main
-from trainer.data.fold_split import split_fold
-from trainer.data.split import training_folds
+from trainer.data.split import split_fold, training_folds
 from trainer.errors import CheckpointError, DataError, TrainedRunError
 from trainer.inference.predict import load_network, open_run
 from trainer.model import build_model

@@ -19,10 +19,9 @@ from featurestore import StoredDataset, open_store
 from featurestore.errors import CorruptError, UnknownNameError
 from schemas import Reading
 from tests.integration.filled_store import ARRAY, fill_store
-from trainer.data.arrays import open_source
+from trainer.data.arrays import array_bytes, choose_placements, open_source
 from trainer.data.buffers import torch_dtype
 from trainer.data.order import EpochOrder, chosen_windows
-from trainer.data.placement import array_bytes, choose_placements
 from trainer.data.source import Batch, Source
 from trainer.data.streamed import StreamedSource
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from trainer.cli import main
-from trainer.data.placement import release_freed_memory
+from trainer.data.arrays import release_freed_memory
 
 torch.set_num_threads(1)
 *lr_find, sound = sys.argv[1:]

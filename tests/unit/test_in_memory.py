@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
 from trainer.data.buffers import BufferPool
-from trainer.data.in_memory import DeviceSource, HostSource
 from trainer.data.order import Window
-from trainer.data.source import Source, as_float32
+from trainer.data.source import DeviceSource, HostSource, Source, as_float32
 from trainer.threads import one_torch_thread
 
 CPU = torch.device("cpu")

@@ -32,7 +32,7 @@ from trainer.errors import DeviceMemoryError
 from trainer.model import build_model
 from trainer.data.order import Window
 from trainer.oom import explain_oom_training
-from trainer.data.in_memory import DeviceSource
+from trainer.data.source import DeviceSource
 
 torch.set_num_threads(1)
 SHAPE = (64, 128)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.data.placement import (
+from trainer.data.arrays import (
     FreeMemory,
     PlacementChoice,
     available_host_memory,

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from schemas import RunConfig, Stage
-from trainer.data.in_memory import DeviceSource
 from trainer.data.order import Window
-from trainer.data.source import Batch, Batches, StageData, as_float32
+from trainer.data.source import Batch, Batches, DeviceSource, StageData, as_float32
 from trainer.model import Network, build_model
 from trainer.training.schedule import OneCycle, num_steps
 from trainer.training.stage import EpochResult, StageTrainer, Stopwatch

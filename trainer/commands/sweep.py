@@ -187,13 +187,12 @@ def _on_cluster(
 ) -> dict[str, str]:
     """Train on a cluster, fold by fold; return the failures by the run's name."""
     from trainer.cluster import Cluster, Failed, Work, check_shared
-    from trainer.data.place import place
     from trainer.records.rundir import RunDirectory
     from trainer.run import finish
     from trainer.sweep import RUNS, plan_sweep
 
     planned = plan_sweep(stored, runs, manner, elsewhere=True)
-    work = Work(place(stored), stored.name, stored.fingerprint, out.absolute(), manner)
+    work = Work(stored.path, stored.name, stored.fingerprint, out.absolute(), manner)
     failed: dict[str, str] = {}
     begun = {}
 

@@ -6,7 +6,7 @@
 
 The dataset makes whole batches; a loader with a batch size of its own, which stacks samples, works
 as well and takes longer. With worker processes each one decodes for itself: threads do it without.
-The trainer itself reads whole stages or streams them (`trainer.data.placement`), in the same order.
+The trainer itself reads whole stages or streams them (`trainer.data.arrays`), in the same order.
 """
 
 import threading
@@ -26,7 +26,6 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from featurestore import StoredDataset, open_store, usable_cores
 from trainer.data.buffers import BufferPool
 from trainer.data.order import WINDOW, EpochOrder
-from trainer.data.place import place
 from trainer.data.source import Batch, as_float32
 from trainer.errors import DataError
 
@@ -70,7 +69,7 @@ class ZarrDataset(Dataset[Any]):
     ) -> None:
         store = open_store(path, dataset)
         # Whoever unpickles this may have another working directory.
-        self._source = (place(store), store.name)
+        self._source = (store.path, store.name)
         self._store: StoredDataset | None = store
         self.array = array
         self.shape = (1, *store.shape(array))

@@ -1,20 +1,22 @@
 """Sources of batches: the interface that training sees, and subsets of a source.
 
 Batches keep the store's dtype and become float32 inside the training step: until then there is
-half as much, or a quarter, to gather, copy and hold. `trainer.data.in_memory` holds whole arrays,
-`trainer.data.streamed` a window of them, and `trainer.data.placement` chooses.
+half as much, or a quarter, to gather, copy and hold. `trainer.data.source` holds whole arrays,
+`trainer.data.streamed` a window of them, and `trainer.data.arrays` chooses.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.data.buffers import BufferPool
+from featurestore import StoredDataset, usable_cores
+from trainer.data.buffers import BufferPool, gather, read_block, staging_buffer, torch_dtype
 from trainer.data.order import Window
 from trainer.threads import one_torch_thread
 
@@ -51,16 +53,14 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Subset:
-    """Some clips of a source; windows count over the rows of the whole source.
+class Part:
+    """Some clips of a source.
 
     Args:
         whole: All clips.
-        windows: The rows of the subset, in the store's order.
     """
 
     whole: Source
-    windows: tuple[Window, ...]
 
     @property
     def device(self) -> torch.device:
@@ -71,6 +71,17 @@ class Subset:
     def scale(self) -> float:
         """Factor that brings stored values to [0, 1]."""
         return self.whole.scale
+
+
+@dataclass(frozen=True)
+class Subset(Part):
+    """Some clips of a source; windows count over the rows of the whole source.
+
+    Args:
+        windows: The rows of the subset, in the store's order.
+    """
+
+    windows: tuple[Window, ...]
 
     def __len__(self) -> int:
         return sum(len(window.rows) for window in self.windows)
@@ -85,40 +96,25 @@ class Subset:
 
 
 @dataclass(frozen=True)
-class FoldRows:
+class FoldRows(Part):
     """The rows of some folds of a source held in memory; windows count over these rows.
 
     Args:
-        whole: The clips of all folds, in memory.
         rows: (n,) int64, positions of the rows in `whole`.
     """
 
-    whole: Source
     rows: NDArray[np.int64]
-
-    @property
-    def device(self) -> torch.device:
-        """Device that batches are delivered to."""
-        return self.whole.device
-
-    @property
-    def scale(self) -> float:
-        """Factor that brings stored values to [0, 1]."""
-        return self.whole.scale
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
         """See `Source`."""
-        return self.whole.batches(self._in_whole(windows), size)
+        return self.whole.batches((Window(w.blocks, self.rows[w.rows]) for w in windows), size)
 
     def in_order(self, size: int) -> Batches:
         """See `Source`."""
         return self.batches([Window((), np.arange(len(self)))], size)
-
-    def _in_whole(self, windows: Iterable[Window]) -> Iterator[Window]:
-        return (Window(window.blocks, self.rows[window.rows]) for window in windows)
 
 
 @dataclass(frozen=True)
@@ -146,3 +142,151 @@ def as_float32(images: Tensor, scale: float, pool: BufferPool | None = None) -> 
     with one_torch_thread():
         result = pool.get(tuple(images.shape), np.dtype(np.float32)).copy_(images)
         return result if scale == 1 else result.mul_(scale)
+
+
+_MOST_THREADS = 8
+"""Each thread holds a block or two while it reads."""
+_BATCHES = 8
+"""Batches whose memory is kept for reuse."""
+
+
+class HostSource:
+    """A `Source` in host memory. Threads may share it.
+
+    Args:
+        images: (n, bands, frames) as stored.
+        labels: (n,) int64.
+        scale: Factor that brings stored values to [0, 1].
+        device: Device that batches are delivered to.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[Any],
+        labels: NDArray[np.int64],
+        scale: float,
+        device: torch.device,
+    ) -> None:
+        self.scale, self.device = scale, device
+        self._images, self._labels = images, labels
+        self._pool = BufferPool(_BATCHES)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def batches(self, windows: Iterable[Window], size: int) -> Batches:
+        """See `Source`.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        rows = _rows(windows)
+        # `gather` does not check, so this does: once per epoch, not per batch.
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} images")
+        return self._gathered(rows, size)
+
+    def in_order(self, size: int) -> Batches:
+        """See `Source`."""
+        return self._gathered(np.arange(len(self)), size)
+
+    def _gathered(self, rows: NDArray[np.int64], size: int) -> Batches:
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            images = self._buffer(size)[: len(chosen)]
+            gather(self._images, chosen, images)
+            labels = torch.from_numpy(self._labels[chosen])
+            batch = images.unsqueeze(1).to(self.device, non_blocking=True)
+            del images  # so that the next batch can have this memory once the caller is done
+            yield batch, labels.to(self.device, non_blocking=True)
+
+    def _buffer(self, size: int) -> Tensor:
+        """Return memory for a batch: pinned memory, which PyTorch reuses itself, for a GPU."""
+        shape = (size, *self._images.shape[1:])
+        if self.device.type == "cuda":
+            return staging_buffer(shape, self._images.dtype, self.device)
+        return self._pool.get(shape, self._images.dtype)
+
+
+@dataclass(frozen=True)
+class DeviceSource:
+    """A `Source` in the memory of the device that trains. Threads may share it.
+
+    Args:
+        images: (n, 1, bands, frames) as stored, on the device: float16, float32 or uint8.
+        labels: (n,) int64, on the device.
+        scale: Factor that brings stored values to [0, 1].
+        device: Where everything is.
+    """
+
+    images: Tensor
+    labels: Tensor
+    scale: float
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, windows: Iterable[Window], size: int) -> Batches:
+        """See `Source`."""
+        return self._selected(torch.from_numpy(_rows(windows)).to(self.device), size)
+
+    def in_order(self, size: int) -> Batches:
+        """See `Source`."""
+        return self._selected(torch.arange(len(self), device=self.device), size)
+
+    def _selected(self, rows: Tensor, size: int) -> Batches:
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            yield self.images.index_select(0, chosen), self.labels.index_select(0, chosen)
+
+
+def load_to_host(
+    dataset: StoredDataset, array: str, folds: Sequence[int], device: torch.device
+) -> HostSource:
+    """Read one array of some folds into host memory.
+
+    Args:
+        dataset: An open store's dataset.
+        array: `resolution/variant`.
+        folds: Folds in the reader's order.
+        device: Device that batches are delivered to.
+
+    Raises:
+        featurestore.errors.StoreError: The store lacks it, or is damaged.
+    """
+    images, labels = dataset.load(array, folds)
+    return HostSource(images, labels, dataset.scale, device)
+
+
+def load_to_device(
+    dataset: StoredDataset, array: str, folds: Sequence[int], device: torch.device
+) -> DeviceSource:
+    """Read one array of some folds onto a device; the host never holds more than a few blocks.
+
+    Args:
+        dataset: An open store's dataset.
+        array: `resolution/variant`.
+        folds: Folds in the reader's order.
+        device: Where the data shall lie.
+
+    Raises:
+        featurestore.errors.StoreError: The store lacks it, or is damaged.
+    """
+    shape, dtype = dataset.shape(array), torch_dtype(dataset.dtype)
+    blocks = dataset.blocks(folds)
+    labels = [np.empty(0, np.int64), *(dataset.labels(block) for block in blocks)]
+    stops = np.cumsum([len(part) for part in labels]).tolist()
+    images = torch.empty((stops[-1], *shape), dtype=dtype, device=device)
+
+    def fill(number: int) -> None:
+        read_block(dataset, blocks[number], array, images[stops[number] : stops[number + 1]])
+
+    with ThreadPoolExecutor(min(_MOST_THREADS, usable_cores())) as pool:
+        list(pool.map(fill, range(len(blocks))))
+    on_device = torch.from_numpy(np.concatenate(labels)).to(device)
+    return DeviceSource(images.unsqueeze(1), on_device, dataset.scale, device)
+
+
+def _rows(windows: Iterable[Window]) -> NDArray[np.int64]:
+    return np.concatenate([np.empty(0, np.int64), *(window.rows for window in windows)])

@@ -1,12 +1,21 @@
-"""Training and validation clips: whole folds, whole recordings, every class alike."""
+"""Clips of a held-out fold: trained on, in which order, and set apart for validation.
+
+Whole folds, whole recordings, every class alike.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import ClipTable, StoredDataset
+from schemas import RunConfig
+from trainer.data.order import EpochOrder, chosen_windows
+from trainer.data.source import StageData, Subset
+from trainer.errors import DataError
+from trainer.seeds import derive_seed
 
 
 def training_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:
@@ -54,3 +63,106 @@ def validation_clips(
             chosen[clips] = True
             missing, left = missing - counts, left - counts
     return chosen
+
+
+OFFICIAL_FOLDS = frozenset(("esc10", "esc50", "urbansound8k"))
+"""Datasets whose folds are published with them: results on other folds could not be compared."""
+
+
+@dataclass(frozen=True)
+class FoldSplit:
+    """The clips of one held-out fold.
+
+    Args:
+        order: Order of the clips trained on, the same for every method.
+        num_train: Clips trained on.
+        num_test: Clips of the held-out fold.
+        apart: (n,) of all clips of the training folds, those that validation has; None without.
+    """
+
+    order: EpochOrder
+    num_train: int
+    num_test: int
+    apart: NDArray[np.bool_] | None
+
+    @property
+    def num_valid(self) -> int:
+        """Clips of the validation part."""
+        return 0 if self.apart is None else int(self.apart.sum())
+
+    def of(self, data: StageData) -> StageData:
+        """Return an array of the training folds and the held-out one, as this split uses them."""
+        if self.apart is None:
+            return data
+        train, valid = (
+            Subset(data.train, chosen_windows(self.order.sizes, rows))
+            for rows in (~self.apart, self.apart)
+        )
+        return StageData(data.array, train, valid)
+
+
+def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSplit:
+    """Return the split of a held-out fold; the same for every method.
+
+    Raises:
+        DataError: No clips can be set apart for validation.
+    """
+    folds = training_folds(dataset, fold)
+    sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
+    apart = None
+    if config.selection == "validation":
+        apart = _set_apart(dataset, config, fold)
+    kept = None if apart is None else ~apart
+    order = EpochOrder(config.seed, dataset.fingerprint, folds, sizes, kept=kept)
+    num_train = sum(sizes) if kept is None else int(kept.sum())
+    return FoldSplit(order, num_train, len(dataset.clips([fold])), apart)
+
+
+def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool) -> str | None:
+    """Check that no file is in several folds: accuracy would measure memory.
+
+    Args:
+        dataset: Which stores the digest of every file.
+        clips: All of its clips.
+        allowed: Whether the user accepts such files.
+
+    Returns:
+        A warning to record, if files are in several folds and that is accepted, by the user or by
+        those who published the dataset with its folds; else None.
+
+    Raises:
+        DataError: Files are in several folds.
+    """
+    first: dict[bytes, int] = {}
+    pairs: list[tuple[int, int]] = []
+    for row, digest in enumerate(dataset.source_digests()):
+        known = first.setdefault(digest, row)
+        if clips.fold[known] != clips.fold[row]:
+            pairs.append((known, row))
+    if not pairs:
+        return None
+    one, other = (f"{clips.path[row]} (fold {clips.fold[row]})" for row in pairs[0])
+    what = (
+        f"{len(pairs)} clips have the same bytes as one in another fold, such as {other} and {one}"
+    )
+    if allowed:
+        return f"{what}: accuracies may be too high (--allow-duplicates)"
+    if dataset.name in OFFICIAL_FOLDS:
+        return f"{what}: accuracies may be too high; the folds are the official ones"
+    raise DataError(
+        f"{dataset.name}: {what}: accuracies would measure memory; remove the copies, or put them "
+        "into one fold, and build again; or accept that with --allow-duplicates"
+    )
+
+
+def _set_apart(dataset: StoredDataset, config: RunConfig, fold: int) -> NDArray[np.bool_]:
+    clips = dataset.clips(training_folds(dataset, fold))
+    seed = derive_seed("validation", config.seed, fold)
+    apart = validation_clips(recordings(clips), clips.class_id, config.validation_share, seed)
+    if not apart.any():
+        raise DataError(
+            f"fold {fold}: no recordings can be set apart for validation, {len(clips)} clips are "
+            f"too few for a share of {config.validation_share:g}; raise --validation-share, or "
+            "take --selection last"
+        )
+    return apart

@@ -15,9 +15,7 @@ from featurestore import StoredDataset, open_store
 from featurestore.errors import FeatureStoreError
 from featurestore.text import from_json_text, json_text
 from schemas import CheckpointName, Evaluation, FoldEvaluation, RunRecord
-from trainer.data.arrays import open_source
-from trainer.data.place import place
-from trainer.data.placement import PlacementChoice, choose_placements
+from trainer.data.arrays import PlacementChoice, choose_placements, open_source
 from trainer.data.source import Source, as_float32
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.predict import LESS, TrainedNetwork
@@ -111,7 +109,7 @@ def evaluate(
         )
     return Evaluation(
         run=json_text(run.path),
-        store=json_text(place(dataset)),
+        store=json_text(dataset.path),
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
         checkpoint=checkpoint,

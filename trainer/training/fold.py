@@ -14,8 +14,8 @@ from torch import Tensor
 from featurestore import StoredDataset
 from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, Stage
 from trainer.data.arrays import HeldArray, SharedArrays
-from trainer.data.fold_split import split_fold
 from trainer.data.source import StageData
+from trainer.data.split import split_fold
 from trainer.errors import DivergedError
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom_training

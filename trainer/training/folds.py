@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 
 from schemas import FoldResult
-from trainer.data.placement import release_freed_memory
+from trainer.data.arrays import release_freed_memory
 from trainer.records.rundir import FoldDirectory
 from trainer.training.events import Event
 from trainer.training.fold import Job, train_fold

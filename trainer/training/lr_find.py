@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from featurestore import StoredDataset
 from schemas import LrFind, RunConfig
-from trainer.data.arrays import open_source
-from trainer.data.fold_split import split_fold
+from trainer.data.arrays import Placement, PlacementChoice, choose_placements, open_source
 from trainer.data.order import EpochOrder
-from trainer.data.placement import Placement, PlacementChoice, choose_placements
 from trainer.data.source import StageData
-from trainer.data.split import training_folds
+from trainer.data.split import split_fold, training_folds
 from trainer.errors import ConfigError
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom_training
