@@ -51,6 +51,8 @@ def test_chunks_before_the_samples_are_skipped_with_their_padding() -> None:
         b"RIFF",
         b"",
     ],
+    # libsndfile writes the time into the second one: processes would disagree about its name.
+    ids=["24 bits", "floats", "three channels", "a byte short", "cut header", "RIFF", "empty"],
 )
 def test_what_is_not_plain_is_left_to_libsndfile(data: bytes) -> None:
     assert plain_pcm16(data) is None
