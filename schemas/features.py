@@ -47,8 +47,11 @@ class Resolution(Schema):
     """One image size: `n_mels` bands × `num_frames` frames."""
 
     name: Name
+    """Name of its group in the store: letters, digits, `_` and `-`."""
     n_mels: Annotated[int, Field(ge=1, le=32_769)]
+    """Number of mel bands."""
     num_frames: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Number of frames."""
 
 
 class TrimSpec(Schema):
@@ -60,8 +63,11 @@ class TrimSpec(Schema):
     """
 
     top_db: Annotated[float, Field(ge=0.1, le=1000)] = 20.0
+    """A frame that many dB or more under the clip's peak RMS is silent."""
     frame_length: Annotated[int, Field(ge=1, le=65_536)] = 2048
+    """Samples of a frame."""
     pad_ms: Annotated[float, Field(ge=1, le=60_000)] = 200.0
+    """Silence in ms that is kept on each side; also the hop of the frames."""
 
 
 class FeatureSpec(Schema):
@@ -74,26 +80,38 @@ class FeatureSpec(Schema):
     sample_rate: Annotated[int, Field(ge=1000, le=768_000)] = 22_000
     """Sample rate in Hz. Not 22050: only 22000 gives 128/214/300 frames in 1.5/2.5/3.5 s."""
     resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
+    """Quality of the resampler, one of soxr's."""
     max_duration_s: Annotated[float, Field(ge=0.001, le=3600)] = 600.0
     """A longer clip is a failure (`too_long`), so that memory stays bounded."""
     trim: TrimSpec | None = TrimSpec()
+    """Removal of silence at both ends; None keeps it."""
     n_fft: Annotated[int, Field(ge=16, le=65_536)] = 1024
+    """Length of the FFT in samples."""
     win_length: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    """Length of the window in samples, centred in the FFT; at most `n_fft`."""
     hop_length: Annotated[int, Field(ge=1, le=65_536)] = 256
+    """Samples between the starts of two frames; at most `win_length`."""
     window: Literal["hann", "hamming", "blackman"] = "hann"
+    """Window function, periodic."""
     pad_mode: Literal["reflect", "constant"] = "reflect"
+    """What is taken to lie outside the clip: the first frame is centred on its first sample."""
     power: Annotated[float, Field(ge=0.1, le=4)] = 2.0
+    """Exponent of the magnitudes: 2 is power, 1 amplitude."""
     mel_scale: Literal["htk", "slaney", "torchaudio-2019"] = "htk"
     """`torchaudio-2019` is HTK's with a fault of torchaudio at the time of the paper (pytorch/audio
     issue 292): the STFT's bins, which lie from 0 Hz to Nyquist, are taken to lie from `fmin` to
     `fmax` (22050 Hz by default) whatever the sample rate, so the filters always fill the whole
     spectrum, on a stretched scale. Filters that lie between two bins, the lowest, are zero."""
     mel_norm: Literal["none", "slaney"] = "none"
+    """`slaney` divides each filter by its width in Hz."""
     fmin: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    """Lower limit in Hz."""
     fmax: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     """Upper limit in Hz; None is the Nyquist frequency, or 22050 Hz with `torchaudio-2019`."""
     amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-10
+    """Smallest energy; what is below counts as this much."""
     top_db: Annotated[float, Field(ge=1, le=1000)] = 100.0
+    """Dynamic range in dB under the clip's maximum; what is below is cut."""
     short_clips: Literal["tile", "zeros"] = "tile"
     """A spectrogram with fewer frames than needed is repeated in time, or followed by zeros."""
     resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1, max_length=16)] = (
@@ -105,6 +123,7 @@ class FeatureSpec(Schema):
     variants: tuple[Variant, ...] = ("mel", "resize")
     """The ways in which each resolution below the last is made, each stored as an array."""
     dtype: Literal["float16", "float32", "uint8"] = "float16"
+    """Type of the stored images; uint8 has steps of 1/255."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -42,8 +42,8 @@ def test_an_example_learns_the_held_out_fold_better_than_guessing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_example_is_tried_and_in_the_readme() -> None:
-    readme = (EXAMPLES.parent / "README.md").read_text()
+def test_every_example_is_tried_and_in_the_documentation() -> None:
+    page = (EXAMPLES.parent / "docs/howto/read.md").read_text()
     for file in EXAMPLES.glob("*.py"):
-        assert f"examples/{file.name}" in readme
+        assert f"examples/{file.name}" in page
         assert file.stem in Path(__file__).read_text()

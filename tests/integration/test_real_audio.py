@@ -29,13 +29,13 @@ def test_esc10_builds_whole_and_verifies_against_its_files(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_python_examples_of_the_readme_run(
+def test_the_python_examples_of_the_documentation_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     build(load_dataset("esc10", SHARED_DATA / "esc10"), tmp_path / "esc10.zarr")
     monkeypatch.chdir(tmp_path)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    examples = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    page = (Path(__file__).parents[2] / "docs/howto/read.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     assert len(examples) == 4
     for example in examples:
         exec(example, {})  # noqa: S102  (our own examples)

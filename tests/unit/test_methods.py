@@ -9,7 +9,7 @@ from trainer.errors import ConfigError, UnknownMethodError
 from trainer.methods import METHODS, find_method, rates_warning
 from trainer.methods import stages as stages_of
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+TRAINING = (Path(__file__).parents[2] / "docs/howto/train.md").read_text()
 
 THIRD = pytest.approx(1 / 3)
 # PROTOCOL section 2: resolution, epochs, body over head, λ on UrbanSound8K, λ on ESC-50.
@@ -241,9 +241,9 @@ def test_a_methods_file_that_is_missing_or_no_text_is_told(tmp_path: Path) -> No
         find_method("mel", tmp_path / "x.yaml")
 
 
-def test_the_readmes_methods_file_is_one(tmp_path: Path) -> None:
-    (text,) = re.findall(r"^```yaml\n# methods.yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def test_the_documentations_methods_file_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n# methods.yaml\n(.*?)^```", TRAINING, re.MULTILINE | re.DOTALL)
     method = find_method("long-small", written(tmp_path, text))
     assert len(stages_of(method, "esc50")) == len(method.cycles) > 1
     assert rates_warning(method, "urbansound8k") is None
-    assert all(name in README for name in METHODS)
+    assert all(name in TRAINING for name in METHODS)
