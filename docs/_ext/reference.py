@@ -271,6 +271,7 @@ def _shorten_arrays(*signature: Any) -> tuple[str | None, ...]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-signature", _shorten_arrays)
     for name, directive in {
         "commands": Commands,
