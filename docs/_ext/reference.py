@@ -262,11 +262,10 @@ _NDARRAY = re.compile(
 )
 
 
-def _shorten_arrays(*signature: Any) -> tuple[str | None, ...]:
+def _shorten_arrays(*event: Any) -> tuple[str | None, ...]:
     """Write `NDArray[float32]` for what the type really is; a listener of autodoc."""
-    return tuple(
-        part and _NDARRAY.sub(r"~numpy.typing.NDArray[\1]", part) for part in signature[4:]
-    )
+    signature = event[-2:]
+    return tuple(part and _NDARRAY.sub(r"~numpy.typing.NDArray[\1]", part) for part in signature)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
