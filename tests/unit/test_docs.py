@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+from trainer.paper import PAPER
 
 import featurestore
 import featurestore.cli
@@ -20,7 +21,6 @@ import featurestore.errors
 import schemas
 import trainer
 import trainer.cli
-from trainer.paper import PAPER
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
