@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import typer
-from trainer.paper import PAPER
 
 import featurestore
 import featurestore.cli
@@ -21,6 +20,7 @@ import featurestore.errors
 import schemas
 import trainer
 import trainer.cli
+from trainer.report.paper import PAPER
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
