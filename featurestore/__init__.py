@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from featurestore.errors import FeatureStoreError
     from featurestore.extraction.audio import Recording, load
     from featurestore.extraction.clip import extract_file, one_thread
-    from featurestore.extraction.extractor import EXTRACTOR_VERSION, Extractor
-    from featurestore.extraction.spec import FeatureSpec
-    from featurestore.reading.columns import ClipTable
-    from featurestore.reading.reader import StoredDataset, open_store
+    from featurestore.extraction.extractor import Extractor
+    from featurestore.extraction.spec import EXTRACTOR_VERSION, FeatureSpec
     from featurestore.store.plan import Block
+    from featurestore.store.reader import ClipTable, StoredDataset, open_store
     from featurestore.version import __version__
 else:
     __getattr__, __dir__, _ = lazy_loader.attach(
@@ -30,10 +29,9 @@ else:
             "errors": ["FeatureStoreError"],
             "extraction.audio": ["Recording", "load"],
             "extraction.clip": ["extract_file", "one_thread"],
-            "extraction.extractor": ["EXTRACTOR_VERSION", "Extractor"],
-            "extraction.spec": ["FeatureSpec"],
-            "reading.columns": ["ClipTable"],
-            "reading.reader": ["StoredDataset", "open_store"],
+            "extraction.extractor": ["Extractor"],
+            "extraction.spec": ["EXTRACTOR_VERSION", "FeatureSpec"],
+            "store.reader": ["ClipTable", "StoredDataset", "open_store"],
             "store.plan": ["Block"],
             "version": ["__version__"],
         },

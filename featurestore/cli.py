@@ -344,7 +344,7 @@ def plot(
 ) -> None:
     """Draw a clip at every resolution by every method, with a detail magnified."""
     from featurestore.reading.plot import plot_clip
-    from featurestore.reading.reader import open_store
+    from featurestore.store.reader import open_store
 
     target = out_file or _picture_of(clip)
     if target.parent != Path() and not target.parent.is_dir():

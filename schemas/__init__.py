@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from schemas.base import Schema, Sealed
     from schemas.ensemble import Ensemble, EnsembleMember, PairedDifference
     from schemas.features import (
+        EXTRACTOR_VERSION,
         FULL,
         FeatureSpec,
         ResizeOperator,
@@ -59,6 +60,7 @@ else:
             "base": ["Schema", "Sealed"],
             "ensemble": ["Ensemble", "EnsembleMember", "PairedDifference"],
             "features": [
+                "EXTRACTOR_VERSION",
                 "FULL",
                 "FeatureSpec",
                 "ResizeOperator",
@@ -104,6 +106,7 @@ else:
     )
 
 __all__ = [
+    "EXTRACTOR_VERSION",
     "FORMAT_VERSION",
     "FULL",
     "Acceleration",

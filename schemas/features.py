@@ -12,6 +12,9 @@ from schemas.base import Schema
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[int, Field(ge=1)]
 
+EXTRACTOR_VERSION = 2
+"""Raised whenever the same spec and waveform give other numbers than before."""
+
 MAX_CLIP_BYTES = 8 << 20
 """Largest size of a stored clip in bytes: a worker holds a block of 64 at once, half a gigabyte."""
 MAX_FILTER_WEIGHTS = 1 << 24

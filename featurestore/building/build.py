@@ -20,7 +20,6 @@ from featurestore.building.executors import Executor, SerialExecutor
 from featurestore.building.fitness import differing_libraries
 from featurestore.building.isolated import run_isolated
 from featurestore.building.manifests import library_warnings, plan_manifest, refuse_other
-from featurestore.building.sourcecheck import edited_sources
 from featurestore.datasets.base import Dataset
 from featurestore.errors import BuildError, StrictError
 from featurestore.storage import Place, Storage, locate
@@ -32,6 +31,7 @@ from featurestore.store.creation import claim_arrays, create_arrays, find_arrays
 from featurestore.store.documents import dataset_names
 from featurestore.store.lock import locked, remove_left
 from featurestore.store.plan import Block
+from featurestore.store.sourcecheck import edited_sources
 from schemas import ClipStatus, FeatureSpec, StoreManifest
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import soundfile
 
 from featurestore.errors import NewerError, StoreError, UnfitWorkerError
-from featurestore.extraction import extractor
 from featurestore.storage import Storage
 from featurestore.store.arrays import open_arrays
-from schemas import StoreManifest
+from schemas import StoreManifest, features
 
 
 def check_versions(manifest: StoreManifest) -> None:
@@ -26,10 +25,10 @@ def check_versions(manifest: StoreManifest) -> None:
     Raises:
         UnfitWorkerError: Naming both versions.
     """
-    if manifest.extractor_version != extractor.EXTRACTOR_VERSION:
+    if manifest.extractor_version != features.EXTRACTOR_VERSION:
         raise UnfitWorkerError(
             f"the featurestore on {socket.gethostname()} extracts by version "
-            f"{extractor.EXTRACTOR_VERSION}, the store was started with version "
+            f"{features.EXTRACTOR_VERSION}, the store was started with version "
             f"{manifest.extractor_version}: install the same featurestore there as where the "
             "build runs"
         )

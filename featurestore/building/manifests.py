@@ -8,12 +8,11 @@ import soundfile
 
 from featurestore.datasets.base import Dataset
 from featurestore.errors import CorruptError, FingerprintError
-from featurestore.extraction.extractor import EXTRACTOR_VERSION
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import stored_clips
 from featurestore.store.fingerprint import clip_differences, clips_sha256, differences, fingerprint
-from schemas import FeatureSpec, Fold, StoreManifest
+from schemas import EXTRACTOR_VERSION, FeatureSpec, Fold, StoreManifest
 
 _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from featurestore.building.block import BlockTask, extract_block
 from featurestore.building.commit import commit
 from featurestore.building.fitness import check_fit
-from featurestore.building.sourcecheck import TOLERANCE, distance
 from featurestore.errors import CorruptError
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.files import OUTCOMES
 from featurestore.store.plan import Block
+from featurestore.store.sourcecheck import TOLERANCE, distance
 from schemas import ClipStatus, FeatureSpec
 
 

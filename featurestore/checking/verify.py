@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.building.sourcecheck import changed_sources, sample_problems
 from featurestore.errors import CorruptError, StoreError, UnknownNameError
 from featurestore.storage import Place, Storage, locate, overlap
 from featurestore.store.agreement import agrees
@@ -24,6 +23,7 @@ from featurestore.store.layout import OUTCOMES, TABLE
 from featurestore.store.parsing import DOCUMENT, parsed
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import datasets_found, datasets_made, read_root
+from featurestore.store.sourcecheck import changed_sources, sample_problems
 from schemas import ClipStatus, Fold, StoreManifest
 
 

@@ -12,9 +12,6 @@ from featurestore.extraction.features import Array, BandedMatrix
 from featurestore.extraction.resize import RESIZES, resizer
 from schemas import FULL, FeatureSpec
 
-EXTRACTOR_VERSION = 2
-"""Raised whenever the same spec and waveform give other numbers than before."""
-
 _FRAMES_AT_ONCE = 256
 """Bounds the memory of a long clip, and is enough for the products to run at full speed."""
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from featurestore.errors import SpecError
 from featurestore.yamlfile import YamlError, read_yaml
-from schemas import FeatureSpec as FeatureSpec  # public as `featurestore.FeatureSpec`
+from schemas import EXTRACTOR_VERSION as EXTRACTOR_VERSION  # public in `featurestore`
+from schemas import FeatureSpec as FeatureSpec
 from schemas import Variant
 
 

@@ -15,7 +15,7 @@ from featurestore.extraction.features import hz_to_mel, labelled_hz
 from featurestore.extraction.resize import RESIZES
 from featurestore.files import write_output
 from featurestore.pictures import drawing, fitted
-from featurestore.reading.reader import StoredDataset
+from featurestore.store.reader import StoredDataset
 from schemas import FULL, FeatureSpec
 
 Image = NDArray[np.float32]

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from featurestore.cliplist import ClipList
-from featurestore.extraction.extractor import EXTRACTOR_VERSION
 from schemas import (
+    EXTRACTOR_VERSION,
     Clip,
     DatasetCard,
     FeatureSpec,

@@ -115,7 +115,7 @@ sys.meta_path.insert(0, Absent())
         "it has not the same featurestore installed as the client",
     ),
     "of another extractor": (
-        "import featurestore.extraction.extractor as e; e.EXTRACTOR_VERSION = 99",
+        "import schemas.features as f; f.EXTRACTOR_VERSION = 99",
         "extracts by version 99, the store was started with version",
     ),
     "too old for the store": (

@@ -10,7 +10,7 @@ import featurestore
 from featurestore.building.build import build
 from featurestore.datasets import Dataset
 from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
-from featurestore.reading.reader import StoredDataset
+from featurestore.store.reader import StoredDataset
 from schemas import FeatureSpec
 
 pytestmark = pytest.mark.usefixtures("small_blocks")

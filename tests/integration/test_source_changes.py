@@ -61,7 +61,7 @@ def test_files_that_are_only_copied_or_touched_are_no_cause_for_a_warning(
 def test_more_newer_files_than_are_compared_are_said_to_be_unproved(
     folder: Dataset, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featurestore.building.sourcecheck._COMPARED", 5)
+    monkeypatch.setattr("featurestore.store.sourcecheck._COMPARED", 5)
     for clip in folder.clips:
         (folder.root / clip.path).touch()
     (warning,) = build(folder, built).warnings

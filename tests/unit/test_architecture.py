@@ -1,5 +1,6 @@
 """The shape of the code: who may import what."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
     ("library", "owners"),
     [
         ("zarr", {"metadata.py"}),
-        ("obstore", set()),  # imported where a remote store is used, in `storage.remote`
+        ("obstore", {"remote.py"}),
         ("dask", {"dask.py"}),  # to start workers; what both programs use is in `cluster`
         ("distributed", {"connection.py", "dask.py", "idle.py", "tasks.py"}),
         ("soxr", {"audio.py"}),
@@ -34,13 +35,30 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
     ],
 )
 def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
-    users = {
-        file.name
-        for file in PACKAGE.rglob("*.py")
-        for line in file.read_text().splitlines()
-        if line.startswith((f"import {library}", f"from {library}"))
-    }
+    users = {path.name for path in PACKAGE.rglob("*.py") if library in imported(path.read_text())}
     assert users == owners
+
+
+def imported(text: str) -> set[str]:
+    """The packages that a module imports, at its top or when it is needed, but not for types."""
+    packages = set()
+    nodes: list[ast.AST] = [ast.parse(text)]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            packages |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            packages.add((node.module or "").split(".")[0])
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        nodes += (
+            node.orelse if isinstance(node, ast.If) and for_types else ast.iter_child_nodes(node)
+        )
+    return packages
+
+
+def test_lazy_imports_are_seen_and_those_for_types_are_not() -> None:
+    lazy = "def f():\n    from zarr.storage import Store\n    import dask.array, soxr\n"
+    typed = "if TYPE_CHECKING:\n    import torch\nelse:\n    import numpy\n"
+    assert imported(lazy + typed) == {"zarr", "dask", "soxr", "numpy"}
 
 
 def test_nothing_but_the_terminal_makes_a_console_or_prints() -> None:

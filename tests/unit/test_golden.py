@@ -1,6 +1,6 @@
 import numpy as np
 
-from featurestore.extraction.extractor import EXTRACTOR_VERSION
+from schemas import EXTRACTOR_VERSION
 from tests.golden.make import FILE, images
 
 

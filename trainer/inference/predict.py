@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import (
-    EXTRACTOR_VERSION,
     SUFFIXES,
     Extractor,
     extract_file,
@@ -23,7 +22,7 @@ from featurestore import (
 )
 from featurestore.errors import AudioError
 from featurestore.text import json_text
-from schemas import CheckpointName, Prediction, RunRecord, UnusedFile
+from schemas import EXTRACTOR_VERSION, CheckpointName, Prediction, RunRecord, UnusedFile
 from trainer.data.source import as_float32
 from trainer.errors import AudioInputError, CheckpointError, TrainedRunError
 from trainer.model import Network, build_model

@@ -1,11 +1,12 @@
-"""The public reader: a dataset in a store as NumPy arrays, block by block or whole.
+"""The public reader: a dataset in a store as NumPy arrays, block by block or whole, and its clips.
 
 A clip without features (it failed) is never part of what is read; `failures` lists it.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
-from featurestore.reading.columns import ClipTable, fold_columns, join_columns
 from featurestore.storage import LocalStorage, Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
@@ -22,6 +22,78 @@ from featurestore.store.metadata import Columns
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import read_root
 from schemas import ClipStatus, DatasetCard, StoreManifest
+
+_FROM_TABLE = ("clip_id", "class_id", "path", "source")
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """Columns of one value per clip, in the order in which images are read.
+
+    Attributes:
+        clip_id: str; unique in the dataset.
+        fold: int64.
+        row: int64, of the fold's arrays.
+        class_id: int64.
+        path: str, relative to the dataset's root.
+        source: str, the recording the clip was cut from, or empty.
+        duration_s: float32, of the audio file.
+        peak: float32, largest absolute sample; 0 for silence.
+        status: uint8, a ClipStatus.
+    """
+
+    clip_id: NDArray[np.object_]
+    fold: NDArray[np.int64]
+    row: NDArray[np.int64]
+    class_id: NDArray[np.int64]
+    path: NDArray[np.object_]
+    source: NDArray[np.object_]
+    duration_s: NDArray[np.float32]
+    peak: NDArray[np.float32]
+    status: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.clip_id)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Name to column, for instance for `pandas.DataFrame`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def where(self, mask: NDArray[np.bool_]) -> "ClipTable":
+        """Return the rows at which `mask` (len,) is true."""
+        return ClipTable(**{name: column[mask] for name, column in self.columns().items()})
+
+
+def join_columns(folds: Sequence[Columns]) -> ClipTable:
+    """Return the table of some folds, one after another, from the columns of each."""
+    names = [field.name for field in fields(ClipTable)]
+    return ClipTable(**{name: np.concatenate([fold[name] for fold in folds]) for name in names})
+
+
+def fold_columns(stored: StoredArrays, fold: int) -> Columns:
+    """Return the columns of ClipTable for every row of a fold.
+
+    Raises:
+        CorruptError: One of them is damaged.
+    """
+    status = stored.read(fold, "status")
+    columns = {name: stored.read(fold, name) for name in _FROM_TABLE}
+    columns |= {name: _outcome(stored, fold, name, status) for name in ("duration_s", "peak")}
+    columns["status"] = status
+    size = len(status)
+    columns["class_id"] = columns["class_id"].astype(np.int64)
+    return columns | {"fold": np.full(size, fold), "row": np.arange(size)}
+
+
+def _outcome(stored: StoredArrays, fold: int, name: str, status: NDArray[np.uint8]) -> NDArray[Any]:
+    """Return a column that blocks write: NaN in those that are not committed."""
+    if status.all():
+        return stored.read(fold, name)
+    values = np.full(status.shape, np.nan, np.float32)
+    for block in fold_blocks(fold, len(status), stored.manifest.block_clips):
+        if status[block.rows].all():
+            values[block.rows] = stored.read(fold, name, block.rows)
+    return values
 
 
 class StoredDataset:
