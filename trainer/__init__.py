@@ -13,7 +13,7 @@ from featurestore.version import __version__
 if TYPE_CHECKING:
     from trainer.data.dataset import BlockSampler, ZarrDataset
 else:
-    __getattr__, __dir__, _ = lazy_loader.attach(
+    __getattr__, _, _ = lazy_loader.attach(
         __name__,
         submod_attrs={
             "data.dataset": ["BlockSampler", "ZarrDataset"],
@@ -21,3 +21,7 @@ else:
     )
 
 __all__ = ["BlockSampler", "ZarrDataset", "__version__"]
+
+
+def __dir__() -> list[str]:
+    return __all__
