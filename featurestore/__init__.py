@@ -5,6 +5,18 @@ features of other files (`extract_file`: as stored), and the errors. Importing t
 each public name is imported when it is first used, so that `--help` need not wait for NumPy.
 """
 
+import os
+import sys
+
+# `python -m` puts the working directory first on the path, which may be a received collection that
+# holds a `typing.py`. A checkout that this very package is imported from stays.
+if (
+    sys.argv[:1] == ["-m"]
+    and not sys.flags.safe_path
+    and __path__[0] != f"{sys.path[0]}{os.sep}{__name__}"
+):
+    del sys.path[0]
+
 from typing import TYPE_CHECKING
 
 import lazy_loader

@@ -4,6 +4,17 @@
 own: `ZarrDataset` and `BlockSampler`. torch is imported when these are, not before.
 """
 
+import os
+import sys
+
+# As in `featurestore`: nothing of the working directory is run, unless this package lies there.
+if (
+    sys.argv[:1] == ["-m"]
+    and not sys.flags.safe_path
+    and __path__[0] != f"{sys.path[0]}{os.sep}{__name__}"
+):
+    del sys.path[0]
+
 from typing import TYPE_CHECKING
 
 import lazy_loader

@@ -1,6 +1,7 @@
 """The unit of work: the files of one block, extracted and committed. Runs in a worker process."""
 
 import ctypes
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from featurestore.building.commit import check_current, commit
 from featurestore.building.fitness import check_fit, check_root
-from featurestore.errors import AudioError
+from featurestore.errors import AudioError, CorruptError
 from featurestore.extraction.clip import extract_file, one_thread
 from featurestore.extraction.extractor import Extractor
 from featurestore.extraction.sources import clip_file
@@ -22,6 +23,7 @@ from featurestore.storage import LocalStorage, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.files import OUTCOMES
 from featurestore.store.plan import Block
+from featurestore.store.records import end_of_paths
 from schemas import ClipStatus
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -35,11 +37,13 @@ class BlockTask:
     Attributes:
         store: Where to write; absolute, whatever it was made with.
         dataset: Name of the dataset in the store.
-        fingerprint: Features that the block is made for; empty is whatever the store holds.
+        fingerprint: Features that the block is made for; never empty.
         root: Where to read; absolute.
         block: Which rows.
         crashed: Rows of the block that are not opened, for their file kills the process, and how
             it died.
+        paths_end: Checksum of the paths of the block's clips, if the worker is to compare it with
+            the clip table.
         witness: A file below the root that is there where the build was started: a worker that
             does not see it is at fault, and not the clips.
     """
@@ -51,8 +55,11 @@ class BlockTask:
     block: Block
     crashed: Mapping[int, str] = field(default_factory=dict)
     witness: str | None = None
+    paths_end: bytes | None = None
 
     def __post_init__(self) -> None:
+        if not self.fingerprint:
+            raise ValueError("a task says which features it is for: its fingerprint is empty")
         store = locate(self.store)
         if isinstance(store, LocalStorage):
             store = LocalStorage(store.path.absolute())
@@ -85,18 +92,26 @@ def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> li
     """Return the tasks for workers to build blocks of a store from the files below a root."""
     name, key = arrays.manifest.card.name, arrays.manifest.fingerprint
     todo = list(blocks)
-    witness = _witness(arrays, root, todo)
-    return [BlockTask(arrays.storage, name, key, root, block, witness=witness) for block in todo]
-
-
-def _witness(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> str | None:
-    """Return an existing file of the blocks; None if there is none."""
     table = arrays.unsealed()  # of a store under repair, the checksums may be what is lost
-    for block in blocks:
-        for path in table.read(block.fold, "path", block.rows):
-            if os.path.lexists(root / path):
-                return str(path)
-    return None
+    paths = [table.read(block.fold, "path", block.rows).tolist() for block in todo]
+    witness = _witness(root, itertools.chain(*paths))
+    return [
+        BlockTask(
+            arrays.storage,
+            name,
+            key,
+            root,
+            block,
+            witness=witness,
+            paths_end=end_of_paths(of_block),
+        )
+        for block, of_block in zip(todo, paths, strict=True)
+    ]
+
+
+def _witness(root: Path, paths: Iterable[str]) -> str | None:
+    """Return a path of a file that exists; None if there is none."""
+    return next((path for path in paths if os.path.lexists(root / path)), None)
 
 
 @lru_cache(maxsize=4)
@@ -134,9 +149,9 @@ def build_once(task: BlockTask, starting: Callable[[int], object] = int) -> Bloc
     libraries = check_fit(task.store, task.dataset, task.root, task.witness)
     found = _committed(task)
     if found is None:
-        values, failures = extract_block(task, starting)
+        extracted = extract_block(task, starting)
         # A build that went on where this task's was stopped may have come first.
-        found = _committed(task) or _commit(task, values, failures)
+        found = _committed(task) or _commit(task, extracted)
     return replace(found, host=socket.gethostname(), libraries=libraries)
 
 
@@ -171,30 +186,51 @@ def build_block(task: BlockTask, starting: Callable[[int], object] = int) -> Blo
         StorageError: The store cannot be written.
         OSError: The machine could not read a file, for a reason that is not the file's.
     """
-    return _commit(task, *extract_block(task, starting))
+    return _commit(task, extract_block(task, starting))
 
 
-def _commit(
-    task: BlockTask, values: dict[str, NDArray[Any]], failures: tuple[ClipFailure, ...]
-) -> BlockOutcome:
+def _commit(task: BlockTask, extracted: "Extracted") -> BlockOutcome:
     arrays, _ = _opened(task.store, task.dataset, task.fingerprint)
-    commit(arrays, task.fingerprint, task.block, values)
-    return BlockOutcome(task.block, failures)
+    commit(arrays, task.fingerprint, task.block, extracted.values, extracted.paths)
+    return BlockOutcome(task.block, extracted.failures)
 
 
-def extract_block(
-    task: BlockTask, starting: Callable[[int], object] = int
-) -> tuple[dict[str, NDArray[Any]], tuple[ClipFailure, ...]]:
-    """Return the rows (len(block), ...) of every array of a block, and the clips without features.
+@dataclass(frozen=True)
+class Extracted:
+    """Rows of a block.
+
+    Attributes:
+        values: Array name to rows (len(block), ...).
+        paths: Paths of the clips, as the clip table had them.
+        failures: Clips without features.
+    """
+
+    values: dict[str, NDArray[Any]]
+    paths: tuple[str, ...]
+    failures: tuple[ClipFailure, ...]
+
+
+def extract_block(task: BlockTask, starting: Callable[[int], object] = int) -> Extracted:
+    """Return the rows of every array of a block, and the clips without features.
 
     Raises:
         UnfitWorkerError: The whole root is missing.
+        CorruptError: The clip table is not the one that the task was made for.
         OSError: The machine could not read a file, for a reason that is not the file's.
     """
     _keep_freed_memory()
     arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)
-    fold, rows = task.block.fold, task.block.rows
-    ids, paths = arrays.read(fold, "clip_id", rows), arrays.read(fold, "path", rows)
+    paths = arrays.read(task.block.fold, "path", task.block.rows)
+    if task.paths_end not in (None, end_of_paths(paths)):
+        _opened.cache_clear()  # the table was mended since this process read it, or is not yet
+        arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)
+        paths = arrays.read(task.block.fold, "path", task.block.rows)
+        if task.paths_end != end_of_paths(paths):
+            raise CorruptError(
+                f"{task.store}: the clip table of {task.dataset} changed while the store was "
+                "built: does something else write to it? Run the same command again"
+            )
+    ids = arrays.read(task.block.fold, "clip_id", task.block.rows)
     values = _empty(arrays, len(task.block))
     failures = []
     with one_thread():
@@ -211,7 +247,7 @@ def extract_block(
     starting(len(paths))
     if any(failure.status == ClipStatus.MISSING for failure in failures):
         check_root(task.root, task.witness)
-    return values, tuple(failures)
+    return Extracted(values, tuple(paths), tuple(failures))
 
 
 def _announce(task: BlockTask, row: int, starting: Callable[[int], object]) -> None:

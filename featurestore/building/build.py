@@ -21,11 +21,11 @@ from featurestore.building.fitness import differing_libraries
 from featurestore.building.isolated import run_isolated
 from featurestore.building.manifests import library_warnings, plan_manifest, refuse_other
 from featurestore.datasets.base import Dataset
-from featurestore.errors import BuildError, StrictError
+from featurestore.errors import BuildError, CorruptError, StrictError
 from featurestore.storage import Place, Storage, locate
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
-from featurestore.store.cliptable import clip_tables
+from featurestore.store.cliptable import clip_tables, differing_columns, write_columns
 from featurestore.store.counts import status_counts
 from featurestore.store.creation import claim_arrays, create_arrays, find_arrays, remove_debris
 from featurestore.store.documents import dataset_names
@@ -122,8 +122,8 @@ def build(
     try:
         found = _find(dataset, storage, wanted)
         finished = found is not None and found.manifest.state == "complete"
-        if finished:
-            remove_left(storage)
+        if found is not None and finished:
+            remove_left(storage, found.manifest)
         with nullcontext() if finished and not options.retry_failed else locked(storage):
             return _build(dataset, storage, wanted, executor or SerialExecutor(), options, observer)
     except OSError as error:
@@ -141,6 +141,7 @@ def _build(
     arrays = _find_or_create(dataset, storage, wanted)
     if options.retry_failed:
         arrays = _reopen(arrays, blocks_where(arrays, lambda status: status > ClipStatus.OK))
+    changed = _reopen_changed(arrays, dataset)
     if options.strict:
         _refuse_failed(arrays)
     pending = blocks_where(arrays, lambda status: status == ClipStatus.PENDING)
@@ -156,8 +157,13 @@ def _build(
         if options.strict:
             _refuse(failures)
     if arrays.manifest.state != "complete":
-        arrays = _complete(arrays)
+        arrays = _complete(arrays, dataset)
     warnings = [*library_warnings(arrays.manifest, wanted), *_mixed(arrays.manifest, mixed)]
+    if changed:
+        warnings.append(
+            f"{changed} blocks that an earlier build had finished were not what it wrote, or it "
+            "had left no record of that: they were built again"
+        )
     if num_pending < arrays.manifest.num_clips:
         warnings += edited_sources(arrays, dataset.root)
     return BuildReport(arrays.manifest, num_pending, tuple(failures), tuple(warnings))
@@ -231,6 +237,9 @@ def _reopen(arrays: StoredArrays, blocks: list[Block]) -> StoredArrays:
     """Make committed blocks pending again; the store says so before anything changes in it."""
     if not blocks:
         return arrays
+    if arrays.manifest.state == "complete":
+        kept = set(blocks_where(arrays, lambda status: status > ClipStatus.PENDING)) - set(blocks)
+        arrays.record_blocks(sorted(kept))
     manifest = arrays.manifest.model_copy(update={"state": "building", "counts": {}})
     arrays = arrays.set_manifest(manifest)
     for block in blocks:
@@ -238,7 +247,38 @@ def _reopen(arrays: StoredArrays, blocks: list[Block]) -> StoredArrays:
     return arrays
 
 
-def _complete(arrays: StoredArrays) -> StoredArrays:
+def _reopen_changed(arrays: StoredArrays, dataset: Dataset) -> int:
+    """Write again what was changed of an unfinished build's clip table, and have its blocks made.
+
+    Returns:
+        How many committed blocks are pending again, because their chunks are not those that were
+        committed.
+    """
+    if arrays.manifest.state == "complete":
+        return 0
+    for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
+        write_columns(arrays, fold, differing_columns(arrays, fold, table), table)
+    committed, changed = _committed_blocks(arrays.unsealed())
+    changed += arrays.changed_blocks(committed)
+    for block in changed:
+        arrays.uncommit(block)
+    return len(changed)
+
+
+def _committed_blocks(arrays: StoredArrays) -> tuple[list[Block], list[Block]]:
+    """Return the committed blocks, and those whose status is damaged, in order."""
+    committed, damaged = [], []
+    for fold in arrays.manifest.folds:
+        for block in plan.fold_blocks(fold.fold, fold.num_clips, arrays.manifest.block_clips):
+            try:
+                if arrays.read(block.fold, "status", block.rows).any():
+                    committed.append(block)
+            except CorruptError:
+                damaged.append(block)
+    return committed, damaged
+
+
+def _complete(arrays: StoredArrays, dataset: Dataset) -> StoredArrays:
     check_current(arrays, arrays.manifest.fingerprint)
     counts = status_counts(arrays)
     if pending := counts.get(ClipStatus.PENDING.name.lower()):
@@ -246,9 +286,16 @@ def _complete(arrays: StoredArrays) -> StoredArrays:
             f"{pending} clips of {arrays.storage} were committed and are gone: does something else "
             "write to it? Run the same command again"
         )
+    for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
+        if columns := differing_columns(arrays, fold, table):
+            raise CorruptError(
+                f"{arrays.storage}: {', '.join(columns)} of fold {fold} changed while the store "
+                "was built: does something else write to it? Run the same command again"
+            )
     manifest = arrays.manifest.model_copy(update={"state": "complete", "counts": counts})
+    blocks = blocks_where(arrays, lambda status: status > ClipStatus.PENDING)
     with held(arrays, manifest.fingerprint) as held_arrays:
-        completed = held_arrays.set_manifest(manifest)
+        completed = held_arrays.set_manifest(manifest, blocks)
     return StoredArrays(arrays.storage, completed.manifest)
 
 

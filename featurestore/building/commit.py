@@ -6,9 +6,10 @@ commit; and a directory is written to through what was open then, not by its nam
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from featurestore.errors import BuildError, CorruptError, FingerprintError, StorageError
@@ -17,19 +18,22 @@ from featurestore.store.arrays import StoredArrays
 from featurestore.store.documents import read_manifest
 from featurestore.store.metadata import DOCUMENT, Columns
 from featurestore.store.plan import Block
+from schemas import StoreManifest
 
 _DESCRIPTORS = Path("/proc/self/fd")
-_COMMIT = "status"
 
 
-def commit(arrays: StoredArrays, fingerprint: str, block: Block, values: Columns) -> None:
+def commit(
+    arrays: StoredArrays, fingerprint: str, block: Block, values: Columns, paths: Sequence[str]
+) -> None:
     """Write rows of a block, `status` last, if the store is still the one they were made for.
 
     Args:
         arrays: Arrays of the store.
-        fingerprint: Features that the values belong to; empty is whatever the store holds.
+        fingerprint: Features that the values belong to.
         block: Whole chunks of a fold.
         values: Array name to rows (len(block), ...).
+        paths: Paths of the block's clips, which the values were made from.
 
     Raises:
         FingerprintError: The store holds other features by now.
@@ -37,10 +41,8 @@ def commit(arrays: StoredArrays, fingerprint: str, block: Block, values: Columns
         StorageError: It cannot be written.
     """
     with held(arrays, fingerprint) as held_arrays:
-        held_arrays.write_block(block, {k: v for k, v in values.items() if k != _COMMIT})
-        if _COMMIT in values:
-            check_current(held_arrays, fingerprint)
-            held_arrays.write_block(block, {_COMMIT: values[_COMMIT]})
+        check = partial(check_current, held_arrays, fingerprint)
+        held_arrays.write_block(block, values, paths, check)
 
 
 @contextmanager
@@ -53,12 +55,12 @@ def held(arrays: StoredArrays, fingerprint: str) -> Iterator[StoredArrays]:
     """
     with _held(arrays.storage) as storage:
         held_arrays = replace(arrays, storage=storage)
-        check_current(held_arrays, fingerprint)
-        yield held_arrays
+        manifest = check_current(held_arrays, fingerprint)
+        yield replace(held_arrays, manifest=manifest)
 
 
-def check_current(arrays: StoredArrays, fingerprint: str) -> None:
-    """Compare what blocks were made for with the manifest as it is now.
+def check_current(arrays: StoredArrays, fingerprint: str) -> StoreManifest:
+    """Compare what blocks were made for with the manifest as it is now, which is returned.
 
     Raises:
         FingerprintError: The store holds other features by now.
@@ -67,17 +69,18 @@ def check_current(arrays: StoredArrays, fingerprint: str) -> None:
     """
     storage, name = arrays.storage, arrays.manifest.card.name
     try:
-        found = read_manifest(storage, name).fingerprint
+        manifest = read_manifest(storage, name)
     except CorruptError as error:
         if storage.exists(f"{name}/{DOCUMENT}"):
             raise
         raise gone(storage) from error
-    if fingerprint and found != fingerprint:
+    if manifest.fingerprint != fingerprint:
         raise FingerprintError(
             f"{storage} was replaced while {name} was being built: it holds other features now, so "
             "what was extracted for the old one is dropped. Run the same command with another "
             "--store"
         )
+    return manifest
 
 
 def gone(storage: Storage) -> BuildError:

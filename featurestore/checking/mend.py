@@ -46,7 +46,8 @@ def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mend
     stored = dict(_readable(arrays, task.block))
     status = stored.get("status", np.empty(0, np.uint8))
     crashed = {int(row): "as before" for row in np.flatnonzero(status == ClipStatus.CRASH)}
-    fresh, _ = extract_block(replace(task, crashed={**crashed, **task.crashed}), starting)
+    extracted = extract_block(replace(task, crashed={**crashed, **task.crashed}), starting)
+    fresh = extracted.values
     changed = _changed_rows(stored, fresh, arrays.manifest.spec)
     if changed.any():
         paths = arrays.read(task.block.fold, "path", task.block.rows)[changed]
@@ -56,7 +57,7 @@ def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mend
         for name, values in fresh.items()
         if name not in stored or _differ(stored[name], values, arrays.manifest.spec).any()
     }
-    commit(arrays, task.fingerprint, task.block, wrong)
+    commit(arrays, task.fingerprint, task.block, wrong, extracted.paths)
     return Mended(task.block, tuple(wrong))
 
 

@@ -4,14 +4,10 @@ Metadata and the clip table follow from the manifest and the dataset's table. A 
 again from its block's files, once these are seen to be the same as when it was built.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.building.block import block_tasks
 from featurestore.building.build import machine_fault
@@ -36,7 +32,7 @@ from featurestore.store.checksums import (
     stored_checksums,
     with_checksums,
 )
-from featurestore.store.cliptable import clip_tables
+from featurestore.store.cliptable import clip_tables, differing_columns, write_columns
 from featurestore.store.counts import status_counts
 from featurestore.store.creation import remove_debris
 from featurestore.store.documents import (
@@ -45,13 +41,13 @@ from featurestore.store.documents import (
     present,
     read_manifest,
     store_documents,
-    table_objects,
     write_all,
 )
-from featurestore.store.layout import TABLE, has_checksums
+from featurestore.store.layout import has_checksums
 from featurestore.store.lock import locked
 from featurestore.store.parsing import DOCUMENT
 from featurestore.store.plan import Block
+from featurestore.store.records import remove_records
 from featurestore.store.root import datasets_found, datasets_made, read_root
 from schemas import StoreManifest
 
@@ -101,6 +97,7 @@ def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> I
         yield from _mend_blocks(arrays, dataset.root, executor or SerialExecutor())
         if manifest.state == "complete":
             yield from _seal(storage, manifest)
+            remove_records(storage, manifest)
 
 
 def _refuse_newer(storage: Storage) -> None:
@@ -215,24 +212,11 @@ def _seal(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
 
 def _mend_table(arrays: StoredArrays, dataset: Dataset) -> Iterator[str]:
     """Yield the columns that differ from the dataset's table."""
-    name = arrays.manifest.card.name
     for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
         # Where nothing says which chunk belongs where, the dataset's own table does.
         readable = arrays.unsealed() if arrays.checksums.fault(fold) else arrays
-        wrong = tuple(
-            f"{name}/fold{fold}/{c}/" for c in TABLE if not _holds(readable, fold, c, table)
-        )
-        if wrong:
-            files = table_objects(arrays.manifest, fold, table)
-            write_all(arrays.storage, {k: v for k, v in files.items() if k.startswith(wrong)})
-            yield from (f"{column.rstrip('/')} written again" for column in wrong)
-
-
-def _holds(arrays: StoredArrays, fold: int, column: str, table: Mapping[str, NDArray[Any]]) -> bool:
-    try:
-        return np.array_equal(arrays.read(fold, column), table[column])
-    except CorruptError:
-        return False
+        wrong = differing_columns(readable, fold, table)
+        yield from (f"{key} written again" for key in write_columns(arrays, fold, wrong, table))
 
 
 def _mend_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iterator[str]:

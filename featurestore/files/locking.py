@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,8 +53,7 @@ def locked(
     try:
         yield
     finally:
-        if is_at(descriptor, path):
-            path.unlink(missing_ok=True)
+        _unlink(descriptor, path)
         os.close(descriptor)
 
 
@@ -78,6 +78,23 @@ def is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def _unlink(descriptor: int, path: Path) -> None:
+    """Remove the name of an open file, and never that of another which has taken its place.
+
+    A name cannot be compared and removed in one step, but a file that was moved aside can be
+    looked at and put back.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    with suppress(FileNotFoundError):
+        if not is_at(descriptor, path):
+            return
+        path.rename(aside)
+        if not is_at(descriptor, aside):
+            with suppress(FileExistsError):  # yet another one is there by now
+                os.link(aside, path, follow_symlinks=False)
+        aside.unlink()
 
 
 def _acquire(path: Path, deadline: float, waiting: Callable[[], None] | None) -> int:
@@ -137,7 +154,7 @@ def _remove_dead(path: Path) -> None:
             if not is_at(descriptor, path):
                 return
             _check_ours(descriptor, path, owner)
-            path.unlink()
+            _unlink(descriptor, path)
         finally:
             os.close(descriptor)
 

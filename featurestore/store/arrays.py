@@ -14,10 +14,11 @@ chunk that should be there and is not is an error, never the fill value; so is o
 another belongs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import BuildError, CorruptError, UnknownNameError
 from featurestore.storage import Place, Storage, locate
-from featurestore.store import metadata
+from featurestore.store import metadata, records
 from featurestore.store.agreement import agrees
 from featurestore.store.checksums import (
     Checksums,
@@ -60,11 +61,14 @@ class StoredArrays:
             is the one that was written; see `unsealed`.
         copies: Documents of arrays by their keys without zarr.json, from the root's copy of them;
             those that are not here are read where they are.
+        vouched: Whether chunks must be those that the manifest, or of an unfinished build their
+            block's record, vouches for.
     """
 
     storage: Storage
     manifest: StoreManifest
     copies: Mapping[str, Document] = field(default_factory=dict, repr=False, compare=False)
+    vouched: bool = True
 
     @cached_property
     def _held(self) -> dict[str, tuple[tuple[int, int], NDArray[Any]]]:
@@ -81,7 +85,13 @@ class StoredArrays:
 
     @cached_property
     def _files(self) -> ChunkFiles:
-        return ChunkFiles(self.storage, self.manifest, self.checksums.identify)
+        identify = self._identify if self.vouched else lambda fold, name, chunk: None
+        return ChunkFiles(self.storage, self.manifest, identify)
+
+    def _identify(self, fold: int, name: str, chunk: int) -> bytes | None:
+        if self.manifest.state == "complete" or not has_checksums(self.manifest):
+            return self.checksums.identify(fold, name, chunk)
+        return records.recorded_end(self.storage, self.manifest, fold, name, chunk)
 
     def unsealed(self) -> "StoredArrays":
         """Return the arrays as of a build that is not complete, for writing or repairing.
@@ -89,7 +99,7 @@ class StoredArrays:
         Missing commits are then pending rows, and chunks are known by nothing but themselves.
         """
         manifest = self.manifest.model_copy(update={"state": "building"})
-        return StoredArrays(self.storage, manifest, self.copies)
+        return StoredArrays(self.storage, manifest, self.copies, vouched=False)
 
     def _key(self, fold: int, name: str) -> str:
         return f"{self.manifest.card.name}/fold{fold}/{name}"
@@ -164,24 +174,99 @@ class StoredArrays:
             self._held[name] = (rows.fold, first), values
         return values[rows.start - first : rows.stop - first]
 
-    def write_block(self, block: Block, values: Columns) -> None:
+    def write_block(
+        self,
+        block: Block,
+        values: Columns,
+        paths: Iterable[str] | None = None,
+        before_commit: Callable[[], object] = bool,
+    ) -> None:
         """Write a block's rows of every array, `status` last: the commit.
+
+        Of an unfinished build, the block's record comes before it.
 
         Args:
             block: Whole chunks of the fold.
             values: Array name to rows (len(block), ...): of each image and each outcome, or, to
                 mend a committed block, of some.
+            paths: That the values were made from; by default those of the clip table.
+            before_commit: Called when all but record and `status` is written.
         """
         self._check_aligned(block)
         where = f"{self.storage}, fold {block.fold}, rows {block.start} to {block.stop}"
         names = sorted(values.keys() - {"status"})
+        ends: dict[str, bytes] = {}
         with writing(where), ThreadPoolExecutor(max(1, len(names))) as pool:
-            files = (self._files.encoded(block, name, values[name]) for name in names)
-            # Each waits for the disk or the server, and none for the next one's encoding.
-            for written in [pool.submit(self.storage.write, *file) for file in files]:
+            waiting = []
+            for name in names:
+                key, data, ends[name] = self._files.encoded(block, name, values[name])
+                # Each waits for the disk or the server, and none for the next one's encoding.
+                waiting.append(pool.submit(self.storage.write, key, data))
+            for written in waiting:
                 written.result()
+        before_commit()
+        with writing(where):
+            status: tuple[str, bytes] | None = None
             if "status" in values:
-                self.storage.write(*self._files.encoded(block, "status", values["status"]))
+                key, data, ends["status"] = self._files.encoded(block, "status", values["status"])
+                status = key, data
+            if self.manifest.state != "complete" and has_checksums(self.manifest):
+                self._put_record(block, ends, paths)
+            if status:
+                self.storage.write(*status)
+
+    def _put_record(
+        self, block: Block, ends: dict[str, bytes], paths: Iterable[str] | None
+    ) -> None:
+        """Record what ends a block's chunks: those just written, and of the others what is there.
+
+        Where one of these is missing, the block is broken as it is, and no record is true.
+        """
+        with suppress(CorruptError):
+            if len(ends) < len(records.block_arrays(self.manifest)):
+                ends = self._files.ends(block) | ends
+            of_paths = records.end_of_paths(paths) if paths is not None else self._of_paths(block)
+            record = {**ends, records.PATHS: of_paths}
+            self.storage.write(*records.record_object(self.manifest, block, record))
+
+    def _of_paths(self, block: Block) -> bytes:
+        return records.end_of_paths(self.read(block.fold, "path", block.rows).tolist())
+
+    def changed_blocks(self, blocks: Iterable[Block]) -> list[Block]:
+        """Return those committed blocks of an unfinished build that were changed since.
+
+        The clip table must be right. None in format version 1, which keeps no record of what was
+        committed.
+        """
+        if not has_checksums(self.manifest):
+            return []
+
+        def now(block: Block) -> records.Ends:
+            return self._files.ends(block) | {records.PATHS: self._of_paths(block)}
+
+        return records.changed_blocks(self.storage, self.manifest, blocks, now)
+
+    def record_blocks(self, blocks: Iterable[Block]) -> None:
+        """Record what a complete dataset vouches for, before it is one no longer.
+
+        Raises:
+            CorruptError: Its checksums are damaged.
+            StorageError: The store cannot be written.
+        """
+        if has_checksums(self.manifest):
+            values = {part.fold: self.checksums.of_fold(part.fold) for part in self.manifest.folds}
+            record = {block: self._sealed_record(block, values) for block in blocks}
+            objects = (
+                records.record_object(self.manifest, block, ends) for block, ends in record.items()
+            )
+            write_all(self.storage, dict(objects))
+
+    def _sealed_record(
+        self, block: Block, values: Mapping[int, NDArray[np.uint32]]
+    ) -> records.Ends:
+        """Return what a block is by the checksums of all chunks, by fold."""
+        ends = records.sealed_ends(self.manifest, block, values[block.fold])
+        return ends | {records.PATHS: self._of_paths(block)}
 
     def uncommit(self, block: Block) -> None:
         """Make a block pending again."""
@@ -198,7 +283,9 @@ class StoredArrays:
                 "could tear a chunk that another writer holds. Blocks come from plan.fold_blocks"
             )
 
-    def set_manifest(self, manifest: StoreManifest) -> "StoredArrays":
+    def set_manifest(
+        self, manifest: StoreManifest, committed: Iterable[Block] | None = None
+    ) -> "StoredArrays":
         """Replace the manifest in one atomic write; returns the arrays with it.
 
         One that is complete gets the checksums of all chunks first, and vouches for them from then
@@ -206,25 +293,39 @@ class StoredArrays:
         that is complete, and after one that no longer is: what is interrupted between is an
         unfinished build.
 
+        Args:
+            manifest: The new one.
+            committed: Blocks whose records must be true, where the dataset is completed.
+
         Raises:
-            CorruptError: A chunk is missing, of a dataset that is said to be complete.
+            CorruptError: A chunk is missing, or not what was committed, of a dataset that is said
+                to be complete.
             StorageError: The store cannot be written.
         """
         if manifest.state == "complete":
-            manifest = signed(self._sealed(manifest))
+            manifest = signed(self._sealed(manifest, committed or ()))
             put_in_root(self.storage, manifest)
             put_manifest(self.storage, manifest)
+            records.remove_records(self.storage, manifest)
         else:
             manifest = signed(manifest)
             put_manifest(self.storage, manifest)
             put_in_root(self.storage, manifest)
         return StoredArrays(self.storage, manifest)
 
-    def _sealed(self, manifest: StoreManifest) -> StoreManifest:
+    def _sealed(self, manifest: StoreManifest, committed: Iterable[Block]) -> StoreManifest:
         """Write the checksums of all chunks; returns the manifest that vouches for them."""
         if not has_checksums(manifest):
             return manifest
         values = stored_checksums(self.storage, manifest)
+
+        now = partial(self._sealed_record, values=values)
+        if changed := records.changed_blocks(self.storage, manifest, committed, now):
+            raise CorruptError(
+                f"{self.storage}: {len(changed)} blocks are not what was committed, the first "
+                f"{changed[0]}: does something else write to it? Run the same command again: it "
+                "builds them again"
+            )
         objects = dict(checksums_object(manifest, fold, of) for fold, of in values.items())
         write_all(self.storage, objects)
         return with_checksums(manifest, values)

@@ -131,8 +131,13 @@ def decode_shard_index(data: bytes) -> NDArray[np.uint64]:
 
 
 def _with_checksum(data: bytes) -> bytes:
-    checksum: int = google_crc32c.value(data)
-    return data + checksum.to_bytes(_CRC_BYTES, "little")
+    return data + checksum(data)
+
+
+def checksum(data: bytes) -> bytes:
+    """Return the CRC-32C of bytes, as it ends every chunk: four bytes."""
+    value: int = google_crc32c.value(data)
+    return value.to_bytes(_CRC_BYTES, "little")
 
 
 def _checked(data: bytes) -> memoryview:

@@ -1,5 +1,6 @@
 """The clip table: from a dataset's clips to columns in row order, and back."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from featurestore.cliplist import TEXT, ClipList
 from featurestore.errors import BuildError, CorruptError
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
+from featurestore.store.documents import table_objects, write_all
 from featurestore.store.layout import MAX_TEXT_BYTES, TABLE
 from schemas import StoreManifest
 
@@ -32,6 +34,36 @@ def clip_tables(clips: ClipList, manifest: StoreManifest) -> dict[int, dict[str,
         rows = members[plan.row_order(len(members), fold.fold, manifest.order_seed)]
         tables[fold.fold] = {name: columns[name][rows] for name in TABLE}
     return tables
+
+
+def differing_columns(
+    arrays: StoredArrays, fold: int, table: Mapping[str, NDArray[Any]]
+) -> tuple[str, ...]:
+    """Return the columns of a fold's stored clip table that are damaged or not those of `table`."""
+
+    def differs(column: str) -> bool:
+        try:
+            return not np.array_equal(arrays.read(fold, column), table[column])
+        except CorruptError:
+            return True
+
+    return tuple(filter(differs, TABLE))
+
+
+def write_columns(
+    arrays: StoredArrays, fold: int, columns: Collection[str], table: Mapping[str, NDArray[Any]]
+) -> tuple[str, ...]:
+    """Write columns of a fold's clip table again; returns their keys.
+
+    Raises:
+        StorageError: The store cannot be written.
+    """
+    group = f"{arrays.manifest.card.name}/fold{fold}"
+    keys = tuple(f"{group}/{column}" for column in columns)
+    starts = tuple(f"{key}/" for key in keys)
+    objects = table_objects(arrays.manifest, fold, table) if columns else {}
+    write_all(arrays.storage, {k: data for k, data in objects.items() if k.startswith(starts)})
+    return keys
 
 
 def stored_clips(arrays: StoredArrays) -> ClipList:

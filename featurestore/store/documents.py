@@ -7,7 +7,6 @@ What they say of arrays and chunks is used in `store`.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 
 from featurestore.errors import CorruptError, NewerError, StorageError
 from featurestore.storage import Storage
@@ -23,7 +22,7 @@ from featurestore.store.parsing import (
     parse_manifest,
     parsed,
 )
-from featurestore.store.root import Root, dataset_names, root_in
+from featurestore.store.root import Root, dataset_names, read_root, root_in
 from schemas import FORMAT_VERSION, StoreManifest
 
 __all__ = ["MARK", "dataset_names"]
@@ -181,28 +180,44 @@ def trusted_manifest(
 ) -> StoreManifest:
     """Return the manifest of a dataset, as far as it can be checked without its arrays.
 
-    A complete one of format version 1, which has no digest, must be what the root's copy is.
+    A complete one must be what the root's copy is: its own digest does not tell it from that of
+    another build of the dataset.
 
     Args:
         storage: Storage of the store.
         root: Root of the store.
         dataset: Name of the dataset.
-        from_copy: Take the root's copy, where there is one.
+        from_copy: Take the root's copy, where there is one, and ask for no other, unless the
+            format version is 1, which has no digest.
 
     Raises:
         NewerError: A newer version made it.
-        CorruptError: It is missing or damaged.
+        CorruptError: It is missing or damaged, or the two differ.
     """
-    copied = from_copy and dataset in root.copies
-    manifest = manifest_copy(storage, root, dataset) if copied else read_manifest(storage, dataset)
-    if manifest.format_version == 1 and manifest.state == "complete":
-        other = read_manifest if copied else partial(manifest_copy, root=root)
-        if other(storage, dataset=dataset) != manifest:
-            raise CorruptError(
-                f"{storage}: the manifest of {dataset} and the root's copy of it differ. "
-                f"`featurestore repair {storage} --dataset {dataset}` finds which is right"
-            )
+    if from_copy and dataset in root.copies:
+        manifest = manifest_copy(storage, root, dataset)
+        if manifest.format_version > 1:
+            return manifest
+    else:
+        manifest = read_manifest(storage, dataset)
+    if manifest.state != "complete" or _is_copied(storage, root, manifest):
+        return manifest
+    # It may have been completed since the root was read.
+    root, manifest = read_root(storage), read_manifest(storage, dataset)
+    if manifest.state == "complete" and not _is_copied(storage, root, manifest):
+        raise CorruptError(
+            f"{storage}: the manifest of {dataset} and the root's copy of it differ. "
+            f"`featurestore repair {storage} --dataset {dataset}` finds which is right"
+        )
     return manifest
+
+
+def _is_copied(storage: Storage, root: Root, manifest: StoreManifest) -> bool:
+    """Return whether the root has the same manifest; from format version 2 on it may have none."""
+    name = manifest.card.name
+    if name not in root.copies and manifest.format_version > 1:
+        return True
+    return manifest_copy(storage, root, name) == manifest
 
 
 def _manifest_in(

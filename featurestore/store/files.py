@@ -6,7 +6,7 @@ tells other readers the same is made by `metadata`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -116,29 +116,43 @@ class ChunkFiles:
         Raises:
             CorruptError: A chunk is missing.
         """
-        part = self._column(fold, name)
-        num_chunks = part.num_chunks(self._sizes[fold])
+        num_chunks = self._column(fold, name).num_chunks(self._sizes[fold])
+        num_files = -(-num_chunks // self._column(fold, name).file_chunks)
+        found = overlap(self.storage, partial(self._file_ends, fold, name), range(num_files))
+        return np.frombuffer(b"".join(found), "<u4").astype(np.uint32)
 
-        def of_file(number: int) -> list[bytes]:
-            key = self._key(fold, name, number)
-            if part.file_chunks == 1:
-                return [self.storage.read_end(key, chunks.CHECKSUM_BYTES)]
-            first = number * part.file_chunks
-            index = self._shard_index(key, part.file_chunks)[: num_chunks - first].tolist()
-            size = chunks.CHECKSUM_BYTES
-            return [self.storage.read_range(key, sum(entry) - size, size) for entry in index]
+    def ends(self, block: Block) -> dict[str, bytes]:
+        """Return the checksums that end a block's chunks, joined, by array but the clip table's.
 
+        Raises:
+            CorruptError: A chunk is missing.
+        """
+        number = block.start // self.manifest.block_clips
+        names = (*OUTCOMES, *self.manifest.spec.arrays)
+        return {name: self._file_ends(block.fold, name, number) for name in names}
+
+    def _file_ends(self, fold: int, name: str, number: int) -> bytes:
+        """Return the checksums at the ends of a file's chunks, joined."""
+        part, size = self._column(fold, name), chunks.CHECKSUM_BYTES
+        key, count = self._key(fold, name, number), 1
         try:
-            files = overlap(self.storage, of_file, range(-(-num_chunks // part.file_chunks)))
+            if part.file_chunks == 1:
+                ends = self.storage.read_end(key, size)
+            else:
+                first = number * part.file_chunks
+                count = min(part.file_chunks, part.num_chunks(self._sizes[fold]) - first)
+                index = self._shard_index(key, part.file_chunks)[:count].tolist()
+                ends = b"".join(
+                    self.storage.read_range(key, sum(entry) - size, size) for entry in index
+                )
         except (OSError, OverflowError, CorruptError) as error:
             told = getattr(error, "strerror", None) or error
             raise CorruptError(
                 f"fold{fold}/{name}: a chunk is missing or damaged: {told}"
             ) from error
-        ends = [end for file in files for end in file]
-        if any(len(end) != chunks.CHECKSUM_BYTES for end in ends):
+        if len(ends) != count * size:
             raise CorruptError(f"fold{fold}/{name}: a chunk is cut short")
-        return np.frombuffer(b"".join(ends), "<u4").astype(np.uint32)
+        return ends
 
     @cached_property
     def _sizes(self) -> dict[int, int]:
@@ -158,8 +172,8 @@ class ChunkFiles:
         inner = self._column(fold, name).inner
         return f"{self.manifest.card.name}/fold{fold}/{name}/c/{index}" + "/0" * len(inner)
 
-    def encoded(self, block: Block, name: str, values: NDArray[Any]) -> tuple[str, bytes]:
-        """Return the key and bytes of one file: the block's chunk, or the shard of its chunks."""
+    def encoded(self, block: Block, name: str, values: NDArray[Any]) -> tuple[str, bytes, bytes]:
+        """Return a block's file, a chunk or a shard: its key, bytes, and checksums of chunks."""
         part = self._column(block.fold, name)
         size = part.chunk_clips
         encoded = [
@@ -168,7 +182,8 @@ class ChunkFiles:
         ]
         slots = part.file_chunks
         data = encoded[0] if slots == 1 else chunks.encode_shard(encoded, slots)
-        return self._block_key(block, name), data
+        ends = b"".join(chunk[-chunks.CHECKSUM_BYTES :] for chunk in encoded)
+        return self._block_key(block, name), data, ends
 
     def remove(self, block: Block, name: str) -> None:
         """Delete the file of a block."""

@@ -4,7 +4,6 @@ It is there only while somebody writes; one that a killed build leaves behind is
 next.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -13,6 +12,8 @@ from featurestore.errors import BusyError, StorageError
 from featurestore.files import LockedError
 from featurestore.storage import LocalStorage, Storage
 from featurestore.storage.local import LOCK
+from featurestore.store.records import has_records, remove_records
+from schemas import StoreManifest
 
 
 @contextmanager
@@ -48,8 +49,13 @@ def locked(storage: Storage) -> Iterator[None]:
         yield
 
 
-def remove_left(storage: Storage) -> None:
-    """Remove the lock that a killed process left, if it may be removed and nobody holds it."""
-    if isinstance(storage, LocalStorage) and os.path.lexists(storage.path / LOCK):
-        with suppress(BusyError, StorageError, OSError), locked(storage):
-            pass
+def remove_left(storage: Storage, manifest: StoreManifest) -> None:
+    """Remove what a process left that was killed when a dataset was complete, if it may be removed.
+
+    That is its lock, if nobody holds it, and records of blocks.
+    """
+    with suppress(BusyError, StorageError, OSError):
+        is_local = isinstance(storage, LocalStorage)
+        if has_records(storage, manifest) or (is_local and storage.exists(LOCK)):
+            with locked(storage):
+                remove_records(storage, manifest)

@@ -104,6 +104,7 @@ def test_a_file_that_kills_every_process_ends_as_a_crash_and_the_rest_is_built(
 def test_an_error_in_an_isolated_process_is_raised_here(folder: Dataset, store: Path) -> None:
     (store / "folder/fold1/R1/mel/c/0/0/0").unlink()
     (store / "folder/fold1/R1/mel/c/0/0/0").mkdir()
-    task = BlockTask(LocalStorage(store), "folder", "", folder.root, Block(1, 0, 4))
+    key = open_arrays(store, "folder").manifest.fingerprint
+    task = BlockTask(LocalStorage(store), "folder", key, folder.root, Block(1, 0, 4))
     with pytest.raises(StorageError, match="Is a directory"):
         run_isolated(build_block, task)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import featurestore
+from featurestore.building.build import build
 from featurestore.checking.verify import count_parts, verify
 from featurestore.datasets import Dataset
 from featurestore.errors import CorruptError, StoreError
@@ -151,3 +152,16 @@ def test_features_that_are_not_the_sources_are_named(store: Path, folder: Datase
     arrays.set_manifest(arrays.manifest)  # vouches for them
     (told,) = problems(store, folder.root)
     assert "R1/mel: stored values differ from the file's" in told
+
+
+def test_the_manifest_of_another_build_in_place_of_a_stores_own_is_refused(
+    folder: Dataset, store: Path, tmp_path: Path
+) -> None:
+    """It is whole, and fits its own digest."""
+    build(folder, tmp_path / "other.zarr", FeatureSpec(hop_length=128))
+    (store / "folder/zarr.json").write_bytes(
+        (tmp_path / "other.zarr/folder/zarr.json").read_bytes()
+    )
+    with pytest.raises(CorruptError, match="root's copy of it differ"):
+        featurestore.open_store(store)
+    assert problems(store)

@@ -14,6 +14,7 @@ from featurestore.building.build import build
 from featurestore.checking.mend import mend_block
 from featurestore.datasets import Dataset
 from featurestore.errors import BuildError, FingerprintError, UnfitWorkerError
+from featurestore.storage import LocalStorage
 from featurestore.store.arrays import open_arrays
 from featurestore.store.plan import Block
 from schemas import FeatureSpec
@@ -182,7 +183,12 @@ def test_a_whole_root_that_is_missing_is_no_fault_of_the_clips(
 
 def test_what_travels_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    task = BlockTask(Path("s.zarr"), "folder", "", Path("sounds"), Block(1, 0, 4))  # type: ignore[arg-type]
+    task = BlockTask(Path("s.zarr"), "folder", "ab", Path("sounds"), Block(1, 0, 4))  # type: ignore[arg-type]
     assert str(task.store) == str(tmp_path / "s.zarr")
     assert task.root == tmp_path / "sounds"
     assert blocks.locate(task.store) == task.store
+
+
+def test_a_task_that_does_not_say_which_features_it_is_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fingerprint is empty"):
+        BlockTask(LocalStorage(tmp_path), "folder", "", tmp_path, Block(1, 0, 4))

@@ -21,6 +21,7 @@ from featurestore.building.isolated import run_isolated
 from featurestore.datasets import Dataset
 from featurestore.safepath import safe_children
 from featurestore.storage import LocalStorage
+from featurestore.store.arrays import open_arrays
 from featurestore.store.plan import Block
 from tests.conftest import write_folder
 from tests.integration.spy import Spy
@@ -155,6 +156,15 @@ def _as_settings(options: str) -> list[str]:
     return [part for n, v in settings for part in ("--set", f"{n.removeprefix('--')}={v}")]
 
 
+@pytest.mark.parametrize("program", ["featurestore", "trainer"])
+def test_python_m_runs_nothing_of_the_working_directory(program: str, tmp_path: Path) -> None:
+    plant(tmp_path)
+    commands = {"featurestore": ["datasets"], "trainer": ["report", "none"]}
+    seen = run_in(tmp_path, sys.executable, "-m", program, *commands[program])
+    assert ("urbansound8k" if program == "featurestore" else "no such directory") in seen.said
+    assert seen.trace == set()
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_the_process_that_rescues_a_block_runs_nothing_of_the_working_directory(
     folder: Dataset, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -163,7 +173,8 @@ def test_the_process_that_rescues_a_block_runs_nothing_of_the_working_directory(
     place.mkdir()
     plant(place)
     monkeypatch.chdir(place)
-    task = BlockTask(LocalStorage(store), "folder", "", folder.root, Block(1, 0, 4))
+    key = open_arrays(store, "folder").manifest.fingerprint
+    task = BlockTask(LocalStorage(store), "folder", key, folder.root, Block(1, 0, 4))
     assert run_isolated(build_block, task).failures == ()
     assert trace(place) == set()
 
@@ -179,6 +190,7 @@ from featurestore.building.block import BlockTask, build_block
 from featurestore.building.isolated import run_isolated
 from featurestore.datasets import Dataset
 from featurestore.storage import LocalStorage
+from featurestore.store.arrays import open_arrays
 from featurestore.store.plan import Block
 from featurestore.safepath import safe_children
 with safe_children():

@@ -22,6 +22,7 @@ from featurestore.files import (
     create_file,
     is_temporary,
     locked,
+    locking,
     open_own,
     open_regular,
     read_regular,
@@ -432,3 +433,25 @@ def test_only_a_plain_file_of_one_name_is_appended_to(
     (tmp_path / "second.partial").hardlink_to(victim)
     with pytest.raises(UnusableFileError, match="hard link"):
         open_own(tmp_path / "second.partial")
+
+
+def test_a_lock_that_was_replaced_meanwhile_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look at what has the name and its removal, another may have taken it."""
+    path = tmp_path / "build.lock"
+    looked = locking.is_at
+    calls = []
+
+    def replaced_after_the_look(descriptor: int, name: Path) -> bool:
+        found = looked(descriptor, name)
+        if name == path and not calls:
+            calls.append(name)
+            path.unlink()
+            path.write_text("process 1 on elsewhere")
+        return found
+
+    with locked(path):
+        monkeypatch.setattr(locking, "is_at", replaced_after_the_look)
+    assert path.read_text() == "process 1 on elsewhere"
+    assert [file.name for file in tmp_path.iterdir()] == ["build.lock"]
