@@ -114,7 +114,7 @@ def test_bad_arguments_are_one_clear_error(
 def test_mlflow_that_is_not_installed_is_told_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "trainer.training.mlflow_log", raising=False)
+    monkeypatch.delitem(sys.modules, "trainer.tracking", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert main(command(tiny_store(), f"--method mel {QUICK} --mlflow http://host:5000")) == 1
     error = capsys.readouterr().err

@@ -18,7 +18,7 @@ from trainer.methods import METHODS
 if TYPE_CHECKING:
     from featurestore import StoredDataset
     from trainer.run import Manner
-    from trainer.training.mlflow_log import Tracking
+    from trainer.tracking import Tracking
 
 _OF_CONFIG = {"fold": "folds"}
 """Config names of options that are called differently."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from featurestore import StoredDataset
     from trainer.run import Manner
     from trainer.sweep import Sweep, SweepRun
-    from trainer.training.mlflow_log import Tracking
+    from trainer.tracking import Tracking
 
 PAPER = ("baseline", "mel", "resize", "control")
 """Methods of the paper, and the control that separates their gain from that of resolution."""

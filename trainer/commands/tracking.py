@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from featurestore.terminal import Terminal
 
 if TYPE_CHECKING:
-    from trainer.training.mlflow_log import Tracking
+    from trainer.tracking import Tracking
 
 
 def tracking_to(uri: str | None, console: Terminal) -> AbstractContextManager["Tracking | None"]:
@@ -17,6 +17,6 @@ def tracking_to(uri: str | None, console: Terminal) -> AbstractContextManager["T
     """
     if uri is None:
         return nullcontext()
-    from trainer.training.mlflow_log import Tracking
+    from trainer.tracking import Tracking
 
     return Tracking(uri, console.warn)

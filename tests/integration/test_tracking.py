@@ -1,3 +1,4 @@
+import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -17,9 +18,8 @@ from trainer.cli import main
 from trainer.errors import ConfigError, DataError
 from trainer.records.rundir import RunDirectory
 from trainer.run import begin, resume
-from trainer.training import mlflow_log
+from trainer.tracking import Tracking
 from trainer.training.events import Event, StageStarted, ignore
-from trainer.training.mlflow_log import Tracking
 
 pytestmark = pytest.mark.filterwarnings("default")  # of MLflow's own
 OF_FOLD = {"train_loss", "valid_loss", "valid_accuracy", "samples_per_s"}
@@ -118,7 +118,7 @@ def test_a_run_stopped_moved_and_ended_while_the_server_is_away_is_one_run_with_
 
     moved = str(out.rename(tmp_path / "moved"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(mlflow_log, "RETRY_S", 0.1)
+    monkeypatch.setattr("trainer.tracking.RETRY_S", 0.1)
     with socket.socket() as taken:  # and nobody listens
         taken.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -146,6 +146,19 @@ def test_each_run_of_a_sweep_is_a_run_there(uri: str) -> None:
     found = client.search_runs([str(experiment.experiment_id)])
     assert {run.info.run_name for run in found} == {"baseline-seed0", "control-seed0"}
     assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_variables_for_mlflow_do_not_outlive_the_call(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    before = dict(os.environ)
+    with Tracking(uri, complain):
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
+    assert dict(os.environ) == before
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    with Tracking(uri, complain):
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5", "the user's own holds"
 
 
 def test_a_run_that_fails_is_failed_there_too(uri: str, tmp_path: Path) -> None:
