@@ -278,7 +278,7 @@ def verify_store(
             out.say(f"broken: {problem}", style="red")
     if problems:
         out.print(
-            f"{len(problems)} problems in {store}. `featurestore repair` mends what is broken."
+            f"{len(problems)} problems in {store}. `featurestore repair` repairs what is broken."
         )
         raise typer.Exit(1)
     out.print(f"{store}: everything is there and readable.")
@@ -312,16 +312,16 @@ def repair(
 ) -> None:
     """Repair what is broken in a store, and nothing else, from the files it was built from."""
     from featurestore.checking.repair import only_dataset
-    from featurestore.checking.repair import repair as mending
+    from featurestore.checking.repair import repair as repairing
     from featurestore.datasets import load_dataset
 
     source = load_dataset(dataset or only_dataset(store), root)
-    mended = 0
+    repaired = 0
     with _stoppable("Repaired blocks are kept"), _executor(workers, None) as executor:
-        for what in mending(source, store, executor):
-            mended += 1
-            out.print(f"mended: {what}")
-    out.print(f"{store}: {f'{mended} mended' if mended else 'nothing is broken'}.")
+        for what in repairing(source, store, executor):
+            repaired += 1
+            out.print(f"repaired: {what}")
+    out.print(f"{store}: {f'{repaired} repaired' if repaired else 'nothing is broken'}.")
 
 
 @app.command()

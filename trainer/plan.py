@@ -215,7 +215,7 @@ def _check_recordings(clips: ClipTable, held_out: NDArray[np.bool_], fold: int) 
     if both:
         raise DataError(
             f"fold {fold}: {len(both)} recordings have clips in it and in the folds trained on, "
-            f"such as {both[0]}: its accuracy would mean nothing; mend the dataset's folds"
+            f"such as {both[0]}: its accuracy would mean nothing; correct the dataset's folds"
         )
 
 

@@ -222,7 +222,7 @@ def extract_block(task: BlockTask, starting: Callable[[int], object] = int) -> E
     arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)
     paths = arrays.read(task.block.fold, "path", task.block.rows)
     if task.paths_end not in (None, end_of_paths(paths)):
-        _opened.cache_clear()  # the table was mended since this process read it, or is not yet
+        _opened.cache_clear()  # the table was repaired since this process read it, or is not yet
         arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)
         paths = arrays.read(task.block.fold, "path", task.block.rows)
         if task.paths_end != end_of_paths(paths):

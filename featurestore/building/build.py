@@ -27,7 +27,7 @@ from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import clip_tables, differing_columns, write_columns
 from featurestore.store.counts import status_counts
-from featurestore.store.creation import claim_arrays, create_arrays, find_arrays, remove_debris
+from featurestore.store.creation import claim_arrays, create_arrays, find_arrays, remove_partial
 from featurestore.store.documents import dataset_names
 from featurestore.store.lock import locked, remove_left
 from featurestore.store.plan import Block
@@ -202,7 +202,7 @@ def _find_or_create(dataset: Dataset, storage: Storage, wanted: StoreManifest) -
     found = _find(dataset, storage, wanted)
     if found is not None and found.manifest.state == "complete":
         return found
-    remove_debris(storage)
+    remove_partial(storage)
     if found is None:
         found = claim_arrays(storage, wanted)
         refuse_other(found, wanted, dataset)

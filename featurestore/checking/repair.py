@@ -14,7 +14,7 @@ from featurestore.building.build import machine_fault
 from featurestore.building.executors import Executor, SerialExecutor
 from featurestore.building.isolated import run_isolated
 from featurestore.building.manifests import plan_manifest, refuse_other
-from featurestore.checking.mend import mend_block
+from featurestore.checking.rebuild import rebuild_block
 from featurestore.checking.verify import (
     checked,
     chunk_parts,
@@ -34,7 +34,7 @@ from featurestore.store.checksums import (
 )
 from featurestore.store.cliptable import clip_tables, differing_columns, write_columns
 from featurestore.store.counts import status_counts
-from featurestore.store.creation import remove_debris
+from featurestore.store.creation import remove_partial
 from featurestore.store.documents import (
     dataset_documents,
     manifest_copy,
@@ -66,10 +66,10 @@ def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> I
         executor: Where blocks are extracted; None is here, one after another.
 
     Yields:
-        What was mended, in words.
+        What was repaired, in words.
 
     Raises:
-        SourcesError: Files are not those the features were made from; all else is mended.
+        SourcesError: Files are not those the features were made from; all else is repaired.
         FingerprintError: The dataset's table is not the one the store was built from.
         CorruptError: No copy of the manifest is left.
         StoreError: There is no store at `path`.
@@ -87,14 +87,14 @@ def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> I
         )
     _refuse_newer(storage)
     with locked(storage):
-        if debris := remove_debris(storage):
-            yield f"{debris} half-written files removed"
+        if removed := remove_partial(storage):
+            yield f"{removed} half-written files removed"
         manifest = _best_manifest(dataset, storage)
-        yield from _mend_metadata(storage, manifest)
-        yield from _mend_checksums(StoredArrays(storage, manifest))
-        yield from _mend_table(StoredArrays(storage, manifest), dataset)
+        yield from _repair_metadata(storage, manifest)
+        yield from _repair_checksums(StoredArrays(storage, manifest))
+        yield from _repair_table(StoredArrays(storage, manifest), dataset)
         arrays = StoredArrays(storage, manifest)
-        yield from _mend_blocks(arrays, dataset.root, executor or SerialExecutor())
+        yield from _repair_blocks(arrays, dataset.root, executor or SerialExecutor())
         if manifest.state == "complete":
             yield from _seal(storage, manifest)
             remove_records(storage, manifest)
@@ -163,7 +163,7 @@ def _copies(storage: Storage, name: str) -> Iterator[StoreManifest]:
         yield manifest_copy(storage, read_root(storage), name)
 
 
-def _mend_metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
+def _repair_metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
     name = manifest.card.name
     others = (_any_copy(storage, other) for other in datasets_made(storage) if other != name)
     root = store_documents([manifest, *others])
@@ -185,7 +185,7 @@ def _any_copy(storage: Storage, name: str) -> StoreManifest:
     raise CorruptError(f"{storage}: the manifest of {name} is lost; delete {name} in it first")
 
 
-def _mend_checksums(arrays: StoredArrays) -> Iterator[str]:
+def _repair_checksums(arrays: StoredArrays) -> Iterator[str]:
     """Write damaged lists of checksums again, where the chunks still give those of the manifest."""
     storage, manifest = arrays.storage, arrays.manifest
     for fold in manifest.folds:
@@ -210,7 +210,7 @@ def _seal(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
         yield f"{manifest.card.name}/{DOCUMENT} written again: what was made again is not the same"
 
 
-def _mend_table(arrays: StoredArrays, dataset: Dataset) -> Iterator[str]:
+def _repair_table(arrays: StoredArrays, dataset: Dataset) -> Iterator[str]:
     """Yield the columns that differ from the dataset's table."""
     for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
         # Where nothing says which chunk belongs where, the dataset's own table does.
@@ -219,17 +219,17 @@ def _mend_table(arrays: StoredArrays, dataset: Dataset) -> Iterator[str]:
         yield from (f"{key} written again" for key in write_columns(arrays, fold, wrong, table))
 
 
-def _mend_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iterator[str]:
+def _repair_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iterator[str]:
     """Make broken blocks again: all of a fold, where nothing says which chunk belongs where."""
     manifest = arrays.manifest
     tasks = block_tasks(arrays, root, _broken_blocks(arrays))
     changed: list[str] = []
     try:
-        for mended in executor.run(mend_block, tasks, partial(run_isolated, mend_block)):
-            changed += mended.changed
-            where = f"{manifest.card.name}/fold{mended.block.fold}"
-            rows = f"rows {mended.block.start} to {mended.block.stop}"
-            yield from (f"{where}/{array}, {rows}, made again" for array in mended.arrays)
+        for rebuilt in executor.run(rebuild_block, tasks, partial(run_isolated, rebuild_block)):
+            changed += rebuilt.changed
+            where = f"{manifest.card.name}/fold{rebuilt.block.fold}"
+            rows = f"rows {rebuilt.block.start} to {rebuilt.block.stop}"
+            yield from (f"{where}/{array}, {rows}, made again" for array in rebuilt.arrays)
     except OSError as error:
         raise machine_fault(error) from error
     if changed:

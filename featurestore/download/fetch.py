@@ -64,7 +64,7 @@ def fetch_file(
         ) from error
 
 
-def _fetch(job: Job, partial: PartialFile, *, anew: bool = False) -> None:
+def _fetch(job: Job, partial: PartialFile, *, again: bool = False) -> None:
     """Download the file; start over once if its parts do not fit together."""
     origin = partial.origin
     if origin is None or origin.url != job.remote.url:
@@ -76,12 +76,12 @@ def _fetch(job: Job, partial: PartialFile, *, anew: bool = False) -> None:
         partial.finish()
         return
     partial.clear()
-    if anew or not spliced:
+    if again or not spliced:
         raise DownloadError(
             f"{job.remote.url}: what came is damaged: it has {found}, "
             f"but {job.remote.checksum} was promised"
         )
-    _fetch(job, partial, anew=True)
+    _fetch(job, partial, again=True)
 
 
 def _digest(path: Path, checksum: str) -> str:

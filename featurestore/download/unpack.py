@@ -74,7 +74,7 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
     except OSError as error:
         raise DownloadError(
             f"{into}: cannot be written ({error.strerror or error}); the same command resumes once "
-            "that is mended"
+            "that is put right"
         ) from error
 
 

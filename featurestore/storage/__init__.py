@@ -114,7 +114,7 @@ class Storage(Protocol):
         """Return whether nothing is here, or only what a writer killed at its first write left."""
         ...
 
-    def remove_debris(self) -> int:
+    def remove_partial(self) -> int:
         """Remove what killed writers left half written; returns how many."""
         ...
 

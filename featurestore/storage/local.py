@@ -20,7 +20,7 @@ from featurestore.files import (
 from featurestore.storage.bounds import check_part, most_bytes
 
 _OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_DEBRIS = re.compile(r".+\.[0-9a-f]{1,32}\.partial", re.DOTALL)
+_PARTIAL = re.compile(r".+\.[0-9a-f]{1,32}\.partial", re.DOTALL)
 LOCK = "build.lock"
 """Name of the file that the one who writes the store has locked; see `lock`."""
 
@@ -165,12 +165,12 @@ class LocalStorage:
         with _machine():
             return self.path.is_dir() and all(map(_is_ours, self.path.iterdir()))
 
-    def remove_debris(self) -> int:
+    def remove_partial(self) -> int:
         """Unlink files that were not renamed."""
-        debris = [key for key, _ in self.sizes() if _DEBRIS.fullmatch(key.rpartition("/")[2])]
-        for key in debris:
+        partial = [key for key, _ in self.sizes() if _PARTIAL.fullmatch(key.rpartition("/")[2])]
+        for key in partial:
             self.remove(key)
-        return len(debris)
+        return len(partial)
 
 
 @contextmanager
@@ -188,4 +188,4 @@ def _machine() -> Iterator[None]:
 
 
 def _is_ours(file: Path) -> bool:
-    return file.name == LOCK or _DEBRIS.fullmatch(file.name) is not None
+    return file.name == LOCK or _PARTIAL.fullmatch(file.name) is not None

@@ -237,7 +237,7 @@ class RemoteStorage:
         """Return whether there is no object; on a web server, nothing is known."""
         return self._read_only or next(self.sizes(), None) is None
 
-    def remove_debris(self) -> int:
+    def remove_partial(self) -> int:
         """Return 0: an object is never there in part."""
         return 0
 

@@ -157,7 +157,7 @@ class StoredArrays:
             raise CorruptError(
                 f"{self.storage}: {self._key(fold, name)}, rows {start} to {stop}: {error}. "
                 f"`featurestore verify {self.storage}` lists all that is damaged, and "
-                "`featurestore repair` mends it"
+                "`featurestore repair` repairs it"
             ) from error
 
     def _read_table(self, name: str, rows: Block) -> NDArray[Any]:
@@ -188,7 +188,7 @@ class StoredArrays:
         Args:
             block: Whole chunks of the fold.
             values: Array name to rows (len(block), ...): of each image and each outcome, or, to
-                mend a committed block, of some.
+                repair a committed block, of some.
             paths: That the values were made from; by default those of the clip table.
             before_commit: Called when all but record and `status` is written.
         """

@@ -34,6 +34,6 @@ def check_counts(arrays: StoredArrays, status: Sequence[NDArray[np.uint8]]) -> d
         raise CorruptError(
             f"{arrays.storage}: the manifest of {manifest.card.name} counts {manifest.counts}, the "
             f"rows are {counts}. `featurestore verify {arrays.storage}` says more, and "
-            "`featurestore repair` mends it"
+            "`featurestore repair` repairs it"
         )
     return counts

@@ -89,6 +89,6 @@ def create_arrays(arrays: StoredArrays, tables: Mapping[int, Columns]) -> None:
     put_in_root(storage, manifest)
 
 
-def remove_debris(place: Place) -> int:
+def remove_partial(place: Place) -> int:
     """Delete what killed writers left half written; returns how many files."""
-    return locate(place).remove_debris()
+    return locate(place).remove_partial()

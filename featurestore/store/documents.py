@@ -238,5 +238,5 @@ def _manifest_in(
         told = "there is none" if isinstance(error, KeyError) else told
         raise CorruptError(
             f"{storage}: {which}the manifest of {dataset} is damaged: {told}. "
-            f"`featurestore repair {storage} --dataset {dataset}` mends it from a copy"
+            f"`featurestore repair {storage} --dataset {dataset}` repairs it from a copy"
         ) from error

@@ -49,7 +49,7 @@ _FILTERS = Lock()
 def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]:
     """Return the arguments that create each array of a fold of `num_clips`, by name.
 
-    A pure function of the manifest, so that a store can be checked and mended by it.
+    A pure function of the manifest, so that a store can be checked and repaired by it.
     """
     clips = {"dimension_names": ("clip",), "shape": (num_clips,)}
     table_chunk = (table_chunk_clips(manifest, num_clips),)

@@ -91,7 +91,7 @@ def _unreadable(storage: Storage, data: bytes, why: str) -> StoreError:
         )
     return CorruptError(
         f"{storage}: the root's {DOCUMENT} is damaged: {why}. `featurestore repair {storage}` "
-        "mends it"
+        "repairs it"
     )
 
 

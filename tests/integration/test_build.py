@@ -116,8 +116,8 @@ def test_what_killed_writers_left_half_written_is_removed_when_a_build_resumes(
 ) -> None:
     with pytest.raises(RuntimeError):
         build(folder, tmp_path / "s.zarr", executor=StopsAfter(2))
-    debris = tmp_path / "s.zarr/folder/fold1/R3/full/c/0/0/0.1234abcd.partial"
-    debris.write_bytes(b"half a chunk")
+    partial = tmp_path / "s.zarr/folder/fold1/R3/full/c/0/0/0.1234abcd.partial"
+    partial.write_bytes(b"half a chunk")
     build(folder, tmp_path / "s.zarr")
     assert contents(tmp_path / "s.zarr") == straight
 

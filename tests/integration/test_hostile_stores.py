@@ -203,7 +203,7 @@ MANIFEST_EDITS: dict[str, Change] = EDITS | {
 
 
 def run_all(store: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
-    """Every command ends with one line of ours, and `repair` mends it."""
+    """Every command ends with one line of ours, and `repair` repairs it."""
     root = ("--root", str(GOLDEN / "sounds"))
     building = ("build", "--dataset", "folder", *root, "--workers", "0", "--store", str(store))
     for command in (

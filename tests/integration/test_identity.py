@@ -124,7 +124,7 @@ def test_the_checksums_are_part_of_the_dataset_they_lie_in(
         assert problems(store)
         with pytest.raises(CorruptError, match=r"checksums"):
             read_all(store)
-        assert list(repair(folder, store)), "nothing was mended"
+        assert list(repair(folder, store)), "nothing was repaired"
         assert contents(store) == straight
 
 

@@ -199,7 +199,7 @@ def test_sources_that_changed_are_refused_and_the_rest_is_mended(
     with pytest.raises(SourcesError, match=rf"^1 clips .*{folder.clips[0].path}.*repair again"):
         list(repair(folder, store))
     lost = straight.keys() - contents(store).keys()
-    assert len(lost) == 1, "the other blocks were not mended"
+    assert len(lost) == 1, "the other blocks were not repaired"
     victim.write_bytes(original)
     list(repair(folder, store))
     assert contents(store) == straight
@@ -242,8 +242,8 @@ def test_repair_from_the_command_line(
     delete(chunk(store, 1, "R3/full"))
     assert main(["repair", str(store), "--root", str(folder.root)]) == 0
     told = capsys.readouterr().out
-    assert "mended: folder/fold1/R3/full, rows 0 to 4, made again" in told
-    assert "1 mended" in told
+    assert "repaired: folder/fold1/R3/full, rows 0 to 4, made again" in told
+    assert "1 repaired" in told
     assert contents(store) == straight
     assert main(["repair", str(store), "--root", str(folder.root)]) == 0
     assert "nothing is broken" in capsys.readouterr().out

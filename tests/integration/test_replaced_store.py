@@ -11,7 +11,7 @@ import pytest
 from featurestore.building import block as blocks
 from featurestore.building.block import BlockTask, build_once
 from featurestore.building.build import build
-from featurestore.checking.mend import mend_block
+from featurestore.checking.rebuild import rebuild_block
 from featurestore.datasets import Dataset
 from featurestore.errors import BuildError, FingerprintError, UnfitWorkerError
 from featurestore.storage import LocalStorage
@@ -62,7 +62,7 @@ def during(moment: int, event: Callable[[], object]) -> Callable[[int], None]:
         pytest.param(True, id="emptied", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("work", [build_once, mend_block])
+@pytest.mark.parametrize("work", [build_once, rebuild_block])
 def test_a_block_of_a_store_that_was_replaced_is_dropped(
     folder: Dataset, tmp_path: Path, moment: int, emptied: bool, work: Callable[..., object]
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_block_of_a_store_that_was_replaced_is_dropped(
     assert contents(store) == contents(tmp_path / "other.zarr")
 
 
-@pytest.mark.parametrize("work", [build_once, mend_block])
+@pytest.mark.parametrize("work", [build_once, rebuild_block])
 def test_a_store_that_was_deleted_is_not_made_again(
     folder: Dataset, tmp_path: Path, work: Callable[..., object]
 ) -> None:

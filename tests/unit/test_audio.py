@@ -195,7 +195,7 @@ def memory_grown() -> Iterator[Callable[[], float]]:
     if not status.exists():
         pytest.skip("memory is measured on Linux only")
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     before, peak = value("VmRSS"), []
     yield lambda: peak[0]
     peak.append(value("VmHWM") - before)

@@ -126,7 +126,7 @@ def test_a_state_comes_back_as_it_was(best: str, tmp_path: Path) -> None:
     assert torch.equal(loaded.stage.optimizer["state"][0]["exp_avg"], torch.ones(2))
 
 
-def test_a_damaged_state_says_that_the_fold_can_begin_anew(tmp_path: Path) -> None:
+def test_a_damaged_state_says_that_the_fold_can_start_again(tmp_path: Path) -> None:
     save_state(tmp_path / "x", state(1))
     whole = (tmp_path / "x").read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], b"x" * 100):

@@ -69,7 +69,7 @@ def test_a_part_of_a_known_dataset_keeps_all_its_classes(tmp_path: Path) -> None
     assert len(load_dataset("esc50", make_esc(tmp_path / "esc")).card.class_names) == 50
 
 
-def test_esc10_is_the_marked_rows_with_classes_numbered_anew(tmp_path: Path) -> None:
+def test_esc10_is_the_marked_rows_with_classes_numbered_again(tmp_path: Path) -> None:
     dataset = load_dataset("esc10", make_esc(tmp_path / "esc"))
     names = dataset.card.class_names
     assert [clip.clip_id for clip in dataset.clips] == ["1-100032-A-0.wav", "2-18766-A-12.wav"]

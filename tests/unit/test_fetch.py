@@ -110,7 +110,7 @@ def test_a_server_that_ignores_range_sends_all_again(
     assert served.asked == ["bytes=2000-"]
 
 
-def test_a_file_that_changed_meanwhile_is_begun_anew(server: Loopback, target: Path) -> None:
+def test_a_file_that_changed_meanwhile_is_started_again(server: Loopback, target: Path) -> None:
     served = Served(CONTENT)
     url = leave_partial(server, target, served)
     served.content, served.etag = os.urandom(4000), '"two"'
@@ -129,7 +129,9 @@ def test_a_change_that_the_server_hides_is_found_by_the_checksum(
     assert served.asked == ["bytes=2000-", ""]
 
 
-def test_a_change_of_length_under_the_same_etag_begins_anew(server: Loopback, target: Path) -> None:
+def test_a_change_of_length_under_the_same_etag_starts_again(
+    server: Loopback, target: Path
+) -> None:
     served = Served(CONTENT)
     url = leave_partial(server, target, served)
     served.content = os.urandom(6000)

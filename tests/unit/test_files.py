@@ -209,7 +209,7 @@ def test_processes_that_create_the_same_files_at_once_share_them_out(tmp_path: P
         assert winner.name == f"{index}.won.{(tmp_path / str(index)).read_text()}"
 
 
-def test_a_full_disk_leaves_the_older_file_and_no_debris(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_older_file_and_no_partial_files(tmp_path: Path) -> None:
     def replace_by_library(path: Path) -> None:
         with replacing(path) as aside:
             aside.write_bytes(bytes(200_000))

@@ -157,7 +157,7 @@ def test_what_a_killed_writer_left_is_no_object_and_is_removed(tmp_path: Path) -
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "zarr.json.0.partial").write_bytes(b"{")
     assert storage.is_blank()
-    assert storage.remove_debris() == 1
+    assert storage.remove_partial() == 1
     storage.write("zarr.json", b"{}")
     assert not storage.is_blank()
 

@@ -138,7 +138,7 @@ class FoldDirectory:
         with held(self.path / LOCK):
             yield
 
-    def remove_debris(self) -> None:
+    def remove_partial(self) -> None:
         """Delete partial files of killed writers, and the state that a finished fold had.
 
         Only for who holds the lock.
@@ -253,7 +253,7 @@ class FoldDirectory:
         files = known.files | self._written
         record = known.model_copy(update={"files": files, "record_sha256": record_sha256})
         record = write_sealed(self.path / FOLD_RESULT, record)
-        self.remove_debris()
+        self.remove_partial()
         return record
 
     def epochs(self) -> tuple[EpochMetrics, ...]:

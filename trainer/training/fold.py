@@ -86,7 +86,7 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
     """
     device = torch.device(job.config.device)
     with directory.locked():
-        directory.remove_debris()
+        directory.remove_partial()
         if found := directory.result():
             return _report_finished(job, plain(found))
         with own_stream(device), StateSaver(directory, job.save_every_s) as saver:

@@ -19,7 +19,7 @@ from schemas import ClipStatus, FeatureSpec
 
 
 @dataclass(frozen=True)
-class Mended:
+class RebuiltBlock:
     """Result of repairing a block: the arrays written, or the files that have changed."""
 
     block: Block
@@ -27,7 +27,7 @@ class Mended:
     changed: tuple[str, ...] = ()
 
 
-def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mended:
+def rebuild_block(task: BlockTask, starting: Callable[[int], object] = int) -> RebuiltBlock:
     """Rewrite those arrays of a block that differ from what its files give.
 
     Nothing is written where a file is not the one the features were made from.
@@ -51,14 +51,14 @@ def mend_block(task: BlockTask, starting: Callable[[int], object] = int) -> Mend
     changed = _changed_rows(stored, fresh, arrays.manifest.spec)
     if changed.any():
         paths = arrays.read(task.block.fold, "path", task.block.rows)[changed]
-        return Mended(task.block, changed=tuple(paths))
+        return RebuiltBlock(task.block, changed=tuple(paths))
     wrong = {
         name: values
         for name, values in fresh.items()
         if name not in stored or _differ(stored[name], values, arrays.manifest.spec).any()
     }
     commit(arrays, task.fingerprint, task.block, wrong, extracted.paths)
-    return Mended(task.block, tuple(wrong))
+    return RebuiltBlock(task.block, tuple(wrong))
 
 
 def _readable(arrays: StoredArrays, block: Block) -> Iterator[tuple[str, NDArray[Any]]]:
