@@ -31,6 +31,19 @@ BestOf = Literal["array", "stage", "run"]
 """Epochs that the best one, which is reported, is picked from: those on the last stage's array;
 those of the last stage; or all, which may report a network of small images."""
 
+LayerGroups = Literal[2, 3]
+"""Groups of layers with learning rates of their own: the body and the head; or, as in fastai, the
+lower and the upper half of the body and the head, at λ·r, λ·√r and λ for a body's ratio r."""
+Moments = Literal["fresh", "carried"]
+"""Moments of the optimiser at the start of a stage: none; or, as in fastai, those it had after the
+epoch whose network the stage starts from."""
+FirstConv = Literal["sum", "red-frozen"]
+"""Weights of the one-channel first convolution: the sum over the channels of the three-channel one,
+trained; or, as in the paper's code, those of its red channel, never trained."""
+
+Recipe = Literal["paper", "fastai-2019"]
+"""Reading of the paper that fills in what is left open: its text, or the code of its time."""
+
 
 def _carry_of_older_versions(config: dict[str, Any]) -> Carry:
     return "last" if config.get("selection") == "last" else "run"
@@ -78,6 +91,9 @@ class RunConfig(Schema):
     `last` with selection `last`."""
     best_of: BestOf = "run"
     """Epochs that the reported best one is picked from; `run` in files of older versions."""
+    layer_groups: LayerGroups = 2
+    moments: Moments = "fresh"
+    first_conv: FirstConv = "sum"
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Fraction of the training clips that `validation` sets apart; whole recordings, per class."""
     mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0

@@ -7,8 +7,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from schemas import FirstConv, LayerGroups
+
 HIDDEN = 512
 DROPOUTS = (0.25, 0.5)
+_UPPER = ("layer3.", "layer4.")
+"""The residual stages of the upper of three layer groups."""
 
 _GLOBAL_GENERATOR = threading.Lock()
 """Held while weights are drawn: torchvision uses the process's generator, which threads share."""
@@ -76,21 +80,26 @@ class Network(nn.Module):
     """The whole network: (n, 1, bands, frames) float32 in [0, 1] → logits (n, num_classes).
 
     `body` is torchvision's ResNet with one input channel and `ConcatPool`; `head` is `make_head`.
-    The first convolution's weights are the sum over the three channels of torchvision's, so that
-    the body's output is that of the three-channel one for a grey image.
+    By default the first convolution's weights are the sum over the three channels of torchvision's,
+    so that the body's output is that of the three-channel one for a grey image.
 
     Args:
         arch: Name of a ResNet of torchvision.
         num_classes: Length of the output.
         body_state: State dict of torchvision's network, without `fc`; None leaves the random
             weights torchvision starts with.
+        first_conv: What the one channel's weights are made of, see `schemas.FirstConv`.
 
     Attributes:
         noise_size: Random numbers per clip that dropout takes.
     """
 
     def __init__(
-        self, arch: str, num_classes: int, body_state: Mapping[str, Tensor] | None = None
+        self,
+        arch: str,
+        num_classes: int,
+        body_state: Mapping[str, Tensor] | None = None,
+        first_conv: FirstConv = "sum",
     ) -> None:
         super().__init__()
         body = torchvision.models.get_model(arch, weights=None)
@@ -98,7 +107,7 @@ class Network(nn.Module):
         body.fc = nn.Identity()
         if body_state is not None:
             body.load_state_dict(body_state, strict=False)
-        body.conv1 = _one_channel(body.conv1)
+        body.conv1 = _one_channel(body.conv1, first_conv)
         body.avgpool = ConcatPool()
         self.body: nn.Module = body
         self.head = make_head(num_features, num_classes)
@@ -109,9 +118,24 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.body(x), noise)
         return logits
 
+    def layer_groups(self, number: LayerGroups) -> tuple[list[nn.Parameter], ...]:
+        """Return the trainable parameters in groups from the input to the output.
 
-def _one_channel(conv: nn.Conv2d) -> nn.Conv2d:
-    weight = conv.weight.detach().sum(dim=1, keepdim=True)
+        Two are the body and the head. Three cut the body before its third residual stage.
+
+        Source: PROTOCOL section 2 (read in fastai 1.0.58: a ResNet's cut is its child 6).
+        """
+        body = {name: p for name, p in self.body.named_parameters() if p.requires_grad}
+        upper = [p for name, p in body.items() if name.startswith(_UPPER)]
+        lower = [p for name, p in body.items() if not name.startswith(_UPPER)]
+        parts = ([*body.values()],) if number == 2 else (lower, upper)
+        return (*parts, list(self.head.parameters()))
+
+
+def _one_channel(conv: nn.Conv2d, how: FirstConv) -> nn.Conv2d:
+    weights = conv.weight.detach()
+    red = how == "red-frozen"
+    weight = weights[:, :1].clone() if red else weights.sum(dim=1, keepdim=True)
     padding = (int(conv.padding[0]), int(conv.padding[1]))
     single = nn.Conv2d(
         1,
@@ -121,12 +145,16 @@ def _one_channel(conv: nn.Conv2d) -> nn.Conv2d:
         padding=padding,
         bias=False,
     )
-    single.weight = nn.Parameter(weight)
+    single.weight = nn.Parameter(weight, requires_grad=not red)
     return single
 
 
 def build_model(
-    arch: str, num_classes: int, seed: int, body_state: Mapping[str, Tensor] | None = None
+    arch: str,
+    num_classes: int,
+    seed: int,
+    body_state: Mapping[str, Tensor] | None = None,
+    first_conv: FirstConv = "sum",
 ) -> Network:
     """Return a network whose random weights depend on the seed alone.
 
@@ -135,7 +163,8 @@ def build_model(
         num_classes: Length of the output.
         seed: Seed of the random weights, in [0, 2**63).
         body_state: See `Network`.
+        first_conv: See `Network`.
     """
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(arch, num_classes, body_state)
+        return Network(arch, num_classes, body_state, first_conv)

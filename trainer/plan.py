@@ -13,17 +13,28 @@ from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset, usable_cores
 from featurestore.errors import UnknownNameError
-from schemas import BestOf, Carry, Cycle, RunConfig, Selection
+from schemas import (
+    BestOf,
+    Carry,
+    Cycle,
+    FirstConv,
+    LayerGroups,
+    Moments,
+    Recipe,
+    RunConfig,
+    Selection,
+)
 from trainer.data.split import check_duplicates, recordings, split_fold
 from trainer.errors import ConfigError, DataError, refused
 from trainer.methods import check_arrays, find_method, rates_warning, stages
+from trainer.recipes import check_filters, find_recipe
 from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration
 from trainer.training.device import choose_precision, resolve_device
 from trainer.weights import INITS
 
-_IN_STAGES = {"methods_file", "resize_operator", "own_methods"}
-"""Options that are not part of the config: its method and stages result from them."""
+_NOT_IN_CONFIG = {"methods_file", "resize_operator", "own_methods", "recipe"}
+"""Options that are not part of the config: its method, stages and settings result from them."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,9 @@ class Options:
         precision: Or `auto`.
         acceleration: Or `auto`.
         threads: CPU threads per fold; None shares all cores that may be used.
-        carry: None takes `stage`, or `last` with selection `last`.
-        best_of: None takes `array`.
+        recipe: Gives what is None, and the precision where it is `auto`, see `trainer.recipes`.
+        carry: None takes the recipe's, or `last` with selection `last`.
+        best_of, layer_groups, moments, first_conv: None takes the recipe's.
         methods_file: One's own methods, see `trainer.methods.read_methods`.
         resize_operator: A ResizeOperator, which makes the method's resized images.
         own_methods: What is in the methods file, which is not read again then: on another machine
@@ -60,6 +72,10 @@ class Options:
     selection: Selection = "heldout"
     carry: Carry | None = None
     best_of: BestOf | None = None
+    recipe: Recipe = "paper"
+    layer_groups: LayerGroups | None = None
+    moments: Moments | None = None
+    first_conv: FirstConv | None = None
     validation_share: float = 0.1
     mixup: float = 0.0
     freq_mask: float = 0.0
@@ -106,6 +122,7 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     )
     schedule = stages(method, dataset.name, options.epochs_scale)
     check_arrays(dataset, method.name, schedule)
+    check_filters(dataset.manifest.spec, options.recipe)
     folds = _chosen_folds(dataset, options.folds)
     clips = dataset.clips()
     for fold in folds:
@@ -113,15 +130,15 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     least_side = min(side for stage in schedule for side in dataset.shape(stage.array))
     chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)), least_side)
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
-    config = _config(vars(chosen) | planned | _rules(options))
+    config = _config(vars(chosen) | planned | _filled_in(options))
     absent = _absent_classes(clips, dataset.class_names)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
     found = (warning, rates_warning(method, dataset.name), absent, duplicates)
     return Plan(config, num_train(dataset, config), tuple(filter(None, found)))
 
 
-def _rules(options: Options) -> dict[str, str]:
-    """Return what is carried from stage to stage, and what is reported.
+def _filled_in(options: Options) -> dict[str, object]:
+    """Return what the recipe fills in.
 
     Raises:
         ConfigError: Nothing is picked, and the best is to be carried.
@@ -132,8 +149,14 @@ def _rules(options: Options) -> dict[str, str]:
             f"carry {options.carry!r}: with selection 'last' no epoch is the best one, so each "
             "stage continues from the last; leave --carry out, or choose another --selection"
         )
-    carry = options.carry or ("last" if nothing_picked else "stage")
-    return {"carry": carry, "best_of": options.best_of or "array"}
+    recipe = find_recipe(options.recipe)
+    return {
+        "carry": options.carry or ("last" if nothing_picked else recipe.carry),
+        "best_of": options.best_of or recipe.best_of,
+        "layer_groups": options.layer_groups or recipe.layer_groups,
+        "moments": options.moments or recipe.moments,
+        "first_conv": options.first_conv or recipe.first_conv,
+    }
 
 
 def _on_this_machine(
@@ -143,12 +166,15 @@ def _on_this_machine(
     device = resolve_device(options.device)
     acceleration = choose_acceleration(options.acceleration, device)
     batch = max(1, options.batch_size)
+    precision = options.precision
+    if precision == "auto":
+        precision = find_recipe(options.recipe).precision or precision
     threads = threads_per_fold(usable_cores(), folds_at_once, batch, device.type)
     chosen = replace(
         options,
         device=str(device),
         init=absolute_init(options.init),
-        precision=choose_precision(options.precision, device, least_side),
+        precision=choose_precision(precision, device, least_side),
         acceleration=acceleration.used,
         threads=threads if options.threads is None else options.threads,
     )
@@ -171,7 +197,7 @@ def num_train(dataset: StoredDataset, config: RunConfig) -> dict[int, int]:
 
 def _config(values: Mapping[str, object]) -> RunConfig:
     try:
-        return RunConfig.model_validate({n: values[n] for n in values if n not in _IN_STAGES})
+        return RunConfig.model_validate({n: values[n] for n in values if n not in _NOT_IN_CONFIG})
     except ValidationError as error:
         raise refused(error) from error
 

@@ -148,3 +148,33 @@ def written_without_rules(out: Path) -> None:
 
 def numbers(row: EpochMetrics) -> dict[str, object]:
     return row.model_dump(exclude={"seconds", "samples_per_s", "wait_share"})
+
+
+def test_carried_moments_survive_a_stop_to_the_bit(tmp_path: Path) -> None:
+    pieces = {"moments": "carried", "layer_groups": 3, "first_conv": "red-frozen"}
+    dataset, plan = tiny_plan(**pieces)
+    stages = tuple(
+        stage.model_copy(update={"epochs": 2 if number == 0 else 1, "max_lr": 1e-3})
+        for number, stage in enumerate(plan.config.stages[::3])
+    )
+    plan = replace(plan, config=plan.config.model_copy(update={"stages": stages}))
+    run(dataset, plan, tmp_path / "whole")
+    out = tmp_path / "stopped"
+    begin(dataset, plan, out)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.metrics.epoch == 2:
+            raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        resume(dataset, out, stop)
+    assert load_state(out / "fold1/state.pt").moments is not None
+    resume(dataset, out)
+    fresh = replace(plan, config=plan.config.model_copy(update={"moments": "fresh"}))
+    run(dataset, fresh, tmp_path / "fresh")
+    last = [
+        load_checkpoint(tmp_path / name / "fold1/last.pt").model
+        for name in ("whole", "stopped", "fresh")
+    ]
+    assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
+    assert not torch.equal(last[0]["head.2.weight"], last[2]["head.2.weight"])

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,24 @@ def test_a_class_that_is_never_trained_on_is_told_with_its_fold() -> None:
     with pytest.raises(DataError, match=r"fold 2: every clip of low"):
         plan_run(dataset, Options("baseline"))
     assert plan_run(dataset, Options("baseline", folds=(1,))).config.folds == (1,)
+
+
+def with_filters(mel_scale: str) -> StoredDataset:
+    """The tiny store with other filters in its manifest; no image is read for a plan."""
+    dataset = open_store(tiny_store())
+    spec = dataset.manifest.spec.model_copy(update={"mel_scale": mel_scale})
+    dataset.manifest = dataset.manifest.model_copy(update={"spec": spec})
+    return dataset
+
+
+def test_a_recipe_fills_in_what_is_left_open_and_nothing_else() -> None:
+    asked = Options("resize", arch="resnet18", precision="auto", recipe="fastai-2019")
+    filled = plan_run(with_filters("torchaudio-2019"), asked).config
+    assert (filled.layer_groups, filled.moments, filled.first_conv) == (3, "carried", "red-frozen")
+    assert (filled.carry, filled.best_of, filled.precision) == ("stage", "stage", "float32")
+    own = {"layer_groups": 2, "moments": "fresh", "first_conv": "sum", "carry": "run"}
+    own |= {"best_of": "array", "precision": "float32"}
+    config = plan_run(with_filters("torchaudio-2019"), replace(asked, **own)).config
+    assert {name: getattr(config, name) for name in own} == own
+    with pytest.raises(ConfigError, match="torchaudio-2019"):
+        plan_run(with_filters("htk"), asked)

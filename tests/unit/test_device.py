@@ -43,6 +43,25 @@ def test_auto_takes_what_there_is() -> None:
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def test_float32_is_no_tf32_within_the_call_and_what_it_was_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with repeatable(torch.device("cuda")):
+            assert not cudnn.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+        with repeatable(torch.device("cpu")):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 @no_gpu
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:3"])
 def test_absent_gpu_is_an_error_that_says_what_to_do(name: str) -> None:

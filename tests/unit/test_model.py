@@ -1,10 +1,15 @@
+from typing import get_args
+
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from schemas import FirstConv, LayerGroups
 from trainer.model import ConcatPool, Network, build_model, make_head
 from trainer.training.step import make_optimizer
+
+FIRST_CONVS: tuple[FirstConv, ...] = get_args(FirstConv)
 
 
 def count(module: nn.Module) -> int:
@@ -76,6 +81,54 @@ def test_given_weights_keep_the_head_random() -> None:
     first, second = (build_model("resnet18", 3, seed, state) for seed in (1, 2))
     assert same(first.body.state_dict(), second.body.state_dict())
     assert not torch.equal(first.head[2].weight, second.head[2].weight)
+
+
+def test_three_groups_cut_a_resnet_before_its_third_residual_stage() -> None:
+    network = build_model("resnet34", 3, seed=0)
+    names = {id(p): name for name, p in network.named_parameters()}
+    lower, upper, head = ([names[id(p)] for p in g] for g in network.layer_groups(3))
+    tops = [sorted({".".join(name.split(".")[:2]) for name in g}) for g in (lower, upper)]
+    assert tops == [
+        ["body.bn1", "body.conv1", "body.layer1", "body.layer2"],
+        ["body.layer3", "body.layer4"],
+    ]
+    assert {name.split(".")[0] for name in head} == {"head"}
+    assert sorted([*lower, *upper, *head]) == sorted(names.values())
+
+
+@pytest.mark.parametrize(("groups", "ratios"), [(2, (1 / 3, 1.0)), (3, (1 / 3, 1 / 3**0.5, 1.0))])
+def test_rates_rise_by_one_factor_from_group_to_group(
+    groups: LayerGroups, ratios: tuple[float, ...]
+) -> None:
+    network = build_model("resnet18", 3, seed=0)
+    made = make_optimizer(network, 1 / 3, 0.1, groups).param_groups
+    assert [group["lr_ratio"] for group in made] == pytest.approx(ratios, rel=1e-15)
+    whole = make_optimizer(network, 1.0, 0.1, groups).param_groups
+    assert [group["lr_ratio"] for group in whole] == [1.0] * groups
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_the_red_channels_weights_are_taken_as_they_are_and_never_trained(
+    groups: LayerGroups,
+) -> None:
+    state = torchvision.models.resnet18().state_dict()
+    network = build_model("resnet18", 3, 0, state, "red-frozen")
+    conv = network.body.conv1.weight
+    assert torch.equal(conv, state["conv1.weight"][:, :1])
+    optimizer = make_optimizer(network, 1.0, 0.1, groups)
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert {id(p) for p in network.parameters()} - trained == {id(conv)}
+    network(torch.rand(2, 1, 40, 40)).sum().backward()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    optimizer.step()
+    assert torch.equal(conv, state["conv1.weight"][:, :1])
+
+
+def test_how_the_first_convolution_is_made_changes_no_other_weight() -> None:
+    first, second = (build_model("resnet18", 3, 0, None, how) for how in FIRST_CONVS)
+    names = set(first.state_dict()) - {"body.conv1.weight"}
+    assert all(torch.equal(first.state_dict()[n], second.state_dict()[n]) for n in names)
 
 
 def test_optimiser_decays_every_parameter_and_slows_the_body_alone() -> None:

@@ -165,6 +165,25 @@ def test_body_takes_steps_smaller_by_its_ratio() -> None:
     assert third[1] == whole[1]
 
 
+@pytest.mark.parametrize("groups", [2, 3])
+def test_moments_of_a_stage_before_are_continued_at_this_stages_rates(groups: int) -> None:
+    data = StageData("R1/mel", tones(16, 0), tones(3, 1))
+    config = CONFIG.model_copy(update={"layer_groups": groups, "moments": "carried"})
+    model = build_model("resnet18", 2, seed=0)
+    before = StageTrainer(model, STAGE, data, config)
+    before.run_epoch(in_order(16), 0, lambda: None)
+    slow = STAGE.model_copy(update={"body_lr_ratio": 1 / 3})
+    after = StageTrainer(model, slow, data, config)
+    own = after.state().optimizer["param_groups"]
+    after.take_moments(before.state().optimizer)
+    taken, left = after.state().optimizer, before.state().optimizer
+    assert taken["param_groups"] == own
+    assert taken["state"].keys() == left["state"].keys()
+    for key, kept in left["state"].items():
+        assert kept["step"] == 2
+        assert all(torch.equal(value, taken["state"][key][name]) for name, value in kept.items())
+
+
 def test_a_step_is_adam_with_decay_apart_from_the_gradient() -> None:
     model = build_model("resnet18", 2, seed=0)
     optimizer = make_optimizer(model, body_lr_ratio=1.0, weight_decay=0.1)

@@ -36,12 +36,15 @@ def lr_find(
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
     from featurestore import open_store
     from trainer.plan import Options, plan_run
+    from trainer.recipes import find_recipe
     from trainer.safefiles import make_output_folder
     from trainer.training.lr_find import NUM_STEPS, find_lr
+    from trainer.training.schedule import Sweep
 
     stored = open_store(store, dataset)
     folds = (stored.folds[0] if fold is None else fold,)
     options = Options(method=method, folds=folds, **vars(learning))
+    sweep = Sweep(NUM_STEPS, end=find_recipe(learning.recipe).sweep_end)
     plan = plan_run(stored, options)
     make_output_folder(out, (TABLE, RESULT, PICTURE))
     console = Terminal()
@@ -49,7 +52,7 @@ def lr_find(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("steps", total=NUM_STEPS)
         curve, found, warnings = find_lr(
-            stored, plan.config, stage, lambda: progress.advance(task), reading
+            stored, plan.config, stage, lambda: progress.advance(task), reading, sweep
         )
     for warning in (*plan.warnings, *warnings):
         console.warn(warning)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
 import typer
 
-from schemas import CheckpointName, ResizeOperator
+from schemas import CheckpointName, FirstConv, Recipe, ResizeOperator
 
 if TYPE_CHECKING:
     from trainer.run import Manner
@@ -51,6 +51,30 @@ class Learning:
     precision: Annotated[
         str, typer.Option(help="auto (bf16 if the device computes in it), float32 or bf16.")
     ] = "auto"
+    recipe: Annotated[
+        Recipe,
+        typer.Option(
+            help="What fills in the options that are left out: the paper's text, or what its code "
+            "of 2019 must have done (--layer-groups 3, --moments carried, --first-conv red-frozen, "
+            "--best-of stage, float32, a store with the filters torchaudio-2019)."
+        ),
+    ] = "paper"
+    layer_groups: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=3,
+            help="Groups of layers with learning rates of their own where a stage slows the body: "
+            "2 (body, head) or 3 (the body in two, as fastai).",
+        ),
+    ] = None
+    first_conv: Annotated[
+        FirstConv | None,
+        typer.Option(
+            help="First convolution: the sum over the colours (sum; the default), or the red "
+            "channel's weights, never trained (red-frozen)."
+        ),
+    ] = None
     init: Annotated[
         str,
         typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),

@@ -47,7 +47,7 @@ def predict(
     from trainer.inference.predict import audio_files, load_network, open_run
     from trainer.inference.predict import predict as predict_files
     from trainer.safefiles import check_output, write_output
-    from trainer.training.device import resolve_device
+    from trainer.training.device import repeatable, resolve_device
 
     trained = open_run(run)
     if trained.warning:
@@ -58,7 +58,8 @@ def predict(
         check_output(out)
     torch_device = resolve_device(device)
     networks = [load_network(trained, k, checkpoint, torch_device) for k in folds]
-    results = list(_watched(predict_files(trained.record, networks, files), len(files)))
+    with repeatable(torch_device):
+        results = list(_watched(predict_files(trained.record, networks, files), len(files)))
     found = Predictions(
         run=json_text(run),
         fingerprint=trained.record.fingerprint,

@@ -9,7 +9,7 @@ import typer
 from featurestore.stopping import INTERRUPTED
 from featurestore.terminal import Terminal
 from featurestore.text import from_json_text
-from schemas import BestOf, Carry, RunConfig, Selection
+from schemas import BestOf, Carry, Moments, RunConfig, Selection
 from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
 from trainer.commands.tracking import tracking_to
 from trainer.errors import ResumeError, differing
@@ -66,6 +66,13 @@ def run(
             "array (array; the default), those of the last stage (stage), or all (run)."
         ),
     ] = None,
+    moments: Annotated[
+        Moments | None,
+        typer.Option(
+            help="The optimiser's moments at the start of a stage: fresh (the default), or carried "
+            "with the network that the stage starts from."
+        ),
+    ] = None,
     learning: Learning,
     epochs_scale: Annotated[
         float, typer.Option(help="Multiplies the epochs of every stage; at least one each.")
@@ -105,6 +112,7 @@ def run(
         validation_share=validation_share,
         carry=carry,
         best_of=best_of,
+        moments=moments,
         **vars(learning),
     )
     stored = open_store(store, dataset)

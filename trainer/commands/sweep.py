@@ -1,7 +1,7 @@
 """`trainer sweep` and `trainer reproduce`: many runs in one directory, and one report of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PAPER = ("baseline", "mel", "resize", "control")
 """Methods of the paper, and the control that separates their gain from that of resolution."""
+_PAPERS = {"precision": ("float32",)}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class Shared:
 
         folds, settings = tuple(self.fold or ()), _crossed(self.settings)
         return Sweep(tuple(methods), tuple(seeds), folds, settings)
+
+    def reproduction(self, num_seeds: int) -> "Sweep":
+        """Return the sweep over the paper's methods and the control.
+
+        It trains in float32, as the paper did, unless another precision is set.
+        """
+        asked = self.sweep(PAPER, range(num_seeds))
+        return replace(asked, settings=_PAPERS | dict(asked.settings or {}))
 
 
 @grouped
@@ -105,12 +114,13 @@ def reproduce(
 ) -> None:
     """Train the paper's methods and the control on every fold: its table for that dataset.
 
+    In float32, unless --set precision says otherwise.
     The same command resumes where it was stopped.
     """
     from featurestore import open_store
 
     stored = open_store(shared.store, shared.dataset)
-    asked = shared.sweep(PAPER, range(seeds))
+    asked = shared.reproduction(seeds)
     _carry_out(stored, asked, out or Path("reproduce") / stored.name, shared.scheduler, conduct)
 
 

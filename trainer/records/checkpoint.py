@@ -164,6 +164,7 @@ class FoldState:
         epochs: All so far.
         seconds: Spent so far.
         warnings: Met so far.
+        moments: The optimiser's state after the epoch of `carried`; None if stages start without.
     """
 
     last: Checkpoint
@@ -173,6 +174,7 @@ class FoldState:
     epochs: tuple[EpochMetrics, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+    moments: Mapping[str, Any] | None = None
 
 
 def save_state(path: Path, state: FoldState) -> None:
@@ -191,6 +193,7 @@ def save_state(path: Path, state: FoldState) -> None:
         "carried": names[0] if names else to_values(state.carried),
         "step": state.stage.step,
         "optimizer": state.stage.optimizer,
+        "moments": state.moments,
         "epochs": json.dumps([epoch.model_dump(mode="json") for epoch in state.epochs]),
         "seconds": state.seconds,
         "warnings": list(state.warnings),
@@ -220,6 +223,7 @@ def load_state(path: Path) -> FoldState:
             epochs=tuple(epochs),
             seconds=values["seconds"],
             warnings=tuple(values.get("warnings", ())),
+            moments=values.get("moments"),
         )
     except RunDirectoryError as error:
         raise CheckpointError(str(error)) from error

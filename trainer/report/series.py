@@ -28,7 +28,11 @@ NOT_SETTINGS = {
     *("dataset", "method", "stages", "folds", "seed", "init"),
     *("device", "acceleration", "threads"),
 }
-OFF = dict.fromkeys(("mixup", "freq mask", "time mask", "label smoothing"), "0")
+OFF = dict.fromkeys(("mixup", "freq mask", "time mask", "label smoothing"), "0") | {
+    "layer groups": "2",
+    "moments": "fresh",
+    "first conv": "sum",
+}
 """Values of options that are off, which a label does not mention."""
 
 

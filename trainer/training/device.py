@@ -96,18 +96,22 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Let cuDNN use only algorithms that give the same bits on every run; a CPU's always do."""
-    if device.type != "cuda":
-        yield
-        return
+    """Compute the same bits on every run, and float32 in float32: never in TF32, nor in bf16.
+
+    Out of the box cuDNN's convolutions of float32 numbers round them to TF32's 10 bits.
+    """
     cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    # Benchmarking picks the fastest algorithm by a race, which another one may win next time.
-    cudnn.deterministic, cudnn.benchmark = True, False
+    matmul = torch.get_float32_matmul_precision()
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    if device.type == "cuda":
+        # Benchmarking picks the fastest algorithm by a race, which another one may win next time.
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
     try:
         yield
     finally:
-        cudnn.deterministic, cudnn.benchmark = before
+        torch.set_float32_matmul_precision(matmul)
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = before
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[object]:

@@ -146,6 +146,8 @@ class _FoldTrainer:
         trainer = StageTrainer(self._model, stage, data, self._config, self._warn, other)
         if state and done:
             trainer.restore(state.stage)
+        elif state and state.moments:
+            trainer.take_moments(state.moments)
         for _ in range(done, stage.epochs):
             self._run_epoch(number, stage, trainer)
 
@@ -187,13 +189,24 @@ class _FoldTrainer:
 
     def _state(self, metrics: EpochMetrics, trainer: StageTrainer) -> FoldState:
         last, before = self._checkpoint(metrics), self._saver.state
+        stage = trainer.state()
         best, carried = (before.best, before.carried) if before else (None, last)
+        moments = before.moments if before else None
         if reported_epoch(self._epochs, self._config) is metrics:
             best = last
         if carried_epoch(self._epochs, self._config) is metrics:
             carried = last
-        epochs, warnings = tuple(self._epochs), tuple(self._warnings)
-        return FoldState(last, best, carried, trainer.state(), epochs, self._spent(), warnings)
+            moments = stage.optimizer if self._config.moments == "carried" else None
+        return FoldState(
+            last=last,
+            best=best,
+            carried=carried,
+            stage=stage,
+            epochs=tuple(self._epochs),
+            seconds=self._spent(),
+            warnings=tuple(self._warnings),
+            moments=moments,
+        )
 
     def _spent(self) -> float:
         return self._seconds + time.perf_counter() - self._started
@@ -283,4 +296,5 @@ def _metrics(
 def _initial_model(job: Job, fold: int) -> Network:
     """Return the network a fold starts from; the same for every method."""
     seed = derive_seed("init", job.config.seed, fold)
-    return build_model(job.config.arch, len(job.dataset.class_names), seed, job.body_state)
+    num_classes, config = len(job.dataset.class_names), job.config
+    return build_model(config.arch, num_classes, seed, job.body_state, config.first_conv)

@@ -177,6 +177,7 @@ def find_lr(
     stage: int,
     after_step: Callable[[], None],
     choice: PlacementChoice = "auto",
+    sweep: Sweep | None = None,
 ) -> tuple[Curve, LrFind, tuple[str, ...]]:
     """Run the range test of a stage, from the initial weights.
 
@@ -186,6 +187,7 @@ def find_lr(
         stage: Number of the stage, from 1.
         after_step: Called after each step.
         choice: Where the stage's data shall lie; does not affect results.
+        sweep: The learning rates; 1e-7 to 10 by default.
 
     Returns:
         The curve, its record, and warnings for the user.
@@ -205,10 +207,11 @@ def find_lr(
     shape = dataset.shape(settings.array)
     with repeatable(device), computing_threads(config.threads):
         seed = derive_seed("init", config.seed, fold)
-        network = build_model(config.arch, len(dataset.class_names), seed, weights.state)
+        num_classes = len(dataset.class_names)
+        network = build_model(config.arch, num_classes, seed, weights.state, config.first_conv)
         trial = Trial(config, stage, *_training_rows(dataset, config, settings.array, placement))
         with explain_oom_training(settings, shape, config, placement):
-            curve = range_test(network.to(device), trial, Sweep(NUM_STEPS), after_step)
+            curve = range_test(network.to(device), trial, sweep or Sweep(NUM_STEPS), after_step)
     suggestion = curve.suggestion
     record = LrFind(
         config=config,

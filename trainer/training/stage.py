@@ -6,13 +6,13 @@ decided in `trainer.training.fold`.
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -125,7 +125,9 @@ class StageTrainer:
         self._steps = num_steps(len(data.train), config.batch_size)
         self._schedule = schedule or OneCycle(self._steps * stage.epochs, stage.max_lr)
         self._step = 0
-        self._optimizer = make_optimizer(model, stage.body_lr_ratio, config.weight_decay)
+        self._optimizer = make_optimizer(
+            model, stage.body_lr_ratio, config.weight_decay, config.layer_groups
+        )
         device = data.train.device
         self._generator = torch.Generator(device)
         augment = Augmentation(config, device)
@@ -152,6 +154,16 @@ class StageTrainer:
         """Resume from a state of this stage, as if never interrupted."""
         self._step = state.step
         self._optimizer.load_state_dict(dict(state.optimizer))
+
+    def take_moments(self, optimizer: Mapping[str, Any]) -> None:
+        """Continue with the moments, and step counts, of another stage's optimiser.
+
+        Args:
+            optimizer: `StageState.optimizer` of a stage of the same network.
+        """
+        # The groups stay this stage's: their learning rates over the cycle's are.
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": optimizer["state"], "param_groups": groups})
 
     @property
     def data(self) -> StageData:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from schemas import RunConfig
+from schemas import LayerGroups, RunConfig
 from trainer.data.source import Source, as_float32
 from trainer.model import Network
 from trainer.training.acceleration import Forward, Step
@@ -138,22 +138,25 @@ def predict(model: Network, source: Source, config: RunConfig) -> NDArray[np.flo
     return torch.cat(probabilities).cpu().numpy()
 
 
-def make_optimizer(model: Network, body_lr_ratio: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW with decoupled decay on all parameters, in two groups: the body and the head.
+def make_optimizer(
+    model: Network, body_lr_ratio: float, weight_decay: float, layer_groups: LayerGroups = 2
+) -> torch.optim.AdamW:
+    """Return AdamW with decoupled decay on all trainable parameters, in groups of layers.
 
-    Each group's `lr_ratio` is its learning rate over the cycle's; rates are set at each step.
+    Each group's `lr_ratio` is its learning rate over the cycle's; rates are set at each step. They
+    rise by one factor from the body's to 1, the head's: with three, r, √r and 1.
 
     Args:
         model: The network.
         body_lr_ratio: Learning rate of the body over the head's.
         weight_decay: Decay per unit of learning rate.
+        layer_groups: Number of groups, see `Network.layer_groups`.
     """
-
-    def group(part: nn.Module, ratio: float) -> dict[str, object]:
-        return {"params": list(part.parameters()), "lr_ratio": ratio}
-
+    groups = model.layer_groups(layer_groups)
+    last = len(groups) - 1
+    ratios = [body_lr_ratio ** ((last - at) / last) for at in range(len(groups))]
     return torch.optim.AdamW(
-        [group(model.body, body_lr_ratio), group(model.head, 1.0)],
+        [{"params": g, "lr_ratio": ratio} for g, ratio in zip(groups, ratios, strict=True)],
         eps=EPS,
         weight_decay=weight_decay,
         fused=True,  # one pass over the parameters: 3 times faster on a CPU
