@@ -90,8 +90,16 @@ def _options(version: VersionOption = False) -> None:
 
 @app.command()
 def build(
-    dataset: Annotated[str, typer.Option(help="Dataset name; see `featurestore datasets`.")],
-    root: Annotated[Path | None, typer.Option(help="Where the audio is.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Dataset name; see `featurestore datasets`. Not for sounds of your own."),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the audio; without --dataset, of a collection of your own."
+        ),
+    ] = None,
     store: Annotated[
         str | None, typer.Option(help="Path or URL of the store: s3://…, gs://…, az://….")
     ] = None,
@@ -115,25 +123,52 @@ def build(
         bool, typer.Option("--retry-failed", help="Try failed clips again.")
     ] = False,
     yes: YesOption = False,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Table of your clips, if it is not the only one in --root."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of your table: path=Filename,class=Label,fold=Split,…"),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Number of folds to make, stratified by class.")
+    ] = 0,
+    group_by: Annotated[
+        str, typer.Option(help="Column of which no value may be in two folds.")
+    ] = "",
+    fold_seed: Annotated[int, typer.Option(min=0, help="Random seed of --folds.")] = 0,
+    name: Annotated[
+        str, typer.Option(help="Name of your dataset. Default: that of the directory.")
+    ] = "",
+    title: Annotated[str, typer.Option(help="Title of your dataset, for people.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of your sounds.")] = "",
+    citation: Annotated[str, typer.Option(help="How to cite your dataset.")] = "",
 ) -> None:
     """Build a store, or finish one that was interrupted."""
     from featurestore.building import build as building
-    from featurestore.datasets.kinds import find_kind
+    from featurestore.datasets.own import OwnOptions
     from featurestore.extraction.spec import load_spec, with_variants
-    from featurestore.obtain import load_or_download
+    from featurestore.obtain import obtain_source
     from featurestore.progress import BuildProgress
     from featurestore.storage import locate
     from schemas import FeatureSpec
 
-    kind = find_kind(dataset)
-    path = locate(store or kind.default_store)
+    own = OwnOptions(
+        table, columns or (), folds, group_by, fold_seed, name, title, licence, citation
+    )
     features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
     options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
     with _stoppable("The partial download is kept"):
-        source = load_or_download(err, dataset, root, yes=yes)
+        source, default_store = obtain_source(err, dataset, root, own, yes=yes)
+    path = locate(store or default_store)
     err.print(f"{source.card.title}: {len(source.clips)} clips in {source.root} → {path}")
+    if source.understood:
+        err.print(f"understood as {'; '.join(source.understood)}")
     if source.left_out:
         err.warn(f"left out: {', '.join(source.left_out)}")
+    for warning in source.warnings:
+        err.warn(warning)
     with (
         _stoppable("Finished blocks are kept"),
         _executor(workers, scheduler) as executor,
@@ -313,9 +348,9 @@ def repair(
     """Repair what is broken in a store, and nothing else, from the files it was built from."""
     from featurestore.checking.repair import only_dataset
     from featurestore.checking.repair import repair as repairing
-    from featurestore.datasets import load_dataset
+    from featurestore.checking.reread import reread_dataset
 
-    source = load_dataset(dataset or only_dataset(store), root)
+    source = reread_dataset(store, dataset or only_dataset(store), root)
     repaired = 0
     with _stoppable("Repaired blocks are kept"), _executor(workers, None) as executor:
         for what in repairing(source, store, executor):

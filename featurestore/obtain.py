@@ -6,9 +6,41 @@ from pathlib import Path
 from featurestore.datasets import Dataset, Download, find_root, load_dataset, plan_download
 from featurestore.datasets.download import find_archive
 from featurestore.datasets.kinds import find_kind
-from featurestore.errors import DatasetNotFoundError, DownloadError
+from featurestore.datasets.own import FOLDER, OwnOptions, load_own
+from featurestore.errors import DatasetError, DatasetNotFoundError, DownloadError
 from featurestore.progress import StepProgress
 from featurestore.terminal import Terminal
+
+
+def obtain_source(
+    console: Terminal, name: str | None, root: Path | None, own: OwnOptions, *, yes: bool
+) -> tuple[Dataset, str]:
+    """Read the dataset that a build is asked for; download it if that is needed and allowed.
+
+    Args:
+        console: Where questions and the progress are shown.
+        name: One of `DATASETS`; None for a collection of one's own.
+        root: Where it is.
+        own: How to read a collection of one's own.
+        yes: Download without asking.
+
+    Returns:
+        The dataset, and where its store is by default.
+
+    Raises:
+        DatasetError: It cannot be had or read, or the options do not go together.
+    """
+    if name is None or (name == FOLDER and own.given):
+        dataset = load_own(root, own, FOLDER if name else "")
+        return dataset, f"./{dataset.card.name}.zarr"
+    kind = find_kind(name)
+    if own.given:
+        raise DatasetError(
+            f"{', '.join(own.given)} {'is' if len(own.given) == 1 else 'are'} for collections of "
+            f"your own, and {name} has its own folds and names: leave out --dataset {name}, or "
+            "those options"
+        )
+    return load_or_download(console, name, root, yes=yes), kind.default_store
 
 
 def load_or_download(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:

@@ -50,12 +50,16 @@ if TYPE_CHECKING:
     )
     from schemas.store import (
         FORMAT_VERSION,
+        PLAIN_VERSION,
+        SPLIT_ROLES,
         Clip,
         ClipStatus,
+        Collection,
         DatasetCard,
         Fold,
         StoreManifest,
         StoreMark,
+        split_role,
     )
 else:
     __getattr__, __dir__, _ = lazy_loader.attach(
@@ -104,11 +108,15 @@ else:
             "store": [
                 "Clip",
                 "ClipStatus",
+                "Collection",
                 "DatasetCard",
                 "FORMAT_VERSION",
                 "Fold",
+                "PLAIN_VERSION",
+                "SPLIT_ROLES",
                 "StoreManifest",
                 "StoreMark",
+                "split_role",
             ],
         },
     )
@@ -117,6 +125,8 @@ __all__ = [
     "EXTRACTOR_VERSION",
     "FORMAT_VERSION",
     "FULL",
+    "PLAIN_VERSION",
+    "SPLIT_ROLES",
     "Acceleration",
     "BestOf",
     "Carry",
@@ -124,6 +134,7 @@ __all__ = [
     "ClassEvaluation",
     "Clip",
     "ClipStatus",
+    "Collection",
     "Cycle",
     "DatasetCard",
     "Ensemble",
@@ -159,4 +170,5 @@ __all__ = [
     "TrimSpec",
     "UnusedFile",
     "Variant",
+    "split_role",
 ]

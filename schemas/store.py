@@ -1,7 +1,7 @@
 """Contents of a store: clips, their outcomes, the dataset's card, the manifest."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Annotated, Literal, Self
 
@@ -10,9 +10,11 @@ from pydantic import Field, model_validator
 from schemas.base import Schema
 from schemas.features import FeatureSpec, Name
 
-FORMAT_VERSION = 2
-"""Format version of new datasets. All from 1 to this one are read, finished and repaired,
-each in its own layout; a newer one is refused."""
+FORMAT_VERSION = 3
+"""Highest format version. All from 1 to this one are read, finished and repaired, each in its own
+layout; a newer one is refused."""
+PLAIN_VERSION = 2
+"""Format version of new datasets that say nothing that version 2 had no word for."""
 
 MAX_CLIPS = 10**9
 """Most clips of a dataset; also the largest fold number."""
@@ -24,6 +26,20 @@ MAX_CHUNK_BYTES = 2**31 - 1
 _MAX_BLOCK_CLIPS = 2**17
 _MAX_ARRAYS = 1000
 _MAX_NAME = 128
+
+SPLIT_ROLES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""Names of official splits, in lower case, by what they are for."""
+
+
+def split_role(name: str) -> str | None:
+    """Return what a split of that name is for: `train`, `valid` or `test`; None if unknown."""
+    folded = name.strip().lower()
+    return next((role for role, names in SPLIT_ROLES.items() if folded in names), None)
+
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 OptionalSha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
@@ -104,6 +120,28 @@ class Fold(Schema):
     checksums: OptionalSha256 = ""
     """SHA-256 of the fold's checksums of chunks, little-endian uint32, once complete; from format
     version 2 on."""
+    name: Annotated[str, Field(max_length=_MAX_NAME)] = ""
+    """Name of the official split that the fold is, such as `test`; from format version 3 on."""
+
+    @property
+    def label(self) -> str:
+        """The fold's name, or its number if it has none."""
+        return self.name or str(self.fold)
+
+
+class Collection(Schema):
+    """How a collection of one's own was read, so that the same can be read again."""
+
+    table: str = ""
+    """Path of the table, relative to the root; empty for directories and for tables elsewhere."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Column by role, of those that the user named."""
+    folds: Annotated[int, Field(ge=0, le=MAX_FOLDS)] = 0
+    """Folds that were made, stratified by class; 0 if the collection has its own."""
+    group_by: str = ""
+    """Column of which no value is in two folds."""
+    fold_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the folds that were made."""
 
 
 class StoreMark(Schema):
@@ -127,7 +165,7 @@ class StoreManifest(Schema):
     through the folds' `checksums` for every chunk.
     """
 
-    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
+    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = PLAIN_VERSION
     extractor_version: Annotated[int, Field(ge=0, lt=2**31)]
     fingerprint: Sha256
     clips_sha256: Sha256
@@ -146,14 +184,33 @@ class StoreManifest(Schema):
     state: Literal["building", "complete"]
     counts: dict[str, Annotated[int, Field(ge=0, le=MAX_CLIPS)]] = Field(default_factory=dict)
     """Number of clips by outcome (name of a `ClipStatus`, lower case), once complete."""
+    collection: Collection = Collection()
+    """How a collection of one's own was read; from format version 3 on."""
+    official_clips: Annotated[int, Field(ge=0, le=MAX_CLIPS)] = 0
+    """Number of clips of the published dataset, of which this is a part; 0 if it is all of it, or
+    nothing published. From format version 3 on."""
     digest: OptionalSha256 = ""
     """SHA-256 of all other fields in canonical JSON, from format version 2 on; made when the
     manifest is written, compared whenever it is read."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it says something that format version 2 had no word for."""
+        named = any(fold.name for fold in self.folds)
+        return named or bool(self.official_clips) or self.collection != Collection()
+
+    @property
+    def fold_names(self) -> dict[int, str]:
+        """Names of the folds that have one, by their numbers."""
+        return {fold.fold: fold.name for fold in self.folds if fold.name}
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         """Refuse sizes that contradict one another, or that no program should loop over."""
         _refuse_repeated("folds", [fold.fold for fold in self.folds])
+        _refuse_repeated("folds", [fold.name for fold in self.folds if fold.name])
+        if self.format_version < FORMAT_VERSION and self.is_new:
+            raise ValueError(f"format_version: has no fields of version {FORMAT_VERSION}")
         if self.num_clips != sum(fold.num_clips for fold in self.folds):
             raise ValueError(f"num_clips: {self.num_clips} is not the sum of the folds")
         if self.block_clips % self.chunk_clips:

@@ -12,7 +12,14 @@ from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import stored_clips
 from featurestore.store.fingerprint import clip_differences, clips_sha256, differences, fingerprint
-from schemas import EXTRACTOR_VERSION, FeatureSpec, Fold, StoreManifest
+from schemas import (
+    EXTRACTOR_VERSION,
+    FORMAT_VERSION,
+    PLAIN_VERSION,
+    FeatureSpec,
+    Fold,
+    StoreManifest,
+)
 
 _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
 
@@ -23,19 +30,26 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     chunk = plan.chunk_clips(sizes.values())
     clips = clips_sha256(dataset.clips, dataset.card.class_names)
+    names = dataset.fold_names
+    folds = tuple(
+        Fold(fold=fold, num_clips=size, name=names.get(fold, "")) for fold, size in sizes.items()
+    )
     return StoreManifest(
+        format_version=FORMAT_VERSION if dataset.is_new else PLAIN_VERSION,
         extractor_version=EXTRACTOR_VERSION,
         fingerprint=fingerprint(spec, clips),
         clips_sha256=clips,
         spec=spec,
         card=dataset.card,
-        folds=tuple(Fold(fold=fold, num_clips=size) for fold, size in sizes.items()),
+        folds=folds,
         num_clips=len(dataset.clips),
         chunk_clips=chunk,
         block_clips=plan.block_clips(spec, len(dataset.clips), chunk),
         order_seed=plan.ORDER_SEED,
         libraries=_library_versions(),
         state="building",
+        collection=dataset.collection,
+        official_clips=dataset.official_clips,
     )
 
 

@@ -1,10 +1,11 @@
 """The result of loading any dataset: its card and its clips."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from featurestore.cliplist import ClipList
-from schemas import DatasetCard
+from schemas import Collection, DatasetCard
 
 SYNTHETIC_MARKER = "synthetic.json"
 """File by which a synthetic collection is recognised; its other code needs NumPy."""
@@ -25,6 +26,22 @@ class Dataset:
     clips: ClipList
     left_out: tuple[str, ...] = ()
     """Files in the root that are no clips, by kind and number; for directories without a table."""
+    fold_names: Mapping[int, str] = field(default_factory=dict)
+    """Names of the folds that are official splits."""
+    collection: Collection = field(default_factory=Collection)
+    """How it was read, of a collection of one's own."""
+    understood: tuple[str, ...] = ()
+    """What was made of the table or the directories, in phrases."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know before anything is extracted."""
+    official_clips: int = 0
+    """Number of clips of the published dataset, if only a part of them is here; else 0."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its manifest says something that format version 2 had no word for."""
+        known = bool(self.fold_names) or bool(self.official_clips)
+        return known or self.collection != Collection()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clips", ClipList.of(self.clips))

@@ -65,7 +65,7 @@ def check_clips(table: Table, columns: Columns) -> CheckedClips:
             twice, a class's name and number do not go together, or two classes have names
             that differ in case, spaces or Unicode form only.
     """
-    problems = Problems(table.path)
+    problems = Problems(table.path, table.unit)
     _check_cells(table, columns, problems)
     # Two spellings of one path, a/b and a//b, are one file.
     paths = _plain_paths(table[columns.file])
@@ -247,12 +247,11 @@ def _check_unique(table: Table, column: str, values: NDArray[Any], problems: Pro
     wrong = np.zeros(len(table), bool)
     wrong[list(again)] = True
     wrong &= table[column] != ""
+    cells, lines = table[column], table.lines
     problems.add_where(
         table,
         wrong,
-        lambda row: (
-            f"{column} {quoted(table[column][row])} is on line {table.lines[again[row]]} too"
-        ),
+        lambda row: f"{column} {quoted(cells[row])} is on {table.unit} {lines[again[row]]} too",
     )
 
 
@@ -273,7 +272,7 @@ def _check_one_value(table: Table, key: str, value: str, problems: Problems) -> 
         values != values[first],
         lambda row: (
             f"{key} {quoted(keys[row])} has {value} {quoted(values[row])}, "
-            f"but {quoted(values[first[row]])} on line {table.lines[first[row]]}"
+            f"but {quoted(values[first[row]])} on {table.unit} {table.lines[first[row]]}"
         ),
     )
 
@@ -287,7 +286,7 @@ def _check_alike(
     for one, other in alike_names(names):
         problems.add(
             lines[other],
-            f"{column} has {how_they_differ(one, other)} (the first on line {lines[one]})",
+            f"{column} has {how_they_differ(one, other)} (the first on {table.unit} {lines[one]})",
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from featurestore.datasets import esc50, folder, urbansound8k
+from featurestore.datasets import esc50, urbansound8k
 from featurestore.datasets.archives import ESC50, URBANSOUND8K, Archive
 from featurestore.datasets.base import SYNTHETIC_MARKER, Dataset
 from featurestore.errors import DatasetError
@@ -51,6 +51,12 @@ def _load_synthetic(root: Path) -> Dataset:
     )
 
     return synthetic.load(root)
+
+
+def _load_folder(root: Path) -> Dataset:
+    from featurestore.datasets import collection  # as above
+
+    return collection.load_folder(root)
 
 
 _GET_ESC50 = (
@@ -103,11 +109,11 @@ _KINDS = (
     ),
     DatasetKind(
         name="folder",
-        summary="Any directory: fold/class/file, or a CSV with path, fold and class",
+        summary="Any directory: class/file, fold/class/file, split/class/file, or a table",
         default_store="./folder.zarr",
-        by_hand="put your files at fold/class/file, or list them in a clips.csv with path, "
-        "fold and class, and give their directory with --root",
-        load=folder.load,
+        by_hand="put your files at class/file or fold/class/file, or list them in a clips.csv "
+        "with path, class and, where there are folds, fold, and give their directory with --root",
+        load=_load_folder,
         directories=("folder",),
     ),
 )

@@ -36,11 +36,13 @@ class Table:
         path: The file.
         lines: (n,) int64, the first line of each row in the file; the header is on line 1.
         columns: (n,) texts by name, without spaces around them.
+        unit: What messages call a line of `lines`: `row` for tables that have no lines.
     """
 
     path: Path
     lines: NDArray[np.int64]
     columns: Mapping[str, NDArray[Any]]
+    unit: str = "line"
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -51,7 +53,7 @@ class Table:
     def where(self, rows: NDArray[np.bool_]) -> "Table":
         """Return the rows at which `rows` (n,) is true."""
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return Table(self.path, self.lines[rows], columns)
+        return Table(self.path, self.lines[rows], columns, self.unit)
 
 
 class Problems:
@@ -59,10 +61,12 @@ class Problems:
 
     Args:
         table: The file they are in.
+        unit: `line` or `row`; see `Table`.
     """
 
-    def __init__(self, table: Path) -> None:
+    def __init__(self, table: Path, unit: str = "line") -> None:
         self._table = table
+        self._unit = unit
         self._count = 0
         self._shown: list[tuple[int, str]] = []
 
@@ -102,7 +106,7 @@ class Problems:
         if not self._count:
             return
         count = self._count
-        shown = [f"line {line}: {what}" for line, what in sorted(self._shown)[:MAX_SHOWN]]
+        shown = [f"{self._unit} {line}: {what}" for line, what in sorted(self._shown)[:MAX_SHOWN]]
         if count > MAX_SHOWN:
             shown.append(f"and {count - MAX_SHOWN} more")
         raise DatasetError(
@@ -143,13 +147,13 @@ def csv_table(
     path: Path, choose: Callable[[Sequence[str]], Iterable[str]], delimiter: str = ","
 ) -> Table:
     """Read those columns of a table that `choose` takes from its header; see `read_table`."""
-    with _opened(path) as file:
+    with opened(path) as file:
         records = _records(path, csv.reader(file, strict=True, delimiter=delimiter))
         line, header = next(records, (0, []))
         if not header:
             raise DatasetError(f"{path}: the table is empty; put the original back")
         names = list(dict.fromkeys(choose(header)))
-        _check_header(path, line, header, names)
+        check_header(f"{path}, line {line}", header, names)
         return _columns(path, header, names, records)
 
 
@@ -190,7 +194,7 @@ def _columns(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.TextIOWrapper]:
+def opened(path: Path) -> Iterator[io.TextIOWrapper]:
     """Open a plain file of UTF-8 text; errors while it is read become ours."""
     try:
         descriptor = open_regular(path, _MOST_BYTES, follow=True)
@@ -234,8 +238,12 @@ def _records(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:  # noq
         ) from error
 
 
-def _check_header(path: Path, line: int, header: Sequence[str], needed: Iterable[str]) -> None:
-    where = f"{path}, line {line}"
+def check_header(where: str, header: Sequence[str], needed: Iterable[str]) -> None:
+    """Refuse a header that lacks a column, or has one twice.
+
+    Raises:
+        DatasetError: It names them, and those there are.
+    """
     if missing := [column for column in needed if column not in header]:
         raise DatasetError(
             f"{where}: the table has no column {', '.join(missing)}; "

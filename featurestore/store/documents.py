@@ -23,7 +23,7 @@ from featurestore.store.parsing import (
     parsed,
 )
 from featurestore.store.root import Root, dataset_names, read_root, root_in
-from schemas import FORMAT_VERSION, StoreManifest
+from schemas import PLAIN_VERSION, StoreManifest
 
 __all__ = ["MARK", "dataset_names"]
 
@@ -54,7 +54,7 @@ def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
     for manifest in manifests:
         documents |= dataset_documents(manifest)
     mark = {
-        "format_version": max((m.format_version for m in manifests), default=FORMAT_VERSION),
+        "format_version": max((m.format_version for m in manifests), default=PLAIN_VERSION),
         "datasets": [manifest.card.name for manifest in manifests],
     }
     root = metadata.group_document({MARK: mark})

@@ -1,0 +1,63 @@
+"""The dataset that a store was built from, read again the way it was read then."""
+
+from pathlib import Path
+
+from featurestore.datasets import Dataset, load_dataset
+from featurestore.datasets.collection import ELSEWHERE, Naming, load_collection
+from featurestore.datasets.kinds import DATASETS
+from featurestore.errors import CorruptError, DatasetError, FeatureStoreError
+from featurestore.storage import Place, locate
+from featurestore.store.arrays import StoredArrays
+from featurestore.store.cliptable import stored_clips
+from featurestore.store.documents import read_manifest
+from schemas import Collection, StoreManifest
+
+
+def reread_dataset(place: Place, name: str, root: Path | None) -> Dataset:
+    """Read the dataset of a store again.
+
+    Args:
+        place: Path of the store, or its URL.
+        name: Name of the dataset in it.
+        root: Where its audio is; for collections of one's own it must be given.
+
+    Raises:
+        DatasetError: It cannot be read, or no root is given.
+        CorruptError: Neither the manifest nor the dataset's name says how it was read.
+    """
+    storage = locate(place)
+    try:
+        manifest = read_manifest(storage, name)
+    except CorruptError:
+        return load_dataset(name, root)  # which refuses a name that it does not know
+    if name in DATASETS and manifest.collection == Collection():
+        return load_dataset(name, root)
+    if root is None:
+        raise DatasetError(
+            f"{name} is a collection of your own: give the directory of its audio with --root"
+        )
+    if manifest.collection.table == ELSEWHERE:
+        return _from_store(StoredArrays(storage, manifest), root)
+    card = manifest.card
+    naming = Naming(card.name, card.title, card.licence, card.citation)
+    return load_collection(root, naming, manifest.collection)
+
+
+def _from_store(arrays: StoredArrays, root: Path) -> Dataset:
+    """Return the dataset as the store's clip table has it: its own table lies elsewhere."""
+    manifest: StoreManifest = arrays.manifest
+    try:
+        clips = stored_clips(arrays)
+    except FeatureStoreError as error:
+        raise DatasetError(
+            f"{arrays.storage}: the clip table is damaged, and {manifest.card.name} was built from "
+            "a table that is not in --root: build it again from that table"
+        ) from error
+    return Dataset(
+        manifest.card,
+        root,
+        clips,
+        fold_names=manifest.fold_names,
+        collection=manifest.collection,
+        official_clips=manifest.official_clips,
+    )

@@ -1,0 +1,239 @@
+"""Tables of other kinds than an official CSV: sniffed CSV, JSON Lines, Parquet, data frames.
+
+Whatever the kind, a cell becomes the text that a CSV would have: numbers are written out, a list is
+JSON, and a missing value is empty.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.cliplist import BATCH_ROWS, texts
+from featurestore.datasets.table import Table, check_header, csv_table, opened, quoted
+from featurestore.errors import DatasetError
+
+Choose = Callable[[Sequence[str]], Iterable[str]]
+"""Takes the names of the columns to read from those that there are."""
+DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_CSV, _JSON_LINES, _PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson"), (".parquet", ".pq")
+SUFFIXES = frozenset((".csv", ".tsv", *_JSON_LINES, *_PARQUET))
+"""Suffixes by which a file in a root is taken for its table."""
+
+
+def any_table(path: Path, choose: Choose) -> Table:
+    """Read columns of a table of any kind, told by the file's suffix.
+
+    Args:
+        path: CSV with any of `DELIMITERS`, JSON Lines, or Parquet.
+        choose: Called with the names of the columns; returns those to read.
+
+    Raises:
+        DatasetError: The file cannot be read, or is not of its kind.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _JSON_LINES:
+        return _json_lines(path, choose)
+    if suffix in _PARQUET:
+        return _parquet(path, choose)
+    if suffix in _CSV:
+        return csv_table(path, choose, _delimiter(path))
+    kinds = ", ".join(sorted({*_CSV, *_JSON_LINES, *_PARQUET}))
+    raise DatasetError(f"{path}: expected a table ending in one of {kinds}; save it as CSV")
+
+
+def frame_table(frame: Any, choose: Choose, name: str = "the table") -> Table:  # noqa: ANN401
+    """Return columns of a pandas data frame, an Arrow table, or a mapping of names to columns.
+
+    Args:
+        frame: Anything with `columns` or `column_names`, whose columns have `tolist` or `to_pylist`
+            or can be iterated.
+        choose: See `any_table`.
+        name: What messages call it.
+
+    Raises:
+        DatasetError: It is nothing of that kind, has no rows, or a cell is no text, number or list.
+    """
+    path = Path(name)
+    header = _names(frame)
+    if header is None:
+        raise DatasetError(
+            f"{name}: expected a pandas data frame, an Arrow table or a mapping of names to "
+            f"columns, got {type(frame).__name__}"
+        )
+    names = list(dict.fromkeys(choose(header)))
+    check_header(name, header, names)
+    columns = {column: _cells(path, column, _values(frame[column])) for column in names}
+    return _checked(Table(path, _rows(columns), columns, "row"))
+
+
+def _names(frame: Any) -> list[str] | None:  # noqa: ANN401
+    if isinstance(frame, Mapping):
+        return list(frame)
+    names = getattr(frame, "column_names", getattr(frame, "columns", None))
+    return None if names is None else [str(name) for name in names]
+
+
+def _values(column: Any) -> Sequence[Any]:  # noqa: ANN401
+    for method in ("to_pylist", "tolist"):
+        if hasattr(column, method):
+            return list(getattr(column, method)())
+    return list(column)
+
+
+def _rows(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the numbers of the rows, from 1."""
+    return np.arange(1, 1 + max(map(len, columns.values()), default=0))
+
+
+def _checked(table: Table) -> Table:
+    if {len(column) for column in table.columns.values()} - {len(table)}:
+        raise DatasetError(f"{table.path}: the columns have different numbers of rows")
+    if not len(table):
+        raise DatasetError(f"{table.path}: the table has no rows")
+    return table
+
+
+def _delimiter(path: Path) -> str:
+    """Return what separates the cells: what splits the header into the most; a comma in doubt."""
+    with opened(path) as file:
+        header = next((line for line in file if line.strip()), "")
+
+    def cells(delimiter: str) -> int:
+        return max(map(len, csv.reader([header], delimiter=delimiter)), default=0)
+
+    return max(DELIMITERS, key=cells)
+
+
+def _json_lines(path: Path, choose: Choose) -> Table:
+    """Read a table of one JSON object per line; the columns are the names in any of them."""
+    names: dict[str, None] = {}
+    for _, row in _objects(path):
+        names |= dict.fromkeys(row)
+    if not names:
+        raise DatasetError(f"{path}: the table is empty; put the original back")
+    chosen = list(dict.fromkeys(choose(list(names))))
+    check_header(str(path), list(names), chosen)
+    pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in chosen}
+    lines: list[int] = []
+    batch: list[dict[str, Any]] = []
+
+    def gather() -> None:
+        for name, piece in pieces.items():
+            piece.append(_cells(path, name, [row.get(name) for row in batch], lines))
+        batch.clear()
+
+    for line, row in _objects(path):
+        lines.append(line)
+        batch.append(row)
+        if len(batch) == BATCH_ROWS:
+            gather()
+    gather()
+    columns = {name: np.concatenate(piece) for name, piece in pieces.items()}
+    return _checked(Table(path, np.array(lines, np.int64), columns))
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with opened(path) as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise DatasetError(
+                    f"{path}, line {line}: expected one JSON object per line ({error})"
+                ) from error
+            if not isinstance(row, dict):
+                raise DatasetError(
+                    f"{path}, line {line}: expected a JSON object, got {quoted(text.strip())}"
+                )
+            yield line, row
+
+
+def _parquet(path: Path, choose: Choose) -> Table:
+    """Read columns of a Parquet file, one row group's batch after another."""
+    parquet = _pyarrow_parquet(path)
+    import pyarrow as pa
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            header = file.schema_arrow.names
+            names = list(dict.fromkeys(choose(header)))
+            check_header(str(path), header, names)
+            pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+            for batch in file.iter_batches(BATCH_ROWS, columns=names):
+                for name in names:
+                    pieces[name].append(_cells(path, name, batch.column(name).to_pylist()))
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).splitlines()[0]
+        raise DatasetError(f"{path}: cannot read the table ({first})") from error
+    empty = texts([])
+    columns = {name: np.concatenate([empty, *piece]) for name, piece in pieces.items()}
+    return _checked(Table(path, _rows(columns), columns, "row"))
+
+
+def _pyarrow_parquet(path: Path) -> Any:  # noqa: ANN401  (pyarrow has no types)
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise DatasetError(
+            f"{path}: Parquet is read by pyarrow, which is not installed: "
+            "pip install 'featurestore[tables]'"
+        ) from error
+    return parquet
+
+
+def _cells(
+    path: Path, column: str, values: Sequence[Any], lines: Sequence[int] = ()
+) -> NDArray[Any]:
+    """Return values as texts."""
+    try:
+        return texts(value.strip() if type(value) is str else _text(value) for value in values)
+    except (TypeError, UnicodeEncodeError) as error:
+        row, value = next((r, v) for r, v in enumerate(values) if not _is_plain(v))
+        where = f"line {lines[row - len(values)]}" if lines else f"row {row + 1}"
+        raise DatasetError(
+            f"{path}, {where}: {column} is {quoted(repr(value))}, expected a text, a number or "
+            "a list of texts"
+        ) from error
+
+
+def _is_plain(value: Any) -> bool:  # noqa: ANN401
+    try:
+        _text(value).encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _text(value: Any) -> str:  # noqa: ANN401  (a cell of any kind of table)
+    """Return a cell as the text that a CSV would have.
+
+    Raises:
+        TypeError: It is no text, number or list of them.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        if math.isnan(number):
+            return ""
+        # pandas makes floats of whole numbers where one is missing.
+        return str(int(number)) if number.is_integer() else repr(number)
+    if isinstance(value, list | tuple | np.ndarray):
+        return json.dumps([_text(item) for item in value], ensure_ascii=False)
+    if type(value).__name__ in ("NAType", "NaTType"):  # pandas, which need not be installed
+        return ""
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,100 @@
+"""Columns of a table by role: as the user names them, or by the obvious names."""
+
+import ast
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from featurestore.datasets.table import quoted
+from featurestore.errors import DatasetError
+
+# fmt: off
+OBVIOUS: Mapping[str, tuple[str, ...]] = {
+    "path": ("path", "filename", "file_name", "filepath", "fname", "audio", "file"),
+    "class": ("class", "label", "labels", "category", "target", "primary_label",
+              "secondary_labels", "ebird_code"),
+    "fold": ("fold", "split"),
+    "group": ("recording", "source", "group", "fsid", "src_file", "speaker", "identifier"),
+    "id": ("clip_id",),
+}
+# fmt: on
+"""Names that mean a role, in lower case, the most telling first."""
+NEEDED = ("path", "class")
+_LISTS = frozenset(("labels", "secondary_labels"))
+"""Columns in which a comma separates labels; elsewhere it may be part of a class's name."""
+
+
+def parse_columns(texts: Iterable[str]) -> dict[str, str]:
+    """Return the column of each role from texts such as `path=Filename,class=Label`.
+
+    Raises:
+        DatasetError: A text is no such list, or names a role that there is not, or one twice.
+    """
+    columns: dict[str, str] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        role, equals, column = (piece.strip() for piece in part.partition("="))
+        if not equals or role not in OBVIOUS or role in columns:
+            raise DatasetError(
+                f"--columns: expected ROLE=COLUMN, separated by commas, with each role once "
+                f"(roles: {', '.join(OBVIOUS)}), got {quoted(part)}"
+            )
+        columns[role] = column
+    return columns
+
+
+def assign_roles(where: str, header: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the column of each role that the table has.
+
+    Args:
+        where: The table, for messages.
+        header: Names of its columns.
+        columns: Column by role as the user gave it; an empty one says that there is none.
+
+    Raises:
+        DatasetError: A column is not there, or nothing says where the paths are.
+    """
+    if missing := [column for column in columns.values() if column and column not in header]:
+        raise DatasetError(
+            f"{where}: the table has no column {', '.join(map(quoted, missing))}, which --columns "
+            f"names; it has: {', '.join(map(quoted, header))}"
+        )
+    lower = {name.lower(): name for name in reversed(header)}
+    roles = {role: column for role, column in columns.items() if column}
+    for role, names in OBVIOUS.items():
+        taken = set(roles.values())
+        known = [lower[name] for name in names if name in lower and lower[name] not in taken]
+        if role not in columns and known:
+            roles[role] = known[0]
+    if "path" not in roles:
+        raise DatasetError(
+            f"{where}: no column says where the sounds are: expected one named "
+            f"{', '.join(OBVIOUS['path'])}; the table has: {', '.join(map(quoted, header))}. "
+            "Name it: --columns path=COLUMN,class=COLUMN"
+        )
+    return roles
+
+
+def other_candidates(role: str, column: str, header: Sequence[str]) -> list[str]:
+    """Return the columns that could have been taken for a role as well, for the user to know."""
+    if column.lower() not in OBVIOUS[role]:
+        return []
+    return [name for name in header if name.lower() in OBVIOUS[role] and name != column]
+
+
+def split_labels(cell: str, column: str) -> list[str]:
+    """Return the labels in a cell: one, or those of a list.
+
+    Lists are JSON's and Python's, such as ["a", "b"] and ['a', 'b']; and, in columns named as
+    lists, what commas or semicolons separate.
+    """
+    if cell.startswith("[") and cell.endswith("]"):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                labels = parse(cell)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(labels, list) and all(isinstance(one, str | int) for one in labels):
+                return [str(one).strip() for one in labels]
+    if column.lower() in _LISTS:
+        separator = ";" if ";" in cell else ","
+        return [label.strip() for label in cell.split(separator) if label.strip()]
+    return [cell]
