@@ -3,6 +3,7 @@
     DATASETS        what there is
     find_root       where one is on disk
     load_dataset    its card and its clips
+    load_collection, read_frame   a collection of one's own, from a directory or a data frame
     plan_download   how one that is absent is brought here
 
 Audio files are opened by the build, not here.
@@ -14,6 +15,7 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from featurestore.datasets.base import Dataset
+    from featurestore.datasets.collection import Naming, load_collection, read_frame
     from featurestore.datasets.download import Download, plan_download
     from featurestore.datasets.kinds import DATASETS, DatasetKind
     from featurestore.datasets.roots import find_root, load_dataset
@@ -23,6 +25,7 @@ else:
         __name__,
         submod_attrs={
             "base": ["Dataset"],
+            "collection": ["Naming", "load_collection", "read_frame"],
             "download": ["Download", "plan_download"],
             "kinds": ["DATASETS", "DatasetKind"],
             "roots": ["find_root", "load_dataset"],
@@ -35,8 +38,11 @@ __all__ = [
     "Dataset",
     "DatasetKind",
     "Download",
+    "Naming",
     "find_root",
+    "load_collection",
     "load_dataset",
     "make_synthetic",
     "plan_download",
+    "read_frame",
 ]

@@ -350,30 +350,33 @@ def _check_place(root: Path, table: Table, clips: ClipList, chooser: _Chooser) -
 
 def _with_folds(dataset: Dataset, own: str | None, what: str) -> Dataset:
     """Return the dataset with the folds that were asked for, and with what was understood."""
-    how, clips, warnings = dataset.collection, dataset.clips, ()
+    how = dataset.collection
     told = own or "no folds, so all clips are in fold 1 (--folds 5 makes five)"
-    if how.folds:
-        if own is not None:
-            raise DatasetError(
-                f"{dataset.root}: the collection has {own} of its own ({what}), and {how.folds} "
-                "are asked for; leave out --folds, or say that no column is the folds': "
-                "--columns fold="
-            )
-        if how.folds == 1:
-            raise DatasetError("--folds: expected at least 2, got 1")
-        groups = clip_groups(clips)
-        made = make_folds(
-            clips.class_id, groups, how.folds, how.fold_seed, dataset.card.class_names
+    if how.folds and own is not None:
+        raise DatasetError(
+            f"{dataset.root}: the collection has {own} of its own ({what}), and {how.folds} are "
+            "asked for; leave out --folds, or say that no column is the folds': --columns fold="
         )
-        clips, warnings = replace(clips, fold=made.folds), made.warnings
-        num_groups = int(groups.max()) + 1
-        grouped = f"{num_groups} groups" if num_groups < len(clips) else "each clip on its own"
-        told = f"{how.folds} folds made by class (seed {how.fold_seed}, {grouped})"
+    if how.folds == 1:
+        raise DatasetError("--folds: expected at least 2, got 1")
+    if how.folds:
+        dataset, told = _with_made_folds(dataset)
     elif how.group_by and own is None:
         raise DatasetError("--group-by is for folds to be made: give --folds, too")
     num_classes = len(dataset.card.class_names)
     understood = (what, f"{num_classes} class{'es' * (num_classes != 1)}", told)
-    return replace(dataset, clips=clips, understood=understood, warnings=warnings)
+    return replace(dataset, understood=understood)
+
+
+def _with_made_folds(dataset: Dataset) -> tuple[Dataset, str]:
+    """Return the dataset with folds made as its `collection` says, and how, in words."""
+    how, clips = dataset.collection, dataset.clips
+    groups = clip_groups(clips)
+    made = make_folds(clips.class_id, groups, how.folds, how.fold_seed, dataset.card.class_names)
+    num_groups = int(groups.max()) + 1
+    grouped = f"{num_groups} groups" if num_groups < len(clips) else "each clip on its own"
+    told = f"{how.folds} folds made by class (seed {how.fold_seed}, {grouped})"
+    return replace(dataset, clips=replace(clips, fold=made.folds), warnings=made.warnings), told
 
 
 def clip_groups(clips: ClipList) -> NDArray[np.int64]:

@@ -142,6 +142,11 @@ class StoredDataset:
         return tuple(fold.fold for fold in self.manifest.folds)
 
     @property
+    def fold_names(self) -> dict[int, str]:
+        """Names of the folds that are official splits, by their numbers."""
+        return self.manifest.fold_names
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Class names by class_id."""
         return self.card.class_names
