@@ -154,6 +154,8 @@ def build(
     from featurestore.storage import locate
     from schemas import FeatureSpec
 
+    if dataset is None and root is None:
+        raise typer.BadParameter("expected --dataset NAME, or --root DIR of your own sounds")
     own = OwnOptions(
         table, columns or (), folds, group_by, fold_seed, name, title, licence, citation
     )

@@ -83,7 +83,6 @@ def test_named_splits_are_folds_of_version_3_and_folder_stays_as_it_was(
     ("arguments", "said"),
     [
         (("--dataset", "esc50", "--folds", "5"), "--folds is for collections of your own"),
-        ((), "expected --root DIR"),
         (("--root", "nowhere"), "nowhere: expected the directory of a collection"),
         (("--root", ".", "--fold-seed", "1", "--folds", "9"), "as many groups"),
     ],
