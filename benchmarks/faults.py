@@ -35,14 +35,15 @@ from featurestore.store import plan
 from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from featurestore.building.executors import SerialExecutor
-from featurestore.building.executors.dask import DaskExecutor
+from featurestore.building.executors.processes import ProcessExecutor
 
 plan.chunk_clips = lambda fold_sizes: 4
 plan.block_clips = lambda spec, num_clips, chunk: 4
 name, root, store, workers = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 dataset = load_dataset(name, root)
 with ExitStack() as stack:
-    executor = stack.enter_context(DaskExecutor(workers)) if workers else SerialExecutor()
+    executor = stack.enter_context(ProcessExecutor(workers)) if workers else SerialExecutor()
+    list(executor.run(abs, range(workers)))
     print("begins", flush=True)
     build(dataset, store, executor=executor)
 """
@@ -60,7 +61,7 @@ class Marathon:
         seed: Seed of the moments and the numbers of workers.
         kills: Builds killed while blocks were pending.
         late: Builds killed when all were committed: before the store was declared complete, or
-            while Dask was closing. They are not among `kills`.
+            while the workers were ending. They are not among `kills`.
         finished: Stores finished.
         unequal: Those whose bytes differ from an uninterrupted build's.
         redone: Committed blocks that were written again.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featurestore.errors import DatasetError, FeatureStoreError
+from featurestore.errors import ClusterError, DatasetError, FeatureStoreError
 from featurestore.safepath import safe_children
 from featurestore.stopping import stoppable
 from featurestore.terminal import (
@@ -105,11 +105,21 @@ def build(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Local processes; 0 builds in this one. Default: one per core."),
+        typer.Option(
+            min=0,
+            help="Most local processes; 0 builds in this one. Default: one per core, and no more "
+            "than there are blocks.",
+        ),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler to use instead.")
     ] = None,
+    dashboard: Annotated[
+        bool,
+        typer.Option(
+            "--dashboard", help="Run the local processes by Dask and print its dashboard's link."
+        ),
+    ] = False,
     spec: Annotated[
         Path | None,
         typer.Option(help="YAML or JSON file that overrides the default feature settings."),
@@ -146,37 +156,39 @@ def build(
     citation: Annotated[str, typer.Option(help="How to cite your dataset.")] = "",
 ) -> None:
     """Build a store, or finish one that was interrupted."""
-    from featurestore.building import build as building
-    from featurestore.datasets.own import OwnOptions
-    from featurestore.extraction.spec import load_spec, with_variants
-    from featurestore.obtain import obtain_source
-    from featurestore.progress import BuildProgress
-    from featurestore.storage import locate
-    from schemas import FeatureSpec
+    from featurestore.datasets.kinds import find_kind
 
     if dataset is None and root is None:
         raise typer.BadParameter("expected --dataset NAME, or --root DIR of your own sounds")
-    own = OwnOptions(
-        table, columns or (), folds, group_by, fold_seed, name, title, licence, citation
-    )
-    features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
-    options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
-    with _stoppable("The partial download is kept"):
-        source, default_store = obtain_source(err, dataset, root, own, yes=yes)
-    path = locate(store or default_store)
-    err.print(f"{source.card.title}: {len(source.clips)} clips in {source.root} → {path}")
-    if source.understood:
-        err.print(f"understood as {'; '.join(source.understood)}")
-    if source.left_out:
-        err.warn(f"left out: {', '.join(source.left_out)}")
-    for warning in source.warnings:
-        err.warn(warning)
-    with (
-        _stoppable("Finished blocks are kept"),
-        _executor(workers, scheduler) as executor,
-        BuildProgress(err) as progress,
-    ):
-        report = building.build(source, path, features, executor, options, progress)
+    if dataset is not None:
+        find_kind(dataset)
+    with _executor(workers, scheduler, dashboard=dashboard) as executor:
+        # The workers import what they need while this process imports the rest.
+        from featurestore.building import build as building
+        from featurestore.datasets.own import OwnOptions
+        from featurestore.extraction.spec import load_spec, with_variants
+        from featurestore.obtain import obtain_source
+        from featurestore.progress import BuildProgress
+        from featurestore.storage import locate
+        from schemas import FeatureSpec
+
+        own = OwnOptions(
+            table, columns or (), folds, group_by, fold_seed, name, title, licence, citation
+        )
+        features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
+        options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
+        with _stoppable("The partial download is kept"):
+            source, default_store = obtain_source(err, dataset, root, own, yes=yes)
+        path = locate(store or default_store)
+        err.print(f"{source.card.title}: {len(source.clips)} clips in {source.root} → {path}")
+        if source.understood:
+            err.print(f"understood as {'; '.join(source.understood)}")
+        if source.left_out:
+            err.warn(f"left out: {', '.join(source.left_out)}")
+        for warning in source.warnings:
+            err.warn(warning)
+        with _stoppable("Finished blocks are kept"), BuildProgress(err) as progress:
+            report = building.build(source, path, features, executor, options, progress)
     _print_report(report, path)
 
 
@@ -190,20 +202,35 @@ def _stoppable(kept: str) -> Iterator[None]:
 
 
 @contextmanager
-def _executor(workers: int | None, scheduler: str | None) -> Iterator["Executor"]:
+def _executor(
+    workers: int | None, scheduler: str | None = None, *, dashboard: bool = False
+) -> Iterator["Executor"]:
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("--workers and --scheduler exclude each other")
+    if workers == 0 and dashboard:
+        raise typer.BadParameter("--dashboard shows worker processes, and --workers 0 starts none")
     if workers == 0:
         from featurestore.building.executors import SerialExecutor
 
         yield SerialExecutor()
-        return
-    from featurestore.building.executors.dask import DaskExecutor
+    elif scheduler is None and not dashboard:
+        from featurestore.building.executors.processes import ProcessExecutor
 
-    with DaskExecutor(workers, scheduler, err.say) as executor:
-        if link := executor.dashboard_link:
-            err.print(f"dashboard: {link}")
-        yield executor
+        with ProcessExecutor(workers) as processes:
+            yield processes
+    else:
+        from featurestore.building.executors.dask import DaskExecutor
+
+        with DaskExecutor(workers, scheduler, err.say) as executor:
+            link = executor.dashboard_link
+            if link:
+                err.print(f"dashboard: {link}")
+            elif dashboard:
+                raise ClusterError(
+                    "no dashboard answers: install bokeh (pip install 'featurestore[dashboard]'), "
+                    "or leave --dashboard out"
+                )
+            yield executor
 
 
 def _print_report(report: "BuildReport", path: "Storage") -> None:
@@ -354,7 +381,7 @@ def repair(
 
     source = reread_dataset(store, dataset or only_dataset(store), root)
     repaired = 0
-    with _stoppable("Repaired blocks are kept"), _executor(workers, None) as executor:
+    with _stoppable("Repaired blocks are kept"), _executor(workers) as executor:
         for what in repairing(source, store, executor):
             repaired += 1
             out.print(f"repaired: {what}")

@@ -13,6 +13,10 @@ from pathlib import Path
 
 SAFE_PATH = "PYTHONSAFEPATH"
 _PATH = "PYTHONPATH"
+_CALL = (
+    "import sys; end = sys.argv.index('--'); sys.path[:] = sys.argv[end + 1 :]; import importlib; "
+    "importlib.import_module(sys.argv[1]).main(*sys.argv[2:end])"
+)
 _PACKAGE_PARENT = Path(__file__).resolve().parents[1]
 
 
@@ -38,6 +42,15 @@ def safe_children() -> Iterator[None]:
 def safe_entries(path: Iterable[str]) -> list[str]:
     """Return the entries of an import path except the working directory."""
     return [entry for entry in path if not _is_working_directory(entry)]
+
+
+def interpreter(module: str, *arguments: str) -> list[str]:
+    """Return the command that calls `main(*arguments)` of a module in a new interpreter.
+
+    It finds modules where this process does. Without -P, and by -m, whatever lies in the working
+    directory would come first.
+    """
+    return [sys.executable, "-P", "-c", _CALL, module, *arguments, "--", *safe_entries(sys.path)]
 
 
 def _variables() -> dict[str, str | None]:

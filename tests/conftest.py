@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: a small sound collection made on the spot, and both executors."""
+"""Fixtures that all tests share: a small sound collection made on the spot, and the executors."""
 
 import shutil
 import signal
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from featurestore.building.build import build
 from featurestore.building.executors import Executor, SerialExecutor
 from featurestore.building.executors.dask import DaskExecutor
+from featurestore.building.executors.processes import ProcessExecutor
 from featurestore.datasets import Dataset, load_dataset
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's jobs in the background
@@ -109,13 +110,20 @@ def dask_executor() -> Iterator[Executor]:
         yield executor
 
 
-@pytest.fixture(params=["serial", "dask"])
+@pytest.fixture(scope="session")
+def process_executor() -> Iterator[Executor]:
+    """Two local worker processes without Dask, started once for all tests."""
+    with ProcessExecutor(workers=2) as executor:
+        yield executor
+
+
+@pytest.fixture(params=["serial", "process", "dask"])
 def executor(request: pytest.FixtureRequest) -> Executor:
     """Each executor in turn."""
     if request.param == "serial":
         return SerialExecutor()
-    dask: Executor = request.getfixturevalue("dask_executor")
-    return dask
+    executor: Executor = request.getfixturevalue(f"{request.param}_executor")
+    return executor
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,19 +17,15 @@ from dataclasses import replace
 from typing import IO, Any, TypeVar, cast
 
 from featurestore.building.block import BlockTask
+from featurestore.building.executors.worker import end_with
 from featurestore.errors import BuildError
-from featurestore.safepath import safe_entries
+from featurestore.safepath import interpreter
 
 T = TypeVar("T", bound=BlockTask)
 R = TypeVar("R")
 
 _DEATHS = 2
 """Deaths at the same row until that row is given up: the first may be somebody's `kill`."""
-_CHILD = (
-    "import sys; sys.path[:] = sys.argv[2:]; import importlib; "
-    "importlib.import_module(sys.argv[1]).main()"
-)
-"""The child's program: it finds modules where this process does."""
 
 
 def run_isolated(function: Callable[..., R], task: T) -> R:
@@ -61,11 +58,11 @@ def run_isolated(function: Callable[..., R], task: T) -> R:
 
 def _attempt(function: Callable[..., R], task: T) -> tuple[list[R], int | None, int]:
     """Return the result, if the process lived to give it; the row it had open; its exit code."""
-    # Without -P, and by -m, whatever lies in the working directory would come first.
-    command = [sys.executable, "-P", "-c", _CHILD, __name__, *safe_entries(sys.path)]
     results: list[Any] = []
     row = None
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603
+        interpreter(__name__), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         try:
             _hand_over((function, task), cast("IO[bytes]", process.stdin))
             for message in _messages(cast("IO[bytes]", process.stdout)):
@@ -103,6 +100,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the build
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints is no message
+    threading.Thread(target=end_with, args=(channel.fileno(),), daemon=True).start()
     function, task = pickle.load(sys.stdin.buffer)  # noqa: S301
 
     def tell(message: object) -> None:

@@ -1,4 +1,4 @@
-"""The store's promises, each kept over both executors and by breaking things for real."""
+"""The store's promises, each kept over every executor and by breaking things for real."""
 
 import os
 import pickle

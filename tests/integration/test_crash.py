@@ -8,7 +8,9 @@ import pytest
 import featurestore
 from featurestore.building.block import BlockTask, build_block
 from featurestore.building.build import BuildOptions, build
+from featurestore.building.executors import Executor
 from featurestore.building.executors.dask import DaskExecutor
+from featurestore.building.executors.processes import ProcessExecutor
 from featurestore.building.isolated import run_isolated
 from featurestore.datasets import Dataset
 from featurestore.errors import StorageError
@@ -22,18 +24,20 @@ from tests.integration.spy import Spy
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
-@pytest.fixture(scope="module")
-def spied_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Spy, DaskExecutor]]:
-    """Two local workers, watched, with the default settings of `featurestore build`."""
+@pytest.fixture(scope="module", params=[ProcessExecutor, DaskExecutor])
+def spied_workers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Spy, Executor]]:
+    """Two local workers, watched, with the settings of `featurestore build`."""
     spy = Spy(tmp_path_factory.mktemp("spy") / "place")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", spy.env["PYTHONPATH"])
-        with DaskExecutor(workers=2) as executor:
+        with request.param(workers=2) as executor:
             yield spy, executor
 
 
 @pytest.fixture
-def spied(spied_workers: tuple[Spy, DaskExecutor]) -> tuple[Spy, DaskExecutor]:
+def spied(spied_workers: tuple[Spy, Executor]) -> tuple[Spy, Executor]:
     spied_workers[0].forget()
     return spied_workers
 
@@ -54,7 +58,7 @@ def test_a_worker_killed_in_mid_task_costs_its_block_and_nothing_committed_is_do
     folder: Dataset,
     tmp_path: Path,
     straight: dict[str, bytes],
-    spied: tuple[Spy, DaskExecutor],
+    spied: tuple[Spy, Executor],
 ) -> None:
     spy, executor = spied
     store = tmp_path / "s.zarr"
@@ -82,7 +86,7 @@ def test_a_file_that_kills_every_process_ends_as_a_crash_and_the_rest_is_built(
     folder: Dataset,
     tmp_path: Path,
     straight: dict[str, bytes],
-    spied: tuple[Spy, DaskExecutor],
+    spied: tuple[Spy, Executor],
 ) -> None:
     spy, executor = spied
     store, poisonous = tmp_path / "s.zarr", folder.clips[3].path

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ def _listening(process: psutil.Process) -> Iterator[str]:
         return
 
 
-def build_in(place: Path, workers: int, *, poisoned: bool) -> Seen:
+def build_in(place: Path, workers: str, *, poisoned: bool) -> Seen:
     """A build; also with a file that kills whatever opens it, so that its block is rescued."""
     write_folder(place / "sounds", clips_a_class=12)
     spy = Spy(place.parent / f"{place.name}-spy")
@@ -96,34 +97,43 @@ def build_in(place: Path, workers: int, *, poisoned: bool) -> Seen:
     plant(place)
     options = ["--dataset", "folder", "--root", "sounds", "--store", "s.zarr"]
     program = str(_BIN / "featurestore")
-    return run_in(place, program, "build", *options, "--workers", str(workers), env=spy.env)
+    return run_in(place, program, "build", *options, *workers.split(), env=spy.env)
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    return build_in(tmp_path_factory.mktemp("collection"), 1, poisoned=False)
-
-
-def test_a_build_with_workers_runs_nothing_of_the_collection_it_is_started_in(built: Seen) -> None:
-    assert built.code == 0, built.said
-    assert built.trace == set()
-
-
-def test_every_port_of_a_local_build_is_on_the_loopback(built: Seen) -> None:
-    assert built.listening, "no port was seen"
-    assert {ip for ip in built.listening if not ipaddress.ip_address(ip).is_loopback} == set()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("workers", "poisoned"), [(0, False), (2, False), (1, True)])
-def test_the_same_with_other_numbers_of_workers_and_where_a_block_is_rescued(
-    workers: int, poisoned: bool, tmp_path: Path
+@pytest.mark.parametrize("poisoned", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_build_with_workers_opens_no_port_and_runs_nothing_of_the_collection_it_is_started_in(
+    poisoned: bool, tmp_path: Path
 ) -> None:
-    seen = build_in(tmp_path, workers, poisoned=poisoned)
+    seen = build_in(tmp_path, "--workers 2", poisoned=poisoned)
     assert seen.code == 0, seen.said
     assert ("the process that decoded the file died" in seen.said) == poisoned
     assert seen.trace == set()
-    assert all(ipaddress.ip_address(ip).is_loopback for ip in seen.listening)
+    assert seen.listening == set()
+
+
+@pytest.mark.parametrize("poisoned", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_under_dask_every_port_is_on_the_loopback_and_nothing_of_the_collection_is_run(
+    poisoned: bool, tmp_path: Path
+) -> None:
+    seen = build_in(tmp_path, "--workers 1 --dashboard", poisoned=poisoned)
+    assert seen.trace == set()
+    assert seen.listening, "no port was seen"
+    assert {ip for ip in seen.listening if not ipaddress.ip_address(ip).is_loopback} == set()
+    if find_spec("bokeh"):
+        assert seen.code == 0, seen.said
+        assert ("the process that decoded the file died" in seen.said) == poisoned
+    else:
+        assert seen.code == 1
+        assert "no dashboard answers: install bokeh" in seen.said
+
+
+@pytest.mark.slow
+def test_a_build_without_workers_runs_nothing_of_the_collection_it_is_started_in(
+    tmp_path: Path,
+) -> None:
+    seen = build_in(tmp_path, "--workers 0", poisoned=False)
+    assert seen.code == 0, seen.said
+    assert seen.trace == set()
 
 
 @pytest.mark.slow

@@ -29,15 +29,21 @@ def test_affinity_counts(tmp_path: Path) -> None:
         os.sched_setaffinity(0, allowed)
 
 
+_ON_ONE_CORE = """
+import os, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import psutil
+from featurestore.building.executors.processes import ProcessExecutor
+from featurestore.storage import locate
+with ProcessExecutor() as executor:
+    list(executor.run(time.sleep, [0.1, 0.1, 0.1]))
+    (server,) = psutil.Process().children()
+    print(locate(".").threads, len(server.children()))
+"""
+
+
 @pytest.mark.slow
 def test_a_build_held_to_one_core_starts_one_worker_and_reads_with_one_thread() -> None:
-    code = """
-import os
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from featurestore.building.executors.dask import DaskExecutor
-from featurestore.storage import locate
-with DaskExecutor() as executor:
-    print(locate(".").threads, len(executor._client.nthreads()))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", _ON_ONE_CORE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "1"]

@@ -1,4 +1,4 @@
-"""Executors of a build's blocks: serial (this module), or on Dask (`dask`).
+"""Executors of a build's blocks: serial (this module), on local processes, or on Dask.
 
 An executor takes a function and tasks and yields the results as they come. It knows nothing of
 what is done; the function is idempotent, so a task may be run again.

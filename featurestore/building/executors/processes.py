@@ -1,0 +1,241 @@
+"""Blocks run by processes of this machine, started at once and without Dask.
+
+What the processes need is imported while the build is still being planned: by one of them, from
+which the workers are then forked, as many as there are tasks for. Each worker has one task at a
+time, so that the task over which it dies is known.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, Pipe, wait
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+from featurestore.building.executors.worker import TAKEN
+from featurestore.cores import usable_cores
+from featurestore.errors import ClusterError
+from featurestore.safepath import SAFE_PATH, interpreter
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_WORKER = "featurestore.building.executors.worker"
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Decoding and FFTs hold the GIL; and a process may only be forked while it has one thread."""
+_RESCUES = 3
+"""Most rescues of a task over which workers died: somebody may kill one of these, too."""
+_STARTS = 3
+"""Workers that may die before they take a task, until it is given up."""
+_END_S = 10.0
+_CAN_FORK = sys.platform == "linux"
+"""Elsewhere libraries of the system start threads on their own, and each worker is started anew."""
+
+
+@dataclass(frozen=True)
+class _Attempt(Generic[T]):
+    """A task: how often workers have died over it, and before; whether one is at it."""
+
+    function: Callable[[T], Any]
+    task: T
+    deaths: int = 0
+    failed_starts: int = 0
+    taken: bool = False
+
+
+class ProcessExecutor:
+    """Blocks on processes of this machine. A context manager; entering it does not wait for them.
+
+    Args:
+        workers: Most processes; None is one per core.
+        preload: Module that they import as they start.
+        fork: Whether workers are forked from one process that has imported it, or started anew.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        preload: str = "featurestore.building.block",
+        fork: bool = _CAN_FORK,
+    ) -> None:
+        self._workers = workers or usable_cores()
+        self._preload, self._fork = preload, fork
+        self._idle: list[Connection] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._control: socket.socket | None = None
+        self._forked = False
+
+    def __enter__(self) -> Self:
+        try:
+            if self._fork:
+                self._start_server()
+            else:
+                for _ in range(self._workers):
+                    self._idle.append(self._new_worker())
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for channel in self._idle:
+            channel.close()
+        if self._control is not None:
+            self._control.close()
+        for process in self._processes:
+            if not self._forked:  # it may still be importing, and has nobody to end
+                process.kill()
+            _wait(process)
+        self._idle, self._processes, self._control = [], [], None
+
+    def run(
+        self,
+        function: Callable[[T], R],
+        tasks: Iterable[T],
+        rescue: Callable[[T], R] | None = None,
+    ) -> Iterator[R]:
+        """Yield the results as they come. When it ends early, the workers that are busy are killed.
+
+        Raises:
+            ClusterError: Workers cannot be started, or die over a task.
+        """
+        queue = (_Attempt(function, task) for task in tasks)
+        busy: dict[Connection, _Attempt[T]] = {}
+
+        def hand_over(attempt: _Attempt[T] | None) -> bool:
+            if attempt is not None:
+                busy[self._send(attempt)] = attempt
+            return attempt is not None
+
+        try:
+            while len(busy) < self._workers and hand_over(next(queue, None)):
+                pass
+            while busy:
+                for channel in cast("list[Connection]", wait(list(busy))):
+                    answer = _receive(channel)
+                    if answer == TAKEN:
+                        busy[channel] = replace(busy[channel], taken=True)
+                        continue
+                    attempt = busy.pop(channel)
+                    if answer is None:
+                        channel.close()
+                        hand_over(self._again(attempt, rescue))
+                        continue
+                    self._idle.append(channel)
+                    if answer[0] == "failed":
+                        raise answer[1]
+                    hand_over(next(queue, None))
+                    yield answer[1]
+        finally:
+            for channel in busy:
+                channel.close()
+
+    def _again(self, attempt: _Attempt[T], rescue: Callable[[T], Any] | None) -> _Attempt[T]:
+        """Return what is run in place of an attempt over which a worker died.
+
+        Raises:
+            ClusterError: It was tried often enough.
+        """
+        if not attempt.taken:
+            if attempt.failed_starts < _STARTS:
+                return replace(attempt, failed_starts=attempt.failed_starts + 1)
+            raise _cannot_start(self._workers, "they die as they start")
+        if rescue is None or attempt.deaths == _RESCUES:
+            raise ClusterError(
+                "worker processes died over the same task several times: is there memory left? "
+                "Finished blocks are safe; rerun the same command"
+            )
+        return _Attempt(rescue, attempt.task, attempt.deaths + 1)
+
+    def _send(self, attempt: _Attempt[Any]) -> Connection:
+        """Give a task to an idle worker, or to a new one, and return its channel."""
+        while self._idle:
+            channel = self._idle.pop()
+            with suppress(OSError):
+                channel.send((attempt.function, attempt.task))
+                return channel
+            channel.close()  # it was killed while it had nothing to do
+        channel = self._new_worker()
+        with suppress(OSError):  # found out where its answer is awaited
+            channel.send((attempt.function, attempt.task))
+        return channel
+
+    def _new_worker(self) -> Connection:
+        ours, theirs = Pipe()
+        with theirs:
+            if not self._fork:
+                try:
+                    self._start("work", theirs.fileno())
+                except ClusterError:
+                    ours.close()
+                    raise
+                return ours
+            for _ in range(2):
+                with suppress(OSError):
+                    socket.send_fds(self._server, [b"f"], [theirs.fileno()])
+                    self._forked = True
+                    return ours
+                self._start_server()  # it was killed
+        return ours
+
+    @property
+    def _server(self) -> socket.socket:
+        if self._control is None:
+            raise RuntimeError("ProcessExecutor.run outside its `with` block")
+        return self._control
+
+    def _start_server(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._start("fork", theirs.fileno())
+
+    def _start(self, kind: str, descriptor: int) -> None:
+        command = [*interpreter(_WORKER, kind, str(descriptor), self._preload)]
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[descriptor],
+                env={**os.environ, **_ONE_THREAD, SAFE_PATH: "1"},
+            )
+        except OSError as error:
+            raise _cannot_start(self._workers, str(error.strerror)) from error
+        self._processes.append(process)
+
+
+def _receive(channel: Connection) -> Any:  # noqa: ANN401
+    """Return a worker's next answer; None if it is dead."""
+    try:
+        return channel.recv()
+    except (EOFError, OSError):
+        return None
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that has been told to end, and kill it if it does not."""
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _cannot_start(workers: int, reason: str) -> ClusterError:
+    return ClusterError(
+        f"{workers} local worker processes cannot be started: {reason}. Fewer may (`--workers`), "
+        "or none (`--workers 0`)"
+    )

@@ -1,0 +1,93 @@
+"""A worker process of `processes`, and the server that forks workers. Runs no thread of its own.
+
+The server imports what blocks need and waits on its socket: each message carries the end of a
+channel, for which it forks a worker. Nothing else has started a thread in it by then, which is what
+makes forking safe. When its socket closes, it kills the workers that are left and ends.
+"""
+
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+TAKEN = b"taken"
+"""First answer to a task: it was read, so that a death from now on is the task's."""
+
+
+def main(kind: str, descriptor: str, preload: str) -> None:
+    """Import a module; then be a worker on a channel (`work`), or fork workers (`fork`).
+
+    Args:
+        kind: `work` or `fork`.
+        descriptor: Number of the inherited channel or socket.
+        preload: Module to import.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are for the build, which stops its workers
+    with suppress(OSError):
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints is no output
+    importlib.import_module(preload)
+    if kind == "work":
+        _work(int(descriptor))
+    else:
+        _fork_workers(int(descriptor))
+
+
+def _fork_workers(descriptor: int) -> None:
+    workers: set[int] = set()
+    with socket.socket(fileno=descriptor) as control:
+        while True:
+            message, channels, *_ = socket.recv_fds(control, 1, 1)
+            if not message:
+                break
+            workers -= {worker for worker in workers if os.waitpid(worker, os.WNOHANG)[0]}
+            with suppress(OSError):  # no memory for another: its channel closes, which says so
+                if (worker := os.fork()) == 0:
+                    try:
+                        control.close()
+                        _work(channels[0])
+                    finally:
+                        os._exit(1)  # whatever happened, this is no second server
+                workers.add(worker)
+            os.close(channels[0])
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+
+
+def _work(descriptor: int) -> None:
+    """Run tasks from a channel until it closes."""
+    threading.Thread(target=end_with, args=(descriptor,), daemon=True).start()
+    channel = Connection(descriptor)
+    with suppress(EOFError, OSError):  # of the channel: nobody waits any more
+        while True:
+            function, task = channel.recv()
+            channel.send(TAKEN)
+            channel.send(_run(function, task))
+
+
+def _run(function: Callable[[Any], Any], task: object) -> tuple[str, Any]:
+    try:
+        return "done", function(task)
+    except Exception as error:  # noqa: BLE001  (raised again on the other side)
+        error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+        return "failed", error
+
+
+def end_with(descriptor: int) -> None:
+    """End this process, in whatever it is, as soon as the other end of a channel closes.
+
+    What a process that was killed leaves behind must not go on writing.
+    """
+    poll = select.poll()
+    poll.register(descriptor, 0)  # hang-ups and errors only
+    poll.poll()
+    os._exit(0)
