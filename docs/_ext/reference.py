@@ -231,7 +231,7 @@ def _home(package: str, constant: str) -> str:
     return next(
         name
         for name, module in sorted(sys.modules.items())
-        if name.startswith(f"{package}.")
+        if name.startswith((f"{package}.", "schemas."))
         and constant in vars(module)
         and pattern.search(inspect.getsource(module))
     )
