@@ -1,4 +1,4 @@
-"""Official archives of the datasets, and what is known of them."""
+"""Official archives of the datasets, and what is known of them. Needs no NumPy."""
 
 from dataclasses import dataclass
 
@@ -54,3 +54,9 @@ ESC50 = Archive(
 )
 """`contents` is of the MD5s in the index of ESC-50 in soundata 0.1.3, which has all 2000 names and
 the MD5 of the official table."""
+
+ESC50_PAGE = "https://github.com/karolpiczak/ESC-50"
+ESC50_TABLE = "meta/esc50.csv"
+URBANSOUND8K_TABLE = "metadata/UrbanSound8K.csv"
+AUDIO = "audio"
+"""Directory of the clips in either."""

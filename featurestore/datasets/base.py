@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from featurestore.cliplist import ClipList
 from schemas import Collection, DatasetCard
+
+if TYPE_CHECKING:
+    from featurestore.cliplist import ClipList
 
 SYNTHETIC_MARKER = "synthetic.json"
 """File by which a synthetic collection is recognised; its other code needs NumPy."""
@@ -23,7 +26,7 @@ class Dataset:
 
     card: DatasetCard
     root: Path
-    clips: ClipList
+    clips: "ClipList"
     left_out: tuple[str, ...] = ()
     """Files in the root that are no clips, by kind and number; for directories without a table."""
     fold_names: Mapping[int, str] = field(default_factory=dict)
@@ -44,4 +47,6 @@ class Dataset:
         return known or self.collection != Collection()
 
     def __post_init__(self) -> None:
+        from featurestore.cliplist import ClipList  # NumPy, which `datasets` need not wait for
+
         object.__setattr__(self, "clips", ClipList.of(self.clips))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featurestore.datasets.archives import AUDIO, ESC50_PAGE, ESC50_TABLE
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.clips import (
     CheckedClips,
@@ -17,8 +18,6 @@ from featurestore.datasets.table import Problems, Table, read_table
 from featurestore.errors import DatasetError
 from schemas import DatasetCard
 
-TABLE = "meta/esc50.csv"
-AUDIO = "audio"
 ESC10 = "esc10"
 # fmt: off
 CLASSES = (
@@ -47,7 +46,6 @@ COLUMNS = Columns(
 CITATION = (
     'K. J. Piczak, "ESC: Dataset for Environmental Sound Classification", ACM Multimedia 2015'
 )
-URL = "https://github.com/karolpiczak/ESC-50"
 
 
 def load_esc50(root: Path) -> Dataset:
@@ -59,7 +57,7 @@ def load_esc50(root: Path) -> Dataset:
     Raises:
         DatasetError: The table cannot be read or is wrong.
     """
-    table = root / TABLE
+    table = root / ESC50_TABLE
     checked = check_clips(read_table(table, COLUMNS.needed), COLUMNS)
     card = DatasetCard(
         name="esc50",
@@ -67,7 +65,7 @@ def load_esc50(root: Path) -> Dataset:
         class_names=name_classes(table, checked.names, CLASSES, "target"),
         licence="CC BY-NC 3.0",
         citation=CITATION,
-        url=URL,
+        url=ESC50_PAGE,
     )
     return Dataset(card, root, checked.clips)
 
@@ -81,7 +79,7 @@ def load_esc10(root: Path) -> Dataset:
     Raises:
         DatasetError: The table cannot be read, is wrong, or has no row of ESC-10.
     """
-    table = root / TABLE
+    table = root / ESC50_TABLE
     rows = _esc10_rows(read_table(table, (*COLUMNS.needed, ESC10)))
     checked = _renumber(table, check_clips(rows, COLUMNS))
     card = DatasetCard(
@@ -90,7 +88,7 @@ def load_esc10(root: Path) -> Dataset:
         class_names=tuple(checked.names.values()),
         licence="CC BY 3.0",
         citation=CITATION,
-        url=URL,
+        url=ESC50_PAGE,
     )
     return Dataset(card, root, checked.clips)
 

@@ -3,11 +3,19 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 
-from featurestore.datasets import esc50, urbansound8k
-from featurestore.datasets.archives import ESC50, URBANSOUND8K, Archive
+from featurestore.datasets.archives import (
+    AUDIO,
+    ESC50,
+    ESC50_PAGE,
+    ESC50_TABLE,
+    URBANSOUND8K,
+    URBANSOUND8K_TABLE,
+    Archive,
+)
 from featurestore.datasets.base import SYNTHETIC_MARKER, Dataset
 from featurestore.errors import DatasetError
 
@@ -45,22 +53,18 @@ class DatasetKind:
         )
 
 
-def _load_synthetic(root: Path) -> Dataset:
-    from featurestore.datasets import (
-        synthetic,  # NumPy, which a list of the datasets need not wait for
-    )
+def _loader(module: str, function: str = "load") -> Callable[[Path], Dataset]:
+    """Return a function of a module that needs NumPy, for which a list need not wait."""
 
-    return synthetic.load(root)
+    def load(root: Path) -> Dataset:
+        found: Dataset = getattr(import_module(f"featurestore.datasets.{module}"), function)(root)
+        return found
 
-
-def _load_folder(root: Path) -> Dataset:
-    from featurestore.datasets import collection  # as above
-
-    return collection.load_folder(root)
+    return load
 
 
 _GET_ESC50 = (
-    f"get ESC-50 from {esc50.URL} (about 650 MB; clone it, or unpack the archive of its main "
+    f"get ESC-50 from {ESC50_PAGE} (about 650 MB; clone it, or unpack the archive of its main "
     "branch) and give its directory with --root"
 )
 _ESC50_DIRECTORIES = ("esc50", "ESC-50", "ESC-50-master")
@@ -73,8 +77,8 @@ _KINDS = (
         by_hand="download UrbanSound8K.tar.gz (6.0 GB) from https://zenodo.org/records/1203745, "
         "unpack it and give its directory with --root",
         archive=URBANSOUND8K,
-        load=urbansound8k.load,
-        markers=(urbansound8k.TABLE, urbansound8k.AUDIO),
+        load=_loader("urbansound8k"),
+        markers=(URBANSOUND8K_TABLE, AUDIO),
         directories=("urbansound8k", "UrbanSound8K"),
     ),
     DatasetKind(
@@ -83,8 +87,8 @@ _KINDS = (
         default_store="./esc50.zarr",
         by_hand=_GET_ESC50,
         archive=ESC50,
-        load=esc50.load_esc50,
-        markers=(esc50.TABLE, esc50.AUDIO),
+        load=_loader("esc50", "load_esc50"),
+        markers=(ESC50_TABLE, AUDIO),
         directories=_ESC50_DIRECTORIES,
     ),
     DatasetKind(
@@ -93,8 +97,8 @@ _KINDS = (
         default_store="./esc10.zarr",
         by_hand=_GET_ESC50,
         archive=ESC50,
-        load=esc50.load_esc10,
-        markers=(esc50.TABLE, esc50.AUDIO),
+        load=_loader("esc50", "load_esc10"),
+        markers=(ESC50_TABLE, AUDIO),
         directories=("esc10", "ESC-10", *_ESC50_DIRECTORIES),
     ),
     DatasetKind(
@@ -102,7 +106,7 @@ _KINDS = (
         summary="Six classes of made-up sound events in 3 folds, made on the spot from a seed",
         default_store="./synthetic.zarr",
         by_hand="it is made where it is absent",
-        load=_load_synthetic,
+        load=_loader("synthetic"),
         markers=(SYNTHETIC_MARKER,),
         directories=("synthetic",),
         made_on_demand=True,
@@ -113,7 +117,7 @@ _KINDS = (
         default_store="./folder.zarr",
         by_hand="put your files at class/file or fold/class/file, or list them in a clips.csv "
         "with path, class and, where there are folds, fold, and give their directory with --root",
-        load=_load_folder,
+        load=_loader("collection", "load_folder"),
         directories=("folder",),
     ),
 )

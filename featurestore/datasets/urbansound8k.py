@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+from featurestore.datasets.archives import AUDIO, URBANSOUND8K_TABLE
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.clips import Columns, check_clips, name_classes
 from featurestore.datasets.table import read_table
 from schemas import DatasetCard
 
-TABLE = "metadata/UrbanSound8K.csv"
-AUDIO = "audio"
 CLASSES = (
     "air_conditioner",
     "car_horn",
@@ -42,7 +41,7 @@ def load(root: Path) -> Dataset:
     Raises:
         DatasetError: The table cannot be read or is wrong.
     """
-    table = root / TABLE
+    table = root / URBANSOUND8K_TABLE
     checked = check_clips(read_table(table, COLUMNS.needed), COLUMNS)
     card = DatasetCard(
         name="urbansound8k",
