@@ -40,21 +40,31 @@ class Page(HTMLParser):
         super().__init__()
         self.links: list[str] = []
         self.tags: list[str] = []
+        self.names: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.names += [value or "" for name, value in attrs if name == "id"]
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
 
 
 def test_html_is_one_self_contained_file_with_every_table_and_picture(paper: Report) -> None:
     text = (paper.out / "report.html").read_text()
     page = Page(text)
-    assert len(page.links) == page.tags.count("img") == 7
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    pictures = [link for link in page.links if not link.startswith("#")]
+    assert len(pictures) == page.tags.count("img") == 7
+    assert all(link.startswith("data:image/png;base64,") for link in pictures)
     assert page.tags.count("table") == len(paper.sections[0].tables) == 8
     assert not re.search(r"https?://|<script|@import|url\(", text)
     assert 'name="viewport"' in text
+
+
+def test_every_entry_of_the_contents_leads_to_one_place(paper: Report) -> None:
+    page = Page((paper.out / "report.html").read_text())
+    entries = [link[1:] for link in page.links if link.startswith("#")]
+    assert len(entries) == 1 + len(paper.sections[0].tables) + 3
+    assert all(page.names.count(entry) == 1 for entry in entries)
 
 
 def test_every_table_row_has_one_cell_a_column(paper: Report) -> None:

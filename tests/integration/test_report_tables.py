@@ -47,6 +47,29 @@ def test_paired_differences_are_given_for_best_last_and_paper(paper: Section) ->
     assert named == {"resize - baseline", "mel - baseline", "mel - resize"}, "it has no control"
 
 
+def test_what_was_found_is_said_in_sentences_that_p_carries(paper: Section, tmp_path: Path) -> None:
+    assert paper.findings == (
+        "mel is better than baseline by 2.73 points (95 % CI +0.71 to +4.75, p 0.014).",
+        "resize is better than baseline by 2.84 points (95 % CI +0.75 to +4.93, p 0.013).",
+        "control and baseline differ by +1.00 points on every fold.",
+        "No difference shown between mel and resize (p 0.939), mel and control (p 0.085), resize "
+        "and control (p 0.077).",
+        "These p are not corrected for the number of comparisons.",
+    )
+    values = {1: 70.0, 2: 80.0, 3: 75.0}
+    worse = {1: 60.0, 2: 71.0, 3: 64.0}
+    runs = [make_run(tmp_path / m, m, v) for m, v in (("baseline", values), ("mel", worse))]
+    [finding] = section_of(*runs).findings
+    assert finding.startswith("mel is worse than baseline by 10.00 points (95 % CI -12.48 to -7.52")
+    assert section_of(runs[0]).findings == ()
+
+
+def test_a_section_says_its_clips_classes_folds_and_seeds(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"{seed}", "mel", {1: 70.0, 3: 80.0}, seed=seed) for seed in (0, 4)]
+    scope = section_of(*runs).scope
+    assert scope == "200 clips of 5 classes (chance 20 %), held-out folds 1, 3; 2 seeds (0, 4)."
+
+
 def test_it_is_said_how_small_p_can_get_with_so_few_folds(tmp_path: Path) -> None:
     values = {1: 70.0, 2: 80.0, 3: 75.0, 4: 60.0, 5: 81.0}
     runs = [

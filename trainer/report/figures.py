@@ -122,14 +122,20 @@ def _dress_boxes(axes: "Axes", series: Sequence[Series]) -> None:
     plain(axes)
     title = f"Accuracy over the held-out folds of {shown(series[0].dataset)}"
     axes.set_title(f"{title}\n{series[0].rule.picked_by}", size=10)
-    axes.set_ylabel("accuracy (%)")
+    chance = series[0].chance
+    axes.set_ylabel(f"accuracy (%); chance: {chance:.3g} %")
     axes.set_xlabel("method; box: quartiles and median, points: folds")
     chars = max(LABEL_CHARS, LINE_CHARS // len(series))
     axes.set_xticks(range(len(series)), [fitted(one.label, chars, LABEL_LINES) for one in series])
     axes.set_xlim(-0.6, len(series) - 0.4)
     low, high = axes.get_ylim()
     missing = max(0.0, LEAST_POINTS - (high - low))
-    axes.set_ylim(low - missing / 2, high + missing / 2)
+    low, high = low - missing / 2, high + missing / 2
+    # A line far below all boxes would press them into the upper edge: the label then says it alone.
+    if low - LEAST_POINTS <= chance:
+        axes.axhline(chance, color="#555555", linewidth=0.8, linestyle=":")
+        low, high = min(low, chance - 1), max(high, chance + 1)
+    axes.set_ylim(low, high)
 
 
 ByEpoch = dict[int, float]

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from featurestore.text import mask_url
 from trainer.report.paper import PaperTable
 from trainer.report.series import Series, differing
-from trainer.report.tables import DIFFERENCE_NOTES, numbers, pairs, schedule
+from trainer.report.tables import DIFFERENCE_NOTES, numbers, p_value, pairs, schedule, signed
+from trainer.stats import paired_test
 
 SMALL_IMAGES = (
     "Epochs of all stages count here, for what is reported or for what stages start from: it may "
@@ -24,6 +25,51 @@ PAPER_NOTE = (
 )
 KNOWN_SPLITS = "The paper's split i is fold 10 - i, which its accuracies and the fold sizes show."
 UNKNOWN_SPLITS = "Which fold each of the paper's splits is, is not known for this dataset."
+
+
+SIGNIFICANT_P = 0.05
+
+
+def findings(series: Sequence[Series]) -> tuple[str, ...]:
+    """Return what the score that counts shows of each pair; the first thing to be read.
+
+    A difference is called one only if the paired t-test has p below 0.05.
+    """
+    score = series[0].scores[0]
+    sentences, unshown = [], []
+    for a, b in pairs(series):
+        test = paired_test(a.by_fold(score), b.by_fold(score))
+        if test is None:
+            continue
+        if test.p is None:
+            apart = f"differ by {signed(test.mean)} points on" if test.mean else "are equal on"
+            sentences.append(f"{a.label} and {b.label} {apart} every fold.")
+        elif test.p < SIGNIFICANT_P:
+            better = "better" if test.mean > 0 else "worse"
+            sentences.append(
+                f"{a.label} is {better} than {b.label} by {abs(test.mean):.2f} points (95 % CI "
+                f"{signed(test.low)} to {signed(test.high)}, p {p_value(test.p)})."
+            )
+        else:
+            unshown.append(f"{a.label} and {b.label} (p {p_value(test.p)})")
+    if unshown:
+        sentences.append(f"No difference shown between {', '.join(unshown)}.")
+    if len(sentences) + len(unshown) > 2:
+        sentences.append("These p are not corrected for the number of comparisons.")
+    return tuple(sentences)
+
+
+def scope(series: Sequence[Series]) -> str:
+    """Return what all tables of a section are about: clips, classes, folds, seeds."""
+    first = series[0]
+    clips = sorted({one.num_clips for one in series})
+    folds = numbers(fold for one in series for fold in one.folds)
+    seeds = sorted({seed for one in series for seed in one.seeds})
+    return (
+        f"{numbers(clips)} clips of {len(first.class_names)} classes (chance {first.chance:.3g} "
+        f"%), held-out folds {folds}; {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} "
+        f"({numbers(seeds)})."
+    )
 
 
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:

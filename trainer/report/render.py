@@ -82,12 +82,15 @@ class Picture:
 class Section:
     """All about one dataset and one way of picking networks, which the heading says.
 
-    `warnings` come first, `notes` say how to read the tables.
+    `scope` is what all its tables are about, `findings` are what they show, in sentences, and
+    `notes` say how to read them.
     """
 
     dataset: str
     selection: Selection
     heading: str
+    scope: str
+    findings: tuple[str, ...]
     warnings: tuple[str, ...]
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
@@ -143,6 +146,9 @@ def print_report(report: Report, console: Terminal) -> None:
 
 def _print_section(section: Section, console: Terminal) -> None:
     console.rule(styled(section.heading))
+    console.print(styled(section.scope))
+    for finding in section.findings:
+        console.print(styled(finding, style="bold"))
     for warning in section.warnings:
         console.print(styled(f"Warning: {warning}", style="yellow"))
     for table in section.tables:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas import CheckpointName, EpochMetrics, RunResult, Selection, Stage
+from schemas import CheckpointName, EpochMetrics, RunRecord, RunResult, Selection, Stage
 from trainer.errors import ReportError
 from trainer.records.finished import FinishedRun, accuracy_of, open_finished
 from trainer.selection import RULES, Rule, carrying
@@ -55,16 +55,16 @@ class Run:
 
     Args:
         path: Its directory.
+        record: Its run.json.
         result: Its result.json.
         epochs: Epochs of all folds.
-        class_names: By class_id.
         confusions: By the network that was tried on the held-out folds: their sum.
     """
 
     path: Path
+    record: RunRecord
     result: RunResult
     epochs: tuple[EpochMetrics, ...]
-    class_names: tuple[str, ...]
     confusions: Mapping[CheckpointName, Matrix]
 
 
@@ -80,7 +80,7 @@ def read_run(path: Path) -> Run:
         result = result.model_copy(update={"warnings": (*result.warnings, run.warning)})
     epochs = tuple(row for fold in run.folds for row in run.epochs(fold))
     confusions = {name: _confusion(run, name) for name in run.checkpoints}
-    return Run(path, result, epochs, run.record.class_names, confusions)
+    return Run(path, run.record, result, epochs, confusions)
 
 
 def _confusion(run: FinishedRun, checkpoint: CheckpointName) -> Matrix:
@@ -158,9 +158,20 @@ class Series:
         return len(self.over_folds(self.scores[0])) == len(self.seeds)
 
     @property
+    def num_clips(self) -> int:
+        """Clips of the held-out folds."""
+        folds = {fold.fold: fold.num_test for run in self.runs for fold in run.result.folds}
+        return sum(folds.values())
+
+    @property
+    def chance(self) -> float:
+        """Accuracy in % of guessing: one class in all, whatever their sizes."""
+        return 100 / len(self.class_names)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Class names by class_id."""
-        return self.runs[0].class_names
+        return self.runs[0].record.class_names
 
     def by_fold(self, score: Score) -> ByFold:
         """Return a score in % by fold; the mean over seeds."""

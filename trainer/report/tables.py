@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import median
 
-from schemas import EpochMetrics, PairedDifference, Stage
+from schemas import EpochMetrics, PairedDifference, RunResult, Stage
 from trainer.report.paper import PaperTable
 from trainer.report.render import Column, Table
 from trainer.report.series import OFF, ByFold, Score, Series, shown
@@ -310,5 +310,11 @@ def _facts(series: Series) -> dict[str, str]:
         "Σ epochs·λ": f"{load:.3g}",
         "seeds": numbers(series.seeds),
         **settings,
+        "started": ", ".join(sorted({run.record.started[:10] for run in series.runs})),
+        "versions": "; ".join(dict.fromkeys(_versions(run.result) for run in series.runs)),
         "device": ", ".join(dict.fromkeys(run.result.device_name for run in series.runs)),
     }
+
+
+def _versions(result: RunResult) -> str:
+    return ", ".join(f"{name} {version}" for name, version in result.versions.items())

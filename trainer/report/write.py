@@ -82,6 +82,8 @@ def text_section(series: Sequence[Series]) -> Section:
         dataset,
         series[0].selection,
         f"{dataset}: {series[0].rule.picked_by}",
+        notes.scope(series),
+        notes.findings(series),
         notes.warnings(series),
         shown,
         notes.notes(series, paper),
