@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -194,6 +195,17 @@ def test_the_readmes_speeds_are_those_of_the_benchmarks() -> None:
         (row,) = (r for r in README.splitlines() if r.count("|") == 6 and words in r.split("|")[4])
         shown = float(row.split("|")[5].replace(",", ""))
         assert shown == float(f"{rates[case]['samples_per_s']:.3g}")
+
+
+def test_the_sizes_of_an_installation_are_those_that_were_measured() -> None:
+    sizes = result("install_size")
+    page = (DOCS / "install.md").read_text()
+    for name, size in sizes.items():
+        word = "–" if name == "base" else f"`{name}`"
+        (row,) = re.findall(rf"^\| {word} \|.*", page, re.MULTILINE)
+        assert row.endswith(f"| {size['packages']} | {size['MB']:,} |")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"base", "trainer"} <= set(sizes) <= {"base", *extras["optional-dependencies"]}
 
 
 def test_the_readmes_five_numbers_are_those_of_the_records() -> None:
