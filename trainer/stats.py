@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest, ttest_1samp, wilcoxon
 from scipy.stats import t as student
-from scipy.stats import ttest_1samp, wilcoxon
 
 from schemas import ClassEvaluation, PairedDifference
 
@@ -63,6 +63,17 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
         p=p,
         rank_p=rank_p,
     )
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Return the two-sided p of McNemar's exact test: which of two is right where one of them is.
+
+    Args:
+        only_first: Clips that only the first recognises.
+        only_second: Clips that only the second recognises.
+    """
+    number = only_first + only_second
+    return float(binomtest(only_first, number).pvalue) if number else 1.0
 
 
 def least_rank_p(num_pairs: int) -> float:

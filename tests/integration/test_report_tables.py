@@ -64,6 +64,31 @@ def test_what_was_found_is_said_in_sentences_that_p_carries(paper: Section, tmp_
     assert section_of(runs[0]).findings == ()
 
 
+def test_who_is_right_where_counts_every_common_clip_once_per_seed(tmp_path: Path) -> None:
+    accuracies = {"mel": {1: 70.0, 2: 80.0}, "baseline": {1: 90.0, 2: 60.0}}
+    runs = [
+        make_run(tmp_path / f"{method}{seed}", method, values, seed=seed)
+        for method, values in accuracies.items()
+        for seed in (0, 1)
+    ]
+    for chosen, seeds in ((runs[::2], 1), (runs, 2)):
+        section = section_of(*chosen)
+        whole, by_fold, by_class = (t for t in section.tables if "right where" in t.title)
+        [(_, *numbers, p)] = whole.rows
+        clips, both, first, second, neither = map(int, numbers)
+        assert clips == both + first + second + neither == 200 * seeds
+        assert both + first == (70 + 80) * seeds
+        assert both + second == (90 + 60) * seeds
+        assert (p == "-") == (seeds > 1)
+        assert [int(one) - int(other) for _, one, other in by_fold.rows] == [
+            -20 * seeds,
+            20 * seeds,
+        ]
+        for part in (by_fold, by_class):
+            sums = [sum(int(row[column]) for row in part.rows) for column in (1, 2)]
+            assert sums == [first, second]
+
+
 def test_a_section_says_its_clips_classes_folds_and_seeds(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / f"{seed}", "mel", {1: 70.0, 3: 80.0}, seed=seed) for seed in (0, 4)]
     scope = section_of(*runs).scope

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from trainer.report.paper import ESC50, URBANSOUND8K, PaperTable
-from trainer.stats import least_rank_p, mean, paired_test, sample_std
+from trainer.stats import least_rank_p, mcnemar_p, mean, paired_test, sample_std
 
 
 def test_std_has_n_minus_1_in_the_denominator() -> None:
@@ -129,3 +129,9 @@ def test_the_least_p_of_the_rank_test_is_reached_where_every_fold_gains(number: 
     test = paired_test(values, dict.fromkeys(values, 0.0))
     assert test is not None
     assert test.rank_p == pytest.approx(least_rank_p(number))
+
+
+def test_mcnemars_exact_test_is_the_binomial_test_of_who_is_right_alone() -> None:
+    assert mcnemar_p(0, 0) == mcnemar_p(5, 5) == 1
+    assert mcnemar_p(0, 5) == mcnemar_p(5, 0) == pytest.approx(2 / 2**5)
+    assert mcnemar_p(1, 9) == pytest.approx(2 * (1 + 10) / 2**10)

@@ -47,12 +47,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of finished text cells; each row has one cell per column."""
+    """A table of finished text cells; each row has one cell per column.
+
+    One that is a detail is not shown in a terminal.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    detail: bool = False
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -152,7 +156,8 @@ def _print_section(section: Section, console: Terminal) -> None:
     for warning in section.warnings:
         console.print(styled(f"Warning: {warning}", style="yellow"))
     for table in section.tables:
-        print_table(table, console)
+        if not table.detail:
+            print_table(table, console)
     console.print()
     for note in section.notes:
         console.print(styled(f"• {note}"))

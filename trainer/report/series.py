@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,14 @@ class Score:
     checkpoint: CheckpointName
 
 
+class JudgedClip(NamedTuple):
+    """A clip's held-out fold, its class_id, and the class_id that a network predicted."""
+
+    fold: int
+    label: int
+    predicted: int
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run.
@@ -58,14 +67,14 @@ class Run:
         record: Its run.json.
         result: Its result.json.
         epochs: Epochs of all folds.
-        confusions: By the network that was tried on the held-out folds: their sum.
+        clips: By the network that was tried on the held-out folds, and by clip_id.
     """
 
     path: Path
     record: RunRecord
     result: RunResult
     epochs: tuple[EpochMetrics, ...]
-    confusions: Mapping[CheckpointName, Matrix]
+    clips: Mapping[CheckpointName, Mapping[str, JudgedClip]]
 
 
 def read_run(path: Path) -> Run:
@@ -79,17 +88,18 @@ def read_run(path: Path) -> Run:
     if run.warning:
         result = result.model_copy(update={"warnings": (*result.warnings, run.warning)})
     epochs = tuple(row for fold in run.folds for row in run.epochs(fold))
-    confusions = {name: _confusion(run, name) for name in run.checkpoints}
-    return Run(path, run.record, result, epochs, confusions)
+    clips = {name: _judged(run, name) for name in run.checkpoints}
+    return Run(path, run.record, result, epochs, clips)
 
 
-def _confusion(run: FinishedRun, checkpoint: CheckpointName) -> Matrix:
-    num_classes = len(run.record.class_names)
-    total = np.zeros((num_classes, num_classes), np.int64)
+def _judged(run: FinishedRun, checkpoint: CheckpointName) -> dict[str, JudgedClip]:
+    clips = {}
     for fold in run.folds:
         answers = run.answers(fold, checkpoint)
-        total += confusion_matrix(answers.labels, answers.predicted, num_classes)
-    return total
+        classes = zip(answers.labels.tolist(), answers.predicted.tolist(), strict=True)
+        judged = (JudgedClip(fold, label, predicted) for label, predicted in classes)
+        clips |= dict(zip(answers.clip_ids, judged, strict=True))
+    return clips
 
 
 @dataclass(frozen=True)
@@ -185,8 +195,14 @@ class Series:
 
     def confusion(self, checkpoint: CheckpointName) -> Matrix:
         """Return clips by true and predicted class, summed over folds and seeds."""
-        first, *others = (run.confusions[checkpoint] for run in self.runs)
-        return sum(others, first)
+        clips = [clip for run in self.runs for clip in run.clips[checkpoint].values()]
+        _, labels, predicted = np.array(clips, np.int64).T
+        return confusion_matrix(labels, predicted, len(self.class_names))
+
+    def judged(self, seed: int, checkpoint: CheckpointName) -> dict[str, JudgedClip]:
+        """Return the clips of all folds that a seed has, by clip_id."""
+        runs = [run for run in self.runs if run.result.config.seed == seed]
+        return {name: clip for run in runs for name, clip in run.clips[checkpoint].items()}
 
     def _by_seed(self, score: Score) -> dict[int, ByFold]:
         values: dict[int, ByFold] = defaultdict(dict)

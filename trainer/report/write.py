@@ -8,6 +8,7 @@ from featurestore.files import write_output
 from featurestore.text import file_name
 from trainer.errors import ReportError
 from trainer.report import notes, tables
+from trainer.report.agreement import agreement_tables
 from trainer.report.figures import boxplot, confusion_picture, learning_curves, recall_picture
 from trainer.report.paper import PAPER
 from trainer.report.render import Picture, Report, Section, to_html, to_markdown
@@ -73,6 +74,7 @@ def text_section(series: Sequence[Series]) -> Section:
     shown = (
         tables.summary_table(series, paper),
         *tables.difference_tables(series, paper),
+        *agreement_tables(series),
         *tables.fold_tables(series, paper),
         *([tables.split_table(paper)] if paper and not paper.folds else []),
         tables.speed_table(series),
