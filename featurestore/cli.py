@@ -133,6 +133,9 @@ def build(
         bool, typer.Option("--retry-failed", help="Try failed clips again.")
     ] = False,
     yes: YesOption = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Build from a part of a published dataset.")
+    ] = False,
     table: Annotated[
         Path | None,
         typer.Option(help="Table of your clips, if it is not the only one in --root."),
@@ -167,7 +170,7 @@ def build(
         from featurestore.building import build as building
         from featurestore.datasets.own import OwnOptions
         from featurestore.extraction.spec import load_spec, with_variants
-        from featurestore.obtain import obtain_source
+        from featurestore.obtain import accept_partial, obtain_source
         from featurestore.progress import BuildProgress
         from featurestore.storage import locate
         from schemas import FeatureSpec
@@ -187,6 +190,7 @@ def build(
             err.warn(f"left out: {', '.join(source.left_out)}")
         for warning in source.warnings:
             err.warn(warning)
+        accept_partial(err, source, accepted=partial)
         with _stoppable("Finished blocks are kept"), BuildProgress(err) as progress:
             report = building.build(source, path, features, executor, options, progress)
     _print_report(report, path)
@@ -291,6 +295,13 @@ def info(
         _print_dataset(name, dataset)
 
 
+def _partial(dataset: dict[str, Any]) -> str:
+    from schemas import NOT_COMPARABLE
+
+    official = dataset["official_clips"]
+    return f"of {official:,} clips of the published dataset: {NOT_COMPARABLE}" if official else ""
+
+
 def _print_dataset(name: str, dataset: dict[str, Any]) -> None:
     from schemas import FeatureSpec
 
@@ -300,7 +311,10 @@ def _print_dataset(name: str, dataset: dict[str, Any]) -> None:
     rows = {
         "state": dataset["state"],
         "clips": _counted(dataset["counts"], dataset["silent"]),
-        "folds": ", ".join(f"{f['fold']} ({f['num_clips']})" for f in dataset["folds"]),
+        "partial": _partial(dataset),
+        "folds": ", ".join(
+            f"{f['name'] or f['fold']} ({f['num_clips']})" for f in dataset["folds"]
+        ),
         "classes": ", ".join(card["class_names"]),
         "arrays": ", ".join(f"{key} {b}×{f}" for key, (b, f) in spec.arrays.items()),
         "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips per chunk",
@@ -312,7 +326,8 @@ def _print_dataset(name: str, dataset: dict[str, Any]) -> None:
         "source": card["url"],
     }
     for key, value in rows.items():
-        table.add_row(key, str(value))
+        if value or key != "partial":
+            table.add_row(key, str(value))
     out.print(table)
     for failure in dataset["failures"][:_SHOWN]:
         out.print(f"  failed: {failure['path']}: {failure['reason']}")

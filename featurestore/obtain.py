@@ -43,6 +43,27 @@ def obtain_source(
     return load_or_download(console, name, root, yes=yes), kind.default_store
 
 
+def accept_partial(console: Terminal, dataset: Dataset, *, accepted: bool) -> None:
+    """Say that only a part of a published dataset is here, and ask whether to build from it.
+
+    Raises:
+        DatasetError: The user does not accept it, or cannot be asked.
+    """
+    if dataset.partial is None:
+        return
+    console.warn(f"{dataset.root} has {dataset.partial}")
+    if accepted:
+        return
+    if not sys.stdin.isatty():
+        raise DatasetError(
+            f"{dataset.root} has {dataset.partial}. Complete it, or build from this part with "
+            "--partial"
+        )
+    console.print("Build from this part? [y/N] ", end="")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise DatasetError("nothing was built")
+
+
 def load_or_download(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:
     """Read a dataset; download it first if it is in none of the usual places.
 

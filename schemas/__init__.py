@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from schemas.store import (
         FORMAT_VERSION,
+        NOT_COMPARABLE,
         PLAIN_VERSION,
         SPLIT_ROLES,
         Clip,
@@ -112,6 +113,7 @@ else:
                 "DatasetCard",
                 "FORMAT_VERSION",
                 "Fold",
+                "NOT_COMPARABLE",
                 "PLAIN_VERSION",
                 "SPLIT_ROLES",
                 "StoreManifest",
@@ -125,6 +127,7 @@ __all__ = [
     "EXTRACTOR_VERSION",
     "FORMAT_VERSION",
     "FULL",
+    "NOT_COMPARABLE",
     "PLAIN_VERSION",
     "SPLIT_ROLES",
     "Acceleration",

@@ -27,6 +27,8 @@ _MAX_BLOCK_CLIPS = 2**17
 _MAX_ARRAYS = 1000
 _MAX_NAME = 128
 
+NOT_COMPARABLE = "not comparable with the paper"
+"""End of the words that say that a dataset is only a part of the published one."""
 SPLIT_ROLES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "valid": ("valid", "validation", "val", "dev"),
@@ -198,6 +200,13 @@ class StoreManifest(Schema):
         """Whether it says something that format version 2 had no word for."""
         named = any(fold.name for fold in self.folds)
         return named or bool(self.official_clips) or self.collection != Collection()
+
+    @property
+    def partial(self) -> str | None:
+        """Words that say that only a part of a published dataset has features; else None."""
+        if not self.official_clips:
+            return None
+        return f"{self.counts.get('ok', 0):,} of {self.official_clips:,} clips: {NOT_COMPARABLE}"
 
     @property
     def fold_names(self) -> dict[int, str]:

@@ -33,7 +33,7 @@ def print_plan(
     console: Terminal, dataset: StoredDataset, config: RunConfig, folds_at_once: int
 ) -> None:
     """Print what will be done."""
-    folds = ", ".join(map(str, config.folds))
+    folds = ", ".join(dataset.fold_names.get(fold, str(fold)) for fold in config.folds)
     lines = [
         f"{config.method} on {dataset.name}: {len(dataset.clips())} clips, "
         f"{len(dataset.class_names)} classes, held-out folds {folds} of {len(dataset.folds)}",

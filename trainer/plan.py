@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset, usable_cores
-from featurestore.errors import UnknownNameError
 from schemas import (
     BestOf,
     Carry,
@@ -24,7 +23,15 @@ from schemas import (
     RunConfig,
     Selection,
 )
-from trainer.data.split import check_duplicates, recordings, split_fold
+from trainer.data.split import (
+    check_duplicates,
+    default_folds,
+    fold_numbers,
+    recordings,
+    split_fold,
+    trained_folds,
+    validation_folds,
+)
 from trainer.errors import ConfigError, DataError, refused
 from trainer.methods import check_arrays, find_method, rates_warning, stages
 from trainer.recipes import check_filters, find_recipe
@@ -43,7 +50,8 @@ class Options:
 
     Args:
         method: A key of `trainer.methods.METHODS`, or of the methods file.
-        folds: Held out one after the other; all of the store's where empty.
+        folds: Held out one after the other, by number or name; where empty, the official test
+            folds, or all.
         device: A PyTorch device, or `auto`.
         precision: Or `auto`.
         acceleration: Or `auto`.
@@ -59,7 +67,7 @@ class Options:
     """
 
     method: str
-    folds: tuple[int, ...] = ()
+    folds: tuple[int | str, ...] = ()
     seed: int = 0
     device: str = "cpu"
     precision: str = "float32"
@@ -126,14 +134,16 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     folds = _chosen_folds(dataset, options.folds)
     clips = dataset.clips()
     for fold in folds:
-        _check_split(clips, fold, dataset.class_names)
+        _check_split(clips, fold, trained_folds(dataset, fold), dataset.class_names)
     least_side = min(side for stage in schedule for side in dataset.shape(stage.array))
     chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)), least_side)
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
     config = _config(vars(chosen) | planned | _filled_in(options))
     absent = _absent_classes(clips, dataset.class_names)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
-    found = (warning, rates_warning(method, dataset.name), absent, duplicates)
+    unused = _unused_validation(dataset, config)
+    rates = rates_warning(method, dataset.name)
+    found = (dataset.partial, warning, rates, absent, duplicates, unused)
     return Plan(config, num_train(dataset, config), tuple(filter(None, found)))
 
 
@@ -202,29 +212,42 @@ def _config(values: Mapping[str, object]) -> RunConfig:
         raise refused(error) from error
 
 
-def _chosen_folds(dataset: StoredDataset, asked: tuple[int, ...]) -> tuple[int, ...]:
+def _unused_validation(dataset: StoredDataset, config: RunConfig) -> str | None:
+    """Return a warning if there is an official validation fold that nothing is picked on."""
+    official = [fold for held in config.folds for fold in validation_folds(dataset, held)]
+    if not official or config.selection != "heldout":
+        return None
+    name = dataset.fold_names[official[0]]
+    return (
+        f"the best epoch is picked on the held-out fold itself, although there is an official "
+        f"{name} fold, which is not trained on: --selection validation picks on it"
+    )
+
+
+def _chosen_folds(dataset: StoredDataset, asked: tuple[int | str, ...]) -> tuple[int, ...]:
     if len(dataset.folds) < 2:
         raise DataError(
             f"{dataset.name} has one fold only, {dataset.folds[0]}: one is held out, so training "
-            "needs two or more"
+            "needs two or more; `featurestore build --folds 5` makes them"
         )
-    for fold in asked:
-        if fold not in dataset.folds:
-            raise UnknownNameError("fold", fold, dataset.folds)
-    if len(set(asked)) < len(asked):
+    folds = fold_numbers(dataset, asked)
+    if len(set(folds)) < len(folds):
         raise ConfigError(f"folds repeat: {', '.join(map(str, asked))}")
-    return asked or dataset.folds
+    return folds or default_folds(dataset)
 
 
-def _check_split(clips: ClipTable, fold: int, class_names: tuple[str, ...]) -> None:
+def _check_split(
+    clips: ClipTable, fold: int, trained: tuple[int, ...], class_names: tuple[str, ...]
+) -> None:
     """Check that both sides of a split have clips, and training one of every class tested."""
     held_out = clips.fold == fold
     if not held_out.any():
         raise DataError(f"fold {fold} has no clips with features; choose other folds with --fold")
-    if np.count_nonzero(~held_out) < 2:
+    others = np.isin(clips.fold, trained)
+    if np.count_nonzero(others) < 2:
         raise DataError(f"fold {fold}: fewer than two clips in the other folds to train on")
     tested = np.unique(clips.class_id)
-    missing = np.setdiff1d(tested, clips.class_id[~held_out])
+    missing = np.setdiff1d(tested, clips.class_id[others])
     if len(missing):
         names = ", ".join(class_names[i] for i in missing)
         raise DataError(

@@ -63,7 +63,7 @@ class Sweep:
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
-    folds: tuple[int, ...] = ()
+    folds: tuple[int | str, ...] = ()
     settings: Mapping[str, tuple[Any, ...]] | None = None
 
     def runs(self) -> tuple[SweepRun, ...]:
@@ -161,10 +161,11 @@ def read_sweep(path: Path) -> Sweep:
 
 def _listed(path: Path, name: str, found: object) -> tuple[Any, ...]:
     values = found if isinstance(found, list) else [found]
-    kind = str if name == "methods" else int
+    kinds = {"methods": (str,), "seeds": (int,), "folds": (int, str)}[name]
     for value in values:
-        if type(value) is not kind:
-            raise ConfigError(f"{path}: {name}: {value!r} is no {kind.__name__}")
+        if type(value) not in kinds:
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ConfigError(f"{path}: {name}: {value!r} is no {expected}")
     return tuple(values)
 
 

@@ -32,7 +32,7 @@ from featurestore.store.documents import dataset_names
 from featurestore.store.lock import locked, remove_left
 from featurestore.store.plan import Block
 from featurestore.store.sourcecheck import edited_sources
-from schemas import ClipStatus, FeatureSpec, StoreManifest
+from schemas import FORMAT_VERSION, ClipStatus, FeatureSpec, StoreManifest
 
 
 @dataclass(frozen=True)
@@ -292,11 +292,21 @@ def _complete(arrays: StoredArrays, dataset: Dataset) -> StoredArrays:
                 f"{arrays.storage}: {', '.join(columns)} of fold {fold} changed while the store "
                 "was built: does something else write to it? Run the same command again"
             )
-    manifest = arrays.manifest.model_copy(update={"state": "complete", "counts": counts})
+    manifest = _finished(arrays.manifest, counts, dataset)
     blocks = blocks_where(arrays, lambda status: status > ClipStatus.PENDING)
     with held(arrays, manifest.fingerprint) as held_arrays:
         completed = held_arrays.set_manifest(manifest, blocks)
     return StoredArrays(arrays.storage, completed.manifest)
+
+
+def _finished(
+    manifest: StoreManifest, counts: Mapping[str, int], dataset: Dataset
+) -> StoreManifest:
+    """Return the manifest of a complete dataset: files may have been added since it was started."""
+    update: dict[str, object] = {"state": "complete", "counts": counts}
+    if dataset.official_clips != manifest.official_clips and manifest.format_version > 1:
+        update |= {"official_clips": dataset.official_clips, "format_version": FORMAT_VERSION}
+    return manifest.model_copy(update=update)
 
 
 def _refuse_failed(arrays: StoredArrays) -> None:

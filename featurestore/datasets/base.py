@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas import Collection, DatasetCard
+from schemas import NOT_COMPARABLE, Collection, DatasetCard
 
 if TYPE_CHECKING:
     from featurestore.cliplist import ClipList
@@ -39,12 +39,21 @@ class Dataset:
     """What a user should know before anything is extracted."""
     official_clips: int = 0
     """Number of clips of the published dataset, if only a part of them is here; else 0."""
+    num_present: int = 0
+    """Number of clips whose file is here, if that is only a part."""
 
     @property
     def is_new(self) -> bool:
         """Whether its manifest says something that format version 2 had no word for."""
         known = bool(self.fold_names) or bool(self.official_clips)
         return known or self.collection != Collection()
+
+    @property
+    def partial(self) -> str | None:
+        """Words that say that only a part of a published dataset is here; else None."""
+        if not self.official_clips:
+            return None
+        return f"{self.num_present:,} of {self.official_clips:,} clips: {NOT_COMPARABLE}"
 
     def __post_init__(self) -> None:
         from featurestore.cliplist import ClipList  # NumPy, which `datasets` need not wait for

@@ -38,6 +38,8 @@ class DatasetKind:
     in it is one."""
     directories: tuple[str, ...] = ()
     """Usual names of its directory."""
+    num_clips: int = 0
+    """Number of clips of the published dataset; 0 if it is none."""
     made_on_demand: bool = False
     """Whether `load` creates what is absent."""
     archive: Archive | None = None
@@ -78,6 +80,7 @@ _KINDS = (
         "unpack it and give its directory with --root",
         archive=URBANSOUND8K,
         load=_loader("urbansound8k"),
+        num_clips=8732,
         markers=(URBANSOUND8K_TABLE, AUDIO),
         directories=("urbansound8k", "UrbanSound8K"),
     ),
@@ -88,6 +91,7 @@ _KINDS = (
         by_hand=_GET_ESC50,
         archive=ESC50,
         load=_loader("esc50", "load_esc50"),
+        num_clips=2000,
         markers=(ESC50_TABLE, AUDIO),
         directories=_ESC50_DIRECTORIES,
     ),
@@ -98,6 +102,7 @@ _KINDS = (
         by_hand=_GET_ESC50,
         archive=ESC50,
         load=_loader("esc50", "load_esc10"),
+        num_clips=400,
         markers=(ESC50_TABLE, AUDIO),
         directories=("esc10", "ESC-10", *_ESC50_DIRECTORIES),
     ),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from featurestore.datasets.base import Dataset
@@ -53,7 +54,19 @@ def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
         DatasetNotFoundError: It is not on disk.
         DatasetError: There is no such dataset, or its table is wrong.
     """
-    return find_kind(name).load(find_root(name, root))
+    kind = find_kind(name)
+    return _counted(kind, kind.load(find_root(name, root)))
+
+
+def _counted(kind: DatasetKind, dataset: Dataset) -> Dataset:
+    """Return the dataset with the number of its clips that are here, if not all of them are."""
+    if not kind.num_clips:
+        return dataset
+    paths = (dataset.root / path for path in dataset.clips.path.tolist())
+    present = sum(map(os.path.lexists, paths))
+    if present >= kind.num_clips:
+        return dataset
+    return replace(dataset, official_clips=kind.num_clips, num_present=present)
 
 
 def _usual_root(kind: DatasetKind, environ: Mapping[str, str]) -> Path:

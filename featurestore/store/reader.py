@@ -147,6 +147,11 @@ class StoredDataset:
         return self.manifest.fold_names
 
     @property
+    def partial(self) -> str | None:
+        """Words that say that only a part of a published dataset is in the store; else None."""
+        return self.manifest.partial
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Class names by class_id."""
         return self.card.class_names

@@ -34,10 +34,10 @@ def evaluate(
     ] = None,
     dataset: DatasetOption = None,
     fold: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option(
-            help="Fold to evaluate on; may be repeated. Default: those the run held out, or all of "
-            "another store."
+            help="Fold to evaluate on, by number or name; may be repeated. Default: those the run "
+            "held out, or all of another store."
         ),
     ] = None,
     network: Annotated[
@@ -57,6 +57,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy, recall of each class and confusions on a store."""
     from featurestore import open_store
+    from trainer.data.split import fold_numbers
     from trainer.inference.evaluate import check_match, open_own_store, plan_parts
     from trainer.inference.evaluate import evaluate as judge
     from trainer.inference.predict import load_network, open_run
@@ -66,7 +67,7 @@ def evaluate(
     trained = open_run(run)
     stored = open_store(store, dataset) if store else open_own_store(trained)
     check_match(trained.record, stored)
-    parts = plan_parts(trained, stored, fold or (), network or ())
+    parts = plan_parts(trained, stored, fold_numbers(stored, fold or ()), network or ())
     make_output_folder(out, (RESULT, PICTURE))
     torch_device = resolve_device(device)
     wanted = sorted({k for part in parts for k in part.networks})

@@ -27,7 +27,8 @@ def lr_find(
     stage: Annotated[int, typer.Option(min=1, help="Stage number, from 1.")] = 1,
     dataset: DatasetOption = None,
     fold: Annotated[
-        int | None, typer.Option(help="Held-out fold, which is not used. Default: the first.")
+        str | None,
+        typer.Option(help="Held-out fold, by number or name; it is not used. Default: the first."),
     ] = None,
     learning: Learning,
     reading: ReadingOption = "auto",
@@ -35,6 +36,7 @@ def lr_find(
 ) -> None:
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
     from featurestore import open_store
+    from trainer.data.split import default_folds
     from trainer.plan import Options, plan_run
     from trainer.recipes import find_recipe
     from trainer.safefiles import make_output_folder
@@ -42,7 +44,7 @@ def lr_find(
     from trainer.training.schedule import Sweep
 
     stored = open_store(store, dataset)
-    folds = (stored.folds[0] if fold is None else fold,)
+    folds = default_folds(stored)[:1] if fold is None else (fold,)
     options = Options(method=method, folds=folds, **vars(learning))
     sweep = Sweep(NUM_STEPS, end=find_recipe(learning.recipe).sweep_end)
     plan = plan_run(stored, options)

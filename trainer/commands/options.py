@@ -31,7 +31,11 @@ DatasetOption = Annotated[
     str | None, typer.Option(help="Dataset name; required only if the store holds several.")
 ]
 FoldOption = Annotated[
-    list[int] | None, typer.Option(help="Held-out fold; may be repeated. Default: every fold.")
+    list[str] | None,
+    typer.Option(
+        help="Held-out fold, by number or name; may be repeated. Default: the official test folds, "
+        "or every fold."
+    ),
 ]
 ReadingOption = Annotated[
     Literal["auto", "device", "host", "stream"],

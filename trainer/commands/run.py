@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -172,21 +172,36 @@ def _go_on(
 
     directory = RunDirectory(out)
     record = directory.record()
+    place = store or from_json_text(record.store)
+    if folds := cast("list[str]", given.get("folds")):
+        given["folds"] = _numbered(folds, place, record.config.dataset)
     _check_same(out, record.config, given)
     if (out / RESULT).exists():
         finished = open_finished(out)
         finished.verify()
         if finished.warning:
             Terminal(stderr=True).warn(finished.warning)
+        for text in finished.partial:
+            console.warn(text)
         console.say(f"{out} is finished")
         print_result(console, finished.result)
         if tracking:
             tracking.changed(out)
         return
     resolve_device(record.config.device)
-    stored = open_store(store or from_json_text(record.store), record.config.dataset)
+    stored = open_store(place, record.config.dataset)
     print_plan(console, stored, record.config, manner.folds_at_once)
     carry_out(console, stored, record.config, out, manner, tracking)
+
+
+def _numbered(folds: list[str], place: str, dataset: str) -> tuple[int, ...]:
+    """Return the numbers of folds; the store is opened only if one is given by its name."""
+    from featurestore import open_store
+    from trainer.data.split import fold_numbers
+
+    if all(fold.isdecimal() for fold in folds):
+        return tuple(map(int, folds))
+    return fold_numbers(open_store(place, dataset), folds)
 
 
 def _given(context: typer.Context) -> dict[str, object]:

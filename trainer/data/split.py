@@ -4,14 +4,15 @@ Whole folds, whole recordings, every class alike.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import ClipTable, StoredDataset
-from schemas import RunConfig
+from featurestore.errors import UnknownNameError
+from schemas import RunConfig, split_role
 from trainer.data.order import EpochOrder, chosen_windows
 from trainer.data.source import StageData, Subset
 from trainer.errors import DataError
@@ -21,6 +22,49 @@ from trainer.seeds import derive_seed
 def training_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:
     """Return all folds but the held-out one."""
     return tuple(fold for fold in dataset.folds if fold != held_out)
+
+
+def validation_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:
+    """Return the official validation folds: never trained on, where another fold is.
+
+    Args:
+        dataset: Whose folds may have names.
+        held_out: Is not one of them, even if that is its name.
+    """
+    official = tuple(
+        fold
+        for fold, name in dataset.fold_names.items()
+        if fold != held_out and split_role(name) == "valid"
+    )
+    return official if len(dataset.folds) > len(official) + 1 else ()
+
+
+def trained_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:
+    """Return the folds whose clips are trained on when one is held out."""
+    official = validation_folds(dataset, held_out)
+    return tuple(fold for fold in training_folds(dataset, held_out) if fold not in official)
+
+
+def default_folds(dataset: StoredDataset) -> tuple[int, ...]:
+    """Return the folds to hold out in turn: the official test folds, or all where there is none."""
+    tests = (f for f, name in dataset.fold_names.items() if split_role(name) == "test")
+    return tuple(tests) or dataset.folds
+
+
+def fold_numbers(dataset: StoredDataset, folds: Iterable[int | str]) -> tuple[int, ...]:
+    """Return the numbers of folds that are given by number or by name.
+
+    Raises:
+        featurestore.errors.UnknownNameError: The store has no such fold.
+    """
+    known = {str(fold): fold for fold in dataset.folds}
+    known |= {name: fold for fold, name in dataset.fold_names.items()}
+    folds = [str(fold) for fold in folds]
+    for fold in folds:
+        if fold not in known:
+            names = [dataset.fold_names.get(number, str(number)) for number in dataset.folds]
+            raise UnknownNameError("fold", int(fold) if fold.isdecimal() else fold, names)
+    return tuple(known[fold] for fold in folds)
 
 
 def recordings(clips: ClipTable) -> list[str]:
@@ -77,13 +121,15 @@ class FoldSplit:
         order: Order of the clips trained on, the same for every method.
         num_train: Clips trained on.
         num_test: Clips of the held-out fold.
-        apart: (n,) of all clips of the training folds, those that validation has; None without.
+        apart: (n,) of all clips of the other folds, those that validation has; None without.
+        kept: (n,) those that are trained on; None for all.
     """
 
     order: EpochOrder
     num_train: int
     num_test: int
     apart: NDArray[np.bool_] | None
+    kept: NDArray[np.bool_] | None = None
 
     @property
     def num_valid(self) -> int:
@@ -91,14 +137,12 @@ class FoldSplit:
         return 0 if self.apart is None else int(self.apart.sum())
 
     def of(self, data: StageData) -> StageData:
-        """Return an array of the training folds and the held-out one, as this split uses them."""
-        if self.apart is None:
-            return data
+        """Return an array of the other folds and the held-out one, as this split uses them."""
         train, valid = (
-            Subset(data.train, chosen_windows(self.order.sizes, rows))
-            for rows in (~self.apart, self.apart)
+            None if rows is None else Subset(data.train, chosen_windows(self.order.sizes, rows))
+            for rows in (self.kept, self.apart)
         )
-        return StageData(data.array, train, valid)
+        return StageData(data.array, train or data.train, valid or data.valid)
 
 
 def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSplit:
@@ -109,13 +153,16 @@ def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSpli
     """
     folds = training_folds(dataset, fold)
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
-    apart = None
-    if config.selection == "validation":
+    apart, kept = None, None
+    if official := validation_folds(dataset, fold):
+        in_official = np.isin(dataset.clips(folds).fold, official)
+        apart, kept = in_official if config.selection == "validation" else None, ~in_official
+    elif config.selection == "validation":
         apart = _set_apart(dataset, config, fold)
-    kept = None if apart is None else ~apart
+        kept = ~apart
     order = EpochOrder(config.seed, dataset.fingerprint, folds, sizes, kept=kept)
     num_train = sum(sizes) if kept is None else int(kept.sum())
-    return FoldSplit(order, num_train, len(dataset.clips([fold])), apart)
+    return FoldSplit(order, num_train, len(dataset.clips([fold])), apart, kept)
 
 
 def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool) -> str | None:

@@ -156,7 +156,8 @@ def _member(
 
 
 def _warnings(runs: Sequence[FinishedRun], checkpoint: CheckpointName) -> list[str]:
-    found = [run.warning for run in runs if run.warning]
+    found = list(dict.fromkeys(text for run in runs for text in run.partial))
+    found += [run.warning for run in runs if run.warning]
     stores = dict.fromkeys(run.result.fingerprint[:12] for run in runs)
     if len(stores) > 1:
         found.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")

@@ -17,6 +17,7 @@ from featurestore.text import from_json_text, json_text
 from schemas import CheckpointName, Evaluation, FoldEvaluation, RunRecord
 from trainer.data.arrays import PlacementChoice, choose_placements, open_source
 from trainer.data.source import Source, as_float32
+from trainer.data.split import trained_folds
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.predict import LESS, TrainedNetwork
 from trainer.oom import explain_oom, halve_batch
@@ -56,12 +57,13 @@ def plan_parts(
     chosen = tuple(dict.fromkeys(folds)) or (judges if same else dataset.folds)
     if not same or networks:
         return tuple(Part(fold, judges) for fold in chosen)
-    if unheld := [fold for fold in chosen if fold not in run.folds]:
+    unseen = {f for f in chosen if not any(f in trained_folds(dataset, k) for k in judges)}
+    if unheld := [fold for fold in chosen if fold not in {*run.folds, *unseen}]:
         raise TrainedRunError(
             f"{run.path}: every network was trained on fold {', '.join(map(str, unheld))}; "
             f"--network {run.folds[0]} evaluates one there all the same, and says so"
         )
-    return tuple(Part(fold, (fold,)) for fold in chosen)
+    return tuple(Part(fold, (fold,) if fold in run.folds else judges) for fold in chosen)
 
 
 def evaluate(
@@ -181,7 +183,12 @@ def _trained_on(
     """
     if dataset.fingerprint == run.record.fingerprint:
         clips = {part.fold: len(dataset.clips([part.fold])) for part in parts}
-        return {p.fold: clips[p.fold] if set(p.networks) - {p.fold} else 0 for p in parts}
+        return {
+            part.fold: clips[part.fold]
+            if any(part.fold in trained_folds(dataset, k) for k in part.networks)
+            else 0
+            for part in parts
+        }
     try:
         own = open_own_store(run)
     except TrainedRunError:
@@ -190,7 +197,7 @@ def _trained_on(
     found: dict[int, int | None] = {}
     for part in parts:
         trained = set().union(
-            *(digests[fold] for k in part.networks for fold in own.folds if fold != k)
+            *(digests[fold] for k in part.networks for fold in trained_folds(own, k))
         )
         found[part.fold] = sum(d in trained for d in dataset.source_digests([part.fold]).tolist())
     return found
@@ -202,7 +209,8 @@ def _warnings(
     folds: Sequence[FoldEvaluation],
     checkpoint: CheckpointName,
 ) -> list[str]:
-    found = [run.warning] if run.warning else []
+    partial = dict.fromkeys((*run.partial, *([dataset.partial] if dataset.partial else [])))
+    found = [*partial, *([run.warning] if run.warning else [])]
     known = sum(fold.num_trained_on or 0 for fold in folds)
     if known:
         clips = sum(fold.num_clips for fold in folds)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas import (
+    NOT_COMPARABLE,
     CheckpointName,
     EpochMetrics,
     FoldRecord,
@@ -59,6 +60,11 @@ class FinishedRun:
     def config(self) -> RunConfig:
         """The config of the run."""
         return self.record.config
+
+    @property
+    def partial(self) -> tuple[str, ...]:
+        """Words that say that it was trained on a part of a published dataset; none if not."""
+        return tuple(text for text in self.result.warnings if text.endswith(NOT_COMPARABLE))
 
     @property
     def folds(self) -> tuple[int, ...]:

@@ -235,7 +235,8 @@ def _training_rows(
     """Open an array of the training folds, and return its order; the held-out fold is not read."""
     device, (fold,) = torch.device(config.device), config.folds
     rows = open_source(dataset, array, training_folds(dataset, fold), device, placement)
-    return StageData(array, rows, rows), split_fold(dataset, config, fold).order
+    split = split_fold(dataset, config, fold)
+    return split.of(StageData(array, rows, rows)), split.order
 
 
 def range_test(
