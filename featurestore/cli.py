@@ -417,19 +417,41 @@ def datasets() -> None:
 @app.command()
 def plot(
     store: StoreArgument,
-    clip: Annotated[str, typer.Option(help="clip_id, as `info --json` and the reader give it.")],
-    out_file: Annotated[Path | None, typer.Option("--out", help="Default: CLIP.png.")] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(help="Clip to draw: its id, its path, or an end of one that no other has."),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Draw the clip by every resize operator.")
+    ] = False,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Draw this many clips of each class instead.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Directory of the audio: draw the clip's waveform, too.")
+    ] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Default: CLIP.png, or DATASET-classes.png.")
+    ] = None,
     dataset: DatasetOption = None,
 ) -> None:
-    """Draw a clip at every resolution by every method, with a detail magnified."""
-    from featurestore.reading.plot import plot_clip
+    """Draw a clip at every resolution by every method, with a detail magnified; or each class."""
+    from featurestore.reading.plot import plot_classes, plot_clip
     from featurestore.store.reader import open_store
 
-    target = out_file or _picture_of(clip)
+    if (clip is None) == (classes is None):
+        raise typer.BadParameter("expected either --clip or --classes")
+    if clip is None and (compare or root):
+        raise typer.BadParameter("--compare and --root are for --clip")
+    opened = open_store(store, dataset)
+    target = out_file or (Path(f"{opened.name}-classes.png") if clip is None else _picture_of(clip))
     if target.parent != Path() and not target.parent.is_dir():
         raise DatasetError(f"the directory {target.parent} for the plot does not exist")
-    plot_clip(open_store(store, dataset), clip, target)
-    out.print(str(target))
+    if clip is None:
+        written = plot_classes(opened, classes or 1, target)
+    else:
+        written = plot_clip(opened, clip, target, compare=compare, root=root)
+    out.print(str(written))
 
 
 def _picture_of(clip: str) -> Path:

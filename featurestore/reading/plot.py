@@ -1,61 +1,199 @@
-"""A clip as the paper's figure 1 shows it: each resolution by each method, details magnified."""
+"""Pictures of a store's clips: one at every resolution, by every operator, or some per class."""
 
+import difflib
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from featurestore.errors import StorageError
-from featurestore.extraction.features import hz_to_mel, labelled_hz
-from featurestore.extraction.resize import RESIZES
+from featurestore.errors import SourcesError, StorageError, UnknownNameError
+from featurestore.extraction import audio
+from featurestore.extraction.features import trim_bounds
+from featurestore.extraction.sources import clip_file
 from featurestore.files import write_output
-from featurestore.pictures import drawing, fitted
-from featurestore.store.reader import StoredDataset
-from schemas import FULL, FeatureSpec
+from featurestore.pictures import drawing, fitted, shown
+from featurestore.reading.clipfigure import (
+    Image,
+    clip_figure,
+    color_bar,
+    compare_figure,
+    draw,
+    duration_s,
+    label_axes,
+)
+from featurestore.store.reader import ClipTable, StoredDataset
+from schemas import FULL
 
-Image = NDArray[np.float32]
-
-_TICKS_HZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)
-_TITLE_CHARS = 28
-"""Characters in a line of the title per column of images."""
-_DETAIL = (0.3, 0.35)
-"""Share of the bands, and of the seconds of the shortest image, that is magnified."""
-_ACCENT = "#00e5ff"
+_MOST_CANDIDATES = 5
 
 
-@dataclass(frozen=True)
-class _Window:
-    """The magnified part: seconds and mels."""
+def find_clip(table: ClipTable, name: str) -> int:
+    """Return the row of the clip of that id, or of the only one whose id or path ends with it.
 
-    start_s: float
-    stop_s: float
-    low_mel: float
-    high_mel: float
+    Args:
+        table: Clips to search in.
+        name: An id, a path (also one below the dataset's root), or the end of one, with or without
+            the file's suffix.
+
+    Raises:
+        UnknownNameError: There is none, or more than one.
+    """
+    exact = np.flatnonzero(table.clip_id == name)
+    if exact.size:
+        return int(exact[0])
+    for ends in (_ends_with_steps, _ends_with):
+        rows = [
+            row
+            for row, texts in enumerate(zip(table.clip_id, table.path, strict=True))
+            if any(ends(text, name) for text in texts)
+        ]
+        if len(rows) == 1:
+            return rows[0]
+        if rows:
+            more = ["…"] if len(rows) > _MOST_CANDIDATES else []
+            some = [*table.clip_id[rows[:_MOST_CANDIDATES]], *more]
+            raise UnknownNameError("clip", name, some, f"{len(rows)} clips end so: say more of it")
+    return _refuse(table, name)
+
+
+def _ends_with_steps(text: str, name: str) -> bool:
+    """Whether a path ends with whole steps of another, or the other with it."""
+    stem = text.rsplit(".", 1)[0]
+    return any(f"/{t}".endswith(f"/{name}") or f"/{name}".endswith(f"/{t}") for t in (text, stem))
+
+
+def _ends_with(text: str, name: str) -> bool:
+    return bool(name) and (text.endswith(name) or text.rsplit(".", 1)[0].endswith(name))
+
+
+def _refuse(table: ClipTable, name: str) -> int:
+    near = difflib.get_close_matches(name, table.clip_id.tolist(), _MOST_CANDIDATES)
+    raise UnknownNameError("clip", name, near or [*table.clip_id[:3], "…"])
 
 
 @drawing()
-def plot_clip(dataset: StoredDataset, clip_id: str, out: Path) -> None:
-    """Draw a clip at every resolution by every method.
-
-    Time runs in seconds from the start of the trimmed clip; frequency in Hz on the mel axis on
-    which the bands are evenly spaced.
+def plot_clip(
+    dataset: StoredDataset,
+    clip: str,
+    out: Path,
+    *,
+    compare: bool = False,
+    root: Path | None = None,
+) -> Path:
+    """Draw a clip at every resolution by every method, or by every resize operator.
 
     Args:
         dataset: Dataset with the clip.
-        clip_id: Id of the clip.
-        out: The image file; its suffix is the format.
+        clip: See `find_clip`.
+        out: The image file; its suffix is the format, or else PNG.
+        compare: Draw the full image resized by every operator instead.
+        root: Root of the audio; the waveform is drawn if it is given.
+
+    Returns:
+        The file that was written.
 
     Raises:
-        UnknownNameError: No such clip.
-        StorageError: The file cannot be written.
+        UnknownNameError: No such clip, or several.
+        StoreError: The clip has no features, or there is no resolution to resize to.
+        SourcesError: The file in `root` is not the one that the store was made of.
+        AudioError: It cannot be read.
+        StorageError: The picture cannot be written.
     """
-    images = dataset.read_clip(clip_id)
-    figure = clip_figure(images, dataset.manifest.spec, f"{clip_id} ({dataset.card.title})")
+    table = dataset.all_clips()
+    row = find_clip(table, clip)
+    images = dataset.read_clip(table.clip_id[row])
+    title = _title(dataset, table, row)
+    spec = dataset.manifest.spec
+    if compare:
+        return _save(compare_figure(images[f"{spec.full.name}/{FULL}"], spec, title), out)
+    waveform = _waveform(dataset, table, row, root) if root else None
+    return _save(clip_figure(images, spec, title, waveform), out)
+
+
+@drawing()
+def plot_classes(dataset: StoredDataset, num_clips: int, out: Path) -> Path:
+    """Draw the full image of some clips of each class, spread over the folds.
+
+    Args:
+        dataset: Dataset with the clips.
+        num_clips: Clips per class.
+        out: The image file; its suffix is the format, or else PNG.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        StorageError: The picture cannot be written.
+    """
+    table, spec = dataset.clips(), dataset.manifest.spec
+    array = f"{spec.full.name}/{FULL}"
+    names = dataset.class_names
+    blocks = max(1, round(np.sqrt(len(names) / (2 * num_clips))))
+    rows = -(-len(names) // blocks)
+    figure = Figure(figsize=(1.9 * num_clips * blocks + 1, 1.3 * rows + 1), layout="constrained")
+    figure.suptitle(fitted(f"{dataset.card.title}: {array}", 24 * num_clips * blocks))
+    grid = figure.subplots(rows, num_clips * blocks, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    drawn = None
+    for class_id, name in enumerate(names):
+        block, line = divmod(class_id, rows)
+        for column, row in enumerate(
+            _spread(np.flatnonzero(table.class_id == class_id), num_clips)
+        ):
+            axes = grid[line][block * num_clips + column]
+            axes.set_axis_on()
+            image = dataset.read_clip(table.clip_id[row])[array]
+            drawn = draw(axes, image, spec, duration_s(array, spec))
+            label = f"{_fold(dataset, int(table.fold[row]))}, {table.duration_s[row]:.2f} s"
+            axes.set_title(label if column else f"{shown(name, 22)}\n{label}", fontsize=8)
+            axes.tick_params(labelsize=6, labelbottom=line == rows - 1, labelleft=column == 0)
+    label_axes(grid[:, 0], grid[-1])
+    if drawn:
+        color_bar(figure, drawn)
+    return _save(figure, out)
+
+
+def _spread(rows: NDArray[np.intp], num: int) -> NDArray[np.intp]:
+    """Return up to `num` rows at equal distances: tables are in the order of the folds."""
+    places = np.unique(np.linspace(0, rows.size - 1, min(num, rows.size)).astype(int))
+    chosen: NDArray[np.intp] = rows[places]
+    return chosen
+
+
+def _title(dataset: StoredDataset, table: ClipTable, row: int) -> str:
+    source = table.source[row]
+    facts = [
+        dataset.class_names[table.class_id[row]],
+        _fold(dataset, int(table.fold[row])),
+        f"{table.duration_s[row]:.2f} s",
+        f"recording {source}" if source not in ("", table.path[row]) else "",
+        f"{table.clip_id[row]} ({dataset.card.title})",
+    ]
+    return " · ".join(filter(None, facts))
+
+
+def _fold(dataset: StoredDataset, fold: int) -> str:
+    return dataset.fold_names.get(fold, f"fold {fold}")
+
+
+def _waveform(dataset: StoredDataset, table: ClipTable, row: int, root: Path) -> Image:
+    """Return the trimmed waveform of a clip's own file."""
+    spec, fold = dataset.manifest.spec, int(table.fold[row])
+    recording = audio.load(clip_file(root, table.path[row]), spec)
+    digests = dataset.source_digests([fold])
+    (place,) = np.flatnonzero(dataset.clips([fold]).clip_id == table.clip_id[row])
+    if recording.source_sha256 != digests[place]:
+        raise SourcesError(f"{root / table.path[row]} is not the file that the store was made of")
+    if spec.trim is None:
+        return recording.waveform
+    start, stop = trim_bounds(recording.waveform, spec.sample_rate, spec.trim)
+    return recording.waveform[start:stop]
+
+
+def _save(figure: Figure, out: Path) -> Path:
     path = out if out.suffix else out.with_name(f"{out.name}.png")
     picture = io.BytesIO()
     try:
@@ -64,97 +202,4 @@ def plot_clip(dataset: StoredDataset, clip_id: str, out: Path) -> None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StorageError(f"cannot write the plot {path}: {reason or error}") from error
-
-
-def clip_figure(images: dict[str, Image], spec: FeatureSpec, title: str) -> Figure:
-    """Return the figure of one clip's images, by the keys of `spec.arrays`."""
-    variants = spec.variants or (FULL,)
-    columns = spec.resolutions
-    figure = Figure(figsize=(3.6 * len(columns), 4.6 * len(variants)), layout="constrained")
-    figure.suptitle(fitted(title, _TITLE_CHARS * len(columns)))
-    grid = figure.subplots(2 * len(variants), len(columns), squeeze=False)
-    window = _detail(images, spec)
-    for row, variant in enumerate(variants):
-        for column, resolution in enumerate(columns):
-            name = FULL if resolution == spec.full else variant
-            image = images[f"{resolution.name}/{name}"]
-            whole, detail = grid[2 * row][column], grid[2 * row + 1][column]
-            label = f"{variant}: {resolution.name}, {image.shape[0]} × {image.shape[1]}"
-            duration_s = _duration_s(f"{resolution.name}/{name}", spec)
-            _draw(whole, image, spec, duration_s)
-            whole.set_title(label, fontsize=10)
-            _outline(whole, window)
-            _draw(detail, image, spec, duration_s)
-            _zoom(detail, window)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("frequency (Hz)")
-    for axes in grid[-1]:
-        axes.set_xlabel("time (s)")
-    return figure
-
-
-def _duration_s(array: str, spec: FeatureSpec) -> float:
-    """Return the seconds an image spans: a resized one those of the full one, others their own."""
-    resized = array.split("/")[1] in RESIZES
-    frames = spec.full.num_frames if resized else spec.arrays[array][1]
-    return frames * spec.hop_length / spec.sample_rate
-
-
-def _mels(spec: FeatureSpec) -> tuple[float, float]:
-    return float(hz_to_mel(spec.fmin, spec.mel_scale)), float(
-        hz_to_mel(spec.fmax_hz, spec.mel_scale)
-    )
-
-
-def _draw(axes: Axes, image: Image, spec: FeatureSpec, duration_s: float) -> None:
-    low, high = _mels(spec)
-    axes.imshow(
-        image,
-        origin="lower",
-        aspect="auto",
-        extent=(0, duration_s, low, high),
-        cmap="magma",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
-    labels = labelled_hz(np.array(_TICKS_HZ, np.float64), spec)
-    shown = (spec.fmin <= labels) & (labels <= spec.fmax_hz)
-    ticks = np.array(_TICKS_HZ)[shown].astype(str)
-    axes.set_yticks(hz_to_mel(labels[shown], spec.mel_scale), ticks)
-    axes.tick_params(labelsize=8)
-
-
-def _detail(images: dict[str, Image], spec: FeatureSpec) -> _Window:
-    """Return the part of what every image shows in which the full image varies most."""
-    full = images[f"{spec.full.name}/{FULL}"]
-    total_s = _duration_s(f"{spec.full.name}/{FULL}", spec)
-    shared_s = min(_duration_s(array, spec) for array in spec.arrays)
-    bands = max(2, int(full.shape[0] * _DETAIL[0]))
-    frames = max(2, int(full.shape[1] * shared_s / total_s * _DETAIL[1]))
-    last = max(1, int(full.shape[1] * shared_s / total_s) - frames)
-    corners = [
-        (b, t)
-        for b in range(0, full.shape[0] - bands + 1, max(1, bands // 4))
-        for t in range(0, last, max(1, frames // 4))
-    ]
-    band, frame = max(corners, key=lambda c: full[c[0] : c[0] + bands, c[1] : c[1] + frames].std())
-    low, high = _mels(spec)
-    mel, second = (high - low) / full.shape[0], total_s / full.shape[1]
-    return _Window(
-        frame * second, (frame + frames) * second, low + band * mel, low + (band + bands) * mel
-    )
-
-
-def _outline(axes: Axes, window: _Window) -> None:
-    size = window.stop_s - window.start_s, window.high_mel - window.low_mel
-    axes.add_patch(
-        Rectangle((window.start_s, window.low_mel), *size, fill=False, edgecolor=_ACCENT, lw=1.5)
-    )
-
-
-def _zoom(axes: Axes, window: _Window) -> None:
-    axes.set_xlim(window.start_s, window.stop_s)
-    axes.set_ylim(window.low_mel, window.high_mel)
-    for side in axes.spines.values():
-        side.set_edgecolor(_ACCENT)
+    return path

@@ -30,7 +30,7 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
         ("dask", {"dask.py"}),  # to start workers; what both programs use is in `cluster`
         ("distributed", {"connection.py", "dask.py", "idle.py", "tasks.py"}),
         ("soxr", {"audio.py"}),
-        ("matplotlib", {"pictures.py", "plot.py"}),
+        ("matplotlib", {"clipfigure.py", "pictures.py", "plot.py"}),
         ("typer", {"cli.py", "terminal.py"}),
     ],
 )

@@ -1,0 +1,307 @@
+"""Figures of one clip: as in the paper's figure 1, and by every resize operator. Pure.
+
+All panels of a figure have one time scale, in seconds from the start of the trimmed clip, so that
+an image that was cut shows what it lacks. Frequency is in Hz on the mel axis on which the bands are
+evenly spaced, with the ticks of librosa's displays.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from featurestore.errors import StoreError
+from featurestore.extraction.features import hz_to_mel, labelled_hz
+from featurestore.extraction.resize import RESIZES, resizer
+from featurestore.pictures import fitted
+from schemas import FULL, FeatureSpec
+
+Image = NDArray[np.float32]
+
+_TICKS_HZ = (0, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
+_TITLE_CHARS = 28
+"""Characters in a line of the title per column of images."""
+_DETAIL = (0.3, 0.35)
+"""Share of the bands, and of the seconds of the shortest image, that is magnified."""
+_ACCENT = "#00e5ff"
+_NOTHING = "#e6e6e6"
+"""Colour of the time that an image does not show."""
+_ENVELOPE = 1000
+"""Points of a waveform that are drawn."""
+_ROOM_FOR_WORDS = 0.2
+"""Share of a panel's time from which on the word `repeated` fits into it."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The magnified part: seconds and mels."""
+
+    start_s: float
+    stop_s: float
+    low_mel: float
+    high_mel: float
+
+
+@dataclass(frozen=True)
+class _Panels:
+    """Draws the images of one clip.
+
+    Args:
+        spec: Spec of the store.
+        stop_s: Seconds of the longest image, at which every time axis ends.
+        period_s: Seconds after which the clip was repeated; None if it was not.
+        window: Part that is magnified.
+    """
+
+    spec: FeatureSpec
+    stop_s: float
+    period_s: float | None
+    window: _Window
+
+    def whole(self, axes: Axes, image: Image, array: str, title: str) -> AxesImage:
+        """Draw an image on the common time scale, and where the magnified part lies."""
+        drawn = draw(axes, image, self.spec, width_s := duration_s(array, self.spec))
+        axes.set_title(title, fontsize=9)
+        axes.set_xlim(0, self.stop_s)
+        axes.locator_params(axis="x", nbins=5)
+        axes.set_facecolor(_NOTHING)
+        self._mark_repetition(axes, width_s)
+        start, low = self.window.start_s, self.window.low_mel
+        size = self.window.stop_s - start, self.window.high_mel - low
+        axes.add_patch(Rectangle((start, low), *size, fill=False, edgecolor=_ACCENT, lw=1.5))
+        return drawn
+
+    def detail(self, axes: Axes, image: Image, array: str) -> None:
+        """Draw the magnified part of an image."""
+        draw(axes, image, self.spec, duration_s(array, self.spec))
+        axes.set_xlim(self.window.start_s, self.window.stop_s)
+        axes.set_ylim(self.window.low_mel, self.window.high_mel)
+        for side in axes.spines.values():
+            side.set_edgecolor(_ACCENT)
+
+    def _mark_repetition(self, axes: Axes, width_s: float) -> None:
+        if self.period_s is None or self.period_s >= width_s:
+            return
+        axes.axvspan(self.period_s, width_s, facecolor="white", alpha=0.25, lw=0)
+        for start in np.arange(self.period_s, width_s, self.period_s):
+            axes.axvline(start, color="white", ls="--", lw=1)
+        if width_s - self.period_s > _ROOM_FOR_WORDS * self.stop_s:
+            _, top = axes.get_ylim()
+            axes.text(self.period_s, top, " repeated", color="white", va="top", fontsize=7)
+
+
+def clip_figure(
+    images: Mapping[str, Image], spec: FeatureSpec, title: str, waveform: Image | None = None
+) -> Figure:
+    """Return the figure of one clip.
+
+    Args:
+        images: Images (bands, frames) in [0, 1], by the keys of `spec.arrays`.
+        spec: Spec of the store.
+        title: Title, in as many lines as it takes.
+        waveform: (N,) at the spec's sample rate, trimmed; drawn above the full image.
+    """
+    small, variants = spec.resolutions[:-1], spec.variants or (FULL,)
+    columns, full = len(small) + 1, f"{spec.full.name}/{FULL}"
+    figure = Figure(figsize=(3.6 * columns + 0.6, 4.4 * len(variants)), layout="constrained")
+    figure.suptitle(fitted(title, _TITLE_CHARS * columns), fontsize=11)
+    panels = _panels(images[full], spec, spec.arrays)
+    grid = figure.add_gridspec(2 * len(variants), columns + 1, width_ratios=[*[1] * columns, 0.04])
+    axes = np.empty((2 * len(variants), len(small)), object)
+    for (line, variant), (column, resolution) in product(enumerate(variants), enumerate(small)):
+        whole, detail = (figure.add_subplot(grid[2 * line + i, column]) for i in (0, 1))
+        axes[2 * line : 2 * line + 2, column] = whole, detail
+        array = f"{resolution.name}/{variant}"
+        image = images[array]
+        panels.whole(whole, image, array, f"{variant}: {resolution.name}, {_size(image)}")
+        panels.detail(detail, image, array)
+    drawn, last = _draw_full(figure, grid[:, columns - 1], panels, images[full], waveform)
+    label_axes(axes[:, 0] if small else last, [*(axes[-1] if small else ()), last[-1]])
+    color_bar(figure, drawn, figure.add_subplot(grid[:, columns]))
+    return figure
+
+
+def _draw_full(
+    figure: Figure, place: SubplotSpec, panels: "_Panels", image: Image, waveform: Image | None
+) -> tuple[AxesImage, list[Axes]]:
+    """Draw the full image and its detail below the waveform, if there is one."""
+    spec = panels.spec
+    heights = [1.0, 1.0] if waveform is None else [0.45, 1.0, 1.0]
+    cells = place.subgridspec(len(heights), 1, height_ratios=heights)
+    *above, whole, detail = (figure.add_subplot(cells[i]) for i in range(len(heights)))
+    if waveform is not None:
+        _draw_waveform(above[0], waveform, spec, panels.stop_s)
+    array = f"{spec.full.name}/{FULL}"
+    drawn = panels.whole(whole, image, array, f"{spec.full.name}, {_size(image)}, of all methods")
+    panels.detail(detail, image, array)
+    return drawn, [whole, detail]
+
+
+def compare_figure(full: Image, spec: FeatureSpec, title: str) -> Figure:
+    """Return the figure of a full image resized by every operator, details magnified.
+
+    Args:
+        full: The full image (bands, frames) in [0, 1].
+        spec: Spec of the store.
+        title: Title, in as many lines as it takes.
+
+    Raises:
+        StoreError: The spec has no smaller resolution.
+    """
+    small, array = spec.resolutions[:-1], f"{spec.full.name}/{FULL}"
+    if not small:
+        raise StoreError(f"the store has one resolution, {spec.full.name}: nothing is resized")
+    columns = 2 * len(small)
+    figure = Figure(
+        figsize=(2.7 * columns + 0.8, 1.7 * (len(RESIZES) + 1) + 0.6), layout="constrained"
+    )
+    figure.suptitle(fitted(title, 21 * columns), fontsize=11)
+    panels = _panels(full, spec, (array, *(f"{r.name}/{RESIZES[0]}" for r in small)))
+    grid = figure.subplots(len(RESIZES) + 1, columns, squeeze=False)
+    for axes in grid[0]:
+        axes.set_axis_off()
+    for axes in (grid[0][0], grid[0][1]):
+        axes.set_axis_on()
+    drawn = panels.whole(grid[0][0], full, array, f"{spec.full.name}, {_size(full)}")
+    panels.detail(grid[0][1], full, array)
+    for (line, variant), (column, resolution) in product(enumerate(RESIZES, 1), enumerate(small)):
+        shape = resolution.n_mels, resolution.num_frames
+        image = resizer(variant, (spec.full.n_mels, spec.full.num_frames), shape)(full)
+        name = f"{resolution.name}/{variant}"
+        whole, detail = grid[line][2 * column], grid[line][2 * column + 1]
+        panels.whole(whole, image, name, f"{variant}: {resolution.name}, {_size(image)}")
+        panels.detail(detail, image, name)
+    label_axes(grid[:, 0], grid[-1])
+    color_bar(figure, drawn)
+    return figure
+
+
+def _panels(full: Image, spec: FeatureSpec, arrays: Iterable[str]) -> _Panels:
+    durations = [duration_s(array, spec) for array in arrays]
+    period = _period(full, spec)
+    frame_s = spec.hop_length / spec.sample_rate
+    period_s = None if period is None else period * frame_s
+    shared_s = min(*durations, period_s or np.inf, np.inf)
+    return _Panels(spec, max(durations), period_s, _detail(full, spec, shared_s))
+
+
+def _size(image: Image) -> str:
+    return f"{image.shape[0]} × {image.shape[1]}"
+
+
+def duration_s(array: str, spec: FeatureSpec) -> float:
+    """Return the seconds an image spans: a resized one those of the full one, others their own."""
+    variant = array.split("/")[1]
+    frames = spec.full.num_frames if variant in RESIZES else spec.arrays[array][1]
+    return frames * spec.hop_length / spec.sample_rate
+
+
+def _period(full: Image, spec: FeatureSpec) -> int | None:
+    """Return the frames after which a clip was repeated to fill the image; None if it was not.
+
+    Repeated frames are equal to the bit, so the image itself shows them. A constant one repeats
+    nothing that could be seen.
+    """
+    num_frames = full.shape[1]
+    if spec.short_clips != "tile":
+        return None
+    for period in np.flatnonzero((full == full[:, :1]).all(axis=0))[1:]:
+        again = full[:, period:]
+        if np.ptp(again) and np.array_equal(again, full[:, : num_frames - period]):
+            return int(period)
+    return None
+
+
+def _mels(spec: FeatureSpec) -> tuple[float, float]:
+    return float(hz_to_mel(spec.fmin, spec.mel_scale)), float(
+        hz_to_mel(spec.fmax_hz, spec.mel_scale)
+    )
+
+
+def draw(axes: Axes, image: Image, spec: FeatureSpec, width_s: float) -> AxesImage:
+    """Draw an image (bands, frames) that spans some seconds from 0, on the mel axis in Hz."""
+    low, high = _mels(spec)
+    drawn = axes.imshow(
+        image,
+        origin="lower",
+        aspect="auto",
+        extent=(0, width_s, low, high),
+        cmap="magma",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+    labels = labelled_hz(np.array(_TICKS_HZ, np.float64), spec)
+    inside = (spec.fmin <= labels) & (labels <= spec.fmax_hz)
+    ticks = np.array(_TICKS_HZ)[inside].astype(str)
+    axes.set_yticks(hz_to_mel(labels[inside], spec.mel_scale), ticks)
+    axes.tick_params(labelsize=8)
+    return drawn
+
+
+def _draw_waveform(axes: Axes, waveform: Image, spec: FeatureSpec, stop_s: float) -> None:
+    """Draw the range of the samples in each of some spans of time, on the common time scale."""
+    part = waveform[: int(stop_s * spec.sample_rate)]
+    peak = float(np.abs(waveform).max(initial=0))
+    if part.size:
+        edges = np.unique(np.linspace(0, part.size, _ENVELOPE, endpoint=False).astype(int))
+        low, high = (bound.reduceat(part, edges) for bound in (np.minimum, np.maximum))
+        axes.fill_between(edges / spec.sample_rate, low, high, lw=0.4, color="#3b528b")
+    level = f"peak {20 * np.log10(peak):.1f} dBFS" if peak else "silent"
+    seconds = waveform.size / spec.sample_rate
+    axes.set_title(f"waveform, trimmed: {seconds:.2f} s, {level}", fontsize=9)
+    axes.set_xlim(0, stop_s)
+    axes.set_ylim(-(peak or 1), peak or 1)
+    axes.locator_params(axis="x", nbins=5)
+    axes.tick_params(labelsize=8, labelbottom=False)
+
+
+def label_axes(left: Iterable[Axes], bottom: Iterable[Axes]) -> None:
+    """Name the axes of the panels at the figure's edges."""
+    for axes in left:
+        axes.set_ylabel("Hz", fontsize=8)
+    for axes in bottom:
+        axes.set_xlabel("Time (s)", fontsize=8)
+
+
+def color_bar(figure: Figure, drawn: AxesImage, place: Axes | None = None) -> None:
+    """Say what the colours mean, at the right of all panels or in a place of its own."""
+    where = {"cax": place} if place else {"ax": figure.axes, "shrink": 0.5, "aspect": 40}
+    bar = figure.colorbar(drawn, **where)
+    bar.set_label("feature: 0 quietest, 1 loudest of the clip", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _detail(full: Image, spec: FeatureSpec, shared_s: float) -> _Window:
+    """Return the part of what every image shows in which the full image has most texture.
+
+    That is where many neighbours differ, and not only those on the two sides of an edge: a quantile
+    of the differences counts, and loud parts more than quiet ones.
+    """
+    total_s = duration_s(f"{spec.full.name}/{FULL}", spec)
+    num_frames = max(2, int(full.shape[1] * min(1.0, shared_s / total_s)))
+    bands = max(2, int(full.shape[0] * _DETAIL[0]))
+    frames = min(num_frames, max(2, int(num_frames * _DETAIL[1])))
+    corners = product(
+        range(0, max(1, full.shape[0] - bands + 1), max(1, bands // 4)),
+        range(0, num_frames - frames + 1, max(1, frames // 4)),
+    )
+
+    def texture(corner: tuple[int, int]) -> float:
+        part = full[corner[0] : corner[0] + bands, corner[1] : corner[1] + frames]
+        steps = [np.abs(np.diff(part, axis=axis)) for axis in (0, 1)]
+        return float(sum(np.quantile(s, 0.75) for s in steps if s.size) * part.mean())
+
+    band, frame = max(corners, key=texture)
+    low, high = _mels(spec)
+    mel, second = (high - low) / full.shape[0], total_s / full.shape[1]
+    return _Window(
+        frame * second, (frame + frames) * second, low + band * mel, low + (band + bands) * mel
+    )
