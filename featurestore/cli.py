@@ -436,13 +436,13 @@ def plot(
     dataset: DatasetOption = None,
 ) -> None:
     """Draw a clip at every resolution by every method, with a detail magnified; or each class."""
-    from featurestore.reading.plot import plot_classes, plot_clip
-    from featurestore.store.reader import open_store
-
     if (clip is None) == (classes is None):
         raise typer.BadParameter("expected either --clip or --classes")
     if clip is None and (compare or root):
         raise typer.BadParameter("--compare and --root are for --clip")
+    from featurestore.reading.plot import plot_classes, plot_clip
+    from featurestore.store.reader import open_store
+
     opened = open_store(store, dataset)
     target = out_file or (Path(f"{opened.name}-classes.png") if clip is None else _picture_of(clip))
     if target.parent != Path() and not target.parent.is_dir():
