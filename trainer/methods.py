@@ -5,7 +5,7 @@ Source: PROTOCOL section 2, the table of 1cycles (the paper's Table 1 and text).
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -108,6 +108,9 @@ METHODS: Mapping[str, tuple[Cycle, ...]] = {
     "control-matched": _progressive("R3/full", "R3/full", "R3/full", last=MATCHED),
 }
 
+LEAST_SCALE = max(len(cycles) / sum(c.epochs for c in cycles) for cycles in METHODS.values())
+"""Scale of the epochs at which the shortest of these schedules has one per stage."""
+
 
 def own_methods(methods_file: Path | str) -> dict[str, tuple[Cycle, ...]]:
     """Read the methods in a file of the user's, see `read_methods`.
@@ -191,7 +194,7 @@ def stages(method: Method, dataset: str, epochs_scale: float = 1.0) -> tuple[Sta
     Args:
         method: A method from `find_method`.
         dataset: Dataset whose learning rates are used, or ESC-50's if the method has none for it.
-        epochs_scale: Factor of the epochs of every stage, in (0, MAX_SCALE]; each keeps one.
+        epochs_scale: Factor of the epochs, in (0, MAX_SCALE]; see `scaled_epochs`.
 
     Raises:
         ConfigError: The scale is out of range, or the method has no rate for the dataset.
@@ -200,15 +203,49 @@ def stages(method: Method, dataset: str, epochs_scale: float = 1.0) -> tuple[Sta
         raise ConfigError(
             f"epochs_scale {epochs_scale}: expected a number above 0 and up to {MAX_SCALE}"
         )
+    epochs = scaled_epochs([cycle.epochs for cycle in method.cycles], epochs_scale)
     return tuple(
         Stage(
             array=cycle.array,
             alternate=cycle.alternate,
-            epochs=max(1, math.floor(cycle.epochs * epochs_scale + 0.5)),
+            epochs=scaled,
             max_lr=_rate(cycle, dataset, f"method {method.name!r}, stage {number}"),
             body_lr_ratio=cycle.body_lr_ratio,
         )
-        for number, cycle in enumerate(method.cycles, start=1)
+        for number, (cycle, scaled) in enumerate(zip(method.cycles, epochs, strict=True), start=1)
+    )
+
+
+def scaled_epochs(epochs: Sequence[int], scale: float) -> list[int]:
+    """Return the epochs of each stage of a shortened, or lengthened, schedule.
+
+    Ratios are kept as near as whole numbers allow. Those of methods to one another: the sum is
+    rounded, not each stage, and no scale is below `LEAST_SCALE`. Those of stages: each gets its
+    part of the sum, rounded down, but at least one; what is left goes to the largest remainders.
+
+    Args:
+        epochs: Epochs of each stage of the whole schedule.
+        scale: Factor, above 0.
+    """
+    whole = sum(epochs)
+    total = max(len(epochs), math.floor(whole * max(scale, LEAST_SCALE) + 0.5))
+    shares = [total * part / whole for part in epochs]
+    found = [max(1, math.floor(share)) for share in shares]
+    while (left := total - sum(found)) != 0:
+        # The stage that is furthest from its share, of those that can change.
+        able = [at for at, count in enumerate(found) if left > 0 or count > 1]
+        worst = max(able, key=lambda at: (shares[at] - found[at]) * left)
+        found[worst] += 1 if left > 0 else -1
+    return found
+
+
+def scale_warning(scale: float) -> str | None:
+    """Return a warning if a schedule cannot be as short as asked for."""
+    if scale >= LEAST_SCALE:
+        return None
+    return (
+        f"epochs_scale {scale:g} is below {LEAST_SCALE:.3g}, at which every stage of the paper's "
+        "methods has an epoch: all methods are trained as with that, in their ratio"
     )
 
 

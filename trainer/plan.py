@@ -33,11 +33,12 @@ from trainer.data.split import (
     validation_folds,
 )
 from trainer.errors import ConfigError, DataError, refused
-from trainer.methods import check_arrays, find_method, rates_warning, stages
+from trainer.methods import check_arrays, find_method, rates_warning, scale_warning, stages
 from trainer.recipes import check_filters, find_recipe
 from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration
 from trainer.training.device import choose_precision, resolve_device
+from trainer.training.schedule import FEW_STEPS, num_steps
 from trainer.weights import INITS
 
 _NOT_IN_CONFIG = {"methods_file", "resize_operator", "own_methods", "recipe"}
@@ -141,10 +142,38 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     config = _config(vars(chosen) | planned | _filled_in(options))
     absent = _absent_classes(clips, dataset.class_names)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
-    unused = _unused_validation(dataset, config)
-    rates = rates_warning(method, dataset.name)
-    found = (dataset.partial, warning, rates, absent, duplicates, unused)
-    return Plan(config, num_train(dataset, config), tuple(filter(None, found)))
+    clips_by_fold = num_train(dataset, config)
+    warnings = (
+        dataset.partial,
+        warning,
+        rates_warning(method, dataset.name),
+        scale_warning(options.epochs_scale),
+        few_steps_warning(config, min(clips_by_fold.values())),
+        absent,
+        duplicates,
+        _unused_validation(dataset, config),
+    )
+    return Plan(config, clips_by_fold, tuple(filter(None, warnings)))
+
+
+def few_steps_warning(config: RunConfig, num_clips: int) -> str | None:
+    """Return a warning if a stage has so few steps that its best epoch is picked on noise.
+
+    Args:
+        config: Config of the run.
+        num_clips: Training clips of the fold that has the fewest.
+    """
+    per_epoch = num_steps(num_clips, config.batch_size)
+    steps = {n: per_epoch * s.epochs for n, s in enumerate(config.stages, start=1)}
+    few = {number: count for number, count in steps.items() if count <= FEW_STEPS}
+    if not few:
+        return None
+    listed = ", ".join(f"{number} ({count})" for number, count in few.items())
+    return (
+        f"stages with {FEW_STEPS} steps or fewer: {listed}. There batch normalisation's running "
+        "means lag behind, so the best epoch is picked on noise, and the 1cycle differs from "
+        "fastai's by more than 5 % of λ: train more epochs, or in smaller batches"
+    )
 
 
 def _filled_in(options: Options) -> dict[str, object]:

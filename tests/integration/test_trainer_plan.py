@@ -19,7 +19,7 @@ from tests.integration.trainer_store import (
     tiny_store,
 )
 from trainer.errors import ConfigError, DataError, UnknownMethodError
-from trainer.plan import Options, plan_run
+from trainer.plan import Options, few_steps_warning, plan_run
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +161,20 @@ def test_a_recipe_fills_in_what_is_left_open_and_nothing_else() -> None:
     assert {name: getattr(config, name) for name in own} == own
     with pytest.raises(ConfigError, match="torchaudio-2019"):
         plan_run(with_filters("htk"), asked)
+
+
+def test_stages_of_few_steps_are_warned_of_by_their_number_and_steps() -> None:
+    _, plan = tiny_plan(batch_size=24)  # 95 or 96 training clips: 3 or 4 steps per epoch
+    (warning,) = [text for text in plan.warnings if "steps or fewer" in text]
+    steps = min(plan.num_train.values()) // 24
+    assert f": 1 ({steps}), 2 ({steps})" in warning
+    stages = [stage.model_copy(update={"epochs": 50 // steps}) for stage in plan.config.stages]
+    stages[1] = stages[1].model_copy(update={"epochs": 50 // steps + 1})
+    config = plan.config.model_copy(update={"stages": tuple(stages)})
+    told = few_steps_warning(config, min(plan.num_train.values()))
+    assert told is not None
+    assert "1 (" in told
+    assert "2 (" not in told
+    longer = (stages[1],) * len(stages)
+    enough = config.model_copy(update={"stages": longer})
+    assert few_steps_warning(enough, min(plan.num_train.values())) is None

@@ -1,12 +1,22 @@
+import math
 import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas import ResizeOperator, Stage, Variant
 from trainer.errors import ConfigError, UnknownMethodError
-from trainer.methods import METHODS, find_method, rates_warning
+from trainer.methods import (
+    LEAST_SCALE,
+    METHODS,
+    find_method,
+    rates_warning,
+    scale_warning,
+    scaled_epochs,
+)
 from trainer.methods import stages as stages_of
 
 TRAINING = (Path(__file__).parents[2] / "docs/howto/train.md").read_text()
@@ -87,12 +97,55 @@ def test_another_dataset_has_the_rates_of_esc50_and_says_so() -> None:
         (1, [20, 50, 120]),
         (0.1, [2, 5, 12]),
         (0.125, [3, 6, 15]),
-        (1e-9, [1, 1, 1]),
+        (1e-9, [1, 2, 4]),
         (2, [40, 100, 240]),
     ],
 )
 def test_scaling_rounds_and_leaves_every_stage_an_epoch(scale: float, epochs: list[int]) -> None:
     assert [stage.epochs for stage in stages("baseline", "esc50", scale)] == epochs
+
+
+@pytest.mark.parametrize("scale", [1e-9, 0.02, 0.035, 0.036, 0.05, 0.1, 0.33, 0.5, 1, 1.7])
+def test_scaling_keeps_the_ratio_of_epochs_between_methods(scale: float) -> None:
+    progressive = sum(stage.epochs for stage in stages("mel", "esc50", scale))
+    baseline = sum(stage.epochs for stage in stages("baseline", "esc50", scale))
+    wanted = 190 / 170 * progressive
+    assert abs(baseline - wanted) <= 1.12, "both sums are rounded, each by half an epoch"
+    assert baseline >= progressive
+    if scale <= 0.035:
+        assert (baseline, progressive) == (7, 6)
+
+
+@given(
+    epochs=st.lists(st.integers(1, 200), min_size=1, max_size=8),
+    scale=st.floats(1e-6, 3),
+)
+def test_scaling_moves_no_stage_by_an_epoch_or_more_but_to_keep_one(
+    epochs: list[int], scale: float
+) -> None:
+    found = scaled_epochs(epochs, scale)
+    total = sum(found)
+    assert min(found) >= 1
+    assert total == max(len(epochs), math.floor(sum(epochs) * max(scale, LEAST_SCALE) + 0.5))
+    shares = [total * part / sum(epochs) for part in epochs]
+    raised = sum(max(0.0, 1 - share) for share in shares)
+    for count, share in zip(found, shares, strict=True):
+        assert count < share + 1 + 1e-9
+        assert count > share - 1 - raised - 1e-9
+    if scale == 1:
+        assert found == epochs
+
+
+def test_the_whole_schedule_is_not_scaled() -> None:
+    for cycles in METHODS.values():
+        epochs = [cycle.epochs for cycle in cycles]
+        assert scaled_epochs(epochs, 1.0) == epochs
+
+
+def test_a_scale_that_is_too_small_for_a_ratio_is_warned_of() -> None:
+    assert LEAST_SCALE == 6 / 170
+    assert scale_warning(LEAST_SCALE) is None
+    assert "0.0353" in (scale_warning(0.02) or "")
 
 
 def test_unknown_method_is_told_with_those_there_are_and_the_nearest() -> None:

@@ -4,8 +4,9 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
 
-from trainer.training.schedule import OneCycle, Sweep, lr_range
+from trainer.training.schedule import FEW_STEPS, OneCycle, Sweep, lr_range
 
 
 def torch_one_cycle(num_steps: int, max_lr: float) -> list[tuple[float, float]]:
@@ -64,6 +65,40 @@ def test_the_rise_and_the_fall_are_half_cosines() -> None:
     share = (65 - turn) / (100 - turn)
     low = 1 / 250_000
     assert cycle.lr(65) == pytest.approx(low + (1 - low) * (1 + math.cos(math.pi * share)) / 2)
+
+
+def fastai_cycle(num_steps: int) -> list[float]:
+    """Learning rate over λ of each step, by fastai 1.0.58's `OneCycleScheduler`.
+
+    Two phases of whole steps, of which a step takes the rate before its own move; the last move,
+    to λ/250000, is after the last step.
+    """
+    rise = int(num_steps * 0.3)
+    phases = ((1 / 25, 1.0, rise), (1.0, 1 / 250_000, num_steps - rise))
+    return [
+        end + (start - end) / 2 * (math.cos(math.pi * step / length) + 1)
+        for start, end, length in phases
+        for step in range(length)
+    ]
+
+
+def furthest_from_fastai(num_steps: int) -> float:
+    cycle = OneCycle(num_steps, 1.0)
+    pairs = zip(map(cycle.lr, range(num_steps)), fastai_cycle(num_steps), strict=True)
+    return max(abs(ours - theirs) for ours, theirs in pairs)
+
+
+def test_the_cycle_is_near_fastais_if_it_has_more_than_few_steps() -> None:
+    assert furthest_from_fastai(200) == pytest.approx(0.015, abs=0.001)
+    assert furthest_from_fastai(20) == pytest.approx(0.15, abs=0.005)
+    assert furthest_from_fastai(FEW_STEPS) > 0.05
+    assert all(furthest_from_fastai(n) <= 0.05 for n in range(FEW_STEPS + 1, 2000))
+
+
+def test_running_means_have_forgotten_their_start_after_few_steps() -> None:
+    momentum = nn.BatchNorm1d(1).momentum
+    assert momentum is not None
+    assert (1 - momentum) ** FEW_STEPS < 0.01
 
 
 def test_a_cycle_of_one_step_takes_it_at_the_peak() -> None:

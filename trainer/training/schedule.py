@@ -11,6 +11,9 @@ WARM_UP = 0.3
 """Fraction of the steps in which the learning rate rises."""
 START_DIVISOR = 25
 END_DIVISOR = 250_000
+FEW_STEPS = 50
+"""Steps of a cycle up to which it is warned of: BatchNorm's running means, which keep 0.9 of
+themselves at each step, lag behind, and the cycle differs from fastai's by more than 5 % of λ."""
 LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
 SWEEP_MOMENTUM = 0.9
 
