@@ -185,6 +185,23 @@ def _check_fits(path: Path, state: Mapping[str, Tensor], arch: str) -> None:
             f"{path}: is not of {arch}: {len(wrong)} parameters are missing, too many or of "
             f"another shape, such as {wrong[0]}. {_GIVE_A_FILE}"
         )
+    _check_numbers(path, state)
+
+
+def _check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are integers, as of a quantised network, or no finite numbers."""
+    for name, value in state.items():
+        if _optional(name):
+            continue
+        if not value.is_floating_point():
+            raise WeightsError(
+                f"{path}: {name} is of {value.dtype}, expected floating-point numbers: is this a "
+                f"quantised network? {_GIVE_A_FILE}"
+            )
+        if not torch.isfinite(value).all():
+            raise WeightsError(
+                f"{path}: {name} has values that are NaN or infinite. {_GIVE_A_FILE}"
+            )
 
 
 def _optional(name: str) -> bool:

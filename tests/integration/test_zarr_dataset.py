@@ -173,3 +173,54 @@ def test_a_pickled_dataset_finds_its_store_from_another_directory_and_no_other_s
     shutil.move("s.zarr", tmp_path / "s.zarr")
     with pytest.raises(DataError, match="is another store than the one"):
         pickle.loads(pickled)[0]  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        slice(3, 40, 7),
+        slice(None, None, -20),
+        [3, -1, 40],
+        (3, -1, 40),
+        range(5, 9),
+        np.array([3, -1, 40]),
+        np.array([3, 40], np.uint8),
+        torch.tensor([3, -1, 40]),
+        np.arange(96) % 10 == 0,
+        torch.arange(96) % 10 == 0,
+        [],
+        np.array([], np.int64),
+    ],
+    ids=str,
+)
+def test_several_items_are_asked_for_as_numpys_are(data: ZarrDataset, index: Any) -> None:
+    expected = np.arange(96)[list(index) if isinstance(index, tuple | list | range) else index]
+    images, labels = data[index]
+    assert labels.tolist() == data.labels[expected.astype(np.int64)].tolist()
+    assert images.shape == (len(expected), 1, 16, 16)
+    for image, item in zip(images, expected, strict=True):
+        assert torch.equal(image, data[int(item)][0])
+
+
+@pytest.mark.parametrize("index", [np.int64(7), np.uint8(7), torch.tensor(7), np.array(7)], ids=str)
+def test_one_item_is_asked_for_by_any_whole_number(data: ZarrDataset, index: Any) -> None:
+    image, label = data[index]
+    assert torch.equal(image, data[7][0])
+    assert label == data[7][1]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [0.5, "7", [0.5], ["a"], [True, False], np.zeros((2, 2), int), torch.ones(3), None],
+    ids=str,
+)
+def test_what_is_no_whole_number_is_an_index_error(data: ZarrDataset, index: Any) -> None:
+    with pytest.raises(IndexError, match=r"expected whole numbers.* 96 items"):
+        data[index]
+
+
+def test_a_seed_and_folds_of_numpy_give_the_same_order(data: ZarrDataset) -> None:
+    same = ZarrDataset(tiny_store(), "R1/mel", folds=np.array([2, 3]))
+    assert list(BlockSampler(same, seed=np.int64(5))) == list(BlockSampler(data, seed=5))
+    with pytest.raises(TypeError, match="float"):
+        BlockSampler(data, seed=0.5)  # type: ignore[arg-type]

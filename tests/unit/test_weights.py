@@ -1,6 +1,8 @@
 import hashlib
 import pickle
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 import torchvision
 
 from trainer.errors import WeightsError
+from trainer.model import build_model
 from trainer.weights import imagenet_file, initial_weights
 
 
@@ -107,3 +110,35 @@ def test_anything_but_a_state_dict_is_a_clear_error(
         path.mkdir()
     with pytest.raises(WeightsError, match=r"weights\.pth"):
         initial_weights(str(path), "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weight: weight.to(torch.int8), "layer2.0.conv1.weight is of torch.int8"),
+        (lambda weight: weight.to(torch.complex64), "is of torch.complex64"),
+        (lambda weight: weight.index_fill(0, torch.tensor(3), torch.nan), "NaN or infinite"),
+        (lambda weight: weight.index_fill(0, torch.tensor(3), torch.inf), "NaN or infinite"),
+    ],
+)
+def test_weights_that_are_no_finite_floating_point_numbers_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor], message: str, resnet18: Path, tmp_path: Path
+) -> None:
+    state = torch.load(resnet18, weights_only=True)
+    state["layer2.0.conv1.weight"] = change(state["layer2.0.conv1.weight"])
+    torch.save(state, tmp_path / "spoiled.pth")
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        initial_weights(str(tmp_path / "spoiled.pth"), "resnet18")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_floating_point_format_are_taken(
+    dtype: torch.dtype, resnet18: Path, tmp_path: Path
+) -> None:
+    state = torch.load(resnet18, weights_only=True)
+    state["conv1.weight"] = state["conv1.weight"].to(dtype)
+    torch.save(state, tmp_path / "half.pth")
+    found = initial_weights(str(tmp_path / "half.pth"), "resnet18").state
+    assert found is not None
+    model = build_model("resnet18", 3, 0, found)
+    assert model.body.conv1.weight.dtype == torch.float32

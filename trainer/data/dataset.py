@@ -9,13 +9,14 @@ as well and takes longer. With worker processes each one decodes for itself: thr
 The trainer itself reads whole stages or streams them (`trainer.data.arrays`), in the same order.
 """
 
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class ZarrDataset(Dataset[Any]):
         self._store: StoredDataset | None = store
         self.array = array
         self.shape = (1, *store.shape(array))
-        self.folds = store.folds if folds is None else tuple(folds)
+        self.folds = store.folds if folds is None else tuple(map(operator.index, folds))
         self.class_names = store.class_names
         self.fingerprint = store.fingerprint
         self._scale, self._dtype = store.scale, store.dtype
@@ -91,31 +92,54 @@ class ZarrDataset(Dataset[Any]):
         return len(self.labels)
 
     @overload
-    def __getitem__(self, index: int) -> Sample: ...
+    def __getitem__(self, index: SupportsIndex) -> Sample: ...
 
     @overload
-    def __getitem__(self, index: Sequence[int]) -> Batch: ...
+    def __getitem__(
+        self, index: slice | Sequence[SupportsIndex] | NDArray[Any] | Tensor
+    ) -> Batch: ...
 
-    def __getitem__(self, index: int | Sequence[int]) -> Sample | Batch:
+    def __getitem__(
+        self, index: SupportsIndex | slice | Sequence[SupportsIndex] | NDArray[Any] | Tensor
+    ) -> Sample | Batch:
         """Return an item, or several at once; a negative index counts from the end.
 
+        Args:
+            index: A whole number; or several, as a slice, sequence, array or tensor of them, or as
+                an array or tensor of a bool per item.
+
         Returns:
-            Of an int: an image (1, bands, frames) and its class. Of a sequence of n: images
+            Of one number: an image (1, bands, frames) and its class. Of n: images
             (n, 1, bands, frames) and classes (n,) int64, which is what a `DataLoader` with
             `batch_size=None` and a `BatchSampler` as its sampler asks for.
+
+        Raises:
+            IndexError: An item is out of range, or these are no whole numbers.
         """
-        if isinstance(index, Sequence):
-            return self._batch(index)
-        images, labels = self._batch([index])
-        return images[0], int(labels[0])
+        items = self._positions(index)
+        images, labels = self._batch(items.reshape(-1))
+        return (images, labels) if items.ndim else (images[0], int(labels[0]))
+
+    def _positions(self, index: Any) -> NDArray[np.int64]:  # noqa: ANN401 - whatever is asked for
+        """Return the items of an index, (n,) or () int64."""
+        if isinstance(index, slice):
+            return np.arange(len(self), dtype=np.int64)[index]
+        given = index.detach().cpu().numpy() if isinstance(index, Tensor) else np.asarray(index)
+        if given.dtype == bool and given.shape == (len(self),):
+            return np.flatnonzero(given)
+        if (given.size and given.dtype.kind not in "iu") or given.ndim > 1:
+            raise IndexError(
+                f"index of {given.dtype} {given.shape}: expected whole numbers in one row, or a "
+                f"bool for each of the {len(self)} items"
+            )
+        return given.astype(np.int64)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return several items; a `DataLoader` that makes its batches itself asks here."""
-        images, labels = self._batch(indices)
+        images, labels = self._batch(self._positions(indices))
         return list(zip(images.unbind(), labels.tolist(), strict=True))
 
-    def _batch(self, indices: Sequence[int]) -> Batch:
-        items = np.asarray(indices, np.int64)
+    def _batch(self, items: NDArray[np.int64]) -> Batch:
         for item in items[(items < -len(self)) | (items >= len(self))]:
             raise IndexError(f"item {item} of {len(self)}")
         items = np.where(items < 0, items + len(self), items)
@@ -196,8 +220,10 @@ class BlockSampler(Sampler[int]):
         epoch: The next pass's; `set_epoch` sets it.
     """
 
-    def __init__(self, data: ZarrDataset, seed: int = 0, window: int = WINDOW) -> None:
-        self._order = EpochOrder(seed, data.fingerprint, data.folds, data.sizes, window)
+    def __init__(self, data: ZarrDataset, seed: SupportsIndex = 0, window: int = WINDOW) -> None:
+        self._order = EpochOrder(
+            operator.index(seed), data.fingerprint, data.folds, data.sizes, window
+        )
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
