@@ -17,16 +17,19 @@ from typing import Any, Self, TypeVar
 
 import featurestore.cluster
 from featurestore import FeatureStoreError, StoredDataset, open_store
-from featurestore.errors import UnfitWorkerError
+from featurestore.errors import BusyError, UnfitWorkerError
 from schemas import FoldResult, RunConfig
 from trainer.errors import ClusterError, TrainerError
 from trainer.oom import is_out_of_memory
+from trainer.plan import plan_run
 from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import Manner, resume
-from trainer.sweep import RUNS, SweepRun, prepare
+from trainer.sweep import RUNS, SweepRun, start
 
 _CONNECT_TIMEOUT = "20s"
 _SHOWN_AFTER_S, _LOOK_EVERY_S = 40.0, 0.2
+_BUSY_S = 2.0
+"""Seconds between two looks at a fold that another process trains."""
 _LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -108,8 +111,11 @@ def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
     """Begin a run, as a task, with the device that the worker has."""
 
     def begin() -> Begun:
-        config = prepare(work.open(), run, work.out, work.manner)
-        return Begun(config, RunDirectory(work.out / RUNS / run.name).record_and_digest()[1])
+        stored = work.open()
+        plan = plan_run(stored, run.options, work.manner.folds_at_once)
+        start(stored, run, work.out, work.manner, plan)
+        record, digest = RunDirectory(work.out / RUNS / run.name).record_and_digest()
+        return Begun(record.config, digest)
 
     return attempt(begin)
 
@@ -120,7 +126,15 @@ def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldR
 
     def train() -> FoldResult:
         check_shared(path, record_sha256)
-        resume(work.open(), path, manner=work.manner, folds=(fold,))
+        stored = work.open()
+        while True:
+            try:
+                resume(stored, path, manner=work.manner, folds=(fold,))
+                break
+            except BusyError:
+                # The worker that had this task is thought lost, and is at it all the same: the
+                # fold is its own until it ends or dies.
+                time.sleep(_BUSY_S)
         result = RunDirectory(path).fold(fold).result()
         assert result is not None, "the fold was trained"  # noqa: S101
         return result

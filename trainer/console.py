@@ -10,7 +10,7 @@ from rich.progress import Progress as RichProgress
 from featurestore import StoredDataset
 from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Table, Terminal
-from schemas import FoldResult, Reading, RunConfig, RunResult
+from schemas import FoldResult, Reading, RunConfig, RunRecord, RunResult
 from trainer.selection import RULES
 from trainer.stats import mean, sample_std
 from trainer.training.events import (
@@ -119,6 +119,7 @@ class ProgressView:
             for fold, clips in num_train.items()
         }
         self._bars: dict[int, TaskID] = {}
+        self._download: TaskID | None = None
         self._whole = self._progress.add_task("initial weights", total=sum(self._steps.values()))
 
     def __call__(self, event: Event) -> None:
@@ -130,8 +131,7 @@ class ProgressView:
             case EpochDone(metrics):
                 self._describe(metrics.fold, _epoch_text(event, self._epochs))
             case WeightsComing(progress):
-                text = _weights_text(progress)
-                self._progress.update(self._whole, description=text, visible=True)
+                self._show_download(progress)
             case StageStarted(fold, number, stage):
                 where = f"stage {number}/{len(self._config.stages)} {stage.array}"
                 self._describe(fold, f"{where}: reading")
@@ -146,11 +146,27 @@ class ProgressView:
             case Warned(message):
                 self._console.warn(message)
             case RunStarted(record):
-                several = len(self._steps) > 1
-                self._progress.update(self._whole, description="all folds", visible=several)
-                self._console.say(_readings_text(record.readings))
-                for warning in record.warnings:
-                    self._console.warn(warning)
+                self._show_start(record)
+
+    def _show_start(self, record: RunRecord) -> None:
+        if self._download is not None:
+            self._progress.remove_task(self._download)
+        several = len(self._steps) > 1
+        self._progress.update(self._whole, description="all folds", visible=several)
+        self._console.say(_readings_text(record.readings))
+        for warning in record.warnings:
+            self._console.warn(warning)
+
+    def _show_download(self, progress: Progress) -> None:
+        """Show the download of the initial weights: a line where there is no terminal for a bar."""
+        if self._download is None:
+            size = f", {progress.total / 1e6:.0f} MB" if progress.total else ""
+            self._console.say(f"downloading ImageNet's weights of {self._config.arch}{size}")
+            self._download = self._progress.add_task("initial weights")
+        text = f"initial weights · {progress.step} {progress.done / 1e6:.0f} MB {progress.note}"
+        self._progress.update(
+            self._download, description=text, total=progress.total, completed=progress.done
+        )
 
     def _describe(self, fold: int, text: str) -> None:
         self._progress.update(self._bars[fold], description=f"fold {fold} · {text}")
@@ -179,11 +195,6 @@ def _epoch_text(event: EpochDone, epochs: int) -> str:
         f"loss {metrics.train_loss:.3f} · accuracy {_percent(metrics.valid_accuracy)} % "
         f"(best {_percent(event.best_accuracy)})"
     )
-
-
-def _weights_text(progress: Progress) -> str:
-    of = f" of {progress.total / 1e6:.0f}" if progress.total else ""
-    return f"initial weights · {progress.step} {progress.done / 1e6:.0f}{of} MB {progress.note}"
 
 
 def _fold_text(result: FoldResult) -> str:

@@ -24,11 +24,12 @@ from schemas import (
     Selection,
 )
 from trainer.data.split import (
+    FoldSplit,
     check_duplicates,
     default_folds,
     fold_numbers,
     recordings,
-    split_fold,
+    split_folds,
     trained_folds,
     validation_folds,
 )
@@ -102,13 +103,18 @@ class Plan:
 
     Args:
         config: All that shapes its numbers.
-        num_train: Training clips by held-out fold.
+        splits: Clips of each held-out fold's training.
         warnings: What the user should know before it starts.
     """
 
     config: RunConfig
-    num_train: dict[int, int]
-    warnings: tuple[str, ...]
+    splits: Mapping[int, FoldSplit]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def num_train(self) -> dict[int, int]:
+        """Training clips by held-out fold."""
+        return {fold: split.num_train for fold, split in self.splits.items()}
 
 
 def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -> Plan:
@@ -142,18 +148,18 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     config = _config(vars(chosen) | planned | _filled_in(options))
     absent = _absent_classes(clips, dataset.class_names)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
-    clips_by_fold = num_train(dataset, config)
+    splits = split_folds(dataset, config)
     warnings = (
         dataset.partial,
         warning,
         rates_warning(method, dataset.name),
         scale_warning(options.epochs_scale),
-        few_steps_warning(config, min(clips_by_fold.values())),
+        few_steps_warning(config, min(split.num_train for split in splits.values())),
         absent,
         duplicates,
         _unused_validation(dataset, config),
     )
-    return Plan(config, clips_by_fold, tuple(filter(None, warnings)))
+    return Plan(config, splits, tuple(filter(None, warnings)))
 
 
 def few_steps_warning(config: RunConfig, num_clips: int) -> str | None:
@@ -223,15 +229,6 @@ def _on_this_machine(
 def absolute_init(init: str) -> str:
     """Return `init` valid in any working directory: a file by its absolute path."""
     return init if init in INITS else str(Path(init).absolute())
-
-
-def num_train(dataset: StoredDataset, config: RunConfig) -> dict[int, int]:
-    """Return the number of training clips by held-out fold.
-
-    Raises:
-        DataError: No clips can be set apart for validation.
-    """
-    return {fold: split_fold(dataset, config, fold).num_train for fold in config.folds}
 
 
 def _config(values: Mapping[str, object]) -> RunConfig:

@@ -2,7 +2,7 @@
 
 import platform
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from featurestore import StoredDataset
 from featurestore.text import json_text
 from schemas import FoldResult, Reading, RunRecord, RunResult
 from trainer.data.arrays import PlacementChoice, SharedArrays, choose_placements
+from trainer.data.split import FoldSplit, split_folds
 from trainer.errors import ResumeError, differing
 from trainer.plan import Plan
 from trainer.records.finished import check_finished, open_finished, plain
@@ -65,6 +66,21 @@ class Manner:
         return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
 
 
+@dataclass(frozen=True)
+class Known:
+    """What this process knows already of a run: nothing is read, hashed or measured twice.
+
+    Args:
+        splits: Clips of each held-out fold's training.
+        weights: The initial weights.
+        readings: Where each array's data shall lie.
+    """
+
+    splits: Mapping[int, FoldSplit]
+    weights: InitialWeights | None = None
+    readings: Mapping[str, Reading] | None = None
+
+
 def run(
     dataset: StoredDataset,
     plan: Plan,
@@ -87,8 +103,8 @@ def run(
             a loss is not finite.
         featurestore.errors.StoreError: The store is damaged.
     """
-    begin(dataset, plan, out, notify, manner)
-    result = resume(dataset, out, notify, manner)
+    known = begin(dataset, plan, out, notify, manner)
+    result = resume(dataset, out, notify, manner, known=known)
     assert result is not None, "every fold was trained"  # noqa: S101
     return result
 
@@ -100,10 +116,13 @@ def begin(
     notify: Notify = ignore,
     manner: Manner | None = None,
     init_sha256: str | None = None,
-) -> None:
+) -> Known:
     """Write the record of a run, which `resume` then carries out; see `run`.
 
     With `init_sha256`, the file of the initial weights must have this digest.
+
+    Returns:
+        What need not be found out again by a `resume` in this process.
     """
     check_free(out)
     weights = _weights(plan.config.init, plan.config.arch, notify)
@@ -114,6 +133,7 @@ def begin(
         )
     record = _record(dataset, plan, weights, manner or Manner())
     RunDirectory(out).create_record(record)
+    return Known(plan.splits, weights, record.readings)
 
 
 def resume(
@@ -122,6 +142,7 @@ def resume(
     notify: Notify = ignore,
     manner: Manner | None = None,
     folds: Sequence[int] = (),
+    known: Known | None = None,
 ) -> RunResult | None:
     """Resume a run that was stopped in whatever way; one that is finished is left as it is.
 
@@ -133,6 +154,7 @@ def resume(
         notify: Called with each event.
         manner: How to go about it; may be another than before.
         folds: To be trained for now, some of the run's; all by default.
+        known: What `begin` returned, in the same process.
 
     Returns:
         The run's outcome; None if other folds of it are not finished.
@@ -144,7 +166,7 @@ def resume(
     directory = RunDirectory(out)
     if (out / RESULT).exists():
         return open_finished(out).result
-    record, digest = directory.record_and_digest()
+    record = directory.record()
     if record.fingerprint != dataset.fingerprint:
         raise ResumeError(
             f"{out}: was trained on a store of fingerprint {record.fingerprint[:12]}, and "
@@ -153,20 +175,8 @@ def resume(
         )
     _check_record(out, record, dataset)
     with nullcontext() if folds else directory.locked():
-        weights = _same_weights(out, record, notify)
-        run = _Run(dataset, record, digest, weights, directory)
-        return _train(run, notify, manner or Manner(), folds)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run in progress: what is trained, and where."""
-
-    dataset: StoredDataset
-    record: RunRecord
-    digest: str
-    weights: InitialWeights
-    directory: RunDirectory
+        job = _job(dataset, directory, known, notify, manner or Manner())
+        return _train(job, directory, (manner or Manner()).folds_at_once, folds)
 
 
 def _check_record(out: Path, record: RunRecord, dataset: StoredDataset) -> None:
@@ -200,32 +210,52 @@ def _same_weights(out: Path, record: RunRecord, notify: Notify) -> InitialWeight
     return weights
 
 
+def _job(
+    dataset: StoredDataset,
+    directory: RunDirectory,
+    known: Known | None,
+    notify: Notify,
+    manner: Manner,
+) -> Job:
+    """Return what all folds share; only what is not known is read or measured."""
+    record, digest = directory.record_and_digest()
+    splits = known.splits if known else split_folds(dataset, record.config)
+    weights = (known and known.weights) or _same_weights(directory.path, record, notify)
+    readings = (known and known.readings) or _readings(dataset, record, manner)
+    return Job(
+        dataset=dataset,
+        record=record.model_copy(update={"readings": dict(readings)}),
+        arrays=SharedArrays(dataset, record.config, readings),
+        splits=splits,
+        body_state=weights.state,
+        notify=notify,
+        save_every_s=manner.save_every_s,
+        warnings=tuple(changes(directory.path, record)),
+        record_sha256=digest,
+    )
+
+
 def _train(
-    run: _Run, notify: Notify, manner: Manner, folds: Sequence[int] = ()
+    job: Job, directory: RunDirectory, folds_at_once: int, folds: Sequence[int] = ()
 ) -> RunResult | None:
-    record, directory = run.record, run.directory
-    readings = _readings(run.dataset, record, manner)
-    notify(RunStarted(record.model_copy(update={"readings": readings})))
-    device, threads = torch.device(record.config.device), record.config.threads
+    job.notify(RunStarted(job.record))
+    device, threads = torch.device(job.config.device), job.config.threads
     with Curves(directory.path) as curves, repeatable(device), computing_threads(threads):
-        job = Job(
-            run.dataset,
-            record,
-            SharedArrays(run.dataset, record.config, readings),
-            run.weights.state,
-            _Recorder(curves, notify),
-            manner.save_every_s,
-            tuple(changes(directory.path, record)),
-            run.digest,
-        )
-        train_folds(job, directory.fold, manner.folds_at_once, folds or record.config.folds)
-    return finish(directory)
+        recorded = replace(job, notify=_Recorder(curves, job.notify))
+        train_folds(recorded, directory.fold, folds_at_once, folds or job.config.folds)
+    return finish(directory, job.record.readings)
 
 
-def finish(directory: RunDirectory) -> RunResult | None:
+def finish(
+    directory: RunDirectory, readings: Mapping[str, Reading] | None = None
+) -> RunResult | None:
     """Return the result of a run whose folds are all finished, written if it was not; else None.
 
     Whichever processes trained them: each fold has the warnings that were met for it.
+
+    Args:
+        directory: The run's.
+        readings: Where the data lay when the last fold was trained; as recorded by default.
 
     Raises:
         RunDirectoryError: A record is damaged, or a fold was trained for another run.
@@ -246,6 +276,8 @@ def finish(directory: RunDirectory) -> RunResult | None:
     warnings = dict.fromkeys(warning for some in met for warning in some)
     known = record.model_dump(include=_OF_RESULT - {"sha256"})
     known |= {"warnings": tuple(warnings), "digests": digests}
+    if readings is not None:
+        known |= {"readings": dict(readings)}
     result = sealed(RunResult(folds=tuple(folds), **known))
     check_finished(directory, record, digest, result)
     return directory.write_result(result)

@@ -20,9 +20,10 @@ from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig
 from trainer.errors import ConfigError, ResumeError, differing, refused
 from trainer.methods import own_methods, read_yaml
-from trainer.plan import Options, absolute_init, plan_run
+from trainer.plan import Options, Plan, absolute_init, plan_run
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
-from trainer.run import Manner, begin
+from trainer.run import Known, Manner, begin
+from trainer.training.events import Notify, ignore
 from trainer.weights import INITS, digest_of_file
 
 RUNS, REPORT = "runs", "report"
@@ -171,7 +172,7 @@ def _listed(path: Path, name: str, found: object) -> tuple[Any, ...]:
 
 def plan_sweep(
     dataset: StoredDataset, runs: Sequence[SweepRun], manner: Manner, elsewhere: bool = False
-) -> tuple[SweepRun, ...]:
+) -> list[tuple[SweepRun, Plan]]:
     """Check all runs before the first one trains: a mistake in the last should not show after days.
 
     Args:
@@ -181,7 +182,8 @@ def plan_sweep(
         elsewhere: Whether other machines train them, whose devices are not known here.
 
     Returns:
-        The runs with what their files hold: nothing of them is read again from a path.
+        The runs with what their files hold, which is not read again from a path, and their plans;
+        those of `elsewhere` are of any machine.
 
     Raises:
         TrainerError, featurestore.errors.StoreError: One of them cannot be run.
@@ -197,9 +199,11 @@ def plan_sweep(
             options = replace(options, methods_file=None, own_methods=methods[file])
         if options.init not in INITS and options.init not in digests:
             digests[options.init] = digest_of_file(Path(options.init))
-        plan_run(dataset, _as_if_here(options) if elsewhere else options, manner.folds_at_once)
-        planned.append(replace(run, options=options, init_sha256=digests.get(options.init)))
-    return tuple(planned)
+        here = _as_if_here(options) if elsewhere else options
+        plan = plan_run(dataset, here, manner.folds_at_once)
+        known = replace(run, options=options, init_sha256=digests.get(options.init))
+        planned.append((known, plan))
+    return planned
 
 
 def _as_if_here(options: Options) -> Options:
@@ -215,29 +219,34 @@ def _as_if_here(options: Options) -> Options:
     return replace(options, device="cpu", precision="auto", acceleration="eager")
 
 
-def prepare(dataset: StoredDataset, run: SweepRun, out: Path, manner: Manner) -> RunConfig:
+def start(
+    dataset: StoredDataset,
+    run: SweepRun,
+    out: Path,
+    manner: Manner,
+    plan: Plan,
+    notify: Notify = ignore,
+) -> Known:
     """Begin a run of the sweep, or check that what is in its directory is that run.
 
     Raises:
         TrainerError, featurestore.errors.StoreError: It cannot be run here.
         ResumeError: Another one is there.
     """
-    plan = plan_run(dataset, run.options, manner.folds_at_once)
     path = out / RUNS / run.name
     if not (path / RECORD).exists():
-        begin(dataset, plan, path, manner=manner, init_sha256=run.init_sha256)
-        return plan.config
+        return begin(dataset, plan, path, notify, manner, run.init_sha256)
     record = RunDirectory(path).record()
     begun = record.config.model_copy(update={"init": absolute_init(record.config.init)})
     asked = {name: value for name, value in plan.config if name not in _FREE}
-    problems = differing(asked, vars(begun))
+    problems = differing(asked, dict(begun))
     if run.init_sha256 and record.init_sha256 not in (None, run.init_sha256):
         problems.append(f"the content of {begun.init}")
     if problems:
         raise ResumeError(
             f"{path}: is another run, it differs in: {', '.join(problems)}; give another --out"
         )
-    return record.config
+    return Known(plan.splits)
 
 
 def finished(out: Path, runs: Sequence[SweepRun]) -> list[Path]:

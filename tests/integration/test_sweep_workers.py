@@ -1,6 +1,7 @@
 """Tasks for a cluster's workers, who may have other files of the same names."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def test_a_method_of_a_file_is_the_users_wherever_it_is_begun(
 ) -> None:
     Path("methods.yaml").write_text(METHOD.format(rate=0.25))
     runs = [SweepRun("a", replace(OPTIONS, methods_file="methods.yaml"))]
-    sent = pickle.dumps((work(Path("s")), *plan_sweep(open_store(tiny_store()), runs, Manner())))
+    sent = pickle.dumps(
+        (work(Path("s")), *(r for r, _ in plan_sweep(open_store(tiny_store()), runs, Manner())))
+    )
     other_machine(monkeypatch, tmp_path)
     Path("methods.yaml").write_text(METHOD.format(rate=0.5))
     begun = begin_run(*pickle.loads(sent))  # noqa: S301 - our own bytes
@@ -64,7 +67,7 @@ def test_initial_weights_are_the_users_file_or_none(
     Path("methods.yaml").write_text(METHOD.format(rate=0.25))
     torch.save(torchvision.models.resnet18().state_dict(), "w.pth")
     options = replace(OPTIONS, methods_file="methods.yaml", init="w.pth")
-    (run,) = plan_sweep(open_store(tiny_store()), [SweepRun("a", options)], Manner())
+    ((run, _),) = plan_sweep(open_store(tiny_store()), [SweepRun("a", options)], Manner())
     place = work(Path("s"))
     other_machine(monkeypatch, tmp_path)
     torch.save(torchvision.models.resnet18().state_dict(), "w.pth")
@@ -75,6 +78,24 @@ def test_initial_weights_are_the_users_file_or_none(
     found = begin_run(place, replace(run, name="b"))
     assert isinstance(found, Failed)
     assert "w.pth: is another file on " in found.reason
+
+
+def test_a_fold_whose_first_worker_was_thought_lost_is_waited_for_and_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("methods.yaml").write_text(METHOD.format(rate=0.25))
+    monkeypatch.setattr("trainer.cluster._BUSY_S", 0.05)
+    run = SweepRun("a", replace(OPTIONS, methods_file="methods.yaml"))
+    begun = begin_run(work(Path("s")), run)
+    assert isinstance(begun, Begun)
+    fold = RunDirectory(tmp_path / "s/runs/a").fold(1)
+    with ThreadPoolExecutor(1) as pool:
+        with fold.locked():
+            second = pool.submit(train_one_fold, work(Path("s")), "a", begun.record_sha256, 1)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=1)
+        outcome = second.result()
+    assert outcome == fold.result()
 
 
 def test_a_worker_with_another_store_or_another_run_at_that_place_says_so(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import hashlib
+import io
 import os
 import signal
 import sys
@@ -6,9 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 
 from schemas import RunResult
 from tests.integration.trainer_store import lonely_class_store, one_fold_store, tiny_store
+from tests.loopback import Served, serving
 from trainer.cli import main
 
 SMALL = "--init random --arch resnet18 --batch-size 48 --threads 1"
@@ -109,6 +114,28 @@ def test_bad_arguments_are_one_clear_error(
         assert error.startswith("error: ")
         assert error.count("\n") == 1
     assert not Path("runs").exists()
+
+
+def test_the_download_of_the_first_weights_is_shown_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = io.BytesIO()
+    torch.save(torchvision.models.resnet18().state_dict(), buffer)
+    data = buffer.getvalue()
+    name = f"resnet18-{hashlib.sha256(data).hexdigest()[:8]}.pth"
+    with serving() as server:
+        url = server.add(f"/{name}", Served(data))
+        monkeypatch.setattr("trainer.weights.imagenet_file", lambda arch: (url, tmp_path / name))
+        arguments = (
+            f"--method baseline {QUICK.replace('--init random', '')} --init imagenet --fold 1"
+        )
+        assert main(command(tiny_store(), arguments)) == 0
+    assert len(server.files[f"/{name}"].asked) == 1, "it was read and hashed once"
+    text = capsys.readouterr().out
+    megabytes = round(len(data) / 1e6)
+    line = f"downloading ImageNet's weights of resnet18, {megabytes} MB"
+    assert text.count("downloading") == 1
+    assert text.index(line) < text.index("reading: ") < text.index("fold 1: ")
 
 
 def test_mlflow_that_is_not_installed_is_told_before_anything_is_trained(

@@ -1,5 +1,6 @@
 import csv
 import gc
+import importlib
 import platform
 import threading
 from dataclasses import replace
@@ -16,7 +17,8 @@ from trainer.errors import DivergedError, RunDirectoryError
 from trainer.model import build_model
 from trainer.plan import Plan
 from trainer.records.checkpoint import load_checkpoint
-from trainer.run import Manner, run
+from trainer.records.rundir import RunDirectory
+from trainer.run import Manner, begin, resume, run
 from trainer.training.events import (
     EpochDone,
     Event,
@@ -51,6 +53,44 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult,
 
 
 Finished = tuple[Path, RunResult, list[Event]]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """The calls of a function from now on, which it goes on to answer."""
+    module, _, attribute = name.rpartition(".")
+    function, calls = getattr(importlib.import_module(module), attribute), []
+
+    def call(*arguments: object, **named: object) -> object:
+        calls.append(arguments)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(name, call)
+    return calls
+
+
+def test_splits_weights_and_placements_are_found_out_once_and_recorded_as_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([1 << 40, 0])  # in memory when it is begun, not a second later
+    monkeypatch.setattr("trainer.data.arrays.available_host_memory", lambda: next(free))
+    splits = counted(monkeypatch, "trainer.data.split.split_fold")
+    weights = counted(monkeypatch, "trainer.run.initial_weights")
+    events: list[Event] = []
+    result = run(*tiny_plan(folds=(1, 2)), tmp_path / "run", events.append)
+    assert (len(splits), len(weights)) == (2, 1)
+    [started] = [event for event in events if isinstance(event, RunStarted)]
+    assert set(result.readings.values()) == {"host"}
+    assert result.readings == started.record.readings
+    assert next(free) == 0
+
+
+def test_the_result_says_where_data_lay_when_the_run_was_resumed(tmp_path: Path) -> None:
+    dataset, plan = tiny_plan(folds=(1,))
+    begin(dataset, plan, tmp_path / "run", manner=Manner("host"))
+    result = resume(dataset, tmp_path / "run", manner=Manner("stream"))
+    assert result is not None
+    assert set(result.readings.values()) == {"stream"}
+    assert set(RunDirectory(tmp_path / "run").record().readings.values()) == {"host"}
 
 
 def test_the_run_directory_holds_all_records(finished: Finished) -> None:

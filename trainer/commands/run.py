@@ -1,6 +1,7 @@
 """`trainer run`: a method's whole schedule for each held-out fold, new or from where it stopped."""
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -17,8 +18,10 @@ from trainer.methods import METHODS
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
-    from trainer.run import Manner
+    from trainer.plan import Plan
+    from trainer.run import Known, Manner
     from trainer.tracking import Tracking
+    from trainer.training.events import Notify
 
 _OF_CONFIG = {"fold": "folds"}
 """Config names of options that are called differently."""
@@ -122,37 +125,46 @@ def run(
     manner = manner.for_folds(len(plan.config.folds))
     with tracking_to(conduct.mlflow, console) as tracking:
         print_plan(console, stored, plan.config, manner.folds_at_once)
-        begin(stored, plan, out, manner=manner)
-        carry_out(console, stored, plan.config, out, manner, tracking)
+        carry_out(
+            *(console, stored, plan, out, manner, tracking),
+            start=lambda notify: begin(stored, plan, out, notify, manner),
+        )
 
 
 def carry_out(
     console: Terminal,
     stored: "StoredDataset",
-    config: RunConfig,
+    plan: "Plan",
     out: Path,
     manner: "Manner",
     tracking: "Tracking | None" = None,
+    *,
+    start: "Callable[[Notify], Known] | None" = None,
 ) -> None:
-    """Train what is left of a run, showing and logging it."""
+    """Train what is left of a run, showing and logging it; `start` begins one, if it is new."""
     from trainer.console import ProgressView, print_result
-    from trainer.plan import num_train
-    from trainer.run import resume
+    from trainer.run import Known, resume
 
+    with ProgressView(console, plan.config, plan.num_train) as view:
+        # Before a first run the initial weights are downloaded: the view shows that, too.
+        known = start(view) if start else Known(plan.splits)
+        with _resumable(out), tracking.watching(out, view) if tracking else nullcontext(view) as w:
+            result = resume(stored, out, w, manner, known=known)
+    if result:
+        print_result(console, result)
+    console.say(f"Run: {out}")
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Say how to resume a run that is stopped."""
     try:
-        with (
-            ProgressView(console, config, num_train(stored, config)) as view,
-            tracking.watching(out, view) if tracking else nullcontext(view) as watcher,
-        ):
-            result = resume(stored, out, watcher, manner)
+        yield
     except KeyboardInterrupt:
         Terminal(stderr=True).say(
             f"stopped: {out} keeps the epochs and networks so far; --resume {out} resumes it"
         )
         raise typer.Exit(INTERRUPTED) from None
-    if result:
-        print_result(console, result)
-    console.say(f"Run: {out}")
 
 
 def _go_on(
@@ -166,6 +178,8 @@ def _go_on(
     """Resume a run as its record says; options given as well must not differ from it."""
     from featurestore import open_store
     from trainer.console import print_plan, print_result
+    from trainer.data.split import split_folds
+    from trainer.plan import Plan
     from trainer.records.finished import open_finished
     from trainer.records.rundir import RESULT, RunDirectory
     from trainer.training.device import resolve_device
@@ -191,7 +205,8 @@ def _go_on(
     resolve_device(record.config.device)
     stored = open_store(place, record.config.dataset)
     print_plan(console, stored, record.config, manner.folds_at_once)
-    carry_out(console, stored, record.config, out, manner, tracking)
+    plan = Plan(record.config, split_folds(stored, record.config))
+    carry_out(console, stored, plan, out, manner, tracking)
 
 
 def _numbered(folds: list[str], place: str, dataset: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -171,15 +172,16 @@ def _here(
     tracking: "Tracking | None",
 ) -> dict[str, str]:
     """Train on this machine, run after run; return the failures by the run's name."""
-    from trainer.sweep import RUNS, plan_sweep, prepare
+    from trainer.sweep import RUNS, plan_sweep, start
 
     failed = {}
-    for number, run in enumerate(plan_sweep(stored, runs, manner), start=1):
+    for number, (run, plan) in enumerate(plan_sweep(stored, runs, manner), start=1):
         console.rule(styled(f"{number}/{len(runs)} {run.name}"), align="left")
+        at_once = manner.for_folds(len(plan.config.folds))
+        begin = partial(start, stored, run, out, at_once, plan)
         try:
-            config = prepare(stored, run, out, manner)
-            at_once = manner.for_folds(len(config.folds))
-            carry_out(console, stored, config, out / RUNS / run.name, at_once, tracking)
+            path = out / RUNS / run.name
+            carry_out(console, stored, plan, path, at_once, tracking, start=begin)
         except (TrainerError, FeatureStoreError) as error:
             console.say(f"failed: {mask_url(error)}", style="red")
             failed[run.name] = str(error)
@@ -201,7 +203,7 @@ def _on_cluster(
     from trainer.run import finish
     from trainer.sweep import RUNS, plan_sweep
 
-    planned = plan_sweep(stored, runs, manner, elsewhere=True)
+    planned = [run for run, _ in plan_sweep(stored, runs, manner, elsewhere=True)]
     work = Work(stored.path, stored.name, stored.fingerprint, out.absolute(), manner)
     failed: dict[str, str] = {}
     begun = {}

@@ -165,6 +165,11 @@ def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSpli
     return FoldSplit(order, num_train, len(dataset.clips([fold])), apart, kept)
 
 
+def split_folds(dataset: StoredDataset, config: RunConfig) -> dict[int, FoldSplit]:
+    """Return the split of each of a config's held-out folds; see `split_fold`."""
+    return {fold: split_fold(dataset, config, fold) for fold in config.folds}
+
+
 def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool) -> str | None:
     """Check that no file is in several folds: accuracy would measure memory.
 

@@ -15,7 +15,7 @@ from featurestore import StoredDataset
 from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, Stage
 from trainer.data.arrays import HeldArray, SharedArrays
 from trainer.data.source import StageData
-from trainer.data.split import split_fold
+from trainer.data.split import FoldSplit
 from trainer.errors import DivergedError
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom_training
@@ -48,6 +48,7 @@ class Job:
         dataset: The features.
         record: The run's record; its device is there.
         arrays: The arrays to train on.
+        splits: Clips of each held-out fold's training.
         body_state: Initial weights of the body, or None for random ones.
         notify: Called with every event.
         save_every_s: Seconds between two states on disk.
@@ -58,6 +59,7 @@ class Job:
     dataset: StoredDataset
     record: RunRecord
     arrays: SharedArrays
+    splits: Mapping[int, FoldSplit]
     body_state: Mapping[str, Tensor] | None
     notify: Notify
     save_every_s: float
@@ -80,7 +82,6 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
         DeviceMemoryError: The data or a step do not fit.
         RunDirectoryError: The directory cannot be written.
         CheckpointError: The state on disk is damaged, or of another store or config.
-        DataError: No clips can be set apart for validation.
         featurestore.errors.BusyError: Another process trains it.
         featurestore.errors.CorruptError: The store is damaged.
     """
@@ -109,7 +110,7 @@ class _FoldTrainer:
         # no stage left that would set it, must give the same last bits.
         model = _initial_model(job, fold).to(torch.device(self._config.device))
         self._model = model.to(memory_format=torch.channels_last)
-        self._split = split_fold(job.dataset, self._config, fold)
+        self._split = job.splits[fold]
         self._held: dict[str, HeldArray] = {}
         self._saver.state = directory.state(job.record, fold)
         self._epochs = list(self._saver.state.epochs) if self._saver.state else []
