@@ -95,8 +95,9 @@ def main(
         store, run, unfinished = make_store(place), place / "run", place / "unfinished"
         train_straight(store, run)
         new_run(store, unfinished)
-        while not (unfinished / f"fold{FOLDS[0]}/state.pt").exists():
-            resumed(unfinished).ended(after_s=1.0)
+        training = resumed(unfinished)
+        if not training.killed_at(unfinished / f"fold{FOLDS[0]}/state.pt"):
+            raise RuntimeError(f"it left no state: {training.error}")
         for path, ask in files(run, unfinished):
             counts = flips(path, ask, flips_each, chance)
             name = "/".join(path.relative_to(place).parts[1:])

@@ -115,6 +115,15 @@ class Training:
                 return None
             time.sleep(0.005)
 
+    def killed_at(self, file: Path) -> bool:
+        """Kill the process as soon as a file is there; return whether it was before it ended."""
+        while not file.exists():
+            if os.waitpid(self._pid, os.WNOHANG)[0]:
+                return False
+            time.sleep(0.005)
+        self.ended(after_s=0)
+        return file.exists()
+
     @property
     def error(self) -> str:
         """Return the line that begins with `error:`; if there is none or a traceback, the log."""
