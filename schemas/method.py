@@ -8,7 +8,7 @@ from schemas.base import Schema
 from schemas.features import Name
 
 ArrayName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
 class Cycle(Schema):
@@ -18,7 +18,7 @@ class Cycle(Schema):
     """Key `resolution/variant` of the store's array."""
     alternate: ArrayName | None = None
     """An array of the same shape that every second epoch sees instead."""
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=10**6)]
     """Number of epochs at scale 1."""
     max_lr: Rate | Annotated[dict[str, Rate], Field(min_length=1)]
     """Peak learning rate λ of the head; one for all datasets, or by the dataset's name. A dataset

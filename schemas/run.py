@@ -5,11 +5,12 @@ The contents of run.json and result.json and, by held-out fold, of metrics.csv a
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schemas.base import Schema, Sealed
 from schemas.features import FeatureSpec
 
+_LEAST_MIXUP = 1e-3
 Share = Annotated[float, Field(ge=0, le=1)]
 Accuracy = Share
 Reading = Literal["device", "host", "stream"]
@@ -45,6 +46,13 @@ Recipe = Literal["paper", "fastai-2019"]
 """Reading of the paper that fills in what is left open: its text, or the code of its time."""
 
 
+def _mixes(alpha: float) -> float:
+    """Refuse an α so small that Beta(α, α) cannot be computed."""
+    if 0 < alpha < _LEAST_MIXUP:
+        raise ValueError(f"expected 0, or at least {_LEAST_MIXUP}")
+    return alpha
+
+
 def _carry_of_older_versions(config: dict[str, Any]) -> Carry:
     return "last" if config.get("selection") == "last" else "run"
 
@@ -56,8 +64,8 @@ class Stage(Schema):
     """Key `resolution/variant` of the store's array."""
     alternate: str | None = None
     """An array of the same shape that every second epoch sees instead."""
-    epochs: Annotated[int, Field(ge=1)]
-    max_lr: Annotated[float, Field(gt=0)]
+    epochs: Annotated[int, Field(ge=1, le=10**9)]
+    max_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Peak learning rate of the head."""
     body_lr_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The body's learning rate over the head's: 1, or 1/3 in the second cycle of a resolution."""
@@ -70,20 +78,20 @@ class RunConfig(Schema):
     method: str
     stages: tuple[Stage, ...]
     folds: tuple[int, ...]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     arch: Literal["resnet18", "resnet34", "resnet50"] = "resnet34"
     init: str = "auto"
     """`auto`, `imagenet`, `random` or the path of a state dict."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Annotated[int, Field(ge=2, le=10**6)] = 64
     epochs_scale: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     device: str = "cpu"
     """A PyTorch device: `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the forward and backward pass; the parameters are always float32."""
     acceleration: Acceleration = "eager"
     """Execution mode. Compiled steps round differently, so a run must be resumed with the same."""
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1, le=4096)] = 1
     """CPU threads per fold: sums are split among them, which changes their last bits."""
     selection: Selection = "heldout"
     carry: Carry = Field(default_factory=_carry_of_older_versions)
@@ -96,7 +104,7 @@ class RunConfig(Schema):
     first_conv: FirstConv = "sum"
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Fraction of the training clips that `validation` sets apart; whole recordings, per class."""
-    mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False), AfterValidator(_mixes)] = 0.0
     """Mixup α of the Beta distribution of two mixed clips' shares; 0 turns mixup off."""
     freq_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """SpecAugment: largest fraction of an image's bands to mask; 0 turns it off."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +35,7 @@ _FREE = {"device", "threads", "acceleration"}
 _CHECKED = TypeAdapter(Options)
 _LISTS = ("methods", "seeds", "folds")
 _MOST_SHOWN = 60
+_MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ class Sweep:
         _check_known(settings)
         if not self.methods or not self.seeds or not all(settings.values()):
             raise ConfigError("a sweep needs a method, a seed, and a value of each setting")
+        counts = (len(self.methods), len(self.seeds), *map(len, settings.values()))
+        if (number := prod(counts)) > _MOST_RUNS:
+            raise ConfigError(
+                f"these settings make {number:,} runs; a sweep has {_MOST_RUNS:,} at most"
+            )
         combinations = [dict(zip(settings, v, strict=True)) for v in product(*settings.values())]
         several = {name for name, values in settings.items() if len(values) > 1}
         return tuple(

@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +25,8 @@ from trainer.cli import main
 from trainer.cluster import Failed, attempt
 from trainer.plan import Options, plan_run
 from trainer.records.checkpoint import load_checkpoint
-from trainer.records.rundir import RECORD, RunDirectory
-from trainer.run import begin, resume
-from trainer.safefiles import write_sealed
+from trainer.records.rundir import RunDirectory
+from trainer.run import begin
 
 SMALL = "--set init=random --set arch=resnet18 --set batch_size=48 --set threads=1 --set device=cpu"
 QUICK = f"{SMALL} --set epochs_scale=0.001"
@@ -206,6 +206,15 @@ def test_what_torch_raises_at_a_worker_is_one_line_and_in_its_log(
     assert "Traceback" in caplog.text
 
 
+_FIRST_FOLD = """
+import sys
+from pathlib import Path
+from featurestore import open_store
+from trainer.run import resume
+resume(open_store(sys.argv[1]), Path(sys.argv[2]), folds=(1,))
+"""
+
+
 @pytest.mark.slow
 def test_what_is_met_at_several_workers_is_in_the_result_of_the_last_one() -> None:
     command = f"--out s --method baseline --fold 1 --fold 2 {QUICK}"
@@ -214,15 +223,20 @@ def test_what_is_met_at_several_workers_is_in_the_result_of_the_last_one() -> No
     options = Options("baseline", (1, 2), init="random", epochs_scale=0.001, batch_size=48)
     begin(dataset, plan_run(dataset, replace(options, arch="resnet18")), directory.path)
     record = directory.record()
-    versions = record.versions | {"torch": "1.0"}
-    write_sealed(directory.path / RECORD, record.model_copy(update={"versions": versions}))
-    assert resume(dataset, directory.path, folds=(1,)) is None
-    write_sealed(directory.path / RECORD, record)
+    # The first fold's worker has another version of a library, by what is installed first there.
+    installed = Path("other/torchvision-0.1.dist-info")
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.1\n")
+    subprocess.run(
+        [sys.executable, "-c", _FIRST_FOLD, str(tiny_store()), str(directory.path)],
+        check=True,
+        env=os.environ | {"PYTHONPATH": "other"},
+    )
     with threads_as_workers() as address:
         assert sweep(f"{command} --set precision=float32 --scheduler {address}") == 0
     result = directory.result()
     assert result is not None
-    assert any("(1.0 then)" in warning for warning in result.warnings)
+    assert any("torchvision 0.1 (" in warning for warning in result.warnings)
     assert result.warnings[: len(record.warnings)] == record.warnings
 
 

@@ -51,7 +51,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("evaluation"),
     device: DeviceOption = "auto",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips per batch. Default: as in training.")
+        int | None, typer.Option(min=1, max=10**6, help="Clips per batch. Default: as in training.")
     ] = None,
     reading: ReadingOption = "auto",
 ) -> None:
@@ -68,8 +68,8 @@ def evaluate(
     stored = open_store(store, dataset) if store else open_own_store(trained)
     check_match(trained.record, stored)
     parts = plan_parts(trained, stored, fold_numbers(stored, fold or ()), network or ())
-    make_output_folder(out, (RESULT, PICTURE))
     torch_device = resolve_device(device)
+    make_output_folder(out, (RESULT, PICTURE))
     wanted = sorted({k for part in parts for k in part.networks})
     networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
     with repeatable(torch_device):

@@ -109,7 +109,7 @@ def reproduce(
         typer.Option(help="Directory, new or to resume. Default: ./reproduce/<dataset>."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Number of seeds, from 0. The paper has one.")
+        int, typer.Option(min=1, max=1000, help="Number of seeds, from 0. The paper has one.")
     ] = 1,
     conduct: Conduct,
 ) -> None:
