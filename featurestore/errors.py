@@ -26,11 +26,15 @@ A message says what, where, what was expected, what was found and what to do. Th
 print it as one line and exit with 1.
 """
 
+import difflib
+import re
+import reprlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
     from schemas import ClipStatus
 
@@ -151,12 +155,74 @@ class UnknownNameError(StoreError):
         )
 
 
-def first_problem(error: "ValidationError") -> str:
-    """Return the first problem that pydantic found, as one line: where, and what."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+def first_problem(error: "ValidationError", names: Iterable[str] = ()) -> str:
+    """Return the first problem that pydantic found, as one line: where, and what.
+
+    Args:
+        error: What pydantic raised.
+        names: Names that exist, one of which an unknown name may be meant as.
+    """
+    first = error.errors(include_url=False)[0]
     where = ".".join(_shortened(str(part)) for part in first["loc"])
-    what = _shortened(" ".join(first["msg"].removeprefix("Value error, ").split()))
+    what = _shortened(" ".join(problem_text(first, names).split()))
     return f"{where}: {what}" if where else what
+
+
+def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
+    """Return what is wrong with a value, in our words instead of pydantic's.
+
+    Args:
+        problem: One of the errors that pydantic found.
+        names: Names that exist, one of which an unknown name may be meant as.
+    """
+    kind, context, got = problem["type"], problem.get("ctx", {}), _shown(problem["input"])
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return f"no such field{_meant(problem['loc'][-1], names)}"
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", str(context["expected"]))
+        return f"expected {context['expected']}, got {got}{_meant(problem['input'], known)}"
+    for bound, words in _BOUNDS.items():
+        if bound in context:
+            return f"expected {words} {context[bound]}, got {got}"
+    for prefix, words in _EXPECTED.items():
+        if kind.startswith(prefix):
+            return f"expected {words}, got {got}"
+    return problem["msg"].removeprefix("Value error, ")
+
+
+_BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string_type": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "too_short": "more of them",
+    "too_long": "fewer of them",
+    "model": "a mapping of names to values",
+    "dict": "a mapping of names to values",
+    "mapping": "a mapping of names to values",
+    "path": "a path",
+}
+"""What a value should have been, by how pydantic's name of the problem begins."""
+
+
+def _meant(name: object, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _shown(value: object) -> str:
+    text = {None: "nothing", True: "true", False: "false"}.get(value) if _is_word(value) else None
+    return text or reprlib.repr(value)
+
+
+def _is_word(value: object) -> bool:
+    return value is None or isinstance(value, bool)
 
 
 def _shortened(text: str) -> str:

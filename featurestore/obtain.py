@@ -5,7 +5,7 @@ from pathlib import Path
 
 from featurestore.datasets import Dataset, Download, find_root, load_dataset, plan_download
 from featurestore.datasets.download import find_archive
-from featurestore.datasets.kinds import find_kind
+from featurestore.datasets.kinds import DatasetKind, find_kind
 from featurestore.datasets.own import FOLDER, OwnOptions, load_own
 from featurestore.errors import DatasetError, DatasetNotFoundError, DownloadError
 from featurestore.progress import StepProgress
@@ -13,7 +13,13 @@ from featurestore.terminal import Terminal
 
 
 def obtain_source(
-    console: Terminal, name: str | None, root: Path | None, own: OwnOptions, *, yes: bool
+    console: Terminal,
+    name: str | None,
+    root: Path | None,
+    own: OwnOptions,
+    *,
+    yes: bool,
+    only_look: bool = False,
 ) -> tuple[Dataset, str]:
     """Read the dataset that a build is asked for; download it if that is needed and allowed.
 
@@ -23,6 +29,7 @@ def obtain_source(
         root: Where it is.
         own: How to read a collection of one's own.
         yes: Download without asking.
+        only_look: Neither download nor make anything.
 
     Returns:
         The dataset, and where its store is by default.
@@ -40,6 +47,8 @@ def obtain_source(
             f"your own, and {name} has its own folds and names: leave out --dataset {name}, or "
             "those options"
         )
+    if only_look:
+        return _load_present(kind, root), kind.default_store
     return load_or_download(console, name, root, yes=yes), kind.default_store
 
 
@@ -62,6 +71,13 @@ def accept_partial(console: Terminal, dataset: Dataset, *, accepted: bool) -> No
     console.print("Build from this part? [y/N] ", end="")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise DatasetError("nothing was built")
+
+
+def _load_present(kind: DatasetKind, root: Path | None) -> Dataset:
+    """Read a dataset that is there."""
+    if kind.made_on_demand and not (place := find_root(kind.name, root)).exists():
+        raise DatasetNotFoundError(f"{kind.name} is not there yet; a build makes it in {place}")
+    return load_dataset(kind.name, root)
 
 
 def load_or_download(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:

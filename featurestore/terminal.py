@@ -8,21 +8,24 @@ prints: this is the only module that makes a console or a styled text.
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 from rich.console import Console
 from rich.progress import Task, TextColumn
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from featurestore.errors import problem_text
 from featurestore.stopping import INTERRUPTED
 from featurestore.text import json_document, mask_url, paragraphs, printable
 from featurestore.version import __version__
@@ -40,11 +43,27 @@ class Terminal(Console):
     """A console for which every string is plain text of one line.
 
     Args:
+        always: Print also under `--quiet`: errors, and what was asked for as JSON.
         options: Those of `rich.console.Console`.
+
+    Attributes:
+        muted: Whether `--quiet` was given, which holds for all consoles of the process.
     """
 
-    def __init__(self, **options: Any) -> None:
+    muted = False
+
+    def __init__(self, *, always: bool = False, **options: Any) -> None:
+        self._always = always
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is printed."""
+        return Terminal.muted and not self._always
+
+    @quiet.setter
+    def quiet(self, value: bool) -> None:
+        """Ignore what Rich sets as it starts."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Make a string, also the cell of a table, a text that can be printed."""
@@ -56,16 +75,34 @@ class Terminal(Console):
             self.print(styled(line, style=style), soft_wrap=True)
 
     def warn(self, message: object) -> None:
-        """Print a warning of one line, without the secrets of addresses."""
-        self.say(f"warning: {mask_url(message)}", style="yellow")
+        """Print a warning of one line, without the secrets of addresses; also under `--quiet`."""
+        with self._aloud():
+            self.say(f"warning: {mask_url(message)}", style="yellow")
+
+    def note(self, message: object, style: str = "") -> None:
+        """Print what is being done, without the secrets of addresses."""
+        self.say(mask_url(message), style=style)
+
+    def suggest(self, *words: object) -> None:
+        """Print the command that one may want next, as a shell takes it."""
+        self.note(f"next: {shlex.join(map(str, words))}", style="dim")
+
+    @contextmanager
+    def _aloud(self) -> Iterator[None]:
+        before, self._always = self._always, True
+        try:
+            yield
+        finally:
+            self._always = before
 
     def write(self, text: str) -> None:
         """Print a document of several lines as it is, but for what is unsafe in a terminal."""
         self.print(Text(paragraphs(text)), soft_wrap=True, end="")
 
     def write_json(self, value: object) -> None:
-        """Print a value as a JSON document."""
-        self.write(json_document(value))
+        """Print a value as a JSON document; also under `--quiet`."""
+        with self._aloud():
+            self.write(json_document(value))
 
 
 def _print_version(asked: bool) -> None:
@@ -78,7 +115,32 @@ VersionOption = Annotated[
     bool,
     typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version."),
 ]
-HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+def _mute(asked: bool) -> None:
+    Terminal.muted = asked
+
+
+OUTPUT, DATA, MACHINE = "Output", "Data", "Machine"
+"""Groups of options that both programs have."""
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=_mute,
+        help="Print warnings and errors only.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the result as JSON on standard output.", rich_help_panel=OUTPUT
+    ),
+]
+_METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
 class Label(TextColumn):
@@ -101,6 +163,13 @@ class Label(TextColumn):
 class Group(TyperGroup):
     """A program's commands: usage errors are printable, and a stopped command ends in a line."""
 
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters; none of them takes a value but the flags for completion."""
+        params = super().get_params(ctx)
+        for param in params:
+            param.metavar = ""
+        return params
+
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Parse the options before the command."""
         with _printable_usage():
@@ -115,11 +184,63 @@ class Group(TyperGroup):
             end_stopped("What was finished is kept: the same command can be run again.")
 
 
+class Command(TyperCommand):
+    """A command whose help shows what a value is, and not its type in Python."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, each with a name for its value; flags have none."""
+        params = super().get_params(ctx)
+        for param in params:
+            if param.param_type_name == "argument":
+                param.display_type_rich = _no_type
+            elif param.metavar is None:
+                param.metavar = _metavar(param)
+        return params
+
+
+def _no_type(ctx: object) -> str:
+    """Return what is shown of an argument's type: its name says what it is."""
+    return ""
+
+
+def _metavar(option: Any) -> str | None:
+    if option.is_flag:
+        return ""
+    annotation = option.type_descriptor.annotation
+    (value,) = get_args(annotation) if option.multiple else (annotation,)
+    return _METAVARS.get(value)
+
+
+class Program(typer.Typer):
+    """A program of commands, each with an example at the end of its help."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            cls=Group,
+            no_args_is_help=True,
+            pretty_exceptions_enable=False,
+            context_settings=_HELP_OPTIONS,
+            **options,
+        )
+        self.callback()(_accept_options)
+
+    def add(self, function: Callable[..., None], example: str, name: str | None = None) -> None:
+        """Add a command, with a command line that shows it."""
+        self.command(name, cls=Command, epilog=f"Example: {example}")(function)
+
+
+def _accept_options(version: VersionOption = False) -> None:
+    """Accept options before the command."""
+
+
 @contextmanager
 def _printable_usage() -> Iterator[None]:
     try:
         yield
     except typer.TyperException as error:
+        problems = getattr(error.__cause__, "errors", None)  # those of pydantic, in its words
+        if problems is not None and hasattr(error, "message"):
+            error.message = problem_text(problems(include_url=False)[0])
         if isinstance(message := getattr(error, "message", None), str):
             error.message = printable(mask_url(message))
         raise
@@ -135,13 +256,13 @@ def end_stopped(kept: str) -> NoReturn:
         typer.Exit: Always, with INTERRUPTED.
     """
     sys.stdout.flush()
-    Terminal(stderr=True).say("", f"stopped. {kept}")
+    Terminal(stderr=True, always=True).say("", f"stopped. {kept}")
     raise typer.Exit(INTERRUPTED) from None
 
 
 def print_error(error: object) -> None:
     """Print what went wrong as one line on standard error, without the secrets of addresses."""
-    console = Terminal(stderr=True)
+    console = Terminal(stderr=True, always=True)
     # Libraries lay out what they say in indented lines; a line break in a name is shown.
     message = re.sub(r"\n[ \t]+", " ", mask_url(error))
     line = styled("error: ", style="red").append_text(styled(message))
@@ -166,6 +287,7 @@ def harden() -> None:
     libraries, their logs and the traceback of an unforeseen error become printable, and addresses
     in them lose their secrets.
     """
+    Terminal.muted = False  # as a program may be called several times by one process
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
@@ -202,12 +324,15 @@ def _print_traceback(
 
 
 __all__ = [
-    "HELP_OPTIONS",
-    "Group",
+    "DATA",
+    "MACHINE",
+    "OUTPUT",
+    "JsonOption",
     "Label",
+    "Program",
+    "QuietOption",
     "Table",
     "Terminal",
-    "VersionOption",
     "end_stopped",
     "harden",
     "print_error",

@@ -14,15 +14,7 @@ import typer
 from featurestore.errors import FeatureStoreError
 from featurestore.safepath import safe_children
 from featurestore.stopping import stoppable
-from featurestore.terminal import (
-    HELP_OPTIONS,
-    Group,
-    Terminal,
-    VersionOption,
-    harden,
-    print_error,
-    print_os_error,
-)
+from featurestore.terminal import Program, Terminal, harden, print_error, print_os_error
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
@@ -39,25 +31,24 @@ _EXTRAS = {
 }
 """Packages of each extra, whose absence the program explains."""
 
-app = typer.Typer(
-    cls=Group,
+app = Program(
+    name="trainer",
     help="Train sound classifiers progressively from a featurestore store, and report.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings=HELP_OPTIONS,
 )
+_EXAMPLES = {
+    run: "trainer run --store esc10.zarr --method resize",
+    sweep: "trainer sweep --store esc10.zarr --method mel --method resize --out sweep",
+    reproduce: "trainer reproduce --store us8k.zarr --out reproduction",
+    lr_find: "trainer lr-find --store esc10.zarr --method resize --fold 1",
+    predict: "trainer predict --run runs/esc10-resize-seed0 a.wav",
+    evaluate: "trainer evaluate --run runs/esc10-resize-seed0 --store esc10.zarr",
+    ensemble: "trainer ensemble runs/esc10-mel-seed0 runs/esc10-resize-seed0",
+    export: "trainer export --run runs/esc10-resize-seed0 --fold 1 --format onnx",
+}
+for command, example in _EXAMPLES.items():
+    app.add(command, example)
 
 
-@app.callback()
-def _options(version: VersionOption = False) -> None:
-    """Accept options before the command."""
-
-
-for command in (run, sweep, reproduce, lr_find, predict, evaluate, ensemble, export):
-    app.command()(command)
-
-
-@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN...")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
@@ -66,6 +57,9 @@ def report(
     from trainer.report import print_report, write_report
 
     print_report(write_report(runs, out), Terminal())
+
+
+app.add(report, "trainer report runs/esc10-mel-seed0 runs/esc10-resize-seed0 --out report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

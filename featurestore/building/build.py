@@ -87,6 +87,39 @@ class BuildReport:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class BuildPlan:
+    """What `build` would do.
+
+    Attributes:
+        manifest: Manifest of the store, as it would be written or is.
+        num_pending: Clips that are not built yet.
+        most_bytes: Size of their images in bytes, before compression.
+    """
+
+    manifest: StoreManifest
+    num_pending: int
+    most_bytes: int
+
+
+def plan_build(dataset: Dataset, path: Place, spec: FeatureSpec | None = None) -> BuildPlan:
+    """Return what `build` would do with the same arguments; nothing is written.
+
+    Raises:
+        FingerprintError: The store holds this dataset with other features or clips.
+        StoreError: `path` is something else.
+    """
+    wanted = plan_manifest(dataset, spec or FeatureSpec())
+    found = _find(dataset, locate(path), wanted)
+    manifest, num_pending = wanted, wanted.num_clips
+    if found is not None:
+        manifest = found.manifest
+        num_pending = sum(map(len, blocks_where(found, lambda s: s == ClipStatus.PENDING)))
+    width = np.dtype(manifest.spec.dtype).itemsize
+    clip_bytes = width * sum(bands * frames for bands, frames in manifest.spec.arrays.values())
+    return BuildPlan(manifest, num_pending, num_pending * clip_bytes)
+
+
 def build(
     dataset: Dataset,
     path: Place,

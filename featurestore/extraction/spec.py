@@ -8,11 +8,13 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from featurestore.errors import SpecError
+from featurestore.errors import SpecError, first_problem
 from featurestore.yamlfile import YamlError, read_yaml
 from schemas import EXTRACTOR_VERSION as EXTRACTOR_VERSION  # public in `featurestore`
 from schemas import FeatureSpec as FeatureSpec
-from schemas import Variant
+from schemas import Resolution, TrimSpec, Variant
+
+_NAMES = [name for part in (FeatureSpec, Resolution, TrimSpec) for name in part.model_fields]
 
 
 def load_spec(path: Path) -> FeatureSpec:
@@ -35,7 +37,7 @@ def load_spec(path: Path) -> FeatureSpec:
         # number.
         return FeatureSpec.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        raise SpecError(f"the spec {path}: {_first_problem(error)}") from error
+        raise SpecError(f"the spec {path}: {first_problem(error, _NAMES)}") from error
 
 
 def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
@@ -53,18 +55,4 @@ def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
     try:
         return FeatureSpec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(_first_problem(error)) from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    return _problem(first["loc"], first["type"], first["msg"])
-
-
-def _problem(where: tuple[int | str, ...], kind: str, message: str) -> str:
-    name = ".".join(map(str, where))
-    if kind != "extra_forbidden":
-        message = message.removeprefix("Value error, ")
-        return f"{name}: {message}" if name else message
-    near = difflib.get_close_matches(str(where[-1]), FeatureSpec.model_fields, 1)
-    return f"{name}: no such field" + (f"; did you mean {near[0]}?" if near else "")
+        raise SpecError(first_problem(error, _NAMES)) from error

@@ -122,7 +122,7 @@ def test_a_file_that_kills_the_workers_of_a_given_scheduler_is_a_failed_row_and_
     with worker(scheduler, tmp_path, nanny=True, env=env):
         assert main([*command, "--scheduler", scheduler]) == 0
     assert (
-        "fold1/high/high3.flac: the process that decoded the file died" in capsys.readouterr().out
+        "the process that decoded the file died: fold1/high/high3.flac" in capsys.readouterr().out
     )
     opened = featurestore.open_store(store)
     assert len(opened.load("R1/mel")[0]) == 19

@@ -1,0 +1,1 @@
+"""The commands of the `featurestore` program: parse, call, print."""

@@ -1,0 +1,151 @@
+"""What the commands share: the consoles, options, executors, and texts about failed clips."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featurestore.errors import ClusterError
+from featurestore.terminal import DATA, MACHINE, Terminal, end_stopped
+
+if TYPE_CHECKING:
+    from featurestore.building.executors import Executor
+
+out = Terminal(soft_wrap=True)
+err = Terminal(stderr=True, soft_wrap=True)
+
+SHOWN = 10
+"""Failures and problems listed in the terminal before `--json` or `info` is pointed to."""
+_NAMED = 3
+
+StoreArgument = Annotated[str, typer.Argument(help="The store: path or URL.", metavar="STORE")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Path or URL of the store: s3://…, gs://…, az://….",
+        metavar="STORE",
+        rich_help_panel=DATA,
+    ),
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Dataset name; required only if the store holds several.",
+        metavar="NAME",
+        rich_help_panel=DATA,
+    ),
+]
+YesOption = Annotated[
+    bool,
+    typer.Option("--yes", help="Download missing data without asking.", rich_help_panel=DATA),
+]
+RootOption = Annotated[
+    Path | None, typer.Option(help="Where the audio is.", metavar="DIR", rich_help_panel=DATA)
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Most local processes; 0 uses only this one. Default: one per core, and no more "
+        "than there are blocks.",
+        rich_help_panel=MACHINE,
+    ),
+]
+
+
+@contextmanager
+def stopping(kept: str) -> Iterator[None]:
+    """Say what is kept if a command is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end_stopped(f"{kept}: the same command resumes from there.")
+
+
+@contextmanager
+def choose_executor(
+    workers: int | None, scheduler: str | None = None, *, dashboard: bool = False
+) -> Iterator["Executor"]:
+    """Yield where blocks are run, and say where; local processes start to import at once.
+
+    Raises:
+        typer.BadParameter: The options exclude each other.
+        ClusterError: There is no such cluster, or no dashboard.
+    """
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("--workers and --scheduler exclude each other")
+    if workers == 0 and dashboard:
+        raise typer.BadParameter("--dashboard shows worker processes, and --workers 0 starts none")
+    if workers == 0:
+        from featurestore.building.executors import SerialExecutor
+
+        yield SerialExecutor()
+    elif scheduler is None and not dashboard:
+        from featurestore.building.executors.processes import ProcessExecutor
+
+        with ProcessExecutor(workers) as processes:
+            yield processes
+    else:
+        from featurestore.building.executors.dask import DaskExecutor
+
+        with DaskExecutor(workers, scheduler, err.say) as executor:
+            link = executor.dashboard_link
+            if link:
+                err.print(f"dashboard: {link}")
+            elif dashboard:
+                raise ClusterError(
+                    "no dashboard answers: install bokeh (pip install 'featurestore[dashboard]'), "
+                    "or leave --dashboard out"
+                )
+            yield executor
+
+
+def command_line(*words: object) -> str:
+    """Return words as a shell takes them."""
+    return shlex.join(map(str, words))
+
+
+def failure_lines(failures: Iterable[tuple[str, str]], num_all: int, where: str) -> Iterator[str]:
+    """Yield a line for each reason for which clips failed, with the first files of each.
+
+    Args:
+        failures: Reason and file of those that are known.
+        num_all: How many there are in all.
+        where: Command that lists all.
+    """
+    files = defaultdict(list)
+    for reason, file in failures:
+        files[reason].append(file)
+    hidden = num_all > sum(map(len, files.values()))
+    for reason, names in sorted(files.items(), key=lambda item: -len(item[1])):
+        more = len(names) - _NAMED
+        hidden = hidden or more > 0
+        listed = ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        yield f"  {len(names)} × {reason}: {listed}"
+    if hidden:
+        yield f"  all {num_all} of them: {where}"
+
+
+def counted(counts: dict[str, int], num_silent: int | None) -> str:
+    """Return in words how many clips have which outcome.
+
+    Args:
+        counts: Number of clips by the name of their outcome.
+        num_silent: How many of those with features are silent; None if that is unknown.
+    """
+    from schemas import ClipStatus
+
+    parts = [f"{counts.get('ok', 0)} of {sum(counts.values())} clips have features"]
+    if num_silent is None:
+        parts.append("how many are silent is unknown, for the store is damaged: see `verify`")
+    elif num_silent:
+        parts.append(f"{num_silent} of them silent, or stereo that cancels to silence")
+    if num_failed := sum(n for name, n in counts.items() if ClipStatus[name.upper()].failed):
+        parts.append(f"{num_failed} failed")
+    if pending := counts.get("pending"):
+        parts.append(f"{pending} not built yet")
+    return "; ".join(parts)

@@ -1,0 +1,184 @@
+"""`featurestore info`, `verify` and `plot`: what is in a store, and whether it is whole."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featurestore.commands.options import (
+    DatasetOption,
+    StoreArgument,
+    command_line,
+    counted,
+    err,
+    failure_lines,
+    out,
+)
+from featurestore.errors import DatasetError
+from featurestore.terminal import DATA, OUTPUT, JsonOption, QuietOption, Table, styled
+from featurestore.text import file_name, printable
+
+_LONG_NAME = 60
+
+
+def info(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Say what is in a store, how it was made, what failed and why."""
+    from featurestore.reading.info import describe
+
+    description = describe(store)
+    if as_json:
+        out.write_json(description)
+        return
+    size = "size unknown, as a web server lists nothing"
+    if description["bytes"] is not None:
+        size = f"{description['bytes'] / 1e6:,.1f} MB in {description['files']} files"
+    out.print(styled(f"{description['path']}: {size}", style="bold"))
+    for name, dataset in description["datasets"].items():
+        _print_dataset(store, name, dataset)
+
+
+def _partial(dataset: dict[str, Any]) -> str:
+    from schemas import NOT_COMPARABLE
+
+    official = dataset["official_clips"]
+    return f"of {official:,} clips of the published dataset: {NOT_COMPARABLE}" if official else ""
+
+
+def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
+    from schemas import FeatureSpec
+
+    card, spec = dataset["card"], FeatureSpec.model_validate_json(json.dumps(dataset["spec"]))
+    table = Table(title=f"{name}: {card['title']}", show_header=False, title_justify="left")
+    changed = spec.model_dump(exclude_defaults=True)
+    rows = {
+        "state": dataset["state"],
+        "clips": counted(dataset["counts"], dataset["silent"]),
+        "partial": _partial(dataset),
+        "folds": ", ".join(
+            f"{f['name'] or f['fold']} ({f['num_clips']})" for f in dataset["folds"]
+        ),
+        "classes": ", ".join(card["class_names"]),
+        "arrays": ", ".join(f"{key} {b}×{f}" for key, (b, f) in spec.arrays.items()),
+        "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips per chunk",
+        "spec": "the paper's" if not changed else f"the paper's but for {changed}",
+        "fingerprint": dataset["fingerprint"],
+        "made with": ", ".join(f"{k} {v}" for k, v in dataset["libraries"].items()),
+        "licence": card["licence"],
+        "citation": card["citation"],
+        "source": card["url"],
+    }
+    for key, value in rows.items():
+        if value or key != "partial":
+            table.add_row(key, str(value))
+    out.print(table)
+    failures = [(failure["reason"], failure["path"]) for failure in dataset["failures"]]
+    every = command_line("featurestore", "info", store, "--json")
+    for line in failure_lines(failures, len(failures), every):
+        out.print(line)
+
+
+def verify(
+    store: StoreArgument,
+    dataset: DatasetOption = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the audio: compare every file's digest, and a sample's features.",
+            metavar="DIR",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Read everything; exit with 1 and a list where anything is missing or broken."""
+    err.note(f"{store}: reading everything")
+    from featurestore.checking.verify import count_parts
+    from featurestore.checking.verify import verify as find_problems
+    from featurestore.progress import counting
+
+    problems: list[str] = []
+    parts = find_problems(store, dataset, root)
+    for found in counting(err, parts, count_parts(store, dataset, root)):
+        problems += found
+        if not as_json:
+            for problem in found:
+                out.say(f"broken: {problem}", style="red")
+    if as_json:
+        out.write_json({"store": store, "whole": not problems, "problems": problems})
+    elif problems:
+        out.print(
+            f"{len(problems)} problems in {store}. `featurestore repair` repairs what is broken."
+        )
+    else:
+        out.print(f"{store}: everything is there and readable.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def plot(
+    store: StoreArgument,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            help="Clip to draw: its id, its path, or an end of one that no other has.",
+            metavar="CLIP",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Draw this many clips of each class instead.", rich_help_panel=DATA
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the audio: draw the clip's waveform, too.",
+            metavar="DIR",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    dataset: DatasetOption = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Draw the clip by every resize operator.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    out_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Default: CLIP.png, or DATASET-classes.png.",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+) -> None:
+    """Draw a clip at every resolution by every method, with a detail magnified; or each class."""
+    if (clip is None) == (classes is None):
+        raise typer.BadParameter("expected either --clip or --classes")
+    if clip is None and (compare or root):
+        raise typer.BadParameter("--compare and --root are for --clip")
+    from featurestore.reading.plot import plot_classes, plot_clip
+    from featurestore.store.reader import open_store
+
+    opened = open_store(store, dataset)
+    target = out_file or (Path(f"{opened.name}-classes.png") if clip is None else _picture_of(clip))
+    if target.parent != Path() and not target.parent.is_dir():
+        raise DatasetError(f"the directory {target.parent} for the plot does not exist")
+    if clip is None:
+        written = plot_classes(opened, classes or 1, target)
+    else:
+        written = plot_clip(opened, clip, target, compare=compare, root=root)
+    out.print(str(written))
+
+
+def _picture_of(clip: str) -> Path:
+    """Return the picture's default name: the clip's, if it is one that a shell shows."""
+    name = Path(clip).name
+    plain = name == printable(name) and len(name) < _LONG_NAME
+    return Path(f"{name if plain else file_name(name)}.png")

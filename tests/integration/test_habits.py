@@ -1,0 +1,255 @@
+"""What one expects of a command line: help in groups, `--json`, `--quiet`, and what comes next."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel, Field, ValidationError
+
+import featurestore.cli
+import trainer.cli
+from featurestore.cli import main
+from featurestore.errors import first_problem
+from tests.conftest import contents, write_folder
+
+PROGRAMS: dict[str, Any] = {
+    name: typer.main.get_command(app)
+    for name, app in (("featurestore", featurestore.cli.app), ("trainer", trainer.cli.app))
+}
+COMMANDS = [(program, name) for program, group in PROGRAMS.items() for name in group.commands]
+_BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with a folder dataset in ./sounds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    write_folder(tmp_path / "sounds")
+    return tmp_path
+
+
+def run(line: str) -> int:
+    return main(shlex.split(line))
+
+
+BUILD = "build folder --root sounds --workers 0"
+
+
+@pytest.mark.parametrize(("program", "command"), COMMANDS)
+def test_help_shows_values_by_names_options_in_groups_and_an_example_that_parses(
+    program: str, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert sys.modules[f"{program}.cli"].main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"<(str|int|float|bool|path|list)", text) is None, "a type, and no name"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    shown = re.fullmatch(r"Example: (\S+) (\S+)(.*)", lines[-1])
+    assert shown, "no example at the end"
+    assert shown.groups()[:2] == (program, command)
+    group = PROGRAMS[program]
+    with group.make_context(program, [command], resilient_parsing=True) as context:
+        group.commands[command].make_context(command, shlex.split(shown[3]), parent=context)
+    grouped = [p for p in group.commands[command].params if p.param_type_name == "option"]
+    if program == "featurestore":
+        assert [p.opts[0] for p in grouped if p.rich_help_panel is None] == []
+
+
+def test_a_dataset_is_named_by_the_argument_or_by_the_option(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"{BUILD} --store one.zarr") == 0
+    assert run(f"build --dataset folder {BUILD.removeprefix('build folder')} --store two.zarr") == 0
+    assert contents(here / "one.zarr") == contents(here / "two.zarr")
+    assert run(f"{BUILD} --dataset esc10") == 2
+    assert "DATASET is folder, and --dataset is esc10" in capsys.readouterr().err
+
+
+def test_json_is_all_that_standard_output_holds(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "sounds/fold1/high/high0.wav").write_text("text")
+
+    def printed(line: str, code: int = 0) -> Any:
+        assert run(line) == code
+        return json.loads(capsys.readouterr().out)
+
+    planned = printed(f"{BUILD} --dry-run --json")
+    assert (planned["num_clips"], planned["num_pending"]) == (20, 20)
+    assert planned["most_bytes"] > 1e6
+    built = printed(f"{BUILD} --json")
+    assert (built["store"], built["dataset"]) == ("folder.zarr", "folder")
+    assert built["counts"] == {"ok": 19, "unreadable": 1}
+    (failure,) = built["failures"]
+    assert (failure["path"], failure["status"]) == ("fold1/high/high0.wav", "unreadable")
+    assert built["fingerprint"] == planned["fingerprint"]
+    assert printed("info folder.zarr --json")["datasets"]["folder"]["counts"] == built["counts"]
+    assert printed("verify folder.zarr --json")["whole"] is True
+    next(here.glob("folder.zarr/folder/fold1/R1/mel/c/0/0/0")).unlink()
+    damaged = printed("verify folder.zarr --json", code=1)
+    assert len(damaged["problems"]) == 1
+    assert "esc10" in {dataset["name"] for dataset in printed("datasets --json")}
+
+
+def test_quiet_commands_print_warnings_and_errors_and_nothing_else(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "sounds/notes.txt").write_text("text")
+    (here / "sounds/fold1/high/deep").mkdir()
+    shutil.copy(here / "sounds/fold1/high/high0.wav", here / "sounds/fold1/high/deep/x.wav")
+    assert run(f"{BUILD} --quiet") == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert [line.split(":")[0] for line in captured.err.splitlines()] == ["warning"]
+    assert run("verify folder.zarr -q") == 0
+    assert capsys.readouterr() == ("", "")
+    assert run("verify nowhere.zarr -q") == 1
+    assert capsys.readouterr().err.startswith("error: no store at")
+    assert run("verify folder.zarr") == 0
+    assert "everything is there" in capsys.readouterr().out, "--quiet outlived its command"
+
+
+def test_the_next_command_follows_a_success_and_can_be_run_as_it_is(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"{BUILD} --store 'my store.zarr'") == 0
+    (line,) = re.findall(r"^next: (.*)$", capsys.readouterr().err, re.MULTILINE)
+    assert shlex.split(line) == [
+        *("trainer", "run", "--store", "my store.zarr", "--method", "resize")
+    ]
+
+
+def test_failures_are_one_line_for_each_reason(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted((here / "sounds").rglob("*.wav"))
+    for file in files[:5]:
+        file.write_text("text")
+    files[5].write_bytes(b"")
+    assert run(f"{BUILD}") == 0
+    out = capsys.readouterr().out.splitlines()
+    reasons = [line for line in out if " × " in line]
+    assert [line.split(" × ")[0].strip() for line in reasons] == ["5", "1"]
+    assert reasons[0].endswith(" and 2 more")
+    assert "all 6 of them: featurestore info folder.zarr --json" in out[-1]
+
+
+def test_a_dry_run_says_what_would_be_built_and_leaves_everything_as_it_is(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(here)
+    assert run(f"{BUILD} --dry-run") == 0
+    assert "would build 20 of 20 clips" in capsys.readouterr().out
+    assert contents(here) == before
+    assert run("build synthetic --root made --dry-run") == 1
+    assert "synthetic is not there yet" in capsys.readouterr().err
+    assert run("build esc50 --dry-run --yes") == 1
+    assert contents(here) == before
+    assert run(BUILD) == 0
+    before = contents(here)
+    capsys.readouterr()
+    assert run(f"{BUILD} --dry-run") == 0
+    assert "would build 0 of 20 clips" in capsys.readouterr().out
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(
+    "command", ["build folder --root sounds", "verify s.zarr", "repair s.zarr", "download esc10"]
+)
+def test_a_long_command_says_what_it_does_before_it_imports_what_it_needs(
+    command: str, here: Path
+) -> None:
+    """By the clock a loaded machine says nothing; the order does."""
+    code = """
+import os, sys
+from featurestore.cli import main
+class Heavy:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("numpy", "zarr", "scipy", "dask", "soundfile"):
+            print(f"{name} is imported", file=sys.stderr, flush=True)
+            os._exit(3)
+sys.meta_path.insert(0, Heavy())
+sys.exit(main(sys.argv[1:]))
+"""
+    arguments = [sys.executable, "-c", code, *command.split()]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    first, second = done.stderr.splitlines()[:2]
+    assert re.fullmatch(r"\S+: (reading|looking).*", first)
+    assert second.endswith("is imported")
+
+
+class _Inner(BaseModel, extra="forbid"):
+    depth: int = Field(default=1, ge=1, le=9)
+
+
+class _Outer(BaseModel, extra="forbid", strict=True):
+    rate: int
+    ratio: float = 0.5
+    fast: bool = False
+    name: str = ""
+    inner: _Inner = _Inner()
+    sizes: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ('{"rate": 1.5}', "rate: expected a whole number, got 1.5"),
+        ('{"rate": "1"}', "rate: expected a whole number, got '1'"),
+        ('{"rate": true}', "rate: expected a whole number, got true"),
+        ("{}", "rate: is missing"),
+        ('{"rate": 1, "ratio": "x"}', "ratio: expected a number, got 'x'"),
+        ('{"rate": 1, "fast": 1}', "fast: expected true or false, got 1"),
+        ('{"rate": 1, "name": null}', "name: expected text, got nothing"),
+        ('{"rate": 1, "inner": 3}', "inner: expected a mapping of names to values, got 3"),
+        ('{"rate": 1, "inner": {"depth": 0}}', "inner.depth: expected at least 1, got 0"),
+        ('{"rate": 1, "inner": {"depth": 10}}', "inner.depth: expected at most 9, got 10"),
+        ('{"rate": 1, "inner": {"depht": 1}}', "inner.depht: no such field; did you mean depth?"),
+        ('{"rate": 1, "sizes": 1}', "sizes: expected a list, got 1"),
+    ],
+)
+def test_a_wrong_value_is_told_in_our_words_and_not_pydantics(values: str, expected: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        _Outer.model_validate_json(values)
+    assert first_problem(caught.value, ["rate", "depth"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("build x --workers two", "'--workers': expected a whole number, got 'two'"),
+        ("build x --workers -1", "'--workers': expected at least 0, got '-1'"),
+        ("build x --workers 1.5", "'--workers': expected a whole number, got '1.5'"),
+        ("build x --folds", "'--folds' requires an argument"),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_told_in_our_words(
+    line: str,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(line) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_mistyped_field_of_a_spec_is_told_the_one_that_was_meant(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text, meant in {
+        "hop_lenght: 256": "hop_lenght: no such field; did you mean hop_length?",
+        "trim: {top_bd: 1}": "trim.top_bd: no such field; did you mean top_db?",
+        "window: han": "window: expected 'hann', 'hamming' or 'blackman', got 'han'; did you",
+    }.items():
+        (here / "spec.yaml").write_text(text)
+        assert run(f"{BUILD} --spec spec.yaml") == 1
+        assert meant in capsys.readouterr().err
