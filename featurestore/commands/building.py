@@ -40,7 +40,7 @@ def build(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="The same as DATASET.", metavar="NAME", rich_help_panel=DATA),
+        typer.Option(help="Dataset name, as an option.", metavar="NAME", rich_help_panel=DATA),
     ] = None,
     root: Annotated[
         Path | None,
