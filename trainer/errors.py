@@ -15,7 +15,7 @@
     ├── SweepError               runs of a sweep failed; the others are done
     ├── ReportError              a report could not be made of the runs given
     ├── TrainedRunError          a run whose networks cannot be used as asked for
-    ├── EnsembleError            runs whose answers cannot be averaged
+    ├── EnsembleError            runs whose predictions cannot be averaged
     ├── AudioInputError          files to predict that are not there, or not usable
     └── ExportError              a network could not be written in another format
 

@@ -28,8 +28,7 @@ from trainer.records.rundir import (
 from trainer.safefiles import RESTORE, sealed
 from trainer.threads import computing_threads
 from trainer.training.curves import Curves
-from trainer.training.device import device_title, repeatable
-from trainer.training.environment import changes, versions
+from trainer.training.device import changes, device_title, repeatable, versions
 from trainer.training.events import (
     EpochDone,
     Event,
@@ -39,9 +38,8 @@ from trainer.training.events import (
     WeightsComing,
     ignore,
 )
-from trainer.training.fold import Job
+from trainer.training.fold import SAVE_EVERY_S, Job
 from trainer.training.folds import train_folds
-from trainer.training.state_saver import SAVE_EVERY_S
 from trainer.weights import InitialWeights, initial_weights
 
 _OF_RESULT = set(RunResult.model_fields)

@@ -24,7 +24,7 @@ from schemas import (
     Stage,
 )
 from trainer.records.rundir import RunDirectory
-from trainer.records.tables import Outputs, outputs_bytes, parse_outputs
+from trainer.records.tables import ClipPredictions, parse_predictions, predictions_bytes
 from trainer.report import Section, Table
 from trainer.report.paper import URBANSOUND8K
 from trainer.report.series import group, read_run
@@ -115,7 +115,7 @@ def epochs_of(fold: FoldResult, stages: Sequence[Stage], top: float) -> list[Epo
 
 def answers(
     name: str, accuracy: float, classes: Sequence[str] = CLASSES, number: int = NUM_TEST
-) -> Outputs:
+) -> ClipPredictions:
     """Answers of about that accuracy; a clip that is misjudged is taken for the next class."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     labels = np.arange(number, dtype=np.int64) % len(classes)
@@ -125,14 +125,14 @@ def answers(
     shares = rng.uniform(0, 0.1, (number, len(classes)))
     shares[np.arange(number), predicted] += rng.uniform(0.2, 1, number)
     probabilities = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Outputs(
+    return ClipPredictions(
         tuple(f"{name}-{i}" for i in range(number)), labels, probabilities, tuple(classes)
     )
 
 
-def read_outputs(path: Path) -> Outputs:
+def read_outputs(path: Path) -> ClipPredictions:
     """A network's answers in a file."""
-    return parse_outputs(path, path.read_bytes())
+    return parse_predictions(path, path.read_bytes())
 
 
 def make_run(
@@ -218,7 +218,7 @@ def _write_fold(
     for name, accuracy in zip(names, (fold.best_accuracy, fold.last_accuracy), strict=True):
         if accuracy is not None:
             said = answers(f"fold{fold.fold}", accuracy, classes, fold.num_test)
-            replace_file(path / f"{name}.csv", outputs_bytes(said))
+            replace_file(path / f"{name}.csv", predictions_bytes(said))
 
 
 def paper_runs(folder: Path) -> list[Path]:

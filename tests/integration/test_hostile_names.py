@@ -186,7 +186,7 @@ def test_a_clip_of_any_name_is_drawn(
 
 
 def test_answers_of_a_run_keep_every_class_and_clip(run: Path, store: Path) -> None:
-    answers = open_finished(run).answers(1, "best")
+    answers = open_finished(run).predictions(1, "best")
     assert answers.class_names == tuple(UNICODE.values())
     assert set(answers.clip_ids) <= {str(clip) for clip in open_store(str(store)).clips().clip_id}
 

@@ -12,7 +12,7 @@ from tests.integration.reported_runs import NUM_TEST, answers, make_run, read_ou
 from trainer.cli import main
 from trainer.inference.ensemble import average
 from trainer.records.finished import open_finished
-from trainer.records.tables import Outputs, outputs_bytes
+from trainer.records.tables import ClipPredictions, predictions_bytes
 from trainer.safefiles import replace_file
 from trainer.stats import paired_test
 
@@ -35,17 +35,21 @@ def two_runs() -> tuple[Path, Path]:
             other = answers(f"other{fold}", read_outputs(path).accuracy)
             ids = tuple(f"fold{fold}-{i}" for i in range(NUM_TEST))
             order = np.random.default_rng(fold).permutation(NUM_TEST)
-            replace_file(path, outputs_bytes(reordered(Outputs(ids, *vars_of(other)), order)))
+            replace_file(
+                path, predictions_bytes(reordered(ClipPredictions(ids, *vars_of(other)), order))
+            )
     return first, seal(second)
 
 
-def vars_of(outputs: Outputs) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def vars_of(outputs: ClipPredictions) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     return outputs.labels, outputs.probabilities, outputs.class_names
 
 
-def reordered(outputs: Outputs, order: np.ndarray) -> Outputs:
+def reordered(outputs: ClipPredictions, order: np.ndarray) -> ClipPredictions:
     ids = tuple(outputs.clip_ids[i] for i in order)
-    return Outputs(ids, outputs.labels[order], outputs.probabilities[order], outputs.class_names)
+    return ClipPredictions(
+        ids, outputs.labels[order], outputs.probabilities[order], outputs.class_names
+    )
 
 
 def averaged(*arguments: object) -> Ensemble:
@@ -124,7 +128,7 @@ def test_stores_that_differ_with_the_same_clips_are_said() -> None:
 def spoil_clips(run: Path) -> None:
     table = read_outputs(run / "fold2/best.csv")
     ids = ("elsewhere", *table.clip_ids[1:])
-    replace_file(run / "fold2/best.csv", outputs_bytes(Outputs(ids, *vars_of(table))))
+    replace_file(run / "fold2/best.csv", predictions_bytes(ClipPredictions(ids, *vars_of(table))))
     seal(run)
 
 
@@ -133,8 +137,8 @@ def spoil_labels(run: Path) -> None:
     labels = table.labels.copy()
     wrong = int((table.predicted != labels).argmax())  # it is as wrong with another class
     labels[wrong] = (labels[wrong] + 2) % len(table.class_names)
-    changed = Outputs(table.clip_ids, labels, table.probabilities, table.class_names)
-    replace_file(run / "fold2/best.csv", outputs_bytes(changed))
+    changed = ClipPredictions(table.clip_ids, labels, table.probabilities, table.class_names)
+    replace_file(run / "fold2/best.csv", predictions_bytes(changed))
     seal(run)
 
 
@@ -151,7 +155,7 @@ def spoil_labels(run: Path) -> None:
         ),
         (
             lambda: make_run(Path("b"), "mel", {1: 70.0, 3: 70.0}),
-            "differ in held-out folds (1, 2, 3; 1, 3); an average needs the answers of every run",
+            "differ in held-out folds (1, 2, 3; 1, 3); an average needs predictions of every run",
         ),
         (
             lambda: make_run(Path("b"), "mel", FOLDS, classes="abcde"),
@@ -190,7 +194,7 @@ def test_the_last_network_of_runs_that_saw_the_fold_once_is_refused(
 ) -> None:
     for name in "ab":
         make_run(Path(name), "mel", FOLDS, selection="validation")
-    refused(["a", "b", "--checkpoint", "last"], "have no answers of the last network; give", capsys)
+    refused(["a", "b", "--checkpoint", "last"], "have no predictions of the last network; give", capsys)
     found, _ = average([open_finished(Path(name)) for name in "ab"])
     assert found.checkpoint == "best"
 

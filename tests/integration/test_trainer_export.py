@@ -15,7 +15,7 @@ from tests.integration.trainer_store import tiny_store
 from trainer.cli import main
 from trainer.errors import ExportError
 from trainer.inference import export
-from trainer.inference.predict import TrainedNetwork, judge, load_network, open_run
+from trainer.inference.predict import TrainedNetwork, load_network, mean_probabilities, open_run
 
 CPU = torch.device("cpu")
 
@@ -47,7 +47,10 @@ def check_answers(ask: Any) -> None:
     for size in (1, 3, 48):
         images = stored[:size, None].astype(np.float32)
         shares = softmax(torch.as_tensor(ask(images)), dim=1).numpy()
-        ours = [judge([original], {original.array: image}, store.scale) for image in stored[:size]]
+        ours = [
+            mean_probabilities([original], {original.array: image}, store.scale)
+            for image in stored[:size]
+        ]
         np.testing.assert_allclose(shares, ours, atol=1e-4)
 
 

@@ -14,7 +14,13 @@ from schemas import Predictions, RunRecord
 from tests.integration.trainer_runs import as_older, finished_run
 from tests.integration.trainer_store import sounds, tiny_store
 from trainer.cli import main
-from trainer.inference.predict import audio_files, judge, load_network, open_run, predict
+from trainer.inference.predict import (
+    audio_files,
+    load_network,
+    mean_probabilities,
+    open_run,
+    predict,
+)
 from trainer.records.checkpoint import load_checkpoint
 
 CPU = torch.device("cpu")
@@ -48,7 +54,7 @@ def test_prediction_from_the_file_is_that_from_the_store_row() -> None:
     stored = {array: store.load(array, [1])[0] for array in store.arrays}
     for row, said in enumerate(predict(run.record, networks, files)):
         images = {array: part[row] for array, part in stored.items()}
-        shares = judge(networks, images, store.scale)
+        shares = mean_probabilities(networks, images, store.scale)
         assert said.path == str(files[row])
         assert list(said.probabilities.values()) == shares.tolist()  # type: ignore[union-attr]
 

@@ -21,7 +21,7 @@ from trainer.records.checkpoint import (
 )
 from trainer.records.rundir import FoldDirectory
 from trainer.safefiles import replace_file
-from trainer.training.state_saver import StateSaver
+from trainer.training.fold import StateSaver
 
 CONFIG = RunConfig(
     dataset="esc10",

@@ -8,7 +8,7 @@ import typer
 from featurestore.terminal import Terminal
 from schemas import CheckpointName, Ensemble, EnsembleMember
 
-RESULT, ANSWERS = "ensemble.json", "ensemble.csv"
+RESULT, PREDICTIONS = "ensemble.json", "ensemble.csv"
 
 
 def ensemble(
@@ -30,12 +30,12 @@ def ensemble(
     """Average the class probabilities of several runs and compare with each run alone."""
     from trainer.inference.ensemble import average
     from trainer.records.finished import open_finished
-    from trainer.records.tables import outputs_bytes
+    from trainer.records.tables import predictions_bytes
     from trainer.safefiles import make_output_folder, record_bytes, write_outputs
 
-    found, answers = average([open_finished(path) for path in runs], checkpoint)
-    make_output_folder(out, (RESULT, ANSWERS))
-    contents = {RESULT: record_bytes(found), ANSWERS: outputs_bytes(answers)}
+    found, predictions = average([open_finished(path) for path in runs], checkpoint)
+    make_output_folder(out, (RESULT, PREDICTIONS))
+    contents = {RESULT: record_bytes(found), PREDICTIONS: predictions_bytes(predictions)}
     written = write_outputs(out, contents)
     console = Terminal()
     print_ensemble(console, found)

@@ -59,7 +59,7 @@ def evaluate(
     from featurestore import open_store
     from trainer.data.split import fold_numbers
     from trainer.inference.evaluate import check_match, open_own_store, plan_parts
-    from trainer.inference.evaluate import evaluate as judge
+    from trainer.inference.evaluate import evaluate as evaluate_run
     from trainer.inference.predict import load_network, open_run
     from trainer.safefiles import make_output_folder
     from trainer.training.device import repeatable, resolve_device
@@ -73,7 +73,7 @@ def evaluate(
     wanted = sorted({k for part in parts for k in part.networks})
     networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
     with repeatable(torch_device):
-        found = judge(trained, stored, parts, networks, checkpoint, batch_size, reading)
+        found = evaluate_run(trained, stored, parts, networks, checkpoint, batch_size, reading)
     console = Terminal()
     print_evaluation(console, found)
     console.say(write_evaluation(out, found))

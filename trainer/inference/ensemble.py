@@ -12,7 +12,7 @@ from featurestore.text import json_text
 from schemas import CheckpointName, Ensemble, EnsembleMember
 from trainer.errors import EnsembleError
 from trainer.records.finished import FinishedRun
-from trainer.records.tables import Outputs
+from trainer.records.tables import ClipPredictions
 from trainer.selection import OPTIMISTIC, carrying
 from trainer.stats import mean, paired_test, sample_std
 
@@ -23,7 +23,7 @@ _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
     (
         "held-out folds",
         lambda run: ", ".join(map(str, run.folds)),
-        "the answers of every run on the same folds: train the missing ones, or leave the run out",
+        "predictions of every run on the same folds: train the missing ones, or leave the run out",
     ),
 )
 """Properties that runs must share: name, value of a run, and what to do if it differs."""
@@ -31,7 +31,7 @@ _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
 
 def average(
     runs: Sequence[FinishedRun], checkpoint: CheckpointName | None = None
-) -> tuple[Ensemble, Outputs]:
+) -> tuple[Ensemble, ClipPredictions]:
     """Average the probabilities of runs, each with one vote.
 
     Args:
@@ -43,21 +43,21 @@ def average(
 
     Raises:
         EnsembleError: The runs cannot be averaged.
-        TrainedRunError: A table of answers is absent or damaged.
+        TrainedRunError: A table of predictions is absent or damaged.
     """
     _check_runs(runs)
     name = checkpoint or runs[0].checkpoints[0]
     if name not in runs[0].checkpoints:
         raise EnsembleError(
-            f"runs with selection {runs[0].config.selection} have no answers of the {name} "
+            f"runs with selection {runs[0].config.selection} have no predictions of the {name} "
             f"network; give --checkpoint {runs[0].checkpoints[0]}"
         )
     folds = runs[0].folds
-    answers = {fold: _answers(runs, fold, name) for fold in folds}
-    averages = {fold: _average(answers[fold]) for fold in folds}
+    predictions = {fold: _predictions(runs, fold, name) for fold in folds}
+    averages = {fold: _average(predictions[fold]) for fold in folds}
     whole = {fold: averages[fold].accuracy for fold in folds}
     members = tuple(
-        _member(run, {fold: answers[fold][at].accuracy for fold in folds}, whole)
+        _member(run, {fold: predictions[fold][at].accuracy for fold in folds}, whole)
         for at, run in enumerate(runs)
     )
     found = Ensemble(
@@ -98,41 +98,49 @@ def _check_alike(first: FinishedRun, second: FinishedRun) -> None:
         )
 
 
-def _answers(runs: Sequence[FinishedRun], fold: int, checkpoint: CheckpointName) -> list[Outputs]:
+def _predictions(
+    runs: Sequence[FinishedRun], fold: int, checkpoint: CheckpointName
+) -> list[ClipPredictions]:
     """Return every run's predictions on a fold, in the order of the first run's clips."""
-    first, *others = [run.answers(fold, checkpoint) for run in runs]
+    first, *others = [run.predictions(fold, checkpoint) for run in runs]
     aligned = [first]
-    for run, answers in zip(runs[1:], others, strict=True):
+    for run, predictions in zip(runs[1:], others, strict=True):
         where = f"fold {fold}: {runs[0].path} and {run.path}"
-        if answers.class_names != first.class_names:
+        if predictions.class_names != first.class_names:
             raise EnsembleError(f"{where} have different classes; only the same can be averaged")
-        aligned.append(_aligned(answers, first, where))
+        aligned.append(_aligned(predictions, first, where))
     return aligned
 
 
-def _aligned(answers: Outputs, first: Outputs, where: str) -> Outputs:
-    rows = {clip: row for row, clip in enumerate(answers.clip_ids)}
+def _aligned(predictions: ClipPredictions, first: ClipPredictions, where: str) -> ClipPredictions:
+    rows = {clip: row for row, clip in enumerate(predictions.clip_ids)}
     if other := rows.keys() ^ set(first.clip_ids):
         raise EnsembleError(
             f"{where} have different clips, {len(other)} are only in one of them, such as "
             f"{min(other)}; give runs on stores of the same clips"
         )
     order = np.array([rows[clip] for clip in first.clip_ids])
-    labels = answers.labels[order]
+    labels = predictions.labels[order]
     if (labels != first.labels).any():
         clip = first.clip_ids[int((labels != first.labels).argmax())]
         raise EnsembleError(f"{where} give clip {clip} different classes; one of them is mistaken")
-    return Outputs(first.clip_ids, labels, answers.probabilities[order], first.class_names)
+    return ClipPredictions(
+        first.clip_ids, labels, predictions.probabilities[order], first.class_names
+    )
 
 
-def _average(answers: Sequence[Outputs]) -> Outputs:
-    shares = np.stack([one.probabilities for one in answers]).astype(np.float64).mean(axis=0)
-    first = answers[0]
-    return Outputs(first.clip_ids, first.labels, shares.astype(np.float32), first.class_names)
+def _average(predictions: Sequence[ClipPredictions]) -> ClipPredictions:
+    probabilities = (
+        np.stack([one.probabilities for one in predictions]).astype(np.float64).mean(axis=0)
+    )
+    first = predictions[0]
+    return ClipPredictions(
+        first.clip_ids, first.labels, probabilities.astype(np.float32), first.class_names
+    )
 
 
-def _concatenated(parts: Sequence[Outputs]) -> Outputs:
-    return Outputs(
+def _concatenated(parts: Sequence[ClipPredictions]) -> ClipPredictions:
+    return ClipPredictions(
         tuple(clip for part in parts for clip in part.clip_ids),
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.probabilities for part in parts]),

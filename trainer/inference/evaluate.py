@@ -96,7 +96,9 @@ def evaluate(
     total = np.zeros((len(dataset.class_names),) * 2, np.int64)
     folds = []
     for part in parts:
-        confusion = _judge(dataset, part, [networks[k] for k in part.networks], size, reading)
+        confusion = _evaluate_part(
+            dataset, part, [networks[k] for k in part.networks], size, reading
+        )
         if not confusion.any():
             raise DataError(f"fold {part.fold} has no clips with features; leave it out")
         total += confusion
@@ -124,7 +126,7 @@ def evaluate(
     )
 
 
-def _judge(
+def _evaluate_part(
     dataset: StoredDataset,
     part: Part,
     networks: Sequence[TrainedNetwork],
@@ -133,12 +135,12 @@ def _judge(
 ) -> Matrix:
     """Return the confusion matrix of one fold; the networks' probabilities are averaged."""
     labels = np.concatenate([dataset.labels(block) for block in dataset.blocks([part.fold])])
-    shares = np.zeros((len(labels), len(dataset.class_names)))
+    probabilities = np.zeros((len(labels), len(dataset.class_names)))
     for network in networks:
         split = _open(dataset, part.fold, network, reading)
         with _asking(network, min(batch_size, len(labels)), dataset.shape(network.array)):
-            shares += _shares(split, network, batch_size)
-    return confusion_matrix(labels, shares.argmax(axis=1), len(dataset.class_names))
+            probabilities += _probabilities(split, network, batch_size)
+    return confusion_matrix(labels, probabilities.argmax(axis=1), len(dataset.class_names))
 
 
 def _open(
@@ -149,7 +151,7 @@ def _open(
     return open_source(dataset, array, [fold], device, reading)
 
 
-def _shares(split: Source, network: TrainedNetwork, batch_size: int) -> NDArray[np.float64]:
+def _probabilities(split: Source, network: TrainedNetwork, batch_size: int) -> NDArray[np.float64]:
     """Return probabilities (n, classes) in the store's order."""
     parts = [np.empty((0, len(network.checkpoint.class_names)))]
     with closing(split.in_order(batch_size)) as batches:

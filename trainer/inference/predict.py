@@ -175,11 +175,13 @@ def predict(
         except (AudioError, OSError) as error:
             yield UnusedFile(path=json_text(path), reason=_reason(error))
             continue
-        shares = judge(networks, images, record.features.scale)
-        yield _prediction(path, record.class_names, shares)
+        probabilities = mean_probabilities(networks, images, record.features.scale)
+        yield _prediction(path, record.class_names, probabilities)
 
 
-def judge(networks: Sequence[TrainedNetwork], images: Images, scale: float) -> NDArray[np.float64]:
+def mean_probabilities(
+    networks: Sequence[TrainedNetwork], images: Images, scale: float
+) -> NDArray[np.float64]:
     """Return the probability of each class, (classes,): the mean over the networks.
 
     Args:
@@ -187,20 +189,22 @@ def judge(networks: Sequence[TrainedNetwork], images: Images, scale: float) -> N
         images: Images of one clip, as stored.
         scale: A stored value times this is in [0, 1].
     """
-    shares = [_judge_one(network, images, scale) for network in networks]
-    return np.asarray(np.mean(shares, axis=0))
+    probabilities = [_probabilities_of(network, images, scale) for network in networks]
+    return np.asarray(np.mean(probabilities, axis=0))
 
 
-def _judge_one(network: TrainedNetwork, images: Images, scale: float) -> NDArray[np.float64]:
+def _probabilities_of(network: TrainedNetwork, images: Images, scale: float) -> NDArray[np.float64]:
     with explain_oom(lambda: f"out of memory on {network.device}: not even one clip fits; {LESS}"):
         image = torch.from_numpy(images[network.array])[None, None].to(network.device)
-        shares: NDArray[np.float64] = network.probabilities(as_float32(image, scale))[0]
-        return shares
+        probabilities: NDArray[np.float64] = network.probabilities(as_float32(image, scale))[0]
+        return probabilities
 
 
-def _prediction(path: Path, class_names: Sequence[str], shares: NDArray[np.float64]) -> Prediction:
-    best = int(shares.argmax())
-    values = np.minimum(shares, 1.0).tolist()
+def _prediction(
+    path: Path, class_names: Sequence[str], probabilities: NDArray[np.float64]
+) -> Prediction:
+    best = int(probabilities.argmax())
+    values = np.minimum(probabilities, 1.0).tolist()
     return Prediction(
         path=json_text(path),
         class_name=class_names[best],

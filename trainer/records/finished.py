@@ -32,7 +32,7 @@ from trainer.records.rundir import (
     FoldDirectory,
     RunDirectory,
 )
-from trainer.records.tables import Outputs, parse_metrics, parse_outputs
+from trainer.records.tables import ClipPredictions, parse_metrics, parse_predictions
 from trainer.safefiles import RESTORE, check_digest
 from trainer.selection import RULES, reported_epoch
 
@@ -96,20 +96,20 @@ class FinishedRun:
                 )
         return tuple(dict.fromkeys(asked)) or self.config.folds
 
-    def answers(self, fold: int, checkpoint: CheckpointName) -> Outputs:
+    def predictions(self, fold: int, checkpoint: CheckpointName) -> ClipPredictions:
         """Return a network's predictions on its held-out fold.
 
         Raises:
             TrainedRunError: The table is absent, damaged, or not what the result says.
         """
         outcome, directory = self._outcome(fold), self._directory(fold)
-        path = directory.outputs(checkpoint)
+        path = directory.predictions(checkpoint)
         with _explained():
             data = directory.read(path.name, self.folders[fold], MOST_TABLE_BYTES)
-            answers = parse_outputs(path, data)
-        problems = answers_problems(answers, outcome, checkpoint, self.record.class_names)
+            predictions = parse_predictions(path, data)
+        problems = prediction_problems(predictions, outcome, checkpoint, self.record.class_names)
         _refuse(path, problems)
-        return answers
+        return predictions
 
     def epochs(self, fold: int) -> tuple[EpochMetrics, ...]:
         """Return the rows of a fold's metrics.csv.
@@ -157,7 +157,7 @@ class FinishedRun:
         for fold in self.folds:
             self.epochs(fold)
             for name in self.checkpoints:
-                self.answers(fold, name)
+                self.predictions(fold, name)
             for name in kept if networks else ():
                 if name == "last" or self.config.selection != "last":
                     self.checkpoint(fold, name)
@@ -345,16 +345,19 @@ def schedule_problems(stage: int, epoch: int, array: str, config: RunConfig) -> 
         yield f"epoch {epoch} is said to be of array {array}, its stage has {of.array}"
 
 
-def answers_problems(
-    answers: Outputs, fold: FoldResult, checkpoint: CheckpointName, class_names: Sequence[str]
+def prediction_problems(
+    predictions: ClipPredictions,
+    fold: FoldResult,
+    checkpoint: CheckpointName,
+    class_names: Sequence[str],
 ) -> Iterator[str]:
     """Yield the contradictions between a network's predictions, the fold's outcome, and the run."""
-    if len(answers.labels) != fold.num_test:
-        yield f"has {len(answers.labels)} clips, result.json says {fold.num_test}"
-    elif answers.accuracy != accuracy_of(fold, checkpoint):
+    if len(predictions.labels) != fold.num_test:
+        yield f"has {len(predictions.labels)} clips, result.json says {fold.num_test}"
+    elif predictions.accuracy != accuracy_of(fold, checkpoint):
         yield (
-            f"its accuracy is {answers.accuracy:.6g}, result.json says "
+            f"its accuracy is {predictions.accuracy:.6g}, result.json says "
             f"{accuracy_of(fold, checkpoint)}"
         )
-    if answers.class_names != tuple(class_names):
+    if predictions.class_names != tuple(class_names):
         yield "its classes are not those of run.json"

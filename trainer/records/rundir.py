@@ -24,7 +24,7 @@ from schemas import (
     RunResult,
 )
 from trainer.errors import RunDirectoryError
-from trainer.records.tables import Outputs, metrics_bytes, outputs_bytes, parse_metrics
+from trainer.records.tables import ClipPredictions, metrics_bytes, parse_metrics, predictions_bytes
 from trainer.safefiles import (
     append_file,
     check_digest,
@@ -119,7 +119,7 @@ class FoldDirectory:
         """Return the path of the best or last network."""
         return self.path / f"{which}.pt"
 
-    def outputs(self, which: str) -> Path:
+    def predictions(self, which: str) -> Path:
         """Return the path of that network's predictions on the held-out fold."""
         return self.path / f"{which}.csv"
 
@@ -228,9 +228,9 @@ class FoldDirectory:
                 path = self.network(which)
                 self._written[path.name] = save_checkpoint(path, checkpoint)
 
-    def write_outputs(self, which: str, outputs: Outputs) -> None:
+    def write_predictions(self, which: str, predictions: ClipPredictions) -> None:
         """Write best.csv or last.csv."""
-        self._write(self.outputs(which), outputs_bytes(outputs))
+        self._write(self.predictions(which), predictions_bytes(predictions))
 
     def write_metrics(self, epochs: Iterable[EpochMetrics]) -> None:
         """Write metrics.csv again from these rows; it survives a power cut."""

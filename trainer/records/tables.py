@@ -25,7 +25,7 @@ _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ClipPredictions:
     """A network's predictions, in the store's order.
 
     Args:
@@ -52,20 +52,21 @@ class Outputs:
         return float((self.predicted == self.labels).mean())
 
 
-def outputs_bytes(outputs: Outputs) -> bytes:
+def predictions_bytes(predictions: ClipPredictions) -> bytes:
     """Return a table: clip_id, class_id, and the probability per class, to the last bit."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*_KEYS, *map(csv_cell, outputs.class_names)])
-    rows = zip(outputs.clip_ids, outputs.labels, outputs.probabilities, strict=True)
+    table.writerow([*_KEYS, *map(csv_cell, predictions.class_names)])
+    rows = zip(predictions.clip_ids, predictions.labels, predictions.probabilities, strict=True)
     table.writerows(
-        [csv_cell(clip), label, *(f"{p:.9g}" for p in shares)] for clip, label, shares in rows
+        [csv_cell(clip), label, *(f"{p:.9g}" for p in probabilities)]
+        for clip, label, probabilities in rows
     )
     return text.getvalue().encode()
 
 
-def parse_outputs(path: Path, data: bytes) -> Outputs:
-    """Return the predictions in a table that `outputs_bytes` made.
+def parse_predictions(path: Path, data: bytes) -> ClipPredictions:
+    """Return the predictions in a table that `predictions_bytes` made.
 
     Args:
         path: Where it comes from, for the error.
@@ -79,7 +80,7 @@ def parse_outputs(path: Path, data: bytes) -> Outputs:
         text = io.StringIO(data.decode("utf-8-sig"), newline="")
         header, *rows = csv.reader(text, strict=True)
         names = tuple(map(csv_text, header[len(_KEYS) :]))
-        outputs = Outputs(
+        predictions = ClipPredictions(
             clip_ids=tuple(csv_text(row[0]) for row in rows),
             labels=np.array([row[1] for row in rows], np.int64),
             probabilities=np.array([row[len(_KEYS) :] for row in rows], np.float32),
@@ -87,16 +88,20 @@ def parse_outputs(path: Path, data: bytes) -> Outputs:
         )
     except (ValueError, IndexError, OverflowError, csv.Error) as error:
         raise RunDirectoryError(f"{path}: is damaged: {in_a_line(error)}; {RESTORE}") from error
-    if problem := _problem(header, outputs):
+    if problem := _problem(header, predictions):
         raise RunDirectoryError(f"{path}: is damaged: {problem}; {RESTORE}")
-    return outputs
+    return predictions
 
 
-def _problem(header: Sequence[str], outputs: Outputs) -> str | None:
+def _problem(header: Sequence[str], predictions: ClipPredictions) -> str | None:
     """Return what cannot be true of a network's predictions."""
-    ids, labels, shares = outputs.clip_ids, outputs.labels, outputs.probabilities
-    names = outputs.class_names
-    if tuple(header[: len(_KEYS)]) != _KEYS or not ids or shares.shape != (len(ids), len(names)):
+    ids, labels, probabilities = predictions.clip_ids, predictions.labels, predictions.probabilities
+    names = predictions.class_names
+    if (
+        tuple(header[: len(_KEYS)]) != _KEYS
+        or not ids
+        or probabilities.shape != (len(ids), len(names))
+    ):
         return f"expected a heading with {', '.join(_KEYS)} and the classes, and rows as long as it"
     if len(set(names)) < len(names):
         return "a class has two columns"
@@ -106,10 +111,10 @@ def _problem(header: Sequence[str], outputs: Outputs) -> str | None:
     if labels.min() < 0 or labels.max() >= len(names):
         return f"a class_id is out of range, there are {len(names)} classes"
     # Compared so that NaN fails, too.
-    if not (shares.min() >= 0 and shares.max() <= 1 + _ROUNDING):
+    if not (probabilities.min() >= 0 and probabilities.max() <= 1 + _ROUNDING):
         return "a probability is out of range [0, 1]"
-    worst = int(np.abs(shares.sum(axis=1, dtype=np.float64) - 1).argmax())
-    if abs(float(shares[worst].sum(dtype=np.float64)) - 1) > _ROUNDING:
+    worst = int(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).argmax())
+    if abs(float(probabilities[worst].sum(dtype=np.float64)) - 1) > _ROUNDING:
         return f"the probabilities of clip {ids[worst]} do not sum to 1"
     return None
 

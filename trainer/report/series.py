@@ -95,10 +95,10 @@ def read_run(path: Path) -> Run:
 def _judged(run: FinishedRun, checkpoint: CheckpointName) -> dict[str, JudgedClip]:
     clips = {}
     for fold in run.folds:
-        answers = run.answers(fold, checkpoint)
-        classes = zip(answers.labels.tolist(), answers.predicted.tolist(), strict=True)
+        predictions = run.predictions(fold, checkpoint)
+        classes = zip(predictions.labels.tolist(), predictions.predicted.tolist(), strict=True)
         judged = (JudgedClip(fold, label, predicted) for label, predicted in classes)
-        clips |= dict(zip(answers.clip_ids, judged, strict=True))
+        clips |= dict(zip(predictions.clip_ids, judged, strict=True))
     return clips
 
 

@@ -1,15 +1,18 @@
-"""The device that trains, its precision, and its settings."""
+"""The device that trains, its precision and settings, and what else decides a run's last bits."""
 
 import platform
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 import torch
 
+from schemas import RunRecord
 from trainer.errors import DeviceError
+from trainer.records.rundir import UNVOUCHED
 
 Precision = Literal["float32", "bf16"]
 
@@ -131,3 +134,29 @@ def device_title(device: torch.device) -> str:
         info = ""
     match = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+_LIBRARIES = ("featurestore", "numpy", "torch", "torchvision")
+
+
+def changes(path: Path, record: RunRecord) -> Iterator[str]:
+    """Yield what changed since the run was started: it may change the last bits, or is unsure."""
+    if record.sha256 is None:
+        yield f"{path}: {UNVOUCHED}"
+    now = versions() | {"device": device_title(torch.device(record.config.device))}
+    before = record.versions | {"device": record.device_name}
+    found = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
+    if found:
+        yield (f"the setup changed since the run started; last bits may differ: {', '.join(found)}")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the computing libraries, by name."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"

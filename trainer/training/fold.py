@@ -7,6 +7,8 @@ and of the order they run in, and one that was stopped resumes as if it never wa
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from trainer.oom import explain_oom_training
 from trainer.records.checkpoint import Checkpoint, FoldState
 from trainer.records.finished import plain
 from trainer.records.rundir import BEST, LAST, FoldDirectory
-from trainer.records.tables import Outputs
+from trainer.records.tables import ClipPredictions
 from trainer.seeds import derive_seed
 from trainer.selection import carried_epoch, reported_epoch
 from trainer.training.device import own_stream
@@ -36,8 +38,62 @@ from trainer.training.events import (
     Warned,
 )
 from trainer.training.stage import EpochResult, StageTrainer
-from trainer.training.state_saver import StateSaver
 from trainer.training.step import predict
+
+SAVE_EVERY_S = 60.0
+"""Seconds between two states on disk: each is some 350 MB, an epoch on a GPU under a second."""
+
+
+class StateSaver:
+    """Holds a fold's latest state; a context manager that, interrupted, leaves it on disk.
+
+    Args:
+        directory: The fold's directory.
+        save_every_s: Seconds between two states on disk.
+
+    Attributes:
+        state: The latest state; None before the first epoch.
+    """
+
+    def __init__(self, directory: FoldDirectory, save_every_s: float = SAVE_EVERY_S) -> None:
+        self.state: FoldState | None = None
+        self._directory = directory
+        self._save_every_s = save_every_s
+        self._saved_at = time.monotonic()
+        self._on_disk: FoldState | None = None
+
+    def update(self, state: FoldState) -> None:
+        """Replace the state, and write it if the last one on disk is old.
+
+        Raises:
+            RunDirectoryError: It cannot be written.
+        """
+        self.state = state
+        if time.monotonic() - self._saved_at >= self._save_every_s:
+            self._save()
+
+    def close(self) -> None:
+        """Forget the state: the fold is finished and needs none on disk."""
+        self.state = None
+
+    def _save(self) -> None:
+        if self.state is not None and self._on_disk is not self.state:
+            self._directory.write_state(self.state)
+            self._on_disk = self.state
+        self._saved_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and self.state is not None:
+            self._save()
+            self._directory.write_networks(self.state)
 
 
 @dataclass(frozen=True)
@@ -257,18 +313,20 @@ class _FoldTrainer:
         self._saver.close()
         return result
 
-    def _predict(self, which: str, checkpoint: Checkpoint, known: Outputs | None = None) -> Outputs:
+    def _predict(
+        self, which: str, checkpoint: Checkpoint, known: ClipPredictions | None = None
+    ) -> ClipPredictions:
         """Write a network's probabilities for the held-out fold, and return them."""
-        outputs = known or self._outputs(checkpoint)
-        self._directory.write_outputs(which, outputs)
-        return outputs
+        predictions = known or self._predictions(checkpoint)
+        self._directory.write_predictions(which, predictions)
+        return predictions
 
-    def _outputs(self, checkpoint: Checkpoint) -> Outputs:
+    def _predictions(self, checkpoint: Checkpoint) -> ClipPredictions:
         dataset, array = self._job.dataset, checkpoint.array
         self._model.load_state_dict(checkpoint.model)
         source = self._job.arrays.held_out(array, self._fold)
         clips = dataset.clips([self._fold])
-        return Outputs(
+        return ClipPredictions(
             clip_ids=tuple(clips.clip_id),
             labels=clips.class_id,
             probabilities=predict(self._model, source, self._config),
