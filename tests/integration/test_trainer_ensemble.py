@@ -194,7 +194,9 @@ def test_the_last_network_of_runs_that_saw_the_fold_once_is_refused(
 ) -> None:
     for name in "ab":
         make_run(Path(name), "mel", FOLDS, selection="validation")
-    refused(["a", "b", "--checkpoint", "last"], "have no predictions of the last network; give", capsys)
+    refused(
+        ["a", "b", "--checkpoint", "last"], "have no predictions of the last network; give", capsys
+    )
     found, _ = average([open_finished(Path(name)) for name in "ab"])
     assert found.checkpoint == "best"
 
