@@ -121,7 +121,7 @@ class Training:
             if os.waitpid(self._pid, os.WNOHANG)[0]:
                 return False
             time.sleep(0.005)
-        self.ended(after_s=0)
+        self.ended(after_s=1e-6)
         return file.exists()
 
     @property

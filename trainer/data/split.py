@@ -63,7 +63,9 @@ def fold_numbers(dataset: StoredDataset, folds: Iterable[int | str]) -> tuple[in
     for fold in folds:
         if fold not in known:
             names = [dataset.fold_names.get(number, str(number)) for number in dataset.folds]
-            raise UnknownNameError("fold", int(fold) if fold.isdecimal() else fold, names)
+            raise UnknownNameError(
+                "fold", int(fold) if fold.isdecimal() and len(fold) < 20 else fold, names
+            )
     return tuple(known[fold] for fold in folds)
 
 
