@@ -32,6 +32,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *(page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts),
 ]
+FENCED = re.compile(r"^ *```([^\n`]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PROGRAMS: dict[str, Any] = {
     name: typer.main.get_command(app)
     for name, app in (("featurestore", featurestore.cli.app), ("trainer", trainer.cli.app))
@@ -39,7 +40,8 @@ PROGRAMS: dict[str, Any] = {
 LINES = [
     pytest.param(line, id=f"{page.name}: {line}")
     for page in PAGES
-    for block in re.findall(r"^ *```\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
+    for kind, block in FENCED.findall(page.read_text())
+    if not kind
     for line in (part.split(" #")[0].strip() for part in block.replace("\\\n", " ").splitlines())
     if line.split(" ")[0] in PROGRAMS
 ]
