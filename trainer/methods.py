@@ -162,6 +162,15 @@ def find_method(
     return Method(_operator_name(name, resize_operator), cycles)
 
 
+def resizes(name: str, methods_file: Path | str | None = None) -> bool:
+    """Return whether a method uses resized images, which a resize operator can make.
+
+    Raises:
+        UnknownMethodError, ConfigError: See `find_method`.
+    """
+    return _resizes(find_method(name, methods_file).cycles)
+
+
 def _operator_name(name: str, operator: str) -> str:
     return f"{name}-{operator}"
 

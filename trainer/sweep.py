@@ -20,7 +20,7 @@ from featurestore.text import file_name
 from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig
 from trainer.errors import ConfigError, ResumeError, differing, refused
-from trainer.methods import own_methods, read_yaml
+from trainer.methods import own_methods, read_yaml, resizes
 from trainer.plan import Options, Plan, absolute_init, plan_run
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Known, Manner, begin
@@ -30,7 +30,7 @@ from trainer.weights import INITS, digest_of_file
 RUNS, REPORT = "runs", "report"
 
 _SETTINGS = {field.name for field in fields(Options)} - {"method", "folds", "seed", "own_methods"}
-_FREE = {"device", "threads", "acceleration"}
+FREE = {"device", "threads", "acceleration"}
 """Options that may differ on the machine that resumes: a run keeps its own."""
 _CHECKED = TypeAdapter(Options)
 _LISTS = ("methods", "seeds", "folds")
@@ -61,7 +61,8 @@ class Sweep:
         methods: Names, at least one.
         seeds: At least one.
         folds: Held out in each run; all of the store's where empty.
-        settings: Fields of `Options` and the values of each; all combinations are run.
+        settings: Fields of `Options` and the values of each; all combinations are run, but of a
+            resize operator and a method without resized images, which is run without it.
     """
 
     methods: tuple[str, ...]
@@ -73,7 +74,7 @@ class Sweep:
         """Return every combination: by seed, so that each method soon has a result, then by method.
 
         Raises:
-            ConfigError: Nothing is to be run, or a setting is unknown.
+            ConfigError: Nothing is to be run, a setting is unknown, or two runs are the same.
         """
         settings = dict(self.settings or {})
         _check_known(settings)
@@ -85,16 +86,42 @@ class Sweep:
                 f"these settings make {number:,} runs; a sweep has {_MOST_RUNS:,} at most"
             )
         combinations = [dict(zip(settings, v, strict=True)) for v in product(*settings.values())]
-        several = {name for name, values in settings.items() if len(values) > 1}
-        return tuple(
-            SweepRun(
-                _name(method, {n: v for n, v in chosen.items() if n in several}, seed),
-                _options(chosen | {"method": method, "seed": seed, "folds": self.folds}),
-            )
-            for seed, method, chosen in product(
-                dict.fromkeys(self.seeds), dict.fromkeys(self.methods), combinations
-            )
-        )
+        methods = tuple(dict.fromkeys(self.methods))
+        asked: dict[str, dict[str, Any]] = {}
+        for seed, method, chosen in product(dict.fromkeys(self.seeds), methods, combinations):
+            own = _without_unused_operator(chosen, method, methods)
+            own |= {"method": method, "seed": seed, "folds": self.folds}
+            name = run_name(_options(own))
+            if name not in asked:
+                asked[name] = own
+            elif own.keys() >= chosen.keys() or asked[name] != own:
+                raise _repeated(name, asked[name], own)
+        return tuple(SweepRun(name, _options(own)) for name, own in asked.items())
+
+
+def _without_unused_operator(
+    chosen: Mapping[str, Any], method: str, methods: Sequence[str]
+) -> dict[str, Any]:
+    """Return settings without the resize operator if only others of the methods have a use for it.
+
+    Raises:
+        TrainerError: The methods file is unusable, or has no such method.
+    """
+    if "resize_operator" not in chosen:
+        return dict(chosen)
+    file = chosen.get("methods_file")
+    if resizes(method, file) or not any(resizes(other, file) for other in methods):
+        return dict(chosen)
+    return {name: value for name, value in chosen.items() if name != "resize_operator"}
+
+
+def _repeated(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> ConfigError:
+    pairs = [(name, first.get(name), value) for name, value in second.items()]
+    values = ", ".join(f"{n}={a} and {n}={b}" for n, a, b in pairs if str(a) != str(b))
+    return ConfigError(
+        f"two runs of the sweep would be one, {name}: {values or 'a value is given twice'}; leave "
+        "one of them out"
+    )
 
 
 def _options(asked: Mapping[str, Any]) -> Options:
@@ -119,9 +146,24 @@ def _check_known(settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"no setting {name!r}; there are: {known}{meant}")
 
 
-def _name(method: str, settings: Mapping[str, Any], seed: int) -> str:
-    parts = [f"{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    return file_name("-".join([method, *parts, f"seed{seed}"]))
+def run_name(options: Options) -> str:
+    """Return the name of a run's directory: what it is, whatever else is in the sweep.
+
+    That is the method, the seed, and each setting that could change its numbers and is not what
+    `trainer run` takes by default. What is in the methods file, and in the file of the initial
+    weights, is compared when a run is resumed.
+    """
+    default = _options({"method": options.method})
+    names = sorted(_SETTINGS - FREE - {"methods_file"})
+    changed = {n: v for n in names if (v := getattr(options, n)) != getattr(default, n)}
+    if options.resize_operator == "bilinear":  # the method's own
+        del changed["resize_operator"]
+    parts = [f"{name.replace('_', '-')}={_value_text(v)}" for name, v in changed.items()]
+    return file_name("-".join([options.method, f"seed{options.seed}", *parts]))
+
+
+def _value_text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:
@@ -134,8 +176,7 @@ def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:
     if not equals or not name or not values:
         raise ConfigError(f"setting {_shown(text)}: expected NAME=VALUE or NAME=VALUE,VALUE")
     try:
-        # `1e-3` stays as it is written: the names of runs that there are have it.
-        parsed = tuple(parse_yaml(value, exponents=False) for value in values.split(","))
+        parsed = tuple(parse_yaml(value) for value in values.split(","))
     except YamlError as error:
         what = str(error).removeprefix("line 1: ")
         raise ConfigError(f"setting {_shown(text)}: {what}") from error
@@ -152,7 +193,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         ConfigError: It cannot be read, or holds something else.
     """
-    content = read_yaml(path, exponents=False)
+    content = read_yaml(path)
     known = (*_LISTS, "settings")
     if not isinstance(content, dict) or not set(content) <= set(known):
         raise ConfigError(f"{path}: expected a mapping with some of: {', '.join(known)}")
@@ -160,10 +201,12 @@ def read_sweep(path: Path) -> Sweep:
     settings = content.get("settings") or {}
     if "methods" not in values or not isinstance(settings, dict):
         raise ConfigError(f"{path}: expected a list of methods, and settings as a mapping")
-    crossed = {
-        str(name).replace("-", "_"): tuple(found) if isinstance(found, list) else (found,)
-        for name, found in settings.items()
-    }
+    crossed: dict[str, tuple[Any, ...]] = {}
+    for name, found in settings.items():
+        option = str(name).replace("-", "_")
+        if option in crossed:
+            raise ConfigError(f"{path}: setting given twice: {option}")
+        crossed[option] = tuple(found) if isinstance(found, list) else (found,)
     return Sweep(settings=crossed, **values)
 
 
@@ -198,6 +241,7 @@ def plan_sweep(
     methods: dict[str, Mapping[str, tuple[Cycle, ...]]] = {}
     digests: dict[str, str] = {}
     planned = []
+    configs: dict[str, RunConfig] = {}
     for run in runs:
         options = replace(run.options, init=absolute_init(run.options.init))
         if options.methods_file is not None:
@@ -210,7 +254,31 @@ def plan_sweep(
         plan = plan_run(dataset, here, manner.folds_at_once)
         known = replace(run, options=options, init_sha256=digests.get(options.init))
         planned.append((known, plan))
+        # What each machine chooses for itself makes no other run of it.
+        fixed = dict.fromkeys(FREE) | {"init": digests.get(options.init, options.init)}
+        fixed |= {"precision": options.precision} if elsewhere else {}
+        configs[run.name] = plan.config.model_copy(update=fixed)
+    _check_different(configs)
     return planned
+
+
+def _check_different(configs: Mapping[str, RunConfig]) -> None:
+    """Refuse runs that would give the same numbers: no report could put them in a table.
+
+    Raises:
+        ConfigError: Two of them are equal, or may be: `auto` weights are ImageNet's or random.
+    """
+    seen: dict[RunConfig, dict[str, str]] = {}
+    for name, config in configs.items():
+        others = seen.setdefault(config.model_copy(update={"init": ""}), {})
+        for init, other in others.items():
+            weights = {init, config.init}
+            if len(weights) == 1 or ("auto" in weights and weights <= set(INITS)):
+                raise ConfigError(
+                    f"{other} and {name} would be the same run ({' or '.join(sorted(weights))} "
+                    "weights): leave one of them out"
+                )
+        others[config.init] = name
 
 
 def _as_if_here(options: Options) -> Options:
@@ -245,7 +313,7 @@ def start(
         return begin(dataset, plan, path, notify, manner, run.init_sha256)
     record = RunDirectory(path).record()
     begun = record.config.model_copy(update={"init": absolute_init(record.config.init)})
-    asked = {name: value for name, value in plan.config if name not in _FREE}
+    asked = {name: value for name, value in plan.config if name not in FREE}
     problems = differing(asked, dict(begun))
     if run.init_sha256 and record.init_sha256 not in (None, run.init_sha256):
         problems.append(f"the content of {begun.init}")

@@ -32,6 +32,13 @@ SMALL = "--set init=random --set arch=resnet18 --set batch_size=48 --set threads
 QUICK = f"{SMALL} --set epochs_scale=0.001"
 
 
+def named(method: str, seed: int = 0, scale: str = "0.001", **others: object) -> str:
+    """The directory of a run of SMALL at that scale: every setting that is not the default."""
+    settings = {"arch": "resnet18", "batch-size": 48, "epochs-scale": scale, "init": "random"}
+    parts = (f"{name}={value}" for name, value in sorted((settings | others).items()))
+    return "-".join([method, f"seed{seed}", *parts])
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -52,17 +59,17 @@ def test_a_sweep_is_added_to_and_reported_and_what_is_done_is_left_alone(
     first = f"--out s --method baseline --fold 1 {QUICK}"
     assert sweep(f"{first} --set mixup=0,0.4") == 0
     assert "baseline (mixup 0.4)" in capsys.readouterr().out
-    names = ["baseline-mixup=0-seed0", "baseline-mixup=0.4-seed0"]
+    names = [named("baseline"), named("baseline", mixup=0.4)]
     assert sorted(path.name for path in Path("s/runs").iterdir()) == names
     assert Path("s/report/report.html").is_file()
     before = times(Path("s/runs"))
     assert sweep(f"{first} --set mixup=0,0.4,0.8") == 0
     after = times(Path("s/runs"))
     assert {path: after[path] for path in before} == before
-    assert Path("s/runs/baseline-mixup=0.8-seed0/result.json").is_file()
+    assert Path("s/runs", named("baseline", mixup=0.8), "result.json").is_file()
     assert "baseline (mixup 0.8)" in capsys.readouterr().out
-    assert sweep(f"{first} --set mixup=0,0.4 --set label_smoothing=0.1") == 1
-    assert "is another run, it differs in: label_smoothing (0.1, the run has 0.0)" in (
+    assert sweep(f"{first} --set mixup=0,0.4 --fold 2") == 1
+    assert "is another run, it differs in: folds ((1, 2), the run has (1,))" in (
         capsys.readouterr().err
     )
 
@@ -71,7 +78,7 @@ def test_a_sweep_is_added_to_and_reported_and_what_is_done_is_left_alone(
 def test_a_sweep_that_was_stopped_goes_on_with_the_same_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    metrics = Path("s/runs/baseline-seed1/fold1/metrics.csv").absolute()
+    metrics = Path("s/runs", named("baseline", 1, "0.03"), "fold1/metrics.csv").absolute()
 
     def interrupt() -> None:
         for _ in range(4800):
@@ -87,11 +94,12 @@ def test_a_sweep_that_was_stopped_goes_on_with_the_same_command(
     thread.join()
     assert code == 130
     capsys.readouterr()
-    finished = times(Path("s/runs/baseline-seed0"))
+    finished = times(Path("s/runs", named("baseline", 0, "0.03")))
     assert sweep(f"{command} --set epochs_scale=0.03") == 0
-    assert times(Path("s/runs/baseline-seed0")) == finished
+    assert times(Path("s/runs", named("baseline", 0, "0.03"))) == finished
     assert "seeds" in capsys.readouterr().out
-    result = RunResult.model_validate_json(Path("s/runs/baseline-seed1/result.json").read_bytes())
+    second = Path("s/runs", named("baseline", 1, "0.03"))
+    result = RunResult.model_validate_json((second / "result.json").read_bytes())
     assert result.config.seed == 1
 
 
@@ -103,7 +111,9 @@ def test_reproduce_trains_the_papers_methods_and_the_control(
     text = capsys.readouterr().out
     runs = Path("reproduce/synthetic/runs")
     methods = {"baseline", "mel", "resize", "control"}
-    assert {path.name for path in runs.iterdir()} == {f"{method}-seed0" for method in methods}
+    assert {path.name for path in runs.iterdir()} == {
+        named(method, precision="float32") for method in methods
+    }
     assert all(method in text for method in methods)
     assert Path("reproduce/synthetic/report/report.html").is_file()
 
@@ -116,6 +126,11 @@ def test_reproduce_trains_the_papers_methods_and_the_control(
         ("--out s --method mel --set mixup=1 --set mixup=2", 1, "given twice: mixup"),
         ("--out s --method mel --set mixup=99", 1, "mixup 99"),
         ("--out s --method mel --set arch=vgg", 1, "arch 'vgg'"),
+        ("--out s --method mel --set mixup=0,0.0", 1, "mixup=0 and mixup=0.0"),
+        ("--out s --method mel --set threads=1,2", 1, "threads=1 and threads=2"),
+        ("--out s --method mel --set precision=auto,float32", 1, "would be the same run"),
+        ("--out s --method mel --set init=auto,random", 1, "(auto or random weights)"),
+        ("--out s --method mel --set moments=fresh --set recipe=paper,paper", 1, "given twice"),
         ("--out s --method mel --fold 9", 1, "no fold 9"),
         ("--out s", 2, "--method"),
         ("--method mel", 2, "--out"),
@@ -173,7 +188,7 @@ def test_a_cluster_gives_the_same_bits_and_tells_what_failed(
         address = f"--scheduler {place}"
         assert sweep(f"--out there {command} {address}") == 0
         text = capsys.readouterr().out
-        assert "baseline-seed0 fold 2: best" in text
+        assert f"{named('baseline')} fold 2: best" in text
         assert "2/2" in text
         assert same_networks(Path("there/runs"), Path("here/runs"))
         assert sweep(f"--out bad --method baseline --set init=absent.pth {address}") == 1
@@ -218,7 +233,7 @@ resume(open_store(sys.argv[1]), Path(sys.argv[2]), folds=(1,))
 @pytest.mark.slow
 def test_what_is_met_at_several_workers_is_in_the_result_of_the_last_one() -> None:
     command = f"--out s --method baseline --fold 1 --fold 2 {QUICK}"
-    directory = RunDirectory(Path("s/runs/baseline-seed0"))
+    directory = RunDirectory(Path("s/runs", named("baseline", precision="float32")))
     dataset = open_store(tiny_store())
     options = Options("baseline", (1, 2), init="random", epochs_scale=0.001, batch_size=48)
     begin(dataset, plan_run(dataset, replace(options, arch="resnet18")), directory.path)
@@ -251,7 +266,10 @@ def test_a_worker_that_is_killed_while_it_trains_costs_no_bit(
     killed: list[int] = []
 
     def kill(victim: "subprocess.Popen[bytes]") -> None:
-        states = [Path(f"there/runs/baseline-seed0/fold{fold}/state.pt") for fold in (1, 2)]
+        states = [
+            Path("there/runs", named("baseline", 0, "0.05"), f"fold{fold}/state.pt")
+            for fold in (1, 2)
+        ]
         while not any(state.exists() for state in states):
             time.sleep(0.02)
         victim.kill()
@@ -275,7 +293,7 @@ def test_a_scheduler_that_dies_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def end() -> None:
-        while not Path("s/runs/baseline-seed0/fold1/metrics.csv").exists():
+        while not Path("s/runs", named("baseline", 0, "0.05"), "fold1/metrics.csv").exists():
             time.sleep(0.02)
         with Client(scheduler) as client, suppress(Exception):
             client.run_on_scheduler(os._exit, 1)

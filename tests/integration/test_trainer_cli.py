@@ -10,11 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+import typer
 
-from schemas import RunResult
-from tests.integration.trainer_store import lonely_class_store, one_fold_store, tiny_store
+from schemas import RunConfig, RunResult
+from tests.integration.trainer_store import (
+    lonely_class_store,
+    one_fold_store,
+    tiny_plan,
+    tiny_store,
+)
 from tests.loopback import Served, serving
-from trainer.cli import main
+from trainer.cli import app, main
+from trainer.commands.run import _MAY_CHANGE, _OF_CONFIG, _check_same
+from trainer.errors import ResumeError
+from trainer.run import begin
 
 SMALL = "--init random --arch resnet18 --batch-size 48 --threads 1"
 QUICK = f"{SMALL} --epochs-scale 0.01 --device cpu"
@@ -207,3 +216,27 @@ def test_ctrl_c_and_sigterm_end_with_a_code_of_theirs_and_keep_what_was_done(
         assert (out / f"fold{fold}" / "last.pt").is_file()
     assert not any(thread.name.startswith("fold") for thread in threading.enumerate())
     assert not (out / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    ["--resize-operator area", "--methods-file m.yaml", "--out other", "--recipe paper"],
+)
+def test_a_run_is_not_resumed_with_an_option_that_would_be_ignored(
+    ignored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, plan = tiny_plan()
+    begin(dataset, plan, tmp_path / "run")
+    assert main(["run", "--resume", str(tmp_path / "run"), *ignored.split()]) == 1
+    error = capsys.readouterr().err
+    assert f"{ignored.split()[0]} cannot change" in error
+    assert error.count("\n") == 1
+
+
+def test_every_option_of_run_is_compared_or_free_or_refused_when_a_run_is_resumed() -> None:
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    names = {_OF_CONFIG.get(p.name, p.name) for p in command.params} - {"help"}
+    unrecorded = names - _MAY_CHANGE - set(RunConfig.model_fields)
+    assert unrecorded == {"resize_operator", "methods_file", "out", "recipe"}
+    with pytest.raises(ResumeError, match="--methods-file, --out, --recipe, --resize-operator"):
+        _check_same(Path("r"), tiny_plan()[1].config, dict.fromkeys(names))

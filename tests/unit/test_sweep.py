@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import typer
 from trainer.cli import app
 from trainer.commands.sweep import PAPER, Shared
 from trainer.errors import ConfigError
-from trainer.sweep import _SETTINGS, Sweep, parse_setting, read_sweep
+from trainer.sweep import _SETTINGS, FREE, Sweep, parse_setting, read_sweep
 
 YAML = """
 methods: [baseline, mel]
@@ -24,14 +25,14 @@ def test_a_setting_of_a_sweep_is_an_option_of_run() -> None:
     assert len(_SETTINGS) > 10
 
 
-def test_methods_seeds_and_settings_are_crossed_and_named_by_what_differs() -> None:
+def test_methods_seeds_and_settings_are_crossed_and_named_by_what_they_are() -> None:
     sweep = Sweep(("baseline", "mel"), (0, 1), (2,), {"arch": ("resnet18",), "mixup": (0, 0.2)})
     runs = sweep.runs()
     assert [run.name for run in runs[:4]] == [
-        "baseline-mixup=0-seed0",
-        "baseline-mixup=0.2-seed0",
-        "mel-mixup=0-seed0",
-        "mel-mixup=0.2-seed0",
+        "baseline-seed0-arch=resnet18",
+        "baseline-seed0-arch=resnet18-mixup=0.2",
+        "mel-seed0-arch=resnet18",
+        "mel-seed0-arch=resnet18-mixup=0.2",
     ]
     assert len({run.name for run in runs}) == len(runs) == 8
     last = runs[-1].options
@@ -47,7 +48,7 @@ def test_what_is_named_twice_is_run_once() -> None:
 
 def test_a_name_cannot_lead_out_of_the_sweep() -> None:
     (run, _) = Sweep(("mel",), settings={"init": ("../../x", "random")}).runs()
-    assert run.name == "mel-init=.._.._x-seed0"
+    assert run.name == "mel-seed0-init=.._.._x"
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,125 @@ def test_a_reproduction_is_in_float32_unless_told_otherwise() -> None:
         assert asked.seeds == (0, 1)
         assert asked.settings is not None
         assert asked.settings["precision"] == expected
+
+
+ONE_EACH = {
+    "mixup": (0, 0.2),
+    "arch": ("resnet34", "resnet18"),
+    "init": ("random",),
+    "selection": ("heldout", "last"),
+    "label_smoothing": ("0.1",),
+    "threads": (2,),
+}
+
+
+@pytest.mark.parametrize("left_out", [*ONE_EACH, None])
+def test_a_runs_directory_does_not_depend_on_the_rest_of_the_sweep(left_out: str | None) -> None:
+    """Each run of a smaller sweep is a run of the larger one, under the same name."""
+    larger = {
+        run.name: run.options for run in Sweep(("mel", "resize"), (0, 1), (), ONE_EACH).runs()
+    }
+    for name, values in ONE_EACH.items():
+        if name == left_out:
+            continue
+        smaller = Sweep(("mel",), (1,), (), ONE_EACH | {name: values[-1:]}).runs()
+        assert {run.name: run.options for run in smaller}.items() <= larger.items()
+
+
+@pytest.mark.parametrize("name", sorted(_SETTINGS - FREE - {"methods_file", "resize_operator"}))
+def test_every_setting_that_may_change_a_number_is_in_the_name(name: str) -> None:
+    default = Sweep(("mel",)).runs()[0].options
+    other = OTHER.get(name, 0.25)
+    (run,) = Sweep(("mel",), settings={name: (other,)}).runs()
+    assert getattr(run.options, name) != getattr(default, name)
+    assert run.name == f"mel-seed0-{name.replace('_', '-')}={other}"
+    same = getattr(default, name)
+    if same is not None:
+        assert Sweep(("mel",), settings={name: (same,)}).runs()[0].name == "mel-seed0"
+
+
+OTHER: dict[str, object] = {
+    "allow_duplicates": True,
+    "arch": "resnet18",
+    "batch_size": 32,
+    "best_of": "run",
+    "carry": "last",
+    "first_conv": "red-frozen",
+    "init": "random",
+    "layer_groups": 3,
+    "moments": "carried",
+    "precision": "bf16",
+    "recipe": "fastai-2019",
+    "selection": "last",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"mixup": (0, 0.0)}, "mel-seed0: mixup=0 and mixup=0.0"),
+        ({"mixup": (0.2, "0.20")}, "mel-seed0-mixup=0.2: mixup=0.2 and mixup=0.20"),
+        ({"mixup": (0.2, 0.2)}, "a value is given twice"),
+        ({"threads": (1, 2)}, "threads=1 and threads=2"),
+        ({"device": ("cpu", "auto")}, "device=cpu and device=auto"),
+        ({"batch_size": (64, "64")}, "a value is given twice"),
+        ({"init": ("a/b", "a_b")}, "init=a/b and init=a_b"),
+    ],
+)
+def test_values_that_make_the_same_run_are_refused_before_any_trains(
+    settings: dict[str, tuple[object, ...]], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        Sweep(("mel",), settings=settings).runs()
+
+
+def test_a_setting_that_is_spelled_in_two_ways_in_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("methods: [mel]\nsettings: {freq-mask: 0.1, freq_mask: 0.2}")
+    with pytest.raises(ConfigError, match="given twice: freq_mask"):
+        read_sweep(file)
+    file.write_text("methods: [mel]\nsettings: {mixup: 0.1, mixup: 0.2}")
+    with pytest.raises(ConfigError, match="'mixup' is there twice"):
+        read_sweep(file)
+
+
+def test_an_operator_is_crossed_with_the_methods_that_resize_and_others_run_once() -> None:
+    settings = {"resize_operator": ("bilinear", "area")}
+    found = [run.name for run in Sweep(("mel", "resize"), settings=settings).runs()]
+    assert found == ["mel-seed0", "resize-seed0", "resize-seed0-resize-operator=area"]
+    (run, _) = Sweep(("mel",), settings=settings).runs()
+    assert run.options.resize_operator == "bilinear", "no method resizes: planning it says so"
+
+
+def test_the_guides_sweep_works_with_its_comments_made_active(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = block("many-runs.md", "# sweep.yaml")
+    active = re.sub(r"^( *)# (?=[a-z-]+: )", r"\1", text, flags=re.MULTILINE)
+    assert active.count("\n") == text.count("\n")
+    assert "  methods-file: methods.yaml" in active
+    assert "  resize-operator: [" in active
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "methods.yaml").write_text(block("train.md", "# methods.yaml"))
+    (tmp_path / "sweep.yaml").write_text(active)
+    asked = read_sweep(tmp_path / "sweep.yaml")
+    names = [run.name for run in asked.runs()]
+    assert len(names) == len(set(names)) == 3 * 2 * (3 + 3), "baseline, mel, control; resize thrice"
+    assert "resize-seed0-arch=resnet18-mixup=0.2-resize-operator=area" in names
+    plain = [run.name for run in read_sweep(written(tmp_path, text)).runs()]
+    assert len(plain) == 3 * 2 * 4
+    assert set(plain) <= set(names)
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "plain.yaml"
+    file.write_text(text)
+    return file
+
+
+def block(page: str, first: str) -> str:
+    """The YAML of a guide that begins with that line."""
+    text = (Path(__file__).parents[2] / "docs/howto" / page).read_text()
+    found = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+    (wanted,) = [yaml for yaml in found if yaml.startswith(first)]
+    return wanted

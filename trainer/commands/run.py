@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _OF_CONFIG = {"fold": "folds"}
 """Config names of options that are called differently."""
+_MAY_CHANGE = {
+    *("resume", "store", "reading", "folds_at_once", "checkpoint_every", "mlflow"),
+}
+"""Options that a run may be resumed with whatever its settings are."""
 
 
 @grouped
@@ -230,8 +234,15 @@ def _given(context: typer.Context) -> dict[str, object]:
 
 
 def _check_same(out: Path, config: RunConfig, given: dict[str, object]) -> None:
+    """Refuse options that differ from the run's, and those that it does not record."""
     from trainer.plan import absolute_init
 
+    if unused := sorted(given.keys() - _MAY_CHANGE - RunConfig.model_fields.keys()):
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise ResumeError(
+            f"{out}: resumes with its own settings, which {listed} cannot change: leave it out, or "
+            "start a new run without --resume"
+        )
     asked = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in given.items()
