@@ -14,6 +14,14 @@ TEXT = np.dtypes.StringDType()
 BATCH_ROWS = 1 << 16
 """Rows that are turned into Python's objects at once."""
 _TEXTS = frozenset(("clip_id", "path", "source"))
+SPAN = ("start_s", "end_s")
+"""Columns of clips that are parts of their files."""
+
+
+def _dtype(name: str) -> Any:  # noqa: ANN401  (NumPy's)
+    if name in SPAN:
+        return np.float64
+    return TEXT if name in _TEXTS else np.int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +34,9 @@ class ClipList(Sequence[Clip]):
         fold: (n,) int64.
         class_id: (n,) int64.
         source: (n,) texts; recording the clip was cut from, or empty.
+        start_s: (n,) float64, seconds at which a clip starts in its file, NaN for the file's start;
+            None if every clip is a whole file.
+        end_s: (n,) float64, the same of its end.
     """
 
     clip_id: NDArray[Any]
@@ -33,6 +44,8 @@ class ClipList(Sequence[Clip]):
     fold: NDArray[np.int64]
     class_id: NDArray[np.int64]
     source: NDArray[Any]
+    start_s: NDArray[np.float64] | None = None
+    end_s: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, clips: Iterable[Clip]) -> "ClipList":
@@ -40,19 +53,19 @@ class ClipList(Sequence[Clip]):
         if isinstance(clips, ClipList):
             return clips
         rows = list(clips)
+        parts = any(clip.start_s is not None or clip.end_s is not None for clip in rows)
+        names = [field.name for field in fields(cls) if parts or field.name not in SPAN]
         return cls(
             **{
-                field.name: np.array(
-                    [getattr(clip, field.name) for clip in rows],
-                    TEXT if field.name in _TEXTS else np.int64,
-                )
-                for field in fields(cls)
+                name: np.array([getattr(clip, name) for clip in rows], _dtype(name))
+                for name in names
             }
         )
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Return the columns by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return the columns by name, without those that every clip leaves out."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: column for name, column in named.items() if column is not None}
 
     def __len__(self) -> int:
         return len(self.clip_id)
@@ -72,12 +85,18 @@ class ClipList(Sequence[Clip]):
     def __iter__(self) -> Iterator[Clip]:
         for batch in self.batches():
             for values in zip(*batch.values(), strict=True):
-                yield Clip(**dict(zip(batch, values, strict=True)))
+                given = dict(zip(batch, values, strict=True))
+                # NaN is the only value that differs from itself.
+                yield Clip(**{name: value for name, value in given.items() if value == value})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClipList):
             return NotImplemented
-        return all(map(np.array_equal, self.columns().values(), other.columns().values()))
+        one, two = self.columns(), other.columns()
+        return one.keys() == two.keys() and all(
+            np.array_equal(column, two[name], equal_nan=name in SPAN)
+            for name, column in one.items()
+        )
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
@@ -124,3 +143,12 @@ def repeated(column: NDArray[Any]) -> dict[int, int]:
         if known != row:
             found[row] = known
     return found
+
+
+def address(path: str, start_s: float, end_s: float) -> str:
+    """Return a file and the part of it that a clip is, as one text: `tape.wav#t=2.5,7.5`.
+
+    Source: W3C, Media Fragments URI 1.0, temporal dimension.
+    """
+    start, end = ("" if value != value else repr(value) for value in (start_s, end_s))
+    return f"{path}#t={start},{end}" if start or end else path

@@ -100,6 +100,10 @@ class Clip(Schema):
     class_id: Annotated[int, Field(ge=0)]
     source: str = ""
     """Recording the clip was cut from; clips of one source belong in one fold."""
+    start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Where the clip starts in its file, in seconds; None for the file's start."""
+    end_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Where it ends; None for the file's end."""
 
 
 class DatasetCard(Schema):
@@ -188,6 +192,9 @@ class StoreManifest(Schema):
     """Number of clips by outcome (name of a `ClipStatus`, lower case), once complete."""
     collection: Collection = Collection()
     """How a collection of one's own was read; from format version 3 on."""
+    parts: bool = False
+    """Whether clips are parts of their files: the clip table then has `start_s` and `end_s`. From
+    format version 3 on."""
     official_clips: Annotated[int, Field(ge=0, le=MAX_CLIPS)] = 0
     """Number of clips of the published dataset, of which this is a part; 0 if it is all of it, or
     nothing published. From format version 3 on."""
@@ -199,7 +206,7 @@ class StoreManifest(Schema):
     def is_new(self) -> bool:
         """Whether it says something that format version 2 had no word for."""
         named = any(fold.name for fold in self.folds)
-        return named or bool(self.official_clips) or self.collection != Collection()
+        return named or self.parts or bool(self.official_clips) or self.collection != Collection()
 
     @property
     def partial(self) -> str | None:

@@ -4,9 +4,10 @@ import ctypes
 import itertools
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 
 from featurestore.building.commit import check_current, commit
 from featurestore.building.fitness import check_fit, check_root
+from featurestore.cliplist import SPAN
 from featurestore.errors import AudioError, CorruptError
+from featurestore.extraction.audio import WHOLE
 from featurestore.extraction.clip import extract_file, one_thread
 from featurestore.extraction.extractor import Extractor
+from featurestore.extraction.recordings import Span
 from featurestore.extraction.sources import clip_file
 from featurestore.storage import LocalStorage, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
@@ -93,8 +97,9 @@ def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> li
     name, key = arrays.manifest.card.name, arrays.manifest.fingerprint
     todo = list(blocks)
     table = arrays.unsealed()  # of a store under repair, the checksums may be what is lost
-    paths = [table.read(block.fold, "path", block.rows).tolist() for block in todo]
-    witness = _witness(root, itertools.chain(*paths))
+    addresses = [table.addresses(block) for block in todo]
+    paths = (table.read(block.fold, "path", block.rows) for block in todo)
+    witness = _witness(root, itertools.chain.from_iterable(paths))
     return [
         BlockTask(
             arrays.storage,
@@ -105,7 +110,7 @@ def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> li
             witness=witness,
             paths_end=end_of_paths(of_block),
         )
-        for block, of_block in zip(todo, paths, strict=True)
+        for block, of_block in zip(todo, addresses, strict=True)
     ]
 
 
@@ -201,7 +206,7 @@ class Extracted:
 
     Attributes:
         values: Array name to rows (len(block), ...).
-        paths: Paths of the clips, as the clip table had them.
+        paths: Paths of the clips, with the parts that they are, as the clip table had them.
         failures: Clips without features.
     """
 
@@ -220,24 +225,26 @@ def extract_block(task: BlockTask, starting: Callable[[int], object] = int) -> E
     """
     _keep_freed_memory()
     arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)
-    paths = arrays.read(task.block.fold, "path", task.block.rows)
-    if task.paths_end not in (None, end_of_paths(paths)):
+    addresses = arrays.addresses(task.block)
+    if task.paths_end not in (None, end_of_paths(addresses)):
         _opened.cache_clear()  # the table was repaired since this process read it, or is not yet
         arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)
-        paths = arrays.read(task.block.fold, "path", task.block.rows)
-        if task.paths_end != end_of_paths(paths):
+        addresses = arrays.addresses(task.block)
+        if task.paths_end != end_of_paths(addresses):
             raise CorruptError(
                 f"{task.store}: the clip table of {task.dataset} changed while the store was "
                 "built: does something else write to it? Run the same command again"
             )
-    ids = arrays.read(task.block.fold, "clip_id", task.block.rows)
+    ids, paths = (arrays.read(task.block.fold, n, task.block.rows) for n in ("clip_id", "path"))
+    spans = _spans(arrays, task.block)
     values = _empty(arrays, len(task.block))
     failures = []
     with one_thread():
-        for row, path in enumerate(paths):
+        for row in _in_reading_order(paths, spans):
+            path = paths[row]
             try:
                 _announce(task, row, starting)
-                _extract(clip_file(task.root, path), row, extractor, values)
+                _extract(clip_file(task.root, path), spans[row], row, extractor, values)
                 values["status"][row] = ClipStatus.OK
             except AudioError as error:
                 values["status"][row] = error.status
@@ -247,7 +254,23 @@ def extract_block(task: BlockTask, starting: Callable[[int], object] = int) -> E
     starting(len(paths))
     if any(failure.status == ClipStatus.MISSING for failure in failures):
         check_root(task.root, task.witness)
-    return Extracted(values, tuple(paths), tuple(failures))
+    return Extracted(values, tuple(addresses), tuple(failures))
+
+
+def _spans(arrays: StoredArrays, block: Block) -> list[Span]:
+    """Return the part of its file that each clip of a block is."""
+    if not arrays.manifest.parts:
+        return [WHOLE] * len(block)
+    columns = (arrays.read(block.fold, name, block.rows).tolist() for name in SPAN)
+    return list(map(Span, *columns))
+
+
+def _in_reading_order(paths: Sequence[str], spans: Sequence[Span]) -> Iterable[int]:
+    """Return the rows so that parts of one recording follow one another, as they lie in it."""
+    if all(span.is_whole for span in spans):
+        return range(len(paths))
+    starts = [0.0 if isnan(span.start_s) else span.start_s for span in spans]
+    return sorted(range(len(paths)), key=lambda row: (paths[row], starts[row]))
 
 
 def _announce(task: BlockTask, row: int, starting: Callable[[int], object]) -> None:
@@ -268,13 +291,15 @@ def _empty(arrays: StoredArrays, num_clips: int) -> dict[str, NDArray[Any]]:
     return images | outcomes
 
 
-def _extract(path: Path, row: int, extractor: Extractor, values: dict[str, NDArray[Any]]) -> None:
+def _extract(
+    path: Path, span: Span, row: int, extractor: Extractor, values: dict[str, NDArray[Any]]
+) -> None:
     """Fill one row of each array.
 
     Raises:
         AudioError: The file cannot be used.
     """
-    images, recording = extract_file(path, extractor)
+    images, recording = extract_file(path, extractor, span)
     for key, image in images.items():
         values[key][row] = image
     values["duration_s"][row] = recording.duration_s

@@ -49,6 +49,7 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
         libraries=_library_versions(),
         state="building",
         collection=dataset.collection,
+        parts=dataset.has_parts,
         official_clips=dataset.official_clips,
     )
 

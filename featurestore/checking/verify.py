@@ -19,7 +19,7 @@ from featurestore.store.cliptable import stored_clips
 from featurestore.store.counts import status_counts
 from featurestore.store.documents import dataset_documents, read_manifest, store_documents
 from featurestore.store.fingerprint import clips_sha256
-from featurestore.store.layout import OUTCOMES, TABLE
+from featurestore.store.layout import OUTCOMES, table_columns
 from featurestore.store.parsing import DOCUMENT, parsed
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import datasets_found, datasets_made, read_root
@@ -149,7 +149,7 @@ def _whole_parts(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[Part
     name = f"{arrays.storage}: {manifest.card.name}"
     yield Part(name, lambda: _metadata(arrays.storage, manifest))
     yield Part(name, lambda: _state(arrays, manifest))
-    for fold, column in itertools.product(manifest.folds, TABLE):
+    for fold, column in itertools.product(manifest.folds, table_columns(manifest)):
         yield Part(name, partial(_column, arrays, fold.fold, column))
     yield Part(name, lambda: _clip_list(arrays))
 
@@ -234,7 +234,7 @@ def _clip_list(arrays: StoredArrays) -> Iterator[str]:
     """Yield a problem if the clip table does not give the digest that the manifest has."""
     manifest = arrays.manifest
     try:
-        for fold, column in itertools.product(manifest.folds, TABLE):
+        for fold, column in itertools.product(manifest.folds, table_columns(manifest)):
             arrays.read(fold.fold, column)
     except CorruptError:
         return  # reported with the column

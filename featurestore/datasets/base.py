@@ -45,8 +45,13 @@ class Dataset:
     @property
     def is_new(self) -> bool:
         """Whether its manifest says something that format version 2 had no word for."""
-        known = bool(self.fold_names) or bool(self.official_clips)
+        known = bool(self.fold_names) or bool(self.official_clips) or self.has_parts
         return known or self.collection != Collection()
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether clips are parts of their files."""
+        return self.clips.start_s is not None
 
     @property
     def partial(self) -> str | None:

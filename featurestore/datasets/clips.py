@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.cliplist import BATCH_ROWS, TEXT, ClipList, factorize, repeated
+from featurestore.cliplist import BATCH_ROWS, TEXT, ClipList, address, factorize, repeated, texts
 from featurestore.datasets.alike import alike_names, folded, how_they_differ
 from featurestore.datasets.table import Problems, Table, quoted
 from featurestore.errors import DatasetError
 
 MAX_DIGITS = 9
 """Most digits of a fold or class number."""
+MAX_SECONDS = 1e9
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
@@ -24,8 +25,9 @@ class Columns:
     """Columns of a table by meaning, and the directory of the files.
 
     Without `class_id` the class names are numbered in sorted order; without `clip_id` a clip's
-    id is its path; without `source` it has none. `directory` is relative to the dataset's root,
-    with `{fold}` for the row's fold.
+    id is its path; without `source` it has none. With `start` or `end`, in seconds, a clip is a
+    part of its file, which is its recording if there is no `source`. `directory` is relative to
+    the dataset's root, with `{fold}` for the row's fold.
     """
 
     file: str
@@ -34,6 +36,8 @@ class Columns:
     class_id: str | None = None
     clip_id: str | None = None
     source: str | None = None
+    start: str | None = None
+    end: str | None = None
     directory: str = ""
 
     @property
@@ -69,7 +73,9 @@ def check_clips(table: Table, columns: Columns) -> CheckedClips:
     _check_cells(table, columns, problems)
     # Two spellings of one path, a/b and a//b, are one file.
     paths = _plain_paths(table[columns.file])
-    _check_unique(table, columns.file, paths, problems)
+    spans = _spans(table, columns, problems)
+    places = paths if spans is None else _addresses(paths, *spans)
+    _check_unique(table, columns.file, places, problems)
     if columns.clip_id not in (None, columns.file):
         _check_unique(table, columns.clip_id, table[columns.clip_id], problems)
     codes, names = factorize(table[columns.class_name])
@@ -80,19 +86,66 @@ def check_clips(table: Table, columns: Columns) -> CheckedClips:
     numbers = _class_numbers(table, columns, codes, names)
     folds = table[columns.fold].astype(np.int64)
     paths = _placed(columns.directory, folds, paths)
+    start_s, end_s = spans or (None, None)
+    places = paths if spans is None else _addresses(paths, *spans)
     clips = ClipList(
-        clip_id=paths if columns.clip_id is None else table[columns.clip_id],
+        clip_id=places if columns.clip_id is None else table[columns.clip_id],
         path=paths,
         fold=folds,
         class_id=np.array([numbers[name] for name in names], np.int64)[codes],
-        source=_texts(table, columns.source),
+        source=_sources(table, columns.source, None if spans is None else paths),
+        start_s=start_s,
+        end_s=end_s,
     )
     return CheckedClips(clips, {number: name for name, number in numbers.items()})
 
 
-def _texts(table: Table, column: str | None) -> NDArray[Any]:
-    """Return a column, or one of empty texts."""
-    return np.zeros(len(table), TEXT) if column is None else table[column]
+def _sources(table: Table, column: str | None, files: NDArray[Any] | None) -> NDArray[Any]:
+    """Return the recordings: as the table has them; of parts without one, their files."""
+    named = np.zeros(len(table), TEXT) if column is None else table[column]
+    return named if files is None else np.where(named == "", files, named)
+
+
+def _spans(
+    table: Table, columns: Columns, problems: Problems
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return where each clip starts and ends in its file, in seconds; NaN for the file's ends.
+
+    None of a table of whole files.
+    """
+    if columns.start is None and columns.end is None:
+        return None
+    start_s, end_s = (_seconds(table, name, problems) for name in (columns.start, columns.end))
+    backwards = end_s <= np.where(np.isnan(start_s), 0, start_s)
+    if columns.end is not None:
+        problems.add_cells(table, columns.end, backwards, "which is not after the start")
+    return start_s, end_s
+
+
+def _seconds(table: Table, column: str | None, problems: Problems) -> NDArray[np.float64]:
+    """Return a column of seconds; NaN where it is empty."""
+    values = np.full(len(table), np.nan)
+    if column is None:
+        return values
+    codes, cells = factorize(table[column])
+    numbers = np.array([_number(cell) for cell in cells])
+    wrong = np.array([cell != "" for cell in cells]) & np.isnan(numbers)
+    problems.add_cells(table, column, wrong[codes], "expected seconds from 0, such as 12.5")
+    return numbers[codes]
+
+
+def _number(cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        return np.nan
+    return value if 0 <= value < MAX_SECONDS else np.nan
+
+
+def _addresses(
+    paths: NDArray[Any], start_s: NDArray[np.float64], end_s: NDArray[np.float64]
+) -> NDArray[Any]:
+    return texts(map(address, paths.tolist(), start_s.tolist(), end_s.tolist()))
 
 
 def _placed(directory: str, folds: NDArray[np.int64], paths: NDArray[Any]) -> NDArray[Any]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from featurestore.cliplist import TEXT, ClipList, factorize, texts
 from featurestore.datasets.base import Dataset
@@ -248,6 +250,8 @@ def _from_table(
             class_name=roles["class"],
             clip_id=roles.get("id"),
             source=roles.get("group"),
+            start=roles.get("start"),
+            end=roles.get("end"),
         ),
     )
     names = name_classes(table.path, checked.names)
@@ -380,11 +384,18 @@ def _with_made_folds(dataset: Dataset) -> tuple[Dataset, str]:
 
 
 def clip_groups(clips: ClipList) -> NDArray[np.int64]:
-    """Return the number of each clip's group: its recording, or itself where that is unknown."""
+    """Return the number of each clip's group: its recording, or itself where that is unknown.
+
+    Parts of one file are in one group, whatever their recordings are called.
+    """
     named = clips.source != ""
-    if named.all():
-        return factorize(clips.source)[0]
     keys = np.where(
         named, np.strings.add("group ", clips.source), np.strings.add("clip ", clips.path)
     )
-    return factorize(keys)[0]
+    groups, names = factorize(keys)
+    if clips.start_s is None:
+        return groups
+    files, paths = factorize(clips.path)
+    size = len(names) + len(paths)
+    links = coo_array((np.ones(len(clips)), (groups, len(names) + files)), shape=(size, size))
+    return factorize(connected_components(links, directed=False)[1][groups])[0]

@@ -13,6 +13,8 @@ OBVIOUS: Mapping[str, tuple[str, ...]] = {
     "class": ("class", "label", "labels", "category", "target", "primary_label",
               "secondary_labels", "ebird_code"),
     "fold": ("fold", "split"),
+    "start": ("start", "start_time", "onset"),
+    "end": ("end", "end_time", "offset"),
     "group": ("recording", "source", "group", "fsid", "src_file", "speaker", "identifier"),
     "id": ("clip_id",),
 }

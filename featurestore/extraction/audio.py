@@ -4,7 +4,6 @@ A file that cannot be used raises AudioError with the code its row gets. Conditi
 (no memory, too many open files, a failing disk) are no fault of the clip and pass through.
 """
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,17 @@ from numpy.typing import NDArray
 from featurestore.errors import AudioError
 from featurestore.extraction.containers import Source, walk
 from featurestore.extraction.decode import MOST_SAMPLES_A_SECOND, decode, frame_limit, mix
-from featurestore.extraction.sources import open_source
+from featurestore.extraction.recordings import Span, read_part
+from featurestore.extraction.sources import file_sha256, open_source
 from featurestore.extraction.wav import Plain, plain_pcm16
 from schemas import ClipStatus, FeatureSpec
 
 _MOST_BYTES_AT_ONCE = 1 << 22
-_HASHED_AT_ONCE = 1 << 20
 _MOST_BYTES_A_SAMPLE = 4
 _MOST_OTHER_BYTES = 1 << 24
 """Most bytes of pictures and texts in a file."""
 _QUALITY = {"soxr_vhq": "VHQ", "soxr_hq": "HQ", "soxr_mq": "MQ"}
+WHOLE = Span()
 _LARGEST_SAMPLE = 1e6
 """A float file beyond this (full scale is 1) is damaged, and its power would overflow float32."""
 
@@ -47,7 +47,7 @@ class Recording:
     source_sha256: bytes
 
 
-def load(path: Path, spec: FeatureSpec) -> Recording:
+def load(path: Path, spec: FeatureSpec, span: Span = WHOLE) -> Recording:
     """Read, decode, downmix and resample a file of any format libsndfile knows.
 
     Work and memory are bounded whatever the file says: by max_duration_s, at 192 kHz in stereo (or
@@ -56,16 +56,19 @@ def load(path: Path, spec: FeatureSpec) -> Recording:
     Args:
         path: Path of the file.
         spec: sample_rate, resampler and max_duration_s are used.
+        span: The part of the file that is the clip; all of it by default. Decoding seeks.
 
     Raises:
         AudioError: The file is missing, no regular file, empty, no audio, damaged, truncated, too
             long or too big, or holds samples that are no numbers.
         OSError: The machine could not read it, for a reason that is not the file's.
     """
+    if not span.is_whole:
+        return _recording(*read_part(path, span, spec.max_duration_s), spec)
     descriptor, size = open_source(path, _most_bytes(spec.max_duration_s))
     try:
         start = os.read(descriptor, min(size, _MOST_BYTES_AT_ONCE))
-        digest = _sha256(start, descriptor)
+        digest = file_sha256(descriptor, start)
         plain = plain_pcm16(start) if len(start) == size else None
         source = Source(descriptor, size, start)
         if plain:
@@ -76,6 +79,17 @@ def load(path: Path, spec: FeatureSpec) -> Recording:
             waveform, rate = decode(source, spec.max_duration_s, str(path))
     finally:
         os.close(descriptor)
+    return _recording(waveform, rate, digest, spec)
+
+
+def _recording(
+    waveform: NDArray[np.float32], rate: int, digest: bytes, spec: FeatureSpec
+) -> Recording:
+    """Return the recording of decoded samples, resampled.
+
+    Raises:
+        AudioError: They are none, or no numbers.
+    """
     if not waveform.size:
         raise AudioError(ClipStatus.EMPTY, "0 samples")
     peak = float(max(waveform.max(), -waveform.min()))
@@ -99,14 +113,6 @@ def resample(waveform: NDArray[np.float32], rate: int, spec: FeatureSpec) -> NDA
 
 def _most_bytes(max_duration_s: float) -> int:
     return int(max_duration_s * MOST_SAMPLES_A_SECOND) * _MOST_BYTES_A_SAMPLE + _MOST_OTHER_BYTES
-
-
-def _sha256(start: bytes, descriptor: int) -> bytes:
-    """Digest of a file of which the start is read already, the rest read piece by piece."""
-    digest = hashlib.sha256(start)
-    while piece := os.read(descriptor, _HASHED_AT_ONCE):
-        digest.update(piece)
-    return digest.digest()
 
 
 def _mixed(plain: Plain, max_duration_s: float) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from threadpoolctl import ThreadpoolController
 from featurestore.extraction import audio
 from featurestore.extraction.audio import Recording
 from featurestore.extraction.extractor import Extractor, quantize
+from featurestore.extraction.recordings import Span
 
 
 @lru_cache(maxsize=1)
@@ -27,7 +28,9 @@ def one_thread() -> AbstractContextManager[object]:
     return limit
 
 
-def extract_file(path: Path, extractor: Extractor) -> tuple[dict[str, NDArray[Any]], Recording]:
+def extract_file(
+    path: Path, extractor: Extractor, span: Span = audio.WHOLE
+) -> tuple[dict[str, NDArray[Any]], Recording]:
     """Return the images of a file, equal to the bit to those of its row in a store of the spec.
 
     That holds within `one_thread`, and with the same libraries on the same kind of processor.
@@ -35,6 +38,7 @@ def extract_file(path: Path, extractor: Extractor) -> tuple[dict[str, NDArray[An
     Args:
         path: Path of a file of any format libsndfile knows.
         extractor: Extractor of the store's spec.
+        span: The part of the file.
 
     Returns:
         Images (bands, frames) of the spec's dtype, by the keys of `spec.arrays`; times
@@ -44,6 +48,6 @@ def extract_file(path: Path, extractor: Extractor) -> tuple[dict[str, NDArray[An
         AudioError: The file cannot be used.
         OSError: The machine could not read it, for a reason that is not the file's.
     """
-    recording = audio.load(path, extractor.spec)
+    recording = audio.load(path, extractor.spec, span)
     images = extractor(recording.waveform)
     return {a: quantize(image, extractor.spec.dtype) for a, image in images.items()}, recording

@@ -24,7 +24,7 @@ MOST_SAMPLES_A_SECOND = 384_000
 """192 kHz in stereo, or 48 kHz in eight channels. A file with more of them has fewer seconds."""
 _PIECE = 1 << 20
 """Samples decoded at once, of all channels together."""
-_UNKNOWN_FRAMES = 2**63 - 1
+UNKNOWN_FRAMES = 2**63 - 1
 """Number of frames from libsndfile if a header does not say."""
 _UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4
 """Error codes of libsndfile."""
@@ -68,7 +68,7 @@ def decode(source: Source, max_duration_s: float, name: str) -> tuple[NDArray[np
         return _decode_parts(source, container.parts, max_duration_s)
     with decoder_notes() as notes:
         decoded = _decode_parts(source, container.parts, max_duration_s)
-    _judge(notes, name)
+    judge_notes(notes, name)
     return decoded
 
 
@@ -88,7 +88,7 @@ def _unknown(source: Source) -> AudioError:
     )
 
 
-def _judge(notes: list[str], name: str) -> None:
+def judge_notes(notes: list[str], name: str) -> None:
     """Report what libmpg123 noted, with the file's name.
 
     Raises:
@@ -151,17 +151,23 @@ def _opened(source: Source, part: Part) -> Iterator[_Stream]:
     libsndfile reads a descriptor itself. Reading through Python callbacks would lose a Ctrl-C that
     arrives in one, and the clip would pass for damaged.
     """
-    with _descriptor(source, part) as descriptor:
+    with part_descriptor(source, part) as descriptor:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        try:
-            with _Stream(_openable(descriptor), closefd=False) as file:
-                yield file
-        except soundfile.LibsndfileError as error:
-            raise _translated(error) from error
+        with soundfile_errors(), _Stream(soundfile_name(descriptor), closefd=False) as file:
+            yield file
 
 
 @contextmanager
-def _descriptor(source: Source, part: Part) -> Iterator[int]:
+def soundfile_errors() -> Iterator[None]:
+    """Turn libsndfile's errors into ours."""
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        raise _translated(error) from error
+
+
+@contextmanager
+def part_descriptor(source: Source, part: Part) -> Iterator[int]:
     """Yield the file's own descriptor if the part is all of it, else that of a nameless copy."""
     if not part.prefix and part.start == 0 and part.stop == source.size:
         yield source.descriptor
@@ -179,7 +185,7 @@ def _descriptor(source: Source, part: Part) -> Iterator[int]:
         yield copy.fileno()
 
 
-def _openable(descriptor: int) -> int | str:
+def soundfile_name(descriptor: int) -> int | str:
     """Return what libsndfile opens: a path for an MP3 without a tag, else a descriptor."""
     sync = os.pread(descriptor, 2, 0)
     return f"/dev/fd/{descriptor}" if sync >= b"\xff\xe0" else descriptor
@@ -205,7 +211,7 @@ def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) ->
         AudioError: Its header says that it has more.
     """
     limit = int(max_duration_s * min(rate, MOST_SAMPLES_A_SECOND // max(2, channels)))
-    if limit < frames < _UNKNOWN_FRAMES:
+    if limit < frames < UNKNOWN_FRAMES:
         raise AudioError(
             ClipStatus.TOO_LONG,
             f"{frames} samples in {channels} channels at {rate} Hz; max_duration_s allows {limit}",
@@ -220,22 +226,28 @@ def _downmixed(file: _Stream, max_duration_s: float, part: Part) -> NDArray[np.f
     read them, and dividing by 2^15 here is as exact.
     """
     limit = frame_limit(file.samplerate, file.channels, file.frames, max_duration_s)
+    waveform = read_mixed(file, min(file.frames, limit + 1))
+    length = waveform.size
+    frame_limit(file.samplerate, file.channels, length, max_duration_s)
+    if length < file.frames < UNKNOWN_FRAMES and part.num_frames is None:
+        raise AudioError(ClipStatus.TRUNCATED, f"{length} of {file.frames} samples")
+    return _compared(waveform[part.skip :], file.samplerate, part)
+
+
+def read_mixed(file: soundfile.SoundFile, num_frames: int) -> NDArray[np.float32]:
+    """Read up to so many frames of an open file, in pieces, as the mean of the channels."""
     # Pages that are never written cost nothing, should the header have promised too much.
-    waveform = np.empty(min(file.frames, limit + 1), np.float32)
+    waveform = np.empty(num_frames, np.float32)
     dtype = "int16" if file.subtype == "PCM_16" else "float32"
     size = max(1, _PIECE // file.channels)
     length = 0
-    while length < waveform.size:
-        wanted = min(size, waveform.size - length)
-        piece = file.read(wanted, dtype=dtype, always_2d=True)
+    while length < num_frames:
+        piece = file.read(min(size, num_frames - length), dtype=dtype, always_2d=True)
         if not len(piece):
             break
         mix(piece, waveform[length : length + len(piece)])
         length += len(piece)
-    frame_limit(file.samplerate, file.channels, length, max_duration_s)
-    if length < file.frames < _UNKNOWN_FRAMES and part.num_frames is None:
-        raise AudioError(ClipStatus.TRUNCATED, f"{length} of {file.frames} samples")
-    return _compared(waveform[part.skip : length], file.samplerate, part)
+    return waveform[:length]
 
 
 def _compared(waveform: NDArray[np.float32], rate: int, part: Part) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ bytes hold is left to `audio`.
 """
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from featurestore.errors import AudioError
 from schemas import ClipStatus
 
+_HASHED_AT_ONCE = 1 << 20
 _FAULTS_OF_THE_PATH = frozenset((
     errno.ENOENT,
     errno.EACCES,
@@ -95,3 +97,11 @@ def _checked_size(status: os.stat_result, max_bytes: int) -> int:
             ClipStatus.TOO_LONG, f"{status.st_size} bytes; max_duration_s allows {max_bytes}"
         )
     return status.st_size
+
+
+def file_sha256(descriptor: int, start: bytes = b"") -> bytes:
+    """Return the digest of an open file of which `start` is read already."""
+    digest = hashlib.sha256(start)
+    while piece := os.read(descriptor, _HASHED_AT_ONCE):
+        digest.update(piece)
+    return digest.digest()

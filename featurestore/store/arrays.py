@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.cliplist import SPAN, address
 from featurestore.errors import BuildError, CorruptError, UnknownNameError
 from featurestore.storage import Place, Storage, locate
 from featurestore.store import metadata, records
@@ -43,7 +44,7 @@ from featurestore.store.documents import (
 )
 from featurestore.store.files import ChunkFiles
 from featurestore.store.fingerprint import signed
-from featurestore.store.layout import TABLE, has_checksums, table_chunk_clips
+from featurestore.store.layout import has_checksums, table_chunk_clips, table_columns
 from featurestore.store.metadata import Columns
 from featurestore.store.parsing import DOCUMENT, Document, parsed
 from featurestore.store.plan import Block
@@ -150,7 +151,7 @@ class StoredArrays:
         start, stop, _ = rows.indices(self._sizes[fold])
         try:
             self._check_document(fold, name)
-            if name in TABLE:
+            if name in table_columns(self.manifest):
                 return self._read_table(name, Block(fold, start, stop))
             return self._files.read(name, Block(fold, start, stop), out)
         except (CorruptError, ValueError, RuntimeError, TypeError, KeyError) as error:
@@ -230,7 +231,15 @@ class StoredArrays:
             self.storage.write(*records.record_object(self.manifest, block, record))
 
     def _of_paths(self, block: Block) -> bytes:
-        return records.end_of_paths(self.read(block.fold, "path", block.rows).tolist())
+        return records.end_of_paths(self.addresses(block))
+
+    def addresses(self, block: Block) -> list[str]:
+        """Return the path of each clip of a block, with the part of the file that it is."""
+        paths: list[str] = self.read(block.fold, "path", block.rows).tolist()
+        if not self.manifest.parts:
+            return paths
+        spans = (self.read(block.fold, name, block.rows).tolist() for name in SPAN)
+        return list(map(address, paths, *spans))
 
     def changed_blocks(self, blocks: Iterable[Block]) -> list[Block]:
         """Return those committed blocks of an unfinished build that were changed since.

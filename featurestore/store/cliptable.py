@@ -11,7 +11,7 @@ from featurestore.errors import BuildError, CorruptError
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.documents import table_objects, write_all
-from featurestore.store.layout import MAX_TEXT_BYTES, TABLE
+from featurestore.store.layout import MAX_TEXT_BYTES, SPAN_COLUMNS, TABLE, table_columns
 from schemas import StoreManifest
 
 _TEXTS = tuple(name for name, dtype in TABLE.items() if dtype is str)
@@ -32,7 +32,7 @@ def clip_tables(clips: ClipList, manifest: StoreManifest) -> dict[int, dict[str,
     for fold in manifest.folds:
         (members,) = np.nonzero(clips.fold == fold.fold)
         rows = members[plan.row_order(len(members), fold.fold, manifest.order_seed)]
-        tables[fold.fold] = {name: columns[name][rows] for name in TABLE}
+        tables[fold.fold] = {name: columns[name][rows] for name in table_columns(manifest)}
     return tables
 
 
@@ -43,11 +43,12 @@ def differing_columns(
 
     def differs(column: str) -> bool:
         try:
-            return not np.array_equal(arrays.read(fold, column), table[column])
+            equal_nan = column in SPAN_COLUMNS
+            return not np.array_equal(arrays.read(fold, column), table[column], equal_nan)
         except CorruptError:
             return True
 
-    return tuple(filter(differs, TABLE))
+    return tuple(filter(differs, table_columns(arrays.manifest)))
 
 
 def write_columns(
@@ -74,7 +75,8 @@ def stored_clips(arrays: StoredArrays) -> ClipList:
     """
     folds = arrays.manifest.folds
     table = {
-        name: np.concatenate([_column(arrays, fold.fold, name) for fold in folds]) for name in TABLE
+        name: np.concatenate([_column(arrays, fold.fold, name) for fold in folds])
+        for name in table_columns(arrays.manifest)
     }
     numbers = np.repeat([fold.fold for fold in folds], [fold.num_clips for fold in folds])
     order = np.argsort(table["index"], kind="stable")
@@ -91,6 +93,7 @@ def stored_clips(arrays: StoredArrays) -> ClipList:
         fold=numbers[order].astype(np.int64),
         class_id=table["class_id"][order].astype(np.int64),
         source=table["source"][order],
+        **{name: table[name][order] for name in SPAN_COLUMNS if name in table},
     )
 
 

@@ -8,9 +8,10 @@ changes no digest of what was made before it.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isnan
 from typing import Any
 
-from featurestore.cliplist import ClipList
+from featurestore.cliplist import SPAN, ClipList
 from schemas import (
     EXTRACTOR_VERSION,
     Clip,
@@ -85,12 +86,23 @@ def _telling(model: Schema, names: Iterable[str]) -> Iterator[str]:
 def clips_sha256(clips: Iterable[Clip], class_names: Iterable[str]) -> str:
     """Return the digest of the clip list: all fields of all rows in table order, and classes."""
     sha256, comma = hashlib.sha256(b"[["), ""
-    for batch in ClipList.of(clips).batches(_CLIP_FIELDS):
-        rows = list(zip(*batch.values(), strict=True))
+    columns = ClipList.of(clips)
+    for batch in columns.batches(tuple(columns.columns())):
+        spans = list(zip(*(batch.pop(name) for name in SPAN if name in batch), strict=True))
+        rows = list(zip(*(batch[name] for name in _CLIP_FIELDS), strict=True))
+        if spans:
+            rows = [(*row, *_later(span)) for row, span in zip(rows, spans, strict=True)]
         sha256.update(f"{comma}{_canonical(rows)[1:-1]}".encode())
         comma = ","
     sha256.update(f"],{_canonical(list(class_names))}]".encode())
     return sha256.hexdigest()
+
+
+def _later(span: tuple[float, float]) -> Iterator[dict[str, float]]:
+    """Yield what a clip says in fields that format version 1 did not have, if anything."""
+    known = {name: value for name, value in zip(SPAN, span, strict=True) if not isnan(value)}
+    if known:
+        yield known
 
 
 def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION) -> str:
@@ -150,7 +162,8 @@ def clip_differences(found: Iterable[Clip], wanted: Iterable[Clip]) -> str:
 
 def _by_id(clips: ClipList) -> dict[str, tuple[Any, ...]]:
     """Return the row of each clip by its id."""
-    return {row[0]: row for b in clips.batches() for row in zip(*b.values(), strict=True)}
+    rows = (row for b in clips.batches() for row in zip(*b.values(), strict=True))
+    return {row[0]: tuple(map(repr, row)) for row in rows}
 
 
 def _first(names: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ TABLE: Mapping[str, Any] = {
     "index": "int64",
 }
 """The clip table, known before any clip is read. `index` is the row in the dataset's table."""
+SPAN_COLUMNS: Mapping[str, Any] = {"start_s": "float64", "end_s": "float64"}
+"""Columns of the clip table in addition, of clips that are parts of their files; seconds."""
 OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
     "duration_s": ("float32", (), "NaN"),
     "peak": ("float32", (), "NaN"),
@@ -74,6 +76,11 @@ class Column:
         return -(-num_clips // self.chunk_clips)
 
 
+def table_columns(manifest: StoreManifest) -> Mapping[str, Any]:
+    """Return the columns of the clip table, with their types."""
+    return {**TABLE, **SPAN_COLUMNS} if manifest.parts else TABLE
+
+
 def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
     """Return the rows per chunk of the clip table, in a fold of `num_clips`."""
     return min(manifest.block_clips * _TABLE_BLOCKS, num_clips)
@@ -81,8 +88,9 @@ def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
 
 def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
     """Return how an array of a fold of `num_clips` is cut."""
-    if name in TABLE:
-        dtype = "str" if TABLE[name] is str else TABLE[name]
+    table = table_columns(manifest)
+    if name in table:
+        dtype = "str" if table[name] is str else table[name]
         return Column(dtype, (), 0, table_chunk_clips(manifest, num_clips), 1)
     if name in OUTCOMES:
         dtype, inner, fill = OUTCOMES[name]
@@ -93,7 +101,7 @@ def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
 
 def array_names(manifest: StoreManifest) -> Iterator[str]:
     """Yield the arrays of a fold, in the order of their checksums: table, outcomes, images."""
-    yield from (*TABLE, *OUTCOMES, *manifest.spec.arrays)
+    yield from (*table_columns(manifest), *OUTCOMES, *manifest.spec.arrays)
 
 
 def first_checksums(manifest: StoreManifest, num_clips: int) -> dict[str, int]:

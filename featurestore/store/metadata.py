@@ -27,6 +27,7 @@ from featurestore.store.layout import (
     first_checksums,
     has_checksums,
     table_chunk_clips,
+    table_columns,
 )
 from featurestore.store.parsing import DOCUMENT, Document
 from schemas import StoreManifest
@@ -54,7 +55,8 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
     clips = {"dimension_names": ("clip",), "shape": (num_clips,)}
     table_chunk = (table_chunk_clips(manifest, num_clips),)
     arrays: dict[str, dict[str, Any]] = {
-        name: clips | {"dtype": dtype, "chunks": table_chunk} for name, dtype in TABLE.items()
+        name: clips | {"dtype": dtype, "chunks": table_chunk}
+        for name, dtype in table_columns(manifest).items()
     }
     block = (manifest.block_clips,)
     for name, (dtype, inner, fill) in OUTCOMES.items():
@@ -102,7 +104,8 @@ class _LayoutOf:
     def __init__(self, manifest: StoreManifest) -> None:
         self.manifest = manifest
         arrays = tuple(manifest.spec.arrays.items())
-        self._key = manifest.block_clips, manifest.chunk_clips, manifest.spec.dtype, arrays
+        sizes = manifest.block_clips, manifest.chunk_clips
+        self._key = *sizes, manifest.spec.dtype, manifest.parts, arrays
 
     def __hash__(self) -> int:
         return hash(self._key)

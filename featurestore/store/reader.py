@@ -17,7 +17,7 @@ from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
 from featurestore.storage import LocalStorage, Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
-from featurestore.store.layout import has_checksums
+from featurestore.store.layout import SPAN_COLUMNS, has_checksums
 from featurestore.store.metadata import Columns
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import read_root
@@ -37,7 +37,9 @@ class ClipTable:
         class_id: int64.
         path: str, relative to the dataset's root.
         source: str, the recording the clip was cut from, or empty.
-        duration_s: float32, of the audio file.
+        start_s: float64, seconds at which the clip starts in its file; NaN for a whole file.
+        end_s: float64, seconds at which it ends; NaN for the file's end.
+        duration_s: float32, of the audio file, or the part of it.
         peak: float32, largest absolute sample; 0 for silence.
         status: uint8, a ClipStatus.
     """
@@ -48,6 +50,8 @@ class ClipTable:
     class_id: NDArray[np.int64]
     path: NDArray[np.object_]
     source: NDArray[np.object_]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
     duration_s: NDArray[np.float32]
     peak: NDArray[np.float32]
     status: NDArray[np.uint8]
@@ -81,6 +85,9 @@ def fold_columns(stored: StoredArrays, fold: int) -> Columns:
     columns |= {name: _outcome(stored, fold, name, status) for name in ("duration_s", "peak")}
     columns["status"] = status
     size = len(status)
+    for name in SPAN_COLUMNS:
+        known = stored.manifest.parts
+        columns[name] = stored.read(fold, name) if known else np.full(size, np.nan)
     columns["class_id"] = columns["class_id"].astype(np.int64)
     return columns | {"fold": np.full(size, fold), "row": np.arange(size)}
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from featurestore.errors import AudioError
 from featurestore.extraction import audio
 from featurestore.extraction.extractor import Extractor, quantize
+from featurestore.extraction.recordings import Span
 from featurestore.extraction.sources import clip_file, open_source
 from featurestore.storage import LocalStorage
 from featurestore.store.arrays import StoredArrays
@@ -40,9 +41,13 @@ def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[
     ok = np.flatnonzero(arrays.read(block.fold, "status", rows) == ClipStatus.OK)
     paths = arrays.read(block.fold, "path", rows)[ok]
     digests = arrays.read(block.fold, "source_sha256", rows)[ok]
+    compared: dict[tuple[str, bytes], str | None] = {}  # a recording has many parts
     for path, digest in zip(paths, digests, strict=True):
-        if fault := _fault(root, path, digest.tobytes()):
-            yield f"{path}: {fault}"
+        key = path, digest.tobytes()
+        if key not in compared:
+            compared[key] = _fault(root, *key)
+            if compared[key]:
+                yield f"{path}: {compared[key]}"
 
 
 def _fault(root: Path, path: str, digest: bytes) -> str | None:
@@ -132,8 +137,10 @@ def _source(
         return value
 
     path = str(stored("path"))
+    known = arrays.manifest.parts
+    span = Span(float(stored("start_s")), float(stored("end_s"))) if known else audio.WHOLE
     try:
-        recording = audio.load(clip_file(root, path), extractor.spec)
+        recording = audio.load(clip_file(root, path), extractor.spec, span)
     except AudioError:
         return
     if recording.source_sha256 != stored("source_sha256").tobytes():

@@ -1,0 +1,252 @@
+"""Parts of long recordings: a file is hashed and walked once, and kept open for the next part.
+
+Decoding seeks. libsndfile does so exactly in WAV and FLAC, and to 1e-7 in MP3, where finding a
+place takes time unless the file stays open; in Ogg it needs the help of `_go_to`.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isnan
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from featurestore.errors import AudioError
+from featurestore.extraction.containers import Part, Source, walk
+from featurestore.extraction.decode import (
+    UNKNOWN_FRAMES,
+    judge_notes,
+    part_descriptor,
+    read_mixed,
+    soundfile_errors,
+    soundfile_name,
+)
+from featurestore.extraction.notes import decoder_notes
+from featurestore.extraction.sources import file_sha256, open_source
+from schemas import ClipStatus
+
+MAX_RECORDING_S = 86_400.0
+"""Longest recording that parts are taken of: a day."""
+_MOST_BYTES = 1 << 38
+_MOST_OPEN = 64
+"""Recordings that a thread keeps open."""
+_OGG_LEAD_S = 2
+"""Seconds that are decoded before a part of an Ogg file."""
+_SLACK_S = 0.01
+"""By how much a part may end after its recording: times in tables are rounded."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds of a recording that make a clip; NaN for its start or end."""
+
+    start_s: float = np.nan
+    end_s: float = np.nan
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the file."""
+        return isnan(self.start_s) and isnan(self.end_s)
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What tells a file from one that has replaced it."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What reading a whole recording once has told."""
+
+    sha256: bytes
+    name: str
+    part: Part
+
+
+class _Recording:
+    """An open recording."""
+
+    def __init__(self, path: Path, descriptor: int, facts: _Facts, size: int) -> None:
+        self.facts, self._descriptor, self._is_mpeg = facts, descriptor, facts.name == "MPEG"
+        self._path = path
+        self._copy = part_descriptor(Source(descriptor, size), facts.part)
+        with self._notes(), soundfile_errors():
+            opened = self._copy.__enter__()
+            os.lseek(opened, 0, os.SEEK_SET)
+            self._file = soundfile.SoundFile(soundfile_name(opened), closefd=False)
+        self.rate: int = self._file.samplerate
+        self._skip = facts.part.skip
+        self.num_frames = self._file.frames - self._skip
+        if (known := facts.part.num_frames) is not None:
+            counted = known * self.rate // (facts.part.rate or self.rate)
+            self.num_frames = min(self.num_frames, counted)
+        if self._file.frames >= UNKNOWN_FRAMES or not self._file.seekable():
+            raise AudioError(
+                ClipStatus.UNSUPPORTED,
+                "its length is not known, so no parts are taken; convert it to WAV or FLAC",
+            )
+
+    @contextmanager
+    def _notes(self) -> Iterator[None]:
+        if not self._is_mpeg:
+            yield
+            return
+        with decoder_notes() as notes:
+            yield
+        judge_notes(notes, str(self._path))
+
+    def read(self, span: Span) -> NDArray[np.float32]:
+        """Return the mono samples of a part.
+
+        Raises:
+            AudioError: It is not in the recording, or is damaged.
+        """
+        start, stop = self._frames(span)
+        with self._notes(), soundfile_errors():
+            self._go_to(start + self._skip)
+            waveform = read_mixed(self._file, stop - start)
+        if waveform.size < stop - start:
+            raise AudioError(
+                ClipStatus.UNREADABLE,
+                f"the decoder gave {waveform.size} of {stop - start} samples: the rest is damaged",
+            )
+        return waveform
+
+    def _go_to(self, frame: int) -> None:
+        """Have the next read give the sample at `frame`, as it is if all before it was read."""
+        ahead = frame - self._file.tell()
+        if ahead == 0:
+            return
+        if self._file.format != "OGG":
+            self._file.seek(frame)
+            return
+        # libsndfile 1.2 misses its place in Vorbis after a short way forwards and in the last
+        # pages, and Opus sounds otherwise for a while: of 400 places up to 100 were wrong. From
+        # the start, to well before the place, and never to the end, none of 12,000 was.
+        lead = _OGG_LEAD_S * self.rate
+        if not 0 < ahead <= 2 * lead:
+            self._file.seek(0)
+            before = min(frame, self._file.frames - 2 * lead) - lead
+            if before > 0:
+                self._file.seek(before)
+        read_mixed(self._file, frame - self._file.tell())
+
+    def _frames(self, span: Span) -> tuple[int, int]:
+        length_s = self.num_frames / self.rate
+        start_s = 0.0 if isnan(span.start_s) else span.start_s
+        end_s = length_s if isnan(span.end_s) else span.end_s
+        start, stop = round(start_s * self.rate), round(end_s * self.rate)
+        if start >= self.num_frames or end_s > length_s + _SLACK_S:
+            raise AudioError(
+                ClipStatus.TRUNCATED,
+                f"the part from {start_s:g} s to {end_s:g} s is not in the recording of "
+                f"{length_s:g} s",
+            )
+        return start, min(stop, self.num_frames)
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(soundfile.SoundFileError):
+            self._file.close()
+        self._copy.__exit__(None, None, None)
+        os.close(self._descriptor)
+
+
+class _Opened(threading.local):
+    """The recordings that a thread has open, the last used at the end."""
+
+    def __init__(self) -> None:
+        self.recordings: OrderedDict[_Identity, _Recording] = OrderedDict()
+
+
+_opened = _Opened()
+
+
+def read_part(
+    path: Path, span: Span, max_duration_s: float
+) -> tuple[NDArray[np.float32], int, bytes]:
+    """Return the mono samples (N,) of a part of a recording, their rate, and the file's SHA-256.
+
+    Args:
+        path: Path of the recording.
+        span: Which part.
+        max_duration_s: Longest part.
+
+    Raises:
+        AudioError: The file cannot be used, or the part is not in it.
+        OSError: The machine could not read it.
+    """
+    recording = _recording(path)
+    start_s = 0.0 if isnan(span.start_s) else span.start_s
+    end_s = recording.num_frames / recording.rate if isnan(span.end_s) else span.end_s
+    if end_s - start_s > max_duration_s:
+        raise AudioError(
+            ClipStatus.TOO_LONG,
+            f"the part has {end_s - start_s:g} s; max_duration_s allows {max_duration_s:g}",
+        )
+    return recording.read(span), recording.rate, recording.facts.sha256
+
+
+def _recording(path: Path) -> _Recording:
+    """Return an open recording, opened by this thread before if it still is the same file."""
+    descriptor, size = open_source(path, _MOST_BYTES)
+    status = os.fstat(descriptor)
+    key = _Identity(str(path), status.st_dev, status.st_ino, size, status.st_mtime_ns)
+    known = _opened.recordings
+    if key in known:
+        os.close(descriptor)
+        known.move_to_end(key)
+        return known[key]
+    with ExitStack() as opened:
+        opened.callback(os.close, descriptor)
+        facts = _facts(key)
+        if isinstance(facts, AudioError):
+            raise facts
+        recording = _Recording(path, descriptor, facts, size)
+        opened.pop_all()
+    known[key] = recording
+    while len(known) > _MOST_OPEN:
+        known.popitem(last=False)[1].close()
+    return recording
+
+
+@lru_cache(maxsize=1 << 14)
+def _facts(key: _Identity) -> _Facts | AudioError:
+    """Hash and walk a file, or say why it is of no use: once per process while it stays the same.
+
+    Raises:
+        OSError: The machine could not read it.
+    """
+    try:
+        descriptor, size = open_source(Path(key.path), _MOST_BYTES)
+    except AudioError as error:
+        return error
+    try:
+        digest = file_sha256(descriptor)
+        container = walk(Source(descriptor, size), MAX_RECORDING_S)
+    except AudioError as error:
+        return error
+    finally:
+        os.close(descriptor)
+    if container is None:
+        return _Facts(digest, "", Part(0, size))
+    if len(container.parts) > 1:
+        return AudioError(
+            ClipStatus.UNSUPPORTED,
+            f"is joined from {len(container.parts)} streams, of which no parts are taken; convert "
+            "it to one WAV or FLAC",
+        )
+    return _Facts(digest, container.name, container.parts[0])
