@@ -31,13 +31,14 @@ _BROAD = frozenset("ABCDEFGHKMNOQRUVWXmw%@—…")
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw with every font there is, and without TeX; usable as a decorator."""
-    with (
-        mpl.rc_context(
-            {"font.family": list(_families()), "text.usetex": False, "text.parse_math": True}
-        ),
-        warnings.catch_warnings(),
-    ):
+    """Draw with every font there is, without TeX, and in Matplotlib's own style.
+
+    A `matplotlibrc` of the user, or one that lies in the working directory, changes no picture.
+    Usable as a decorator.
+    """
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update({"font.family": list(_families()), "text.parse_math": True})
         # A character that no font has was made an escape, or it is one of the user's own labels.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
@@ -65,7 +66,7 @@ def legend(text: object, most: int = 40) -> str:
 
 @cache
 def _families() -> tuple[str, ...]:
-    own = mpl.rcParams["font.family"]
+    own = mpl.rcParamsDefault["font.family"]
     installed = {font.name for font in fontManager.ttflist}
     return (*own, *(name for name in _MORE_FAMILIES if name in installed))
 
@@ -94,4 +95,6 @@ def _drawable(character: str) -> str:
 
 @cache
 def _paths() -> tuple[str, ...]:
-    return tuple(str(findfont(FontProperties(family=[name]))) for name in _families())
+    with mpl.rc_context():
+        mpl.rcdefaults()  # which say what `sans-serif` is
+        return tuple(str(findfont(FontProperties(family=[name]))) for name in _families())

@@ -212,3 +212,32 @@ def test_the_installed_program_builds_the_synthetic_set_with_dask(here: Path) ->
     assert "clips/s" in done.stderr
     assert (here / "synthetic.zarr/synthetic/zarr.json").exists()
     assert (here / "data/synthetic").is_dir()
+
+
+def test_a_matplotlibrc_of_the_user_or_of_the_directory_changes_no_picture(
+    store: Path, tmp_path: Path
+) -> None:
+    style = """
+axes.facecolor: red
+lines.linewidth: 40
+font.size: 3
+font.sans-serif: Nothing
+text.usetex: True
+savefig.dpi: 13
+savefig.format: pdf
+savefig.transparent: True
+image.cmap: gray
+axes.unicode_minus: False
+no.such.key: 1
+"""
+    pictures = []
+    for name in ("plain", "styled"):
+        place = tmp_path / name
+        place.mkdir()
+        (place / "matplotlibrc").write_text(style if name == "styled" else "")
+        command = ["featurestore", "plot", str(store), "--clip", "fold1/high/high0.wav"]
+        subprocess.run(
+            [sys.executable, "-m", *command, "--out", "picture.png"], cwd=place, check=True
+        )
+        pictures.append((place / "picture.png").read_bytes())
+    assert pictures[0] == pictures[1]
