@@ -70,6 +70,25 @@ def test_every_command_in_the_documentation_parses(line: str) -> None:
     found.make_context(command, rest, parent=context)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        line.strip()
+        for line in (ROOT / "demo.sh").read_text().replace("\\\n", " ").splitlines()
+        if line.strip().split(" ")[0] in PROGRAMS
+    ],
+)
+def test_every_command_of_the_demo_parses(line: str) -> None:
+    test_every_command_in_the_documentation_parses(line)
+
+
+def test_the_tutorial_shows_what_the_demo_does() -> None:
+    tutorial = (DOCS / "tutorial.md").read_text().replace("\\\n", " ")
+    for line in (ROOT / "demo.sh").read_text().split("cat <<'END'")[0].splitlines():
+        if line.startswith(("featurestore ", "trainer ")):
+            assert line in tutorial
+
+
 def test_the_readme_and_the_how_tos_show_every_command() -> None:
     shown = {tuple(str(line.values[0]).split()[:2]) for line in LINES}
     commands = {(p, name) for p, group in PROGRAMS.items() for name in group.commands}
