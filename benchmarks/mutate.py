@@ -38,7 +38,8 @@ Rng = np.random.Generator
 def sources() -> Mapping[str, bytes]:
     """Return whole sound files by name: short ones of every container, and real ones if any."""
     found = {}
-    for container in soundfile.available_formats():
+    # Writing SD2 leaves a file of its own in the working directory: its resource fork.
+    for container in filter(lambda name: name != "SD2", soundfile.available_formats()):
         for subtype in soundfile.available_subtypes(container):
             for channels in (1, 2):
                 if data := _encoded(container, subtype, channels):

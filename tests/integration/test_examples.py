@@ -34,7 +34,7 @@ def test_an_example_learns_the_held_out_fold_better_than_guessing(
 ) -> None:
     store = tiny_store()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", str(store), "15"])
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", str(store), "30"])
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     said = re.search(r"fold 1 held out: accuracy ([\d.]+)%$", capsys.readouterr().out.strip())
     assert said

@@ -19,6 +19,7 @@ from featurestore.checking.repair import repair
 from featurestore.checking.verify import verify
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.errors import CorruptError, NewerError, NotAStoreError, StoreError
+from schemas.store import FORMAT_VERSION
 from tests.conftest import contents
 from tests.golden.make_v1 import SMALL
 from tests.integration.conftest import GOLDEN, told
@@ -84,11 +85,15 @@ def test_a_new_dataset_in_a_store_of_version_1_leaves_the_others_as_they_are(
 
 
 def newer_mark(store: Path) -> None:
-    edit(store / "zarr.json", lambda v: v["attributes"]["featurestore"].update(format_version=3))
+    newer = {"format_version": FORMAT_VERSION + 1}
+    edit(store / "zarr.json", lambda v: v["attributes"]["featurestore"].update(newer))
 
 
 def newer_manifest(store: Path) -> None:
-    edit(store / "folder/zarr.json", lambda v: v["attributes"].update(format_version=3))
+    edit(
+        store / "folder/zarr.json",
+        lambda v: v["attributes"].update(format_version=FORMAT_VERSION + 1),
+    )
 
 
 def newer_everything(store: Path) -> None:
