@@ -1,0 +1,88 @@
+"""The numbers of the paper's protocol that are defaults, wherever a default is written down."""
+
+from dataclasses import fields
+
+import pytest
+import typer
+
+from featurestore.datasets.kinds import DATASETS
+from schemas import FeatureSpec, RunConfig, TrimSpec
+from trainer.cli import app
+from trainer.plan import Options
+from trainer.weights import imagenet_file
+
+# PROTOCOL section 2; augmentation is not the paper's.
+TRAINING: dict[str, object] = {
+    "arch": "resnet34",
+    "batch_size": 64,
+    "selection": "heldout",
+    "epochs_scale": 1.0,
+    "mixup": 0.0,
+    "freq_mask": 0.0,
+    "time_mask": 0.0,
+    "label_smoothing": 0.0,
+    "seed": 0,
+}
+# PROTOCOL section 1.
+FEATURES: dict[str, object] = {
+    "sample_rate": 22_000,
+    "resampler": "soxr_hq",
+    "trim": TrimSpec(top_db=20.0, frame_length=2048, pad_ms=200.0),
+    "n_fft": 1024,
+    "win_length": 1024,
+    "hop_length": 256,
+    "window": "hann",
+    "pad_mode": "reflect",
+    "power": 2.0,
+    "mel_scale": "htk",
+    "mel_norm": "none",
+    "fmin": 0.0,
+    "fmax": None,
+    "amin": 1e-10,
+    "top_db": 100.0,
+    "short_clips": "tile",
+    "variants": ("mel", "resize"),
+}
+SIZES = {"R1": (64, 128), "R2": (96, 214), "R3": (128, 300)}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_the_defaults_of_training_are_the_protocols_in_config_options_and_command(
+    name: str,
+) -> None:
+    assert RunConfig.model_fields[name].default == TRAINING[name]
+    assert {field.name: field.default for field in fields(Options)}[name] == TRAINING[name]
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    assert {p.name: p.default for p in command.params}[name] == TRAINING[name]
+
+
+def test_decay_and_recipe_are_the_protocols() -> None:
+    assert RunConfig.model_fields["weight_decay"].default == 0.1
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    assert {p.name: p.default for p in command.params}["recipe"] == "paper"
+    assert Options("mel").recipe == "paper"
+
+
+def test_imagenets_weights_are_those_of_2015_which_fastai_used() -> None:
+    assert imagenet_file("resnet34")[0].endswith("/resnet34-b627a593.pth")
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_the_default_features_are_the_protocols(name: str) -> None:
+    spec = FeatureSpec()
+    assert getattr(spec, name) == FEATURES[name]
+    assert TrimSpec() == spec.trim
+
+
+def test_the_images_have_the_papers_sizes_and_last_as_long_as_it_says() -> None:
+    spec = FeatureSpec()
+    assert {r.name: (r.n_mels, r.num_frames) for r in spec.resolutions} == SIZES
+    assert spec.fmax_hz == 11_000
+    for (_, frames), seconds in zip(SIZES.values(), (1.5, 2.5, 3.5), strict=True):
+        assert int(spec.sample_rate * seconds / spec.hop_length) == frames
+    assert FeatureSpec(mel_scale="torchaudio-2019").fmax_hz == 22_050
+
+
+def test_the_datasets_have_the_papers_clips() -> None:
+    counts = {name: kind.num_clips for name, kind in DATASETS.items()}
+    assert (counts["urbansound8k"], counts["esc50"], counts["esc10"]) == (8732, 2000, 400)
