@@ -40,12 +40,11 @@ class YamlError(ValueError):
     """A text that is no YAML, or more, or other, than is accepted; names the line."""
 
 
-def read_yaml(path: Path, exponents: bool = True) -> object:
+def read_yaml(path: Path) -> object:
     """Read a user's file: None, bool, int, float, str, lists, and dicts by text.
 
     Args:
         path: The file.
-        exponents: See `parse_yaml`.
 
     Raises:
         YamlError: It is no such text, in one line that begins with `line N: ` where that is known.
@@ -59,15 +58,14 @@ def read_yaml(path: Path, exponents: bool = True) -> object:
         raise YamlError(
             f"line {line}: the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
         ) from error
-    return parse_yaml(text, exponents)
+    return parse_yaml(text)
 
 
-def parse_yaml(text: str, exponents: bool = True) -> object:
+def parse_yaml(text: str) -> object:
     """Parse a text; see `read_yaml`.
 
     Args:
         text: At most `MOST_BYTES` characters.
-        exponents: Take `1e-3` for a number, as JSON does and YAML 1.1 does not.
 
     Raises:
         YamlError: It is no YAML, or holds what is refused.
@@ -75,7 +73,7 @@ def parse_yaml(text: str, exponents: bool = True) -> object:
     if len(text) > MOST_BYTES:
         raise YamlError(f"it has {len(text):,} characters, where at most {MOST_BYTES:,} make sense")
     try:
-        return _Reader(yaml.parse(text, Loader=_LOADER), exponents).document()
+        return _Reader(yaml.parse(text, Loader=_LOADER)).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
@@ -97,8 +95,8 @@ def _shown(text: str) -> str:
 class _Reader:
     """Makes values of the events of a parser, and stops it at the first that is refused."""
 
-    def __init__(self, events: Iterator[_Event], exponents: bool) -> None:
-        self._events, self._exponents = events, exponents
+    def __init__(self, events: Iterator[_Event]) -> None:
+        self._events = events
         self._anchors: dict[str, tuple[object, int]] = {}
         self._count = 0
 
@@ -191,7 +189,7 @@ class _Reader:
         if found := _INFINITE.fullmatch(text):
             return float(f"{found[1]}inf")
         integer = _INTEGER.fullmatch(text)
-        if not integer and not self._is_float(text):
+        if not integer and not _FLOAT.fullmatch(text):
             return text
         if len(text) > _MOST_DIGITS:
             raise self._error(event, f"a number of {len(text):,} digits")
@@ -203,11 +201,6 @@ class _Reader:
         if abs(value) == float("inf"):
             raise self._error(event, f"{text} is too large a number")
         return value
-
-    def _is_float(self, text: str) -> bool:
-        if not _FLOAT.fullmatch(text):
-            return False
-        return self._exponents or "." in text or "e" not in text.lower()
 
     def _error(self, event: _Event, what: str) -> YamlError:
         return YamlError(f"line {event.start_mark.line + 1}: {what}")

@@ -278,14 +278,14 @@ def rates_warning(method: Method, dataset: str) -> str | None:
     return f"there are no learning rates for {dataset!r}: ESC-50's are used"
 
 
-def read_yaml(path: Path, exponents: bool = True) -> object:
+def read_yaml(path: Path) -> object:
     """Read a YAML or JSON file of the user's; see `featurestore.yamlfile`.
 
     Raises:
         ConfigError: It cannot be read, or is no YAML that is taken.
     """
     try:
-        return yamlfile.read_yaml(path, exponents)
+        return yamlfile.read_yaml(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except YamlError as error:

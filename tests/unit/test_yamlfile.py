@@ -46,8 +46,8 @@ def test_a_text_means_what_it_says(text: str, value: object) -> None:
     assert parse_yaml(text) == value
 
 
-def test_an_exponent_alone_makes_no_number_where_it_never_did() -> None:
-    assert parse_yaml("[1e-3, 1.0e-3, 10, 0.5]", exponents=False) == ["1e-3", 0.001, 10, 0.5]
+def test_an_exponent_alone_makes_a_number_as_in_json() -> None:
+    assert parse_yaml("[1e-3, 1.0e-3, 10, 0.5]") == [0.001, 0.001, 10, 0.5]
 
 
 BOMBS = {
