@@ -32,7 +32,8 @@ from featurestore.datasets import load_dataset
 from featurestore.datasets.synthetic import make_synthetic
 from schemas import FeatureSpec, Resolution
 from trainer.cli import main as trainer
-from trainer.plan import Options, plan_run
+from trainer.config import TrainingOptions
+from trainer.plan import plan_run
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.finished import open_finished
 from trainer.run import begin
@@ -61,7 +62,16 @@ def make_store(folder: Path) -> Path:
 def new_run(store: Path, out: Path) -> None:
     """Write the record of a small run: three stages of an epoch."""
     dataset = open_store(store)
-    options = Options("resize", FOLDS, init="random", arch="resnet18", batch_size=8)
+    options = TrainingOptions(
+        method="resize",
+        folds=FOLDS,
+        init="random",
+        arch="resnet18",
+        batch_size=8,
+        device="cpu",
+        precision="float32",
+        threads=1,
+    )
     plan = plan_run(dataset, options)
     stages = tuple(
         stage.model_copy(update={"epochs": epochs, "max_lr": 1e-3})

@@ -19,11 +19,12 @@ import featurestore.cluster
 from featurestore import FeatureStoreError, StoredDataset, open_store
 from featurestore.errors import BusyError, UnfitWorkerError
 from schemas import FoldResult, RunConfig
+from trainer.config import ExecutionOptions
 from trainer.errors import ClusterError, TrainerError
 from trainer.oom import is_out_of_memory
 from trainer.plan import plan_run
 from trainer.records.rundir import RECORD, RunDirectory
-from trainer.run import Manner, resume
+from trainer.run import resume
 from trainer.sweep import RUNS, SweepRun, start
 
 _CONNECT_TIMEOUT = "20s"
@@ -44,14 +45,14 @@ class Work:
         dataset: Name of the dataset.
         fingerprint: Fingerprint of the dataset.
         out: Absolute directory of the sweep, the same for all workers.
-        manner: How to go about it.
+        execution: How to go about it.
     """
 
     store: str
     dataset: str
     fingerprint: str
     out: Path
-    manner: Manner
+    execution: ExecutionOptions
 
     def open(self) -> StoredDataset:
         """Open the dataset, at a worker.
@@ -112,8 +113,8 @@ def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
 
     def begin() -> Begun:
         stored = work.open()
-        plan = plan_run(stored, run.options, work.manner.folds_at_once)
-        start(stored, run, work.out, work.manner, plan)
+        plan = plan_run(stored, run.options, work.execution.folds_at_once)
+        start(stored, run, work.out, work.execution, plan)
         record, digest = RunDirectory(work.out / RUNS / run.name).record_and_digest()
         return Begun(record.config, digest)
 
@@ -129,7 +130,7 @@ def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldR
         stored = work.open()
         while True:
             try:
-                resume(stored, path, manner=work.manner, folds=(fold,))
+                resume(stored, path, execution=work.execution, folds=(fold,))
                 break
             except BusyError:
                 # The worker that had this task is thought lost, and is at it all the same: the

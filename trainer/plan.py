@@ -13,16 +13,9 @@ from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset, usable_cores
 from schemas import (
-    BestOf,
-    Carry,
-    Cycle,
-    FirstConv,
-    LayerGroups,
-    Moments,
-    Recipe,
     RunConfig,
-    Selection,
 )
+from trainer.config import TrainingOptions
 from trainer.data.split import (
     FoldSplit,
     check_duplicates,
@@ -47,57 +40,6 @@ _NOT_IN_CONFIG = {"methods_file", "resize_operator", "own_methods", "recipe"}
 
 
 @dataclass(frozen=True)
-class Options:
-    """Options of the user; see RunConfig for the meanings.
-
-    Args:
-        method: A key of `trainer.methods.METHODS`, or of the methods file.
-        folds: Held out one after the other, by number or name; where empty, the official test
-            folds, or all.
-        device: A PyTorch device, or `auto`.
-        precision: Or `auto`.
-        acceleration: Or `auto`.
-        threads: CPU threads per fold; None shares all cores that may be used.
-        recipe: Gives what is None, and the precision where it is `auto`, see `trainer.recipes`.
-        carry: None takes the recipe's, or `last` with selection `last`.
-        best_of, layer_groups, moments, first_conv: None takes the recipe's.
-        methods_file: One's own methods, see `trainer.methods.read_methods`.
-        resize_operator: A ResizeOperator, which makes the method's resized images.
-        own_methods: What is in the methods file, which is not read again then: on another machine
-            another file may have its name.
-        allow_duplicates: Train although files are in several folds.
-    """
-
-    method: str
-    folds: tuple[int | str, ...] = ()
-    seed: int = 0
-    device: str = "cpu"
-    precision: str = "float32"
-    init: str = "auto"
-    epochs_scale: float = 1.0
-    batch_size: int = 64
-    arch: str = "resnet34"
-    acceleration: str = "eager"
-    threads: int | None = 1
-    selection: Selection = "heldout"
-    carry: Carry | None = None
-    best_of: BestOf | None = None
-    recipe: Recipe = "paper"
-    layer_groups: LayerGroups | None = None
-    moments: Moments | None = None
-    first_conv: FirstConv | None = None
-    validation_share: float = 0.1
-    mixup: float = 0.0
-    freq_mask: float = 0.0
-    time_mask: float = 0.0
-    label_smoothing: float = 0.0
-    methods_file: Path | str | None = None
-    resize_operator: str | None = None
-    own_methods: Mapping[str, tuple[Cycle, ...]] | None = None
-    allow_duplicates: bool = False
-
-
-@dataclass(frozen=True)
 class Plan:
     """A run that is possible.
 
@@ -117,7 +59,7 @@ class Plan:
         return {fold: split.num_train for fold, split in self.splits.items()}
 
 
-def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -> Plan:
+def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: int = 1) -> Plan:
     """Check that the dataset and this machine have what the options need.
 
     Args:
@@ -145,7 +87,7 @@ def plan_run(dataset: StoredDataset, options: Options, folds_at_once: int = 1) -
     least_side = min(side for stage in schedule for side in dataset.shape(stage.array))
     chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)), least_side)
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
-    config = _config(vars(chosen) | planned | _filled_in(options))
+    config = _config(chosen.values() | planned | _filled_in(options))
     absent = _absent_classes(clips, dataset.class_names)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
     splits = split_folds(dataset, config)
@@ -182,7 +124,7 @@ def few_steps_warning(config: RunConfig, num_clips: int) -> str | None:
     )
 
 
-def _filled_in(options: Options) -> dict[str, object]:
+def _filled_in(options: TrainingOptions) -> dict[str, object]:
     """Return what the recipe fills in.
 
     Raises:
@@ -205,8 +147,8 @@ def _filled_in(options: Options) -> dict[str, object]:
 
 
 def _on_this_machine(
-    options: Options, folds_at_once: int, least_side: int
-) -> tuple[Options, str | None]:
+    options: TrainingOptions, folds_at_once: int, least_side: int
+) -> tuple[TrainingOptions, str | None]:
     """Return the options without `auto`, and what is unavailable."""
     device = resolve_device(options.device)
     acceleration = choose_acceleration(options.acceleration, device)

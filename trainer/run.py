@@ -13,7 +13,8 @@ import torch
 from featurestore import StoredDataset
 from featurestore.text import json_text
 from schemas import FoldResult, Reading, RunRecord, RunResult
-from trainer.data.arrays import PlacementChoice, SharedArrays, choose_placements
+from trainer.config import ExecutionOptions
+from trainer.data.arrays import SharedArrays, choose_placements
 from trainer.data.split import FoldSplit, split_folds
 from trainer.errors import ResumeError, differing
 from trainer.plan import Plan
@@ -38,30 +39,11 @@ from trainer.training.events import (
     WeightsComing,
     ignore,
 )
-from trainer.training.fold import SAVE_EVERY_S, Job
+from trainer.training.fold import Job
 from trainer.training.folds import train_folds
 from trainer.weights import InitialWeights, initial_weights
 
 _OF_RESULT = set(RunResult.model_fields)
-
-
-@dataclass(frozen=True)
-class Manner:
-    """Execution options of a run; they do not affect results.
-
-    Args:
-        reading: Where the data shall lie.
-        folds_at_once: How many train at a time.
-        save_every_s: Seconds between two states of a fold on disk.
-    """
-
-    reading: PlacementChoice = "auto"
-    folds_at_once: int = 1
-    save_every_s: float = SAVE_EVERY_S
-
-    def for_folds(self, num_folds: int) -> "Manner":
-        """Return these options with no more folds at once than there are."""
-        return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
 
 
 @dataclass(frozen=True)
@@ -84,7 +66,7 @@ def run(
     plan: Plan,
     out: Path,
     notify: Notify = ignore,
-    manner: Manner | None = None,
+    execution: ExecutionOptions | None = None,
 ) -> RunResult:
     """Train for every fold of the plan.
 
@@ -94,15 +76,15 @@ def run(
         out: The run's directory: run.json, TensorBoard events, a directory a fold with its
             metrics, networks and answers, and, at the end, result.json.
         notify: Called with each event.
-        manner: How to go about it.
+        execution: How to go about it.
 
     Raises:
         TrainerError: `out` is taken or cannot be written, the initial weights are unavailable, or
             a loss is not finite.
         featurestore.errors.StoreError: The store is damaged.
     """
-    known = begin(dataset, plan, out, notify, manner)
-    result = resume(dataset, out, notify, manner, known=known)
+    known = begin(dataset, plan, out, notify, execution)
+    result = resume(dataset, out, notify, execution, known=known)
     assert result is not None, "every fold was trained"  # noqa: S101
     return result
 
@@ -112,7 +94,7 @@ def begin(
     plan: Plan,
     out: Path,
     notify: Notify = ignore,
-    manner: Manner | None = None,
+    execution: ExecutionOptions | None = None,
     init_sha256: str | None = None,
 ) -> Known:
     """Write the record of a run, which `resume` then carries out; see `run`.
@@ -129,7 +111,7 @@ def begin(
             f"{plan.config.init}: is another file on {platform.node()}: SHA-256 "
             f"{str(weights.sha256)[:12]}, not {str(init_sha256)[:12]}; put the same file there"
         )
-    record = _record(dataset, plan, weights, manner or Manner())
+    record = _record(dataset, plan, weights, execution or ExecutionOptions())
     RunDirectory(out).create_record(record)
     return Known(plan.splits, weights, record.readings)
 
@@ -138,7 +120,7 @@ def resume(
     dataset: StoredDataset,
     out: Path,
     notify: Notify = ignore,
-    manner: Manner | None = None,
+    execution: ExecutionOptions | None = None,
     folds: Sequence[int] = (),
     known: Known | None = None,
 ) -> RunResult | None:
@@ -150,7 +132,7 @@ def resume(
         dataset: The run's, wherever its store lies now.
         out: The run's directory.
         notify: Called with each event.
-        manner: How to go about it; may be another than before.
+        execution: How to go about it; may be another than before.
         folds: To be trained for now, some of the run's; all by default.
         known: What `begin` returned, in the same process.
 
@@ -173,8 +155,8 @@ def resume(
         )
     _check_record(out, record, dataset)
     with nullcontext() if folds else directory.locked():
-        job = _job(dataset, directory, known, notify, manner or Manner())
-        return _train(job, directory, (manner or Manner()).folds_at_once, folds)
+        job = _job(dataset, directory, known, notify, execution or ExecutionOptions())
+        return _train(job, directory, (execution or ExecutionOptions()).folds_at_once, folds)
 
 
 def _check_record(out: Path, record: RunRecord, dataset: StoredDataset) -> None:
@@ -184,7 +166,7 @@ def _check_record(out: Path, record: RunRecord, dataset: StoredDataset) -> None:
         "extractor_version": dataset.manifest.extractor_version,
         "class_names": dataset.class_names,
     }
-    if problems := differing(known, vars(record)):
+    if problems := differing(known, dict(record)):
         raise ResumeError(
             f"{out / RECORD}: is not of the store that it names, which differs in: "
             f"{', '.join(problems)}; {RESTORE}"
@@ -213,13 +195,13 @@ def _job(
     directory: RunDirectory,
     known: Known | None,
     notify: Notify,
-    manner: Manner,
+    execution: ExecutionOptions,
 ) -> Job:
     """Return what all folds share; only what is not known is read or measured."""
     record, digest = directory.record_and_digest()
     splits = known.splits if known else split_folds(dataset, record.config)
     weights = (known and known.weights) or _same_weights(directory.path, record, notify)
-    readings = (known and known.readings) or _readings(dataset, record, manner)
+    readings = (known and known.readings) or _readings(dataset, record, execution)
     return Job(
         dataset=dataset,
         record=record.model_copy(update={"readings": dict(readings)}),
@@ -227,7 +209,7 @@ def _job(
         splits=splits,
         body_state=weights.state,
         notify=notify,
-        save_every_s=manner.save_every_s,
+        save_every_s=execution.save_every_s,
         warnings=tuple(changes(directory.path, record)),
         record_sha256=digest,
     )
@@ -305,7 +287,7 @@ class _Recorder:
 
 
 def _record(
-    dataset: StoredDataset, plan: Plan, weights: InitialWeights, manner: Manner
+    dataset: StoredDataset, plan: Plan, weights: InitialWeights, execution: ExecutionOptions
 ) -> RunRecord:
     record = RunRecord(
         config=plan.config,
@@ -320,15 +302,17 @@ def _record(
         init_used=weights.used,
         init_sha256=weights.sha256,
         warnings=(*plan.warnings, *([weights.warning] if weights.warning else [])),
-        folds_at_once=manner.folds_at_once,
+        folds_at_once=execution.folds_at_once,
     )
-    return record.model_copy(update={"readings": _readings(dataset, record, manner)})
+    return record.model_copy(update={"readings": _readings(dataset, record, execution)})
 
 
-def _readings(dataset: StoredDataset, record: RunRecord, manner: Manner) -> dict[str, Reading]:
+def _readings(
+    dataset: StoredDataset, record: RunRecord, execution: ExecutionOptions
+) -> dict[str, Reading]:
     stages = record.config.stages
     arrays = dict.fromkeys(a for stage in stages for a in (stage.array, stage.alternate) if a)
     a_fold = 2 if any(stage.alternate for stage in stages) else 1
-    held = min(manner.folds_at_once * a_fold, len(arrays))
+    held = min(execution.folds_at_once * a_fold, len(arrays))
     device = torch.device(record.config.device)
-    return choose_placements(dataset, tuple(arrays), device, manner.reading, held)
+    return choose_placements(dataset, tuple(arrays), device, execution.reading, held)

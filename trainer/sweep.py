@@ -19,20 +19,26 @@ from featurestore import StoredDataset
 from featurestore.text import file_name
 from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig
+from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ConfigError, ResumeError, differing, refused
 from trainer.methods import own_methods, read_yaml, resizes
-from trainer.plan import Options, Plan, absolute_init, plan_run
+from trainer.plan import Plan, absolute_init, plan_run
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
-from trainer.run import Known, Manner, begin
+from trainer.run import Known, begin
 from trainer.training.events import Notify, ignore
 from trainer.weights import INITS, digest_of_file
 
 RUNS, REPORT = "runs", "report"
 
-_SETTINGS = {field.name for field in fields(Options)} - {"method", "folds", "seed", "own_methods"}
+_SETTINGS = {field.name for field in fields(TrainingOptions)} - {
+    "method",
+    "folds",
+    "seed",
+    "own_methods",
+}
 FREE = {"device", "threads", "acceleration"}
 """Options that may differ on the machine that resumes: a run keeps its own."""
-_CHECKED = TypeAdapter(Options)
+_CHECKED = TypeAdapter(TrainingOptions)
 _LISTS = ("methods", "seeds", "folds")
 _MOST_SHOWN = 60
 _MOST_RUNS = 10_000
@@ -49,7 +55,7 @@ class SweepRun:
     """
 
     name: str
-    options: Options
+    options: TrainingOptions
     init_sha256: str | None = None
 
 
@@ -61,8 +67,8 @@ class Sweep:
         methods: Names, at least one.
         seeds: At least one.
         folds: Held out in each run; all of the store's where empty.
-        settings: Fields of `Options` and the values of each; all combinations are run, but of a
-            resize operator and a method without resized images, which is run without it.
+        settings: Options of `trainer run` and the values of each; all combinations are run, but
+            of a resize operator and a method without resized images, which is run without it.
     """
 
     methods: tuple[str, ...]
@@ -124,15 +130,14 @@ def _repeated(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) ->
     )
 
 
-def _options(asked: Mapping[str, Any]) -> Options:
+def _options(asked: Mapping[str, Any]) -> TrainingOptions:
     """Return options as of `trainer run`: whatever is not given, this machine chooses.
 
     Raises:
         ConfigError: A value is of another kind.
     """
-    automatic = {"device": "auto", "precision": "auto", "acceleration": "auto", "threads": None}
     try:
-        return _CHECKED.validate_python(automatic | dict(asked))
+        return _CHECKED.validate_python(dict(asked))
     except ValidationError as error:
         raise refused(error) from error
 
@@ -146,7 +151,7 @@ def _check_known(settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"no setting {name!r}; there are: {known}{meant}")
 
 
-def run_name(options: Options) -> str:
+def run_name(options: TrainingOptions) -> str:
     """Return the name of a run's directory: what it is, whatever else is in the sweep.
 
     That is the method, the seed, and each setting that could change its numbers and is not what
@@ -221,14 +226,17 @@ def _listed(path: Path, name: str, found: object) -> tuple[Any, ...]:
 
 
 def plan_sweep(
-    dataset: StoredDataset, runs: Sequence[SweepRun], manner: Manner, elsewhere: bool = False
+    dataset: StoredDataset,
+    runs: Sequence[SweepRun],
+    execution: ExecutionOptions,
+    elsewhere: bool = False,
 ) -> list[tuple[SweepRun, Plan]]:
     """Check all runs before the first one trains: a mistake in the last should not show after days.
 
     Args:
         dataset: Trained on.
         runs: Runs of the sweep.
-        manner: How to go about it.
+        execution: How to go about it.
         elsewhere: Whether other machines train them, whose devices are not known here.
 
     Returns:
@@ -251,7 +259,7 @@ def plan_sweep(
         if options.init not in INITS and options.init not in digests:
             digests[options.init] = digest_of_file(Path(options.init))
         here = _as_if_here(options) if elsewhere else options
-        plan = plan_run(dataset, here, manner.folds_at_once)
+        plan = plan_run(dataset, here, execution.folds_at_once)
         known = replace(run, options=options, init_sha256=digests.get(options.init))
         planned.append((known, plan))
         # What each machine chooses for itself makes no other run of it.
@@ -281,7 +289,7 @@ def _check_different(configs: Mapping[str, RunConfig]) -> None:
         others[config.init] = name
 
 
-def _as_if_here(options: Options) -> Options:
+def _as_if_here(options: TrainingOptions) -> TrainingOptions:
     """Return the options with what any machine has; others' requirements are checked by name."""
     for name in ("precision", "acceleration"):
         known = ("auto", *get_args(RunConfig.model_fields[name].annotation))
@@ -298,7 +306,7 @@ def start(
     dataset: StoredDataset,
     run: SweepRun,
     out: Path,
-    manner: Manner,
+    execution: ExecutionOptions,
     plan: Plan,
     notify: Notify = ignore,
 ) -> Known:
@@ -310,7 +318,7 @@ def start(
     """
     path = out / RUNS / run.name
     if not (path / RECORD).exists():
-        return begin(dataset, plan, path, notify, manner, run.init_sha256)
+        return begin(dataset, plan, path, notify, execution, run.init_sha256)
     record = RunDirectory(path).record()
     begun = record.config.model_copy(update={"init": absolute_init(record.config.init)})
     asked = {name: value for name, value in plan.config if name not in FREE}

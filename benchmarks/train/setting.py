@@ -13,11 +13,12 @@ import featurestore
 from benchmarks.made_up import create, fill, made_up
 from featurestore.store.plan import Block
 from schemas import Acceleration, FeatureSpec, Reading, RunConfig, Stage
+from trainer.config import TrainingOptions
 from trainer.data.arrays import SharedArrays
 from trainer.data.order import EpochOrder
 from trainer.data.source import StageData
 from trainer.model import Network, build_model
-from trainer.plan import Options, Plan, plan_run
+from trainer.plan import Plan, plan_run
 from trainer.training.device import choose_precision, resolve_device
 from trainer.training.stage import StageTrainer
 
@@ -111,7 +112,7 @@ class Bench:
     def plan(self, method: str = "resize") -> Plan:
         """Plan a run of the first fold."""
         how = self.how
-        options = Options(
+        options = TrainingOptions(
             method=method,
             folds=self.dataset.folds[:1],
             device=str(how.device),

@@ -12,17 +12,18 @@ from schemas import EpochMetrics, RunConfig
 from tests.integration.test_trainer_run import read_metrics
 from tests.integration.trainer_runs import as_older
 from tests.integration.trainer_store import tiny_plan
+from trainer.config import ExecutionOptions
 from trainer.errors import ConfigError
 from trainer.plan import Plan
 from trainer.records.checkpoint import Checkpoint, load_checkpoint, load_state
 from trainer.records.rundir import RunDirectory
-from trainer.run import Manner, begin, resume, run
+from trainer.run import begin, resume, run
 from trainer.selection import carried_epoch, reported_epoch
 from trainer.training.events import EpochDone, Event
 
 STILL = 1e-30
 """A learning rate so low that no weight moves: what a stage ends with is what it began with."""
-OFTEN = Manner(save_every_s=0)
+OFTEN = ExecutionOptions(save_every_s=0)
 
 
 def three_stages(**options: object) -> tuple[StoredDataset, Plan]:

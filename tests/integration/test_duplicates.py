@@ -13,8 +13,9 @@ from schemas import FeatureSpec
 from tests.conftest import write_folder
 from tests.integration.trainer_store import RESOLUTIONS, build_small
 from trainer.cli import main
+from trainer.config import TrainingOptions
 from trainer.errors import DataError
-from trainer.plan import Options, Plan, plan_run
+from trainer.plan import Plan, plan_run
 from trainer.run import begin
 
 SMALL = "--arch resnet18 --init random --epochs-scale 0.01 --batch-size 4 --threads 1 --device cpu"
@@ -35,7 +36,8 @@ def store(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(store: Path, **options: object) -> Plan:
-    return plan_run(open_store(store), Options("baseline", arch="resnet18", **options))  # type: ignore[arg-type]
+    asked = TrainingOptions(method="baseline", arch="resnet18", **options)  # type: ignore[arg-type]
+    return plan_run(open_store(store), asked)
 
 
 def test_the_same_bytes_in_two_folds_are_refused_and_two_are_named(store: Path) -> None:

@@ -29,7 +29,8 @@ from tests.hostile import NAMES
 from tests.integration.reported_runs import make_run
 from tests.integration.trainer_store import RESOLUTIONS
 from trainer import cli as trainer
-from trainer.plan import Options, plan_run
+from trainer.config import TrainingOptions
+from trainer.plan import plan_run
 from trainer.records.finished import open_finished
 from trainer.report import print_report, write_report
 from trainer.run import run as train
@@ -90,8 +91,16 @@ def store(place: Path, sounds: Dataset) -> Path:
 def run(place: Path, store: Path) -> Path:
     """An epoch of the smallest network."""
     stored = open_store(str(store))
-    options = Options(method="mel", init="random", arch="resnet18", batch_size=48, device="cpu")
-    plan = plan_run(stored, replace(options, threads=1))
+    options = TrainingOptions(
+        method="mel",
+        init="random",
+        arch="resnet18",
+        batch_size=48,
+        device="cpu",
+        precision="float32",
+        threads=1,
+    )
+    plan = plan_run(stored, options)
     stages = (Stage(array="R1/mel", epochs=1, max_lr=1e-3),)
     out = place / os.fsdecode(b"[/red]%s\x1b[31m\ncaf\xe9")
     train(stored, replace(plan, config=plan.config.model_copy(update={"stages": stages})), out)

@@ -16,6 +16,7 @@ from schemas import FeatureSpec, RunRecord, RunResult
 from tests.conftest import write_folder
 from tests.integration.trainer_store import RESOLUTIONS, place
 from trainer.cli import main
+from trainer.config import TrainingOptions
 from trainer.data.split import (
     default_folds,
     fold_numbers,
@@ -23,10 +24,18 @@ from trainer.data.split import (
     trained_folds,
     validation_folds,
 )
-from trainer.plan import Options, plan_run
+from trainer.plan import plan_run
 
 SPLITS = {"fold1": "train", "fold2": "val", "fold3": "test"}
-SMALL = {"init": "random", "epochs_scale": 0.01, "batch_size": 4, "arch": "resnet18"}
+SMALL = {
+    "init": "random",
+    "epochs_scale": 0.01,
+    "batch_size": 4,
+    "arch": "resnet18",
+    "device": "cpu",
+    "precision": "float32",
+    "threads": 1,
+}
 
 
 @cache
@@ -72,7 +81,9 @@ def test_a_split_trains_on_the_training_fold_and_validates_on_the_official_one(
     selection: str,
 ) -> None:
     store = open_store(split_store("train", "val", "test"))
-    plan = plan_run(store, Options("mel", ("test",), selection=selection, **SMALL))
+    plan = plan_run(
+        store, TrainingOptions(method="mel", folds=("test",), selection=selection, **SMALL)
+    )
     assert plan.config.folds == (3,)
     split = split_fold(store, plan.config, 3)
     assert (split.num_train, split.num_test) == (10, 10)

@@ -21,17 +21,18 @@ from schemas import RunResult
 from tests.integration.test_trainer_run import read_metrics
 from tests.integration.trainer_store import place, tiny_plan, tiny_store
 from trainer.cli import main
+from trainer.config import ExecutionOptions
 from trainer.errors import ResumeError
 from trainer.plan import Plan
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.rundir import RECORD, RunDirectory
-from trainer.run import Manner, begin, resume, run
+from trainer.run import begin, resume, run
 from trainer.safefiles import write_sealed
 from trainer.training.events import BatchDone, EpochDone, Event, FoldDone, StageStarted, Warned
 
 EPOCHS = (2, 1, 1)
 TIMES = {"seconds", "samples_per_s", "wait_share"}
-OFTEN = Manner(save_every_s=0)
+OFTEN = ExecutionOptions(save_every_s=0)
 
 
 def short_plan(**options: object) -> tuple[StoredDataset, Plan]:

@@ -26,11 +26,12 @@ from tests.integration.trainer_store import (
     tiny_store,
 )
 from trainer.cli import main
+from trainer.config import TrainingOptions
 from trainer.data.split import split_fold, training_folds
 from trainer.errors import CheckpointError, DataError, TrainedRunError
 from trainer.inference.predict import load_network, open_run
 from trainer.model import build_model
-from trainer.plan import Options, plan_run
+from trainer.plan import plan_run
 from trainer.records.checkpoint import load_checkpoint
 from trainer.run import run
 
@@ -43,9 +44,9 @@ def finished(selection: Selection) -> tuple[Path, RunResult]:
 
 
 def _train(dataset: StoredDataset, selection: Selection, out: Path) -> RunResult:
-    options = Options(
-        "mel", (1,), init="random", epochs_scale=0.01, batch_size=24, arch="resnet18",
-        selection=selection, validation_share=0.2,
+    options = TrainingOptions(
+        method="mel", folds=(1,), init="random", epochs_scale=0.01, batch_size=24, arch="resnet18",
+        selection=selection, validation_share=0.2, device="cpu", precision="float32", threads=1,
     )  # fmt: skip
     plan = plan_run(dataset, options)
     stages = tuple(stage.model_copy(update={"epochs": 2}) for stage in plan.config.stages[::4])
@@ -178,7 +179,7 @@ def test_a_recording_on_both_sides_of_a_split_is_refused(tmp_path: Path) -> None
     (root / "clips.csv").write_text("\n".join(rows))
     build(load_dataset("folder", root), tmp_path / "s.zarr", FeatureSpec(resolutions=RESOLUTIONS))
     with pytest.raises(DataError, match=r"fold 1: 1 recordings .* source tape7"):
-        plan_run(open_store(tmp_path / "s.zarr"), Options("baseline"))
+        plan_run(open_store(tmp_path / "s.zarr"), TrainingOptions(method="baseline"))
 
 
 def test_an_unfinished_run_names_what_finishes_it(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.trainer_store import tiny_store
 from trainer.cli import main
 from trainer.cluster import Failed, attempt
-from trainer.plan import Options, plan_run
+from trainer.config import TrainingOptions
+from trainer.plan import plan_run
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.rundir import RunDirectory
 from trainer.run import begin
@@ -235,7 +236,16 @@ def test_what_is_met_at_several_workers_is_in_the_result_of_the_last_one() -> No
     command = f"--out s --method baseline --fold 1 --fold 2 {QUICK}"
     directory = RunDirectory(Path("s/runs", named("baseline", precision="float32")))
     dataset = open_store(tiny_store())
-    options = Options("baseline", (1, 2), init="random", epochs_scale=0.001, batch_size=48)
+    options = TrainingOptions(
+        method="baseline",
+        folds=(1, 2),
+        init="random",
+        epochs_scale=0.001,
+        batch_size=48,
+        device="cpu",
+        precision="float32",
+        threads=1,
+    )
     begin(dataset, plan_run(dataset, replace(options, arch="resnet18")), directory.path)
     record = directory.record()
     # The first fold's worker has another version of a library, by what is installed first there.

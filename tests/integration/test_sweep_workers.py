@@ -16,14 +16,22 @@ from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.test_sweep import QUICK, same_networks, sweep
 from tests.integration.trainer_store import tiny_store
 from trainer.cluster import Begun, Failed, Work, begin_run, check_shared, train_one_fold
+from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ClusterError
-from trainer.plan import Options
 from trainer.records.rundir import RunDirectory
-from trainer.run import Manner
 from trainer.sweep import SweepRun, plan_sweep
 
 METHOD = "mine:\n- {{array: R1/mel, epochs: 1, max_lr: {rate}}}\n"
-OPTIONS = Options("mine", (1,), init="random", batch_size=48, arch="resnet18")
+OPTIONS = TrainingOptions(
+    method="mine",
+    folds=(1,),
+    init="random",
+    batch_size=48,
+    arch="resnet18",
+    device="cpu",
+    precision="float32",
+    threads=1,
+)
 NOWHERE = "--scheduler tcp://127.0.0.1:9"
 
 
@@ -42,7 +50,7 @@ def other_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def work(out: Path, store: Path | None = None) -> Work:
     dataset = open_store(tiny_store())
     at = store or tiny_store()
-    return Work(str(at), dataset.name, dataset.fingerprint, out.absolute(), Manner())
+    return Work(str(at), dataset.name, dataset.fingerprint, out.absolute(), ExecutionOptions())
 
 
 def test_a_method_of_a_file_is_the_users_wherever_it_is_begun(
@@ -51,7 +59,10 @@ def test_a_method_of_a_file_is_the_users_wherever_it_is_begun(
     Path("methods.yaml").write_text(METHOD.format(rate=0.25))
     runs = [SweepRun("a", replace(OPTIONS, methods_file="methods.yaml"))]
     sent = pickle.dumps(
-        (work(Path("s")), *(r for r, _ in plan_sweep(open_store(tiny_store()), runs, Manner())))
+        (
+            work(Path("s")),
+            *(r for r, _ in plan_sweep(open_store(tiny_store()), runs, ExecutionOptions())),
+        )
     )
     other_machine(monkeypatch, tmp_path)
     Path("methods.yaml").write_text(METHOD.format(rate=0.5))
@@ -67,7 +78,7 @@ def test_initial_weights_are_the_users_file_or_none(
     Path("methods.yaml").write_text(METHOD.format(rate=0.25))
     torch.save(torchvision.models.resnet18().state_dict(), "w.pth")
     options = replace(OPTIONS, methods_file="methods.yaml", init="w.pth")
-    ((run, _),) = plan_sweep(open_store(tiny_store()), [SweepRun("a", options)], Manner())
+    ((run, _),) = plan_sweep(open_store(tiny_store()), [SweepRun("a", options)], ExecutionOptions())
     place = work(Path("s"))
     other_machine(monkeypatch, tmp_path)
     torch.save(torchvision.models.resnet18().state_dict(), "w.pth")

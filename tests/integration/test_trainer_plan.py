@@ -18,8 +18,9 @@ from tests.integration.trainer_store import (
     tiny_plan,
     tiny_store,
 )
+from trainer.config import TrainingOptions
 from trainer.errors import ConfigError, DataError, UnknownMethodError
-from trainer.plan import Options, few_steps_warning, plan_run
+from trainer.plan import few_steps_warning, plan_run
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_all_folds_are_planned_by_default() -> None:
 
 
 def test_what_the_config_does_not_say_is_the_papers() -> None:
-    plan = plan_run(open_store(tiny_store()), Options("baseline"))
+    plan = plan_run(open_store(tiny_store()), TrainingOptions(method="baseline"))
     assert (plan.config.batch_size, plan.config.weight_decay) == (64, 0.1)
     assert (plan.config.arch, sum(stage.epochs for stage in plan.config.stages)) == (
         "resnet34",
@@ -74,7 +75,7 @@ def test_the_command_for_a_store_that_a_method_lacks_builds_one_that_it_can_use(
     monkeypatch.chdir(tmp_path)
     dataset = open_store(tiny_store())
     with pytest.raises(UnknownNameError) as caught:
-        plan_run(dataset, Options("mel-bands"))
+        plan_run(dataset, TrainingOptions(method="mel-bands"))
     told = str(caught.value)
     assert "no array 'R1/mel-bands' in the store; it has: R1/mel, R1/resize" in told
     assert "SPEC is the spec file of this one" in told
@@ -82,13 +83,13 @@ def test_the_command_for_a_store_that_a_method_lacks_builds_one_that_it_can_use(
     (tmp_path / "SPEC").write_text(dataset.manifest.spec.model_dump_json())
     assert main([*command.split(), "--root", str(sounds()), "--workers", "0"]) == 0
     built = open_store("synthetic-mel-bands.zarr")
-    plan = plan_run(built, Options("mel-bands"))
+    plan = plan_run(built, TrainingOptions(method="mel-bands"))
     assert built.shape(plan.config.stages[0].array) == (16, 40)
     assert set(built.arrays) == {*dataset.arrays, "R1/mel-bands", "R2/mel-bands"}
 
 
 def test_a_store_of_the_papers_features_is_told_its_command_whole(papers: StoredDataset) -> None:
-    area = Options("resize", resize_operator="area")
+    area = TrainingOptions(method="resize", resize_operator="area")
     with pytest.raises(UnknownNameError) as caught:
         plan_run(papers, area)
     assert str(caught.value).endswith(
@@ -110,14 +111,14 @@ def test_arrays_that_alternate_must_have_one_shape(papers: StoredDataset, tmp_pa
     text = "a: [{array: R1/mel, alternate: R1/OTHER, epochs: 1, max_lr: 1}]"
     file.write_text(text.replace("OTHER", "mel-time"))
     with pytest.raises(ConfigError, match=r"R1/mel \(64, 128\) and R1/mel-time \(128, 128\)"):
-        plan_run(papers, Options("a", methods_file=file))
+        plan_run(papers, TrainingOptions(method="a", methods_file=file))
     file.write_text(text.replace("OTHER", "resize"))
-    assert plan_run(papers, Options("a", methods_file=file)).config.stages[0].alternate == (
-        "R1/resize"
-    )
+    assert plan_run(papers, TrainingOptions(method="a", methods_file=file)).config.stages[
+        0
+    ].alternate == ("R1/resize")
     file.write_text(text.replace("OTHER", "resize-bicubic"))
     with pytest.raises(UnknownNameError, match=r"no array 'R1/resize-bicubic'.*--variant mel-time"):
-        plan_run(papers, Options("a", methods_file=file))
+        plan_run(papers, TrainingOptions(method="a", methods_file=file))
 
 
 def test_the_config_holds_the_stages_that_were_asked_for_under_a_name_of_their_own() -> None:
@@ -132,14 +133,14 @@ def test_the_config_holds_the_stages_that_were_asked_for_under_a_name_of_their_o
 
 def test_one_fold_is_too_few() -> None:
     with pytest.raises(DataError, match="one fold only"):
-        plan_run(open_store(one_fold_store()), Options("baseline"))
+        plan_run(open_store(one_fold_store()), TrainingOptions(method="baseline"))
 
 
 def test_a_class_that_is_never_trained_on_is_told_with_its_fold() -> None:
     dataset = open_store(lonely_class_store())
     with pytest.raises(DataError, match=r"fold 2: every clip of low"):
-        plan_run(dataset, Options("baseline"))
-    assert plan_run(dataset, Options("baseline", folds=(1,))).config.folds == (1,)
+        plan_run(dataset, TrainingOptions(method="baseline"))
+    assert plan_run(dataset, TrainingOptions(method="baseline", folds=(1,))).config.folds == (1,)
 
 
 def with_filters(mel_scale: str) -> StoredDataset:
@@ -151,7 +152,9 @@ def with_filters(mel_scale: str) -> StoredDataset:
 
 
 def test_a_recipe_fills_in_what_is_left_open_and_nothing_else() -> None:
-    asked = Options("resize", arch="resnet18", precision="auto", recipe="fastai-2019")
+    asked = TrainingOptions(
+        method="resize", arch="resnet18", precision="auto", recipe="fastai-2019"
+    )
     filled = plan_run(with_filters("torchaudio-2019"), asked).config
     assert (filled.layer_groups, filled.moments, filled.first_conv) == (3, "carried", "red-frozen")
     assert (filled.carry, filled.best_of, filled.precision) == ("stage", "stage", "float32")

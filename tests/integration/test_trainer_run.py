@@ -13,12 +13,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from schemas import EpochMetrics, RunRecord, RunResult
 from tests.integration.trainer_store import tiny_plan
+from trainer.config import ExecutionOptions
 from trainer.errors import DivergedError, RunDirectoryError
 from trainer.model import build_model
 from trainer.plan import Plan
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.rundir import RunDirectory
-from trainer.run import Manner, begin, resume, run
+from trainer.run import begin, resume, run
 from trainer.training.events import (
     EpochDone,
     Event,
@@ -86,8 +87,8 @@ def test_splits_weights_and_placements_are_found_out_once_and_recorded_as_used(
 
 def test_the_result_says_where_data_lay_when_the_run_was_resumed(tmp_path: Path) -> None:
     dataset, plan = tiny_plan(folds=(1,))
-    begin(dataset, plan, tmp_path / "run", manner=Manner("host"))
-    result = resume(dataset, tmp_path / "run", manner=Manner("stream"))
+    begin(dataset, plan, tmp_path / "run", manner=ExecutionOptions("host"))
+    result = resume(dataset, tmp_path / "run", manner=ExecutionOptions("stream"))
     assert result is not None
     assert set(result.readings.values()) == {"stream"}
     assert set(RunDirectory(tmp_path / "run").record().readings.values()) == {"host"}
@@ -193,7 +194,7 @@ def test_folds_at_once_give_bit_equal_losses_weights_and_records(
 ) -> None:
     out, result, _ = finished
     dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=0.03)
-    manner = Manner(reading, folds_at_once=2)
+    manner = ExecutionOptions(reading, folds_at_once=2)
     beside: list[set[int]] = []
     running: set[int] = set()
 
@@ -234,7 +235,7 @@ def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(tmp_path: P
                 raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        run(dataset, plan, tmp_path / "run", watch, Manner(folds_at_once=2))
+        run(dataset, plan, tmp_path / "run", watch, ExecutionOptions(folds_at_once=2))
     assert not any(thread.name.startswith("fold") for thread in threading.enumerate())
     for fold in (1, 2):
         kept = load_checkpoint(tmp_path / "run" / f"fold{fold}" / "last.pt")
@@ -266,7 +267,7 @@ def test_a_stream_gives_bit_equal_losses_and_the_record_says_so(
 ) -> None:
     out, result, _ = finished
     dataset, plan = tiny_plan(folds=(2,), epochs_scale=0.03)
-    streamed = run(dataset, plan, tmp_path / "streamed", manner=Manner("stream"))
+    streamed = run(dataset, plan, tmp_path / "streamed", manner=ExecutionOptions("stream"))
     assert losses(tmp_path / "streamed", 2) == losses(out, 2)
     assert set(result.readings.values()) == {"host"}
     assert set(streamed.readings) == {"R1/resize", "R2/resize", "R3/full"}
@@ -350,7 +351,7 @@ def test_a_process_does_not_grow_with_every_run(tmp_path: Path) -> None:
     dataset, plan = tiny_plan(folds=(1, 2))
     sizes = []
     for number in range(4):
-        run(dataset, plan, tmp_path / str(number), manner=Manner(folds_at_once=2))
+        run(dataset, plan, tmp_path / str(number), manner=ExecutionOptions(folds_at_once=2))
         gc.collect()
         sizes.append(psutil.Process().memory_info().rss)
     assert sizes[-1] - sizes[0] < 150e6

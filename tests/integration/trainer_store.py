@@ -14,7 +14,8 @@ from featurestore.datasets import load_dataset
 from featurestore.datasets.synthetic import make_synthetic
 from schemas import FeatureSpec, Resolution
 from tests.conftest import write_folder
-from trainer.plan import Options, Plan, plan_run
+from trainer.config import TrainingOptions
+from trainer.plan import Plan, plan_run
 
 # Tests run next to each other; threads that wait for a core they do not get are slow.
 torch.set_num_threads(1)
@@ -86,6 +87,9 @@ def tiny_plan(**options: object) -> tuple[StoredDataset, Plan]:
         "epochs_scale": 0.01,
         "batch_size": 48,
         "arch": "resnet18",
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
     }
     dataset = open_store(tiny_store())
-    return dataset, plan_run(dataset, Options(**(small | options)))
+    return dataset, plan_run(dataset, TrainingOptions(**(small | options)))

@@ -5,7 +5,7 @@ import pytest
 import typer
 
 from trainer.cli import app
-from trainer.commands.sweep import PAPER, Shared
+from trainer.commands.sweep import PAPER, SweepOptions
 from trainer.errors import ConfigError
 from trainer.sweep import _SETTINGS, FREE, Sweep, parse_setting, read_sweep
 
@@ -107,7 +107,7 @@ def test_a_setting_without_name_or_value_is_told(text: str) -> None:
 
 def test_a_reproduction_is_in_float32_unless_told_otherwise() -> None:
     for settings, expected in (([], ("float32",)), (["precision=auto,bf16"], ("auto", "bf16"))):
-        asked = Shared("s.zarr", settings=settings).reproduction(2)
+        asked = SweepOptions("s.zarr", settings=settings).reproduction(2)
         assert asked.methods == PAPER
         assert asked.seeds == (0, 1)
         assert asked.settings is not None

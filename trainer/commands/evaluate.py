@@ -12,10 +12,9 @@ from schemas import Evaluation
 from trainer.commands.options import (
     CheckpointOption,
     DatasetOption,
-    DeviceOption,
-    ReadingOption,
     RunOption,
 )
+from trainer.config import DeviceOption, ReadingOption
 
 RESULT, PICTURE = "evaluation.json", "confusion.png"
 if TYPE_CHECKING:

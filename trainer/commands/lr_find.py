@@ -10,7 +10,8 @@ from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from featurestore.terminal import Label, Terminal
 from schemas import LrFind
-from trainer.commands.options import DatasetOption, Learning, ReadingOption, StoreOption, grouped
+from trainer.commands.options import DatasetOption, StoreOption, grouped
+from trainer.config import ReadingOption, StepOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from trainer.training.lr_find import Curve
@@ -30,14 +31,14 @@ def lr_find(
         str | None,
         typer.Option(help="Held-out fold, by number or name; it is not used. Default: the first."),
     ] = None,
-    learning: Learning,
+    step: StepOptions,
     reading: ReadingOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("lr-find"),
 ) -> None:
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
     from featurestore import open_store
     from trainer.data.split import default_folds
-    from trainer.plan import Options, plan_run
+    from trainer.plan import plan_run
     from trainer.recipes import find_recipe
     from trainer.safefiles import make_output_folder
     from trainer.training.lr_find import NUM_STEPS, find_lr
@@ -45,8 +46,8 @@ def lr_find(
 
     stored = open_store(store, dataset)
     folds = default_folds(stored)[:1] if fold is None else (fold,)
-    options = Options(method=method, folds=folds, **vars(learning))
-    sweep = Sweep(NUM_STEPS, end=find_recipe(learning.recipe).sweep_end)
+    options = TrainingOptions(method=method, folds=folds, **step.values())
+    sweep = Sweep(NUM_STEPS, end=find_recipe(step.recipe).sweep_end)
     plan = plan_run(stored, options)
     make_output_folder(out, (TABLE, RESULT, PICTURE))
     console = Terminal()

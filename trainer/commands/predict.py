@@ -12,7 +12,8 @@ from rich.progress import track
 from featurestore.terminal import Table, Terminal
 from featurestore.text import csv_cell, from_json_text, json_document, json_text
 from schemas import Prediction, Predictions, RunRecord, UnusedFile
-from trainer.commands.options import CheckpointOption, DeviceOption, RunOption
+from trainer.commands.options import CheckpointOption, RunOption
+from trainer.config import DeviceOption
 from trainer.errors import AudioInputError
 
 Format = Literal["table", "csv", "json"]

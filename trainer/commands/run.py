@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -10,16 +11,16 @@ import typer
 from featurestore.stopping import INTERRUPTED
 from featurestore.terminal import Terminal
 from featurestore.text import from_json_text
-from schemas import BestOf, Carry, Moments, RunConfig, Selection
-from trainer.commands.options import Conduct, DatasetOption, FoldOption, Learning, grouped
+from schemas import RunConfig
+from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, grouped
 from trainer.commands.tracking import tracking_to
+from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ResumeError, differing
-from trainer.methods import METHODS
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
     from trainer.plan import Plan
-    from trainer.run import Known, Manner
+    from trainer.run import Known
     from trainer.tracking import Tracking
     from trainer.training.events import Notify
 
@@ -39,7 +40,6 @@ def run(
         str | None,
         typer.Option(help="Path or URL of the store that `featurestore build` wrote."),
     ] = None,
-    method: Annotated[str | None, typer.Option(help=f"{', '.join(METHODS)}.")] = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Directory of a stopped run to resume, with its own settings."),
@@ -49,89 +49,37 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Default: ./runs/<dataset>-<method>-seed<seed>.")
     ] = None,
-    selection: Annotated[
-        Selection,
-        typer.Option(
-            help="Model selection: by the heldout fold, as in the paper; by a validation "
-            "part of the training folds; or nothing (last)."
-        ),
-    ] = "heldout",
-    validation_share: Annotated[
-        float, typer.Option(help="Fraction of training clips for --selection validation.")
-    ] = 0.1,
-    carry: Annotated[
-        Carry | None,
-        typer.Option(
-            help="Network that each stage starts from: the best epoch of the stage before (stage; "
-            "the default), the best so far (run), or the last epoch (last)."
-        ),
-    ] = None,
-    best_of: Annotated[
-        BestOf | None,
-        typer.Option(
-            help="Epochs among which the reported best one is picked: those on the last stage's "
-            "array (array; the default), those of the last stage (stage), or all (run)."
-        ),
-    ] = None,
-    moments: Annotated[
-        Moments | None,
-        typer.Option(
-            help="The optimiser's moments at the start of a stage: fresh (the default), or carried "
-            "with the network that the stage starts from."
-        ),
-    ] = None,
-    learning: Learning,
-    epochs_scale: Annotated[
-        float, typer.Option(help="Multiplies the epochs of every stage; at least one each.")
-    ] = 1.0,
-    acceleration: Annotated[
-        str,
-        typer.Option(
-            help="Execution of steps: auto (eager), eager, compile, graph "
-            "or compile-graph. Falls back to eager, with a warning, if unavailable."
-        ),
-    ] = "auto",
-    conduct: Conduct,
+    training: TrainingOptions,
+    execution: ExecutionOptions,
+    mlflow: MlflowOption = None,
 ) -> None:
     """Train a method's whole schedule for each held-out fold."""
     from featurestore import open_store
     from trainer.console import print_plan
-    from trainer.plan import Options, plan_run
+    from trainer.plan import plan_run
     from trainer.records.rundir import check_free, default_out
     from trainer.run import begin
 
     console = Terminal()
-    manner = conduct.manner
     if resume is not None:
-        with tracking_to(conduct.mlflow, console) as tracking:
-            _go_on(console, resume, store, _given(context), manner, tracking)
+        with tracking_to(mlflow, console) as tracking:
+            _go_on(console, resume, store, _given(context), execution, tracking)
         return
-    if store is None or method is None:
+    if store is None or not training.method:
         raise typer.BadParameter(
             "--store and --method are needed, or --resume", param_hint="--store, --method"
         )
-    options = Options(
-        method=method,
-        folds=tuple(fold or ()),
-        epochs_scale=epochs_scale,
-        acceleration=acceleration,
-        selection=selection,
-        validation_share=validation_share,
-        carry=carry,
-        best_of=best_of,
-        moments=moments,
-        **vars(learning),
-    )
+    training = replace(training, folds=tuple(fold or ()))
     stored = open_store(store, dataset)
-    plan = plan_run(stored, options, conduct.folds_at_once)
+    plan = plan_run(stored, training, execution.folds_at_once)
     out = out or default_out(plan.config)
     check_free(out)
-    manner = manner.for_folds(len(plan.config.folds))
-    with tracking_to(conduct.mlflow, console) as tracking:
-        print_plan(console, stored, plan.config, manner.folds_at_once)
+    execution = execution.for_folds(len(plan.config.folds))
+    with tracking_to(mlflow, console) as tracking:
+        print_plan(console, stored, plan.config, execution.folds_at_once)
         carry_out(
-            *(console, stored, plan, out, manner, tracking),
-            start=lambda notify: begin(stored, plan, out, notify, manner),
+            *(console, stored, plan, out, execution, tracking),
+            start=lambda notify: begin(stored, plan, out, notify, execution),
         )
 
 
@@ -140,7 +88,7 @@ def carry_out(
     stored: "StoredDataset",
     plan: "Plan",
     out: Path,
-    manner: "Manner",
+    execution: ExecutionOptions,
     tracking: "Tracking | None" = None,
     *,
     start: "Callable[[Notify], Known] | None" = None,
@@ -153,7 +101,7 @@ def carry_out(
         # Before a first run the initial weights are downloaded: the view shows that, too.
         known = start(view) if start else Known(plan.splits)
         with _resumable(out), tracking.watching(out, view) if tracking else nullcontext(view) as w:
-            result = resume(stored, out, w, manner, known=known)
+            result = resume(stored, out, w, execution, known=known)
     if result:
         print_result(console, result)
     console.say(f"Run: {out}")
@@ -176,7 +124,7 @@ def _go_on(
     out: Path,
     store: str | None,
     given: dict[str, object],
-    manner: "Manner",
+    execution: ExecutionOptions,
     tracking: "Tracking | None",
 ) -> None:
     """Resume a run as its record says; options given as well must not differ from it."""
@@ -208,9 +156,9 @@ def _go_on(
         return
     resolve_device(record.config.device)
     stored = open_store(place, record.config.dataset)
-    print_plan(console, stored, record.config, manner.folds_at_once)
+    print_plan(console, stored, record.config, execution.folds_at_once)
     plan = Plan(record.config, split_folds(stored, record.config))
-    carry_out(console, stored, plan, out, manner, tracking)
+    carry_out(console, stored, plan, out, execution, tracking)
 
 
 def _numbered(folds: list[str], place: str, dataset: str) -> tuple[int, ...]:
@@ -251,7 +199,7 @@ def _check_same(out: Path, config: RunConfig, given: dict[str, object]) -> None:
     if isinstance(init := asked.get("init"), str):
         asked["init"] = absolute_init(init)
         config = config.model_copy(update={"init": absolute_init(config.init)})
-    if problems := differing(asked, vars(config)):
+    if problems := differing(asked, dict(config)):
         raise ResumeError(
             f"{out}: resumes with its own settings, which differ in: {', '.join(problems)}; leave "
             "these options out, or start a new run with another --out"

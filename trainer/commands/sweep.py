@@ -11,14 +11,14 @@ import typer
 from featurestore.errors import FeatureStoreError
 from featurestore.terminal import Terminal, styled
 from featurestore.text import mask_url
-from trainer.commands.options import Conduct, DatasetOption, FoldOption, StoreOption, grouped
+from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, StoreOption, grouped
 from trainer.commands.run import carry_out
 from trainer.commands.tracking import tracking_to
+from trainer.config import ExecutionOptions
 from trainer.errors import ConfigError, SweepError, TrainerError
 
 if TYPE_CHECKING:
     from featurestore import StoredDataset
-    from trainer.run import Manner
     from trainer.sweep import Sweep, SweepRun
     from trainer.tracking import Tracking
 
@@ -28,7 +28,7 @@ _PAPERS = {"precision": ("float32",)}
 
 
 @dataclass(frozen=True)
-class Shared:
+class SweepOptions:
     """Options that `sweep` and `reproduce` share."""
 
     store: StoreOption
@@ -68,7 +68,7 @@ class Shared:
 @grouped
 def sweep(
     *,
-    shared: Shared,
+    shared: SweepOptions,
     out: Annotated[Path, typer.Option(help="Directory of the sweep, new or to resume.")],
     method: Annotated[
         list[str] | None, typer.Option(help="Name of a method; may be repeated.")
@@ -80,7 +80,8 @@ def sweep(
         Path | None,
         typer.Option(help="YAML with methods, seeds, folds and settings, instead of the above."),
     ] = None,
-    conduct: Conduct,
+    execution: ExecutionOptions,
+    mlflow: MlflowOption = None,
 ) -> None:
     """Train every combination of methods, seeds and settings, and report them.
 
@@ -97,13 +98,15 @@ def sweep(
         asked = shared.sweep(method, seed or (0,))
     else:
         raise typer.BadParameter("--method is needed, or --file", param_hint="--method")
-    _carry_out(open_store(shared.store, shared.dataset), asked, out, shared.scheduler, conduct)
+    _carry_out(
+        open_store(shared.store, shared.dataset), asked, out, shared.scheduler, execution, mlflow
+    )
 
 
 @grouped
 def reproduce(
     *,
-    shared: Shared,
+    shared: SweepOptions,
     out: Annotated[
         Path | None,
         typer.Option(help="Directory, new or to resume. Default: ./reproduce/<dataset>."),
@@ -111,7 +114,8 @@ def reproduce(
     seeds: Annotated[
         int, typer.Option(min=1, max=1000, help="Number of seeds, from 0. The paper has one.")
     ] = 1,
-    conduct: Conduct,
+    execution: ExecutionOptions,
+    mlflow: MlflowOption = None,
 ) -> None:
     """Train the paper's methods and the control on every fold: its table for that dataset.
 
@@ -122,7 +126,9 @@ def reproduce(
 
     stored = open_store(shared.store, shared.dataset)
     asked = shared.reproduction(seeds)
-    _carry_out(stored, asked, out or Path("reproduce") / stored.name, shared.scheduler, conduct)
+    _carry_out(
+        stored, asked, out or Path("reproduce") / stored.name, shared.scheduler, execution, mlflow
+    )
 
 
 def _crossed(settings: Sequence[str] | None) -> dict[str, tuple[object, ...]]:
@@ -140,19 +146,20 @@ def _carry_out(
     asked: "Sweep",
     out: Path,
     scheduler: str | None,
-    conduct: Conduct,
+    execution: ExecutionOptions,
+    mlflow: MlflowOption = None,
 ) -> None:
     from trainer.report import print_report, write_report
     from trainer.sweep import REPORT, finished
 
     console = Terminal()
-    runs, manner = asked.runs(), conduct.manner
+    runs = asked.runs()
     console.say(f"{len(runs)} runs in {out}")
-    with tracking_to(conduct.mlflow, console) as tracking:
+    with tracking_to(mlflow, console) as tracking:
         if scheduler is None:
-            failed = _here(console, stored, runs, out, manner, tracking)
+            failed = _here(console, stored, runs, out, execution, tracking)
         else:
-            failed = _on_cluster(console, stored, runs, out, manner, scheduler, tracking)
+            failed = _on_cluster(console, stored, runs, out, execution, scheduler, tracking)
     done = finished(out, runs)
     if done:
         print_report(write_report(done, out / REPORT), console)
@@ -168,16 +175,16 @@ def _here(
     stored: "StoredDataset",
     runs: Sequence["SweepRun"],
     out: Path,
-    manner: "Manner",
+    execution: ExecutionOptions,
     tracking: "Tracking | None",
 ) -> dict[str, str]:
     """Train on this machine, run after run; return the failures by the run's name."""
     from trainer.sweep import RUNS, plan_sweep, start
 
     failed = {}
-    for number, (run, plan) in enumerate(plan_sweep(stored, runs, manner), start=1):
+    for number, (run, plan) in enumerate(plan_sweep(stored, runs, execution), start=1):
         console.rule(styled(f"{number}/{len(runs)} {run.name}"), align="left")
-        at_once = manner.for_folds(len(plan.config.folds))
+        at_once = execution.for_folds(len(plan.config.folds))
         begin = partial(start, stored, run, out, at_once, plan)
         try:
             path = out / RUNS / run.name
@@ -193,7 +200,7 @@ def _on_cluster(
     stored: "StoredDataset",
     runs: Sequence["SweepRun"],
     out: Path,
-    manner: "Manner",
+    execution: ExecutionOptions,
     scheduler: str,
     tracking: "Tracking | None",
 ) -> dict[str, str]:
@@ -203,8 +210,8 @@ def _on_cluster(
     from trainer.run import finish
     from trainer.sweep import RUNS, plan_sweep
 
-    planned = [run for run, _ in plan_sweep(stored, runs, manner, elsewhere=True)]
-    work = Work(stored.path, stored.name, stored.fingerprint, out.absolute(), manner)
+    planned = [run for run, _ in plan_sweep(stored, runs, execution, elsewhere=True)]
+    work = Work(stored.path, stored.name, stored.fingerprint, out.absolute(), execution)
     failed: dict[str, str] = {}
     begun = {}
 

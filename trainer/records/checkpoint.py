@@ -251,4 +251,4 @@ def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int
 
 
 def _identity(config: Any, fingerprint: str, class_names: tuple[str, ...]) -> dict[str, object]:  # noqa: ANN401
-    return {**vars(config), "fingerprint": fingerprint, "class_names": class_names}
+    return {**dict(config), "fingerprint": fingerprint, "class_names": class_names}

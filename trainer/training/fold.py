@@ -40,9 +40,6 @@ from trainer.training.events import (
 from trainer.training.stage import EpochResult, StageTrainer
 from trainer.training.step import predict
 
-SAVE_EVERY_S = 60.0
-"""Seconds between two states on disk: each is some 350 MB, an epoch on a GPU under a second."""
-
 
 class StateSaver:
     """Holds a fold's latest state; a context manager that, interrupted, leaves it on disk.
@@ -55,7 +52,7 @@ class StateSaver:
         state: The latest state; None before the first epoch.
     """
 
-    def __init__(self, directory: FoldDirectory, save_every_s: float = SAVE_EVERY_S) -> None:
+    def __init__(self, directory: FoldDirectory, save_every_s: float) -> None:
         self.state: FoldState | None = None
         self._directory = directory
         self._save_every_s = save_every_s
