@@ -30,12 +30,11 @@ napoleon_use_rtype = False
 napoleon_attr_annotations = False  # `np.object_` would be read as a link
 add_module_names = False
 python_use_unqualified_type_names = True
-# Types of other libraries, the schemas (`reference/files`, `reference/spec`) and what is not public
-# have no page to link to.
-nitpick_ignore_regex = [("py:.*", r"(?!featurestore|trainer)\S.*")]
-nitpick_ignore = [
-    ("py:class", "featurestore.storage.Storage"),
-    ("py:class", "featurestore.store.arrays.StoredArrays"),
+# Types of other libraries, the schemas (`reference/files`, `reference/spec`) and what is not public,
+# which is in a module below, have no page to link to.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!featurestore|trainer)\S.*"),
+    ("py:class", r"(featurestore|trainer)\.(?!errors\.)\w+\..*"),
 ]
 
 html_theme = "pydata_sphinx_theme"

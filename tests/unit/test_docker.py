@@ -108,6 +108,11 @@ def test_what_the_dockerfile_copies_exists_and_reaches_the_builder() -> None:
         assert any(fnmatch(path, pattern) for pattern in allowed), path
 
 
+def test_the_files_that_the_metadata_names_are_copied() -> None:
+    copied = {path for line in instructions("COPY") for path in line.split()[:-1]}
+    assert {PROJECT["readme"], *PROJECT["license-files"]} <= copied
+
+
 def test_the_images_start_our_programs_as_a_user_who_is_not_root() -> None:
     assert instructions("ENTRYPOINT") == [f'["{name}"]' for name in PROJECT["scripts"]]
     assert instructions("USER") == ["1000:1000"] * 2
