@@ -30,8 +30,8 @@ napoleon_use_rtype = False
 napoleon_attr_annotations = False  # `np.object_` would be read as a link
 add_module_names = False
 python_use_unqualified_type_names = True
-# Types of other libraries, the schemas (`reference/files`, `reference/spec`) and what is not public,
-# which is in a module below, have no page to link to.
+# Types of other libraries, the schemas and what is not public, in a module of its own, have no page
+# to link to.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!featurestore|trainer)\S.*"),
     ("py:class", r"(featurestore|trainer)\.(?!errors\.)\w+\..*"),
