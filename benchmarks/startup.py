@@ -83,6 +83,40 @@ def run(command: list[str], expected: int = 0) -> None:
         raise RuntimeError(f"{command}: exit code {done.returncode}: {done.stderr[-2000:]}")
 
 
+def parts(root: Path, store: Path, rounds: int) -> list[dict[str, object]]:
+    """Measure when a build says its first word, commits its first and last block, and ends."""
+    cases = {"build, default": [], "build, no workers": ["--workers", "0"]}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, options in cases.items():
+            times[name].append(_moments(root, store, options))
+    return [
+        {"case": name, **{key: median(one[key] for one in each) for key in each[0]}}
+        for name, each in times.items()
+    ]
+
+
+def _moments(root: Path, store: Path, options: list[str]) -> dict[str, float]:
+    shutil.rmtree(store, ignore_errors=True)
+    command = [program("featurestore"), "build", "esc10", "--root", str(root)]
+    begun, begun_wall = time.perf_counter(), time.time()
+    with subprocess.Popen(
+        [*command, "--store", str(store), *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stderr.readline()  # type: ignore[union-attr]
+        first_word = time.perf_counter() - begun
+        process.communicate()
+    ended = time.perf_counter() - begun
+    files = (file for file in store.glob("*/fold*/status/c/*") if "." not in file.name)
+    committed = sorted(file.stat().st_mtime - begun_wall for file in files)
+    return {
+        "first word s": first_word,
+        "first block s": committed[0],
+        "last block s": committed[-1],
+        "end s": ended,
+    }
+
+
 def answers(rounds: int) -> list[dict[str, object]]:
     """Measure wall and processor seconds of what should answer at once."""
     commands = {
@@ -125,6 +159,7 @@ def main(rounds: Annotated[int, typer.Option(min=1)] = 7) -> None:
             "build, no workers": build(root, store, "--workers", "0"),
         }
         times = interleave(cases, rounds)
+        moments = parts(root, store, rounds)
     rows: list[dict[str, object]] = [
         {
             "case": name,
@@ -135,9 +170,10 @@ def main(rounds: Annotated[int, typer.Option(min=1)] = 7) -> None:
         for name in cases
     ]
     table(rows, "ESC-10 from WAV, whole processes")
+    table(moments, "the parts of a build")
     commands = answers(rounds)
     table(commands, "the first word")
-    save("startup", {"builds": rows, "commands": commands}, rounds=rounds)
+    save("startup", {"builds": rows, "parts": moments, "commands": commands}, rounds=rounds)
 
 
 if __name__ == "__main__":
