@@ -12,7 +12,7 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -185,17 +185,36 @@ class Group(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose help shows what a value is, and not its type in Python."""
+    """A command whose help shows what a value is, and not its type in Python.
+
+    Attributes:
+        groups: Group of options by option, for those that name none themselves.
+        metavars: Name of the value by option, likewise.
+        doing: What is said before the command is called, which may import for seconds.
+    """
+
+    groups: Mapping[str, str] = {}
+    metavars: Mapping[str, str] = {}
+    doing = ""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters, each with a name for its value; flags have none."""
+        """Return the parameters, each with a group and a name for its value; flags have none."""
         params = super().get_params(ctx)
         for param in params:
+            name = param.opts[0]
             if param.param_type_name == "argument":
                 param.display_type_rich = _no_type
-            elif param.metavar is None:
-                param.metavar = _metavar(param)
+                continue
+            if param.metavar is None:
+                param.metavar = self.metavars.get(name) or _metavar(param)
+            param.rich_help_panel = param.rich_help_panel or self.groups.get(name)
         return params
+
+    def invoke(self, ctx: Any) -> Any:
+        """Say what is being done, and call the command."""
+        if self.doing:
+            Terminal(stderr=True).note(f"{ctx.info_name}: {self.doing}")
+        return super().invoke(ctx)
 
 
 def _no_type(ctx: object) -> str:
@@ -206,15 +225,29 @@ def _no_type(ctx: object) -> str:
 def _metavar(option: Any) -> str | None:
     if option.is_flag:
         return ""
+    if option.type_descriptor.is_choice:
+        return "|".join(map(str, option.type_descriptor.choices))
     annotation = option.type_descriptor.annotation
     (value,) = get_args(annotation) if option.multiple else (annotation,)
     return _METAVARS.get(value)
 
 
 class Program(typer.Typer):
-    """A program of commands, each with an example at the end of its help."""
+    """A program of commands, each with an example at the end of its help.
 
-    def __init__(self, **options: Any) -> None:
+    Args:
+        groups: Names of options by their group in the help.
+        metavars: Name of the value by option, if its type does not say enough.
+        options: Those of `typer.Typer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: Mapping[str, str] | None = None,
+        metavars: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(
             cls=Group,
             no_args_is_help=True,
@@ -222,11 +255,14 @@ class Program(typer.Typer):
             context_settings=_HELP_OPTIONS,
             **options,
         )
+        named = {name: group for group, names in (groups or {}).items() for name in names.split()}
+        self._tables = {"groups": named, "metavars": metavars or {}}
         self.callback()(_accept_options)
 
-    def add(self, function: Callable[..., None], example: str, name: str | None = None) -> None:
-        """Add a command, with a command line that shows it."""
-        self.command(name, cls=Command, epilog=f"Example: {example}")(function)
+    def add(self, function: Callable[..., None], example: str, doing: str = "") -> None:
+        """Add a command, with a command line that shows it and what it does at first."""
+        kind = type("Command", (Command,), {**self._tables, "doing": doing})
+        self.command(cls=kind, epilog=f"Example: {example}")(function)
 
 
 def _accept_options(version: VersionOption = False) -> None:

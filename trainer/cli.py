@@ -14,7 +14,15 @@ import typer
 from featurestore.errors import FeatureStoreError
 from featurestore.safepath import safe_children
 from featurestore.stopping import stoppable
-from featurestore.terminal import Program, Terminal, harden, print_error, print_os_error
+from featurestore.terminal import (
+    JsonOption,
+    Program,
+    QuietOption,
+    Terminal,
+    harden,
+    print_error,
+    print_os_error,
+)
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
@@ -34,32 +42,75 @@ _EXTRAS = {
 app = Program(
     name="trainer",
     help="Train sound classifiers progressively from a featurestore store, and report.",
+    groups={
+        "Data": "--store --dataset --fold --allow-duplicates --resume --run --file",
+        "Schedule": (
+            "--method --methods-file --resize-operator --recipe --epochs-scale --batch-size "
+            "--layer-groups --moments --carry --best-of --selection --validation-share --seed "
+            "--seeds --stage --set"
+        ),
+        "Network": "--arch --init --first-conv --checkpoint --network",
+        "Regularisation": "--mixup --freq-mask --time-mask --label-smoothing",
+        "Machine": (
+            "--device --precision --acceleration --threads --reading --folds-at-once --scheduler "
+            "--workers"
+        ),
+        "Output": "--out --checkpoint-every --mlflow --format --top --dry-run",
+    },
+    metavars={
+        "--store": "STORE",
+        "--dataset": "NAME",
+        "--fold": "FOLD",
+        "--method": "NAME",
+        "--methods-file": "FILE",
+        "--file": "FILE",
+        "--resume": "DIR",
+        "--run": "DIR",
+        "--out": "PATH",
+        "--device": "DEVICE",
+        "--precision": "PRECISION",
+        "--acceleration": "HOW",
+        "--init": "WEIGHTS",
+        "--scheduler": "ADDRESS",
+        "--set": "NAME=VALUE",
+        "--network": "FOLD",
+        "--checkpoint-every": "SECONDS",
+    },
 )
-_EXAMPLES = {
-    run: "trainer run --store esc10.zarr --method resize",
-    sweep: "trainer sweep --store esc10.zarr --method mel --method resize --out sweep",
-    reproduce: "trainer reproduce --store us8k.zarr --out reproduction",
-    lr_find: "trainer lr-find --store esc10.zarr --method resize --fold 1",
-    predict: "trainer predict --run runs/esc10-resize-seed0 a.wav",
-    evaluate: "trainer evaluate --run runs/esc10-resize-seed0 --store esc10.zarr",
-    ensemble: "trainer ensemble runs/esc10-mel-seed0 runs/esc10-resize-seed0",
-    export: "trainer export --run runs/esc10-resize-seed0 --fold 1 --format onnx",
-}
-for command, example in _EXAMPLES.items():
-    app.add(command, example)
+_TORCH = "loading PyTorch"
+app.add(run, "trainer run --store esc10.zarr --method resize", _TORCH)
+app.add(sweep, "trainer sweep --store esc10.zarr --method mel --method resize --out sweep", _TORCH)
+app.add(reproduce, "trainer reproduce --store us8k.zarr --out reproduction", _TORCH)
+app.add(lr_find, "trainer lr-find --store esc10.zarr --method resize --fold 1", _TORCH)
+app.add(predict, "trainer predict --run runs/esc10-resize-seed0 a.wav", _TORCH)
+app.add(evaluate, "trainer evaluate --run runs/esc10-resize-seed0 --store esc10.zarr", _TORCH)
+app.add(
+    ensemble, "trainer ensemble runs/esc10-mel-seed0 runs/esc10-resize-seed0", "reading the runs"
+)
+app.add(export, "trainer export --run runs/esc10-resize-seed0 --fold 1 --format onnx", _TORCH)
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN...")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Compare runs in the paper's tables and figures, next to the paper's own numbers."""
-    from trainer.report import print_report, write_report
+    from trainer.report import print_report, report_json, write_report
 
-    print_report(write_report(runs, out), Terminal())
+    written = write_report(runs, out)
+    if as_json:
+        Terminal().write_json(report_json(written))
+    else:
+        print_report(written, Terminal())
 
 
-app.add(report, "trainer report runs/esc10-mel-seed0 runs/esc10-resize-seed0 --out report")
+app.add(
+    report,
+    "trainer report runs/esc10-mel-seed0 runs/esc10-resize-seed0 --out report",
+    "reading the runs",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

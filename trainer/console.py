@@ -4,13 +4,22 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
 
 from featurestore import StoredDataset
 from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Table, Terminal
+from featurestore.text import shorten
 from schemas import FoldResult, Reading, RunConfig, RunRecord, RunResult
+from trainer.estimate import Estimator
 from trainer.selection import RULES
 from trainer.stats import mean, sample_std
 from trainer.training.events import (
@@ -26,6 +35,8 @@ from trainer.training.events import (
 )
 from trainer.training.schedule import num_steps
 
+_WIDE, _MEDIUM = 124, 80
+"""Columns of a terminal from which all figures of an epoch fit, and from which some do."""
 READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a stream"}
 
 
@@ -99,25 +110,25 @@ class ProgressView:
         console: Where it is shown.
         config: Config of the run.
         num_train: Training clips by held-out fold.
+        points: Bands × frames by array.
     """
 
-    def __init__(self, console: Terminal, config: RunConfig, num_train: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        console: Terminal,
+        config: RunConfig,
+        num_train: Mapping[int, int],
+        points: Mapping[str, int],
+    ) -> None:
         self._console = console
+        self._width = console.width
         self._config = config
         self._epochs = sum(stage.epochs for stage in config.stages)
-        self._progress = RichProgress(
-            Label(),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self._steps = {
-            fold: self._epochs * num_steps(clips, config.batch_size)
-            for fold, clips in num_train.items()
-        }
+        self._progress = RichProgress(*_columns(self._width), console=console, transient=True)
+        per_epoch = {fold: num_steps(n, config.batch_size) for fold, n in num_train.items()}
+        self._steps = {fold: self._epochs * steps for fold, steps in per_epoch.items()}
+        self._estimator = Estimator(config, per_epoch, points)
+        self._reading: dict[int, str] = {}
         self._bars: dict[int, TaskID] = {}
         self._download: TaskID | None = None
         self._whole = self._progress.add_task("initial weights", total=sum(self._steps.values()))
@@ -126,20 +137,17 @@ class ProgressView:
         """Show what happened."""
         match event:
             case BatchDone(fold):
-                self._progress.advance(self._whole)
-                self._progress.advance(self._bars[fold])
+                self._show_batch(fold)
             case EpochDone(metrics):
-                self._describe(metrics.fold, _epoch_text(event, self._epochs))
+                self._estimator.stop()
+                self._describe(metrics.fold, _epoch_text(event, self._epochs, self._width))
             case WeightsComing(progress):
                 self._show_download(progress)
             case StageStarted(fold, number, stage):
-                where = f"stage {number}/{len(self._config.stages)} {stage.array}"
-                self._describe(fold, f"{where}: reading")
+                self._reading[fold] = f"stage {number}/{len(self._config.stages)} {stage.array}"
+                self._describe(fold, f"{self._reading[fold]}: reading")
             case FoldStarted(fold, _, _, epochs_done):
-                done = self._steps[fold] // self._epochs * epochs_done
-                self._bars[fold] = self._progress.add_task("", total=self._steps[fold])
-                self._progress.update(self._bars[fold], completed=done)
-                self._progress.advance(self._whole, done)
+                self._show_fold(fold, epochs_done)
             case FoldDone(result):
                 self._progress.remove_task(self._bars.pop(result.fold))
                 self._console.say(_fold_text(result))
@@ -147,6 +155,22 @@ class ProgressView:
                 self._console.warn(message)
             case RunStarted(record):
                 self._show_start(record)
+
+    def _show_batch(self, fold: int) -> None:
+        self._progress.advance(self._whole)
+        self._progress.advance(self._bars[fold])
+        if where := self._reading.pop(fold, ""):
+            self._describe(fold, where)
+        if line := self._estimator.step():
+            self._console.say(line)
+
+    def _show_fold(self, fold: int, epochs_done: int) -> None:
+        if epochs_done:
+            self._estimator.stop()
+        done = self._steps[fold] // self._epochs * epochs_done
+        self._bars[fold] = self._progress.add_task("", total=self._steps[fold])
+        self._progress.update(self._bars[fold], completed=done)
+        self._progress.advance(self._whole, done)
 
     def _show_start(self, record: RunRecord) -> None:
         if self._download is not None:
@@ -164,12 +188,14 @@ class ProgressView:
             self._console.say(f"downloading ImageNet's weights of {self._config.arch}{size}")
             self._download = self._progress.add_task("initial weights")
         text = f"initial weights · {progress.step} {progress.done / 1e6:.0f} MB {progress.note}"
+        text = shorten(text, _room(self._width))
         self._progress.update(
             self._download, description=text, total=progress.total, completed=progress.done
         )
 
     def _describe(self, fold: int, text: str) -> None:
-        self._progress.update(self._bars[fold], description=f"fold {fold} · {text}")
+        text = shorten(f"fold {fold} · {text}", _room(self._width))
+        self._progress.update(self._bars[fold], description=text)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -188,13 +214,30 @@ def _readings_text(readings: Mapping[str, Reading]) -> str:
     return "reading: " + ", ".join(f"{array} {READINGS[how]}" for array, how in readings.items())
 
 
-def _epoch_text(event: EpochDone, epochs: int) -> str:
+def _epoch_text(event: EpochDone, epochs: int, width: int) -> str:
     metrics = event.metrics
+    epoch, accuracy = f"{metrics.epoch}/{epochs}", _percent(metrics.valid_accuracy)
+    if width < _MEDIUM:
+        return f"{metrics.array} · {epoch} · {accuracy} %"
+    if width < _WIDE:
+        return f"stage {metrics.stage} {metrics.array} · {epoch} · {accuracy} %"
     return (
-        f"stage {metrics.stage} {metrics.array} · epoch {metrics.epoch}/{epochs} · "
-        f"loss {metrics.train_loss:.3f} · accuracy {_percent(metrics.valid_accuracy)} % "
-        f"(best {_percent(event.best_accuracy)})"
+        f"stage {metrics.stage} {metrics.array} · epoch {epoch} · loss {metrics.train_loss:.3f} · "
+        f"accuracy {accuracy} % (best {_percent(event.best_accuracy)})"
     )
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """Return what fits next to a description: the bar and the time left always."""
+    left = [TextColumn("left"), TimeRemainingColumn()]
+    if width < _MEDIUM:
+        return [Label(), BarColumn(6), *left]
+    return [Label(), BarColumn(10), TimeElapsedColumn(), *left]
+
+
+def _room(width: int) -> int:
+    """Return the characters that the columns leave for a description."""
+    return width - (20 if width < _MEDIUM else 32)
 
 
 def _fold_text(result: FoldResult) -> str:

@@ -18,13 +18,13 @@ import trainer.cli
 from featurestore.cli import main
 from featurestore.errors import first_problem
 from tests.conftest import contents, write_folder
+from tests.integration.trainer_store import tiny_store
 
 PROGRAMS: dict[str, Any] = {
     name: typer.main.get_command(app)
     for name, app in (("featurestore", featurestore.cli.app), ("trainer", trainer.cli.app))
 }
 COMMANDS = [(program, name) for program, group in PROGRAMS.items() for name in group.commands]
-_BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -59,8 +59,7 @@ def test_help_shows_values_by_names_options_in_groups_and_an_example_that_parses
     with group.make_context(program, [command], resilient_parsing=True) as context:
         group.commands[command].make_context(command, shlex.split(shown[3]), parent=context)
     grouped = [p for p in group.commands[command].params if p.param_type_name == "option"]
-    if program == "featurestore":
-        assert [p.opts[0] for p in grouped if p.rich_help_panel is None] == []
+    assert [p.opts[0] for p in grouped if p.rich_help_panel is None] == []
 
 
 def test_a_dataset_is_named_by_the_argument_or_by_the_option(
@@ -161,6 +160,19 @@ def test_a_dry_run_says_what_would_be_built_and_leaves_everything_as_it_is(
     assert contents(here) == before
 
 
+_HEAVY = """
+import os, sys
+from featurestore.cli import main
+class Heavy:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("numpy", "zarr", "scipy", "dask", "soundfile", "torch"):
+            print(f"{name} is imported", file=sys.stderr, flush=True)
+            os._exit(3)
+sys.meta_path.insert(0, Heavy())
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.parametrize(
     "command", ["build folder --root sounds", "verify s.zarr", "repair s.zarr", "download esc10"]
 )
@@ -168,21 +180,73 @@ def test_a_long_command_says_what_it_does_before_it_imports_what_it_needs(
     command: str, here: Path
 ) -> None:
     """By the clock a loaded machine says nothing; the order does."""
-    code = """
-import os, sys
-from featurestore.cli import main
-class Heavy:
-    def find_spec(self, name, path=None, target=None):
-        if name in ("numpy", "zarr", "scipy", "dask", "soundfile"):
-            print(f"{name} is imported", file=sys.stderr, flush=True)
-            os._exit(3)
-sys.meta_path.insert(0, Heavy())
-sys.exit(main(sys.argv[1:]))
-"""
-    arguments = [sys.executable, "-c", code, *command.split()]
+    arguments = [sys.executable, "-c", _HEAVY, *command.split()]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     first, second = done.stderr.splitlines()[:2]
     assert re.fullmatch(r"\S+: (reading|looking).*", first)
+    assert second.endswith("is imported")
+
+
+SMALL = "--init random --arch resnet18 --batch-size 48 --threads 1 --epochs-scale 0.01"
+
+
+def test_the_trainers_json_is_all_that_standard_output_holds(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_line = f"run --store {tiny_store()} --method baseline --fold 1 {SMALL} --device cpu"
+
+    def printed(line: str) -> Any:
+        assert trainer.cli.main(shlex.split(line)) == 0
+        return json.loads(capsys.readouterr().out)
+
+    before = contents(here)
+    planned = printed(f"{run_line} --dry-run --json")
+    assert contents(here) == before
+    assert planned["num_steps"] == 2 * planned["epochs_per_fold"] > 0
+    result = printed(f"{run_line} --json")
+    assert result["config"] == planned["config"]
+    assert [fold["fold"] for fold in result["folds"]] == [1]
+    out = result["out"]
+    assert printed(f"run --resume {out} --json")["folds"] == result["folds"]
+    evaluation = printed(f"evaluate --run {out} --json")
+    assert evaluation["accuracy"] == result["folds"][0]["best_accuracy"]
+    (section,) = printed(f"report {out} --json")["sections"]
+    assert section["dataset"] == "synthetic"
+    assert section["tables"][0]["rows"]
+
+
+def test_a_dry_run_of_a_training_says_how_much_and_writes_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(here)
+    line = f"run --store {tiny_store()} --method baseline {SMALL} --device cpu --dry-run"
+    assert trainer.cli.main(shlex.split(line)) == 0
+    assert "would train 3 folds of" in capsys.readouterr().out
+    assert trainer.cli.main(["run", "--resume", "x", "--dry-run"]) == 2
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run --store s.zarr --method mel",
+        "sweep --store s.zarr --method mel --out o",
+        "reproduce --store s.zarr",
+        "lr-find --store s.zarr --method mel",
+        "evaluate --run r",
+        "export --run r --fold 1 --format onnx",
+        "predict --run r a.wav",
+        "report r",
+        "ensemble r s",
+    ],
+)
+def test_a_command_of_the_trainer_says_what_it_does_before_it_imports_torch(command: str) -> None:
+    """By the clock a loaded machine says nothing; the order does."""
+    code = _HEAVY.replace("featurestore.cli", "trainer.cli")
+    arguments = [sys.executable, "-c", code, *command.split()]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    first, second = done.stderr.splitlines()[:2]
+    assert re.fullmatch(rf"{command.split()[0]}: (loading|reading).*", first)
     assert second.endswith("is imported")
 
 

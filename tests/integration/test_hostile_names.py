@@ -136,7 +136,7 @@ def test_a_wrong_argument_is_one_line_that_shows_it_as_it_is(
             code = main([name if word == "{}" else word for word in line.split()])
             text = told(capsys)
             assert code == 1, line
-            doing = re.sub(r"^[^\n]*: (reading|looking)[^\n]*\n", "", text)
+            doing = re.sub(r"^[^\n]*: (reading|looking|loading)[^\n]*\n", "", text)
             assert re.match("error: [^\n]*\n$", doing), line
             if "secret" in name:
                 assert "secret" not in text

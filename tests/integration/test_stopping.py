@@ -67,7 +67,7 @@ def test_a_training_that_is_terminated_saves_its_state_and_resumes_to_the_same_b
         process.terminate()
         told = process.communicate(timeout=60)[1]
     assert process.returncode == TERMINATED, told
-    (line,) = told.splitlines()
+    _, line = told.splitlines()
     assert line.startswith("stopped: ")
     assert f"--resume {out} resumes it" in line
     assert (out / "fold1/last.pt").is_file()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.measure import Measurement
 
-from featurestore.terminal import Table, Terminal, styled
+from featurestore.terminal import JsonOption, QuietOption, Table, Terminal, styled
 from featurestore.text import shorten
 from schemas import Evaluation
 from trainer.commands.options import (
@@ -53,6 +53,8 @@ def evaluate(
         int | None, typer.Option(min=1, max=10**6, help="Clips per batch. Default: as in training.")
     ] = None,
     reading: ReadingOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Measure accuracy, recall of each class and confusions on a store."""
     from featurestore import open_store
@@ -73,9 +75,13 @@ def evaluate(
     networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
     with repeatable(torch_device):
         found = evaluate_run(trained, stored, parts, networks, checkpoint, batch_size, reading)
+    written = write_evaluation(out, found)
+    if as_json:
+        Terminal().write_json(found.model_dump(mode="json"))
+        return
     console = Terminal()
     print_evaluation(console, found)
-    console.say(write_evaluation(out, found))
+    console.say(written)
 
 
 def write_evaluation(out: Path, found: Evaluation) -> str:

@@ -1,5 +1,6 @@
 """`trainer run`: a method's whole schedule for each held-out fold, new or from where it stopped."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from featurestore.stopping import INTERRUPTED
-from featurestore.terminal import Terminal
-from featurestore.text import from_json_text
+from featurestore.terminal import JsonOption, QuietOption, Terminal
+from featurestore.text import from_json_text, json_text
 from schemas import RunConfig
 from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, grouped
 from trainer.commands.tracking import tracking_to
@@ -28,6 +29,7 @@ _OF_CONFIG = {"fold": "folds"}
 """Config names of options that are called differently."""
 _MAY_CHANGE = {
     *("resume", "store", "reading", "folds_at_once", "checkpoint_every", "mlflow"),
+    *("dry_run", "as_json", "quiet"),
 }
 """Options that a run may be resumed with whatever its settings are."""
 
@@ -52,6 +54,11 @@ def run(
     training: TrainingOptions,
     execution: ExecutionOptions,
     mlflow: MlflowOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be trained; write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train a method's whole schedule for each held-out fold."""
     from featurestore import open_store
@@ -60,10 +67,13 @@ def run(
     from trainer.records.rundir import check_free, default_out
     from trainer.run import begin
 
-    console = Terminal()
+    console = Terminal(stderr=as_json)  # standard output is the result's
     if resume is not None:
+        if dry_run:
+            raise typer.BadParameter("--dry-run is for a new run, not for --resume")
         with tracking_to(mlflow, console) as tracking:
             _go_on(console, resume, store, _given(context), execution, tracking)
+        _conclude(resume, as_json=as_json)
         return
     if store is None or not training.method:
         raise typer.BadParameter(
@@ -75,12 +85,47 @@ def run(
     out = out or default_out(plan.config)
     check_free(out)
     execution = execution.for_folds(len(plan.config.folds))
+    if dry_run:
+        print_plan(console, stored, plan.config, execution.folds_at_once)
+        _print_dry(console, plan, out, as_json=as_json)
+        return
     with tracking_to(mlflow, console) as tracking:
         print_plan(console, stored, plan.config, execution.folds_at_once)
         carry_out(
             *(console, stored, plan, out, execution, tracking),
             start=lambda notify: begin(stored, plan, out, notify, execution),
         )
+    _conclude(out, as_json=as_json)
+
+
+def _print_dry(console: Terminal, plan: "Plan", out: Path, *, as_json: bool) -> None:
+    """Say how much a run would train."""
+    from trainer.training.schedule import num_steps
+
+    config = plan.config
+    epochs = sum(stage.epochs for stage in config.stages)
+    steps = epochs * sum(num_steps(n, config.batch_size) for n in plan.num_train.values())
+    for warning in plan.warnings:
+        console.warn(warning)
+    console.say(
+        f"would train {len(config.folds)} folds of {epochs} epochs, {steps:,} steps in all, in "
+        f"{out}. Nothing was written."
+    )
+    if as_json:
+        found = {"out": json_text(out), "num_steps": steps, "epochs_per_fold": epochs}
+        Terminal().write_json(found | {"config": config.model_dump(mode="json")})
+
+
+def _conclude(out: Path, *, as_json: bool) -> None:
+    """Print the result as JSON, and what may come next, if the run is finished."""
+    from trainer.records.rundir import RESULT
+
+    if not (out / RESULT).exists():
+        return
+    if as_json:
+        result = json.loads((out / RESULT).read_bytes())
+        Terminal().write_json({"out": json_text(out), **result})
+    Terminal(stderr=True).suggest("trainer", "report", out)
 
 
 def carry_out(
@@ -97,7 +142,9 @@ def carry_out(
     from trainer.console import ProgressView, print_result
     from trainer.run import Known, resume
 
-    with ProgressView(console, plan.config, plan.num_train) as view:
+    shapes = {stage.array: stored.shape(stage.array) for stage in plan.config.stages}
+    points = {array: bands * frames for array, (bands, frames) in shapes.items()}
+    with ProgressView(console, plan.config, plan.num_train, points) as view:
         # Before a first run the initial weights are downloaded: the view shows that, too.
         known = start(view) if start else Known(plan.splits)
         with _resumable(out), tracking.watching(out, view) if tracking else nullcontext(view) as w:

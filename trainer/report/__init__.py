@@ -4,7 +4,7 @@ Reads run directories and nothing else. `write_report` makes the files, `print_r
 same tables in a terminal.
 """
 
-from trainer.report.render import Column, Picture, Report, Section, Table, print_report
+from trainer.report.render import Column, Picture, Report, Section, Table, print_report, report_json
 from trainer.report.write import write_report
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Section",
     "Table",
     "print_report",
+    "report_json",
     "write_report",
 ]

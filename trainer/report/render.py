@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -20,7 +21,7 @@ from rich.measure import Measurement
 
 from featurestore.terminal import Table as Grid
 from featurestore.terminal import Terminal, styled
-from featurestore.text import markdown, markdown_code, printable
+from featurestore.text import json_text, markdown, markdown_code, printable
 from schemas import Selection
 
 _OUR_CODE = re.compile(r"\\`(control|(?:trainer|featurestore) [a-z-]+)\\`")
@@ -139,6 +140,35 @@ def _filled(template: str, report: Report, escape: Callable[[object], str]) -> s
 def _prose(text: str) -> Markup:
     """Return a sentence in which our own commands and methods stay code, and all else is data."""
     return Markup(_OUR_CODE.sub(r"`\1`", markdown(text)))  # noqa: S704
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """Return everything but the pictures as a JSON-ready value; cells are as in the tables."""
+    return {
+        "out": json_text(report.out),
+        "runs": [json_text(run) for run in report.runs],
+        "sections": [
+            {
+                "dataset": section.dataset,
+                "selection": section.selection,
+                "heading": section.heading,
+                "findings": list(section.findings),
+                "warnings": list(section.warnings),
+                "notes": list(section.notes),
+                "tables": [
+                    {
+                        "title": table.title,
+                        "columns": [column.heading for column in table.columns],
+                        "rows": [list(row) for row in table.rows],
+                        "note": table.note,
+                    }
+                    for table in section.tables
+                ],
+                "pictures": [picture.file for picture in section.pictures],
+            }
+            for section in report.sections
+        ],
+    }
 
 
 def print_report(report: Report, console: Terminal) -> None:
