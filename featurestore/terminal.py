@@ -190,12 +190,13 @@ class Command(TyperCommand):
     Attributes:
         groups: Group of options by option, for those that name none themselves.
         metavars: Name of the value by option, likewise.
-        doing: What is said before the command is called, which may import for seconds.
+        loads: Module that the command imports for seconds, unless it is there, and what is said
+            before.
     """
 
     groups: Mapping[str, str] = {}
     metavars: Mapping[str, str] = {}
-    doing = ""
+    loads = ("", "")
 
     def get_params(self, ctx: Any) -> Any:
         """Return the parameters, each with a group and a name for its value; flags have none."""
@@ -212,8 +213,9 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Say what is being done, and call the command."""
-        if self.doing:
-            Terminal(stderr=True).note(f"{ctx.info_name}: {self.doing}")
+        module, text = self.loads
+        if module and module not in sys.modules:
+            Terminal(stderr=True).note(f"{ctx.info_name}: {text}")
         return super().invoke(ctx)
 
 
@@ -259,9 +261,11 @@ class Program(typer.Typer):
         self._tables = {"groups": named, "metavars": metavars or {}}
         self.callback()(_accept_options)
 
-    def add(self, function: Callable[..., None], example: str, doing: str = "") -> None:
-        """Add a command, with a command line that shows it and what it does at first."""
-        kind = type("Command", (Command,), {**self._tables, "doing": doing})
+    def add(
+        self, function: Callable[..., None], example: str, loads: tuple[str, str] = ("", "")
+    ) -> None:
+        """Add a command, with a command line that shows it and what it loads; see `Command`."""
+        kind = type("Command", (Command,), {**self._tables, "loads": loads})
         self.command(cls=kind, epilog=f"Example: {example}")(function)
 
 

@@ -77,16 +77,15 @@ app = Program(
         "--checkpoint-every": "SECONDS",
     },
 )
-_TORCH = "loading PyTorch"
+_TORCH = ("torch", "loading PyTorch")
+_RUNS = ("numpy", "reading the runs")
 app.add(run, "trainer run --store esc10.zarr --method resize", _TORCH)
 app.add(sweep, "trainer sweep --store esc10.zarr --method mel --method resize --out sweep", _TORCH)
 app.add(reproduce, "trainer reproduce --store us8k.zarr --out reproduction", _TORCH)
 app.add(lr_find, "trainer lr-find --store esc10.zarr --method resize --fold 1", _TORCH)
 app.add(predict, "trainer predict --run runs/esc10-resize-seed0 a.wav", _TORCH)
 app.add(evaluate, "trainer evaluate --run runs/esc10-resize-seed0 --store esc10.zarr", _TORCH)
-app.add(
-    ensemble, "trainer ensemble runs/esc10-mel-seed0 runs/esc10-resize-seed0", "reading the runs"
-)
+app.add(ensemble, "trainer ensemble runs/esc10-mel-seed0 runs/esc10-resize-seed0", _RUNS)
 app.add(export, "trainer export --run runs/esc10-resize-seed0 --fold 1 --format onnx", _TORCH)
 
 
@@ -109,7 +108,7 @@ def report(
 app.add(
     report,
     "trainer report runs/esc10-mel-seed0 runs/esc10-resize-seed0 --out report",
-    "reading the runs",
+    _RUNS,
 )
 
 

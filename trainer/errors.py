@@ -25,12 +25,13 @@ prints it as one line and exits with 1.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from featurestore.errors import first_problem
+from featurestore.errors import first_problem, problem_text
 from schemas import Stage
 
 
@@ -167,7 +168,8 @@ def refused(error: ValidationError) -> ConfigError:
     """Return an error for the first invalid option: its name, its value, and what is wrong."""
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"]))
-    return ConfigError(f"{name} {_short(repr(first['input']))}: {first['msg']}")
+    what = re.sub(r", got [^;]*", "", problem_text(first))  # it is said next to the name
+    return ConfigError(f"{name} {_short(repr(first['input']))}: {what}")
 
 
 def differing(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:

@@ -8,17 +8,19 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
 from featurestore import yamlfile
-from featurestore.errors import UnknownNameError
+from featurestore.errors import UnknownNameError, problem_text
 from featurestore.yamlfile import YamlError
 from schemas import Cycle, FeatureSpec, MethodsFile, ResizeOperator, Stage, Variant
 from trainer.errors import ConfigError, UnknownMethodError
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from featurestore import StoredDataset
 
 URBANSOUND8K, ESC50 = "urbansound8k", "esc50"
@@ -316,7 +318,7 @@ def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, .
     return methods
 
 
-def _problem(details: Mapping[str, Any]) -> str:
+def _problem(details: "ErrorDetails") -> str:
     """Describe a validation error with the method, the stage from 1, and the field."""
     method, *rest = (part for part in details["loc"] if part != "[key]")
     where = [str(method)]
@@ -327,7 +329,7 @@ def _problem(details: Mapping[str, Any]) -> str:
     if details["type"] == "extra_forbidden":
         known = ", ".join(Cycle.model_fields)
         return f"{', '.join(where)}: no field {rest[0]!r}; there are: {known}"
-    return f"{', '.join([*where, *map(str, rest)])}: {details['msg']}"
+    return f"{', '.join([*where, *map(str, rest)])}: {problem_text(details)}"
 
 
 def check_arrays(dataset: "StoredDataset", method: str, schedule: tuple[Stage, ...]) -> None:

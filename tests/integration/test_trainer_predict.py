@@ -235,7 +235,7 @@ def test_a_run_that_cannot_be_used_is_one_clear_error(
     assert "extractor version 99" in complaint(copy, capsys)
     older = record.model_dump_json(exclude={"features"})
     (copy / "run.json").write_text(older)
-    assert "features: Field required" in complaint(copy, capsys)
+    assert "features: is missing" in complaint(copy, capsys)
     (copy / "result.json").unlink()
     assert "the run is unfinished" in complaint(copy, capsys)
 

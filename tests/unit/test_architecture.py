@@ -100,4 +100,4 @@ sys.exit(main(["run", "--store", "x", "--method", "mel"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: torch is not installed: pip install")
+    assert done.stderr.splitlines()[-1].startswith("error: torch is not installed: pip install")

@@ -256,7 +256,7 @@ def test_rates_of_other_datasets_are_escs_with_a_warning_or_refused(tmp_path: Pa
     [
         ("a: [{array: R1/mel, epochs: 0, max_lr: 1}]", "a, stage 1, epochs: "),
         ("a: [{array: R1/mel, epochs: 2.5, max_lr: 1}]", "a, stage 1, epochs: "),
-        ("a: [{array: R1/mel, epochs: 1}]", "a, stage 1, max_lr: Field required"),
+        ("a: [{array: R1/mel, epochs: 1}]", "a, stage 1, max_lr: is missing"),
         ("a: [{array: R1, epochs: 1, max_lr: 1}]", "a, stage 1, array: "),
         ("a: [{array: R1/a, epochs: 1, max_lr: 0}]", "a, stage 1, max_lr: expected a number above"),
         ("a: [{array: R1/a, epochs: 1, max_lr: {esc50: fast}}]", "max_lr: expected a number above"),
