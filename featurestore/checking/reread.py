@@ -4,7 +4,7 @@ from pathlib import Path
 
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.datasets.collection import ELSEWHERE, Naming, load_collection
-from featurestore.datasets.kinds import DATASETS
+from featurestore.datasets.kinds import known_names
 from featurestore.errors import CorruptError, DatasetError, FeatureStoreError
 from featurestore.storage import Place, locate
 from featurestore.store.arrays import StoredArrays
@@ -30,7 +30,7 @@ def reread_dataset(place: Place, name: str, root: Path | None) -> Dataset:
         manifest = read_manifest(storage, name)
     except CorruptError:
         return load_dataset(name, root)  # which refuses a name that it does not know
-    if name in DATASETS and manifest.collection == Collection():
+    if name in known_names() and manifest.collection == Collection():
         return load_dataset(name, root)
     if root is None:
         raise DatasetError(

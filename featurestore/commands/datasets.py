@@ -6,23 +6,38 @@ import typer
 
 from featurestore.commands.options import RootOption, YesOption, err, out, stopping
 from featurestore.terminal import JsonOption, QuietOption, Table
+from featurestore.text import json_text
 
 
 def datasets(as_json: JsonOption = False) -> None:
-    """List the available datasets."""
-    from featurestore.datasets.kinds import DATASETS
+    """List the available datasets, and which of them are on this disk."""
+    from featurestore.datasets.kinds import all_kinds
+    from featurestore.datasets.roots import is_here
 
+    kinds = all_kinds()
+    places = {kind.name: is_here(kind) for kind in kinds if kind.markers}
     if as_json:
+        kept = ("name", "summary", "default_store", "num_clips", "num_classes", "folds")
         out.write_json(
             [
-                {"name": kind.name, "summary": kind.summary, "default_store": kind.default_store}
-                for kind in DATASETS.values()
+                {name: getattr(kind, name) for name in (*kept, "num_bytes", "licence")}
+                | {"root": json_text(places[kind.name]) if places.get(kind.name) else None}
+                for kind in kinds
             ]
         )
         return
-    table = Table("name", "what", "default store")
-    for kind in DATASETS.values():
-        table.add_row(kind.name, kind.summary, kind.default_store)
+    table = Table("name", "clips", "classes", "folds", "size", "licence", "here", "what")
+    for kind in kinds:
+        table.add_row(
+            kind.name,
+            f"{kind.num_clips:,}" if kind.num_clips else "",
+            str(kind.num_classes or ""),
+            kind.folds,
+            f"{kind.num_bytes / 1e9:.1f} GB" if kind.num_bytes else "",
+            kind.licence,
+            str(places.get(kind.name) or ""),
+            kind.summary,
+        )
     out.print(table)
 
 

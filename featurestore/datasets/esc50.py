@@ -18,6 +18,7 @@ from featurestore.datasets.table import Problems, Table, read_table
 from featurestore.errors import DatasetError
 from schemas import DatasetCard
 
+KAGGLE_TABLE = "esc50.csv"
 ESC10 = "esc10"
 # fmt: off
 CLASSES = (
@@ -57,8 +58,8 @@ def load_esc50(root: Path) -> Dataset:
     Raises:
         DatasetError: The table cannot be read or is wrong.
     """
-    table = root / ESC50_TABLE
-    checked = check_clips(read_table(table, COLUMNS.needed), COLUMNS)
+    table, columns = _layout(root)
+    checked = check_clips(read_table(table, columns.needed), columns)
     card = DatasetCard(
         name="esc50",
         title="ESC-50",
@@ -79,9 +80,9 @@ def load_esc10(root: Path) -> Dataset:
     Raises:
         DatasetError: The table cannot be read, is wrong, or has no row of ESC-10.
     """
-    table = root / ESC50_TABLE
-    rows = _esc10_rows(read_table(table, (*COLUMNS.needed, ESC10)))
-    checked = _renumber(table, check_clips(rows, COLUMNS))
+    table, columns = _layout(root)
+    rows = _esc10_rows(read_table(table, (*columns.needed, ESC10)))
+    checked = _renumber(table, check_clips(rows, columns))
     card = DatasetCard(
         name="esc10",
         title="ESC-10",
@@ -91,6 +92,15 @@ def load_esc10(root: Path) -> Dataset:
         url=ESC50_PAGE,
     )
     return Dataset(card, root, checked.clips)
+
+
+def _layout(root: Path) -> tuple[Path, Columns]:
+    """Return the table and its columns: the official ones, or, if they are absent, Kaggle's."""
+    if (root / ESC50_TABLE).exists() or not (root / KAGGLE_TABLE).exists():
+        return root / ESC50_TABLE, COLUMNS
+    nested = f"{AUDIO}/{AUDIO}"
+    directory = nested if (root / nested).is_dir() else AUDIO
+    return root / KAGGLE_TABLE, replace(COLUMNS, directory=directory)
 
 
 def _esc10_rows(table: Table) -> Table:

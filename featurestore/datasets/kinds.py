@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,6 +19,9 @@ from featurestore.datasets.archives import (
 )
 from featurestore.datasets.base import SYNTHETIC_MARKER, Dataset
 from featurestore.errors import DatasetError
+
+GROUP = "featurestore.datasets"
+"""Group of entry points by which any package adds datasets: each names a DatasetKind."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,27 @@ class DatasetKind:
     markers: tuple[str, ...] = ()
     """Files and directories that recognise a root. Without any, each directory with something
     in it is one."""
+    other_markers: tuple[tuple[str, ...], ...] = ()
+    """The same of other layouts that `load` reads, such as Kaggle's."""
     directories: tuple[str, ...] = ()
     """Usual names of its directory."""
     num_clips: int = 0
     """Number of clips of the published dataset; 0 if it is none."""
+    num_classes: int = 0
+    folds: str = ""
+    """Its folds or official splits, in words."""
+    num_bytes: int = 0
+    """Size of what is downloaded; 0 if it is not known."""
+    licence: str = ""
     made_on_demand: bool = False
     """Whether `load` creates what is absent."""
     archive: Archive | None = None
     """Archive to download it from."""
+
+    @property
+    def layouts(self) -> tuple[tuple[str, ...], ...]:
+        """Markers of each layout."""
+        return (self.markers, *self.other_markers)
 
     @property
     def how_to_get(self) -> str:
@@ -71,6 +88,8 @@ _GET_ESC50 = (
 )
 _ESC50_DIRECTORIES = ("esc50", "ESC-50", "ESC-50-master")
 
+_ESC50_KAGGLE = ("esc50.csv", AUDIO)
+
 _KINDS = (
     DatasetKind(
         name="urbansound8k",
@@ -80,7 +99,12 @@ _KINDS = (
         "unpack it and give its directory with --root",
         archive=URBANSOUND8K,
         load=_loader("urbansound8k"),
+        other_markers=(("UrbanSound8K.csv", "fold1"),),
         num_clips=8732,
+        num_classes=10,
+        folds="10",
+        num_bytes=URBANSOUND8K.num_bytes,
+        licence=URBANSOUND8K.licence,
         markers=(URBANSOUND8K_TABLE, AUDIO),
         directories=("urbansound8k", "UrbanSound8K"),
     ),
@@ -91,7 +115,12 @@ _KINDS = (
         by_hand=_GET_ESC50,
         archive=ESC50,
         load=_loader("esc50", "load_esc50"),
+        other_markers=(_ESC50_KAGGLE,),
         num_clips=2000,
+        num_classes=50,
+        folds="5",
+        num_bytes=ESC50.num_bytes,
+        licence="CC BY-NC 3.0",
         markers=(ESC50_TABLE, AUDIO),
         directories=_ESC50_DIRECTORIES,
     ),
@@ -102,9 +131,72 @@ _KINDS = (
         by_hand=_GET_ESC50,
         archive=ESC50,
         load=_loader("esc50", "load_esc10"),
+        other_markers=(_ESC50_KAGGLE,),
         num_clips=400,
+        num_classes=10,
+        folds="5",
+        num_bytes=ESC50.num_bytes,
+        licence="CC BY 3.0",
         markers=(ESC50_TABLE, AUDIO),
         directories=("esc10", "ESC-10", *_ESC50_DIRECTORIES),
+    ),
+    DatasetKind(
+        name="fsdnoisy18k",
+        summary="FSDnoisy18k: 18532 clips of Freesound, 20 classes, noisy labels and a clean test",
+        default_store="./fsdnoisy18k.zarr",
+        by_hand="download the archives of https://zenodo.org/records/2529934, unpack them into one "
+        "directory and give it with --root",
+        load=_loader("published", "load_fsdnoisy18k"),
+        markers=("FSDnoisy18k.meta", "FSDnoisy18k.audio_train", "FSDnoisy18k.audio_test"),
+        directories=("fsdnoisy18k", "FSDnoisy18k"),
+        num_clips=18_532,
+        num_classes=20,
+        folds="train, test",
+        licence="CC BY 4.0",
+    ),
+    DatasetKind(
+        name="tau_scenes",
+        summary="TAU Urban Acoustic Scenes 2020 Mobile, development: ten scenes in ten cities",
+        default_store="./tau_scenes.zarr",
+        by_hand="download the archives of https://zenodo.org/records/3819968, unpack them and give "
+        "the directory with meta.csv with --root",
+        load=_loader("published", "load_tau"),
+        markers=("meta.csv", "evaluation_setup/fold1_train.csv", AUDIO),
+        directories=("tau_scenes", "TAU-urban-acoustic-scenes-2020-mobile-development"),
+        num_clips=16_935,
+        num_classes=10,
+        folds="train, test",
+        licence="academic use",
+    ),
+    DatasetKind(
+        name="speech_commands",
+        summary="Speech Commands 0.02: 105829 spoken words in 35 classes",
+        default_store="./speech_commands.zarr",
+        by_hand="download http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz, unpack "
+        "it and give its directory with --root",
+        load=_loader("published", "load_speech_commands"),
+        markers=("testing_list.txt", "validation_list.txt"),
+        directories=("speech_commands", "speech_commands_v0.02", "SpeechCommands"),
+        num_clips=105_829,
+        num_classes=35,
+        folds="train, valid, test",
+        num_bytes=2_428_923_189,
+        licence="CC BY 4.0",
+    ),
+    DatasetKind(
+        name="gtzan",
+        summary="GTZAN by its fault-filtered split: 930 excerpts of music in 10 genres",
+        default_store="./gtzan.zarr",
+        by_hand="get GTZAN's genres.tar.gz, unpack it and give the directory with genres/ (or "
+        "Kaggle's genres_original/) with --root",
+        load=_loader("published", "load_gtzan"),
+        markers=("genres/blues",),
+        other_markers=(("genres_original/blues",),),
+        directories=("gtzan", "GTZAN"),
+        num_clips=930,
+        num_classes=10,
+        folds="train, valid, test",
+        licence="unknown",
     ),
     DatasetKind(
         name="synthetic",
@@ -139,6 +231,45 @@ def find_kind(name: str) -> DatasetKind:
     """
     if name in DATASETS:
         return DATASETS[name]
-    near = difflib.get_close_matches(name.lower(), DATASETS, n=1, cutoff=0.4)
+    for point in entry_points(group=GROUP, name=name):
+        return _kind_of(point)
+    names = known_names()
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise DatasetError(f"no dataset {name!r}; there are: {', '.join(DATASETS)}.{hint}")
+    raise DatasetError(f"no dataset {name!r}; there are: {', '.join(names)}.{hint}")
+
+
+def known_names() -> tuple[str, ...]:
+    """Return the names of our datasets, and of those that other packages add."""
+    added = (point.name for point in entry_points(group=GROUP))
+    return (*DATASETS, *sorted(set(added) - set(DATASETS)))
+
+
+def all_kinds() -> tuple[DatasetKind, ...]:
+    """Return our datasets, and those that other packages add.
+
+    Raises:
+        DatasetError: One of another package cannot be loaded.
+    """
+    return tuple(map(find_kind, known_names()))
+
+
+def _kind_of(point: EntryPoint) -> DatasetKind:
+    """Return the dataset that an entry point names.
+
+    Raises:
+        DatasetError: It cannot be loaded, or is something else.
+    """
+    where = f"the dataset {point.name}, which the entry point {point.value} adds,"
+    try:
+        kind = point.load()
+    except Exception as error:  # somebody else's code
+        raise DatasetError(
+            f"{where} cannot be loaded ({type(error).__name__}: {error}); update or remove the "
+            "package that adds it"
+        ) from error
+    if not isinstance(kind, DatasetKind) or kind.name != point.name:
+        raise DatasetError(
+            f"{where} is no DatasetKind of that name; update or remove the package that adds it"
+        )
+    return kind

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from featurestore.datasets.base import Dataset
-from featurestore.datasets.kinds import DATASETS, DatasetKind
+from featurestore.datasets.kinds import DATASETS, DatasetKind, known_names
 from featurestore.datasets.roles import parse_columns
 from featurestore.errors import DatasetError, first_problem
 from schemas import Collection
@@ -53,14 +53,14 @@ def load_own(root: Path | None, own: OwnOptions, default_name: str = "") -> Data
     if root is None:
         raise DatasetError(
             "expected --root DIR, a directory of your own sounds, or --dataset NAME "
-            f"({', '.join(DATASETS)})"
+            f"({', '.join(known_names())})"
         )
     if not own.name and not own.table and (kind := _recognised(root)):
         raise DatasetError(
             f"{root} holds {kind.name}: add --dataset {kind.name}; or --name NAME, to read it as "
             "a collection of your own"
         )
-    if own.name in DATASETS and own.name != FOLDER:
+    if own.name in known_names() and own.name != FOLDER:
         raise DatasetError(
             f"--name {own.name}: is the name of a dataset that has its own reader and results to "
             "compare with; give another"
@@ -81,6 +81,7 @@ def load_own(root: Path | None, own: OwnOptions, default_name: str = "") -> Data
 def _recognised(root: Path) -> DatasetKind | None:
     """Return the dataset that is told by what lies in a root, if any."""
     for kind in DATASETS.values():
-        if kind.markers and all((root / marker).exists() for marker in kind.markers):
-            return kind
+        for markers in filter(None, kind.layouts):
+            if all((root / marker).exists() for marker in markers):
+                return kind
     return None

@@ -69,6 +69,15 @@ def _counted(kind: DatasetKind, dataset: Dataset) -> Dataset:
     return replace(dataset, official_clips=kind.num_clips, num_present=present)
 
 
+def is_here(kind: DatasetKind) -> Path | None:
+    """Return the directory of a dataset, if it is in one of the usual places."""
+    try:
+        root = find_root(kind.name)
+    except DatasetError:
+        return None
+    return root if root.exists() else None
+
+
 def _usual_root(kind: DatasetKind, environ: Mapping[str, str]) -> Path:
     places = _usual_places(kind, environ)
     for place in places:
@@ -133,7 +142,7 @@ def _recognise(kind: DatasetKind, place: Path) -> Path | None:
 
 def _is_root(kind: DatasetKind, place: Path) -> bool:
     try:
-        return all((place / marker).exists() for marker in kind.markers)
+        return any(all((place / marker).exists() for marker in markers) for markers in kind.layouts)
     except PermissionError:
         # Some neighbour of the dataset, such as lost+found.
         return False

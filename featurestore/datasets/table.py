@@ -157,6 +157,16 @@ def csv_table(
         return _columns(path, header, names, records)
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a list that are not blank.
+
+    Raises:
+        DatasetError: It cannot be read, or is not UTF-8.
+    """
+    with opened(path) as file:
+        return [line.strip() for line in file if line.strip()]
+
+
 def _columns(
     path: Path,
     header: Sequence[str],

@@ -1,5 +1,6 @@
 """UrbanSound8K: 8732 clips of up to 4 s, 10 classes, 10 folds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from featurestore.datasets.archives import AUDIO, URBANSOUND8K_TABLE
@@ -8,6 +9,7 @@ from featurestore.datasets.clips import Columns, check_clips, name_classes
 from featurestore.datasets.table import read_table
 from schemas import DatasetCard
 
+KAGGLE_TABLE = "UrbanSound8K.csv"
 CLASSES = (
     "air_conditioner",
     "car_horn",
@@ -36,13 +38,16 @@ def load(root: Path) -> Dataset:
     """Read the dataset's table.
 
     Args:
-        root: The directory with `metadata/` and `audio/`.
+        root: The directory with `metadata/` and `audio/`; or, as Kaggle has it, with the table
+            and the folds.
 
     Raises:
         DatasetError: The table cannot be read or is wrong.
     """
-    table = root / URBANSOUND8K_TABLE
-    checked = check_clips(read_table(table, COLUMNS.needed), COLUMNS)
+    table, columns = root / URBANSOUND8K_TABLE, COLUMNS
+    if not table.exists() and (root / KAGGLE_TABLE).exists():
+        table, columns = root / KAGGLE_TABLE, replace(COLUMNS, directory="fold{fold}")
+    checked = check_clips(read_table(table, columns.needed), columns)
     card = DatasetCard(
         name="urbansound8k",
         title="UrbanSound8K",

@@ -46,6 +46,10 @@ def test_each_dataset_has_its_default_store() -> None:
         "urbansound8k": "./us8k.zarr",
         "esc50": "./esc50.zarr",
         "esc10": "./esc10.zarr",
+        "fsdnoisy18k": "./fsdnoisy18k.zarr",
+        "tau_scenes": "./tau_scenes.zarr",
+        "speech_commands": "./speech_commands.zarr",
+        "gtzan": "./gtzan.zarr",
         "synthetic": "./synthetic.zarr",
         "folder": "./folder.zarr",
     }

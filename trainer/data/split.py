@@ -111,7 +111,17 @@ def validation_clips(
     return chosen
 
 
-OFFICIAL_FOLDS = frozenset(("esc10", "esc50", "urbansound8k"))
+OFFICIAL_FOLDS = frozenset(
+    (
+        "esc10",
+        "esc50",
+        "fsdnoisy18k",
+        "gtzan",
+        "speech_commands",
+        "tau_scenes",
+        "urbansound8k",
+    )
+)
 """Datasets whose folds are published with them: results on other folds could not be compared."""
 
 
