@@ -41,7 +41,7 @@ class DatasetKind:
     """Files and directories that recognise a root. Without any, each directory with something
     in it is one."""
     other_markers: tuple[tuple[str, ...], ...] = ()
-    """The same of other layouts that `load` reads, such as Kaggle's."""
+    """Markers of other layouts that `load` reads, such as Kaggle's."""
     directories: tuple[str, ...] = ()
     """Usual names of its directory."""
     num_clips: int = 0
