@@ -53,6 +53,7 @@ case "$*" in
         case "$*" in *--fold*) ;; *) set -- "$@" --fold 1 ;; esac
         set -- "$@" --arch resnet18 --init random --epochs-scale 0.001 --threads 1
         ;;
+    "lr-find "*) set -- "$@" --arch resnet18 --init random --batch-size 8 --threads 1 ;;
 esac
 """,
 }
