@@ -19,7 +19,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from featurestore.building.build import build
+from featurestore.datasets import load_dataset
 from featurestore.datasets.esc50 import CLASSES, ESC10_TARGETS
+from featurestore.extraction.spec import load_spec
 from tests.conftest import sound
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +37,8 @@ PAGES = (
     "README.md",
 )
 """Pages in an order in which each finds what it needs."""
+ALONE = ("docs/tutorial.md", "README.md")
+"""Pages that begin from nothing."""
 BLOCK = re.compile(
     r"(?P<reason><!-- not run: .+? -->\n)?"
     r"^(?P<indent> *)```(?P<kind>[^\n`]*)\n(?P<text>.*?)^ *```$",
@@ -144,8 +149,22 @@ def write_field_recordings(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    here = tmp_path_factory.mktemp("docs")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory in which the how-to pages follow one another."""
+    return furnish(tmp_path_factory.mktemp("docs"))
+
+
+@pytest.fixture
+def here(page: str, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The directory of a page: the common one, or one of its own if it begins from nothing."""
+    if page in ALONE:
+        return furnish(tmp_path)
+    shared: Path = request.getfixturevalue("shared")
+    return shared
+
+
+def furnish(here: Path) -> Path:
+    """Put into an empty directory what the pages take for granted."""
     write_esc10(here / "data" / "esc10")
     write_birds(here / "birds")
     write_field_recordings(here / "field")
@@ -153,6 +172,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(here / "a.wav", sound(1), 22_050)
     soundfile.write(here / "recordings" / "b.flac", sound(2), 22_050)
     shutil.copytree(ROOT / "examples", here / "examples")
+    other = shutil.copytree(here / "data" / "esc10", here / "other")
     for file in (ROOT / "examples" / "demo").iterdir():
         shutil.copy(file, here)
     (here / "bin").mkdir()
@@ -160,6 +180,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         program = here / "bin" / name
         program.write_text(f'#!/bin/sh{shim}exec "{Path(sys.executable).parent / name}" "$@"\n')
         program.chmod(0o755)
+    # Another store of the same classes and features.
+    build(load_dataset("esc10", other), here / "mine.zarr", load_spec(here / "small.yaml"))
     return here
 
 
