@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import featurestore.cluster
 from featurestore import FeatureStoreError, StoredDataset, open_store
@@ -189,7 +188,7 @@ def _worded(error: Exception) -> str:
     return f"{what} on {platform.node()}, see its worker's log: {first}".removesuffix(": ")
 
 
-class Cluster:
+class Cluster(featurestore.cluster.Cluster):
     """The workers of a Dask scheduler; a context manager.
 
     Args:
@@ -201,19 +200,7 @@ class Cluster:
     """
 
     def __init__(self, scheduler: str, notify: Callable[[str], object]) -> None:
-        self._tasks = featurestore.cluster.Cluster(scheduler, notify, _CONNECT_TIMEOUT)
-
-    def __enter__(self) -> Self:
-        self._tasks.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._tasks.__exit__(kind, error, trace)
+        super().__init__(scheduler, notify, _CONNECT_TIMEOUT)
 
     def begin(
         self, work: Work, runs: Sequence[SweepRun]
@@ -224,7 +211,7 @@ class Cluster:
             featurestore.errors.ClusterError: The scheduler is gone, or no worker can take part.
         """
         tasks = [(work, run) for run in runs]
-        for (_, run), outcome in self._tasks.run(_begin, tasks, rescue=_died):
+        for (_, run), outcome in self.run(_begin, tasks, rescue=_died):
             yield run, outcome
 
     def train(self, work: Work, tasks: Sequence[tuple[str, str, int]]) -> Iterator[TaskDone]:
@@ -238,7 +225,7 @@ class Cluster:
             featurestore.errors.ClusterError: See `begin`.
         """
         given = [(work, *task) for task in tasks]
-        for (_, run, _, fold), outcome in self._tasks.run(_train, given, rescue=_died):
+        for (_, run, _, fold), outcome in self.run(_train, given, rescue=_died):
             yield TaskDone(run, fold, outcome)
 
 

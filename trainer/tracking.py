@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -52,6 +52,17 @@ def _environment() -> Iterator[None]:
     finally:
         for name in absent:
             os.environ.pop(name, None)
+
+
+def tracking_to(
+    uri: str | None, warn: Callable[[str], None]
+) -> "AbstractContextManager[Tracking | None]":
+    """Log to MLflow while the context lasts; without a URI, do nothing.
+
+    Raises:
+        ConfigError: MLflow cannot be at such a URI.
+    """
+    return nullcontext() if uri is None else Tracking(uri, warn)
 
 
 class Tracking:

@@ -77,6 +77,13 @@ def test_nothing_but_the_terminal_makes_a_console_or_prints() -> None:
     assert places == set()
 
 
+def test_the_trainer_is_few_modules_of_a_readable_size() -> None:
+    """Merge rather than split: who reads the flow should not have to look for it."""
+    lines = {path: len(path.read_text().splitlines()) for path in TRAINER.rglob("*.py")}
+    assert len(lines) <= 75
+    assert {path.name: number for path, number in lines.items() if number > 400} == {}
+
+
 @pytest.mark.slow
 def test_what_compares_runs_loads_no_torch() -> None:
     modules = "trainer.cli, trainer.report, trainer.inference.ensemble"

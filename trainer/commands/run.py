@@ -14,7 +14,6 @@ from featurestore.terminal import JsonOption, QuietOption, Terminal
 from featurestore.text import from_json_text, json_text
 from schemas import RunConfig
 from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, grouped
-from trainer.commands.tracking import tracking_to
 from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ResumeError, differing
 
@@ -66,12 +65,13 @@ def run(
     from trainer.plan import plan_run
     from trainer.records.rundir import check_free, default_out
     from trainer.run import begin
+    from trainer.tracking import tracking_to
 
     console = Terminal(stderr=as_json)  # standard output is the result's
     if resume is not None:
         if dry_run:
             raise typer.BadParameter("--dry-run is for a new run, not for --resume")
-        with tracking_to(mlflow, console) as tracking:
+        with tracking_to(mlflow, console.warn) as tracking:
             _go_on(console, resume, store, _given(context), execution, tracking)
         _conclude(resume, as_json=as_json)
         return
@@ -89,7 +89,7 @@ def run(
         print_plan(console, stored, plan.config, execution.folds_at_once)
         _print_dry(console, plan, out, as_json=as_json)
         return
-    with tracking_to(mlflow, console) as tracking:
+    with tracking_to(mlflow, console.warn) as tracking:
         print_plan(console, stored, plan.config, execution.folds_at_once)
         carry_out(
             *(console, stored, plan, out, execution, tracking),

@@ -13,7 +13,6 @@ from featurestore.terminal import Terminal, styled
 from featurestore.text import mask_url
 from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, StoreOption, grouped
 from trainer.commands.run import carry_out
-from trainer.commands.tracking import tracking_to
 from trainer.config import ExecutionOptions
 from trainer.errors import ConfigError, SweepError, TrainerError
 
@@ -151,11 +150,12 @@ def _carry_out(
 ) -> None:
     from trainer.report import print_report, write_report
     from trainer.sweep import REPORT, finished
+    from trainer.tracking import tracking_to
 
     console = Terminal()
     runs = asked.runs()
     console.say(f"{len(runs)} runs in {out}")
-    with tracking_to(mlflow, console) as tracking:
+    with tracking_to(mlflow, console.warn) as tracking:
         if scheduler is None:
             failed = _here(console, stored, runs, out, execution, tracking)
         else:

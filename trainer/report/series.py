@@ -93,7 +93,7 @@ def read_run(path: Path) -> Run:
 
 
 def _judged(run: FinishedRun, checkpoint: CheckpointName) -> dict[str, JudgedClip]:
-    clips = {}
+    clips: dict[str, JudgedClip] = {}
     for fold in run.folds:
         predictions = run.predictions(fold, checkpoint)
         classes = zip(predictions.labels.tolist(), predictions.predicted.tolist(), strict=True)
