@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _OF_CONFIG = {"fold": "folds"}
 """Config names of options that are called differently."""
 _MAY_CHANGE = {
-    *("resume", "store", "reading", "folds_at_once", "checkpoint_every", "mlflow"),
+    *("resume", "store", "reading", "folds_at_once", "save_every_s", "mlflow"),
     *("dry_run", "as_json", "quiet"),
 }
 """Options that a run may be resumed with whatever its settings are."""
