@@ -265,7 +265,7 @@ def _spans(arrays: StoredArrays, block: Block) -> list[Span]:
     return list(map(Span, *columns))
 
 
-def _in_reading_order(paths: Sequence[str], spans: Sequence[Span]) -> Iterable[int]:
+def _in_reading_order(paths: NDArray[Any], spans: Sequence[Span]) -> Iterable[int]:
     """Return the rows so that parts of one recording follow one another, as they lie in it."""
     if all(span.is_whole for span in spans):
         return range(len(paths))

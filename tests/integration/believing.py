@@ -15,9 +15,11 @@ from featurestore.datasets.archives import Archive
 
 
 def believing(archive: Archive) -> Mapping[str, DatasetKind]:
-    """The datasets, each with `archive` where it has one."""
+    """The datasets, each with `archive`, of which its clips are all, where it has one."""
     found = {
-        name: dataclasses.replace(kind, archive=archive) if kind.archive else kind
+        name: dataclasses.replace(kind, archive=archive, num_clips=archive.num_clips)
+        if kind.archive
+        else kind
         for name, kind in kinds.DATASETS.items()
     }
     return MappingProxyType(found)
