@@ -30,7 +30,7 @@ def test_build_downloads_what_is_absent_and_finds_it_the_next_time(
     for fact in (archive.url, archive.licence, archive.title, str(here / "data/esc50"), "GB free"):
         assert fact in said.err
     assert run("build --dataset esc50 --workers 0") == 0
-    assert run("build --dataset esc10 --workers 0") == 0
+    assert run("build --dataset esc10 --workers 0 --partial") == 0
     assert served.asked == [""]
     assert os.listdir(here / "data") == ["esc50"]  # noqa: PTH208
 
