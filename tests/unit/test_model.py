@@ -140,3 +140,13 @@ def test_optimiser_decays_every_parameter_and_slows_the_body_alone() -> None:
     grouped = {id(p) for group in (body, head) for p in group["params"]}
     assert grouped == {id(p) for p in network.parameters()}
     assert {id(p) for p in head["params"]} == {id(p) for p in network.head.parameters()}
+
+
+def test_head_is_the_papers_layer_by_layer() -> None:
+    layers = list(make_head(512, 10))
+    assert [type(layer).__name__ for layer in layers] == [
+        "BatchNorm1d", "Dropout", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear",
+    ]  # fmt: skip
+    assert [layer.p for layer in layers if isinstance(layer, nn.Dropout)] == [0.25, 0.5]
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    assert [(one.in_features, one.out_features) for one in linear] == [(1024, 512), (512, 10)]

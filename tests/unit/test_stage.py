@@ -184,6 +184,24 @@ def test_moments_of_a_stage_before_are_continued_at_this_stages_rates(groups: in
         assert all(torch.equal(value, taken["state"][key][name]) for name, value in kept.items())
 
 
+@pytest.mark.parametrize(("groups", "ratios"), [(2, (1 / 3, 1.0)), (3, (1 / 3, 3**-0.5, 1.0))])
+def test_a_stage_steps_with_the_protocols_rates_betas_eps_and_decay(
+    groups: int, ratios: tuple[float, ...]
+) -> None:
+    data = StageData("R1/mel", tones(16, 0), tones(3, 1))
+    config = CONFIG.model_copy(update={"layer_groups": groups})
+    stage = STAGE.model_copy(update={"body_lr_ratio": 1 / 3})
+    trainer = StageTrainer(build_model("resnet18", 2, seed=0), stage, data, config)
+    trainer.run_epoch(in_order(16), 0, lambda: None)
+    cycle = OneCycle(2 * STAGE.epochs, STAGE.max_lr)
+    made = trainer.state().optimizer["param_groups"]
+    assert isinstance(trainer._optimizer, torch.optim.AdamW)
+    assert [one["lr"] for one in made] == pytest.approx([cycle.lr(1) * r for r in ratios])
+    for one in made:
+        assert one["betas"] == (cycle.momentum(1), 0.99)
+        assert (one["eps"], one["weight_decay"]) == (1e-8, 0.1)
+
+
 def test_a_step_is_adam_with_decay_apart_from_the_gradient() -> None:
     model = build_model("resnet18", 2, seed=0)
     optimizer = make_optimizer(model, body_lr_ratio=1.0, weight_decay=0.1)
