@@ -9,6 +9,8 @@ from featurestore.datasets.kinds import DATASETS
 from schemas import FeatureSpec, RunConfig, TrimSpec
 from trainer.cli import app
 from trainer.plan import Options
+from trainer.training.lr_find import NUM_STEPS, SMOOTHING, STOP_RATIO
+from trainer.training.schedule import Sweep
 from trainer.weights import imagenet_file
 
 # PROTOCOL section 2; augmentation is not the paper's.
@@ -86,3 +88,8 @@ def test_the_images_have_the_papers_sizes_and_last_as_long_as_it_says() -> None:
 def test_the_datasets_have_the_papers_clips() -> None:
     counts = {name: kind.num_clips for name, kind in DATASETS.items()}
     assert (counts["urbansound8k"], counts["esc50"], counts["esc10"]) == (8732, 2000, 400)
+
+
+def test_the_range_test_is_the_protocols() -> None:
+    assert (NUM_STEPS, SMOOTHING, STOP_RATIO) == (100, 0.98, 4)
+    assert Sweep() == Sweep(num_steps=100, start=1e-7, end=10.0)
