@@ -8,7 +8,7 @@ import typer
 from featurestore.datasets.kinds import DATASETS
 from schemas import FeatureSpec, RunConfig, TrimSpec
 from trainer.cli import app
-from trainer.plan import Options
+from trainer.config import TrainingOptions
 from trainer.training.lr_find import NUM_STEPS, SMOOTHING, STOP_RATIO
 from trainer.training.schedule import Sweep
 from trainer.weights import imagenet_file
@@ -53,7 +53,7 @@ def test_the_defaults_of_training_are_the_protocols_in_config_options_and_comman
     name: str,
 ) -> None:
     assert RunConfig.model_fields[name].default == TRAINING[name]
-    assert {field.name: field.default for field in fields(Options)}[name] == TRAINING[name]
+    assert {field.name: field.default for field in fields(TrainingOptions)}[name] == TRAINING[name]
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     assert {p.name: p.default for p in command.params}[name] == TRAINING[name]
 
@@ -62,7 +62,7 @@ def test_decay_and_recipe_are_the_protocols() -> None:
     assert RunConfig.model_fields["weight_decay"].default == 0.1
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     assert {p.name: p.default for p in command.params}["recipe"] == "paper"
-    assert Options("mel").recipe == "paper"
+    assert TrainingOptions().recipe == "paper"
 
 
 def test_imagenets_weights_are_those_of_2015_which_fastai_used() -> None:
