@@ -217,12 +217,9 @@ def _meant(name: object, known: Iterable[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = {None: "nothing", True: "true", False: "false"}.get(value) if _is_word(value) else None
-    return text or reprlib.repr(value)
-
-
-def _is_word(value: object) -> bool:
-    return value is None or isinstance(value, bool)
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else reprlib.repr(value)
 
 
 def _shortened(text: str) -> str:

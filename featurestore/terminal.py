@@ -200,7 +200,7 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> Any:
         """Return the parameters, each with a group and a name for its value; flags have none."""
-        params = super().get_params(ctx)
+        params: Any = super().get_params(ctx)
         for param in params:
             name = param.opts[0]
             if param.param_type_name == "argument":

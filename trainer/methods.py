@@ -323,7 +323,7 @@ def _problem(details: "ErrorDetails") -> str:
     method, *rest = (part for part in details["loc"] if part != "[key]")
     where = [str(method)]
     if rest and isinstance(rest[0], int):
-        where.append(f"stage {rest.pop(0) + 1}")
+        where.append(f"stage {int(rest.pop(0)) + 1}")
     if rest[:1] == ["max_lr"] and details["type"] != "missing":
         return f"{', '.join(where)}, max_lr: expected a number above 0, or one for each dataset"
     if details["type"] == "extra_forbidden":
