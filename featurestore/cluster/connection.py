@@ -17,6 +17,7 @@ from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import get_backend
 
 from featurestore.errors import ClusterError
+from featurestore.text import mask_url
 
 _PROBE_TIMEOUT_S = 2.0
 _REFUSED_PAUSE_S = 0.5
@@ -54,7 +55,8 @@ def connect(scheduler: str | LocalCluster, timeout: str) -> Client:
 
 
 def _no_answer(scheduler: str | LocalCluster, reason: str) -> ClusterError:
-    return ClusterError(f"no Dask scheduler answers at {scheduler}: {reason}")
+    shown = mask_url(reason, secrets_of=str(scheduler))  # Dask repeats parts of an address
+    return ClusterError(f"no Dask scheduler answers at {scheduler}: {shown}")
 
 
 def _probe(address: str) -> bool:

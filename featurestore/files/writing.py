@@ -111,13 +111,17 @@ def write_output(path: Path, data: bytes | memoryview) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Refuse to write what is there already and is no plain file: before work is done for it.
+    """Refuse a file that could not be written, before work is done for it.
 
     Raises:
-        UnusableFileError: It is there.
+        UnusableFileError: Something else than a plain file is there.
+        OSError: Its directory cannot be written.
     """
     with suppress(FileNotFoundError):
         check_plain(path, os.lstat(path), None)
+    if path.parent.is_dir():  # whoever makes missing ones finds out then
+        with _written_aside(path, b"", durable=False):
+            pass
 
 
 def is_temporary(name: str) -> bool:

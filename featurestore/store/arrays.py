@@ -184,37 +184,34 @@ class StoredArrays:
     ) -> None:
         """Write a block's rows of every array, `status` last: the commit.
 
-        Of an unfinished build, the block's record comes before it.
+        Of an unfinished build, the block's record comes before that.
 
         Args:
             block: Whole chunks of the fold.
             values: Array name to rows (len(block), ...): of each image and each outcome, or, to
                 repair a committed block, of some.
             paths: That the values were made from; by default those of the clip table.
-            before_commit: Called when all but record and `status` is written.
+            before_commit: Called when all but `status` is written.
         """
         self._check_aligned(block)
         where = f"{self.storage}, fold {block.fold}, rows {block.start} to {block.stop}"
-        names = sorted(values.keys() - {"status"})
         ends: dict[str, bytes] = {}
-        with writing(where), ThreadPoolExecutor(max(1, len(names))) as pool:
-            waiting = []
-            for name in names:
+        with writing(where), ThreadPoolExecutor(max(1, len(values))) as pool:
+            files, waiting = {}, []
+            for name in sorted(values, key=lambda name: (name != "status", name)):
                 key, data, ends[name] = self._files.encoded(block, name, values[name])
-                # Each waits for the disk or the server, and none for the next one's encoding.
-                waiting.append(pool.submit(self.storage.write, key, data))
+                files[name] = key, data
+                if name != "status":
+                    # Each waits for the disk or the server, and none for the next one's encoding.
+                    waiting.append(pool.submit(self.storage.write, key, data))
+            if self.manifest.state != "complete" and has_checksums(self.manifest):
+                waiting.append(pool.submit(self._put_record, block, ends, paths))
             for written in waiting:
                 written.result()
         before_commit()
-        with writing(where):
-            status: tuple[str, bytes] | None = None
-            if "status" in values:
-                key, data, ends["status"] = self._files.encoded(block, "status", values["status"])
-                status = key, data
-            if self.manifest.state != "complete" and has_checksums(self.manifest):
-                self._put_record(block, ends, paths)
-            if status:
-                self.storage.write(*status)
+        if "status" in files:
+            with writing(where):
+                self.storage.write(*files["status"])
 
     def _put_record(
         self, block: Block, ends: dict[str, bytes], paths: Iterable[str] | None
@@ -224,8 +221,8 @@ class StoredArrays:
         Where one of these is missing, the block is broken as it is, and no record is true.
         """
         with suppress(CorruptError):
-            if len(ends) < len(records.block_arrays(self.manifest)):
-                ends = self._files.ends(block) | ends
+            if missing := set(records.block_arrays(self.manifest)) - ends.keys():
+                ends = {**self._files.ends(block, missing), **ends}
             of_paths = records.end_of_paths(paths) if paths is not None else self._of_paths(block)
             record = {**ends, records.PATHS: of_paths}
             self.storage.write(*records.record_object(self.manifest, block, record))

@@ -4,7 +4,7 @@ No Zarr is needed for it: which file holds which rows follows from the manifest.
 tells other readers the same is made by `metadata`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -121,15 +121,19 @@ class ChunkFiles:
         found = overlap(self.storage, partial(self._file_ends, fold, name), range(num_files))
         return np.frombuffer(b"".join(found), "<u4").astype(np.uint32)
 
-    def ends(self, block: Block) -> dict[str, bytes]:
-        """Return the checksums that end a block's chunks, joined, by array but the clip table's.
+    def ends(self, block: Block, names: Iterable[str] | None = None) -> dict[str, bytes]:
+        """Return the checksums that end a block's chunks, joined, by array: of all it writes.
+
+        Args:
+            block: The block.
+            names: Some of the arrays.
 
         Raises:
             CorruptError: A chunk is missing.
         """
         number = block.start // self.manifest.block_clips
-        names = (*OUTCOMES, *self.manifest.spec.arrays)
-        return {name: self._file_ends(block.fold, name, number) for name in names}
+        every = (*OUTCOMES, *self.manifest.spec.arrays)
+        return {n: self._file_ends(block.fold, n, number) for n in names or every}
 
     def _file_ends(self, fold: int, name: str, number: int) -> bytes:
         """Return the checksums at the ends of a file's chunks, joined."""

@@ -19,6 +19,7 @@ import pytest
 from featurestore.files import (
     LockedError,
     UnusableFileError,
+    check_output,
     create_file,
     is_temporary,
     locked,
@@ -455,3 +456,14 @@ def test_a_lock_that_was_replaced_meanwhile_keeps_its_name(
         monkeypatch.setattr(locking, "is_at", replaced_after_the_look)
     assert path.read_text() == "process 1 on elsewhere"
     assert [file.name for file in tmp_path.iterdir()] == ["build.lock"]
+
+
+def test_an_output_in_a_directory_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path,
+) -> None:
+    with small_file_system(tmp_path / "disk", "64k") as disk:
+        check_output(disk / "out.csv")
+        assert not list(disk.iterdir())
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(OSError, match="Read-only"):
+            check_output(disk / "out.csv")
