@@ -2,10 +2,12 @@
 
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import typer
 
 from featurestore.datasets.kinds import DATASETS
+from featurestore.extraction.features import min_max_level
 from schemas import FeatureSpec, RunConfig, TrimSpec
 from trainer.cli import app
 from trainer.config import TrainingOptions
@@ -93,3 +95,12 @@ def test_the_datasets_have_the_papers_clips() -> None:
 def test_the_range_test_is_the_protocols() -> None:
     assert (NUM_STEPS, SMOOTHING, STOP_RATIO) == (100, 0.98, 4)
     assert Sweep() == Sweep(num_steps=100, start=1e-7, end=10.0)
+
+
+def test_levels_are_of_ten_to_the_minus_ten_at_least_and_a_constant_clip_is_zeros() -> None:
+    spec = FeatureSpec()
+    energy = np.array([[1e-14, 1e-10, 1e-8, 1e-6]], np.float32)
+    levels = min_max_level(energy, energy.min(), energy.max(), spec)
+    assert levels[0] == pytest.approx([0, 0, 0.5, 1], abs=1e-5)
+    same = np.full((2, 3), 0.25, np.float32)
+    assert not min_max_level(same, same.min(), same.max(), spec).any()
