@@ -249,6 +249,6 @@ def test_repair_from_the_command_line(
     assert "nothing is broken" in capsys.readouterr().out
     for line in (["repair", "nowhere"], ["repair", str(store), "--root", "nowhere"]):
         assert main(line) == 1
-        (error,) = capsys.readouterr().err.splitlines()
+        *_, error = capsys.readouterr().err.splitlines()
         assert error.startswith("error: ")
         assert "nowhere" in error

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from featurestore.text import mask_url
 from trainer.report.render import Column, Table
 from trainer.report.series import Series
 from trainer.report.tables import p_value, pairs
@@ -104,7 +105,7 @@ def _only_one(
         group = f"{one.first.label}, {one.second.label}"
         columns += [Column(f"only {method.label}", group) for method in (one.first, one.second)]
     rows = tuple(
-        (name, *(str(number) for of_pair in pairs_of for number in of_pair[1:3]))
+        (mask_url(name), *(str(number) for of_pair in pairs_of for number in of_pair[1:3]))
         for name, pairs_of in counts.items()
     )
     return Table(title, tuple(columns), rows, detail=True)
