@@ -6,7 +6,7 @@ import torchvision
 from torch import Tensor, nn
 
 from schemas import FirstConv, LayerGroups
-from trainer.model import ConcatPool, Network, build_model, make_head
+from trainer.model import ConcatPool, Head, Network, build_model, make_head
 from trainer.training.step import make_optimizer
 
 FIRST_CONVS: tuple[FirstConv, ...] = get_args(FirstConv)
@@ -150,3 +150,9 @@ def test_head_is_the_papers_layer_by_layer() -> None:
     assert [layer.p for layer in layers if isinstance(layer, nn.Dropout)] == [0.25, 0.5]
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     assert [(one.in_features, one.out_features) for one in linear] == [(1024, 512), (512, 10)]
+
+
+def test_dropout_by_given_noise_drops_what_is_below_p_and_keeps_the_scale() -> None:
+    noise = torch.tensor([[0.1, 0.25, 0.9, 0.24]])
+    kept = Head(nn.Dropout(0.25))(torch.ones(1, 4), noise)
+    assert kept[0].tolist() == pytest.approx([0, 4 / 3, 4 / 3, 0])
