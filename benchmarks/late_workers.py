@@ -26,6 +26,7 @@ from featurestore.building.executors.dask import DaskExecutor
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.datasets.synthetic import make_synthetic
 from featurestore.store import plan
+from schemas import FeatureSpec
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,12 +88,16 @@ def _first(process: tuple[int, list[float]]) -> float:
     return process[1][0]
 
 
+def _small_blocks(spec: FeatureSpec, num_clips: int, chunk_clips: int, max_files: int = 0) -> int:
+    return _BLOCK_CLIPS
+
+
 def main(
     clips: Annotated[int, typer.Option(min=64, help="Clips of 1 to 4 s, made on the spot.")] = 640,
     late_s: Annotated[float, typer.Option(help="Seconds until the second worker comes.")] = 3.0,
 ) -> None:
     """Build twice: with a worker that comes late, and with a cluster that adapts."""
-    plan.block_clips = lambda spec, num_clips, chunk: _BLOCK_CLIPS
+    plan.block_clips = _small_blocks
     plan.chunk_clips = lambda fold_sizes: _BLOCK_CLIPS
 
     def late(cluster: LocalCluster) -> None:

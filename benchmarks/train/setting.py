@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class Setting:
 
     device: torch.device
     precision: str
-    arch: str
+    arch: Literal["resnet18", "resnet34", "resnet50"]
     batch: int
     steps: int
     rounds: int

@@ -91,8 +91,12 @@ class ZarrDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.labels)
 
+    # Arrays and tensors are SupportsIndex for a type checker, too; at run time only those of no
+    # dimension are.
     @overload
-    def __getitem__(self, index: SupportsIndex) -> Sample: ...
+    def __getitem__(  # type: ignore[overload-overlap]
+        self, index: SupportsIndex
+    ) -> Sample: ...
 
     @overload
     def __getitem__(
