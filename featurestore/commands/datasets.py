@@ -26,7 +26,8 @@ def datasets(as_json: JsonOption = False) -> None:
             ]
         )
         return
-    table = Table("name", "clips", "classes", "folds", "size", "licence", "here", "what")
+    table = Table("name", "clips", "classes", "folds", "size", "licence", "here")
+    table.columns[0].no_wrap = True  # names are to be typed again
     for kind in kinds:
         table.add_row(
             kind.name,
@@ -36,9 +37,10 @@ def datasets(as_json: JsonOption = False) -> None:
             f"{kind.num_bytes / 1e9:.1f} GB" if kind.num_bytes else "",
             kind.licence,
             str(places.get(kind.name) or ""),
-            kind.summary,
         )
     out.print(table)
+    for kind in kinds:
+        out.print(f"{kind.name}: {kind.summary}")
 
 
 def download(

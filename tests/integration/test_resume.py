@@ -163,7 +163,7 @@ def test_killed_after_every_epoch_of_two_folds_it_ends_with_the_same_bits(tmp_pa
 def test_files_that_a_kill_left_half_done_do_no_harm(tmp_path: Path) -> None:
     dataset, plan = short_plan()
     out = tmp_path / "run"
-    begin(dataset, plan, out, manner=OFTEN)
+    begin(dataset, plan, out, execution=OFTEN)
     stop_at(out, plan, dataset, EpochDone, 3)
     with (out / "fold1/metrics.csv").open("a") as file:
         file.write("1,3,4,R3/fu")  # a row that was being written

@@ -115,7 +115,7 @@ def test_the_state_of_another_fold_or_run_is_not_resumed(tmp_path: Path) -> None
         "seed9": plan.config.model_copy(update={"folds": (1,), "seed": 9}),
     }.items():
         planned = replace(plan, config=config)
-        begin(dataset, planned, tmp_path / name, manner=OFTEN)
+        begin(dataset, planned, tmp_path / name, execution=OFTEN)
         stop_at(tmp_path / name, planned, dataset, EpochDone, 1)
         states[name] = next((tmp_path / name).glob("fold*/state.pt"))
     for target, source in itertools.permutations(states, 2):

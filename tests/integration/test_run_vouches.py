@@ -273,7 +273,7 @@ def test_a_flip_in_the_state_of_an_unfinished_fold_is_found_when_it_is_resumed(
 ) -> None:
     dataset, plan = short_plan()
     out = tmp_path / "run"
-    begin(dataset, plan, out, manner=OFTEN)
+    begin(dataset, plan, out, execution=OFTEN)
     stop_at(out, plan, dataset, EpochDone, 1)
     chance, state = random.Random(0), out / "fold1/state.pt"  # noqa: S311
     whole = state.read_bytes()
@@ -287,7 +287,7 @@ def test_a_flip_in_the_state_of_an_unfinished_fold_is_found_when_it_is_resumed(
 def test_an_unfinished_run_of_the_version_before_is_resumed_and_says_so(tmp_path: Path) -> None:
     dataset, plan = short_plan()
     out = tmp_path / "run"
-    begin(dataset, plan, out, manner=OFTEN)
+    begin(dataset, plan, out, execution=OFTEN)
     stop_at(out, plan, dataset, EpochDone, 1)
     for path in [out / "run.json", *out.rglob("*.pt")]:
         if path.suffix == ".pt":

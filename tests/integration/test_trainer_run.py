@@ -87,8 +87,8 @@ def test_splits_weights_and_placements_are_found_out_once_and_recorded_as_used(
 
 def test_the_result_says_where_data_lay_when_the_run_was_resumed(tmp_path: Path) -> None:
     dataset, plan = tiny_plan(folds=(1,))
-    begin(dataset, plan, tmp_path / "run", manner=ExecutionOptions("host"))
-    result = resume(dataset, tmp_path / "run", manner=ExecutionOptions("stream"))
+    begin(dataset, plan, tmp_path / "run", execution=ExecutionOptions("host"))
+    result = resume(dataset, tmp_path / "run", execution=ExecutionOptions("stream"))
     assert result is not None
     assert set(result.readings.values()) == {"stream"}
     assert set(RunDirectory(tmp_path / "run").record().readings.values()) == {"host"}
@@ -194,7 +194,7 @@ def test_folds_at_once_give_bit_equal_losses_weights_and_records(
 ) -> None:
     out, result, _ = finished
     dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=0.03)
-    manner = ExecutionOptions(reading, folds_at_once=2)
+    execution = ExecutionOptions(reading, folds_at_once=2)
     beside: list[set[int]] = []
     running: set[int] = set()
 
@@ -207,7 +207,7 @@ def test_folds_at_once_give_bit_equal_losses_weights_and_records(
             case FoldDone(fold_result):
                 running.remove(fold_result.fold)
 
-    at_once = run(dataset, plan, tmp_path / "at-once", watch, manner)
+    at_once = run(dataset, plan, tmp_path / "at-once", watch, execution)
     assert {1, 2} in beside, "the folds were trained at the same time"
     for fold in (1, 2):
         assert losses(tmp_path / "at-once", fold) == losses(out, fold)
@@ -267,7 +267,7 @@ def test_a_stream_gives_bit_equal_losses_and_the_record_says_so(
 ) -> None:
     out, result, _ = finished
     dataset, plan = tiny_plan(folds=(2,), epochs_scale=0.03)
-    streamed = run(dataset, plan, tmp_path / "streamed", manner=ExecutionOptions("stream"))
+    streamed = run(dataset, plan, tmp_path / "streamed", execution=ExecutionOptions("stream"))
     assert losses(tmp_path / "streamed", 2) == losses(out, 2)
     assert set(result.readings.values()) == {"host"}
     assert set(streamed.readings) == {"R1/resize", "R2/resize", "R3/full"}
@@ -351,7 +351,7 @@ def test_a_process_does_not_grow_with_every_run(tmp_path: Path) -> None:
     dataset, plan = tiny_plan(folds=(1, 2))
     sizes = []
     for number in range(4):
-        run(dataset, plan, tmp_path / str(number), manner=ExecutionOptions(folds_at_once=2))
+        run(dataset, plan, tmp_path / str(number), execution=ExecutionOptions(folds_at_once=2))
         gc.collect()
         sizes.append(psutil.Process().memory_info().rss)
     assert sizes[-1] - sizes[0] < 150e6

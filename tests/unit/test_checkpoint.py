@@ -164,7 +164,7 @@ def test_a_state_of_another_run_is_refused_with_every_field_that_differs(tmp_pat
 
 def test_an_interrupted_keeper_leaves_the_state_and_its_networks(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with StateSaver(FoldDirectory(tmp_path)) as saver:
+        with StateSaver(FoldDirectory(tmp_path), save_every_s=600) as saver:
             saver.update(state(2, checkpoint(1, 0.6)))
             raise KeyboardInterrupt
 
