@@ -1,6 +1,6 @@
 """Workers that come after a build has begun, and a cluster that scales by itself.
 
-python -m benchmarks.late_workers [--clips 640] [--late-s 3]
+python -m benchmarks.late_workers [--clips 1440] [--late-s 3]
 
 A scheduler without workers gets a build. Either a worker comes at once and a second one later, or
 `adapt` starts and ends up to two by itself, as on a cluster with a queue. Counted is how many
@@ -67,7 +67,7 @@ def timed(
     name: str, dataset: Dataset, store: Path, arrive: Callable[[LocalCluster], object]
 ) -> Iterator[dict[str, Any]]:
     """Build with the workers that `arrive` lets come; yield a row for each process."""
-    cluster = LocalCluster(0, threads_per_worker=1, dashboard_address=None)
+    cluster = LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None)
     with cluster, DaskExecutor(scheduler=cluster.scheduler_address) as inner:
         arrive(cluster)
         executor = ByProcess(inner)
@@ -93,7 +93,7 @@ def _small_blocks(spec: FeatureSpec, num_clips: int, chunk_clips: int, max_files
 
 
 def main(
-    clips: Annotated[int, typer.Option(min=64, help="Clips of 1 to 4 s, made on the spot.")] = 640,
+    clips: Annotated[int, typer.Option(min=64, help="Clips of 1 to 4 s, made on the spot.")] = 1440,
     late_s: Annotated[float, typer.Option(help="Seconds until the second worker comes.")] = 3.0,
 ) -> None:
     """Build twice: with a worker that comes late, and with a cluster that adapts."""

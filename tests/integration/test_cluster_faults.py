@@ -56,7 +56,9 @@ def test_nothing_is_left_running_where_the_client_fails(monkeypatch: pytest.Monk
     started: list[LocalCluster] = []
     monkeypatch.setattr(
         "featurestore.building.executors.dask._local_cluster",
-        lambda workers: started.append(LocalCluster(0, dashboard_address=_ANY_PORT)) or started[0],
+        lambda workers: (
+            started.append(LocalCluster(n_workers=0, dashboard_address=_ANY_PORT)) or started[0]
+        ),
     )
     with pytest.raises(ClusterError, match="no client"):
         DaskExecutor(workers=1).__enter__()
@@ -71,7 +73,11 @@ def test_a_client_that_is_closed_while_tasks_are_handed_over_gives_them_to_the_n
     monkeypatch.setattr("featurestore.cluster.tasks._LOT", 2)
     with (
         LocalCluster(
-            1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=_ANY_PORT
+            n_workers=1,
+            processes=False,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address=_ANY_PORT,
         ) as local,
         Cluster(local.scheduler_address, print) as cluster,
     ):
@@ -228,7 +234,7 @@ def test_late_workers_take_part_and_adapt_scales(tmp_path: Path) -> None:
 
     with (
         LocalCluster(
-            0, threads_per_worker=1, host="127.0.0.1", dashboard_address=_ANY_PORT
+            n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=_ANY_PORT
         ) as local,
         Cluster(local.scheduler_address, said) as cluster,
     ):
