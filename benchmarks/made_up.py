@@ -45,7 +45,7 @@ def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Datase
 
 def _numbered(before: str, numbers: NDArray[np.int64], after: str = "", width: int = 8) -> Any:  # noqa: ANN401
     """Return texts (n,) with a number in each."""
-    digits = np.strings.zfill(numbers.astype(TEXT), width)
+    digits = np.strings.zfill(numbers.astype(f"U{width}"), width).astype(TEXT)
     return np.strings.add(np.strings.add(before, digits), after)
 
 
