@@ -26,7 +26,10 @@ COMMANDS = {
 }
 MISTAKES = {
     "featurestore": ["bild", "build --datset x", "plot s.zarr", "build --dataset x --workers -1"],
-    "trainer": ["rum", "run --folds 1", "run --seed x", "predict", "run --selection best"],
+    "trainer": [
+        *("rum", "run --folds 1", "run --seed x", "predict", "run --selection best"),
+        *("run", "run --method mel", "run --resume here --dry-run"),
+    ],
 }
 _CODE = """
 import sys

@@ -60,6 +60,12 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Train a method's whole schedule for each held-out fold."""
+    if resume is None and (store is None or not training.method):
+        raise typer.BadParameter(
+            "--store and --method are needed, or --resume", param_hint="--store, --method"
+        )
+    if resume is not None and dry_run:
+        raise typer.BadParameter("--dry-run is for a new run, not for --resume")
     from featurestore import open_store
     from trainer.console import print_plan
     from trainer.plan import plan_run
@@ -69,16 +75,11 @@ def run(
 
     console = Terminal(stderr=as_json)  # standard output is the result's
     if resume is not None:
-        if dry_run:
-            raise typer.BadParameter("--dry-run is for a new run, not for --resume")
         with tracking_to(mlflow, console.warn) as tracking:
             _go_on(console, resume, store, _given(context), execution, tracking)
         _conclude(resume, as_json=as_json)
         return
-    if store is None or not training.method:
-        raise typer.BadParameter(
-            "--store and --method are needed, or --resume", param_hint="--store, --method"
-        )
+    assert store is not None  # noqa: S101 - asked for above
     training = replace(training, folds=tuple(fold or ()))
     stored = open_store(store, dataset)
     plan = plan_run(stored, training, execution.folds_at_once)
