@@ -63,9 +63,20 @@ def load(path: Path, spec: FeatureSpec, span: Span = WHOLE) -> Recording:
             long or too big, or holds samples that are no numbers.
         OSError: The machine could not read it, for a reason that is not the file's.
     """
+    return _recording(*read_mono(path, spec.max_duration_s, span), spec)
+
+
+def read_mono(
+    path: Path, max_duration_s: float, span: Span = WHOLE
+) -> tuple[NDArray[np.float32], int, bytes]:
+    """Read, decode and downmix a file at its own rate; see `load`.
+
+    Returns:
+        Mono samples (N,), their rate in Hz, and the SHA-256 of the file's bytes (32 bytes).
+    """
     if not span.is_whole:
-        return _recording(*read_part(path, span, spec.max_duration_s), spec)
-    descriptor, size = open_source(path, _most_bytes(spec.max_duration_s))
+        return read_part(path, span, max_duration_s)
+    descriptor, size = open_source(path, _most_bytes(max_duration_s))
     try:
         start = os.read(descriptor, min(size, _MOST_BYTES_AT_ONCE))
         digest = file_sha256(descriptor, start)
@@ -73,13 +84,13 @@ def load(path: Path, spec: FeatureSpec, span: Span = WHOLE) -> Recording:
         source = Source(descriptor, size, start)
         if plain:
             if plain.num_behind > 1:  # tags, or another file
-                walk(source, spec.max_duration_s)
-            waveform, rate = _mixed(plain, spec.max_duration_s), plain.rate
+                walk(source, max_duration_s)
+            waveform, rate = _mixed(plain, max_duration_s), plain.rate
         else:
-            waveform, rate = decode(source, spec.max_duration_s, str(path))
+            waveform, rate = decode(source, max_duration_s, str(path))
     finally:
         os.close(descriptor)
-    return _recording(waveform, rate, digest, spec)
+    return waveform, rate, digest
 
 
 def _recording(

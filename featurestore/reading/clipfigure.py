@@ -21,6 +21,7 @@ from featurestore.errors import StoreError
 from featurestore.extraction.features import hz_to_mel, labelled_hz
 from featurestore.extraction.resize import RESIZES, resizer
 from featurestore.pictures import fitted
+from featurestore.reading.axes import duration_s, mel_bounds, repetition_period
 from schemas import FULL, FeatureSpec
 
 Image = NDArray[np.float32]
@@ -185,7 +186,7 @@ def compare_figure(full: Image, spec: FeatureSpec, title: str) -> Figure:
 
 def _panels(full: Image, spec: FeatureSpec, arrays: Iterable[str]) -> _Panels:
     durations = [duration_s(array, spec) for array in arrays]
-    period = _period(full, spec)
+    period = repetition_period(full, spec)
     frame_s = spec.hop_length / spec.sample_rate
     period_s = None if period is None else period * frame_s
     shared_s = min(*durations, period_s or np.inf, np.inf)
@@ -196,38 +197,9 @@ def _size(image: Image) -> str:
     return f"{image.shape[0]} × {image.shape[1]}"
 
 
-def duration_s(array: str, spec: FeatureSpec) -> float:
-    """Return the seconds an image spans: a resized one those of the full one, others their own."""
-    variant = array.split("/")[1]
-    frames = spec.full.num_frames if variant in RESIZES else spec.arrays[array][1]
-    return frames * spec.hop_length / spec.sample_rate
-
-
-def _period(full: Image, spec: FeatureSpec) -> int | None:
-    """Return the frames after which a clip was repeated to fill the image; None if it was not.
-
-    Repeated frames are equal to the bit, so the image itself shows them. A constant one repeats
-    nothing that could be seen.
-    """
-    num_frames = full.shape[1]
-    if spec.short_clips != "tile":
-        return None
-    for period in np.flatnonzero((full == full[:, :1]).all(axis=0))[1:]:
-        again = full[:, period:]
-        if np.ptp(again) and np.array_equal(again, full[:, : num_frames - period]):
-            return int(period)
-    return None
-
-
-def _mels(spec: FeatureSpec) -> tuple[float, float]:
-    return float(hz_to_mel(spec.fmin, spec.mel_scale)), float(
-        hz_to_mel(spec.fmax_hz, spec.mel_scale)
-    )
-
-
 def draw(axes: Axes, image: Image, spec: FeatureSpec, width_s: float) -> AxesImage:
     """Draw an image (bands, frames) that spans some seconds from 0, on the mel axis in Hz."""
-    low, high = _mels(spec)
+    low, high = mel_bounds(spec)
     drawn = axes.imshow(
         image,
         origin="lower",
@@ -300,7 +272,7 @@ def _detail(full: Image, spec: FeatureSpec, shared_s: float) -> _Window:
         return float(sum(np.quantile(s, 0.75) for s in steps if s.size) * part.mean())
 
     band, frame = max(corners, key=texture)
-    low, high = _mels(spec)
+    low, high = mel_bounds(spec)
     mel, second = (high - low) / full.shape[0], total_s / full.shape[1]
     return _Window(
         frame * second, (frame + frames) * second, low + band * mel, low + (band + bands) * mel

@@ -14,13 +14,13 @@ from featurestore.extraction.features import trim_bounds
 from featurestore.extraction.sources import clip_file
 from featurestore.files import write_output
 from featurestore.pictures import drawing, fitted, shown
+from featurestore.reading.axes import duration_s
 from featurestore.reading.clipfigure import (
     Image,
     clip_figure,
     color_bar,
     compare_figure,
     draw,
-    duration_s,
     label_axes,
 )
 from featurestore.store.reader import ClipTable, StoredDataset

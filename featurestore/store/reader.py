@@ -262,7 +262,10 @@ class StoredDataset:
         status = ClipStatus(int(clip.status[0]))
         if status != ClipStatus.OK:
             raise StoreError(f"{clip_id} has no features: {status.reason}")
-        fold, row = int(clip.fold[0]), int(clip.row[0])
+        return self.read_row(int(clip.fold[0]), int(clip.row[0]))
+
+    def read_row(self, fold: int, row: int) -> dict[str, NDArray[np.float32]]:
+        """Return all images of a row of a fold, which must have features; see `read_clip`."""
         images = {a: self._stored.read(fold, a, slice(row, row + 1))[0] for a in self.arrays}
         return {a: i.astype(np.float32) * np.float32(self.scale) for a, i in images.items()}
 
