@@ -2,6 +2,7 @@ import gc
 import time
 import weakref
 from collections.abc import Iterable
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -182,6 +183,28 @@ def test_moments_of_a_stage_before_are_continued_at_this_stages_rates(groups: in
     for key, kept in left["state"].items():
         assert kept["step"] == 2
         assert all(torch.equal(value, taken["state"][key][name]) for name, value in kept.items())
+
+
+@pytest.mark.parametrize("way", ["restore", "take_moments"])
+def test_training_leaves_the_state_that_it_continues_from_as_it_is(way: str) -> None:
+    """It is what is written to disk if the epoch after it is stopped."""
+    data = StageData("R1/mel", tones(16, 0), tones(3, 1))
+    before = trainer_of(data)
+    before.run_epoch(in_order(16), 0, lambda: None)
+    state = before.state()
+    kept = deepcopy(state.optimizer["state"])
+    after = trainer_of(data)
+    if way == "restore":
+        after.restore(state)
+    else:
+        after.take_moments(state.optimizer)
+    after.run_epoch(in_order(16), 0, lambda: None)
+    pairs = [
+        (value, state.optimizer["state"][key][name])
+        for key, values in kept.items()
+        for name, value in values.items()
+    ]
+    assert all(torch.equal(was, now) for was, now in pairs)
 
 
 @pytest.mark.parametrize(("groups", "ratios"), [(2, (1 / 3, 1.0)), (3, (1 / 3, 3**-0.5, 1.0))])

@@ -153,7 +153,7 @@ class StageTrainer:
     def restore(self, state: StageState) -> None:
         """Resume from a state of this stage, as if never interrupted."""
         self._step = state.step
-        self._optimizer.load_state_dict(dict(state.optimizer))
+        self._load_optimizer(state.optimizer)
 
     def take_moments(self, optimizer: Mapping[str, Any]) -> None:
         """Continue with the moments, and step counts, of another stage's optimiser.
@@ -163,7 +163,12 @@ class StageTrainer:
         """
         # The groups stay this stage's: their learning rates over the cycle's are.
         groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": optimizer["state"], "param_groups": groups})
+        self._load_optimizer({"state": optimizer["state"], "param_groups": groups})
+
+    def _load_optimizer(self, state: Mapping[str, Any]) -> None:
+        # PyTorch takes tensors over as they are, and trains them in place; the caller's are what is
+        # saved if this epoch is stopped.
+        self._optimizer.load_state_dict(deepcopy(dict(state)))
 
     @property
     def data(self) -> StageData:
