@@ -1,8 +1,9 @@
 """featurestore: a sound collection as multi-resolution mel-spectrograms, made once.
 
-Everything else may use `open_store` and what it returns, `Extractor` and `load` for the same
-features of other files (`extract_file`: as stored), and the errors. Importing this loads no torch;
-each public name is imported when it is first used, so that `--help` need not wait for NumPy.
+`build` makes a store, `open_store` reads one, and `datasets` says what a store can be made of.
+`Extractor` and `load` give the same features of other files (`extract_file`: as stored). Importing
+this loads no torch; each public name is imported when it is first used, so that `--help` need not
+wait for NumPy.
 """
 
 import os
@@ -22,9 +23,11 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
+    from featurestore import datasets
+    from featurestore.api import BuildResult, build
     from featurestore.cores import usable_cores
     from featurestore.datasets.leftout import SUFFIXES, FoundSounds, find_sounds
-    from featurestore.errors import FeatureStoreError
+    from featurestore.errors import FeatureStoreError, FeatureStoreWarning
     from featurestore.extraction.audio import Recording, load
     from featurestore.extraction.clip import extract_file, one_thread
     from featurestore.extraction.extractor import Extractor
@@ -35,10 +38,12 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__, _ = lazy_loader.attach(
         __name__,
+        submodules=["datasets"],
         submod_attrs={
+            "api": ["BuildResult", "build"],
             "cores": ["usable_cores"],
             "datasets.leftout": ["SUFFIXES", "FoundSounds", "find_sounds"],
-            "errors": ["FeatureStoreError"],
+            "errors": ["FeatureStoreError", "FeatureStoreWarning"],
             "extraction.audio": ["Recording", "load"],
             "extraction.clip": ["extract_file", "one_thread"],
             "extraction.extractor": ["Extractor"],
@@ -53,14 +58,18 @@ __all__ = [
     "EXTRACTOR_VERSION",
     "SUFFIXES",
     "Block",
+    "BuildResult",
     "ClipTable",
     "Extractor",
     "FeatureSpec",
     "FeatureStoreError",
+    "FeatureStoreWarning",
     "FoundSounds",
     "Recording",
     "StoredDataset",
     "__version__",
+    "build",
+    "datasets",
     "extract_file",
     "find_sounds",
     "load",

@@ -45,6 +45,10 @@ class FeatureStoreError(Exception):
     """Anything the user can put right."""
 
 
+class FeatureStoreWarning(UserWarning):
+    """Something the user should know, of a call that prints nothing."""
+
+
 class SpecError(FeatureStoreError):
     """A FeatureSpec is unknown, unreadable or impossible."""
 

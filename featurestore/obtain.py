@@ -9,6 +9,7 @@ from featurestore.datasets.kinds import DatasetKind, find_kind
 from featurestore.datasets.own import FOLDER, OwnOptions, load_own
 from featurestore.errors import DatasetError, DatasetNotFoundError, DownloadError
 from featurestore.progress import StepProgress
+from featurestore.storage import Storage
 from featurestore.terminal import Terminal
 
 
@@ -20,6 +21,7 @@ def obtain_source(
     *,
     yes: bool,
     only_look: bool = False,
+    may_ask: bool = True,
 ) -> tuple[Dataset, str]:
     """Read the dataset that a build is asked for; download it if that is needed and allowed.
 
@@ -30,6 +32,7 @@ def obtain_source(
         own: How to read a collection of one's own.
         yes: Download without asking.
         only_look: Neither download nor make anything.
+        may_ask: Whether there is somebody to ask.
 
     Returns:
         The dataset, and where its store is by default.
@@ -49,11 +52,20 @@ def obtain_source(
         )
     if only_look:
         return _load_present(kind, root), kind.default_store
-    return load_or_download(console, name, root, yes=yes), kind.default_store
+    dataset = load_or_download(console, name, root, yes=yes, may_ask=may_ask)
+    return dataset, kind.default_store
 
 
-def accept_partial(console: Terminal, dataset: Dataset, *, accepted: bool) -> None:
+def accept_partial(
+    console: Terminal, dataset: Dataset, *, accepted: bool, may_ask: bool = True
+) -> None:
     """Say that only a part of a published dataset is here, and ask whether to build from it.
+
+    Args:
+        console: Where that is said.
+        dataset: What is here.
+        accepted: Whether the user accepts a part.
+        may_ask: Whether there is somebody to ask.
 
     Raises:
         DatasetError: The user does not accept it, or cannot be asked.
@@ -63,7 +75,7 @@ def accept_partial(console: Terminal, dataset: Dataset, *, accepted: bool) -> No
     console.warn(f"{dataset.root} has {dataset.partial}")
     if accepted:
         return
-    if not sys.stdin.isatty():
+    if not may_ask or not sys.stdin.isatty():
         raise DatasetError(
             f"{dataset.root} has {dataset.partial}. Complete it, or build from this part with "
             "--partial"
@@ -73,6 +85,17 @@ def accept_partial(console: Terminal, dataset: Dataset, *, accepted: bool) -> No
         raise DatasetError("nothing was built")
 
 
+def print_source(console: Terminal, dataset: Dataset, store: Storage) -> None:
+    """Say what a build was understood to be of, what is left out, and what to know before it."""
+    console.print(f"{dataset.card.title}: {len(dataset.clips)} clips in {dataset.root} → {store}")
+    if dataset.understood:
+        console.print(f"understood as {'; '.join(dataset.understood)}")
+    if dataset.left_out:
+        console.warn(f"left out: {', '.join(dataset.left_out)}")
+    for warning in dataset.warnings:
+        console.warn(warning)
+
+
 def _load_present(kind: DatasetKind, root: Path | None) -> Dataset:
     """Read a dataset that is there."""
     if kind.made_on_demand and not (place := find_root(kind.name, root)).exists():
@@ -80,7 +103,9 @@ def _load_present(kind: DatasetKind, root: Path | None) -> Dataset:
     return load_dataset(kind.name, root)
 
 
-def load_or_download(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:
+def load_or_download(
+    console: Terminal, name: str, root: Path | None, *, yes: bool, may_ask: bool = True
+) -> Dataset:
     """Read a dataset; download it first if it is in none of the usual places.
 
     Args:
@@ -88,6 +113,7 @@ def load_or_download(console: Terminal, name: str, root: Path | None, *, yes: bo
         name: One of `DATASETS`.
         root: Where it is; nothing is downloaded to a place that was given, as it may be mistyped.
         yes: Do not ask.
+        may_ask: Whether there is somebody to ask; if not, nothing is downloaded without `yes`.
 
     Raises:
         DatasetNotFoundError: It is not there, and cannot or may not be downloaded.
@@ -96,7 +122,7 @@ def load_or_download(console: Terminal, name: str, root: Path | None, *, yes: bo
     try:
         return load_dataset(name, root)
     except DatasetNotFoundError as error:
-        if root is not None or find_kind(name).archive is None:
+        if root is not None or find_kind(name).archive is None or not (yes or may_ask):
             raise
         _download(console, plan_download(name), yes=yes, absent=f"{error}")
     return load_dataset(name)

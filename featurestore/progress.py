@@ -1,4 +1,4 @@
-"""Progress in the terminal: clips or bytes per second, and the time left."""
+"""Progress of a build or a download: clips or bytes per second, and the time left."""
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from featurestore.bars import progress_bars
 from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Terminal, styled
 
@@ -40,14 +41,14 @@ class _Rate(ProgressColumn):
 
 
 def _bar(console: Terminal, unit: str) -> RichProgress:
-    return RichProgress(
+    return progress_bars(
+        console,
         Label(),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(),
         Label("note"),
-        console=console,
     )
 
 
@@ -94,7 +95,7 @@ class StepProgress(_Drawn):
             _OfBytes(TimeRemainingColumn()),
             Label("note"),
         )
-        super().__init__(RichProgress(*columns, console=console))
+        super().__init__(progress_bars(console, *columns))
         self._step = ""
 
     def __call__(self, progress: Progress) -> None:

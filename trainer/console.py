@@ -12,9 +12,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import Progress as RichProgress
 
 from featurestore import StoredDataset
+from featurestore.bars import progress_bars
 from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Table, Terminal
 from featurestore.text import shorten
@@ -124,7 +124,7 @@ class ProgressView:
         self._width = console.width
         self._config = config
         self._epochs = sum(stage.epochs for stage in config.stages)
-        self._progress = RichProgress(*_columns(self._width), console=console, transient=True)
+        self._progress = progress_bars(console, *_columns(self._width), transient=True)
         per_epoch = {fold: num_steps(n, config.batch_size) for fold, n in num_train.items()}
         self._steps = {fold: self._epochs * steps for fold, steps in per_epoch.items()}
         self._estimator = Estimator(config, per_epoch, points)

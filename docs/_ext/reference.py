@@ -211,7 +211,7 @@ def public_text(name: str) -> str:
     parts = []
     for public in getattr(module, "__all__", None) or _classes(module):
         value = getattr(module, public)
-        if public.startswith("__"):
+        if public.startswith("__") or inspect.ismodule(value):  # which has a page or section
             continue
         kind, where = "autodata", name
         if inspect.isclass(value):

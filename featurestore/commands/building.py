@@ -24,7 +24,6 @@ from featurestore.terminal import DATA, MACHINE, OUTPUT, JsonOption, QuietOption
 
 if TYPE_CHECKING:
     from featurestore.building.build import BuildPlan, BuildReport
-    from featurestore.datasets import Dataset
     from featurestore.storage import Storage
 
 _FEATURES, _FAILURES, _OWN = "Features", "Failed clips", "A collection of your own"
@@ -175,7 +174,7 @@ def build(
         from featurestore.building import build as building
         from featurestore.datasets.own import OwnOptions
         from featurestore.extraction.spec import load_spec, with_variants
-        from featurestore.obtain import accept_partial, obtain_source
+        from featurestore.obtain import accept_partial, obtain_source, print_source
         from featurestore.progress import BuildProgress
         from featurestore.storage import locate
         from schemas import FeatureSpec
@@ -190,7 +189,7 @@ def build(
                 err, dataset, root, own, yes=yes, only_look=dry_run
             )
         path = locate(store or default_store)
-        _print_source(source, path)
+        print_source(err, source, path)
         if dry_run:
             _print_plan(building.plan_build(source, path, features), path, as_json=as_json)
             return
@@ -207,16 +206,6 @@ def _one_name(argument: str | None, option: str | None) -> str | None:
     if argument is not None and option not in (None, argument):
         raise typer.BadParameter(f"DATASET is {argument}, and --dataset is {option}")
     return option if argument is None else argument
-
-
-def _print_source(source: "Dataset", path: "Storage") -> None:
-    err.print(f"{source.card.title}: {len(source.clips)} clips in {source.root} → {path}")
-    if source.understood:
-        err.print(f"understood as {'; '.join(source.understood)}")
-    if source.left_out:
-        err.warn(f"left out: {', '.join(source.left_out)}")
-    for warning in source.warnings:
-        err.warn(warning)
 
 
 def _print_plan(plan: "BuildPlan", path: "Storage", *, as_json: bool) -> None:

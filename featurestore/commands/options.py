@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featurestore.errors import ClusterError
+from featurestore.api import executor_for
 from featurestore.terminal import DATA, MACHINE, Terminal, end_stopped
 
 if TYPE_CHECKING:
@@ -80,28 +80,8 @@ def choose_executor(
         raise typer.BadParameter("--workers and --scheduler exclude each other")
     if workers == 0 and dashboard:
         raise typer.BadParameter("--dashboard shows worker processes, and --workers 0 starts none")
-    if workers == 0:
-        from featurestore.building.executors import SerialExecutor
-
-        yield SerialExecutor()
-    elif scheduler is None and not dashboard:
-        from featurestore.building.executors.processes import ProcessExecutor
-
-        with ProcessExecutor(workers) as processes:
-            yield processes
-    else:
-        from featurestore.building.executors.dask import DaskExecutor
-
-        with DaskExecutor(workers, scheduler, err.say) as executor:
-            link = executor.dashboard_link
-            if link:
-                err.print(f"dashboard: {link}")
-            elif dashboard:
-                raise ClusterError(
-                    "no dashboard answers: install bokeh (pip install 'featurestore[dashboard]'), "
-                    "or leave --dashboard out"
-                )
-            yield executor
+    with executor_for(workers, scheduler, dashboard=dashboard, console=err) as executor:
+        yield executor
 
 
 def command_line(*words: object) -> str:

@@ -1,6 +1,6 @@
 """The collections of sounds a store can be built from.
 
-    DATASETS        what there is
+    known_names, all_kinds, find_kind   what there is: layout, size, licence, official folds
     find_root       where one is on disk
     load_dataset    its card and its clips
     load_collection, read_frame   a collection of one's own, from a directory or a data frame
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from featurestore.datasets.base import Dataset
     from featurestore.datasets.collection import Naming, load_collection, read_frame
     from featurestore.datasets.download import Download, plan_download
-    from featurestore.datasets.kinds import DATASETS, DatasetKind
+    from featurestore.datasets.kinds import (
+        DATASETS,
+        DatasetKind,
+        all_kinds,
+        find_kind,
+        known_names,
+    )
     from featurestore.datasets.roots import find_root, load_dataset
     from featurestore.datasets.synthetic import make_synthetic
 else:
@@ -27,7 +33,7 @@ else:
             "base": ["Dataset"],
             "collection": ["Naming", "load_collection", "read_frame"],
             "download": ["Download", "plan_download"],
-            "kinds": ["DATASETS", "DatasetKind"],
+            "kinds": ["DATASETS", "DatasetKind", "all_kinds", "find_kind", "known_names"],
             "roots": ["find_root", "load_dataset"],
             "synthetic": ["make_synthetic"],
         },
@@ -39,7 +45,10 @@ __all__ = [
     "DatasetKind",
     "Download",
     "Naming",
+    "all_kinds",
+    "find_kind",
     "find_root",
+    "known_names",
     "load_collection",
     "load_dataset",
     "make_synthetic",

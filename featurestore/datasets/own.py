@@ -1,8 +1,10 @@
 """A collection of one's own as the command line describes it: options to a dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,16 +14,22 @@ from featurestore.datasets.roles import parse_columns
 from featurestore.errors import DatasetError, first_problem
 from schemas import Collection
 
+if TYPE_CHECKING:
+    from featurestore.datasets.collection import Naming
+
 FOLDER = "folder"
 """Name that every collection of one's own had before they could be named."""
 
 
 @dataclass(frozen=True)
 class OwnOptions:
-    """Options of `build` for a collection of one's own; what is empty is not given."""
+    """Options of `build` for a collection of one's own; what is empty is not given.
+
+    Columns are texts such as `path=Filename,class=Label`, or the column by its role.
+    """
 
     table: Path | None = None
-    columns: Sequence[str] = ()
+    columns: Sequence[str] | Mapping[str, str] = ()
     folds: int = 0
     group_by: str = ""
     fold_seed: int = 0
@@ -48,7 +56,7 @@ def load_own(root: Path | None, own: OwnOptions, default_name: str = "") -> Data
         DatasetError: No directory is given, or it is that of a dataset that has a reader, or it
             cannot be read.
     """
-    from featurestore.datasets.collection import Naming, load_collection
+    from featurestore.datasets.collection import load_collection
 
     if root is None:
         raise DatasetError(
@@ -60,20 +68,56 @@ def load_own(root: Path | None, own: OwnOptions, default_name: str = "") -> Data
             f"{root} holds {kind.name}: add --dataset {kind.name}; or --name NAME, to read it as "
             "a collection of your own"
         )
+    with _described(own, default_name) as (naming, how):
+        return load_collection(root, naming, how, own.table)
+
+
+def load_frame(frame: Any, root: Path | None, own: OwnOptions) -> Dataset:  # noqa: ANN401
+    """Read a collection of one's own that is listed in a data frame.
+
+    Args:
+        frame: A pandas data frame, an Arrow table, or a mapping of names to columns.
+        root: Directory that its paths are relative to.
+        own: How to read it and what to call it.
+
+    Raises:
+        DatasetError: No directory is given, or the frame cannot be read.
+    """
+    from featurestore.datasets.collection import read_frame
+
+    if root is None:
+        raise DatasetError(
+            "expected root=DIR, the directory that the paths in the data frame are relative to"
+        )
+    if own.table is not None:
+        raise DatasetError("expected a data frame or a table, got both")
+    if not root.is_dir():
+        raise DatasetError(f"{root}: expected the directory of a collection; there is none")
+    with _described(own, "") as (naming, how):
+        return read_frame(frame, root, naming, how)
+
+
+@contextmanager
+def _described(own: OwnOptions, default_name: str) -> Iterator[tuple["Naming", Collection]]:
+    """Yield what a collection is called and how it is read; explain values that cannot be."""
+    from featurestore.datasets.collection import Naming
+
     if own.name in known_names() and own.name != FOLDER:
         raise DatasetError(
             f"--name {own.name}: is the name of a dataset that has its own reader and results to "
             "compare with; give another"
         )
     try:
-        how = Collection(
-            columns=parse_columns(own.columns),
-            folds=own.folds,
-            group_by=own.group_by,
-            fold_seed=own.fold_seed,
-        )
         naming = Naming(own.name or default_name, own.title, own.licence, own.citation)
-        return load_collection(root, naming, how, own.table)
+        yield (
+            naming,
+            Collection(
+                columns=parse_columns(own.columns),
+                folds=own.folds,
+                group_by=own.group_by,
+                fold_seed=own.fold_seed,
+            ),
+        )
     except ValidationError as error:
         raise DatasetError(f"--name and the other options: {first_problem(error)}") from error
 

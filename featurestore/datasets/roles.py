@@ -25,12 +25,21 @@ _LISTS = frozenset(("labels", "secondary_labels"))
 """Columns in which a comma separates labels; elsewhere it may be part of a class's name."""
 
 
-def parse_columns(texts: Iterable[str]) -> dict[str, str]:
+def parse_columns(texts: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
     """Return the column of each role from texts such as `path=Filename,class=Label`.
+
+    Args:
+        texts: Such texts, or already the column by its role.
 
     Raises:
         DatasetError: A text is no such list, or names a role that there is not, or one twice.
     """
+    if isinstance(texts, Mapping):
+        if unknown := [role for role in texts if role not in OBVIOUS]:
+            raise DatasetError(
+                f"columns: no role {quoted(str(unknown[0]))}; there are: {', '.join(OBVIOUS)}"
+            )
+        return {role: str(column) for role, column in texts.items()}
     columns: dict[str, str] = {}
     for part in (part for text in texts for part in text.split(",")):
         role, equals, column = (piece.strip() for piece in part.partition("="))

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -30,14 +30,30 @@ def load_spec(path: Path) -> FeatureSpec:
         raise SpecError(f"cannot read the spec {path}: {error.strerror or error}") from error
     except YamlError as error:
         raise SpecError(f"cannot read the spec {path}: {error}") from error
-    if not isinstance(values, dict):
-        raise SpecError(f"the spec {path} is no mapping of field names to values")
+    return spec_of(values, f"the spec {path}")
+
+
+def spec_of(values: object, where: str = "the spec") -> FeatureSpec:
+    """Return the spec of a mapping such as a YAML file holds; what it leaves out is the paper's.
+
+    Args:
+        values: Field names to values.
+        where: What messages call it.
+
+    Raises:
+        SpecError: It is no mapping, or a field is unknown or impossible; the message names the
+            first such field.
+    """
+    if not isinstance(values, Mapping):
+        raise SpecError(f"{where} is no mapping of field names to values")
     try:
         # JSON, of which the strict mode takes lists for tuples, and neither "1024" nor true for a
         # number.
-        return FeatureSpec.model_validate_json(json.dumps(values), strict=True)
+        return FeatureSpec.model_validate_json(json.dumps(dict(values)), strict=True)
     except ValidationError as error:
-        raise SpecError(f"the spec {path}: {first_problem(error, _NAMES)}") from error
+        raise SpecError(f"{where}: {first_problem(error, _NAMES)}") from error
+    except TypeError as error:
+        raise SpecError(f"{where}: expected values that JSON has: {error}") from error
 
 
 def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:

@@ -1,0 +1,100 @@
+"""Progress bars of both programs: in a terminal, in a notebook, or none for callers who want none.
+
+Rich draws in notebooks by ipywidgets, which few of them need for anything else, and draws nothing
+without. Here the same bars are an output of the cell that is replaced a few times per second.
+"""
+
+import io
+import time
+import warnings
+from typing import Any
+
+from rich.progress import Progress, ProgressColumn, TaskID
+
+from featurestore.terminal import Terminal
+from featurestore.text import mask_url, printable
+
+_EVERY_S = 0.25
+"""Seconds between two drawings: each is a message to the browser."""
+_WIDTH = 110
+"""Characters in a line of a notebook's output."""
+_HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
+
+
+def progress_bars(console: Terminal, *columns: ProgressColumn, transient: bool = False) -> Progress:
+    """Return bars that suit a console; see `rich.progress.Progress`.
+
+    Args:
+        console: Where they are shown.
+        columns: Of each bar.
+        transient: Remove the bars at the end.
+    """
+    kind = NotebookBars if console.is_jupyter else Progress
+    return kind(*columns, console=console, transient=transient)
+
+
+class NotebookBars(Progress):
+    """Bars in the output of a notebook's cell, drawn by whoever advances them."""
+
+    def __init__(self, *columns: ProgressColumn, console: Terminal, transient: bool) -> None:
+        super().__init__(*columns, console=console, auto_refresh=False)
+        self._transient = transient
+        self._shown: Any = None
+        self._drawn_at = 0.0
+
+    def start(self) -> None:
+        """Make the output."""
+        from IPython.display import HTML, display  # type: ignore[attr-defined]
+
+        self._html = HTML
+        if self.console.quiet:
+            return
+        self._shown = display(HTML(self._document()), display_id=True)
+
+    def stop(self) -> None:
+        """Draw the end, or nothing if the bars are transient."""
+        self._draw("" if self._transient else self._document())
+        self._shown = None
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:  # noqa: ANN401
+        """Change a task, and draw if it is time."""
+        super().update(task_id, **changes)
+        self.refresh()
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Advance a task, and draw if it is time."""
+        super().advance(task_id, advance)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw, unless that was a moment ago."""
+        if time.monotonic() - self._drawn_at >= _EVERY_S:
+            self._draw(self._document())
+
+    def _draw(self, document: str) -> None:
+        if self._shown is not None:
+            self._drawn_at = time.monotonic()
+            self._shown.update(self._html(document))
+
+    def _document(self) -> str:
+        page = Terminal(
+            file=io.StringIO(), record=True, width=_WIDTH, force_jupyter=False, force_terminal=True
+        )
+        page.print(self.get_renderable())
+        return page.export_html(code_format=_HTML, inline_styles=True)
+
+
+class SilentTerminal(Terminal):
+    """A console for callers that want no output: nothing is printed, and warnings are Python's.
+
+    Args:
+        category: Of the warnings.
+    """
+
+    def __init__(self, category: type[Warning]) -> None:
+        super().__init__(file=io.StringIO(), force_jupyter=False)
+        self._category = category
+
+    def warn(self, message: object) -> None:
+        """Warn as Python does, without the secrets of addresses."""
+        warnings.warn(printable(mask_url(message)), self._category, stacklevel=2)
