@@ -1,5 +1,6 @@
 """The clips of a dataset as columns: a million of them are a few arrays, not a million objects."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, overload
@@ -16,12 +17,22 @@ BATCH_ROWS = 1 << 16
 _TEXTS = frozenset(("clip_id", "path", "source"))
 SPAN = ("start_s", "end_s")
 """Columns of clips that are parts of their files."""
+ITEM = "item"
+"""Column of clips that lie in shards."""
+NO_ITEM = -1
+"""Item of a clip whose file is its sound."""
 
 
 def _dtype(name: str) -> Any:  # noqa: ANN401  (NumPy's)
     if name in SPAN:
         return np.float64
     return TEXT if name in _TEXTS else np.int64
+
+
+def _column(name: str, values: list[Any]) -> NDArray[Any]:
+    if name == ITEM:
+        values = [NO_ITEM if value is None else value for value in values]
+    return np.array(values, _dtype(name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +48,9 @@ class ClipList(Sequence[Clip]):
         start_s: (n,) float64, seconds at which a clip starts in its file, NaN for the file's start;
             None if every clip is a whole file.
         end_s: (n,) float64, the same of its end.
+        item: (n,) int64, where a clip lies in its file, which is a shard: the row of a Parquet or
+            Arrow file, the byte at which a tar's member begins; `NO_ITEM` of a plain file; None if
+            every clip has a file of its own.
     """
 
     clip_id: NDArray[Any]
@@ -46,6 +60,7 @@ class ClipList(Sequence[Clip]):
     source: NDArray[Any]
     start_s: NDArray[np.float64] | None = None
     end_s: NDArray[np.float64] | None = None
+    item: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, clips: Iterable[Clip]) -> "ClipList":
@@ -54,12 +69,12 @@ class ClipList(Sequence[Clip]):
             return clips
         rows = list(clips)
         parts = any(clip.start_s is not None or clip.end_s is not None for clip in rows)
-        names = [field.name for field in fields(cls) if parts or field.name not in SPAN]
+        absent = () if parts else SPAN
+        if all(clip.item is None for clip in rows):
+            absent = (*absent, ITEM)
+        names = [field.name for field in fields(cls) if field.name not in absent]
         return cls(
-            **{
-                name: np.array([getattr(clip, name) for clip in rows], _dtype(name))
-                for name in names
-            }
+            **{name: _column(name, [getattr(clip, name) for clip in rows]) for name in names}
         )
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -86,6 +101,8 @@ class ClipList(Sequence[Clip]):
         for batch in self.batches():
             for values in zip(*batch.values(), strict=True):
                 given = dict(zip(batch, values, strict=True))
+                if given.get(ITEM) == NO_ITEM:
+                    del given[ITEM]
                 # NaN is the only value that differs from itself.
                 yield Clip(**{name: value for name, value in given.items() if value == value})
 
@@ -145,10 +162,16 @@ def repeated(column: NDArray[Any]) -> dict[int, int]:
     return found
 
 
-def address(path: str, start_s: float, end_s: float) -> str:
+def address(
+    path: str, start_s: float = math.nan, end_s: float = math.nan, item: int = NO_ITEM
+) -> str:
     """Return a file and the part of it that a clip is, as one text: `tape.wav#t=2.5,7.5`.
+
+    Of a clip in a shard, `a.parquet#item=7`, or `a.parquet#item=7&t=2.5,7.5`.
 
     Source: W3C, Media Fragments URI 1.0, temporal dimension.
     """
     start, end = ("" if value != value else repr(value) for value in (start_s, end_s))
-    return f"{path}#t={start},{end}" if start or end else path
+    steps = [f"item={item}"] if item != NO_ITEM else []
+    steps += [f"t={start},{end}"] if start or end else []
+    return f"{path}#{'&'.join(steps)}" if steps else path

@@ -104,6 +104,9 @@ class Clip(Schema):
     """Where the clip starts in its file, in seconds; None for the file's start."""
     end_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Where it ends; None for the file's end."""
+    item: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Where the clip lies in its file, which is a shard: the row of a Parquet or Arrow file, or the
+    byte at which a tar's member begins; None if the file is the sound."""
 
 
 class DatasetCard(Schema):
@@ -195,6 +198,11 @@ class StoreManifest(Schema):
     parts: bool = False
     """Whether clips are parts of their files: the clip table then has `start_s` and `end_s`. From
     format version 3 on."""
+    shards: bool = False
+    """Whether clips lie in shards: the clip table then has `item`. From format version 3 on."""
+    run_clips: Annotated[int, Field(ge=0, le=_MAX_BLOCK_CLIPS)] = 0
+    """Clips of the dataset's table that stay together in the rows of a fold, so that a block reads
+    few row groups of its shards; 0 if each clip is placed alone. From format version 3 on."""
     official_clips: Annotated[int, Field(ge=0, le=MAX_CLIPS)] = 0
     """Number of clips of the published dataset, of which this is a part; 0 if it is all of it, or
     nothing published. From format version 3 on."""
@@ -206,7 +214,8 @@ class StoreManifest(Schema):
     def is_new(self) -> bool:
         """Whether it says something that format version 2 had no word for."""
         named = any(fold.name for fold in self.folds)
-        return named or self.parts or bool(self.official_clips) or self.collection != Collection()
+        more = self.parts or self.shards or bool(self.run_clips) or bool(self.official_clips)
+        return named or more or self.collection != Collection()
 
     @property
     def partial(self) -> str | None:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from featurestore.building.commit import check_current, commit
 from featurestore.building.fitness import check_fit, check_root
-from featurestore.cliplist import SPAN
 from featurestore.errors import AudioError, CorruptError
 from featurestore.extraction.audio import WHOLE
 from featurestore.extraction.clip import extract_file, one_thread
@@ -259,18 +258,17 @@ def extract_block(task: BlockTask, starting: Callable[[int], object] = int) -> E
 
 def _spans(arrays: StoredArrays, block: Block) -> list[Span]:
     """Return the part of its file that each clip of a block is."""
-    if not arrays.manifest.parts:
+    if not arrays.manifest.parts and not arrays.manifest.shards:
         return [WHOLE] * len(block)
-    columns = (arrays.read(block.fold, name, block.rows).tolist() for name in SPAN)
-    return list(map(Span, *columns))
+    return [Span(*place) for place in arrays.places(block)]
 
 
 def _in_reading_order(paths: NDArray[Any], spans: Sequence[Span]) -> Iterable[int]:
-    """Return the rows so that parts of one recording follow one another, as they lie in it."""
-    if all(span.is_whole for span in spans):
+    """Return the rows so that clips of one file follow one another, as they lie in it."""
+    if all(span is WHOLE for span in spans):
         return range(len(paths))
     starts = [0.0 if isnan(span.start_s) else span.start_s for span in spans]
-    return sorted(range(len(paths)), key=lambda row: (paths[row], starts[row]))
+    return sorted(range(len(paths)), key=lambda row: (paths[row], spans[row].item, starts[row]))
 
 
 def _announce(task: BlockTask, row: int, starting: Callable[[int], object]) -> None:

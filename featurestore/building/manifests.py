@@ -29,6 +29,7 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
     numbers, counts = np.unique(dataset.clips.fold, return_counts=True)
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     chunk = plan.chunk_clips(sizes.values())
+    block = plan.block_clips(spec, len(dataset.clips), chunk)
     clips = clips_sha256(dataset.clips, dataset.card.class_names)
     names = dataset.fold_names
     folds = tuple(
@@ -44,12 +45,14 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
         folds=folds,
         num_clips=len(dataset.clips),
         chunk_clips=chunk,
-        block_clips=plan.block_clips(spec, len(dataset.clips), chunk),
+        block_clips=block,
         order_seed=plan.ORDER_SEED,
         libraries=_library_versions(),
         state="building",
         collection=dataset.collection,
         parts=dataset.has_parts,
+        shards=dataset.has_shards,
+        run_clips=block if dataset.in_groups else 0,
         official_clips=dataset.official_clips,
     )
 

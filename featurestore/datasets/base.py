@@ -39,19 +39,27 @@ class Dataset:
     """What a user should know before anything is extracted."""
     official_clips: int = 0
     """Number of clips of the published dataset, if only a part of them is here; else 0."""
+    in_groups: bool = False
+    """Whether clips are read fastest together with their neighbours, as in Parquet's row groups."""
     num_present: int = 0
     """Number of clips whose file is here, if that is only a part."""
 
     @property
     def is_new(self) -> bool:
         """Whether its manifest says something that format version 2 had no word for."""
-        known = bool(self.fold_names) or bool(self.official_clips) or self.has_parts
-        return known or self.collection != Collection()
+        known = bool(self.fold_names) or bool(self.official_clips)
+        inside = self.has_parts or self.has_shards
+        return known or inside or self.collection != Collection()
 
     @property
     def has_parts(self) -> bool:
         """Whether clips are parts of their files."""
         return self.clips.start_s is not None
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether clips lie in shards."""
+        return self.clips.item is not None
 
     @property
     def partial(self) -> str | None:

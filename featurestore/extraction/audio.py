@@ -4,18 +4,23 @@ A file that cannot be used raises AudioError with the code its row gets. Conditi
 (no memory, too many open files, a failing disk) are no fault of the clip and pass through.
 """
 
+import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from featurestore.cliplist import NO_ITEM, address
 from featurestore.errors import AudioError
 from featurestore.extraction.containers import Source, walk
 from featurestore.extraction.decode import MOST_SAMPLES_A_SECOND, decode, frame_limit, mix
 from featurestore.extraction.recordings import Span, read_part
+from featurestore.extraction.shards import read_item
 from featurestore.extraction.sources import file_sha256, open_source
 from featurestore.extraction.wav import Plain, plain_pcm16
 from schemas import ClipStatus, FeatureSpec
@@ -76,21 +81,53 @@ def read_mono(
     """
     if not span.is_whole:
         return read_part(path, span, max_duration_s)
+    if span.item != NO_ITEM:
+        return _read_item(path, span.item, max_duration_s)
     descriptor, size = open_source(path, _most_bytes(max_duration_s))
     try:
         start = os.read(descriptor, min(size, _MOST_BYTES_AT_ONCE))
         digest = file_sha256(descriptor, start)
-        plain = plain_pcm16(start) if len(start) == size else None
         source = Source(descriptor, size, start)
-        if plain:
-            if plain.num_behind > 1:  # tags, or another file
-                walk(source, max_duration_s)
-            waveform, rate = _mixed(plain, max_duration_s), plain.rate
-        else:
-            waveform, rate = decode(source, max_duration_s, str(path))
+        waveform, rate = _decoded(source, start, max_duration_s, str(path))
     finally:
         os.close(descriptor)
     return waveform, rate, digest
+
+
+def _read_item(
+    path: Path, item: int, max_duration_s: float
+) -> tuple[NDArray[np.float32], int, bytes]:
+    """Read a sound that is in a shard; see `read_mono`."""
+    data = read_item(path, item, _most_bytes(max_duration_s))
+    digest = hashlib.sha256(data).digest()
+    plain = plain_pcm16(data)
+    if plain is not None and plain.num_behind <= 1:
+        return _mixed(plain, max_duration_s), plain.rate, digest
+    with _nameless_file() as copy:  # which the decoder needs, and the walk of what is behind a WAV
+        copy.write(data)
+        copy.flush()
+        source = Source(copy.fileno(), len(data), data)
+        waveform, rate = _decoded(source, data, max_duration_s, address(str(path), item=item))
+    return waveform, rate, digest
+
+
+def _nameless_file() -> IO[bytes]:
+    """Return a file without a name, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("sound"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _decoded(
+    source: Source, start: bytes, max_duration_s: float, name: str
+) -> tuple[NDArray[np.float32], int]:
+    """Return the mono samples of an open file, of which some bytes are read, and their rate."""
+    plain = plain_pcm16(start) if len(start) == source.size else None
+    if plain is None:
+        return decode(source, max_duration_s, name)
+    if plain.num_behind > 1:  # tags, or another file
+        walk(source, max_duration_s)
+    return _mixed(plain, max_duration_s), plain.rate
 
 
 def _recording(

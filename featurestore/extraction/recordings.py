@@ -5,6 +5,7 @@ place takes time unless the file stays open; in Ogg it needs the help of `_go_to
 """
 
 import os
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from featurestore.cliplist import NO_ITEM
 from featurestore.errors import AudioError
 from featurestore.extraction.containers import Part, Source, walk
 from featurestore.extraction.decode import (
@@ -29,14 +31,18 @@ from featurestore.extraction.decode import (
     soundfile_name,
 )
 from featurestore.extraction.notes import decoder_notes
-from featurestore.extraction.sources import file_sha256, open_source
+from featurestore.extraction.shards import copy_item
+from featurestore.extraction.sources import FileIdentity, file_sha256, identify, open_source
 from schemas import ClipStatus
 
 MAX_RECORDING_S = 86_400.0
 """Longest recording that parts are taken of: a day."""
 _MOST_BYTES = 1 << 38
+_MOST_COPIED_BYTES = 1 << 33
 _MOST_OPEN = 64
 """Recordings that a thread keeps open."""
+_MOST_COPIES = 4
+"""Those of them that are copied out of shards."""
 _OGG_LEAD_S = 2
 """Seconds that are decoded before a part of an Ogg file."""
 _SLACK_S = 0.01
@@ -45,26 +51,22 @@ _SLACK_S = 0.01
 
 @dataclass(frozen=True)
 class Span:
-    """Seconds of a recording that make a clip; NaN for its start or end."""
+    """Where in its file a clip is.
+
+    Attributes:
+        start_s: Seconds at which it starts in its recording; NaN for the start.
+        end_s: Seconds at which it ends; NaN for the end.
+        item: Which of a shard's sounds the recording is; see `shards`. `NO_ITEM` if the file is it.
+    """
 
     start_s: float = np.nan
     end_s: float = np.nan
+    item: int = NO_ITEM
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all of the file."""
+        """Whether it is all of the recording."""
         return isnan(self.start_s) and isnan(self.end_s)
-
-
-@dataclass(frozen=True)
-class _Identity:
-    """What tells a file from one that has replaced it."""
-
-    path: str
-    device: int
-    inode: int
-    size: int
-    changed_ns: int
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class _Opened(threading.local):
     """The recordings that a thread has open, the last used at the end."""
 
     def __init__(self) -> None:
-        self.recordings: OrderedDict[_Identity, _Recording] = OrderedDict()
+        self.recordings: OrderedDict[tuple[FileIdentity, int], _Recording] = OrderedDict()
 
 
 _opened = _Opened()
@@ -189,7 +191,7 @@ def read_part(
         AudioError: The file cannot be used, or the part is not in it.
         OSError: The machine could not read it.
     """
-    recording = _recording(path)
+    recording = _recording(path, span.item)
     start_s = 0.0 if isnan(span.start_s) else span.start_s
     end_s = recording.num_frames / recording.rate if isnan(span.end_s) else span.end_s
     if end_s - start_s > max_duration_s:
@@ -200,38 +202,50 @@ def read_part(
     return recording.read(span), recording.rate, recording.facts.sha256
 
 
-def _recording(path: Path) -> _Recording:
+def _recording(path: Path, item: int) -> _Recording:
     """Return an open recording, opened by this thread before if it still is the same file."""
-    descriptor, size = open_source(path, _MOST_BYTES)
-    status = os.fstat(descriptor)
-    key = _Identity(str(path), status.st_dev, status.st_ino, size, status.st_mtime_ns)
-    known = _opened.recordings
-    if key in known:
-        os.close(descriptor)
-        known.move_to_end(key)
-        return known[key]
+    descriptor, _ = open_source(path, _MOST_BYTES)
     with ExitStack() as opened:
         opened.callback(os.close, descriptor)
-        facts = _facts(key)
-        if isinstance(facts, AudioError):
-            raise facts
+        key = identify(path, descriptor), item
+    known = _opened.recordings
+    if key in known:
+        known.move_to_end(key)
+        return known[key]
+    facts = _facts(*key)
+    if isinstance(facts, AudioError):
+        raise facts
+    descriptor, size = _open(path, item)
+    with ExitStack() as opened:
+        opened.callback(os.close, descriptor)
         recording = _Recording(path, descriptor, facts, size)
         opened.pop_all()
     known[key] = recording
-    while len(known) > _MOST_OPEN:
-        known.popitem(last=False)[1].close()
+    copies = [key for key in known if key[1] != NO_ITEM]
+    for old in (*copies[:-_MOST_COPIES], *list(known)[:-_MOST_OPEN]):
+        known.pop(old).close()
     return recording
 
 
+def _open(path: Path, item: int) -> tuple[int, int]:
+    """Open a recording, or a nameless copy of one that lies in a shard: descriptor and size."""
+    if item == NO_ITEM:
+        return open_source(path, _MOST_BYTES)
+    with tempfile.TemporaryFile() as copy:
+        size = copy_item(path, item, _MOST_COPIED_BYTES, copy)
+        copy.seek(0)
+        return os.dup(copy.fileno()), size
+
+
 @lru_cache(maxsize=1 << 14)
-def _facts(key: _Identity) -> _Facts | AudioError:
+def _facts(key: FileIdentity, item: int) -> _Facts | AudioError:
     """Hash and walk a file, or say why it is of no use: once per process while it stays the same.
 
     Raises:
         OSError: The machine could not read it.
     """
     try:
-        descriptor, size = open_source(Path(key.path), _MOST_BYTES)
+        descriptor, size = _open(Path(key.path), item)
     except AudioError as error:
         return error
     try:

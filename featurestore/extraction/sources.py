@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore.errors import AudioError
@@ -97,6 +98,23 @@ def _checked_size(status: os.stat_result, max_bytes: int) -> int:
             ClipStatus.TOO_LONG, f"{status.st_size} bytes; max_duration_s allows {max_bytes}"
         )
     return status.st_size
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """What tells a file from one that has replaced it."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+
+def identify(path: Path, descriptor: int) -> FileIdentity:
+    """Return the identity of an open file."""
+    status = os.fstat(descriptor)
+    return FileIdentity(str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def file_sha256(descriptor: int, start: bytes = b"") -> bytes:

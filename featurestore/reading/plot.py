@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featurestore.errors import SourcesError, StorageError, UnknownNameError
 from featurestore.extraction import audio
 from featurestore.extraction.features import trim_bounds
+from featurestore.extraction.recordings import Span
 from featurestore.extraction.sources import clip_file
 from featurestore.files import write_output
 from featurestore.pictures import drawing, fitted, shown
@@ -182,7 +183,8 @@ def _fold(dataset: StoredDataset, fold: int) -> str:
 def _waveform(dataset: StoredDataset, table: ClipTable, row: int, root: Path) -> Image:
     """Return the trimmed waveform of a clip's own file."""
     spec, fold = dataset.manifest.spec, int(table.fold[row])
-    recording = audio.load(clip_file(root, table.path[row]), spec)
+    span = Span(float(table.start_s[row]), float(table.end_s[row]), int(table.item[row]))
+    recording = audio.load(clip_file(root, table.path[row]), spec, span)
     digests = dataset.source_digests([fold])
     (place,) = np.flatnonzero(dataset.clips([fold]).clip_id == table.clip_id[row])
     if recording.source_sha256 != digests[place]:

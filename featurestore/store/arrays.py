@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.cliplist import SPAN, address
+from featurestore.cliplist import ITEM, NO_ITEM, SPAN, address
 from featurestore.errors import BuildError, CorruptError, UnknownNameError
 from featurestore.storage import Place, Storage, locate
 from featurestore.store import metadata, records
@@ -233,10 +233,21 @@ class StoredArrays:
     def addresses(self, block: Block) -> list[str]:
         """Return the path of each clip of a block, with the part of the file that it is."""
         paths: list[str] = self.read(block.fold, "path", block.rows).tolist()
-        if not self.manifest.parts:
+        if not self.manifest.parts and not self.manifest.shards:
             return paths
-        spans = (self.read(block.fold, name, block.rows).tolist() for name in SPAN)
-        return list(map(address, paths, *spans))
+        return [
+            address(path, *place) for path, place in zip(paths, self.places(block), strict=True)
+        ]
+
+    def places(self, block: Block) -> list[tuple[float, float, int]]:
+        """Return where in its file each clip of a block is: its `start_s`, `end_s` and `item`."""
+
+        def values(name: str, known: bool, nothing: float) -> list[Any]:
+            read = self.read(block.fold, name, block.rows).tolist() if known else None
+            return [nothing] * len(block) if read is None else read
+
+        spans = (values(name, self.manifest.parts, np.nan) for name in SPAN)
+        return list(zip(*spans, values(ITEM, self.manifest.shards, NO_ITEM), strict=True))
 
     def changed_blocks(self, blocks: Iterable[Block]) -> list[Block]:
         """Return those committed blocks of an unfinished build that were changed since.

@@ -11,7 +11,13 @@ from featurestore.errors import BuildError, CorruptError
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.documents import table_objects, write_all
-from featurestore.store.layout import MAX_TEXT_BYTES, SPAN_COLUMNS, TABLE, table_columns
+from featurestore.store.layout import (
+    ITEM_COLUMN,
+    MAX_TEXT_BYTES,
+    SPAN_COLUMNS,
+    TABLE,
+    table_columns,
+)
 from schemas import StoreManifest
 
 _TEXTS = tuple(name for name, dtype in TABLE.items() if dtype is str)
@@ -31,9 +37,15 @@ def clip_tables(clips: ClipList, manifest: StoreManifest) -> dict[int, dict[str,
     tables = {}
     for fold in manifest.folds:
         (members,) = np.nonzero(clips.fold == fold.fold)
-        rows = members[plan.row_order(len(members), fold.fold, manifest.order_seed)]
+        rows = members[_row_order(len(members), fold.fold, manifest)]
         tables[fold.fold] = {name: columns[name][rows] for name in table_columns(manifest)}
     return tables
+
+
+def _row_order(num_clips: int, fold: int, manifest: StoreManifest) -> NDArray[np.int64]:
+    if manifest.run_clips:
+        return plan.run_order(num_clips, fold, manifest.run_clips, manifest.order_seed)
+    return plan.row_order(num_clips, fold, manifest.order_seed)
 
 
 def differing_columns(
@@ -93,7 +105,7 @@ def stored_clips(arrays: StoredArrays) -> ClipList:
         fold=numbers[order].astype(np.int64),
         class_id=table["class_id"][order].astype(np.int64),
         source=table["source"][order],
-        **{name: table[name][order] for name in SPAN_COLUMNS if name in table},
+        **{name: table[name][order] for name in (*SPAN_COLUMNS, *ITEM_COLUMN) if name in table},
     )
 
 

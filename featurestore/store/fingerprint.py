@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from featurestore.cliplist import SPAN, ClipList
+from featurestore.cliplist import ITEM, NO_ITEM, SPAN, ClipList
 from schemas import (
     EXTRACTOR_VERSION,
     Clip,
@@ -37,6 +37,7 @@ _FIRST_NAMES: Mapping[type[Schema], str] = {
     "num_clips chunk_clips block_clips order_seed libraries state counts",
 }
 """For each schema in a store, the fields of format version 1. Nothing is ever added here."""
+_LATER_FIELDS = (*SPAN, ITEM)
 _CLIP_FIELDS = tuple(_FIRST_NAMES[Clip].split())
 _FIRST_FIELDS = {model: frozenset(names.split()) for model, names in _FIRST_NAMES.items()}
 
@@ -88,19 +89,21 @@ def clips_sha256(clips: Iterable[Clip], class_names: Iterable[str]) -> str:
     sha256, comma = hashlib.sha256(b"[["), ""
     columns = ClipList.of(clips)
     for batch in columns.batches(tuple(columns.columns())):
-        spans = list(zip(*(batch.pop(name) for name in SPAN if name in batch), strict=True))
+        later = {name: batch.pop(name) for name in _LATER_FIELDS if name in batch}
         rows = list(zip(*(batch[name] for name in _CLIP_FIELDS), strict=True))
-        if spans:
-            rows = [(*row, *_later(span)) for row, span in zip(rows, spans, strict=True)]
+        if later:
+            values = zip(*later.values(), strict=True)
+            rows = [(*row, *_later(later, of)) for row, of in zip(rows, values, strict=True)]
         sha256.update(f"{comma}{_canonical(rows)[1:-1]}".encode())
         comma = ","
     sha256.update(f"],{_canonical(list(class_names))}]".encode())
     return sha256.hexdigest()
 
 
-def _later(span: tuple[float, float]) -> Iterator[dict[str, float]]:
+def _later(names: Iterable[str], values: Iterable[float]) -> Iterator[dict[str, float]]:
     """Yield what a clip says in fields that format version 1 did not have, if anything."""
-    known = {name: value for name, value in zip(SPAN, span, strict=True) if not isnan(value)}
+    pairs = zip(names, values, strict=True)
+    known = {k: v for k, v in pairs if not (isnan(v) or (k == ITEM and v == NO_ITEM))}
     if known:
         yield known
 

@@ -20,6 +20,8 @@ TABLE: Mapping[str, Any] = {
 """The clip table, known before any clip is read. `index` is the row in the dataset's table."""
 SPAN_COLUMNS: Mapping[str, Any] = {"start_s": "float64", "end_s": "float64"}
 """Columns of the clip table in addition, of clips that are parts of their files; seconds."""
+ITEM_COLUMN: Mapping[str, Any] = {"item": "int64"}
+"""Column of the clip table in addition, of clips in shards."""
 OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
     "duration_s": ("float32", (), "NaN"),
     "peak": ("float32", (), "NaN"),
@@ -78,7 +80,8 @@ class Column:
 
 def table_columns(manifest: StoreManifest) -> Mapping[str, Any]:
     """Return the columns of the clip table, with their types."""
-    return {**TABLE, **SPAN_COLUMNS} if manifest.parts else TABLE
+    spans = SPAN_COLUMNS if manifest.parts else {}
+    return {**TABLE, **spans, **(ITEM_COLUMN if manifest.shards else {})}
 
 
 def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:

@@ -105,7 +105,7 @@ class _LayoutOf:
         self.manifest = manifest
         arrays = tuple(manifest.spec.arrays.items())
         sizes = manifest.block_clips, manifest.chunk_clips
-        self._key = *sizes, manifest.spec.dtype, manifest.parts, arrays
+        self._key = *sizes, manifest.spec.dtype, manifest.parts, manifest.shards, arrays
 
     def __hash__(self) -> int:
         return hash(self._key)

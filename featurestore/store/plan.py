@@ -89,3 +89,19 @@ def row_order(num_clips: int, fold: int, seed: int = ORDER_SEED) -> NDArray[np.i
     a few chunks at a time already shuffles.
     """
     return np.random.default_rng([seed, fold]).permutation(num_clips)
+
+
+def run_order(
+    num_clips: int, fold: int, run_clips: int, seed: int = ORDER_SEED
+) -> NDArray[np.int64]:
+    """Return the permutation (num_clips,) that keeps runs of neighbours in a fold together.
+
+    For clips in shards that are read in groups of rows: with runs as long as a block, a block reads
+    each group that it has a clip of once. The runs are in random order, and so are the clips within
+    each; the last run, which may be short, stays last so that no block has clips of two others.
+    """
+    rng = np.random.default_rng([seed, fold])
+    whole = num_clips // run_clips
+    runs = rng.permutation(whole)[:, None] * run_clips + np.arange(run_clips)
+    rest = rng.permutation(np.arange(whole * run_clips, num_clips))
+    return np.concatenate([rng.permuted(runs, axis=1).ravel(), rest])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.cliplist import ITEM, NO_ITEM
 from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
 from featurestore.storage import LocalStorage, Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
@@ -39,6 +40,8 @@ class ClipTable:
         source: str, the recording the clip was cut from, or empty.
         start_s: float64, seconds at which the clip starts in its file; NaN for a whole file.
         end_s: float64, seconds at which it ends; NaN for the file's end.
+        item: int64, the row of a Parquet or Arrow file, or the byte of a tar, that holds the clip;
+            -1 if its file is the sound.
         duration_s: float32, of the audio file, or the part of it.
         peak: float32, largest absolute sample; 0 for silence.
         status: uint8, a ClipStatus.
@@ -52,6 +55,7 @@ class ClipTable:
     source: NDArray[np.object_]
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
+    item: NDArray[np.int64]
     duration_s: NDArray[np.float32]
     peak: NDArray[np.float32]
     status: NDArray[np.uint8]
@@ -88,6 +92,8 @@ def fold_columns(stored: StoredArrays, fold: int) -> Columns:
     for name in SPAN_COLUMNS:
         known = stored.manifest.parts
         columns[name] = stored.read(fold, name) if known else np.full(size, np.nan)
+    known = stored.manifest.shards
+    columns[ITEM] = stored.read(fold, ITEM) if known else np.full(size, NO_ITEM)
     columns["class_id"] = columns["class_id"].astype(np.int64)
     return columns | {"fold": np.full(size, fold), "row": np.arange(size)}
 

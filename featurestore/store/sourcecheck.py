@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.cliplist import NO_ITEM, address
 from featurestore.errors import AudioError
 from featurestore.extraction import audio
 from featurestore.extraction.extractor import Extractor, quantize
 from featurestore.extraction.recordings import Span
+from featurestore.extraction.shards import item_sha256
 from featurestore.extraction.sources import clip_file, open_source
 from featurestore.storage import LocalStorage
 from featurestore.store.arrays import StoredArrays
@@ -41,23 +43,31 @@ def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[
     ok = np.flatnonzero(arrays.read(block.fold, "status", rows) == ClipStatus.OK)
     paths = arrays.read(block.fold, "path", rows)[ok]
     digests = arrays.read(block.fold, "source_sha256", rows)[ok]
-    compared: dict[tuple[str, bytes], str | None] = {}  # a recording has many parts
-    for path, digest in zip(paths, digests, strict=True):
-        key = path, digest.tobytes()
+    places = arrays.places(block)
+    items = [places[row][-1] for row in ok]
+    compared: dict[tuple[str, int, bytes], str | None] = {}  # a recording has many parts
+    # In the order in which shards are read.
+    for key in sorted(zip(paths.tolist(), items, map(bytes, digests), strict=True)):
         if key not in compared:
             compared[key] = _fault(root, *key)
             if compared[key]:
-                yield f"{path}: {compared[key]}"
+                yield f"{address(key[0], item=key[1])}: {compared[key]}"
 
 
-def _fault(root: Path, path: str, digest: bytes) -> str | None:
+def _fault(root: Path, path: str, item: int, digest: bytes) -> str | None:
     try:
-        descriptor, _ = open_source(clip_file(root, path), _ANY_SIZE)
+        found = _digest(clip_file(root, path), item)
     except AudioError as error:
         return str(error)
-    with os.fdopen(descriptor, "rb") as source:
-        found = hashlib.file_digest(source, "sha256").digest()
     return None if found == digest else "the file is not the one the features were made from"
+
+
+def _digest(path: Path, item: int) -> bytes:
+    if item != NO_ITEM:
+        return item_sha256(path, item)
+    descriptor, _ = open_source(path, _ANY_SIZE)
+    with os.fdopen(descriptor, "rb") as source:
+        return hashlib.file_digest(source, "sha256").digest()
 
 
 def edited_sources(arrays: StoredArrays, root: Path) -> Iterator[str]:
@@ -137,8 +147,7 @@ def _source(
         return value
 
     path = str(stored("path"))
-    known = arrays.manifest.parts
-    span = Span(float(stored("start_s")), float(stored("end_s"))) if known else audio.WHOLE
+    span = Span(*arrays.places(Block(fold, row, row + 1))[0])
     try:
         recording = audio.load(clip_file(root, path), extractor.spec, span)
     except AudioError:

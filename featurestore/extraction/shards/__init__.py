@@ -1,0 +1,150 @@
+"""Sounds inside shards: a row of a Parquet or Arrow file, or a member of a tar.
+
+A clip in a shard is the shard's path and an `item`, a number: the row, or the byte at which the
+member's header begins. It is never the name in a cell, for base names repeat. What lies there comes
+from elsewhere, so its size is compared with what is allowed before it is read.
+
+    read_item, copy_item, item_sha256   the bytes of one sound
+    parquet, arrow, tar    the three kinds, told apart by their first bytes
+
+Shards stay open, and where rows are only read in groups a reader goes forward: who asks for the
+items of a shard in order reads every group once.
+"""
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from featurestore.errors import AudioError
+from featurestore.extraction.sources import FileIdentity, identify, open_source
+from schemas import ClipStatus
+
+PARQUET, ARROW_STREAM = b"PAR1", b"\xff\xff\xff\xff"
+"""First bytes of the files."""
+_ANY_SIZE = 2**62
+_MOST_OPEN = 4
+"""Shards that a thread keeps open."""
+_PIECE = 1 << 20
+
+
+class Shard(Protocol):
+    """An open shard."""
+
+    def item(self, number: int) -> memoryview | tuple[int, int]:
+        """Return the bytes of a sound; or where they start in the file, and how many they are.
+
+        Raises:
+            AudioError: There is none, or it cannot be read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the shard holds, but for the file's descriptor."""
+        ...
+
+
+class _Opened(threading.local):
+    """The shards that a thread has open, the last used at the end."""
+
+    def __init__(self) -> None:
+        self.shards: OrderedDict[FileIdentity, tuple[int, Shard]] = OrderedDict()
+
+
+_opened = _Opened()
+
+
+def read_item(path: Path, item: int, max_bytes: int) -> bytes:
+    """Return the bytes of a sound in a shard.
+
+    Args:
+        path: Path of the shard.
+        item: Which of its sounds.
+        max_bytes: Most bytes that it may have.
+
+    Raises:
+        AudioError: The shard or the sound is missing, damaged, empty or too big.
+        OSError: The machine could not read it.
+    """
+    return b"".join(_pieces(path, item, max_bytes))
+
+
+def copy_item(path: Path, item: int, max_bytes: int, file: IO[bytes]) -> int:
+    """Write the bytes of a sound to an open file, and return their number; see `read_item`."""
+    return sum(map(file.write, _pieces(path, item, max_bytes)))
+
+
+def item_sha256(path: Path, item: int) -> bytes:
+    """Return the digest of the bytes of a sound, of any size; see `read_item`."""
+    digest = hashlib.sha256()
+    for piece in _pieces(path, item, _ANY_SIZE):
+        digest.update(piece)
+    return digest.digest()
+
+
+def _pieces(path: Path, item: int, max_bytes: int) -> Iterator[bytes | memoryview]:
+    descriptor, shard = _shard(path)
+    found = shard.item(item)
+    size = found.nbytes if isinstance(found, memoryview) else found[1]
+    if not size:
+        raise AudioError(ClipStatus.EMPTY, "0 bytes")
+    if size > max_bytes:
+        raise AudioError(ClipStatus.TOO_LONG, f"{size} bytes; max_duration_s allows {max_bytes}")
+    if isinstance(found, memoryview):
+        yield found
+        return
+    position, stop = found[0], found[0] + size
+    while position < stop:
+        piece = os.pread(descriptor, min(_PIECE, stop - position), position)
+        if not piece:
+            raise AudioError(ClipStatus.TRUNCATED, "the shard ends within it")
+        yield piece
+        position += len(piece)
+
+
+def _shard(path: Path) -> tuple[int, Shard]:
+    """Return an open shard, opened by this thread before if it still is the same file."""
+    descriptor, _ = open_source(path, _ANY_SIZE)
+    key = identify(path, descriptor)
+    known = _opened.shards
+    if key in known:
+        os.close(descriptor)
+        known.move_to_end(key)
+        return known[key]
+    try:
+        shard = _open(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    known[key] = descriptor, shard
+    while len(known) > _MOST_OPEN:
+        old, opened = known.popitem(last=False)[1]
+        opened.close()
+        os.close(old)
+    return known[key]
+
+
+def _open(descriptor: int) -> Shard:
+    start = os.pread(descriptor, 4, 0)
+    if start not in (PARQUET, ARROW_STREAM):
+        from featurestore.extraction.shards.tar import TarShard
+
+        return TarShard(descriptor)
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise AudioError(
+            ClipStatus.UNSUPPORTED,
+            "Parquet and Arrow are read by pyarrow, which is not installed: "
+            "pip install 'featurestore[tables]'",
+        ) from error
+    if start == PARQUET:
+        from featurestore.extraction.shards.parquet import ParquetShard
+
+        return ParquetShard(descriptor)
+    from featurestore.extraction.shards.arrow import ArrowShard
+
+    return ArrowShard(descriptor)

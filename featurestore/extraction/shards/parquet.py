@@ -1,0 +1,96 @@
+"""Parquet: rows that are read in groups, by a reader that goes forward."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurestore.errors import AudioError
+from featurestore.extraction.shards.columns import (
+    BYTES,
+    arrow_errors,
+    cell,
+    cells,
+    only_sound_column,
+)
+from schemas import ClipStatus
+
+MOST_GROUP_BYTES = 1 << 29
+"""Most bytes of sounds in a row group: its pages, which may be as large, are held in memory."""
+_READ_AT_ONCE = 1 << 20
+
+
+class ParquetShard:
+    """An open Parquet file."""
+
+    def __init__(self, descriptor: int) -> None:
+        with arrow_errors():
+            # By a name of its own: pyarrow moves the position of what it reads.
+            self._source = pa.OSFile(f"/dev/fd/{descriptor}")
+            self._file = pq.ParquetFile(self._source, buffer_size=_READ_AT_ONCE)
+            metadata = self._file.metadata
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            self._column = only_sound_column(self._file.schema_arrow)
+            self._sizes = [sound_bytes(group, self._column) for group in groups]
+            self._stops = list(accumulate(group.num_rows for group in groups))
+        self._group, self._next = -1, 0
+        self._rows: Iterator[Any] = iter(())
+        self._last: tuple[int, Any] = -1, None
+
+    def item(self, number: int) -> memoryview:
+        """Return the bytes of a row. Rows in order read each group once."""
+        with arrow_errors():
+            if number == self._last[0]:
+                return cell(self._last[1], 0)
+            group = bisect_right(self._stops, number)
+            if group == len(self._stops):
+                raise AudioError(ClipStatus.MISSING, f"the shard has no row {number}")
+            if group != self._group or number < self._next:
+                self._start(group)
+            while self._next <= number:
+                self._last = self._next, cells(self._next_row(), self._column)
+                self._next += 1
+            return cell(self._last[1], 0)
+
+    def _next_row(self) -> Any:  # noqa: ANN401  (pyarrow has no types)
+        for batch in self._rows:
+            return batch
+        raise AudioError(ClipStatus.UNREADABLE, "the shard has fewer rows than it says")
+
+    def _start(self, group: int) -> None:
+        if self._sizes[group] > MOST_GROUP_BYTES:
+            raise AudioError(ClipStatus.TOO_LONG, too_large(group, self._sizes[group]))
+        self._group, self._next = group, self._stops[group - 1] if group else 0
+        # One row at a time: a cell may stand for any number of rows, and only one is copied then.
+        self._rows = iter(
+            self._file.iter_batches(
+                1, row_groups=[group], columns=[self._column], use_threads=False
+            )
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._rows, self._last = iter(()), (-1, None)
+        self._file.close()
+        self._source.close()
+
+
+def sound_bytes(group: Any, name: str) -> int:  # noqa: ANN401  (pyarrow has no types)
+    """Return the size of a column in a row group, with all that is in it, before compression."""
+    columns = (group.column(number) for number in range(group.num_columns))
+    return sum(
+        column.total_uncompressed_size
+        for column in columns
+        if column.path_in_schema in (name, f"{name}.{BYTES}")
+    )
+
+
+def too_large(group: int, size: int) -> str:
+    """Return what is wrong with a row group of many bytes, and what to do."""
+    return (
+        f"row group {group} has {size / 2**20:,.0f} MiB of sounds, and at most "
+        f"{MOST_GROUP_BYTES >> 20} MiB are read at once; write it again with smaller row groups"
+    )
