@@ -12,6 +12,7 @@
     │   ├── BusyError        another process writes the store
     │   ├── ClusterError     a Dask cluster that cannot be reached, is gone, or has no fit worker
     │   └── UnfitWorkerError this process cannot take part: another version, no such root or store
+    ├── MissingLibraryError  an optional library is not installed
     ├── StorageError         the store's place cannot be written or reached
     └── StoreError           a store on disk
         ├── FingerprintError     holds other features than asked for
@@ -108,6 +109,10 @@ class ClusterError(BuildError):
 
 class UnfitWorkerError(BuildError):
     """This process cannot do a task that another may: by its version, or by what it sees."""
+
+
+class MissingLibraryError(FeatureStoreError):
+    """An optional library is not installed."""
 
 
 class StoreError(FeatureStoreError):

@@ -18,6 +18,7 @@ from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
 from featurestore.storage import LocalStorage, Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
+from featurestore.store.frames import Conversions
 from featurestore.store.layout import SPAN_COLUMNS, has_checksums
 from featurestore.store.metadata import Columns
 from featurestore.store.plan import Block, fold_blocks
@@ -109,7 +110,7 @@ def _outcome(stored: StoredArrays, fold: int, name: str, status: NDArray[np.uint
     return values
 
 
-class StoredDataset:
+class StoredDataset(Conversions):
     """One dataset of a store, read-only. `open_store` makes it.
 
     Attributes:

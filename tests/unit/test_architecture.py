@@ -27,7 +27,8 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
     [
         ("zarr", {"metadata.py"}),
         ("obstore", {"remote.py"}),
-        ("dask", {"dask.py"}),  # to start workers; what both programs use is in `cluster`
+        # To start workers, and for xarray; what both programs use is in `cluster`.
+        ("dask", {"dask.py", "frames.py"}),
         ("distributed", {"connection.py", "dask.py", "idle.py", "tasks.py"}),
         ("soxr", {"audio.py"}),
         ("matplotlib", {"clipfigure.py", "pictures.py", "plot.py"}),

@@ -21,6 +21,7 @@ SAMPLES = [
     errors.BusyError("m"),
     errors.ClusterError("m"),
     errors.UnfitWorkerError("m"),
+    errors.MissingLibraryError("m"),
     errors.StoreError("m"),
     errors.FingerprintError("m"),
     errors.SourcesError("m"),

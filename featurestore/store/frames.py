@@ -1,0 +1,237 @@
+"""A stored dataset in the forms that other libraries work with: pandas, xarray, PyTorch.
+
+Each library is imported by the method that needs it. Unlike `read`, tables and arrays here have a
+row for every clip, and say of those without features why that is.
+"""
+
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import MissingLibraryError
+from featurestore.extraction.features import labelled_hz, mel_edges
+from featurestore.store.plan import Block
+from schemas import ClipStatus, FeatureSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from featurestore.store.reader import ClipTable, StoredDataset
+
+TORCH_GROUP = "featurestore.torch_dataset"
+"""Group of entry points by which a package offers a PyTorch dataset: called as `ZarrDataset` of
+`trainer`, which does. So this package needs to know neither PyTorch nor the trainer."""
+_TABLE = ("fold", "class_id", "path", "source", "start_s", "end_s", "duration_s", "peak")
+
+
+class Conversions:
+    """The part of a `StoredDataset` that hands it to other libraries."""
+
+    def to_pandas(self, folds: Iterable[int] | None = None) -> "pd.DataFrame":
+        """Return the clip table: a row per clip, also of those without features.
+
+        The rows whose `status` is `ok` are those of `read`, in its order.
+
+        Args:
+            folds: Some folds; all by default.
+
+        Returns:
+            Columns `clip_id`, `fold`, `split` (name of a fold that is an official split, else
+            missing), `row` (of the fold's arrays), `class_id`, `class_name` (categorical), `path`,
+            `source`, `start_s`, `end_s`, `duration_s`, `peak`, and `status` (categorical): `ok`,
+            `pending` where it is not built yet, or why it failed.
+
+        Raises:
+            MissingLibraryError: pandas is not installed.
+            UnknownNameError: The store does not have a fold.
+        """
+        store = cast("StoredDataset", self)
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise _missing("pandas", "analysis") from error
+        table = store.all_clips(folds)
+        frame = pd.DataFrame(table.columns())
+        names = pd.Series(store.fold_names, dtype=object)
+        frame.insert(2, "split", frame["fold"].map(names))
+        classes = pd.Categorical.from_codes(table.class_id, list(store.class_names))
+        frame.insert(frame.columns.get_loc("class_id") + 1, "class_name", classes)
+        frame["status"] = pd.Categorical.from_codes(table.status, _STATUSES)
+        return frame
+
+    def to_xarray(
+        self, folds: Iterable[int] | None = None, arrays: Iterable[str] | None = None
+    ) -> "xr.DataTree":
+        """Return the images, read when they are used, with what each axis means.
+
+        `store.to_xarray()["R1/mel"].features` are those of one array, as Dask's chunks: one per
+        chunk of the store, so that selecting some clips reads no others.
+
+        Args:
+            folds: Some folds; all by default.
+            arrays: Some of `arrays`; all by default.
+
+        Returns:
+            A node for each array, with `features` (clip, band, frame), float32 in [0, 1]; NaN for
+            clips without features, whose `status` says why (`pending`: not built yet). Coordinates:
+            `clip` (the id), `band_hz` (centre of each band, Hz), `frame_s` (centre of each frame,
+            seconds from the start of the trimmed clip), and the columns of `to_pandas`.
+
+        Raises:
+            MissingLibraryError: xarray is not installed.
+            UnknownNameError: The store does not have a fold or an array.
+            CorruptError: A chunk is damaged; raised when it is read.
+        """
+        store = cast("StoredDataset", self)
+        try:
+            import dask.array as da
+            import xarray as xr
+        except ImportError as error:
+            raise _missing("xarray", "analysis") from error
+        blocks, table = store.blocks(folds), store.all_clips(folds)
+        columns = _clip_coordinates(store, table)
+        present = table.status == ClipStatus.OK
+        nodes = {"/": xr.Dataset(attrs=_attributes(store))}
+        for array in store.arrays if arrays is None else arrays:
+            lazy = _Rows(store, array, blocks, present)
+            sizes = (tuple(map(len, blocks)), *((size,) for size in store.shape(array)))
+            features = da.from_array(lazy, chunks=sizes, name=False, asarray=False)
+            axes = _axes(store.manifest.spec, array)
+            nodes[f"/{array}"] = xr.Dataset(
+                {"features": (("clip", *axes.dimensions), features, {"long_name": array})},
+                coords=columns | axes.coordinates,
+            )
+        return xr.DataTree.from_dict(nodes, name=store.name)
+
+    def torch_dataset(
+        self,
+        array: str,
+        folds: Iterable[int] | None = None,
+        **options: Any,  # noqa: ANN401 - those of the class
+    ) -> Any:  # noqa: ANN401 - PyTorch is not known here
+        """Return the trainer's PyTorch dataset of an array: a `trainer.ZarrDataset`.
+
+        Args:
+            array: One of `arrays`.
+            folds: Some folds; all by default.
+            options: Further arguments of `trainer.ZarrDataset`, such as `cache_blocks`.
+
+        Raises:
+            MissingLibraryError: The trainer or PyTorch is not installed.
+            StoreError: The store lacks what is asked for, or is unfinished.
+        """
+        store = cast("StoredDataset", self)
+        store.shape(array)
+        found = next(iter(entry_points(group=TORCH_GROUP)), None)
+        if found is None:
+            raise _missing("the trainer", "trainer")
+        try:
+            make = found.load()
+        except ImportError as error:
+            raise _missing("PyTorch", "trainer") from error
+        return make(store.path, array, dataset=store.name, folds=folds, **options)
+
+
+_STATUSES = [status.name.lower() for status in ClipStatus]
+
+
+def _missing(library: str, extra: str) -> MissingLibraryError:
+    return MissingLibraryError(
+        f"this needs {library}, which is not installed: pip install 'featurestore[{extra}]'"
+    )
+
+
+def _clip_coordinates(store: "StoredDataset", table: "ClipTable") -> dict[str, Any]:
+    """Return the columns of the clip table as coordinates of xarray."""
+    columns = {name: getattr(table, name) for name in _TABLE}
+    columns["class_name"] = np.array([*store.class_names, ""], object)[table.class_id]  # -1: none
+    columns["status"] = np.array(_STATUSES, object)[table.status]
+    return {"clip": table.clip_id} | {name: ("clip", col) for name, col in columns.items()}
+
+
+def _attributes(store: "StoredDataset") -> dict[str, str]:
+    """Return where the data are from, for whoever is handed them."""
+    card = store.card
+    known = {"title": card.title, "license": card.licence, "references": card.citation}
+    known |= {"fingerprint": store.fingerprint, "partial": store.partial or ""}
+    return {name: text for name, text in known.items() if text}
+
+
+class _Axes:
+    """Names of an array's dimensions after `clip`, and their coordinates."""
+
+    def __init__(self, dimensions: tuple[str, ...], coordinates: dict[str, Any]) -> None:
+        self.dimensions, self.coordinates = dimensions, coordinates
+
+
+def _axes(spec: FeatureSpec, array: str) -> _Axes:
+    """Return the axes of an image.
+
+    Bands and frames of a resized image lie between those of the full one, where the interpolation
+    takes them from (`extraction.resize`): output i at (i + 1/2) · size / new_size - 1/2.
+    """
+    variant = array.split("/")[1]
+    bands, frames = spec.arrays[array]
+    full = spec.full
+    of_bands, of_frames = (full.n_mels, full.num_frames) if "resize" in variant else (bands, frames)
+    # `labelled_hz` is a straight line, so two of its points undo it.
+    low, high = labelled_hz(np.array([0.0, spec.sample_rate / 2]), spec)
+    centres = (mel_edges(spec, of_bands)[1:-1] - low) * (spec.sample_rate / 2) / (high - low)
+    hz = np.interp(_positions(of_bands, bands), np.arange(of_bands), centres)
+    seconds = _positions(of_frames, frames) * spec.hop_length / spec.sample_rate
+    return _Axes(
+        ("band", "frame"),
+        {
+            "band_hz": ("band", hz, {"units": "Hz", "long_name": "centre of the band"}),
+            "frame_s": ("frame", seconds, {"units": "s", "long_name": "centre of the frame"}),
+        },
+    )
+
+
+def _positions(size: int, new_size: int) -> NDArray[np.float64]:
+    """Return where `new_size` points lie among `size`, (new_size,); each on its own if equal."""
+    at = (np.arange(new_size) + 0.5) * size / new_size - 0.5
+    return np.asarray(np.clip(at, 0, size - 1), np.float64)
+
+
+class _Rows:
+    """An array that reads the blocks that are asked for, as `dask.array.from_array` takes it."""
+
+    def __init__(
+        self,
+        store: "StoredDataset",
+        array: str,
+        blocks: tuple[Block, ...],
+        present: NDArray[np.bool_],
+    ) -> None:
+        self._store, self._array, self._blocks, self._present = store, array, blocks, present
+        self._stops = np.cumsum([0, *map(len, blocks)])
+        self.shape = (int(self._stops[-1]), *store.shape(array))
+        self.dtype = np.dtype(np.float32)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, index: tuple[Any, ...]) -> NDArray[np.float32]:
+        """Return some rows, and of them what the rest of the index says."""
+        first, *rest = index
+        rows = np.arange(self.shape[0])[first]
+        flat = np.atleast_1d(rows)
+        numbers = np.searchsorted(self._stops, flat, side="right") - 1
+        result = np.empty((len(flat), *self.shape[1:]), np.float32)
+        for number in np.unique(numbers):
+            of_block = numbers == number
+            result[of_block] = self._read(int(number))[flat[of_block] - self._stops[number]]
+        return result[(slice(None) if rows.ndim else 0, *rest)]
+
+    def _read(self, number: int) -> NDArray[np.float32]:
+        """Return every row of a block; NaN in those without features."""
+        block = self._blocks[number]
+        values = np.full((len(block), *self.shape[1:]), np.nan, np.float32)
+        ok = self._present[self._stops[number] : self._stops[number + 1]]
+        if ok.any():
+            scale = np.float32(self._store.scale)
+            values[ok] = self._store.read_block(block, self._array).astype(np.float32) * scale
+        return values
