@@ -39,6 +39,7 @@ def drawing() -> Iterator[None]:
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update({"font.family": list(_families()), "text.parse_math": True})
+        mpl.rcParams["svg.hashsalt"] = "featurestore"  # else the names in an SVG are random
         # A character that no font has was made an escape, or it is one of the user's own labels.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield

@@ -6,6 +6,7 @@ torch is imported by the commands that need it, so that `--help` answers at once
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +99,7 @@ def report(
     """Compare runs in the paper's tables and figures, next to the paper's own numbers."""
     from trainer.report import print_report, report_json, write_report
 
-    written = write_report(runs, out)
+    written = write_report(runs, out, datetime.now(UTC))
     if as_json:
         Terminal().write_json(report_json(written))
     else:

@@ -1,12 +1,16 @@
 """A report's files: what is in them, and that they can be looked at."""
 
+import html
 import io
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from featurestore import __version__
 from featurestore.terminal import Terminal
 from schemas import EpochMetrics
 from tests.integration.reported_runs import make_run, paper_runs
@@ -23,14 +27,41 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def test_report_writes_markdown_html_and_the_figures(paper: Report) -> None:
-    pictures = {path for path in paper.out.iterdir() if path.suffix == ".png"}
-    assert {path.name for path in pictures} == {
-        *("boxplot.png", "learning-curves.png", "recall.png", "confusion-1-baseline.png"),
-        *("confusion-2-mel.png", "confusion-3-resize.png", "confusion-4-control.png"),
-    }
-    assert all(path.read_bytes().startswith(PNG) for path in pictures)
-    others = {path.name for path in paper.out.iterdir()} - {path.name for path in pictures}
-    assert others == {"report.html", "report.md"}
+    names = (
+        *("boxplot", "paper-boxplot", "learning-curves", "recall"),
+        *("confusion-1-baseline", "confusion-2-mel", "confusion-3-resize", "confusion-4-control"),
+        *("difference-1-mel-baseline", "difference-2-resize-baseline"),
+        *("difference-3-control-baseline", "difference-4-mel-resize"),
+        *("difference-5-mel-control", "difference-6-resize-control"),
+    )
+    files = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert {path.name for path in paper.out.iterdir()} == files | {"report.html", "report.md"}
+    assert all(path.read_bytes().startswith(PNG) for path in paper.out.glob("*.png"))
+
+
+def test_every_svg_is_well_formed_and_loads_nothing(paper: Report) -> None:
+    for path in paper.out.glob("*.svg"):
+        root = ElementTree.parse(path).getroot()  # noqa: S314 - a file of ours
+        assert root.tag.endswith("}svg")
+        links = [value for one in root.iter() for key, value in one.items() if "href" in key]
+        assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+
+
+def test_every_table_says_how_many_clips_and_seeds_it_is_about(paper: Report) -> None:
+    for text in ((paper.out / "report.md").read_text(), printed(paper, width=200)):
+        bases = [table.basis for table in paper.sections[0].tables]
+        assert all(re.search(r"clips.*\b1 seed", basis) for basis in bases)
+        assert sum("the paper's: 8,732 clips, 10 splits, 1 seed" in basis for basis in bases) == 1
+        assert all(basis in text for basis in bases)
+
+
+def test_a_report_says_how_and_when_it_was_made(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a run", "mel", {1: 70.0})
+    report = write_report([run], tmp_path / "out", datetime(2026, 11, 29, 9, 5, tzinfo=UTC))
+    for name in ("report.md", "report.html"):
+        text = html.unescape((report.out / name).read_text().replace("\\", ""))
+        assert f"Made by featurestore {__version__} on 2026-11-29 at 09:05 UTC." in text
+        assert f"trainer report '{run}'" in text
 
 
 class Page(HTMLParser):
@@ -53,7 +84,7 @@ def test_html_is_one_self_contained_file_with_every_table_and_picture(paper: Rep
     text = (paper.out / "report.html").read_text()
     page = Page(text)
     pictures = [link for link in page.links if not link.startswith("#")]
-    assert len(pictures) == page.tags.count("img") == 7
+    assert len(pictures) == page.tags.count("img") == 14
     assert all(link.startswith("data:image/png;base64,") for link in pictures)
     assert page.tags.count("table") == len(paper.sections[0].tables) == 11
     assert not re.search(r"https?://|<script|@import|url\(", text)

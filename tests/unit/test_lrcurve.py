@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trainer.report.curves import useful_range
 from trainer.training.lr_find import broken, smoothed, suggest
 from trainer.training.schedule import Sweep
 
@@ -130,3 +131,17 @@ def threshold(judge: Callable[[float], bool], low: float, high: float) -> float:
 def test_it_is_the_smoothed_loss_that_is_four_times_the_best() -> None:
     last = threshold(lambda x: broken([1.0, x]), 1.0, 100.0)
     assert smoothed([1.0, last])[-1] == pytest.approx(4, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("end", [1.0, 1e3, 1e9, math.inf, math.nan])
+def test_the_picture_shows_the_fall_from_0_at_the_lowest_however_high_the_loss_breaks(
+    end: float, seed: int
+) -> None:
+    losses = [max(0.0, x) for x in falling_then_rising(-3, -1) + noise(seed, 0.05)]
+    losses[-1] = end
+    curve = smoothed(losses)
+    low, high = useful_range(losses, curve)
+    fallen = curve.index(min(x for x in curve if math.isfinite(x))) + 1
+    assert 0 <= low <= min(curve[:fallen])
+    assert max(curve[:fallen]) <= high < 2 * max(losses[:fallen])

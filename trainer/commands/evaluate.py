@@ -16,7 +16,7 @@ from trainer.commands.options import (
 )
 from trainer.config import DeviceOption, ReadingOption
 
-RESULT, PICTURE = "evaluation.json", "confusion.png"
+RESULT, PICTURE, VECTOR = "evaluation.json", "confusion.png", "confusion.svg"
 if TYPE_CHECKING:
     from trainer.stats import Matrix
 
@@ -70,7 +70,7 @@ def evaluate(
     check_match(trained.record, stored)
     parts = plan_parts(trained, stored, fold_numbers(stored, fold or ()), network or ())
     torch_device = resolve_device(device)
-    make_output_folder(out, (RESULT, PICTURE))
+    make_output_folder(out, (RESULT, PICTURE, VECTOR))
     wanted = sorted({k for part in parts for k in part.networks})
     networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
     with repeatable(torch_device):
@@ -85,17 +85,18 @@ def evaluate(
 
 
 def write_evaluation(out: Path, found: Evaluation) -> str:
-    """Write evaluation.json and confusion.png to a folder; return a line that says so.
+    """Write evaluation.json, confusion.png and .svg to a folder; return a line that says so.
 
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.report.figures import confusion_picture
+    from trainer.report.classes import confusion_picture
     from trainer.safefiles import record_bytes, write_outputs
 
     names = [one.class_name for one in found.classes]
     picture = confusion_picture(_matrix(found), names, _title(found))
-    return write_outputs(out, {RESULT: record_bytes(found), PICTURE: picture})
+    contents = {RESULT: record_bytes(found), PICTURE: picture.png, VECTOR: picture.svg}
+    return write_outputs(out, contents)
 
 
 def _title(found: Evaluation) -> list[str]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from trainer.training.lr_find import Curve
 
 REGULARISERS = ("mixup", "freq_mask", "time_mask", "label_smoothing")
-TABLE, RESULT, PICTURE = "lr-find.csv", "lr-find.json", "lr-find.png"
+TABLE, RESULT = "lr-find.csv", "lr-find.json"
+PICTURE, VECTOR = "lr-find.png", "lr-find.svg"
 
 
 @grouped
@@ -49,7 +50,7 @@ def lr_find(
     options = TrainingOptions(method=method, folds=folds, **step.values())
     sweep = Sweep(NUM_STEPS, end=find_recipe(step.recipe).sweep_end)
     plan = plan_run(stored, options)
-    make_output_folder(out, (TABLE, RESULT, PICTURE))
+    make_output_folder(out, (TABLE, RESULT, PICTURE, VECTOR))
     console = Terminal()
     columns = Label(), BarColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
@@ -69,7 +70,7 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> str:
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
-    from trainer.report.figures import lr_picture
+    from trainer.report.curves import lr_picture
     from trainer.safefiles import record_bytes, write_outputs
 
     table = io.StringIO()
@@ -81,7 +82,8 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> str:
     suggested = [("suggested", found.suggestion)] if found.suggestion else []
     marks = [*suggested, ("the method's own", own)]
     picture = lr_picture(curve.lrs, curve.losses, curve.smoothed, marks, _title(found))
-    contents = {TABLE: table.getvalue().encode(), RESULT: record_bytes(found), PICTURE: picture}
+    contents = {TABLE: table.getvalue().encode(), RESULT: record_bytes(found)}
+    contents |= {PICTURE: picture.png, VECTOR: picture.svg}
     return write_outputs(out, contents)
 
 

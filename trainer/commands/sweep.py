@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -162,7 +163,7 @@ def _carry_out(
             failed = _on_cluster(console, stored, runs, out, execution, scheduler, tracking)
     done = finished(out, runs)
     if done:
-        print_report(write_report(done, out / REPORT), console)
+        print_report(write_report(done, out / REPORT, datetime.now(UTC)), console)
     if failed:
         raise SweepError(
             f"{len(failed)} of {len(runs)} runs failed, the same command tries them again: "

@@ -17,6 +17,7 @@ COLUMNS = (
     *(Column("first - second", numeric=False), Column("clips"), Column("both")),
     *(Column("only first"), Column("only second"), Column("neither"), Column("p of McNemar")),
 )
+ONLY_ONE = "Who is right where, clips that only one of two methods recognises"
 NOTE = (
     "A clip counts once for every seed that both have. p: of McNemar's exact test, two-sided; only "
     "for one common seed, as a clip with another seed is no independent observation. Neither are "
@@ -87,10 +88,10 @@ def agreement_tables(series: Sequence[Series]) -> Iterator[Table]:
     yield Table(title, COLUMNS, tuple(rows), NOTE)
     folds = sorted({fold for one in compared for fold, *_ in one.clips})
     by_fold = {str(fold): [one.counts(fold=fold) for one in compared] for fold in folds}
-    yield _only_one(f"{title}, by fold", "fold", compared, by_fold)
+    yield _only_one(f"{ONLY_ONE}, by fold", "fold", compared, by_fold)
     names = series[0].class_names
     by_class = {name: [one.counts(label=i) for one in compared] for i, name in enumerate(names)}
-    yield _only_one(f"{title}, by class", "class", compared, by_class)
+    yield _only_one(f"{ONLY_ONE}, by class", "class", compared, by_class)
 
 
 def _only_one(
@@ -103,7 +104,7 @@ def _only_one(
     columns = [Column(what, numeric=what == "fold")]
     for one in compared:
         group = f"{one.first.label}, {one.second.label}"
-        columns += [Column(f"only {method.label}", group) for method in (one.first, one.second)]
+        columns += [Column(method.label, group) for method in (one.first, one.second)]
     rows = tuple(
         (mask_url(name), *(str(number) for of_pair in pairs_of for number in of_pair[1:3]))
         for name, pairs_of in counts.items()

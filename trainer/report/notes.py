@@ -62,14 +62,36 @@ def findings(series: Sequence[Series]) -> tuple[str, ...]:
 def scope(series: Sequence[Series]) -> str:
     """Return what all tables of a section are about: clips, classes, folds, seeds."""
     first = series[0]
-    clips = sorted({one.num_clips for one in series})
+    clips = " / ".join(dict.fromkeys(map(_num_clips, series)))
     folds = numbers(fold for one in series for fold in one.folds)
     seeds = sorted({seed for one in series for seed in one.seeds})
     return (
-        f"{numbers(clips)} clips of {len(first.class_names)} classes (chance {first.chance:.3g} "
-        f"%), held-out folds {folds}; {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} "
+        f"{clips} clips of {len(first.class_names)} classes (chance {first.chance:.3g} %), "
+        f"held-out folds {folds}; {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} "
         f"({numbers(seeds)})."
     )
+
+
+def basis(series: Sequence[Series]) -> str:
+    """Return how many clips, folds and seeds the numbers of a section's tables are from."""
+    clips, folds, seeds = (
+        _by_method(series, [form(one) for one in series])
+        for form in (_num_clips, lambda one: numbers(one.folds), lambda one: str(len(one.seeds)))
+    )
+    plural = "" if seeds == "1" else "s"
+    return f"{clips} clips, held-out folds {folds}, {seeds} seed{plural}"
+
+
+def _num_clips(series: Series) -> str:
+    return f"{series.num_clips:,}"
+
+
+def _by_method(series: Sequence[Series], values: Sequence[str]) -> str:
+    """Return a value that all methods share, or each with its method."""
+    if len(set(values)) == 1:
+        return values[0]
+    named = zip(series, values, strict=True)
+    return f"({'; '.join(f'{one.label}: {value}' for one, value in named)})"
 
 
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:

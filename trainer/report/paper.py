@@ -17,12 +17,20 @@ class PaperTable:
         splits: Accuracy in % of split 0, 1, … by method; best epoch on the split itself.
         printed: Mean and sample standard deviation by method as printed: truncated, not rounded.
         folds: The official fold each split tests on; None if that is not known.
+        num_clips: Clips of all splits.
     """
 
     dataset: str
     splits: Mapping[str, tuple[float, ...]]
     printed: Mapping[str, tuple[float, float]]
     folds: tuple[int, ...] | None
+    num_clips: int
+
+    @property
+    def basis(self) -> str:
+        """How many clips, splits and seeds its numbers are from."""
+        splits = len(next(iter(self.splits.values())))
+        return f"the paper's: {self.num_clips:,} clips, {splits} splits, 1 seed"
 
     def by_split(self, method: str) -> dict[int, float]:
         """Return the accuracy in % by split number; empty for a method the paper does not have."""
@@ -43,6 +51,7 @@ URBANSOUND8K = PaperTable(
     printed={"baseline": (74.59, 5.47), "mel": (77.31, 6.66), "resize": (77.43, 5.32)},
     # Computed: in this order 29 of the 30 values are whole clips of the fold's size, truncated.
     folds=(10, 9, 8, 7, 6, 5, 4, 3, 2, 1),
+    num_clips=8732,
 )
 
 ESC50 = PaperTable(
@@ -55,6 +64,7 @@ ESC50 = PaperTable(
     printed={"baseline": (72.4, 5.45), "mel": (76.8, 4.83), "resize": (75.99, 4.56)},
     # All five folds have 400 clips, so their sizes say nothing.
     folds=None,
+    num_clips=2000,
 )
 
 PAPER = {table.dataset: table for table in (URBANSOUND8K, ESC50)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -23,6 +23,9 @@ from featurestore.terminal import Table as Grid
 from featurestore.terminal import Terminal, styled
 from featurestore.text import json_text, markdown, markdown_code, printable
 from schemas import Selection
+
+if TYPE_CHECKING:
+    from trainer.report.drawing import Drawing
 
 _OUR_CODE = re.compile(r"\\`(control|(?:trainer|featurestore) [a-z-]+)\\`")
 
@@ -50,7 +53,8 @@ class Column:
 class Table:
     """A table of finished text cells; each row has one cell per column.
 
-    One that is a detail is not shown in a terminal.
+    `basis` says how many clips, folds and seeds its numbers are from. A table that is a detail is
+    not shown in a terminal.
     """
 
     title: str
@@ -58,6 +62,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     detail: bool = False
+    basis: str = ""
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -76,11 +81,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as PNG, its file name in the report's folder, and what it shows in words."""
+    """A figure, its file name in the report's folder as PNG, and what it shows in words."""
 
     file: str
     caption: str
-    png: bytes
+    drawing: "Drawing"
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The sections, the runs they were made from, and the folder they were written to."""
+    """The sections, the runs they were made from, and the folder they were written to.
+
+    `made` says by which version it was made, and when; `command` makes it again.
+    """
 
     out: Path
     sections: tuple[Section, ...]
     runs: tuple[Path, ...]
+    made: str
+    command: str
 
 
 def to_markdown(report: Report) -> str:
@@ -147,6 +157,8 @@ def report_json(report: Report) -> dict[str, Any]:
     return {
         "out": json_text(report.out),
         "runs": [json_text(run) for run in report.runs],
+        "made": report.made,
+        "command": json_text(report.command),
         "sections": [
             {
                 "dataset": section.dataset,
@@ -158,6 +170,7 @@ def report_json(report: Report) -> dict[str, Any]:
                 "tables": [
                     {
                         "title": table.title,
+                        "basis": table.basis,
                         "columns": [column.heading for column in table.columns],
                         "rows": [list(row) for row in table.rows],
                         "note": table.note,
@@ -198,6 +211,8 @@ def print_table(table: Table, console: Terminal) -> None:
     """Print a table under its title, in as many parts as the width asks for."""
     console.print()
     console.print(styled(table.title, style="bold"))
+    if table.basis:
+        console.print(styled(table.basis, style="dim"))
     for grid in _grids(table, console):
         console.print(grid)
     if table.note:

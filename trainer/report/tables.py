@@ -167,7 +167,8 @@ def split_table(paper: PaperTable) -> Table:
         for split, values in enumerate(zip(*paper.splits.values(), strict=True))
     )
     note = "Which fold each split tested on is not known, so the rows match no row above."
-    return Table("The paper's accuracy by its own splits, %: best epoch", columns, rows, note)
+    title = "The paper's accuracy by its own splits, %: best epoch"
+    return Table(title, columns, rows, note, basis=paper.basis)
 
 
 def pairs(series: Sequence[Series]) -> Iterator[tuple[Series, Series]]:
@@ -196,7 +197,7 @@ def difference_tables(series: Sequence[Series], paper: PaperTable | None) -> Ite
             for a, b in known
         )
         title = "Paired differences in the paper, points: best epoch"
-        yield Table(title, DIFFERENCE_COLUMNS, rows)
+        yield Table(title, DIFFERENCE_COLUMNS, rows, basis=paper.basis)
 
 
 def _difference_table(score: Score, compared: Sequence[tuple[Series, Series]]) -> Table:

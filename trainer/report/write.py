@@ -1,37 +1,62 @@
 """From run directories to a folder with the report."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
+from featurestore import __version__
 from featurestore.files import write_output
 from featurestore.text import file_name
 from trainer.errors import ReportError
 from trainer.report import notes, tables
 from trainer.report.agreement import agreement_tables
-from trainer.report.figures import boxplot, confusion_picture, learning_curves, recall_picture
+from trainer.report.boxes import PAPERS_METHODS, boxplot, paper_boxplot
+from trainer.report.classes import (
+    common_confusions,
+    confusion_difference_picture,
+    confusion_picture,
+    recall_picture,
+)
+from trainer.report.curves import learning_curves
+from trainer.report.drawing import Drawing
 from trainer.report.paper import PAPER
-from trainer.report.render import Picture, Report, Section, to_html, to_markdown
+from trainer.report.render import Picture, Report, Section, Table, to_html, to_markdown
 from trainer.report.series import Series, group, read_run
 
 DEFAULT_OUT = Path("report")
-BOXPLOT = "Accuracy over the held-out folds by method"
-CURVES = (
-    "Accuracy and training loss by epoch: every fold of every seed thin, their mean thick; dotted "
-    "lines between stages, dashed where the images change"
+BOXPLOT = (
+    "Accuracy over the held-out folds by method: the boxes' lines are quartiles and median, the "
+    "diamonds means; each fold is a line, as the methods are compared fold by fold"
 )
+PAPERS = (
+    "Our accuracies drawn as the paper's figures 2 and 3 draw its own: whiskers to 1.5 times the "
+    "quartiles' distance, rings beyond"
+)
+CURVES = (
+    "Accuracy and training loss by epoch, with the head's learning rate λ below: every fold of "
+    "every seed thin, their mean thick; dotted lines between stages, dashed where the images "
+    "change; a dot on each fold's curve where an epoch is picked"
+)
+MOST_DIFFERENCES = 6
+"""Most pairs of methods of a section whose confusions are compared in pictures."""
 RECALL = "Recall of each class by method, over all folds and seeds; the best recognised at the top"
 
 
-def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
+def write_report(
+    runs: Sequence[Path], out: Path = DEFAULT_OUT, when: datetime | None = None
+) -> Report:
     """Read finished runs and write report.md, report.html and the figures.
 
-    The figures are boxplot.png, learning-curves.png, recall.png and a confusion-….png a method;
-    with more than one dataset, selection or rule their names tell which, as in boxplot-esc50.png.
+    The figures, each as .png and .svg, are boxplot, learning-curves, recall, a confusion-… per
+    method, a difference-… per pair of methods and, for the paper's datasets, paper-boxplot; with
+    more than one dataset, selection or rule their names tell which, as in boxplot-esc50.png.
 
     Args:
         runs: Run directories, in any order, of any methods, folds, seeds and datasets.
         out: Folder for the files; made where missing, files of those names are replaced.
+        when: Time to name in the report; without one, equal runs give equal files.
 
     Returns:
         What was written.
@@ -46,7 +71,11 @@ def write_report(runs: Sequence[Path], out: Path = DEFAULT_OUT) -> Report:
     try:
         out.mkdir(parents=True, exist_ok=True)
         sections = tuple(_section(found, _suffix(key, groups)) for key, found in groups.items())
-        report = Report(out, sections, tuple(runs))
+        made = f"Made by featurestore {__version__}" + (
+            f" on {when:%Y-%m-%d at %H:%M %Z}" if when else ""
+        )
+        command = shlex.join(map(str, ("trainer", "report", *runs)))
+        report = Report(out, sections, tuple(runs), f"{made}.", command)
         _write(report)
     except OSError as error:
         raise ReportError(
@@ -70,8 +99,8 @@ def _suffix(key: tuple[str, str, str], keys: Iterable[tuple[str, str, str]]) -> 
 def text_section(series: Sequence[Series]) -> Section:
     """Return the words and numbers about the series of one section: no pictures."""
     dataset = series[0].dataset
-    paper = PAPER.get(dataset)
-    shown = (
+    paper, basis = PAPER.get(dataset), notes.basis(series)
+    shown: tuple[Table, ...] = (
         tables.summary_table(series, paper),
         *tables.difference_tables(series, paper),
         *agreement_tables(series),
@@ -80,6 +109,7 @@ def text_section(series: Sequence[Series]) -> Section:
         tables.speed_table(series),
         tables.context_table(series),
     )
+    shown = tuple(replace(table, basis=table.basis or basis) for table in shown)
     return Section(
         dataset,
         series[0].selection,
@@ -94,30 +124,52 @@ def text_section(series: Sequence[Series]) -> Section:
 
 def _section(series: Sequence[Series], suffix: str) -> Section:
     text = text_section(series)
-    pictures = (
-        Picture(f"boxplot{suffix}.png", BOXPLOT, boxplot(series, PAPER.get(text.dataset))),
-        Picture(f"learning-curves{suffix}.png", CURVES, learning_curves(series)),
-        Picture(f"recall{suffix}.png", RECALL, recall_picture(series)),
-        *(_confusion(one, f"{suffix}-{n}") for n, one in enumerate(series, start=1)),
-    )
-    return replace(text, pictures=pictures)
+    paper = PAPER.get(text.dataset)
+    drawn = {f"boxplot{suffix}": (BOXPLOT, boxplot(series, paper))}
+    if paper and any(one.method in PAPERS_METHODS for one in series):
+        drawn[f"paper-boxplot{suffix}"] = PAPERS, paper_boxplot(series, paper)
+    drawn[f"learning-curves{suffix}"] = CURVES, learning_curves(series)
+    drawn[f"recall{suffix}"] = RECALL, recall_picture(series)
+    for number, one in enumerate(series, start=1):
+        drawn[f"confusion{suffix}-{number}-{file_name(one.method)}"] = _confusion(one)
+    compared = [(a, b) for a, b in tables.pairs(series) if a.method != b.method]
+    for number, (a, b) in enumerate(compared[:MOST_DIFFERENCES], start=1):
+        name = f"{file_name(a.method)}-{file_name(b.method)}"
+        drawn[f"difference{suffix}-{number}-{name}"] = _difference(a, b)
+    pictures = (Picture(f"{name}.png", *content) for name, content in drawn.items())
+    return replace(text, pictures=tuple(pictures))
 
 
-def _confusion(series: Series, suffix: str) -> Picture:
+def _confusion(series: Series) -> tuple[str, Drawing]:
+    """Return the caption and the picture of a method's confusions."""
     score = series.scores[0]
     confusion = series.confusion(score.checkpoint)
     title = f"{series.label} on {series.dataset}", series.rule.picked_by
-    png = confusion_picture(confusion, series.class_names, title)
     caption = (
         f"Clips of {series.label} by true and predicted class, {score.name}, summed over folds "
         f"{tables.numbers(series.folds)} and seeds {tables.numbers(series.seeds)}"
     )
-    return Picture(f"confusion{suffix}-{file_name(series.method)}.png", caption, png)
+    return caption, confusion_picture(confusion, series.class_names, title)
+
+
+def _difference(first: Series, second: Series) -> tuple[str, Drawing]:
+    """Return the caption and the picture of what two methods confuse differently."""
+    score = first.scores[0]
+    matrices = common_confusions(first, second, score.checkpoint)
+    names = f"{first.label} - {second.label}"
+    title = f"{names} on {first.dataset}", first.rule.picked_by
+    caption = (
+        f"{names}: by how many clips more the first puts into a cell, of the {matrices[0].sum():,} "
+        f"that both judged, {score.name}. More on the diagonal is better, beside it worse"
+    )
+    return caption, confusion_difference_picture(*matrices, first.class_names, title)
 
 
 def _write(report: Report) -> None:
     for section in report.sections:
         for picture in section.pictures:
-            write_output(report.out / picture.file, picture.png)
+            path = report.out / picture.file
+            write_output(path, picture.drawing.png)
+            write_output(path.with_suffix(".svg"), picture.drawing.svg)
     write_output(report.out / "report.md", to_markdown(report).encode())
     write_output(report.out / "report.html", to_html(report).encode())

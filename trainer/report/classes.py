@@ -1,0 +1,206 @@
+"""Pictures of classes: recalls, confusions, and what one method confuses more than another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from featurestore.pictures import drawing, fitted, legend, shown
+from schemas import CheckpointName
+from trainer.report.drawing import (
+    DPI,
+    FAINT,
+    GRID,
+    PALETTE,
+    Drawing,
+    new_figure,
+    plain,
+    rendered,
+)
+from trainer.report.series import Series
+from trainer.stats import Matrix, by_class, confusion_matrix, mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = "osD^vPX*"
+CLASS_INCHES, MARGIN_INCHES, LEGEND_INCHES = 0.24, 1.3, 0.22
+LEGEND_COLUMNS = 3
+
+
+@drawing()
+def recall_picture(series: Sequence[Series]) -> Drawing:
+    """Draw a row per class, the best recognised at the top, and a point per method."""
+    score = series[0].scores[0]
+    recalls = [_recalls(one, score.checkpoint) for one in series]
+    names = dict.fromkeys(name for found in recalls for name in found)
+    ranked = sorted(names, key=lambda name: mean([r[name] for r in recalls if name in r]))
+    height = (
+        CLASS_INCHES * len(ranked)
+        + MARGIN_INCHES
+        + LEGEND_INCHES * ceil(len(series) / LEGEND_COLUMNS)
+    )
+    figure = new_figure(height)
+    axes = figure.subplots()
+    _draw_recalls(axes, series, recalls, ranked)
+    plain(axes)
+    axes.grid(visible=True, axis="x", color=GRID, linewidth=0.6)
+    axes.set_yticks(range(len(ranked)), map(shown, ranked), fontsize=8)
+    axes.set_ylim(-0.7, len(ranked) - 0.3)
+    axes.set_xlabel("recall (% of the class's clips)")
+    title = f"Recall of each class of {shown(series[0].dataset)}"
+    axes.set_title(f"{title}\n{series[0].rule.picked_by}", size=10)
+    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
+    return rendered(figure)
+
+
+def _draw_recalls(
+    axes: "Axes",
+    series: Sequence[Series],
+    recalls: Sequence[Mapping[str, float]],
+    ranked: Sequence[str],
+) -> None:
+    """Draw a grey line per class from the lowest to the highest recall, and the points upon it."""
+    for row, name in enumerate(ranked):
+        values = [found[name] for found in recalls if name in found]
+        axes.plot([min(values), max(values)], [row, row], color=FAINT, linewidth=2, zorder=1)
+    looks = zip(cycle(PALETTE), cycle(MARKERS), strict=True)
+    for one, found, (colour, marker) in zip(series, recalls, looks, strict=False):
+        rows = [row for row, name in enumerate(ranked) if name in found]
+        values = [found[ranked[row]] for row in rows]
+        axes.plot(values, rows, marker, color=colour, ms=6, alpha=0.85, label=legend(one.label))
+
+
+def _recalls(series: Series, checkpoint: CheckpointName) -> dict[str, float]:
+    """Return recall in % by class name, of the classes that have clips."""
+    classes = by_class(series.confusion(checkpoint), series.class_names)
+    return {one.class_name: 100 * one.recall for one in classes if one.recall is not None}
+
+
+NAME_CHARS, TITLE_CHARS = 30, 70
+DARK = 0.6
+"""Part of the scale above which numbers are white."""
+MOST_WITH_NUMBERS = 20
+"""Most classes with which every cell shows its clips."""
+_MARGIN_INCHES, _CELL_INCHES = 2.6, {True: 0.46, False: 0.19}
+
+
+@drawing()
+def confusion_picture(
+    confusion: Matrix, class_names: Sequence[str], title: Sequence[str]
+) -> Drawing:
+    """Draw a confusion matrix: rows are true classes, columns predicted ones, shades the share.
+
+    Args:
+        confusion: (classes, classes), clips.
+        class_names: By class_id.
+        title: Lines above it.
+    """
+    shades = Shades("Blues", 0, 1, "share of the true class's clips")
+    return _matrix_picture(confusion, _shares(confusion), class_names, title, shades)
+
+
+@drawing()
+def confusion_difference_picture(
+    first: Matrix, second: Matrix, class_names: Sequence[str], title: Sequence[str]
+) -> Drawing:
+    """Draw first - second: clips that the first puts into a cell more often than the second.
+
+    Args:
+        first: (classes, classes), clips; of the same clips as `second`.
+        second: Likewise.
+        class_names: By class_id.
+        title: Lines above it.
+    """
+    shares = _shares(first) - _shares(second)
+    most = max(LEAST_SHADE, float(np.abs(shares).max(initial=0)))
+    shades = Shades("PuOr", -most, most, "difference of the shares of the true class's clips")
+    return _matrix_picture(first - second, shares, class_names, title, shades, signed=True)
+
+
+LEAST_SHADE = 0.05
+"""Least end of the scale of differences, so that a clip or two do not look like many."""
+
+
+@dataclass(frozen=True)
+class Shades:
+    """Colours of a matrix: the colour map, the ends of its scale, and what they show."""
+
+    colours: str
+    low: float
+    high: float
+    label: str
+
+
+def _shares(confusion: Matrix) -> NDArray[np.float64]:
+    """Return each row as fractions of its sum; zeros for a class without clips."""
+    shares: NDArray[np.float64] = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def _matrix_picture(
+    counts: Matrix,
+    shares: NDArray[np.float64],
+    class_names: Sequence[str],
+    title: Sequence[str],
+    shades: Shades,
+    *,
+    signed: bool = False,
+) -> Drawing:
+    numbered = len(class_names) <= MOST_WITH_NUMBERS
+    side = _MARGIN_INCHES + _CELL_INCHES[numbered] * len(class_names)
+    figure = Figure(figsize=(side + 0.8, side), dpi=DPI, layout="compressed")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap=shades.colours, vmin=shades.low, vmax=shades.high)
+    size = 8 if numbered else 6
+    ticks = np.arange(len(class_names))
+    names = [shown(name, NAME_CHARS) for name in class_names]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size)
+    axes.set_yticks(ticks, names, fontsize=size)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title("\n".join(fitted(line, TITLE_CHARS) for line in title), fontsize=9, loc="left")
+    if numbered:
+        _write_numbers(axes, counts, np.abs(shares) / max(-shades.low, shades.high), signed=signed)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.set_label(shades.label, size=8)
+    bar.ax.tick_params(labelsize=8)
+    return rendered(figure)
+
+
+def _write_numbers(
+    axes: "Axes", counts: Matrix, darkness: NDArray[np.float64], *, signed: bool
+) -> None:
+    """Write the clips of each cell that has some; white on the dark ones."""
+    for row, column in np.argwhere(counts):
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]:+d}" if signed else str(counts[row, column]),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if darkness[row, column] > DARK else "black",
+        )
+
+
+def common_confusions(
+    first: Series, second: Series, checkpoint: CheckpointName
+) -> tuple[Matrix, Matrix]:
+    """Return both confusion matrices over the clips and seeds that both series have."""
+    answers = []
+    for seed in sorted(set(first.seeds) & set(second.seeds)):
+        ours, theirs = first.judged(seed, checkpoint), second.judged(seed, checkpoint)
+        answers += [
+            (ours[name].label, ours[name].predicted, theirs[name].predicted)
+            for name in ours
+            if name in theirs
+        ]
+    labels, by_first, by_second = np.array(answers, np.int64).reshape(-1, 3).T
+    number = len(first.class_names)
+    return confusion_matrix(labels, by_first, number), confusion_matrix(labels, by_second, number)

@@ -1,0 +1,243 @@
+"""Learning curves of a report, and the curve of an LR range test."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from featurestore.pictures import drawing, fitted, shown
+from schemas import EpochMetrics
+from trainer.report.drawing import (
+    BLUE,
+    DIM,
+    GREY,
+    ORANGE,
+    Drawing,
+    new_figure,
+    plain,
+    rendered,
+)
+from trainer.report.series import Series
+from trainer.report.tables import images_of
+from trainer.selection import reported_epoch
+from trainer.stats import mean
+from trainer.training.schedule import OneCycle
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ByEpoch = dict[int, float]
+CURVES_INCHES, RATES_INCHES = 2.2, 0.7
+CURVE_TITLE_CHARS = 44
+ARRAY_CHARS = 24
+POINTS_PER_EPOCH = 20
+"""Points of the drawn learning rate per epoch: its shape does not depend on the batches."""
+LOWEST_DECADES = 4
+"""Decades of the learning rate that are shown; each cycle ends far below."""
+PICKED: dict[str, Any] = {"ms": 4.5, "color": "black", "zorder": 5, "linestyle": "none"}
+
+
+@drawing()
+def learning_curves(series: Sequence[Series]) -> Drawing:
+    """Draw every fold thin and their mean thick, above the learning rate at the same epochs.
+
+    Stages are parted by lines; the images of each stage stand above the axes, where no curve is.
+    """
+    figure = new_figure(0.6 + (CURVES_INCHES + RATES_INCHES + 0.5) * len(series))
+    heights = [CURVES_INCHES, RATES_INCHES] * len(series)
+    grid = figure.subplots(
+        *(2 * len(series), 2), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for (left, right), rates, one in zip(grid[::2], grid[1::2], series, strict=True):
+        _draw_curves(left, one, _curve_accuracy, BLUE)
+        left.set_ylabel(f"{one.rule.watched} (%)", size=9)
+        _draw_curves(right, one, _curve_loss, ORANGE)
+        right.set_ylabel("training loss (nats)", size=9)
+        _mark_picked(left, one)
+        for axes in rates:
+            _draw_rates(axes, one)
+        rates[0].set_ylabel("λ", size=9)
+    for column, height in ((0, "accuracy"), (1, "loss")):
+        _share_height([row[column] for row in grid[::2]], top=100 if height == "accuracy" else None)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    figure.supxlabel(_legend_line(series), size=9)
+    return rendered(figure)
+
+
+def _legend_line(series: Sequence[Series]) -> str:
+    picked = "; dots: the epoch picked in each fold" if series[0].selection != "last" else ""
+    return (
+        "thin: a fold; thick: their mean; dotted: next stage; dashed: next stage, other images"
+        + picked
+    )
+
+
+def _share_height(panels: Sequence["Axes"], top: float | None) -> None:
+    """Give panels the same range from 0 to a little above the highest curve."""
+    highest = max(axes.get_ylim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_ylim(0, highest if top is None else min(highest, top))
+
+
+def _curve_accuracy(row: EpochMetrics) -> float:
+    return 100 * row.valid_accuracy
+
+
+def _curve_loss(row: EpochMetrics) -> float:
+    return row.train_loss
+
+
+def _draw_curves(
+    axes: "Axes", series: Series, value: Callable[[EpochMetrics], float], colour: str
+) -> None:
+    plain(axes)
+    axes.margins(x=0.01)
+    curves = list(_curves(series, value))
+    for curve in curves:
+        axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.6, alpha=0.45)
+    average = _average(curves)
+    axes.plot(list(average), list(average.values()), color=colour, linewidth=2)
+    _part_stages(axes, series)
+    _name_images(axes, series)
+    lines = 2 if any(stage.alternate for stage in series.stages) else 1
+    axes.set_title(fitted(series.label, CURVE_TITLE_CHARS), size=10, pad=4 + 11 * lines)
+
+
+def _curves(series: Series, value: Callable[[EpochMetrics], float]) -> Iterator[ByEpoch]:
+    """Yield a curve for each fold of each run."""
+    for run in series.runs:
+        curves: dict[int, ByEpoch] = defaultdict(dict)
+        for row in run.epochs:
+            curves[row.fold][row.epoch] = value(row)
+        yield from curves.values()
+
+
+def _average(curves: Sequence[ByEpoch]) -> ByEpoch:
+    """Return the mean over the curves that have the epoch."""
+    epochs = sorted({epoch for curve in curves for epoch in curve})
+    return {epoch: mean([c[epoch] for c in curves if epoch in c]) for epoch in epochs}
+
+
+def _mark_picked(axes: "Axes", series: Series) -> None:
+    """Draw a dot on each fold's curve at the epoch whose network counts, where one is picked."""
+    for run in series.runs:
+        by_fold: dict[int, list[EpochMetrics]] = defaultdict(list)
+        for row in run.epochs:
+            by_fold[row.fold].append(row)
+        picked = [reported_epoch(rows, run.result.config) for rows in by_fold.values()]
+        rows = [row for row in picked if row is not None]
+        axes.plot([row.epoch for row in rows], list(map(_curve_accuracy, rows)), "o", **PICKED)
+
+
+def _stage_ends(series: Series) -> list[float]:
+    """Return where each stage begins, and where the last one ends, between two epochs."""
+    return [0.5 + end for end in accumulate((s.epochs for s in series.stages), initial=0)]
+
+
+def _part_stages(axes: "Axes", series: Series) -> None:
+    """Draw dotted lines between stages, dashed if the images change too."""
+    names = [images_of(stage) for stage in series.stages]
+    for (before, after), at in zip(pairwise(names), _stage_ends(series)[1:], strict=False):
+        style = ":" if before == after else "--"
+        axes.axvline(at, color=DIM, linewidth=0.8, linestyle=style)
+
+
+def _name_images(axes: "Axes", series: Series) -> None:
+    """Write each stage's images above the axes, once for neighbours that have the same."""
+    names = [images_of(stage) for stage in series.stages]
+    for name, last, at in zip(names, ["", *names], _stage_ends(series), strict=False):
+        if name != last:
+            text = shown(name, ARRAY_CHARS).replace("+", " +\n")
+            label = axes.annotate(
+                text,
+                (at, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                fontsize=8,
+                color=DIM,
+            )
+            label.set_in_layout(False)  # the title keeps the room free
+
+
+def _draw_rates(axes: "Axes", series: Series) -> None:
+    """Draw the head's learning rate over the epochs, and the body's where it differs."""
+    plain(axes)
+    axes.set_yscale("log")
+    for stage, start in zip(series.stages, _stage_ends(series), strict=False):
+        cycle = OneCycle(stage.epochs * POINTS_PER_EPOCH, stage.max_lr)
+        x = [start + step / POINTS_PER_EPOCH for step in range(cycle.num_steps)]
+        rates = [cycle.lr(step) for step in range(cycle.num_steps)]
+        axes.plot(x, rates, color=GREY, linewidth=1.2)
+    _part_stages(axes, series)
+    highest = [stage.max_lr for stage in series.stages]
+    axes.set_ylim(min(highest) / 10**0.7, max(highest) * 10**0.3)
+    axes.yaxis.set_major_locator(LogLocator(numticks=LOWEST_DECADES))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="y", labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+_HEIGHT_INCHES = 4.5
+_HEADROOM = 0.15
+_LR_TITLE_CHARS = 90
+
+
+@drawing()
+def lr_picture(
+    lrs: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    marks: Sequence[tuple[str, float]],
+    title: str,
+) -> Drawing:
+    """Draw the losses and their smoothed curve over λ on a logarithmic axis, some λ marked.
+
+    The loss axis begins at or above 0, and holds the smoothed curve from its start to its lowest
+    point: where the loss rises beyond, or single batches jump, the curve leaves the picture.
+
+    Args:
+        lrs: λ of each step.
+        losses: Losses of each step; one that is no finite number is not drawn.
+        smoothed: The same, smoothed.
+        marks: Names and λ of what is marked, at most two.
+        title: Above it.
+    """
+    figure = new_figure(_HEIGHT_INCHES)
+    axes = figure.subplots()
+    plain(axes)
+    axes.set_xscale("log")
+    axes.plot(lrs, losses, color=GREY, linewidth=1, marker=".", label="of each step's batch")
+    axes.plot(lrs, smoothed, color=BLUE, linewidth=2, label="smoothed")
+    for (name, lr), colour, style in zip(marks, (ORANGE, "black"), ("-", "--"), strict=False):
+        axes.axvline(lr, color=colour, linestyle=style, label=f"{name}: {lr:.2g}")
+    axes.set_ylim(*useful_range(losses, smoothed))
+    axes.set_xlabel("learning rate λ")
+    axes.set_ylabel("training loss (nats)")
+    axes.set_title(fitted(title, _LR_TITLE_CHARS), size=10, loc="left")
+    axes.legend(loc="best", fontsize=9)
+    return rendered(figure)
+
+
+_QUANTILES = (2, 98)
+
+
+def useful_range(losses: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float]:
+    """Return the range of losses, in nats, that shows the fall; it begins at 0 or above.
+
+    Of the steps up to the lowest smoothed loss it holds the smoothed curve and all but the most
+    extreme batches; of the rise after that it shows the beginning.
+    """
+    finite = [value if math.isfinite(value) else math.inf for value in smoothed]
+    fallen = finite.index(min(finite)) + 1
+    curve = [value for value in finite[:fallen] if math.isfinite(value)] or [0.0]
+    batches = [value for value in losses[:fallen] if math.isfinite(value)] or curve
+    least, most = (float(value) for value in np.percentile(batches, _QUANTILES))
+    low, high = min(least, *curve), max(most, *curve)
+    margin = _HEADROOM * (high - low) or 0.1 * high or 1.0
+    return max(0.0, low - margin), high + margin
