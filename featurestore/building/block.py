@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.building.commit import check_current, commit
+from featurestore.building.executors import TwoSteps
 from featurestore.building.fitness import check_fit, check_root
 from featurestore.errors import AudioError, CorruptError
 from featurestore.extraction.audio import WHOLE
@@ -138,25 +139,42 @@ def _keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**28)
 
 
-def build_once(task: BlockTask, starting: Callable[[int], object] = int) -> BlockOutcome:
-    """Build a block as `build_block` does, unless it is already committed.
+@dataclass(frozen=True)
+class _Extraction:
+    """A block before its commit: what was extracted, or what an earlier commit of it had."""
 
-    Dask runs a task again whose result died with its worker, although the block is in the store.
+    task: BlockTask
+    libraries: str
+    result: "Extracted | BlockOutcome"
 
-    Raises:
-        UnfitWorkerError: This process may not, and another one may.
-        FingerprintError: The store holds other features by now.
-        BuildError: It is gone.
-        StorageError: The store cannot be written.
-        OSError: The machine could not read a file, for a reason that is not the file's.
-    """
+
+def _extract_once(task: BlockTask, starting: Callable[[int], object] = int) -> _Extraction:
     libraries = check_fit(task.store, task.dataset, task.root, task.witness)
     found = _committed(task)
-    if found is None:
-        extracted = extract_block(task, starting)
+    return _Extraction(task, libraries, found or extract_block(task, starting))
+
+
+def _commit_once(extraction: _Extraction) -> BlockOutcome:
+    task, result = extraction.task, extraction.result
+    if isinstance(result, Extracted):
         # A build that went on where this task's was stopped may have come first.
-        found = _committed(task) or _commit(task, extracted)
-    return replace(found, host=socket.gethostname(), libraries=libraries)
+        result = _committed(task) or _commit(task, result)
+    return replace(result, host=socket.gethostname(), libraries=extraction.libraries)
+
+
+build_once = TwoSteps(_extract_once, _commit_once)
+"""Build a block as `build_block` does, unless it is already committed.
+
+Dask runs a task again whose result died with its worker, although the block is in the store. The
+second step is the commit, which mostly waits for the disk: a third of a build, if nothing overlaps.
+
+Raises:
+    UnfitWorkerError: This process may not, and another one may.
+    FingerprintError: The store holds other features by now.
+    BuildError: It is gone.
+    StorageError: The store cannot be written.
+    OSError: The machine could not read a file, for a reason that is not the file's.
+"""
 
 
 def _committed(task: BlockTask) -> BlockOutcome | None:

@@ -325,6 +325,7 @@ def _complete(arrays: StoredArrays, dataset: Dataset) -> StoredArrays:
                 f"{arrays.storage}: {', '.join(columns)} of fold {fold} changed while the store "
                 "was built: does something else write to it? Run the same command again"
             )
+    remove_partial(arrays.storage)  # of workers that died over a commit
     manifest = _finished(arrays.manifest, counts, dataset)
     blocks = blocks_where(arrays, lambda status: status > ClipStatus.PENDING)
     with held(arrays, manifest.fingerprint) as held_arrays:

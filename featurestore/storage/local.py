@@ -151,12 +151,19 @@ class LocalStorage:
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield every file below a directory."""
-        root = os.path.join(self.path, "")  # noqa: PTH118  (strings: a large store has 100,000 files)
-        for folder, _, names in os.walk(root + prefix):
+        for key in self._keys(prefix):
+            with suppress(FileNotFoundError):  # a writer has just renamed it
+                yield key, os.lstat(self._root + key).st_size
+
+    @property
+    def _root(self) -> str:
+        # Strings and no paths: a large store has 100,000 files.
+        return os.path.join(self.path, "")  # noqa: PTH118
+
+    def _keys(self, prefix: str = "") -> Iterator[str]:
+        for folder, _, names in os.walk(self._root + prefix):
             for name in names:
-                file = os.path.join(folder, name)  # noqa: PTH118
-                with suppress(FileNotFoundError):  # a writer has just renamed it
-                    yield file.removeprefix(root), os.lstat(file).st_size
+                yield os.path.join(folder, name).removeprefix(self._root)  # noqa: PTH118
 
     def is_blank(self) -> bool:
         """Return whether there is no such directory, or nothing but a file that was not renamed."""
@@ -167,7 +174,7 @@ class LocalStorage:
 
     def remove_partial(self) -> int:
         """Unlink files that were not renamed."""
-        partial = [key for key, _ in self.sizes() if _PARTIAL.fullmatch(key.rpartition("/")[2])]
+        partial = [key for key in self._keys() if _PARTIAL.fullmatch(key.rpartition("/")[2])]
         for key in partial:
             self.remove(key)
         return len(partial)

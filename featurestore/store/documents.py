@@ -7,6 +7,7 @@ What they say of arrays and chunks is used in `store`.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 
 from featurestore.errors import CorruptError, NewerError, StorageError
 from featurestore.storage import Storage
@@ -17,7 +18,6 @@ from featurestore.store.metadata import Columns
 from featurestore.store.parsing import (
     DOCUMENT,
     MARK,
-    Document,
     attributes_in,
     parse_manifest,
     parsed,
@@ -162,7 +162,15 @@ def read_manifest(storage: Storage, dataset: str) -> StoreManifest:
         NewerError: A newer version made it.
         CorruptError: The manifest is missing or damaged.
     """
-    return _manifest_in(storage, dataset, lambda: parsed(storage.read(f"{dataset}/{DOCUMENT}")))
+    return _manifest_in(
+        storage, dataset, lambda: _parse_stored(storage.read(f"{dataset}/{DOCUMENT}"), dataset)
+    )
+
+
+@lru_cache(maxsize=4)
+def _parse_stored(data: bytes, dataset: str) -> StoreManifest:
+    """Return the manifest in a document. Every commit reads it twice, and it is mostly the same."""
+    return parse_manifest(attributes_in(parsed(data)), dataset)
 
 
 def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
@@ -172,7 +180,11 @@ def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
         NewerError: A newer version made it.
         CorruptError: There is none, or it is damaged.
     """
-    return _manifest_in(storage, dataset, lambda: root.copies[dataset], "the root's copy of ")
+
+    def parse_copy() -> StoreManifest:
+        return parse_manifest(attributes_in(root.copies[dataset]), dataset)
+
+    return _manifest_in(storage, dataset, parse_copy, "the root's copy of ")
 
 
 def trusted_manifest(
@@ -221,16 +233,16 @@ def _is_copied(storage: Storage, root: Root, manifest: StoreManifest) -> bool:
 
 
 def _manifest_in(
-    storage: Storage, dataset: str, read: Callable[[], Document], which: str = ""
+    storage: Storage, dataset: str, read: Callable[[], StoreManifest], which: str = ""
 ) -> StoreManifest:
-    """Return the manifest in a group's document.
+    """Return a manifest, with what is wrong with it as an error of the store.
 
     Raises:
         NewerError: A newer version made it.
         CorruptError: The manifest is missing or damaged.
     """
     try:
-        return parse_manifest(attributes_in(read()), dataset)
+        return read()
     except NewerError as error:
         raise NewerError(f"{storage}: {dataset} was made by a newer version: {error}") from error
     except (OSError, KeyError, ValueError) as error:

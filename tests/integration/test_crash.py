@@ -54,7 +54,7 @@ def blocks_of(store: Path, chunks: list[str]) -> set[str]:
     return paths
 
 
-def test_a_worker_killed_in_mid_task_costs_its_block_and_nothing_committed_is_done_twice(
+def test_a_worker_killed_in_mid_task_costs_its_blocks_and_nothing_committed_is_done_twice(
     folder: Dataset,
     tmp_path: Path,
     straight: dict[str, bytes],
@@ -69,7 +69,8 @@ def test_a_worker_killed_in_mid_task_costs_its_block_and_nothing_committed_is_do
     committed = blocks_of(store, spy.committed())
     assert committed, "nothing was committed when the worker was killed"
     assert {path for path in committed if opened[path] != 1} == set()
-    assert opened.total() <= 20 + 4, "more than the killed worker's block was done again"
+    # One that it was extracting, and one whose commit was on its way.
+    assert opened.total() <= 20 + 8, "more than the killed worker's blocks was done again"
 
 
 def _last_to_be_built(folder: Dataset) -> str:

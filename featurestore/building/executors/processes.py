@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
-from featurestore.building.executors.worker import TAKEN
+from featurestore.building.executors.worker import FAILED, HALF_DONE, TAKEN
 from featurestore.cores import usable_cores
 from featurestore.errors import ClusterError
 from featurestore.safepath import SAFE_PATH, interpreter
@@ -45,6 +45,88 @@ class _Attempt(Generic[T]):
     deaths: int = 0
     failed_starts: int = 0
     taken: bool = False
+
+
+@dataclass
+class _InHand(Generic[T]):
+    """What a busy worker has: the task at whose first step it is, and the one at whose second."""
+
+    first: _Attempt[T] | None
+    second: _Attempt[T] | None = None
+
+    @property
+    def attempts(self) -> list[_Attempt[T]]:
+        """What is lost if the worker dies."""
+        return [attempt for attempt in (self.second, self.first) if attempt is not None]
+
+    def take(self) -> None:
+        """Note that the task at hand was read."""
+        if self.first is not None:
+            self.first = replace(self.first, taken=True)
+
+    def halve(self, following: _Attempt[T] | None) -> None:
+        """Note that the first step is done, and what is next."""
+        self.first, self.second = following, self.first
+
+    def finish(self) -> None:
+        """Note that a task is done: answers come in the order of the tasks."""
+        if self.second is not None:
+            self.second = None
+        else:
+            self.first = None
+
+
+class _Work(Generic[T]):
+    """The tasks of a run: those that workers have, and those to be handed over.
+
+    Args:
+        function: What is run.
+        tasks: Its arguments.
+        send: Gives a task to a worker that has nothing to do, and returns its channel.
+        again: Returns what is run in place of a task whose worker died.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[T], Any],
+        tasks: Iterable[T],
+        send: Callable[[_Attempt[T]], Connection],
+        again: Callable[[_Attempt[T]], _Attempt[T]],
+    ) -> None:
+        self._queue = (_Attempt(function, task) for task in tasks)
+        self._lost: list[_Attempt[T]] = []
+        self._send, self._again = send, again
+        self.busy: dict[Connection, _InHand[T]] = {}
+
+    def _next(self) -> _Attempt[T] | None:
+        return self._again(self._lost.pop()) if self._lost else next(self._queue, None)
+
+    def hand_over(self) -> bool:
+        """Give the next task to a worker that has nothing to do; return False if none is left."""
+        attempt = self._next()
+        if attempt is not None:
+            self.busy[self._send(attempt)] = _InHand(attempt)
+        return attempt is not None
+
+    def is_result(self, channel: Connection, message: object) -> bool:
+        """Note a busy worker's message, or its death (None); return whether a task has ended."""
+        in_hand = self.busy[channel]
+        if message == TAKEN:
+            in_hand.take()
+        elif message == HALF_DONE:
+            in_hand.halve(self._next())
+            _give(channel, in_hand.first)
+        elif message is None:
+            channel.close()
+            del self.busy[channel]
+            self._lost += in_hand.attempts
+            self.hand_over()
+        else:
+            in_hand.finish()
+            if not in_hand.attempts:
+                del self.busy[channel]
+            return True
+        return False
 
 
 class ProcessExecutor:
@@ -111,35 +193,25 @@ class ProcessExecutor:
         Raises:
             ClusterError: Workers cannot be started, or die over a task.
         """
-        queue = (_Attempt(function, task) for task in tasks)
-        busy: dict[Connection, _Attempt[T]] = {}
-
-        def hand_over(attempt: _Attempt[T] | None) -> bool:
-            if attempt is not None:
-                busy[self._send(attempt)] = attempt
-            return attempt is not None
-
+        work = _Work(function, tasks, self._send, lambda lost: self._again(lost, rescue))
         try:
-            while len(busy) < self._workers and hand_over(next(queue, None)):
+            while len(work.busy) < self._workers and work.hand_over():
                 pass
-            while busy:
-                for channel in cast("list[Connection]", wait(list(busy))):
-                    answer = _receive(channel)
-                    if answer == TAKEN:
-                        busy[channel] = replace(busy[channel], taken=True)
+            while work.busy:
+                for channel in cast("list[Connection]", wait(list(work.busy))):
+                    message = _receive(channel)
+                    if not work.is_result(channel, message):
                         continue
-                    attempt = busy.pop(channel)
-                    if answer is None:
-                        channel.close()
-                        hand_over(self._again(attempt, rescue))
-                        continue
-                    self._idle.append(channel)
-                    if answer[0] == "failed":
-                        raise answer[1]
-                    hand_over(next(queue, None))
-                    yield answer[1]
+                    kind, result = message
+                    if channel not in work.busy:
+                        self._idle.append(channel)
+                    if kind == FAILED:
+                        raise result
+                    if channel not in work.busy:
+                        work.hand_over()
+                    yield result
         finally:
-            for channel in busy:
+            for channel in work.busy:
                 channel.close()
 
     def _again(self, attempt: _Attempt[T], rescue: Callable[[T], Any] | None) -> _Attempt[T]:
@@ -163,13 +235,11 @@ class ProcessExecutor:
         """Give a task to an idle worker, or to a new one, and return its channel."""
         while self._idle:
             channel = self._idle.pop()
-            with suppress(OSError):
-                channel.send((attempt.function, attempt.task))
+            if _give(channel, attempt):
                 return channel
             channel.close()  # it was killed while it had nothing to do
         channel = self._new_worker()
-        with suppress(OSError):  # found out where its answer is awaited
-            channel.send((attempt.function, attempt.task))
+        _give(channel, attempt)
         return channel
 
     def _new_worker(self) -> Connection:
@@ -215,6 +285,15 @@ class ProcessExecutor:
         except OSError as error:
             raise _cannot_start(self._workers, str(error.strerror)) from error
         self._processes.append(process)
+
+
+def _give(channel: Connection, attempt: _Attempt[Any] | None) -> bool:
+    """Send a task, if there is one, to a worker; a dead one is noticed where it should answer."""
+    with suppress(OSError):
+        if attempt is not None:
+            channel.send((attempt.function, attempt.task))
+        return True
+    return False
 
 
 def _receive(channel: Connection) -> Any:  # noqa: ANN401

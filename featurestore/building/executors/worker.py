@@ -14,12 +14,19 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from featurestore.building.executors import TwoSteps
+
 TAKEN = b"taken"
 """First answer to a task: it was read, so that a death from now on is the task's."""
+HALF_DONE = b"half done"
+"""Answer after a task's first step: another task may be given while its second one runs."""
+DONE, FAILED = "done", "failed"
+"""First part of a task's last answer; its result or its error is the other."""
 
 
 def main(kind: str, descriptor: str, preload: str) -> None:
@@ -66,20 +73,39 @@ def _fork_workers(descriptor: int) -> None:
 def _work(descriptor: int) -> None:
     """Run tasks from a channel until it closes."""
     threading.Thread(target=end_with, args=(descriptor,), daemon=True).start()
-    channel = Connection(descriptor)
-    with suppress(EOFError, OSError):  # of the channel: nobody waits any more
+    channel, turn = Connection(descriptor), threading.Lock()
+
+    def answer(message: object) -> None:
+        with turn:
+            channel.send(message)
+
+    def finish(function: Callable[[Any], Any], half_done: object) -> None:
+        answer(_run(function, half_done))
+
+    # Of the channel: nobody waits any more.
+    with suppress(EOFError, OSError), ThreadPoolExecutor(1) as pool:
+        finishing: Future[None] | None = None
         while True:
             function, task = channel.recv()
-            channel.send(TAKEN)
-            channel.send(_run(function, task))
+            answer(TAKEN)
+            halved = isinstance(function, TwoSteps)
+            kind, result = _run(function.first if halved else function, task)
+            if finishing is not None:
+                finishing.result()  # answers keep the order of the tasks
+            finishing = None
+            if halved and kind == DONE:
+                answer(HALF_DONE)
+                finishing = pool.submit(finish, function.second, result)
+            else:
+                answer((kind, result))
 
 
 def _run(function: Callable[[Any], Any], task: object) -> tuple[str, Any]:
     try:
-        return "done", function(task)
+        return DONE, function(task)
     except Exception as error:  # noqa: BLE001  (raised again on the other side)
         error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-        return "failed", error
+        return FAILED, error
 
 
 def end_with(descriptor: int) -> None:
