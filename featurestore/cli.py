@@ -7,6 +7,7 @@ without NumPy, Zarr and Dask.
 import sys
 from collections.abc import Sequence
 
+from featurestore.commands.browsing import browse
 from featurestore.commands.building import build, repair
 from featurestore.commands.datasets import datasets, download
 from featurestore.commands.stores import info, plot, verify
@@ -26,6 +27,7 @@ app.add(download, "featurestore download urbansound8k --root /big/disk/UrbanSoun
 app.add(repair, "featurestore repair esc10.zarr --root ~/data/ESC-50")
 app.add(datasets, "featurestore datasets --json")
 app.add(plot, "featurestore plot esc10.zarr --clip 1-100032-A-0.wav --out dog.png")
+app.add(browse, "featurestore browse esc10.zarr --root ~/data/ESC-50")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

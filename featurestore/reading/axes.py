@@ -1,11 +1,27 @@
 """What the axes of an image mean: its seconds and Hz, and where a clip is repeated. Pure."""
 
+from dataclasses import dataclass
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.extraction.features import hz_to_mel, labelled_hz, mel_to_hz
 from featurestore.extraction.resize import RESIZES
-from schemas import FeatureSpec
+from schemas import FULL, FeatureSpec
+
+_DETAIL = (0.3, 0.35)
+"""Share of the bands, and of the seconds of the shortest image, that is magnified."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an image, to be magnified: seconds and mels."""
+
+    start_s: float
+    stop_s: float
+    low_mel: float
+    high_mel: float
 
 
 def duration_s(array: str, spec: FeatureSpec) -> float:
@@ -48,3 +64,31 @@ def edges_hz(spec: FeatureSpec, bands: int) -> NDArray[np.float64]:
     # `labelled_hz` is a straight line, so two of its points undo it.
     low, high = labelled_hz(np.array([0.0, spec.sample_rate / 2]), spec)
     return (labels - low) * (spec.sample_rate / 2) / (high - low)
+
+
+def detail_window(full: NDArray[np.float32], spec: FeatureSpec, shared_s: float) -> Window:
+    """Return the part of what every image shows in which the full image has most texture.
+
+    That is where many neighbours differ, and not only those on the two sides of an edge: a quantile
+    of the differences counts, and loud parts more than quiet ones.
+    """
+    total_s = duration_s(f"{spec.full.name}/{FULL}", spec)
+    num_frames = max(2, int(full.shape[1] * min(1.0, shared_s / total_s)))
+    bands = max(2, int(full.shape[0] * _DETAIL[0]))
+    frames = min(num_frames, max(2, int(num_frames * _DETAIL[1])))
+    corners = product(
+        range(0, max(1, full.shape[0] - bands + 1), max(1, bands // 4)),
+        range(0, num_frames - frames + 1, max(1, frames // 4)),
+    )
+
+    def texture(corner: tuple[int, int]) -> float:
+        part = full[corner[0] : corner[0] + bands, corner[1] : corner[1] + frames]
+        steps = [np.abs(np.diff(part, axis=axis)) for axis in (0, 1)]
+        return float(sum(np.quantile(s, 0.75) for s in steps if s.size) * part.mean())
+
+    band, frame = max(corners, key=texture)
+    low, high = mel_bounds(spec)
+    mel, second = (high - low) / full.shape[0], total_s / full.shape[1]
+    return Window(
+        frame * second, (frame + frames) * second, low + band * mel, low + (band + bands) * mel
+    )

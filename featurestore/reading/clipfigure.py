@@ -21,7 +21,13 @@ from featurestore.errors import StoreError
 from featurestore.extraction.features import hz_to_mel, labelled_hz
 from featurestore.extraction.resize import RESIZES, resizer
 from featurestore.pictures import fitted
-from featurestore.reading.axes import duration_s, mel_bounds, repetition_period
+from featurestore.reading.axes import (
+    Window,
+    detail_window,
+    duration_s,
+    mel_bounds,
+    repetition_period,
+)
 from schemas import FULL, FeatureSpec
 
 Image = NDArray[np.float32]
@@ -29,8 +35,6 @@ Image = NDArray[np.float32]
 _TICKS_HZ = (0, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 _TITLE_CHARS = 28
 """Characters in a line of the title per column of images."""
-_DETAIL = (0.3, 0.35)
-"""Share of the bands, and of the seconds of the shortest image, that is magnified."""
 _ACCENT = "#00e5ff"
 _NOTHING = "#e6e6e6"
 """Colour of the time that an image does not show."""
@@ -38,16 +42,6 @@ _ENVELOPE = 1000
 """Points of a waveform that are drawn."""
 _ROOM_FOR_WORDS = 0.2
 """Share of a panel's time from which on the word `repeated` fits into it."""
-
-
-@dataclass(frozen=True)
-class _Window:
-    """The magnified part: seconds and mels."""
-
-    start_s: float
-    stop_s: float
-    low_mel: float
-    high_mel: float
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class _Panels:
     spec: FeatureSpec
     stop_s: float
     period_s: float | None
-    window: _Window
+    window: Window
 
     def whole(self, axes: Axes, image: Image, array: str, title: str) -> AxesImage:
         """Draw an image on the common time scale, and where the magnified part lies."""
@@ -190,7 +184,7 @@ def _panels(full: Image, spec: FeatureSpec, arrays: Iterable[str]) -> _Panels:
     frame_s = spec.hop_length / spec.sample_rate
     period_s = None if period is None else period * frame_s
     shared_s = min(*durations, period_s or np.inf, np.inf)
-    return _Panels(spec, max(durations), period_s, _detail(full, spec, shared_s))
+    return _Panels(spec, max(durations), period_s, detail_window(full, spec, shared_s))
 
 
 def _size(image: Image) -> str:
@@ -249,31 +243,3 @@ def color_bar(figure: Figure, drawn: AxesImage, place: Axes | None = None) -> No
     bar = figure.colorbar(drawn, **where)
     bar.set_label("feature: 0 quietest, 1 loudest of the clip", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-
-
-def _detail(full: Image, spec: FeatureSpec, shared_s: float) -> _Window:
-    """Return the part of what every image shows in which the full image has most texture.
-
-    That is where many neighbours differ, and not only those on the two sides of an edge: a quantile
-    of the differences counts, and loud parts more than quiet ones.
-    """
-    total_s = duration_s(f"{spec.full.name}/{FULL}", spec)
-    num_frames = max(2, int(full.shape[1] * min(1.0, shared_s / total_s)))
-    bands = max(2, int(full.shape[0] * _DETAIL[0]))
-    frames = min(num_frames, max(2, int(num_frames * _DETAIL[1])))
-    corners = product(
-        range(0, max(1, full.shape[0] - bands + 1), max(1, bands // 4)),
-        range(0, num_frames - frames + 1, max(1, frames // 4)),
-    )
-
-    def texture(corner: tuple[int, int]) -> float:
-        part = full[corner[0] : corner[0] + bands, corner[1] : corner[1] + frames]
-        steps = [np.abs(np.diff(part, axis=axis)) for axis in (0, 1)]
-        return float(sum(np.quantile(s, 0.75) for s in steps if s.size) * part.mean())
-
-    band, frame = max(corners, key=texture)
-    low, high = mel_bounds(spec)
-    mel, second = (high - low) / full.shape[0], total_s / full.shape[1]
-    return _Window(
-        frame * second, (frame + frames) * second, low + band * mel, low + (band + bands) * mel
-    )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset, open_store
+from featurestore.store.arrays import StoredArrays
 from featurestore.store.counts import status_counts
 from featurestore.store.creation import claim_arrays, create_arrays
 from featurestore.store.fingerprint import fingerprint
@@ -40,8 +41,7 @@ def fill_store(
         dtype: Of the stored values.
         failed: Rows of each fold whose clip has no features.
     """
-    arrays = claim_arrays(path, _manifest(shape, folds, chunk, dtype))
-    create_arrays(arrays, {fold: _table(fold, num) for fold, num in folds.items()})
+    arrays = start_store(path, shape, folds, chunk=chunk, dtype=dtype)
     rng = np.random.default_rng(0)
     for fold, num in folds.items():
         for block in fold_blocks(fold, num, chunk * BLOCK_CHUNKS):
@@ -50,6 +50,27 @@ def fill_store(
     update = {"state": "complete", "counts": status_counts(arrays)}
     arrays.set_manifest(arrays.manifest.model_copy(update=update))
     return open_store(path)
+
+
+def start_store(
+    path: Path,
+    shape: tuple[int, int],
+    folds: Mapping[int, int],
+    *,
+    chunk: int,
+    dtype: str = "float16",
+) -> StoredArrays:
+    """A store of which nothing is built yet; see `fill_store`."""
+    arrays = claim_arrays(path, _manifest(shape, folds, chunk, dtype))
+    create_arrays(arrays, {fold: _table(fold, num) for fold, num in folds.items()})
+    return arrays
+
+
+def write(arrays: StoredArrays, block: Block) -> None:
+    """Build a block of it."""
+    spec = arrays.manifest.spec
+    rng = np.random.default_rng(0)
+    arrays.write_block(block, _values(rng, block, spec.arrays[ARRAY], spec.dtype, []))
 
 
 def rows(block: Block) -> range:

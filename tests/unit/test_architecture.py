@@ -32,7 +32,19 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
         ("distributed", {"connection.py", "dask.py", "idle.py", "tasks.py"}),
         ("soxr", {"audio.py"}),
         ("matplotlib", {"clipfigure.py", "pictures.py", "plot.py"}),
-        ("typer", {"building.py", "datasets.py", "options.py", "stores.py", "terminal.py"}),
+        ("starlette", {"server.py"}),
+        ("uvicorn", {"server.py"}),
+        (
+            "typer",
+            {
+                "browsing.py",
+                "building.py",
+                "datasets.py",
+                "options.py",
+                "stores.py",
+                "terminal.py",
+            },
+        ),
     ],
 )
 def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:

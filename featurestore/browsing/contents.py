@@ -1,0 +1,353 @@
+"""One dataset for the page: its facts, its table, its images as tiles. JSON-ready, read on demand.
+
+Counts by class and fold, medians and the like are made of the table by the page itself.
+"""
+
+import math
+from collections import OrderedDict
+from functools import cached_property
+from threading import Lock, Thread
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import FeatureStoreError, StoreError
+from featurestore.reading.axes import (
+    detail_window,
+    duration_s,
+    edges_hz,
+    mel_bounds,
+    repetition_period,
+)
+from featurestore.store.plan import Block
+from featurestore.store.reader import ClipTable, StoredDataset
+from featurestore.text import json_text, mask_url
+from schemas import FULL, ClipStatus
+
+GROUP_CLIPS = 16
+"""Thumbnails in one file."""
+_THUMBNAIL = (64, 128)
+"""Most bands and frames of a thumbnail."""
+_KEPT_CHUNKS = 128
+"""Chunks of thumbnails kept in memory, half a MB each."""
+_STEPS = 65_535
+"""Steps in which the page gets a value of its declared range: uint16."""
+
+
+class Contents:
+    """A dataset of a store, as the page sees it.
+
+    Args:
+        dataset: What was opened, finished or not.
+    """
+
+    def __init__(self, dataset: StoredDataset) -> None:
+        self.dataset = dataset
+        self._thumbnails: OrderedDict[Block, NDArray[np.uint8]] = OrderedDict()
+        self._lock = Lock()
+        self._scan = _Scan(dataset)
+
+    @cached_property
+    def table(self) -> ClipTable:
+        """Every clip, in the order of the folds and rows: a clip's number is its place here."""
+        return self.dataset.all_clips()
+
+    @property
+    def complete(self) -> bool:
+        """Whether its build has ended."""
+        return self.dataset.manifest.state == "complete"
+
+    @cached_property
+    def revision(self) -> str:
+        """Text that changes when there is more to see."""
+        manifest = self.dataset.manifest
+        done = int(np.count_nonzero(self.table.status))
+        return f"{manifest.fingerprint[:16]}-{manifest.state}-{done}"
+
+    def collection(self) -> dict[str, Any]:
+        """Return what the dataset is, how it was made, and what its arrays are."""
+        dataset, manifest = self.dataset, self.dataset.manifest
+        status, counts = np.unique(self.table.status, return_counts=True)
+        return {
+            "name": dataset.name,
+            "path": json_text(mask_url(dataset.path)),
+            "state": manifest.state,
+            "revision": self.revision,
+            "card": manifest.card.model_dump(mode="json"),
+            "partial": dataset.partial,
+            "folds": [
+                {"fold": f.fold, "name": f.label, "clips": f.num_clips} for f in manifest.folds
+            ],
+            "num_clips": manifest.num_clips,
+            "counts": {
+                ClipStatus(int(code)).name.lower(): int(number)
+                for code, number in zip(status, counts, strict=True)
+            },
+            "statuses": {int(s): {"name": s.name.lower(), "reason": s.reason} for s in ClipStatus},
+            "fingerprint": manifest.fingerprint,
+            "format_version": manifest.format_version,
+            "extractor_version": manifest.extractor_version,
+            "libraries": manifest.libraries,
+            "chunk_clips": manifest.chunk_clips,
+            "spec": manifest.spec.model_dump(mode="json"),
+            "spec_changes": manifest.spec.model_dump(mode="json", exclude_defaults=True),
+            "arrays": [self._array(name) for name in dataset.arrays],
+            "thumbnail": {
+                "array": self._small,
+                "shape": list(self._thumbnail_shape),
+                "group": GROUP_CLIPS,
+            },
+        }
+
+    def _array(self, name: str) -> dict[str, Any]:
+        spec = self.dataset.manifest.spec
+        bands, frames = self.dataset.shape(name)
+        return {
+            "name": name,
+            "shape": [bands, frames],
+            "seconds": duration_s(name, spec),
+            "range": [0.0, 1.0],
+            "edges_hz": [round(hz, 3) for hz in edges_hz(spec, bands).tolist()],
+        }
+
+    def clips(self) -> dict[str, Any]:
+        """Return the clip table as columns; None stands for what is not known.
+
+        `path` and `source` are None where they say no more than `clip_id`, or nothing.
+        """
+        table = self.table
+        columns: dict[str, list[Any]] = {
+            "clip_id": table.clip_id.tolist(),
+            "fold": table.fold.tolist(),
+            "row": table.row.tolist(),
+            "class_id": table.class_id.tolist(),
+            "duration_s": _numbers(table.duration_s, 4),
+            "peak": _numbers(table.peak, 6),
+            "status": table.status.tolist(),
+        }
+        ids = columns["clip_id"]
+        columns["path"] = [
+            None if path == name else path
+            for path, name in zip(table.path.tolist(), ids, strict=True)
+        ]
+        columns["source"] = [source or None for source in table.source.tolist()]
+        if self.dataset.manifest.parts:
+            columns |= {"start_s": _numbers(table.start_s, 6), "end_s": _numbers(table.end_s, 6)}
+        return {"revision": self.revision, "columns": columns}
+
+    def clip(self, number: int) -> dict[str, Any]:
+        """Return a clip's row, how its images lie in `images`, its repetition and best detail."""
+        fold, row = self.place(number)
+        columns = {name: _plain(of[number]) for name, of in self.table.columns().items()}
+        status = ClipStatus(int(self.table.status[number]))
+        answer: dict[str, Any] = {
+            "row": columns | {"class_name": self._class_name(number), "reason": status.reason},
+            "arrays": [],
+            "period_s": None,
+            "detail": None,
+        }
+        if status != ClipStatus.OK:
+            return answer
+        spec = self.dataset.manifest.spec
+        images = self.dataset.read_row(fold, row)
+        answer["row"]["source_sha256"] = self.digest(number).hex()
+        offset = 0
+        for name, image in images.items():
+            answer["arrays"].append({"name": name, "offset": offset, "shape": list(image.shape)})
+            offset += image.size
+        full = images[f"{spec.full.name}/{FULL}"]
+        period = repetition_period(full, spec)
+        if period is not None:
+            answer["period_s"] = period * spec.hop_length / spec.sample_rate
+        durations = [duration_s(name, spec) for name in images]
+        answer["detail"] = self._detail(full, min(*durations, answer["period_s"] or math.inf))
+        return answer
+
+    def _detail(self, full: NDArray[np.float32], shared_s: float) -> dict[str, float]:
+        """Return the part to magnify: seconds, and shares of the height."""
+        spec = self.dataset.manifest.spec
+        window, (low, high) = detail_window(full, spec, shared_s), mel_bounds(spec)
+        return {
+            "start_s": window.start_s,
+            "stop_s": window.stop_s,
+            "low": (window.low_mel - low) / (high - low),
+            "high": (window.high_mel - low) / (high - low),
+        }
+
+    def images(self, number: int) -> bytes:
+        """Return all images of a clip, one after another, as little-endian uint16 of their range.
+
+        Raises:
+            StoreError: The clip has no features, or they are damaged.
+        """
+        fold, row = self.place(number)
+        if self.table.status[number] != ClipStatus.OK:
+            raise StoreError(f"{self.table.clip_id[number]} has no features")
+        images = self.dataset.read_row(fold, row).values()
+        return b"".join(
+            np.rint(np.clip(image, 0, 1) * _STEPS).astype("<u2").tobytes() for image in images
+        )
+
+    def thumbnails(self, group: int) -> bytes:
+        """Return the thumbnails of a group of clips: uint8, black where there are no features.
+
+        Raises:
+            IndexError: There is no such group.
+            StoreError: They are damaged.
+        """
+        numbers = range(group * GROUP_CLIPS, min((group + 1) * GROUP_CLIPS, len(self.table)))
+        if group < 0 or not len(numbers):
+            raise IndexError(group)
+        return b"".join(self._thumbnail(number).tobytes() for number in numbers)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Return the fold and the row of a clip.
+
+        Raises:
+            IndexError: There is no such clip.
+        """
+        if not 0 <= number < len(self.table):
+            raise IndexError(number)
+        return int(self.table.fold[number]), int(self.table.row[number])
+
+    def digest(self, number: int) -> bytes:
+        """Return the SHA-256 (32 bytes) of the file that a clip with features was made from."""
+        return self.dataset.source_digest(*self.place(number))
+
+    def repetition(self, *, wait: bool = False) -> dict[str, Any]:
+        """Return the seconds after which each clip is repeated, as far as that is known by now.
+
+        Args:
+            wait: Until it is known of all.
+        """
+        return self._scan.facts(wait=wait)
+
+    def _class_name(self, number: int) -> str:
+        return self.dataset.class_names[int(self.table.class_id[number])]
+
+    @cached_property
+    def _small(self) -> str:
+        return self.dataset.arrays[0]
+
+    @cached_property
+    def _thumbnail_shape(self) -> tuple[int, int]:
+        bands, frames = self.dataset.shape(self._small)
+        steps = [
+            math.ceil(size / most) for size, most in zip((bands, frames), _THUMBNAIL, strict=True)
+        ]
+        return bands // steps[0], frames // steps[1]
+
+    def _thumbnail(self, number: int) -> NDArray[np.uint8]:
+        fold, row = self.place(number)
+        size = self.dataset.manifest.chunk_clips
+        start = row // size * size
+        stop = min(start + size, self._fold_sizes[fold])
+        of_chunk = self._chunk_thumbnails(Block(fold, start, stop))
+        return of_chunk[row - start]
+
+    def _chunk_thumbnails(self, block: Block) -> NDArray[np.uint8]:
+        with self._lock:
+            if block in self._thumbnails:
+                self._thumbnails.move_to_end(block)
+                return self._thumbnails[block]
+        made = self._make_thumbnails(block)
+        with self._lock:
+            self._thumbnails[block] = made
+            while len(self._thumbnails) > _KEPT_CHUNKS:
+                self._thumbnails.popitem(last=False)
+        return made
+
+    def _make_thumbnails(self, block: Block) -> NDArray[np.uint8]:
+        """Return means of neighbouring values of each image of a chunk: (n, bands, frames)."""
+        bands, frames = self._thumbnail_shape
+        images = self.dataset.read_block(block, self._small)
+        steps = images.shape[1] // bands, images.shape[2] // frames
+        cut = images[:, : bands * steps[0], : frames * steps[1]].astype(np.float32)
+        means = cut.reshape(len(cut), bands, steps[0], frames, steps[1]).mean(axis=(2, 4))
+        scaled = np.clip(means * np.float32(self.dataset.scale), 0, 1) * 255
+        ok = self.table.status[self._first[block.fold] :][block.rows] == ClipStatus.OK
+        made = np.zeros((len(block), bands, frames), np.uint8)
+        made[ok] = np.rint(scaled)
+        return made
+
+    @cached_property
+    def _fold_sizes(self) -> dict[int, int]:
+        return {fold.fold: fold.num_clips for fold in self.dataset.manifest.folds}
+
+    @cached_property
+    def _first(self) -> dict[int, int]:
+        """The number of the first clip of each fold."""
+        sizes = list(self._fold_sizes.values())
+        starts = np.cumsum([0, *sizes[:-1]]).tolist()
+        return dict(zip(self._fold_sizes, starts, strict=True))
+
+
+class _Scan:
+    """Finds the clips that were repeated to fill the largest image; reads all of these images.
+
+    Where a clip was repeated its images show how long it was once silence was removed: what nothing
+    else in a store says.
+    """
+
+    def __init__(self, dataset: StoredDataset) -> None:
+        self._dataset = dataset
+        spec = dataset.manifest.spec
+        self._array, self._frame_s = (
+            f"{spec.full.name}/{FULL}",
+            spec.hop_length / spec.sample_rate,
+        )
+        self._periods: dict[int, list[float | None]] = {}
+        self._done, self._error = 0, ""
+        self._thread: Thread | None = None
+        self._lock = Lock()
+
+    def facts(self, *, wait: bool) -> dict[str, Any]:
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._run, daemon=True)
+                self._thread.start()
+        if wait:
+            self._thread.join()
+        total = sum(fold.num_clips for fold in self._dataset.manifest.folds)
+        complete = self._done == total
+        periods = [p for fold in self._dataset.folds for p in self._periods[fold]]
+        return {
+            "done": self._done,
+            "total": total,
+            "error": self._error,
+            "image_s": self._dataset.manifest.spec.full.num_frames * self._frame_s,
+            "period_s": periods if complete else None,
+        }
+
+    def _run(self) -> None:
+        for fold in self._dataset.folds:
+            self._periods[fold] = []
+        try:
+            for block in self._dataset.blocks():
+                self._periods[block.fold] += self._of_block(block)
+                self._done += len(block)
+        except (FeatureStoreError, OSError) as error:
+            self._error = mask_url(error)
+
+    def _of_block(self, block: Block) -> list[float | None]:
+        periods: list[float | None] = [None] * len(block)
+        images = iter(self._dataset.read_block(block, self._array))
+        status = self._dataset.all_clips([block.fold]).status[block.rows]
+        for row in np.flatnonzero(status == ClipStatus.OK):
+            period = repetition_period(next(images), self._dataset.manifest.spec)
+            periods[row] = None if period is None else round(period * self._frame_s, 4)
+        return periods
+
+
+def _numbers(values: NDArray[Any], decimals: int) -> list[float | None]:
+    """Return numbers as JSON has them: rounded, None for NaN."""
+    rounded = np.round(values.astype(np.float64), decimals).tolist()
+    return [None if value != value else value for value in rounded]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  (of any column)
+    """Return a value of a column as JSON has it."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,37 @@
+// Gets what the page shows. Addresses are relative, so a server's and an exported page are the same.
+
+async function answer(path) {
+  let response;
+  try {
+    response = await fetch(path);
+  } catch {
+    throw new Error("The server does not answer. Start `featurestore browse` again.");
+  }
+  if (response.ok) return response;
+  const said = await response.json().catch(() => ({}));
+  throw new Error(said.error ?? `${path}: ${response.status}`);
+}
+
+export const getJSON = async (path) => (await answer(path)).json();
+export const getBytes = async (path) => (await answer(path)).arrayBuffer();
+
+/** Keeps the last results of a function of one text. */
+export class Kept {
+  constructor(make, most) {
+    Object.assign(this, { make, most, results: new Map() });
+  }
+
+  get(key) {
+    const known = this.results.get(key);
+    if (known) {
+      this.results.delete(key);
+      this.results.set(key, known);
+      return known;
+    }
+    const made = this.make(key);
+    this.results.set(key, made);
+    made.catch(() => this.results.delete(key));
+    if (this.results.size > this.most) this.results.delete(this.results.keys().next().value);
+    return made;
+  }
+}

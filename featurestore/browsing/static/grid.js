@@ -1,0 +1,236 @@
+// The clips as a grid of spectrograms. Only what can be seen is in the page, whatever the number.
+
+import { address } from "./app.js";
+import { getBytes, getJSON, Kept } from "./api.js";
+import { SORTS } from "./clips.js";
+import { MAPS, paint } from "./colors.js";
+import { h, name, number, option, problem, shown } from "./dom.js";
+
+const CELL = { width: 150, height: 128, gap: 10 };
+const AT_ONCE = 6;
+const STATUSES = { ok: "with features", failed: "failed", silent: "silent", repeated: "repeated", pending: "not built yet" };
+
+export function gridView(dataset, place, site) {
+  return new Grid(dataset, place, site);
+}
+
+class Grid {
+  constructor(dataset, place, site) {
+    Object.assign(this, { dataset, place, site, focus: 0, wanted: [], loading: 0 });
+    this.groups = new Kept((group) => getBytes(`${this.dataset.key}/thumbnails/${group}.bin`), 400);
+    this.count = h("output", { class: "count", role: "status" });
+    this.inner = h("div", { class: "rows", role: "presentation" });
+    this.outer = h("div", { class: "grid", role: "grid", tabindex: 0, "aria-label": "Clips", onscroll: () => this.draw(), onkeydown: (event) => this.move(event) }, this.inner);
+    this.audio = h("audio", { preload: "none" });
+    this.toolbar = h("form", { class: "toolbar", onsubmit: (event) => event.preventDefault() });
+    this.message = h("div", { "aria-live": "polite" });
+    this.element = h("section", { class: "clips" }, h("h1", { class: "hidden" }, "Clips"), this.toolbar, this.message, this.outer, this.audio);
+    this.sizes = new ResizeObserver(() => this.draw(true));
+    this.drawToolbar();
+  }
+
+  opened() {
+    this.sizes.observe(this.outer);
+    this.choose();
+  }
+
+  close() {
+    this.sizes.disconnect();
+    this.audio.pause();
+  }
+
+  accepts(place, dataset) {
+    return place.view === "clips" && dataset === this.dataset;
+  }
+
+  update(place) {
+    this.place = place;
+    this.drawToolbar();
+    this.choose();
+  }
+
+  /** Show what has been built meanwhile; the place and the filter stay. */
+  refresh(dataset) {
+    this.dataset = dataset;
+    this.groups.results.clear();
+    this.drawn = "";
+    this.choose(false);
+  }
+
+  async choose(top = true) {
+    const { clips, key } = this.dataset;
+    if (this.place.query.status === "repeated" && !clips.period_s) await this.scan(clips, key);
+    this.rows = clips.choose(this.place.query);
+    this.dataset.chosen = this.rows;
+    this.count.textContent = `${number(this.rows.length)} of ${number(clips.size)} clips`;
+    if (top) {
+      this.focus = Math.max(0, this.rows.indexOf(this.dataset.last ?? -1));
+      this.outer.scrollTop = 0;
+    }
+    this.draw(true);
+    if (top && this.focus) this.reveal();
+  }
+
+  async scan(clips, key) {
+    for (;;) {
+      const facts = await getJSON(`${key}/repetition.json`);
+      if (facts.period_s) return Object.assign(clips, { period_s: facts.period_s, image_s: facts.image_s });
+      if (facts.error) return this.message.replaceChildren(problem(facts.error));
+      this.count.textContent = `Looking for repetition: ${number(facts.done)} of ${number(facts.total)}`;
+      await new Promise((done) => setTimeout(done, 500));
+    }
+  }
+
+  drawToolbar() {
+    const { query } = this.place;
+    const { collection } = this.dataset;
+    if (this.toolbar.contains(document.activeElement) && this.toolbar.children.length) return;
+    const set = (changes) => {
+      location.replace(address({ ...this.place, item: undefined }, { ...this.place.query, ...changes }));
+    };
+    const select = (field, label, options) =>
+      h("label", {}, h("span", {}, label), h("select", { name: field, onchange: (event) => set({ [field]: event.target.value }) }, options));
+    const any = (label, field) => option("", label, query[field] ?? "");
+    let timer = 0;
+    const search = (event) => {
+      clearTimeout(timer);
+      timer = setTimeout(() => set({ q: event.target.value }), 150);
+    };
+    const failures = Object.values(collection.statuses).filter((status) => collection.counts[status.name] && !STATUSES[status.name]);
+    const extra = ["recording", "predicted", "outcome"].filter((field) => query[field] !== undefined);
+    this.toolbar.replaceChildren(
+      h("label", { class: "search" }, h("span", {}, "Search"), h("input", { type: "search", name: "q", value: query.q ?? "", placeholder: "id, path, class, recording", oninput: search })),
+      select("class", "Class", [any("all", "class"), ...collection.card.class_names.map((text) => option(text, shown(text), query.class))]),
+      select("fold", "Fold", [any("all", "fold"), ...collection.folds.map(({ fold, name: label }) => option(fold, shown(label), query.fold))]),
+      select("status", "Status", [any("all", "status"), ...Object.entries(STATUSES).map(([key, label]) => option(key, label, query.status)), ...failures.map((status) => option(status.name, status.reason, query.status))]),
+      select("sort", "Order", Object.entries(SORTS).filter(([key]) => key !== "suspect").map(([key, label]) => option(key === "store" ? "" : key, label, query.sort ?? ""))),
+      h("label", { class: "tick" }, h("input", { type: "checkbox", checked: Boolean(query.down), onchange: (event) => set({ down: event.target.checked ? 1 : "" }) }), h("span", {}, "descending")),
+      ...extra.map((field) => h("button", { type: "button", class: "chip", onclick: () => set({ [field]: "" }) }, `${field}: ${shown(query[field])} ✕`)),
+      this.count,
+    );
+  }
+
+  get columns() {
+    return Math.max(1, Math.floor((this.outer.clientWidth - CELL.gap) / (CELL.width + CELL.gap)));
+  }
+
+  /** Put the cells into the page that can be seen, and those of a screen around. */
+  draw(again = false) {
+    if (!this.rows) return;
+    const { columns } = this;
+    const step = CELL.height + CELL.gap;
+    const lines = Math.ceil(this.rows.length / columns);
+    const first = Math.max(0, Math.floor(this.outer.scrollTop / step) - 2);
+    const last = Math.min(lines, Math.ceil((this.outer.scrollTop + this.outer.clientHeight) / step) + 2);
+    const state = `${columns} ${first} ${last}`;
+    if (state === this.drawn && !again) return;
+    this.drawn = state;
+    this.outer.setAttribute("aria-rowcount", lines);
+    this.outer.setAttribute("aria-colcount", columns);
+    this.inner.style.height = `${lines * step + CELL.gap}px`;
+    const active = this.inner.contains(document.activeElement);
+    this.wanted = [];
+    const drawn = [];
+    for (let line = first; line < last; line += 1) {
+      const places = [];
+      for (let at = line * columns; at < Math.min((line + 1) * columns, this.rows.length); at += 1) places.push(at);
+      const width = this.outer.clientWidth - CELL.gap;
+      const row = h("div", { class: "row", role: "row", "aria-rowindex": line + 1 }, places.map((at) => this.cell(at, columns, width)));
+      row.style.transform = `translateY(${line * step + CELL.gap}px)`;
+      drawn.push(row);
+    }
+    this.inner.replaceChildren(...drawn);
+    if (active) this.inner.querySelector('[tabindex="0"]')?.focus({ preventScroll: true });
+    this.load();
+  }
+
+  cell(at, columns, width) {
+    const row = this.rows[at];
+    const { clips, collection } = this.dataset;
+    const status = clips.status[row];
+    const href = this.link(row);
+    const image = h("canvas", { "aria-hidden": "true" });
+    const label = `${shown(clips.className(row))}, ${shown(clips.clip_id[row])}`;
+    const words = status === 1 ? "" : h("span", { class: "status" }, collection.statuses[status].name.replace("_", " "));
+    const cell = h(
+      "div",
+      { class: "cell", role: "gridcell", "aria-colindex": (at % columns) + 1, "data-row": row },
+      h("a", { href, tabindex: at === this.focus ? 0 : -1, "aria-label": label, onfocus: () => (this.focus = at) }, image, words, h("b", {}, name(clips.className(row))), h("span", {}, name(clips.clip_id[row]))),
+      this.site.sounds && status === 1 ? h("button", { type: "button", class: "play", tabindex: -1, "aria-label": `Play ${shown(clips.clip_id[row])}`, onclick: () => this.play(row) }, "▶") : null,
+    );
+    cell.style.width = `${(width - CELL.gap * columns) / columns}px`;
+    if (status === 1) this.wanted.push({ row, image });
+    return cell;
+  }
+
+  link(row) {
+    return address({ ...this.place, view: "clip", item: String(row) }, this.place.query);
+  }
+
+  /** Get the tiles of the cells that are in the page now, a few at a time. */
+  load() {
+    while (this.loading < AT_ONCE && this.wanted.length) {
+      const { row, image } = this.wanted.shift();
+      if (!image.isConnected) continue;
+      this.loading += 1;
+      this.thumbnail(row, image).finally(() => {
+        this.loading -= 1;
+        this.load();
+      });
+    }
+  }
+
+  async thumbnail(row, image) {
+    const { shape, group } = this.dataset.collection.thumbnail;
+    try {
+      const bytes = await this.groups.get(String(Math.floor(row / group)));
+      paint(image, new Uint8Array(bytes), (row % group) * shape[0] * shape[1], shape, 255, MAPS.magma);
+      image.dataset.drawn = row;
+    } catch (error) {
+      image.replaceWith(h("span", { class: "status bad", title: error.message }, "damaged"));
+      this.message.replaceChildren(problem(error));
+    }
+  }
+
+  async play(row) {
+    try {
+      await getJSON(`${this.dataset.key}/sounds/${row}.json`);
+      this.audio.src = `${this.dataset.key}/sounds/${row}.wav`;
+      await this.audio.play();
+      this.message.replaceChildren();
+    } catch (error) {
+      this.message.replaceChildren(problem(error));
+    }
+  }
+
+  /** Move the focus through the grid, as screen readers expect of one. */
+  move(event) {
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns, PageDown: 4 * this.columns, PageUp: -4 * this.columns, Home: -Infinity, End: Infinity };
+    if (event.key === " " && this.rows.length && this.site.sounds) {
+      this.play(this.rows[this.focus]);
+    } else if (event.key in steps) {
+      this.focus = Math.max(0, Math.min(this.rows.length - 1, this.focus + steps[event.key]));
+      this.reveal();
+      this.draw(true);
+      this.inner.querySelector('[tabindex="0"]')?.focus({ preventScroll: true });
+    } else {
+      return;
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  reveal() {
+    const step = CELL.height + CELL.gap;
+    const top = Math.floor(this.focus / this.columns) * step;
+    const { scrollTop, clientHeight } = this.outer;
+    if (top < scrollTop) this.outer.scrollTop = top;
+    else if (top + step > scrollTop + clientHeight) this.outer.scrollTop = top + step + CELL.gap - clientHeight;
+  }
+
+  key(event) {
+    if (event.key !== "/") return false;
+    this.toolbar.querySelector("input").focus();
+    return true;
+  }
+}

@@ -1,0 +1,369 @@
+// Panels of one clip on one time scale: its waveform and its arrays, with axes and a cursor.
+
+import { MAPS, paint } from "./colors.js";
+import { decibels, h, name } from "./dom.js";
+
+const STEPS = 65535;
+const TICKS_HZ = [0, 512, 1024, 2048, 4096, 8192, 16384, 32768];
+const LEFT = 46;
+const DRAG_PX = 5;
+
+/** Return a place between edges (ascending) for a value: 0 at the first edge, 1 at the last. */
+export function placeOf(edges, value) {
+  if (value <= edges[0]) return 0;
+  const last = edges.length - 1;
+  if (value >= edges[last]) return 1;
+  let at = 0;
+  while (edges[at + 1] < value) at += 1;
+  return (at + (value - edges[at]) / (edges[at + 1] - edges[at])) / last;
+}
+
+/** Return the value at a place between edges; the inverse of `placeOf`. */
+export function valueAt(edges, place) {
+  const last = edges.length - 1;
+  const at = Math.min(last - 1, Math.max(0, Math.floor(place * last)));
+  return edges[at] + (edges[at + 1] - edges[at]) * Math.min(1, place * last - at);
+}
+
+/** Return times for ticks, some hundred pixels apart, and how many decimals they need. */
+export function ticks(from, to, width) {
+  const rough = (to - from) / Math.max(2, width / 90);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const times = [];
+  for (let at = Math.ceil(from / step); at * step <= to; at += 1) times.push(at * step);
+  return [times, Math.max(0, -Math.floor(Math.log10(step) + 1e-9))];
+}
+
+/** What all panels share: the seconds that are shown, colours, and where the images begin. */
+export class Scale {
+  constructor(total) {
+    Object.assign(this, { total, from: 0, to: total, start_s: 0, period_s: null, map: "magma", range: [0, 1] });
+  }
+
+  get shown() {
+    return this.to - this.from;
+  }
+
+  /** Show `seconds` around a time, as far as there are any. */
+  zoom(seconds, around) {
+    const length = Math.min(this.total, Math.max(0.02, seconds));
+    const share = (around - this.from) / this.shown;
+    this.go(around - share * length, length);
+  }
+
+  go(from, length = this.shown) {
+    this.from = Math.max(0, Math.min(this.total - length, from));
+    this.to = this.from + length;
+  }
+}
+
+/** A panel: a canvas with axes, a cursor above it, and what a pointer on it means. */
+export class Panel {
+  constructor(scale, title, height, on) {
+    Object.assign(this, { scale, height, on });
+    this.canvas = h("canvas", { "aria-hidden": "true" });
+    this.cursor = h("div", { class: "cursor" });
+    this.selection = h("div", { class: "selection" });
+    this.surface = h("div", { class: "surface" }, this.canvas, this.selection, this.cursor);
+    this.surface.style.height = `${height}px`;
+    this.element = h("figure", { class: "panel" }, h("figcaption", {}, title), this.surface);
+    this.surface.addEventListener("pointermove", (event) => this.point(event));
+    this.surface.addEventListener("pointerleave", () => this.on.leave?.());
+    this.surface.addEventListener("pointerdown", (event) => this.down(event));
+    this.surface.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+  }
+
+  get width() {
+    return Math.max(1, this.surface.clientWidth - LEFT);
+  }
+
+  time(event) {
+    const x = event.clientX - this.surface.getBoundingClientRect().left - LEFT;
+    return this.scale.from + (x / this.width) * this.scale.shown;
+  }
+
+  /** Return the share of the height from below. */
+  up(event) {
+    const box = this.surface.getBoundingClientRect();
+    return 1 - (event.clientY - box.top) / this.height;
+  }
+
+  x(time) {
+    return LEFT + ((time - this.scale.from) / this.scale.shown) * this.width;
+  }
+
+  point(event) {
+    if (this.started && Math.hypot(event.clientX - this.started.clientX, event.clientY - this.started.clientY) > DRAG_PX) {
+      const [a, b] = [this.started, event].map((at) => ({ time: this.time(at), up: this.up(at) }));
+      this.on.drag?.(a, b, this);
+    }
+    this.on.point?.(this.time(event), this.up(event), this);
+  }
+
+  down(event) {
+    if (event.button !== 0) return;
+    this.started = event;
+    const end = (last) => {
+      removeEventListener("pointerup", end);
+      const moved = Math.hypot(last.clientX - event.clientX, last.clientY - event.clientY);
+      this.started = null;
+      if (moved <= DRAG_PX) this.on.click?.(this.time(event));
+    };
+    addEventListener("pointerup", end);
+  }
+
+  wheel(event) {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    this.on.zoom?.(Math.exp(event.deltaY / 300), this.time(event));
+  }
+
+  /** Make the canvas as large as it is shown, and return its context in CSS pixels. */
+  clear() {
+    const ratio = devicePixelRatio || 1;
+    const width = this.width + LEFT;
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(this.height * ratio);
+    const context = this.canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    context.imageSmoothingEnabled = false;
+    const style = getComputedStyle(this.surface);
+    this.ink = style.color;
+    context.fillStyle = style.getPropertyValue("--nothing");
+    context.fillRect(LEFT, 0, this.width, this.height);
+    context.font = "11px system-ui, sans-serif";
+    return context;
+  }
+
+  /** Put the cursor where it plays; return its time again, as it is shown. */
+  show(time) {
+    const { from, to } = this.scale;
+    this.cursor.hidden = time < from || time > to;
+    this.cursor.style.transform = `translateX(${this.x(time)}px)`;
+    this.surface.dataset.seconds = to - from;
+  }
+
+  drawTimes(context, height) {
+    const [times, decimals] = ticks(this.scale.from, this.scale.to, this.width);
+    context.fillStyle = this.ink;
+    context.textAlign = "center";
+    context.textBaseline = "top";
+    drawSeconds(context, times.map((time) => [this.x(time), time.toFixed(decimals)]), [LEFT, LEFT + this.width], height);
+  }
+}
+
+/** The waveform, scaled to its peak; silence that was removed is shaded. */
+export class WavePanel extends Panel {
+  constructor(scale, sound, on) {
+    const level = sound.peak_db === null ? "silent" : `peak ${decibels(sound.peak_db)}`;
+    const note = sound.scaled ? ", turned down to play" : "";
+    super(scale, [h("b", {}, "waveform"), ` scaled to its peak · ${level}${note} · ${(sound.rate / 1000).toFixed(sound.rate % 1000 ? 2 : 0)} kHz`], 84, on);
+    this.sound = sound;
+  }
+
+  draw() {
+    const context = this.clear();
+    const { low, high, seconds, trimmed_s: kept } = this.sound;
+    context.save();
+    context.beginPath();
+    context.rect(LEFT, 0, this.width, this.height);
+    context.clip();
+    const middle = this.height / 2;
+    const style = getComputedStyle(this.surface);
+    context.fillStyle = style.getPropertyValue("--panel");
+    context.fillRect(this.x(0), 0, this.x(seconds) - this.x(0), this.height);
+    context.fillStyle = style.getPropertyValue("--wave");
+    const step = seconds / low.length;
+    for (let at = 0; at < low.length; at += 1) {
+      const [left, right] = [this.x(at * step), this.x((at + 1) * step)];
+      if (right < LEFT || left > LEFT + this.width) continue;
+      const top = middle - high[at] * (middle - 2);
+      const bottom = middle - low[at] * (middle - 2);
+      context.fillRect(left, top, Math.max(1, right - left), Math.max(1, bottom - top));
+    }
+    context.fillStyle = style.getPropertyValue("--shade");
+    context.fillRect(this.x(0), 0, this.x(kept[0]) - this.x(0), this.height);
+    context.fillRect(this.x(kept[1]), 0, this.x(seconds) - this.x(kept[1]), this.height);
+    context.restore();
+    context.fillStyle = this.ink;
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    for (const [text, y] of [["peak", 8], ["0", middle], ["−peak", this.height - 8]]) context.fillText(text, LEFT - 6, y);
+  }
+}
+
+/** An array of the clip as an image: what it does not show of the time stays empty. */
+export class ImagePanel extends Panel {
+  constructor(scale, array, values, offset, height, on) {
+    const [rows, columns] = array.shape;
+    const unit = array.edges_hz ? h("span", { class: "unit" }, "Hz") : null;
+    super(scale, [unit, h("b", {}, name(array.name)), ` ${rows} × ${columns} · ${array.seconds.toFixed(2)} s`], height, on);
+    Object.assign(this, { array, values, offset, image: document.createElement("canvas") });
+    this.plot = height - 20;
+    this.cursor.style.height = `${this.plot}px`;
+  }
+
+  up(event) {
+    const box = this.surface.getBoundingClientRect();
+    return Math.min(1, Math.max(0, 1 - (event.clientY - box.top) / this.plot));
+  }
+
+  paint() {
+    paint(this.image, this.values, this.offset, this.array.shape, STEPS, MAPS[this.scale.map], this.scale.range);
+  }
+
+  /** Return the value at a time of the page and a share of the height; null beside the image. */
+  value(time, up) {
+    const [rows, columns] = this.array.shape;
+    const column = Math.floor(((time - this.scale.start_s) / this.array.seconds) * columns);
+    if (column < 0 || column >= columns) return null;
+    const row = Math.min(rows - 1, Math.floor(up * rows));
+    const [low, high] = this.array.range;
+    return low + ((high - low) * this.values[this.offset + row * columns + column]) / STEPS;
+  }
+
+  draw() {
+    const context = this.clear();
+    const { start_s: start, period_s: period } = this.scale;
+    context.save();
+    context.beginPath();
+    context.rect(LEFT, 0, this.width, this.plot);
+    context.clip();
+    const [left, right] = [this.x(start), this.x(start + this.array.seconds)];
+    context.drawImage(this.image, left, 0, right - left, this.plot);
+    if (period !== null && period < this.array.seconds) this.markRepetition(context, start, period);
+    context.restore();
+    context.fillStyle = getComputedStyle(this.surface).getPropertyValue("--back");
+    context.fillRect(LEFT, this.plot, this.width, this.height - this.plot);
+    this.drawTimes(context, this.plot);
+    drawAxis(context, this.array, [0, 1], LEFT, this.plot, this.ink);
+  }
+
+  markRepetition(context, start, period) {
+    const end = start + this.array.seconds;
+    context.fillStyle = "rgba(255, 255, 255, 0.22)";
+    context.fillRect(this.x(start + period), 0, this.x(end) - this.x(start + period), this.plot);
+    context.strokeStyle = "#fff";
+    context.setLineDash([4, 3]);
+    for (let time = start + period; time < end; time += period) {
+      context.beginPath();
+      context.moveTo(this.x(time), 0);
+      context.lineTo(this.x(time), this.plot);
+      context.stroke();
+    }
+    context.setLineDash([]);
+    context.fillStyle = "#fff";
+    context.textAlign = "left";
+    context.textBaseline = "top";
+    context.fillText("repeated", this.x(start + period) + 4, 4);
+  }
+
+  /** Show the part that is magnified below. */
+  mark(region) {
+    const { selection } = this;
+    const end = Math.min(region.stop_s, this.array.seconds);
+    selection.hidden = !region || end <= region.start_s;
+    if (selection.hidden) return;
+    const clip = (x) => Math.min(LEFT + this.width, Math.max(LEFT, x));
+    const [left, right] = [region.start_s, end].map((time) => clip(this.x(this.scale.start_s + time)));
+    Object.assign(selection.style, {
+      left: `${left}px`,
+      width: `${right - left}px`,
+      top: `${(1 - region.high) * this.plot}px`,
+      height: `${(region.high - region.low) * this.plot}px`,
+    });
+  }
+}
+
+/** Write times below an image, as far as they have room between its sides; the last with its unit. */
+function drawSeconds(context, marks, [left, right], height) {
+  const fitting = marks.filter(([x]) => x > left + 8 && x < right - 18);
+  for (const [x] of marks) context.fillRect(Math.min(x, right - 1), height, 1, 4);
+  fitting.forEach(([x, text], at) => context.fillText(at === fitting.length - 1 ? `${text} s` : text, x, height + 5));
+}
+
+/** Write Hz, or numbers of rows, on the left of an image that shows a part of the bands. */
+export function drawAxis(context, array, [low, high], left, height, ink) {
+  context.fillStyle = ink;
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  const edges = array.edges_hz;
+  const marks = edges ? TICKS_HZ.filter((hz) => hz >= edges[0] && hz <= edges[edges.length - 1]).map((hz) => [placeOf(edges, hz), hz]) : [0, 0.5, 1].map((place) => [place, Math.round(place * array.shape[0])]);
+  let last = Infinity;
+  for (const [place, label] of marks) {
+    const y = height * (1 - (place - low) / (high - low));
+    if (y < -1 || y > height + 1 || last - y < 13) continue;
+    last = y;
+    context.fillRect(left - 4, Math.min(height - 1, y), 4, 1);
+    context.fillText(String(label), left - 6, Math.min(height - 6, Math.max(6, y)));
+  }
+}
+
+/** A part of an array, magnified; dragging or the arrow keys move it. */
+export class Detail {
+  constructor(scale, label, on) {
+    Object.assign(this, { scale, on, height: 240 });
+    this.canvas = h("canvas", { "aria-hidden": "true" });
+    this.surface = h("div", { class: "surface detail", tabindex: 0, role: "group", "aria-label": `${label}: arrow keys move the detail, + and - change its size` }, this.canvas);
+    this.surface.style.height = `${this.height}px`;
+    this.surface.addEventListener("pointerdown", (event) => this.down(event));
+    this.surface.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  draw(panel, region) {
+    const ratio = devicePixelRatio || 1;
+    const width = Math.max(1, this.surface.clientWidth - LEFT);
+    const plot = this.height - 20;
+    Object.assign(this, { width, region });
+    this.canvas.width = Math.round((width + LEFT) * ratio);
+    this.canvas.height = Math.round(this.height * ratio);
+    const context = this.canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    context.imageSmoothingEnabled = false;
+    context.font = "11px system-ui, sans-serif";
+    const style = getComputedStyle(this.surface);
+    context.fillStyle = style.getPropertyValue("--nothing");
+    context.fillRect(LEFT, 0, width, plot);
+    const [rows, columns] = panel.array.shape;
+    const [start, stop] = [region.start_s, region.stop_s].map((time) => (time / panel.array.seconds) * columns);
+    const seen = Math.min(stop, columns) - start;
+    if (seen > 0) {
+      const share = seen / (stop - start);
+      context.drawImage(panel.image, start, (1 - region.high) * rows, seen, (region.high - region.low) * rows, LEFT, 0, share * width, plot);
+    }
+    drawAxis(context, panel.array, [region.low, region.high], LEFT, plot, style.color);
+    const from = region.start_s + this.scale.start_s;
+    const to = region.stop_s + this.scale.start_s;
+    const [times, decimals] = ticks(from, to, width);
+    context.textAlign = "center";
+    context.textBaseline = "top";
+    drawSeconds(context, times.map((time) => [LEFT + ((time - from) / (to - from)) * width, time.toFixed(decimals)]), [LEFT, LEFT + width], plot);
+  }
+
+  down(event) {
+    let last = event;
+    const move = (now) => {
+      const length = this.region.stop_s - this.region.start_s;
+      const tall = this.region.high - this.region.low;
+      this.on.move((-(now.clientX - last.clientX) / this.width) * length, ((now.clientY - last.clientY) / this.height) * tall);
+      last = now;
+    };
+    const end = () => {
+      removeEventListener("pointermove", move);
+      removeEventListener("pointerup", end);
+    };
+    addEventListener("pointermove", move);
+    addEventListener("pointerup", end);
+  }
+
+  key(event) {
+    const { region } = this;
+    const [right, up] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0];
+    if (right || up) this.on.move((right * (region.stop_s - region.start_s)) / 10, (up * (region.high - region.low)) / 10);
+    else if (event.key === "+" || event.key === "-") this.on.size(event.key === "+" ? 0.8 : 1.25);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}

@@ -1,0 +1,59 @@
+"""`featurestore browse`: the page to see stores and hear their clips, live or exported."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featurestore.commands.options import err, out
+from featurestore.errors import DatasetError
+from featurestore.terminal import DATA, MACHINE
+
+
+def browse(
+    place: Annotated[
+        str,
+        typer.Argument(
+            help="A store (path or URL), or a directory of stores.", metavar="STORE-OR-DIRECTORY"
+        ),
+    ],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the audio: hear the clips, see their waveforms.",
+            metavar="DIR",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help="Port on this machine's loopback address. Default: a free one.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = 0,
+) -> None:
+    """Show stores on a page of this machine: clips as pictures and sounds, builds as they go."""
+    from featurestore.browsing.shelf import Shelf
+    from featurestore.browsing.site import Site
+
+    if root is not None and not root.is_dir():
+        raise DatasetError(f"the directory {root} of the audio does not exist")
+    site = Site(Shelf(place), root)
+    try:
+        from featurestore.browsing.server import serve
+    except ModuleNotFoundError as error:
+        raise DatasetError(
+            f"{error.name} is not installed: pip install 'featurestore[browse]'"
+        ) from error
+
+    def ready(address: str) -> None:
+        out.print(address)
+        err.note("Open this address in a browser of this machine. Ctrl-C ends it.")
+
+    try:
+        serve(site, port, ready)
+    except KeyboardInterrupt:
+        err.note("stopped")

@@ -1,0 +1,337 @@
+"""The page's server and its files: who may ask, what is answered, and that it is what is stored."""
+
+import io
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from featurestore import cli, open_store
+from featurestore.browsing.server import POLICY
+from featurestore.browsing.shelf import Shelf
+from featurestore.browsing.site import Site
+from featurestore.errors import NotAStoreError, StoreError
+from schemas import ClipStatus
+from tests.integration import filled_store
+from tests.integration.browsing import HOSTILE, SMALL, Served, build_browsed, served, write_sounds
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sounds(tmp_path_factory.mktemp("browsed") / "sounds")
+
+
+@pytest.fixture(scope="module")
+def browsed(root: Path) -> Path:
+    return build_browsed(root, root.parent / "s.zarr")
+
+
+@pytest.fixture(scope="module")
+def site(browsed: Path, root: Path) -> Site:
+    return Site(Shelf(browsed), root)
+
+
+@pytest.fixture(scope="module")
+def page(site: Site) -> Iterator[Served]:
+    with served(site) as page:
+        yield page
+
+
+DATA = "data/s.zarr/folder"
+
+
+def read(site: Site, path: str) -> Any:
+    answer = site.answer(path)
+    assert answer.status == 200, answer.body
+    return json.loads(answer.body)
+
+
+def test_the_page_is_answered_behind_its_token_with_a_policy_that_allows_nothing_foreign(
+    page: Served,
+) -> None:
+    status, headers, body = page.get("")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert headers["content-security-policy"] == POLICY
+    assert "unsafe" not in POLICY
+    assert b'<script type="module" src="static/app.js">' in body
+    assert b"http" not in body.replace(b"http-equiv", b"")
+    assert page.get("static/app.js")[0] == 200
+
+
+@pytest.mark.parametrize("token", ["", "x", "the-toke", "the-token2", "%00"])
+def test_without_the_token_nothing_is_answered(page: Served, token: str) -> None:
+    status, _, body = page.get("data/stores.json", token=token)
+    assert status == 404
+    assert b"folder" not in body
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil:80"])
+def test_a_request_for_another_host_is_refused(page: Served, host: str) -> None:
+    assert page.get("data/stores.json", {"Host": host})[0] == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../pyproject.toml",
+        "static/../server.py",
+        "static/%2e%2e/server.py",
+        "data/../../etc/passwd",
+        "data/s.zarr/folder/../../zarr.json",
+        "data/s.zarr/nothing/clips.json",
+        "data/other/folder/clips.json",
+        f"{DATA}/clips/-1.json",
+        f"{DATA}/clips/99.json",
+        f"{DATA}/clips/99999999999.json",
+        f"{DATA}/clips/1.wav",
+        f"{DATA}/thumbnails/9.bin",
+        f"{DATA}/sounds/99.wav",
+    ],
+)
+def test_paths_that_lead_nowhere_are_answered_by_an_error(page: Served, path: str) -> None:
+    status, headers, body = page.get(path)
+    assert status in (404, 422)
+    assert headers["content-type"].startswith("application/json")
+    assert set(json.loads(body)) == {"error"}
+
+
+def test_only_reading_is_possible(page: Served) -> None:
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", page.port)
+    connection.request("POST", "/the-token/data/stores.json", body=b"{}")
+    assert connection.getresponse().status == 405
+    connection.close()
+
+
+def test_a_range_of_a_sound_is_answered_with_that_part(page: Served) -> None:
+    path = f"{DATA}/sounds/0.wav"
+    status, headers, whole = page.get(path)
+    assert (status, headers["accept-ranges"]) == (200, "bytes")
+    size = len(whole)
+    cases = {
+        "bytes=0-99": (0, 100),
+        "bytes=100-": (100, size),
+        "bytes=-50": (size - 50, size),
+        f"bytes=10-{size * 2}": (10, size),
+    }
+    for header, (start, stop) in cases.items():
+        status, headers, part = page.get(path, {"Range": header})
+        assert (status, part) == (206, whole[start:stop])
+        assert headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
+    for header in (f"bytes={size}-", "bytes=9-3"):
+        status, headers, part = page.get(path, {"Range": header})
+        assert (status, headers["content-range"]) == (416, f"bytes */{size}")
+    for header in ("bytes=0-1,5-6", "words=0-1", "bytes=-"):
+        assert page.get(path, {"Range": header})[0] == 200
+
+
+def test_the_table_and_the_tiles_are_what_is_stored(site: Site, browsed: Path) -> None:
+    dataset = open_store(browsed)
+    table, columns = dataset.all_clips(), read(site, f"{DATA}/clips.json")["columns"]
+    assert columns["clip_id"] == table.clip_id.tolist()
+    assert columns["status"] == table.status.tolist()
+    collection = read(site, f"{DATA}/collection.json")
+    assert HOSTILE in collection["card"]["class_names"]
+    assert collection["counts"] == {"ok": 18, "unreadable": 1}
+    group = collection["thumbnail"]["group"]
+    shape = tuple(collection["thumbnail"]["shape"])
+    tiles = b"".join(
+        site.answer(f"{DATA}/thumbnails/{at}.bin").body for at in range(-(-len(table) // group))
+    )
+    images = np.frombuffer(tiles, np.uint8).reshape(len(table), *shape)
+    for number, clip_id in enumerate(table.clip_id):
+        if table.status[number] != ClipStatus.OK:
+            assert not images[number].any()
+            continue
+        stored = dataset.read_clip(clip_id)
+        np.testing.assert_allclose(images[number] / 255, stored["R1/mel"], atol=1 / 255)
+        facts = read(site, f"{DATA}/clips/{number}.json")
+        values = np.frombuffer(site.answer(f"{DATA}/clips/{number}.bin").body, "<u2") / 65_535
+        for array in facts["arrays"]:
+            of = values[array["offset"] :][: np.prod(array["shape"])].reshape(array["shape"])
+            np.testing.assert_allclose(of, stored[array["name"]], atol=1e-4)
+
+
+def test_a_sound_is_its_own_rows_file(site: Site, browsed: Path, root: Path) -> None:
+    table = open_store(browsed).all_clips()
+    for number in np.flatnonzero(table.status == ClipStatus.OK):
+        heard, rate = soundfile.read(io.BytesIO(site.answer(f"{DATA}/sounds/{number}.wav").body))
+        source, source_rate = soundfile.read(root / table.path[number])
+        assert rate == source_rate
+        np.testing.assert_allclose(heard, source, atol=2 / 32_768)
+        facts = read(site, f"{DATA}/sounds/{number}.json")
+        assert facts["compared"]
+        assert facts["peak_db"] == pytest.approx(20 * np.log10(0.5), abs=0.02)
+
+
+def test_a_file_that_was_replaced_is_not_played_and_a_missing_one_says_so(
+    browsed: Path, root: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(root, tmp_path / "sounds")
+    table = open_store(browsed).all_clips()
+    first, second = np.flatnonzero(table.status == ClipStatus.OK)[:2]
+    soundfile.write(copy / table.path[first], np.zeros(9000), 22_050)
+    (copy / table.path[second]).unlink()
+    site = Site(Shelf(browsed), copy)
+    for number, words in ((first, "is not the file"), (second, "does not exist")):
+        for suffix in ("json", "wav"):
+            answer = site.answer(f"{DATA}/sounds/{number}.{suffix}")
+            assert answer.status == 422
+            assert words in json.loads(answer.body)["error"]
+
+
+def test_without_a_root_there_is_no_sound(browsed: Path) -> None:
+    site = Site(Shelf(browsed))
+    assert not read(site, "data/stores.json")["sounds"]
+    assert site.answer(f"{DATA}/sounds/0.wav").status == 404
+
+
+def test_clips_that_were_repeated_are_found(site: Site, browsed: Path) -> None:
+    for _ in range(100):
+        facts = read(site, f"{DATA}/repetition.json")
+        if facts["period_s"]:
+            break
+        time.sleep(0.02)
+    dataset = open_store(browsed)
+    table, frame_s = dataset.all_clips(), SMALL.hop_length / SMALL.sample_rate
+    periods = [None if p is None else round(p / frame_s) for p in facts["period_s"]]
+    for number, clip_id in enumerate(table.clip_id):
+        if table.status[number] != ClipStatus.OK:
+            assert periods[number] is None
+            continue
+        full = dataset.read_clip(clip_id)["R2/full"]
+        if period := periods[number]:
+            np.testing.assert_array_equal(full[:, period:], full[:, : full.shape[1] - period])
+        assert (period is not None) == (table.duration_s[number] < 60 * frame_s)
+    assert any(periods)
+
+
+def test_a_store_that_is_built_shows_what_is_there_and_then_the_rest(tmp_path: Path) -> None:
+    finished = filled_store.fill_store(tmp_path / "all.zarr", (8, 16), {1: 16}, chunk=4)
+    blocks = finished.blocks()
+    store = tmp_path / "s.zarr"
+    arrays = filled_store.start_store(store, (8, 16), {1: 16}, chunk=4)
+    site = Site(Shelf(store))
+    assert read(site, "data/s.zarr/noise/collection.json")["counts"] == {"pending": 16}
+    filled_store.write(arrays, blocks[0])
+    states = read(site, "data/stores.json")["stores"][0]["datasets"][0]
+    assert (states["state"], states["counts"]) == ("building", {"ok": 4, "pending": 12})
+    revision = read(site, "data/s.zarr/noise/clips.json")["revision"]
+    time.sleep(1.05)
+    collection = read(site, "data/s.zarr/noise/collection.json")
+    assert collection["counts"] == {"ok": 4, "pending": 12}
+    assert collection["revision"] != revision
+    tiles = np.frombuffer(site.answer("data/s.zarr/noise/thumbnails/0.bin").body, np.uint8)
+    shown = tiles.reshape(16, -1).any(axis=1)
+    assert shown.tolist() == [True] * 4 + [False] * 12
+    assert site.answer("data/s.zarr/noise/clips/9.bin").status == 422
+    assert read(site, "data/s.zarr/noise/clips/2.json")["row"]["source_sha256"]
+
+
+@pytest.mark.parametrize("key", ["zarr.json", "folder/zarr.json", "folder/fold1/status/c/0"])
+def test_a_damaged_store_says_so_in_a_line(browsed: Path, tmp_path: Path, key: str) -> None:
+    store = shutil.copytree(browsed, tmp_path / "s.zarr")
+    file = store / key
+    file.write_bytes(file.read_bytes()[:-9])
+    site = Site(Shelf(store))
+    described = read(site, "data/stores.json")["stores"][0]
+    errors = [described["error"], *(d["error"] for d in described["datasets"])]
+    answer = site.answer(f"{DATA}/collection.json")
+    errors.append(json.loads(answer.body).get("error", ""))
+    assert any(errors)
+    assert not any("\n" in error for error in errors)
+    assert answer.status == 422
+
+
+def test_a_damaged_chunk_costs_only_what_needs_it(browsed: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(browsed, tmp_path / "s.zarr")
+    (store / "folder/fold1/R1/mel/c/0/0/0").write_bytes(b"rubbish")
+    site = Site(Shelf(store))
+    assert read(site, f"{DATA}/clips.json")["columns"]["fold"][0] == 1
+    answer = site.answer(f"{DATA}/thumbnails/0.bin")
+    assert answer.status == 422
+    assert "rows 0 to 4" in json.loads(answer.body)["error"]
+    whole = max(np.flatnonzero(open_store(browsed).all_clips().status == ClipStatus.OK))
+    assert read(site, f"{DATA}/clips/{whole}.json")["arrays"]
+
+
+def test_a_directory_lists_its_stores_as_they_come(browsed: Path, tmp_path: Path) -> None:
+    site = Site(Shelf(tmp_path))
+    assert read(site, "data/stores.json")["stores"] == []
+    shutil.copytree(browsed, tmp_path / "a store.zarr")
+    (tmp_path / "note.txt").write_text("no store")
+    (tmp_path / "broken.zarr").mkdir()
+    (tmp_path / "broken.zarr" / "zarr.json").write_text("{")
+    first, second = read(site, "data/stores.json")["stores"]
+    assert first["datasets"][0]["counts"] == {"ok": 18, "unreadable": 1}
+    assert second["error"]
+    assert read(site, f"data/{first['key']}/folder/clips.json")
+
+
+def test_what_is_no_store_and_no_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_text("{}")
+    with pytest.raises(NotAStoreError):
+        Shelf(tmp_path)
+    with pytest.raises(StoreError):
+        Shelf(tmp_path / "absent")
+
+
+def test_a_hundred_thousand_clips_are_answered_in_a_second(tmp_path: Path) -> None:
+    filled_store.fill_store(tmp_path / "s.zarr", (2, 2), {1: 50_000, 2: 50_000}, chunk=5000)
+    site = Site(Shelf(tmp_path / "s.zarr"))
+    start = time.perf_counter()
+    collection = read(site, "data/s.zarr/noise/collection.json")
+    columns = read(site, "data/s.zarr/noise/clips.json")["columns"]
+    read_s = time.perf_counter() - start
+    assert collection["num_clips"] == len(columns["clip_id"]) == 100_000
+    assert len(site.answer("data/s.zarr/noise/thumbnails/6249.bin").body) == 16 * 4
+    assert read_s < 2
+
+
+def test_the_command_prints_an_address_and_ends_when_it_is_stopped(
+    browsed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(self: object, sockets: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uvicorn.Server.run", stop)
+    assert cli.main(["browse", str(browsed)]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("http://127.0.0.1:")
+    assert "stopped" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["absent.zarr"], "no store"), (["{store}", "--root", "absent"], "does not exist")],
+)
+def test_the_command_refuses_what_is_not_there(
+    browsed: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [argument.replace("{store}", str(browsed)) for argument in arguments]
+    assert cli.main(["browse", *line]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_many_requests_at_once_get_the_same_tiles(site: Site) -> None:
+    answers: list[bytes] = []
+    threads = [
+        threading.Thread(
+            target=lambda: answers.append(site.answer(f"{DATA}/thumbnails/0.bin").body)
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8
+    assert len(set(answers)) == 1

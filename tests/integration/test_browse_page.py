@@ -1,0 +1,305 @@
+"""The page in a real browser: clicks, keys, filters, sound, hostile names, builds, damage.
+
+Every test fails if a script fails, or if a request leaves this machine or fails where none should.
+"""
+
+import base64
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from featurestore import open_store
+from featurestore.browsing.shelf import Shelf
+from featurestore.browsing.site import Site
+from schemas import ClipStatus
+from tests.integration import filled_store
+from tests.integration.browsing import HOSTILE, Served, build_browsed, served, write_sounds
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+FLAGS = ("--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator["Tab"]:
+    tab = Tab(browser)
+    yield tab
+    tab.page.context.close()
+    assert tab.faults == []
+    assert {url.split("/")[2].split(":")[0] for url in tab.urls} <= {"127.0.0.1"}
+
+
+class Tab:
+    """A page of the browser, and what went wrong in it."""
+
+    def __init__(self, browser: Any, width: int = 1280) -> None:
+        context = browser.new_context(viewport={"width": width, "height": 850})
+        self.page = context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.faults: list[str] = []
+        self.urls: list[str] = []
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("request", lambda request: self.urls.append(request.url))
+        self.page.on("response", self._response)
+        self.page.on("requestfailed", self._failed)
+        self.page.on("console", self._console)
+
+    def _response(self, response: Any) -> None:
+        if response.status >= 400:
+            self.faults.append(f"{response.status} {response.url}")
+
+    def _failed(self, request: Any) -> None:
+        # The browser itself ends a sound's request once it has enough.
+        if not request.url.endswith(".wav"):
+            self.faults.append(f"{request.failure} {request.url}")
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning") and "Failed to load" not in message.text:
+            self.faults.append(message.text)
+
+    def open(self, page: Served, address: str = "") -> Any:
+        self.page.goto(page.url + address)
+        self.page.wait_for_selector("h1")
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sounds(tmp_path_factory.mktemp("browsed") / "sounds")
+
+
+@pytest.fixture(scope="module")
+def browsed(root: Path) -> Path:
+    return build_browsed(root, root.parent / "s.zarr")
+
+
+@pytest.fixture(scope="module")
+def served_page(browsed: Path, root: Path) -> Iterator[Served]:
+    with served(Site(Shelf(browsed), root)) as page:
+        yield page
+
+
+CLIPS = "#/s.zarr/folder/clips"
+BYTES = """async (url) => {
+  const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+}"""
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition; the page's policy lets nobody evaluate one within it."""
+    stop = time.monotonic() + 10
+    while not page.evaluate(condition):
+        assert time.monotonic() < stop, condition
+        time.sleep(0.02)
+
+
+def rows(page: Any) -> list[int]:
+    """The clips in the grid, in its order."""
+    page.wait_for_selector(".cell")
+    return [int(cell.get_attribute("data-row")) for cell in page.query_selector_all(".cell")]
+
+
+def test_the_collection_leads_to_its_clips_and_a_class_named_script_stays_text(
+    tab: Tab, served_page: Served
+) -> None:
+    page = tab.open(served_page)
+    page.wait_for_selector(".heatmap")
+    link = page.get_by_role("link", name=HOSTILE, exact=True)
+    assert link.inner_text() == HOSTILE
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("main script").count() == 0
+    page.get_by_role("link", name=f"{HOSTILE}, fold 2: 3 clips").click()
+    page.wait_for_selector(".cell canvas[data-drawn]")
+    assert page.locator(".cell").count() == 3
+    assert page.locator(".cell b bdi").first.inner_text() == HOSTILE
+    page.locator(".cell a").first.click()
+    page.wait_for_selector(".panel")
+    assert page.locator(".chips").inner_text().count(HOSTILE) == 1
+    assert page.evaluate("window.hacked") is None
+
+
+def test_after_filter_and_sort_the_sound_is_the_rows_own(
+    tab: Tab, served_page: Served, browsed: Path, root: Path
+) -> None:
+    table = open_store(browsed).all_clips()
+    page = tab.open(served_page, f"{CLIPS}?sort=duration&down=1&status=ok")
+    page.locator('select[name="class"]').select_option("low")
+    until(page, "document.querySelectorAll('.cell').length === 6")
+    shown = rows(page)
+    assert [table.duration_s[row] for row in shown] == sorted(
+        (table.duration_s[row] for row in shown), reverse=True
+    )
+    for place in (0, 3):
+        page.locator(".cell").nth(place).hover()
+        page.locator(".cell .play").nth(place).click()
+        until(page, "!document.querySelector('audio').paused")
+        url = page.evaluate("document.querySelector('audio').src")
+        heard, _ = soundfile.read(io.BytesIO(base64.b64decode(page.evaluate(BYTES, url))))
+        source, _ = soundfile.read(root / table.path[shown[place]])
+        np.testing.assert_allclose(heard, source, atol=2 / 32_768)
+    # The clip's own view plays the same row, and the next one is the next of this order.
+    page.locator(".cell a").first.click()
+    page.wait_for_selector("audio[src]", state="attached")
+    assert page.evaluate("document.querySelector('audio').src").endswith(f"/sounds/{shown[0]}.wav")
+    page.keyboard.press("ArrowRight")
+    until(page, f"location.hash.includes('/clip/{shown[1]}?')")
+
+
+def test_search_and_keys_find_clips_and_the_address_keeps_what_was_chosen(
+    tab: Tab, served_page: Served, browsed: Path
+) -> None:
+    page = tab.open(served_page, CLIPS)
+    page.keyboard.press("/")
+    page.keyboard.type("fold2 high")
+    until(page, "location.hash.includes('q=fold2')")
+    until(page, "document.querySelectorAll('.cell').length === 3")
+    shown = rows(page)
+    page.reload()
+    assert rows(page) == shown
+    page.locator(".cell a").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    until(page, f"location.hash.includes('/clip/{shown[1]}?')")
+    page.wait_for_selector(".panel")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".grid")
+    assert rows(page) == shown
+
+
+def test_the_cursor_keeps_in_step_with_the_sound_and_a_click_plays_from_there(
+    tab: Tab, served_page: Served, browsed: Path
+) -> None:
+    table = open_store(browsed).all_clips()
+    ok = table.status == ClipStatus.OK
+    row = int(np.flatnonzero(ok & (table.duration_s > 0.9))[0])
+    page = tab.open(served_page, f"#/s.zarr/folder/clip/{row}")
+    until(page, "document.querySelector('audio').readyState === 4")
+    box = page.locator(".surface").nth(1).bounding_box()
+    plot = box["width"] - 46
+    total = page.evaluate("Number(document.querySelector('.clock').textContent.split(' ')[2])")
+    page.mouse.click(box["x"] + 46 + plot * 0.3 / max(total, 1.0), box["y"] + 30)
+    until(page, "!document.querySelector('audio').paused")
+    apart = page.evaluate("""async () => {
+      const audio = document.querySelector("audio");
+      const apart = [];
+      const panel = document.querySelectorAll(".surface")[0];
+      while (!audio.paused && apart.length < 25) {
+        await new Promise(requestAnimationFrame);
+        const x = new DOMMatrix(getComputedStyle(panel.querySelector(".cursor")).transform).e - 46;
+        const seconds = (x / (panel.clientWidth - 46)) * Number(panel.dataset.seconds);
+        apart.push([seconds, audio.currentTime]);
+      }
+      return apart;
+    }""")
+    assert len(apart) >= 5
+    assert max(abs(cursor - heard) for cursor, heard in apart) < 0.05
+    assert 0.2 < apart[0][1] < 0.5
+    ranges = [url for url in tab.urls if url.endswith(f"/sounds/{row}.wav")]
+    assert ranges
+    page.get_by_label("Speed").select_option("2")
+    assert page.evaluate("document.querySelector('audio').playbackRate") == 2
+
+
+def test_the_pointer_says_seconds_and_hertz_and_colours_and_zoom_change_the_pictures(
+    tab: Tab, served_page: Served
+) -> None:
+    page = tab.open(served_page, "#/s.zarr/folder/clip/0")
+    page.wait_for_selector("audio[src]", state="attached")
+    panel = page.locator(".panel", has_text="R2/full")
+    panel.locator(".surface").hover(position={"x": 300, "y": 40})
+    said = page.locator(".readout").inner_text()
+    assert " s · " in said
+    assert " Hz · " in said
+    picture = "(panel) => panel.querySelector('canvas').toDataURL()"
+    before = panel.evaluate(picture)
+    page.keyboard.press("g")
+    grey = panel.evaluate(picture)
+    page.keyboard.press("+")
+    assert len({before, grey, panel.evaluate(picture)}) == 3
+    page.locator("details.row summary").click()
+    assert '"clip_id"' in page.locator("details.row pre").inner_text()
+    detail = page.locator(".detail").first
+    before = detail.evaluate(picture)
+    detail.focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("+")
+    assert detail.evaluate(picture) != before
+
+
+def test_a_build_is_followed_and_a_directory_lists_it(tab: Tab, tmp_path: Path) -> None:
+    store = tmp_path / "noise.zarr"
+    arrays = filled_store.start_store(store, (8, 16), {1: 16}, chunk=4)
+    blocks = filled_store.fold_blocks(1, 16, 4)
+    filled_store.write(arrays, blocks[0])
+    with served(Site(Shelf(tmp_path))) as page_served:
+        page = tab.open(page_served)
+        page.wait_for_selector("text=4 of 16 clips")
+        page.get_by_role("link", name="noise.zarr").click()
+        page.wait_for_selector("text=The build is not finished: 4 of 16")
+        filled_store.write(arrays, blocks[1])
+        page.wait_for_selector("text=The build is not finished: 8 of 16")
+        page.get_by_role("link", name="Clips", exact=True).click()
+        until(page, "document.querySelectorAll('canvas[data-drawn]').length === 8")
+        filled_store.write(arrays, blocks[2])
+        until(page, "document.querySelectorAll('canvas[data-drawn]').length === 12")
+
+
+def test_damage_is_said_in_a_line_and_the_rest_is_shown(
+    tab: Tab, browsed: Path, tmp_path: Path
+) -> None:
+    store = shutil.copytree(browsed, tmp_path / "s.zarr")
+    (store / "folder/fold1/R2/full/c/0/0/0").write_bytes(b"rubbish")
+    with served(Site(Shelf(store))) as page_served:
+        page = tab.open(page_served, "#/s.zarr/folder/clip/0")
+        page.wait_for_selector(".problem >> text=R2/full")
+        assert page.locator(".chips").inner_text()
+    assert tab.faults
+    assert all(fault.startswith("422 ") for fault in tab.faults)
+    tab.faults.clear()
+
+
+def test_a_hundred_thousand_clips_open_in_two_seconds_and_scroll(tab: Tab, tmp_path: Path) -> None:
+    filled_store.fill_store(tmp_path / "s.zarr", (2, 4), {1: 50_000, 2: 50_000}, chunk=5000)
+    with served(Site(Shelf(tmp_path / "s.zarr"))) as page_served:
+        page = tab.page
+        page.goto(page_served.url + "#/s.zarr/noise/clips")
+        page.wait_for_selector("canvas[data-drawn]")
+        opened_s = page.evaluate("performance.now()") / 1000
+        cells = page.locator(".cell").count()
+        assert cells < 150
+        page.evaluate("document.querySelector('.grid').scrollTop = 1e9")
+        page.wait_for_selector('canvas[data-drawn="99999"]')
+        assert page.locator(".cell").count() < 150
+        assert opened_s < 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_view_scrolls_sideways_on_a_phone(
+    browser: Any, served_page: Served, scheme: str
+) -> None:
+    tab = Tab(browser, 390)
+    tab.page.emulate_media(color_scheme=scheme)
+    for address in ("", CLIPS, "#/s.zarr/folder/clip/0"):
+        page = tab.open(served_page, address)
+        page.wait_for_selector(".figures, canvas[data-drawn], .detail")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+    tab.page.context.close()
+    assert tab.faults == []
