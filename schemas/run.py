@@ -166,6 +166,9 @@ class EpochMetrics(Schema):
     """Training samples per second spent training."""
     wait_share: Share = 0.0
     """Fraction of `seconds` spent waiting for data; 0 in files of older versions."""
+    failed_recordings: Annotated[int, Field(ge=0)] = 0
+    """Attempts to record a step as a CUDA graph that failed in this epoch: its steps ran eagerly,
+    and slower, until one succeeded."""
 
 
 class FoldResult(Schema):

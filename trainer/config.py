@@ -146,7 +146,7 @@ class TrainingOptions(StepOptions):
     acceleration: Annotated[
         str,
         typer.Option(
-            help="Execution of steps: auto (eager), eager, compile, graph "
+            help="Execution of steps: auto (eager), eager, or, experimental, compile, graph "
             "or compile-graph. Falls back to eager, with a warning, if unavailable."
         ),
     ] = "auto"

@@ -13,6 +13,7 @@ import torch
 
 from schemas import Reading, RunConfig, Stage
 from trainer.errors import DeviceMemoryError
+from trainer.threads import GPU_TURN
 
 _SIGNS = (
     "out of memory",
@@ -20,6 +21,7 @@ _SIGNS = (
     "can't allocate memory",
     "bad_alloc",
     "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
     "could not create a primitive",
     "unable to find an engine",
 )
@@ -127,4 +129,5 @@ def release(error: BaseException) -> None:
     traceback.clear_frames(error.__traceback__)
     gc.collect()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with GPU_TURN:
+            torch.cuda.empty_cache()

@@ -1,9 +1,10 @@
-"""The number of computing threads: as many as there are cores for them, and no more.
+"""The number of computing threads, as many as there are cores for them; and whose turn it is.
 
 PyTorch keeps two numbers: its own default, which `computing_threads` sets for a run, and OpenMP's,
 which belongs to the calling thread and is what `one_torch_thread` limits.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -12,6 +13,10 @@ from threadpoolctl import ThreadpoolController
 
 GPU_THREADS = 4
 """Threads per fold if a GPU computes: they only gather batches in host memory."""
+
+GPU_TURN = threading.Lock()
+"""Held while a CUDA graph is recorded, and by other threads while they use the GPU: whatever
+allocates, copies or waits there may break a recording, whichever stream it is on."""
 
 _OPENMP = ThreadpoolController().select(user_api="openmp")
 

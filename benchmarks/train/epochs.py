@@ -1,10 +1,12 @@
 """The trainer's epoch against the bare loop, folds at once, and whether the bits are the same."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import median
-from threading import Barrier
+from threading import Event
 from typing import Any
 
 import torch
@@ -15,8 +17,8 @@ from benchmarks.train.setting import Bench
 from featurestore import usable_cores
 from schemas import Acceleration
 from trainer.threads import computing_threads, threads_per_fold
-from trainer.training.device import own_stream
-from trainer.training.stage import EpochResult, StageTrainer
+from trainer.training.folds import take_turns
+from trainer.training.stage import EpochResult, Progress, StageTrainer
 
 
 def _ignore() -> None: ...
@@ -55,7 +57,7 @@ def against_bare(bench: Bench, array: str) -> dict[str, float]:
 
 
 def folds_at_once(bench: Bench, array: str) -> dict[str, Any]:
-    """Measure training samples per second of one fold, and of several in threads."""
+    """Measure training samples per second of one fold, and of several at a time."""
     return {str(count): _together(bench, array, count) for count in bench.how.folds_at_once}
 
 
@@ -63,20 +65,26 @@ def _together(bench: Bench, array: str, count: int) -> dict[str, float]:
     how, data, order = bench.how, bench.data(array), bench.order()
     wait(how.device)
     threads = threads_per_fold(usable_cores(), count, how.batch, how.device.type)
-    ready = Barrier(count)
+    spans: list[tuple[float, float]] = []
+    warm: list[bool] = []
 
-    def fold(_number: int) -> tuple[float, float]:
-        with own_stream(how.device):
-            trainer = bench.trainer(data, how.acceleration)
-            _epoch(trainer, bench, 1)
-            ready.wait(300)
-            started = time.perf_counter()
-            for number in range(how.rounds):
-                trainer.run_epoch(order.windows(number + 2), 0, _ignore)
-            return started, time.perf_counter()
+    def fold() -> Progress[None]:
+        trainer = bench.trainer(data, how.acceleration)
+        yield from trainer.epoch(order.windows(1), 0)
+        warm.append(True)
+        while len(warm) < count:
+            yield lambda: len(warm) == count
+        started = time.perf_counter()
+        for number in range(how.rounds):
+            yield from trainer.epoch(order.windows(number + 2), 0)
+        spans.append((started, time.perf_counter()))
 
-    with computing_threads(threads), ThreadPoolExecutor(count) as pool:
-        spans = list(pool.map(fold, range(count)))
+    # As the trainer does: a thread per fold on a CPU, one for all on a GPU.
+    works, drivers = deque([fold] * count), 1 if how.on_gpu else count
+    drive = partial(take_turns, works, count // drivers, how.device, Event())
+    with computing_threads(threads), ThreadPoolExecutor(drivers) as pool:
+        for driver in [pool.submit(drive) for _ in range(drivers)]:
+            driver.result()
     seconds = max(stop for _, stop in spans) - min(start for start, _ in spans)
     samples = count * how.rounds * how.steps * how.batch
     return {"threads": threads, "samples_per_s": samples / seconds}

@@ -4,6 +4,7 @@ import importlib
 import platform
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,7 @@ from trainer.training.events import (
     StageStarted,
     Warned,
 )
+from trainer.training.folds import train_folds
 
 
 def read_metrics(out: Path) -> list[EpochMetrics]:
@@ -188,10 +190,23 @@ def test_same_seed_gives_bit_equal_losses_and_a_fold_does_not_depend_on_the_othe
     assert all(torch.equal(first.model[name], again.model[name]) for name in first.model)
 
 
-@pytest.mark.parametrize("reading", ["host", pytest.param("stream", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("num_threads", "reading"),
+    [
+        (2, "host"),
+        (1, "host"),  # as on a GPU, where one thread trains all folds by turns
+        pytest.param(2, "stream", marks=pytest.mark.slow),
+        pytest.param(1, "stream", marks=pytest.mark.slow),
+    ],
+)
 def test_folds_at_once_give_bit_equal_losses_weights_and_records(
-    finished: Finished, tmp_path: Path, reading: str
+    finished: Finished,
+    tmp_path: Path,
+    num_threads: int,
+    reading: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("trainer.run.train_folds", partial(train_folds, num_threads=num_threads))
     out, result, _ = finished
     dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=0.03)
     execution = ExecutionOptions(reading, folds_at_once=2)
@@ -224,7 +239,11 @@ def test_folds_at_once_give_bit_equal_losses_weights_and_records(
     assert at_once.config == result.config
 
 
-def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(
+    tmp_path: Path, num_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.run.train_folds", partial(train_folds, num_threads=num_threads))
     dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=1.0)
     epochs: dict[int, int] = {1: 0, 2: 0}
 
@@ -236,7 +255,8 @@ def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(tmp_path: P
 
     with pytest.raises(OSError, match="no space left"):
         run(dataset, plan, tmp_path / "run", watch, ExecutionOptions(folds_at_once=2))
-    assert not any(thread.name.startswith("fold") for thread in threading.enumerate())
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith(("fold", "loader")) for name in names)
     for fold in (1, 2):
         kept = load_checkpoint(tmp_path / "run" / f"fold{fold}" / "last.pt")
         rows = [row.epoch for row in read_metrics(tmp_path / "run") if row.fold == fold]
@@ -246,7 +266,7 @@ def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(tmp_path: P
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_what_falls_back_on_the_way_is_told_once_and_is_in_the_result(tmp_path: Path) -> None:
-    dataset, plan = tiny_plan(batch_size=16)  # five steps a stage
+    dataset, plan = tiny_plan(batch_size=12)  # seven steps a stage
     update = {"acceleration": "graph", "stages": plan.config.stages[:1]}
     plan = replace(plan, config=plan.config.model_copy(update=update))
     shown: list[str] = []

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from torch import Tensor
@@ -5,16 +7,21 @@ from torch import Tensor
 from tests.unit.test_stage import CONFIG, STAGE, in_order, tones
 from trainer.data.source import StageData
 from trainer.errors import DeviceError
-from trainer.model import build_model
+from trainer.model import Network, build_model
 from trainer.training.acceleration import (
+    TRIES,
     WARM_UP,
     Choice,
     Compiled,
+    Fallbacks,
     Recorded,
+    Replay,
+    Step,
     choose_acceleration,
     compiler_fault,
+    no_garbage_collection,
 )
-from trainer.training.stage import StageTrainer
+from trainer.training.stage import EpochResult, StageTrainer
 
 CPU = torch.device("cpu")
 
@@ -54,7 +61,12 @@ def test_a_step_whose_compilation_fails_runs_as_it_is_and_says_why_once() -> Non
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("bad_alloc")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("bad_alloc"),
+        RuntimeError("backend='inductor' raised: FIND was unable to find an engine to execute"),
+    ],
 )
 def test_out_of_memory_in_a_compiled_first_step_is_not_the_compilers_fault(
     error: Exception,
@@ -79,17 +91,98 @@ def test_an_error_of_a_step_that_was_compiled_is_not_hidden() -> None:
         compiled(torch.tensor(0.0))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_every_call_is_run_once_whatever_its_shape_where_nothing_can_be_recorded() -> None:
-    seen: list[int] = []
+class Recording:
+    """A recorder as CUDA's: runs nothing, and replays the step on the memory that it was given.
+
+    Its first attempts fail.
+    """
+
+    def __init__(self, failures: int = 0) -> None:
+        self.left, self.shapes = failures, []
+        self.replayed = 0
+
+    def __call__(self, step: Step, inputs: tuple[Tensor, ...]) -> Replay:
+        if self.left:
+            self.left -= 1
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.shapes.append([tuple(tensor.shape) for tensor in inputs])
+
+        def replay() -> None:
+            self.replayed += 1
+            step(*inputs)
+
+        return replay
+
+
+SIZES = [4] * 8 + [1] * 8 + [4, 1, 4]
+
+
+def call(recorder: Recording) -> tuple[list[str], Fallbacks]:
+    """Run a step of growing numbers through `Recorded`; what was told, and the fallbacks."""
+    seen: list[list[float]] = []
     told: list[str] = []
-    step = Recorded(lambda x: seen.append(len(x)), told.append)
-    sizes = [4, 4, 1, 4, 4, 4, 4]
-    for size in sizes:
-        step(torch.zeros(size))
-    assert seen == sizes
-    assert sizes.count(4) > WARM_UP
-    assert len(told) == 1
+    fallbacks = Fallbacks(told.append)
+    step = Recorded(lambda x: seen.append(x.tolist()), fallbacks, recorder)
+    batches = [torch.full((size,), float(number)) for number, size in enumerate(SIZES)]
+    for batch in batches:
+        step(batch)
+    assert seen == [batch.tolist() for batch in batches], "every call is one step on its inputs"
+    return told, fallbacks
+
+
+def test_a_warm_step_is_recorded_once_for_each_shape_and_replayed_from_then_on() -> None:
+    recorder = Recording()
+    told, fallbacks = call(recorder)
+    assert recorder.shapes == [[(4,)], [(1,)]]
+    assert recorder.replayed == len(SIZES) - 2 * WARM_UP
+    assert (told, fallbacks.failed_recordings) == ([], 0)
+
+
+@pytest.mark.parametrize("failures", [1, TRIES - 1])
+def test_a_recording_that_fails_is_tried_again_at_the_next_step_and_counted(failures: int) -> None:
+    recorder = Recording(failures)
+    told, fallbacks = call(recorder)
+    assert recorder.replayed == len(SIZES) - 2 * WARM_UP - failures
+    assert (told, fallbacks.failed_recordings) == ([], failures)
+
+
+def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_why_once_for_each_shape() -> None:
+    recorder = Recording(failures=100)
+    told, fallbacks = call(recorder)
+    assert recorder.replayed == 0
+    assert fallbacks.failed_recordings == 2 * TRIES
+    assert told == 2 * [
+        "no CUDA graph of the step, so it runs eagerly: RuntimeError: operation not permitted when "
+        "stream is capturing"
+    ]
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_a_recorded_stage_gives_the_bits_of_an_eager_one_also_in_its_last_partial_batch(
+    monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    recorder = Recording(failures)
+    monkeypatch.setattr("trainer.training.acceleration.record_graph", recorder)
+    data = StageData("R1/mel", tones(40, 0), tones(11, 1))
+
+    def train(how: str) -> tuple[list[EpochResult], Network]:
+        model = build_model("resnet18", 2, seed=0)
+        config = CONFIG.model_copy(update={"acceleration": how})
+        trainer = StageTrainer(model, STAGE, data, config, pytest.fail)
+        return [trainer.run_epoch(in_order(40), n, lambda: None) for n in range(5)], model
+
+    (eager, first), (graphs, second) = train("eager"), train("graph")
+    assert [(e.train, e.valid) for e in graphs] == [(e.train, e.valid) for e in eager]
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert [shapes[0][0] for shapes in recorder.shapes] == [8, 8, 3], "training, validation, rest"
+    assert [e.failed_recordings for e in graphs] == [failures, 0, 0, 0, 0]
+
+
+def test_no_garbage_is_collected_while_a_step_is_recorded() -> None:
+    with no_garbage_collection():
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 @pytest.mark.slow

@@ -97,6 +97,16 @@ def test_the_trainer_is_few_modules_of_a_readable_size() -> None:
     assert {path.name: number for path, number in lines.items() if number > 400} == {}
 
 
+def test_data_go_to_a_device_in_one_place_from_pinned_memory_without_waiting() -> None:
+    copying = re.compile(r"\.to\((?!torch\.float32)|\.cuda\(|pin_memory|\.synchronize\(|\.item\(")
+    users = {
+        path.name
+        for path in (TRAINER / "data").glob("*.py")
+        if any(copying.search(line) for line in path.read_text().splitlines())
+    }
+    assert users == {"buffers.py"}
+
+
 @pytest.mark.slow
 def test_what_compares_runs_loads_no_torch() -> None:
     modules = "trainer.cli, trainer.report, trainer.inference.ensemble"

@@ -116,7 +116,8 @@ def test_validation_sees_every_clip_and_changes_nothing() -> None:
     outcome = trainer.run_epoch(in_order(16), 0, lambda: None)
     assert outcome.valid.num_samples == 11
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert trainer._validate(data.valid, Stopwatch()) == outcome.valid
+    trainer._validate(data.valid, Stopwatch())
+    assert trainer.take_totals() == outcome.valid
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -243,6 +244,23 @@ def test_a_step_is_adam_with_decay_apart_from_the_gradient() -> None:
         update = (first / (1 - 0.95**step)) / ((second / (1 - 0.99**step)).sqrt() + 1e-8)
         before = before * (1 - 1e-2 * 0.1) - 1e-2 * update
     torch.testing.assert_close(weight.detach(), before, rtol=1e-5, atol=1e-7)
+
+
+class Uneven(DeviceSource):
+    """Training data whose batches are not all of one size."""
+
+    def batches(self, windows: Iterable[Window], size: int) -> Batches:
+        yield from super().batches(windows, size // 2)
+
+
+def test_a_training_batch_of_another_shape_than_the_stages_is_refused() -> None:
+    """A recorded step would leave its gradients where AdamW does not look."""
+    good = tones(16, 0)
+    data = StageData(
+        "R1/mel", Uneven(good.images, good.labels, good.scale, good.device), tones(3, 1)
+    )
+    with pytest.raises(ValueError, match="a batch of 4 clips, expected 8"):
+        trainer_of(data).run_epoch(in_order(16), 0, lambda: None)
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ import re
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -194,7 +195,7 @@ class HeldArray:
 
 
 class SharedArrays:
-    """The arrays of a run, for any number of threads.
+    """The arrays of a run, for any number of threads; a context manager while some are requested.
 
     An array is held as long as somebody uses it, and the latest one until another is asked for.
 
@@ -210,12 +211,29 @@ class SharedArrays:
         self._dataset, self._placements = dataset, placements
         self._folds, self._device = config.folds, torch.device(config.device)
         self._opening = threading.Lock()
+        self._loader: ThreadPoolExecutor | None = None
         self._latest: HeldArray | None = None
         self._held: weakref.WeakValueDictionary[str, HeldArray] = weakref.WeakValueDictionary()
 
     def placement(self, array: str) -> Placement:
         """Return where an array's data lie."""
         return self._placements[array]
+
+    def __enter__(self) -> Self:
+        self._loader = ThreadPoolExecutor(1, "loader")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._loader is not None:
+            self._loader.shutdown(cancel_futures=True)
+
+    def request(self, array: str) -> Future[HeldArray]:
+        """Return an array that a thread of its own reads; see `hold`.
+
+        Whoever trains several folds goes on with the others in the meantime.
+        """
+        assert self._loader is not None, "requested within the context"  # noqa: S101
+        return self._loader.submit(self.hold, array)
 
     def hold(self, array: str) -> HeldArray:
         """Return an array, read from the store unless somebody holds it already.
@@ -228,9 +246,7 @@ class SharedArrays:
             held = self._held.get(array)
             if held is None:
                 self._latest = None  # the memory of the one before is free before this one is read
-                self._wait()  # what is loaded, and who uses it, is on other streams
                 held = HeldArray(array, self._open(array))
-                self._wait()
                 self._held[array] = held
             self._latest = held
             return held
@@ -265,10 +281,6 @@ class SharedArrays:
             fold: StageData(array, source(train), source(test))
             for fold, (train, test) in parts.items()
         }
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.current_stream(self._device).synchronize()
 
 
 def _rows_by_fold(dataset: StoredDataset) -> dict[int, NDArray[np.int64]]:

@@ -1,11 +1,14 @@
-"""Memory that images pass through: reused, pinned for a GPU, filled by one thread.
+"""Memory that images pass through, and every copy between the host and a device.
 
-Fresh pages cost the system as much as filling them, so buffers of the host are used again.
+Fresh pages cost the system as much as filling them, so buffers of the host are used again. Copies
+to and from a GPU are in the background, from pinned memory.
 """
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import Block, StoredDataset
+from trainer.threads import GPU_TURN
 
 HOST = torch.device("cpu")
 
@@ -108,13 +112,59 @@ def read_block(dataset: StoredDataset, block: Block, array: str, out: Tensor) ->
     if out.device == HOST:
         dataset.read_block(block, array, out.numpy())
         return
-    staging = staging_buffer(tuple(out.shape), dataset.dtype, out.device)
+    with loading_onto(out.device):
+        staging = staging_buffer(tuple(out.shape), dataset.dtype, out.device)
     dataset.read_block(block, array, staging.numpy())
-    out.copy_(staging)
+    with loading_onto(out.device):
+        out.copy_(staging, non_blocking=True)
+
+
+@contextmanager
+def loading_onto(device: torch.device) -> Iterator[None]:
+    """Use a device from a thread that loads data for others; when it ends, they are there.
+
+    On a GPU: on a stream that only loading uses, and never while a CUDA graph is recorded.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    # Decoding is outside, so a recording waits for one block's copy at most.
+    with GPU_TURN, torch.cuda.stream(stream := _loading_stream(device)):
+        yield
+        stream.synchronize()
+
+
+@cache
+def _loading_stream(device: torch.device) -> torch.cuda.Stream:
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
+
+
+def upload(values: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
+    """Return values of the host on a device. Nothing waits for the copy but the current stream."""
+    tensor = torch.as_tensor(values)
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def download(tensor: Tensor) -> tuple[Tensor, Callable[[], bool]]:
+    """Start copying a tensor to the host.
+
+    Returns:
+        The copy, and a function that returns whether it is complete.
+    """
+    if tensor.device.type != "cuda":
+        return tensor.clone(), lambda: True
+    copy = torch.empty_like(tensor, device=HOST, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(tensor.device))
+    return copy, event.query
 
 
 def scatter_rows(images: NDArray[Any], out: Tensor, places: NDArray[np.int64]) -> None:
-    """Copy images to their places in a tensor, and wait until they are there.
+    """Copy images to their places in a tensor, which another thread uses; wait for the copy.
 
     Args:
         images: (m, bands, frames).
@@ -125,11 +175,8 @@ def scatter_rows(images: NDArray[Any], out: Tensor, places: NDArray[np.int64]) -
     if out.device == HOST:
         out.numpy()[places] = images
         return
-    rows = torch.from_numpy(places).to(out.device)
-    out.index_copy_(0, rows, torch.from_numpy(images).to(out.device, non_blocking=True))
-    if out.device.type == "cuda":
-        # The caller reuses `images` at once, so the copy must have left the host.
-        torch.cuda.current_stream(out.device).synchronize()
+    with loading_onto(out.device):
+        out.index_copy_(0, upload(places, out.device), upload(images, out.device))
 
 
 def record_work(device: torch.device) -> Callable[[], object]:

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import StoredDataset, usable_cores
-from trainer.data.buffers import BufferPool, gather, read_block, staging_buffer, torch_dtype
+from trainer.data.buffers import (
+    BufferPool,
+    gather,
+    loading_onto,
+    read_block,
+    staging_buffer,
+    torch_dtype,
+    upload,
+)
 from trainer.data.order import Window
 from trainer.threads import one_torch_thread
 
@@ -195,10 +203,9 @@ class HostSource:
             chosen = rows[start : start + size]
             images = self._buffer(size)[: len(chosen)]
             gather(self._images, chosen, images)
-            labels = torch.from_numpy(self._labels[chosen])
-            batch = images.unsqueeze(1).to(self.device, non_blocking=True)
+            batch = upload(images, self.device).unsqueeze(1)
             del images  # so that the next batch can have this memory once the caller is done
-            yield batch, labels.to(self.device, non_blocking=True)
+            yield batch, upload(self._labels[chosen], self.device)
 
     def _buffer(self, size: int) -> Tensor:
         """Return memory for a batch: pinned memory, which PyTorch reuses itself, for a GPU."""
@@ -229,7 +236,7 @@ class DeviceSource:
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
         """See `Source`."""
-        return self._selected(torch.from_numpy(_rows(windows)).to(self.device), size)
+        return self._selected(upload(_rows(windows), self.device), size)
 
     def in_order(self, size: int) -> Batches:
         """See `Source`."""
@@ -277,14 +284,16 @@ def load_to_device(
     blocks = dataset.blocks(folds)
     labels = [np.empty(0, np.int64), *(dataset.labels(block) for block in blocks)]
     stops = np.cumsum([len(part) for part in labels]).tolist()
-    images = torch.empty((stops[-1], *shape), dtype=dtype, device=device)
+    with loading_onto(device):
+        images = torch.empty((stops[-1], *shape), dtype=dtype, device=device)
 
     def fill(number: int) -> None:
         read_block(dataset, blocks[number], array, images[stops[number] : stops[number + 1]])
 
     with ThreadPoolExecutor(min(_MOST_THREADS, usable_cores())) as pool:
         list(pool.map(fill, range(len(blocks))))
-    on_device = torch.from_numpy(np.concatenate(labels)).to(device)
+    with loading_onto(device):
+        on_device = upload(np.concatenate(labels), device)
     return DeviceSource(images.unsqueeze(1), on_device, dataset.scale, device)
 
 

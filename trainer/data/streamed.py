@@ -22,10 +22,12 @@ from featurestore import StoredDataset
 from trainer.data.buffers import (
     HOST,
     BufferPool,
+    loading_onto,
     record_work,
     scatter_rows,
     staging_buffer,
     torch_dtype,
+    upload,
 )
 from trainer.data.order import WINDOW, Window, store_order
 from trainer.data.source import Batch, Batches
@@ -112,7 +114,8 @@ class StreamedSource:
 
         def read() -> None:
             (images,) = memory
-            wait_for_device()  # it may still be training on what this memory held before
+            with loading_onto(self.device):
+                wait_for_device()  # it may still be training on what this memory held before
             for number, rows, places in _take_all(blocks):
                 decoded = self._block_memory(self._sizes[number])
                 self._dataset.read_block(self._blocks[number], self._array, decoded)
@@ -122,7 +125,7 @@ class StreamedSource:
         # One task per thread that takes blocks in turn: with one task per block, each that ends
         # would wake the thread that trains.
         tasks = [pool.submit(read) for _ in range(self._dataset.threads)]
-        classes = torch.from_numpy(self._labels[window.rows]).to(self.device)
+        classes = upload(self._labels[window.rows], self.device)
         return _PendingWindow(tasks, blocks, memory, classes)
 
     def _block_rows(self, window: Window) -> Iterator[_BlockRows]:
@@ -151,7 +154,9 @@ class StreamedSource:
         """Return this thread's own memory for a decoded block."""
         if not hasattr(self._thread, "memory"):
             shape = (max(self._sizes), *self._shape)
-            self._thread.memory = staging_buffer(shape, self._dataset.dtype, self.device).numpy()
+            with loading_onto(self.device):
+                staging = staging_buffer(shape, self._dataset.dtype, self.device)
+            self._thread.memory = staging.numpy()
         memory: NDArray[np.generic] = self._thread.memory
         return memory[:num_images]
 

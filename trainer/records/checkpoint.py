@@ -176,6 +176,12 @@ class FoldState:
     warnings: tuple[str, ...] = ()
     moments: Mapping[str, Any] | None = None
 
+    @property
+    def state_dicts(self) -> tuple[Mapping[str, Any], ...]:
+        """All state dicts of networks and optimisers in it."""
+        networks = tuple(one.model for one in (self.last, self.best, self.carried) if one)
+        return (*networks, self.stage.optimizer, self.moments or {})
+
 
 def save_state(path: Path, state: FoldState) -> None:
     """Write a fold's state, whole or not at all.

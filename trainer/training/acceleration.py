@@ -1,12 +1,14 @@
 """Three ways to run the same step: as it is, compiled, or recorded as a CUDA graph.
 
 A step is a function of tensors that changes tensors in place. If a way is unavailable, the step
-runs as it is, and a warning says why.
+runs as it is, and a warning says why. Graphs have never run on a GPU: they are experimental.
 """
 
+import gc
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import cast, get_args
 
 import torch
@@ -15,19 +17,38 @@ from torch import Tensor
 from schemas import Acceleration
 from trainer.errors import DeviceError
 from trainer.oom import is_out_of_memory
+from trainer.threads import GPU_TURN
 
 Step = Callable[..., None]
 """Takes tensors of the current device; returns nothing, draws nothing random, never waits."""
 Forward = Callable[..., Tensor]
 """A network, or a compiled form of one."""
 Warn = Callable[[str], None]
+Replay = Callable[[], None]
+"""Runs a recorded step again, on what the tensors it was recorded with hold by then."""
+Recorder = Callable[[Step, tuple[Tensor, ...]], Replay]
+"""Records a step of the given tensors, which it does not run."""
 
 WARM_UP = 3
 """Steps before one is recorded, in which cuDNN, cuBLAS and the allocator take what they keep."""
+TRIES = 3
+"""Attempts to record a step; what breaks a recording may be over at the next step."""
 
-_ONE_AT_A_TIME = threading.Lock()
-"""Held while recording, as a process may record one graph at a time, and while compiling, which is
-no faster in two threads."""
+_COMPILING = threading.Lock()
+"""Held while compiling, which is no faster in two threads."""
+
+
+@dataclass
+class Fallbacks:
+    """What kept steps from running as they should.
+
+    Args:
+        warn: Called with a line once a step runs as it is for good.
+        failed_recordings: Attempts to record a graph that failed.
+    """
+
+    warn: Warn
+    failed_recordings: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +107,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def accelerate(
-    make: Callable[[Forward], Step], network: Forward, how: Acceleration, warn: Warn
+    make: Callable[[Forward], Step], network: Forward, how: Acceleration, fallbacks: Fallbacks
 ) -> Step:
     """Return a step of the network that runs in the given way.
 
@@ -94,12 +115,12 @@ def accelerate(
         make: Makes the step of a network.
         network: The network; its parameters are the same however the step runs.
         how: The acceleration.
-        warn: Called with a line if it falls back to the step as it is.
+        fallbacks: Takes note if the step runs as it is.
     """
     step = make(network)
     if "compile" in how:
-        step = Compiled(make(torch.compile(network, dynamic=False)), step, warn)
-    return Recorded(step, warn) if "graph" in how else step
+        step = Compiled(make(torch.compile(network, dynamic=False)), step, fallbacks.warn)
+    return Recorded(step, fallbacks) if "graph" in how else step
 
 
 def without_compiler(how: Acceleration) -> Acceleration:
@@ -126,7 +147,7 @@ class Compiled:
             self._step(*inputs)
             return
         try:
-            with _ONE_AT_A_TIME:
+            with _COMPILING:
                 self._compiled(*inputs)
             self._step = self._compiled
         except Exception as error:
@@ -138,59 +159,95 @@ class Compiled:
             self._step(*inputs)
 
 
+@dataclass
+class _Graph:
+    """A step's graph for inputs of one shape, or the way to it."""
+
+    calls: int = 0
+    failures: int = 0
+    inputs: tuple[Tensor, ...] = field(default=())
+    replay: Replay | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether the next call shall be recorded."""
+        return self.replay is None and self.calls >= WARM_UP and self.failures < TRIES
+
+
 class Recorded:
     """A step that is recorded as a CUDA graph once it is warm, and replayed from then on.
 
-    The first calls are steps like any other. Inputs of another shape than the first ones run the
-    step itself. Call it on one stream that is not the default one.
+    The first calls are steps like any other. Each shape of the inputs has a graph of its own: the
+    last batch of a pass has fewer clips. Call it on one stream that is not the default one.
 
     Args:
         step: The step to record.
-        warn: Called with the reason if it cannot be recorded.
+        fallbacks: Counts the attempts that fail, and is told why once no more are made.
+        recorder: Records; `record_graph`, but for tests.
     """
 
-    def __init__(self, step: Step, warn: Warn) -> None:
-        self._step, self._warn = step, warn
-        self._shapes: list[torch.Size] = []
-        self._calls = 0
-        self._inputs: tuple[Tensor, ...] = ()
-        self._graph: torch.cuda.CUDAGraph | None = None
+    def __init__(self, step: Step, fallbacks: Fallbacks, recorder: Recorder | None = None) -> None:
+        self._step, self._fallbacks = step, fallbacks
+        self._recorder = recorder or record_graph
+        self._graphs: dict[tuple[torch.Size, ...], _Graph] = {}
 
     def __call__(self, *inputs: Tensor) -> None:
         """Run the step, or replay its graph."""
-        shapes = [tensor.shape for tensor in inputs]
-        self._shapes = self._shapes or shapes
-        if shapes != self._shapes:
-            self._step(*inputs)
-            return
-        if self._calls == WARM_UP:
-            self._record(inputs)
-        self._calls += 1
-        if self._graph is None:
+        graph = self._graphs.setdefault(tuple(tensor.shape for tensor in inputs), _Graph())
+        if graph.due:
+            self._record(graph, inputs)
+        graph.calls += 1
+        if graph.replay is None:
             self._step(*inputs)
             return
         # A graph reads the memory it was recorded with: inputs are copied there.
-        for own, tensor in zip(self._inputs, inputs, strict=True):
+        for own, tensor in zip(graph.inputs, inputs, strict=True):
             own.copy_(tensor, non_blocking=True)
-        self._graph.replay()
+        graph.replay()
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+    def _record(self, graph: _Graph, inputs: tuple[Tensor, ...]) -> None:
         try:
-            graph = torch.cuda.CUDAGraph()
             own = tuple(tensor.clone() for tensor in inputs)
-            with _ONE_AT_A_TIME, _recording(graph):
-                self._step(*own)  # recorded only: nothing runs yet
+            graph.replay = self._recorder(self._step, own)
         except Exception as error:  # noqa: BLE001  (whatever cannot be recorded can still be run)
-            # Ending a broken recording fails once more, so the cause is the context. It gets no
-            # variable: that would hold this frame, and with it the stage's data, in a circle.
-            # Out of memory is no exception: a graph keeps memory of its own, a plain step does not.
-            why = reason_of(error.__context__ or error)
-            self._warn(f"no CUDA graph of the step, so it runs eagerly: {why}")
+            graph.failures += 1
+            self._fallbacks.failed_recordings += 1
+            if graph.failures == TRIES:
+                # Ending a broken recording fails once more, so the cause is the context. It gets no
+                # variable: that would hold this frame, and with it the stage's data, in a circle.
+                # Out of memory is no exception: a graph keeps memory of its own, a plain step does
+                # not.
+                why = reason_of(error.__context__ or error)
+                self._fallbacks.warn(f"no CUDA graph of the step, so it runs eagerly: {why}")
         else:
-            self._graph, self._inputs = graph, own
+            graph.inputs = own
 
 
-def _recording(graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
-    """Record onto the current stream; other threads may allocate and wait meanwhile."""
+def record_graph(step: Step, inputs: tuple[Tensor, ...]) -> Replay:
+    """Record a step on the current stream, which may not be the default one.
+
+    Raises:
+        RuntimeError: It cannot be recorded.
+    """
     stream = torch.cuda.current_stream()
-    return torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+    # PyTorch would find this out too late, and its allocator would stay damaged.
+    if stream == torch.cuda.default_stream():
+        raise RuntimeError("a CUDA graph is recorded on a stream of its own")
+    graph = torch.cuda.CUDAGraph()
+    recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+    with GPU_TURN, no_garbage_collection(), recording:
+        step(*inputs)  # recorded only: nothing runs yet
+    return graph.replay
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect garbage before, and none within: what a finaliser frees may break a recording."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,12 +1,15 @@
 """One held-out fold: the whole schedule, from the initial weights to the fold's result.
 
 Every random stream has a seed of its own (`trainer.seeds`), so folds are independent of each other
-and of the order they run in, and one that was stopped resumes as if it never was.
+and of the order they run in, and one that was stopped resumes as if it never was. A fold is a
+generator, which pauses after each step: `trainer.training.folds` decides who goes on.
 """
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -27,7 +30,6 @@ from trainer.records.rundir import BEST, LAST, FoldDirectory
 from trainer.records.tables import ClipPredictions
 from trainer.seeds import derive_seed
 from trainer.selection import carried_epoch, reported_epoch
-from trainer.training.device import own_stream
 from trainer.training.events import (
     BatchDone,
     EpochDone,
@@ -37,7 +39,8 @@ from trainer.training.events import (
     StageStarted,
     Warned,
 )
-from trainer.training.stage import EpochResult, StageTrainer
+from trainer.training.snapshots import Snapshots, tensors_in
+from trainer.training.stage import EpochResult, Progress, StageTrainer
 from trainer.training.step import predict
 
 
@@ -125,10 +128,11 @@ class Job:
         return self.record.config
 
 
-def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
+def train_fold(job: Job, fold: int, directory: FoldDirectory) -> Progress[FoldResult]:
     """Train for one held-out fold, from where it stopped; a finished one is left as it is.
 
-    However it ends, the state after the last good epoch is on disk, and so are its networks.
+    However it ends, also if it is closed at a pause, the state after the last good epoch is on
+    disk, and so are its networks.
 
     Raises:
         DivergedError: A loss is not finite.
@@ -138,13 +142,12 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> FoldResult:
         featurestore.errors.BusyError: Another process trains it.
         featurestore.errors.CorruptError: The store is damaged.
     """
-    device = torch.device(job.config.device)
     with directory.locked():
         directory.remove_partial()
         if found := directory.result():
             return _report_finished(job, plain(found))
-        with own_stream(device), StateSaver(directory, job.save_every_s) as saver:
-            return _FoldTrainer(job, fold, directory, saver).run()
+        with StateSaver(directory, job.save_every_s) as saver:
+            return (yield from _FoldTrainer(job, fold, directory, saver).run())
 
 
 def _report_finished(job: Job, result: FoldResult) -> FoldResult:
@@ -170,8 +173,9 @@ class _FoldTrainer:
         self._seconds = self._saver.state.seconds if self._saver.state else 0.0
         self._warnings = list(self._saver.state.warnings) if self._saver.state else []
         self._started = time.perf_counter()
+        self._networks, self._optimizers = Snapshots(), Snapshots()
 
-    def run(self) -> FoldResult:
+    def run(self) -> Progress[FoldResult]:
         """Train every stage that is left, in turn."""
         split = self._split
         self._directory.write_metrics(self._epochs)
@@ -183,12 +187,12 @@ class _FoldTrainer:
         for number, stage in enumerate(self._config.stages, start=1):
             done = sum(epoch.stage == number for epoch in self._epochs)
             if done < stage.epochs:
-                self._run_stage(number, stage, done)
+                yield from self._run_stage(number, stage, done)
         result = self._finish()
         self._job.notify(FoldDone(result))
         return result
 
-    def _run_stage(self, number: int, stage: Stage, done: int) -> None:
+    def _run_stage(self, number: int, stage: Stage, done: int) -> Progress[None]:
         """Train what is left of a stage."""
         self._job.notify(StageStarted(self._fold, number, stage))
         state = self._saver.state
@@ -196,16 +200,16 @@ class _FoldTrainer:
             # In the middle of a stage, training resumes from the last network.
             start = state.last if done else state.carried
             self._model.load_state_dict(start.model)
-        data, other = self._load(stage)
+        data, other = yield from self._load(stage)
         trainer = StageTrainer(self._model, stage, data, self._config, self._warn, other)
         if state and done:
             trainer.restore(state.stage)
         elif state and state.moments:
             trainer.take_moments(state.moments)
         for _ in range(done, stage.epochs):
-            self._run_epoch(number, stage, trainer)
+            yield from self._run_epoch(number, stage, trainer)
 
-    def _load(self, stage: Stage) -> tuple[StageData, StageData | None]:
+    def _load(self, stage: Stage) -> Progress[tuple[StageData, StageData | None]]:
         """Return the stage's data and what it alternates with."""
         names = [stage.array, *([stage.alternate] if stage.alternate else [])]
         # Neighbouring stages share an array; one that this stage does not use is let go first, so
@@ -213,7 +217,10 @@ class _FoldTrainer:
         self._held = {name: held for name, held in self._held.items() if name in names}
         for name in names:
             if name not in self._held:
-                self._held[name] = self._job.arrays.hold(name)
+                loading = self._job.arrays.request(name)
+                while not loading.done():
+                    yield loading.done
+                self._held[name] = loading.result()
         data, *others = (self._split.of(self._held[name].stages[self._fold]) for name in names)
         return data, others[0] if others else None
 
@@ -222,14 +229,13 @@ class _FoldTrainer:
             self._warnings.append(message)
         self._job.notify(Warned(message))
 
-    def _run_epoch(self, number: int, stage: Stage, trainer: StageTrainer) -> None:
+    def _run_epoch(self, number: int, stage: Stage, trainer: StageTrainer) -> Progress[None]:
         epoch, array = len(self._epochs) + 1, trainer.data.array
         order = self._split.order.windows(epoch)
         seed = derive_seed("dropout", self._config.seed, self._fold, epoch)
-        done = BatchDone(self._fold)
         shape, placement = self._job.dataset.shape(array), self._job.arrays.placement(array)
         with explain_oom_training(stage, shape, self._config, placement):
-            result = trainer.run_epoch(order, seed, lambda: self._job.notify(done))
+            result = yield from self._announced(trainer.epoch(order, seed))
         if not result.finite:
             # The state before this epoch is still the saver's: that is what stays on disk.
             kept = self._directory.network(LAST) if self._saver.state else None
@@ -241,9 +247,28 @@ class _FoldTrainer:
         best = max(e.valid_accuracy for e in self._epochs if e.array == array)
         self._job.notify(EpochDone(metrics, best))
 
+    def _announced(self, epoch: Progress[EpochResult]) -> Progress[EpochResult]:
+        """Report each step of an epoch."""
+        done = BatchDone(self._fold)
+        with closing(epoch):
+            while True:
+                try:
+                    ready = next(epoch)
+                except StopIteration as end:
+                    result: EpochResult = end.value
+                    return result
+                if ready is None:
+                    self._job.notify(done)
+                yield ready
+
     def _state(self, metrics: EpochMetrics, trainer: StageTrainer) -> FoldState:
-        last, before = self._checkpoint(metrics), self._saver.state
-        stage = trainer.state()
+        before = self._saver.state
+        # Whatever of it is still needed keeps its memory until the new state has taken its place:
+        # an interruption in between finds it whole.
+        kept = before.state_dicts if before else ()
+        in_use = {id(tensor) for some in kept for _, tensor in tensors_in(some)}
+        last = self._checkpoint(metrics, self._networks.take(self._model.state_dict(), in_use))
+        stage = trainer.state(partial(self._optimizers.take, in_use=in_use))
         best, carried = (before.best, before.carried) if before else (None, last)
         moments = before.moments if before else None
         if reported_epoch(self._epochs, self._config) is metrics:
@@ -265,9 +290,9 @@ class _FoldTrainer:
     def _spent(self) -> float:
         return self._seconds + time.perf_counter() - self._started
 
-    def _checkpoint(self, metrics: EpochMetrics) -> Checkpoint:
+    def _checkpoint(self, metrics: EpochMetrics, model: Mapping[str, Tensor]) -> Checkpoint:
         return Checkpoint(
-            model={name: value.clone() for name, value in self._model.state_dict().items()},
+            model=model,
             fold=self._fold,
             stage=metrics.stage,
             epoch=metrics.epoch,
@@ -346,6 +371,7 @@ def _metrics(
         seconds=result.seconds,
         samples_per_s=result.samples_per_s,
         wait_share=result.wait_share,
+        failed_recordings=result.failed_recordings,
     )
 
 

@@ -1,7 +1,8 @@
 """One stage's training: a 1cycle of AdamW over batches, and validation after each epoch.
 
-Within an epoch nothing waits for the device. When to stop, what to keep and what to report are
-decided in `trainer.training.fold`.
+Within an epoch nothing waits for the device, and after one only whoever has nothing else to do: an
+epoch is a generator, so that one thread can train several folds by turns. When to stop, what to
+keep and what to report are decided in `trainer.training.fold`.
 """
 
 import time
@@ -17,11 +18,12 @@ from typing import Any, TypeVar
 import torch
 
 from schemas import RunConfig, Stage
+from trainer.data.buffers import download
 from trainer.data.order import Window
 from trainer.data.source import Source, StageData
 from trainer.model import Network
 from trainer.records.checkpoint import StageState
-from trainer.training.acceleration import accelerate, without_compiler
+from trainer.training.acceleration import Fallbacks, accelerate, without_compiler
 from trainer.training.augment import Augmentation
 from trainer.training.schedule import OneCycle, Schedule, lr_range, num_steps
 from trainer.training.step import (
@@ -34,6 +36,10 @@ from trainer.training.step import (
 )
 
 T = TypeVar("T")
+Ready = Callable[[], bool]
+"""Returns whether what is waited for is there."""
+Progress = Generator[Ready | None, None, T]
+"""Work that pauses after each step (None), and again and again until something is ready."""
 
 
 class Stopwatch:
@@ -71,6 +77,7 @@ class EpochResult:
         seconds: Seconds with validation.
         wait_s: Seconds of these spent waiting for data.
         lrs: Lowest and highest learning rate of the epoch's steps.
+        failed_recordings: Attempts to record a step as a CUDA graph that failed.
     """
 
     train: Totals
@@ -79,6 +86,7 @@ class EpochResult:
     seconds: float
     wait_s: float
     lrs: tuple[float, float]
+    failed_recordings: int = 0
 
     @property
     def finite(self) -> bool:
@@ -133,8 +141,8 @@ class StageTrainer:
         augment = Augmentation(config, device)
         # One tensor for a batch's random numbers, refilled at each step: dropout takes the first
         # columns, mixing and masks the last.
-        size = min(config.batch_size, len(data.train))
-        self._noise = torch.empty(size, model.noise_size + augment.noise_size, device=device)
+        self._batch = min(config.batch_size, len(data.train))
+        self._noise = torch.empty(self._batch, model.noise_size + augment.noise_size, device=device)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         # The steps hold no reference to this object: they would keep it, and its data, in a circle
         # that is freed late.
@@ -143,12 +151,19 @@ class StageTrainer:
         )
         eval_step = partial(make_eval_step, self._sums, config.precision, data.valid.scale)
         how = config.acceleration
-        self._train_step = accelerate(train_step, self._model, how, warn)
-        self._eval_step = accelerate(eval_step, self._model, without_compiler(how), warn)
+        self._fallbacks = Fallbacks(warn)
+        self._train_step = accelerate(train_step, self._model, how, self._fallbacks)
+        self._eval_step = accelerate(eval_step, self._model, without_compiler(how), self._fallbacks)
 
-    def state(self) -> StageState:
-        """Return a copy of all that the rest of the stage depends on, except the network."""
-        return StageState(self._step, deepcopy(self._optimizer.state_dict()))
+    def state(
+        self, copy: Callable[[Mapping[str, Any]], Mapping[str, Any]] = deepcopy
+    ) -> StageState:
+        """Return all that the rest of the stage depends on, except the network.
+
+        Args:
+            copy: Copies the optimiser's state dict.
+        """
+        return StageState(self._step, copy(self._optimizer.state_dict()))
 
     def restore(self, state: StageState) -> None:
         """Resume from a state of this stage, as if never interrupted."""
@@ -178,26 +193,47 @@ class StageTrainer:
     def run_epoch(
         self, order: Iterable[Window], seed: int, after_batch: Callable[[], None]
     ) -> EpochResult:
-        """Train for an epoch, then validate.
+        """Train for an epoch, then validate, and wait for the result.
 
         Args:
             order: The order of the training rows.
             seed: See `steps`.
             after_batch: Called after each step was handed to the device.
         """
+        epoch = self.epoch(order, seed)
+        while True:
+            try:
+                if next(epoch) is None:
+                    after_batch()
+            except StopIteration as end:
+                result: EpochResult = end.value
+                return result
+
+    def epoch(self, order: Iterable[Window], seed: int) -> Progress[EpochResult]:
+        """Train for an epoch, then validate.
+
+        Args:
+            order: The order of the training rows.
+            seed: See `steps`.
+        """
         valid = self.data.valid  # before the epoch: its last step moves `data` on to the next
-        waiting = Stopwatch()
-        first = self._step
+        waiting, first, failed = Stopwatch(), self._step, self._fallbacks.failed_recordings
         started = time.perf_counter()
         with closing(self.steps(order, seed, waiting)) as steps:
-            for _ in steps:
-                after_batch()
-        train = self.take_totals()
+            yield from steps
+        train = yield from self._totals()
         train_s = time.perf_counter() - started
-        judged = self._validate(valid, waiting)
-        seconds = time.perf_counter() - started
-        lrs = lr_range(self._schedule, first, self._step)
-        return EpochResult(train, judged, train_s, seconds, waiting.seconds, lrs)
+        self._validate(valid, waiting)
+        judged = yield from self._totals()
+        return EpochResult(
+            train=train,
+            valid=judged,
+            train_s=train_s,
+            seconds=time.perf_counter() - started,
+            wait_s=waiting.seconds,
+            lrs=lr_range(self._schedule, first, self._step),
+            failed_recordings=self._fallbacks.failed_recordings - failed,
+        )
 
     def steps(
         self, order: Iterable[Window], seed: int, waiting: Stopwatch
@@ -213,6 +249,10 @@ class StageTrainer:
         self._model.train()
         with closing(self.data.train.batches(order, self._config.batch_size)) as batches:
             for images, labels in waiting.timed(islice(batches, self._steps)):
+                # AdamW reads the gradients where the recorded step left them. A step of another
+                # shape is not recorded and would leave them elsewhere, unread.
+                if len(labels) != self._batch:
+                    raise ValueError(f"a batch of {len(labels)} clips, expected {self._batch}")
                 noise = self._noise.uniform_(generator=self._generator)
                 self._train_step(images, labels, noise)
                 self._update()
@@ -224,14 +264,21 @@ class StageTrainer:
         self._sums.zero_()
         return since
 
+    def _totals(self) -> Progress[Totals]:
+        """Return what `take_totals` does; pauses instead of waiting."""
+        sums, ready = download(self._sums)
+        self._sums.zero_()
+        while not ready():
+            yield ready
+        return totals(sums)
+
     @torch.inference_mode()
-    def _validate(self, source: Source, waiting: Stopwatch) -> Totals:
+    def _validate(self, source: Source, waiting: Stopwatch) -> None:
         """Evaluate every clip that judges the epoch."""
         self._model.eval()
         with closing(source.in_order(self._config.batch_size)) as batches:
             for batch in waiting.timed(batches):
                 self._eval_step(*batch)
-        return self.take_totals()
 
     def _update(self) -> None:
         """Apply the gradients at the schedule's learning rate and momentum."""
