@@ -143,9 +143,9 @@ def _loading_stream(device: torch.device) -> torch.cuda.Stream:
 def upload(values: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
     """Return values of the host on a device. Nothing waits for the copy but the current stream."""
     tensor = torch.as_tensor(values)
-    if device.type != "cuda":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def download(tensor: Tensor) -> tuple[Tensor, Callable[[], bool]]:
