@@ -100,11 +100,11 @@ class ClipList(Sequence[Clip]):
     def __iter__(self) -> Iterator[Clip]:
         for batch in self.batches():
             for values in zip(*batch.values(), strict=True):
-                given = dict(zip(batch, values, strict=True))
-                if given.get(ITEM) == NO_ITEM:
-                    del given[ITEM]
+                fields = dict(zip(batch, values, strict=True))
+                if fields.get(ITEM) == NO_ITEM:
+                    del fields[ITEM]
                 # NaN is the only value that differs from itself.
-                yield Clip(**{name: value for name, value in given.items() if value == value})
+                yield Clip(**{name: value for name, value in fields.items() if value == value})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClipList):
@@ -154,12 +154,12 @@ def repeated(column: NDArray[Any]) -> dict[int, int]:
     if not shared.size:
         return {}
     first: dict[str, int] = {}
-    found: dict[int, int] = {}
+    first_rows: dict[int, int] = {}
     for row in np.flatnonzero(np.isin(hashes, shared)).tolist():
         known = first.setdefault(column[row], row)
         if known != row:
-            found[row] = known
-    return found
+            first_rows[row] = known
+    return first_rows
 
 
 def address(

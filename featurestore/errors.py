@@ -164,6 +164,11 @@ class UnknownNameError(StoreError):
         )
 
 
+def cause(error: BaseException) -> str:
+    """Return what went wrong without what a caller's own line says: of an OSError not its file."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 def first_problem(error: "ValidationError", names: Iterable[str] = ()) -> str:
     """Return the first problem that pydantic found, as one line: where, and what.
 
@@ -184,20 +189,20 @@ def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
         problem: One of the errors that pydantic found.
         names: Names that exist, one of which an unknown name may be meant as.
     """
-    kind, context, got = problem["type"], problem.get("ctx", {}), _shown(problem["input"])
+    kind, context, shown = problem["type"], problem.get("ctx", {}), _shown(problem["input"])
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
         return f"no such field{_meant(problem['loc'][-1], names)}"
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"expected {context['expected']}, got {got}{_meant(problem['input'], known)}"
+        return f"expected {context['expected']}, got {shown}{_meant(problem['input'], known)}"
     for bound, words in _BOUNDS.items():
         if bound in context:
-            return f"expected {words} {context[bound]}, got {got}"
+            return f"expected {words} {context[bound]}, got {shown}"
     for prefix, words in _EXPECTED.items():
         if kind.startswith(prefix):
-            return f"expected {words}, got {got}"
+            return f"expected {words}, got {shown}"
     return problem["msg"].removeprefix("Value error, ")
 
 

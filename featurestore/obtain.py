@@ -142,13 +142,13 @@ def obtain(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dat
     """
     archive = find_archive(name)
     try:
-        found = find_root(name, root)
+        existing = find_root(name, root)
     except DatasetNotFoundError:
         plan = plan_download(name, root)
         _download(console, plan, yes=yes, absent=f"{name} is not in {plan.root}")
     else:
-        console.print(f"{name} is in {found} already.")
-        Download(archive, found.resolve()).clean_up()
+        console.print(f"{name} is in {existing} already.")
+        Download(archive, existing.resolve()).clean_up()
     return load_dataset(name, root)
 
 

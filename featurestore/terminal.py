@@ -105,8 +105,8 @@ class Terminal(Console):
             self.write(json_document(value))
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(__version__)
         raise typer.Exit
 
@@ -117,8 +117,8 @@ VersionOption = Annotated[
 ]
 
 
-def _mute(asked: bool) -> None:
-    Terminal.muted = asked
+def _mute(requested: bool) -> None:
+    Terminal.muted = requested
 
 
 OUTPUT, DATA, MACHINE = "Output", "Data", "Machine"

@@ -186,8 +186,8 @@ class _Reader:
     def _number(self, event: _Event, text: str) -> object:
         if text in _NOT_A_NUMBER:
             return float("nan")
-        if found := _INFINITE.fullmatch(text):
-            return float(f"{found[1]}inf")
+        if infinite := _INFINITE.fullmatch(text):
+            return float(f"{infinite[1]}inf")
         integer = _INTEGER.fullmatch(text)
         if not integer and not _FLOAT.fullmatch(text):
             return text

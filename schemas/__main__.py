@@ -49,9 +49,11 @@ def generate() -> dict[str, str]:
 
 def stale(folder: Path = FOLDER) -> list[str]:
     """Return the names of the files that are missing, outdated or no longer published."""
-    wanted = generate()
-    found = {path.name: path.read_text() for path in folder.glob("*.json")}
-    return sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+    generated = generate()
+    existing = {path.name: path.read_text() for path in folder.glob("*.json")}
+    return sorted(
+        name for name in generated | existing if generated.get(name) != existing.get(name)
+    )
 
 
 def main() -> int:

@@ -150,8 +150,8 @@ class _Extraction:
 
 def _extract_once(task: BlockTask, starting: Callable[[int], object] = int) -> _Extraction:
     libraries = check_fit(task.store, task.dataset, task.root, task.witness)
-    found = _committed(task)
-    return _Extraction(task, libraries, found or extract_block(task, starting))
+    earlier = _committed(task)
+    return _Extraction(task, libraries, earlier or extract_block(task, starting))
 
 
 def _commit_once(extraction: _Extraction) -> BlockOutcome:

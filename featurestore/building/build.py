@@ -109,12 +109,12 @@ def plan_build(dataset: Dataset, path: Place, spec: FeatureSpec | None = None) -
         FingerprintError: The store holds this dataset with other features or clips.
         StoreError: `path` is something else.
     """
-    wanted = plan_manifest(dataset, spec or FeatureSpec())
-    found = _find(dataset, locate(path), wanted)
-    manifest, num_pending = wanted, wanted.num_clips
-    if found is not None:
-        manifest = found.manifest
-        num_pending = sum(map(len, blocks_where(found, lambda s: s == ClipStatus.PENDING)))
+    planned = plan_manifest(dataset, spec or FeatureSpec())
+    stored = _find(dataset, locate(path), planned)
+    manifest, num_pending = planned, planned.num_clips
+    if stored is not None:
+        manifest = stored.manifest
+        num_pending = sum(map(len, blocks_where(stored, lambda s: s == ClipStatus.PENDING)))
     width = np.dtype(manifest.spec.dtype).itemsize
     clip_bytes = width * sum(bands * frames for bands, frames in manifest.spec.arrays.values())
     return BuildPlan(manifest, num_pending, num_pending * clip_bytes)
@@ -150,15 +150,17 @@ def build(
         StoreError: `path` is something else.
     """
     options, observer = options or BuildOptions(), observer or _Silent()
-    wanted = plan_manifest(dataset, spec or FeatureSpec())
+    planned = plan_manifest(dataset, spec or FeatureSpec())
     storage = locate(path)
     try:
-        found = _find(dataset, storage, wanted)
-        finished = found is not None and found.manifest.state == "complete"
-        if found is not None and finished:
-            remove_left(storage, found.manifest)
+        stored = _find(dataset, storage, planned)
+        finished = stored is not None and stored.manifest.state == "complete"
+        if stored is not None and finished:
+            remove_left(storage, stored.manifest)
         with nullcontext() if finished and not options.retry_failed else locked(storage):
-            return _build(dataset, storage, wanted, executor or SerialExecutor(), options, observer)
+            return _build(
+                dataset, storage, planned, executor or SerialExecutor(), options, observer
+            )
     except OSError as error:
         raise machine_fault(error) from error
 
@@ -166,12 +168,12 @@ def build(
 def _build(
     dataset: Dataset,
     storage: Storage,
-    wanted: StoreManifest,
+    planned: StoreManifest,
     executor: Executor,
     options: BuildOptions,
     observer: Observer,
 ) -> BuildReport:
-    arrays = _find_or_create(dataset, storage, wanted)
+    arrays = _find_or_create(dataset, storage, planned)
     if options.retry_failed:
         arrays = _reopen(arrays, blocks_where(arrays, lambda status: status > ClipStatus.OK))
     changed = _reopen_changed(arrays, dataset)
@@ -191,7 +193,7 @@ def _build(
             _refuse(failures)
     if arrays.manifest.state != "complete":
         arrays = _complete(arrays, dataset)
-    warnings = [*library_warnings(arrays.manifest, wanted), *_mixed(arrays.manifest, mixed)]
+    warnings = [*library_warnings(arrays.manifest, planned), *_mixed(arrays.manifest, mixed)]
     if changed:
         warnings.append(
             f"{changed} blocks that an earlier build had finished were not what it wrote, or it "
@@ -230,26 +232,26 @@ def machine_fault(error: OSError) -> BuildError:
     )
 
 
-def _find_or_create(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays:
+def _find_or_create(dataset: Dataset, storage: Storage, planned: StoreManifest) -> StoredArrays:
     """Return the arrays to build into. A complete store is not written to; others under a lock."""
-    found = _find(dataset, storage, wanted)
-    if found is not None and found.manifest.state == "complete":
-        return found
+    arrays = _find(dataset, storage, planned)
+    if arrays is not None and arrays.manifest.state == "complete":
+        return arrays
     remove_partial(storage)
-    if found is None:
-        found = claim_arrays(storage, wanted)
-        refuse_other(found, wanted, dataset)
+    if arrays is None:
+        arrays = claim_arrays(storage, planned)
+        refuse_other(arrays, planned, dataset)
     if dataset.card.name not in dataset_names(storage):
-        create_arrays(found, clip_tables(dataset.clips, found.manifest))
-    return found
+        create_arrays(arrays, clip_tables(dataset.clips, arrays.manifest))
+    return arrays
 
 
-def _find(dataset: Dataset, storage: Storage, wanted: StoreManifest) -> StoredArrays | None:
+def _find(dataset: Dataset, storage: Storage, planned: StoreManifest) -> StoredArrays | None:
     """Return the existing arrays, if any; refuse them if their settings or clips differ."""
-    found = find_arrays(storage, dataset.card.name)
-    if found is not None:
-        refuse_other(found, wanted, dataset)
-    return found
+    arrays = find_arrays(storage, dataset.card.name)
+    if arrays is not None:
+        refuse_other(arrays, planned, dataset)
+    return arrays
 
 
 class _Condition(Protocol):
@@ -258,12 +260,12 @@ class _Condition(Protocol):
 
 def blocks_where(arrays: StoredArrays, condition: _Condition) -> list[Block]:
     """Return the blocks with a clip whose status fulfils the condition, in order."""
-    found: list[Block] = []
+    chosen: list[Block] = []
     for fold in arrays.manifest.folds:
         status = arrays.read(fold.fold, "status")
         blocks = plan.fold_blocks(fold.fold, fold.num_clips, arrays.manifest.block_clips)
-        found.extend(block for block in blocks if condition(status[block.rows]).any())
-    return found
+        chosen.extend(block for block in blocks if condition(status[block.rows]).any())
+    return chosen
 
 
 def _reopen(arrays: StoredArrays, blocks: list[Block]) -> StoredArrays:

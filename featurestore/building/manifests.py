@@ -62,41 +62,42 @@ def _library_versions() -> dict[str, str]:
     return versions | {"libsndfile": soundfile.__libsndfile_version__}
 
 
-def refuse_other(found: StoredArrays, wanted: StoreManifest, dataset: Dataset) -> None:
+def refuse_other(arrays: StoredArrays, planned: StoreManifest, dataset: Dataset) -> None:
     """Refuse a store of other features, or of other clips.
 
     Raises:
         FingerprintError: Naming what differs, and what to do.
     """
-    if found.manifest.fingerprint == wanted.fingerprint:
+    if arrays.manifest.fingerprint == planned.fingerprint:
         return
-    differing = list(differences(found.manifest, wanted))
-    if found.manifest.clips_sha256 != wanted.clips_sha256:
-        differing.append(_clip_differences(found, dataset))
+    differing = list(differences(arrays.manifest, planned))
+    if arrays.manifest.clips_sha256 != planned.clips_sha256:
+        differing.append(_clip_differences(arrays, dataset))
     if not differing:
         differing.append(
-            f"its fingerprint is {found.manifest.fingerprint[:12]}…, that of the same settings is "
-            f"{wanted.fingerprint[:12]}… here, so another version of this program made it"
+            f"its fingerprint is {arrays.manifest.fingerprint[:12]}…, that of the same settings is "
+            f"{planned.fingerprint[:12]}… here, so another version of this program made it"
         )
     raise FingerprintError(
-        f"{found.storage} already contains {dataset.card.name}, but built with different settings: "
-        f"{'; '.join(differing)}. Restore what it was built from, name another --store or delete it"
+        f"{arrays.storage} already contains {dataset.card.name}, but built with different "
+        f"settings: {'; '.join(differing)}. Restore what it was built from, name another "
+        "--store or delete it"
     )
 
 
-def _clip_differences(found: StoredArrays, dataset: Dataset) -> str:
+def _clip_differences(arrays: StoredArrays, dataset: Dataset) -> str:
     try:
-        return clip_differences(stored_clips(found), dataset.clips)
+        return clip_differences(stored_clips(arrays), dataset.clips)
     except CorruptError:  # perhaps the other build has just started
         return "the clips are others"
 
 
-def library_warnings(found: StoreManifest, wanted: StoreManifest) -> Iterable[str]:
+def library_warnings(stored: StoreManifest, planned: StoreManifest) -> Iterable[str]:
     """Yield a warning if the libraries that shape the numbers differ from those of the store."""
     differing = [
-        f"{name} {version} (now {wanted.libraries.get(name)})"
-        for name, version in found.libraries.items()
-        if wanted.libraries.get(name) != version
+        f"{name} {version} (now {planned.libraries.get(name)})"
+        for name, version in stored.libraries.items()
+        if planned.libraries.get(name) != version
     ]
     if differing:
         yield (

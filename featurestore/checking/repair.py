@@ -78,10 +78,10 @@ def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> I
     """
     storage, name = locate(path), dataset.card.name
     try:
-        found = datasets_found(storage)
+        names = datasets_found(storage)
     except NotAStoreError as error:
         raise NotAStoreError(f"{storage} holds no {name}: {error}") from error
-    if name not in found:
+    if name not in names:
         raise StoreError(
             f"{storage} holds no {name}: `featurestore build --dataset {name}` makes it"
         )
@@ -118,8 +118,8 @@ def only_dataset(path: Place) -> str:
     """
     names = datasets_found(locate(path))
     if len(names) != 1:
-        found = ", ".join(names) or "none"
-        raise StoreError(f"{path} should hold one dataset and holds {found}: name it (--dataset)")
+        listed = ", ".join(names) or "none"
+        raise StoreError(f"{path} should hold one dataset and holds {listed}: name it (--dataset)")
     return names[0]
 
 
@@ -165,8 +165,10 @@ def _copies(storage: Storage, name: str) -> Iterator[StoreManifest]:
 
 def _repair_metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
     name = manifest.card.name
-    others = (_any_copy(storage, other) for other in datasets_made(storage) if other != name)
-    root = store_documents([manifest, *others])
+    other_manifests = (
+        _any_copy(storage, other) for other in datasets_made(storage) if other != name
+    )
+    root = store_documents([manifest, *other_manifests])
     mine = {
         key: data for key, data in root.items() if key == DOCUMENT or key.startswith(f"{name}/")
     }

@@ -78,17 +78,17 @@ def verify(
 
 def _names(storage: Storage, dataset: str | None) -> tuple[tuple[str, ...], list[str]]:
     """Return the datasets to check, also those the root does not name, and the root's problems."""
-    found, problems = set(datasets_found(storage)), []
+    names, problems = set(datasets_found(storage)), []
     try:
         read_root(storage)
     except CorruptError as error:
         problems.append(str(error))
-    if not found:
+    if not names:
         raise StoreError(f"{storage} holds no dataset")
     if dataset is None:
-        return tuple(sorted(found)), problems
-    if dataset not in found:
-        raise UnknownNameError("dataset", dataset, sorted(found))
+        return tuple(sorted(names)), problems
+    if dataset not in names:
+        raise UnknownNameError("dataset", dataset, sorted(names))
     return (dataset,), problems
 
 
@@ -189,16 +189,16 @@ def _metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
 def wrong_metadata(storage: Storage, expected: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
     """Yield the key and fault of each zarr.json that does not say what is expected."""
     keys = sorted(expected)
-    for key, found in zip(keys, overlap(storage, partial(_found, storage), keys), strict=True):
-        if isinstance(found, str):
-            yield key, found
-        elif found != expected[key] and not _says(found, expected[key]):
+    for key, stored in zip(keys, overlap(storage, partial(_found, storage), keys), strict=True):
+        if isinstance(stored, str):
+            yield key, stored
+        elif stored != expected[key] and not _says(stored, expected[key]):
             yield key, "is not what the manifest demands"
 
 
-def _says(found: bytes, expected: bytes) -> bool:
+def _says(stored: bytes, expected: bytes) -> bool:
     try:
-        return agrees(parsed(found), parsed(expected))
+        return agrees(parsed(stored), parsed(expected))
     except ValueError:
         return False
 
@@ -238,8 +238,8 @@ def _clip_list(arrays: StoredArrays) -> Iterator[str]:
             arrays.read(fold.fold, column)
     except CorruptError:
         return  # reported with the column
-    found = clips_sha256(stored_clips(arrays), manifest.card.class_names)
-    if found != manifest.clips_sha256:
+    stored_sha256 = clips_sha256(stored_clips(arrays), manifest.card.class_names)
+    if stored_sha256 != manifest.clips_sha256:
         yield "the clip table is not the one the manifest was made for"
 
 

@@ -76,8 +76,8 @@ class Idle:
     def _count(self, client: Client) -> int | None:
         """Workers there are; None if the scheduler does not say."""
         with suppress(OSError, RuntimeError, TimeoutError):
-            found = client.scheduler_info(n_workers=0, callback_timeout=_ANSWER_S)
-            count = int(found["n_workers"])
+            info = client.scheduler_info(n_workers=0, callback_timeout=_ANSWER_S)
+            count = int(info["n_workers"])
             self._workers_seen = max(self._workers_seen, count)
             return count
         return None

@@ -247,18 +247,18 @@ class Cluster:
         if self._unfit.get(address) != fault:
             self._unfit[address] = fault
             self._notify(f"the worker at {address} cannot be used: {fault}")
-        others: list[str] | None = None
+        fit_workers: list[str] | None = None
         with suppress(*_LOST):  # reported where the next outcome is awaited
-            others = [name for name in lot.client.nthreads() if name not in self._unfit]
-        if others is None:
+            fit_workers = [name for name in lot.client.nthreads() if name not in self._unfit]
+        if fit_workers is None:
             lot.live[uuid.uuid4().hex] = attempt  # until all are handed over again
             return
         hopeless = not isinstance(self._scheduler, str) or idle.lasts(_UNFIT_S)
-        if not others and (hopeless or not idle.any_progress):
+        if not fit_workers and (hopeless or not idle.any_progress):
             raise ClusterError(
                 f"no worker of the cluster can be used; the one at {address}: {fault}"
             )
-        self._submit(lot, [attempt], others or None)
+        self._submit(lot, [attempt], fit_workers or None)
 
     def _given_again(self, lot: _Lot[T], attempts: list[_Attempt[T]], losses: int) -> _Lot[T]:
         """Hand over what a scheduler has lost, to one that is there (again).
@@ -305,14 +305,14 @@ class Cluster:
                 self._wait_for_started(lot)
 
     def _wait_for_started(self, lot: _Lot[Any]) -> None:
-        deadline, told = time.monotonic() + _LAST_WAIT_S, False
+        deadline, announced = time.monotonic() + _LAST_WAIT_S, False
         while running := _executing(lot):
             where = f"{sum(map(len, running.values()))} tasks at {', '.join(sorted(running))}"
             if time.monotonic() > deadline:
                 self._notify(f"still running: {where}. They end by themselves")
                 return
-            if not told:
-                told = True
+            if not announced:
+                announced = True
                 self._notify(f"waiting up to {_LAST_WAIT_S:.0f} s for {where}")
             time.sleep(_POLL_S)
 
@@ -366,8 +366,8 @@ def _executing(lot: _Lot[Any]) -> dict[str, list[str]]:
     def executing(dask_worker: Any) -> list[str]:  # noqa: ANN401
         return [t.key for t in dask_worker.state.executing if str(t.key).startswith(prefix)]
 
-    found = lot.client.run(executing, on_error="ignore", callback_timeout=2)
-    return {address: keys for address, keys in found.items() if keys}
+    running = lot.client.run(executing, on_error="ignore", callback_timeout=2)
+    return {address: keys for address, keys in running.items() if keys}
 
 
 def _translated(error: BaseException) -> BaseException:

@@ -100,10 +100,10 @@ def verify(
 
     problems: list[str] = []
     parts = find_problems(store, dataset, root)
-    for found in counting(err, parts, count_parts(store, dataset, root)):
-        problems += found
+    for part_problems in counting(err, parts, count_parts(store, dataset, root)):
+        problems += part_problems
         if not as_json:
-            for problem in found:
+            for problem in part_problems:
                 out.say(f"broken: {problem}", style="red")
     if as_json:
         out.write_json({"store": store, "whole": not problems, "problems": problems})

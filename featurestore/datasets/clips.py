@@ -261,12 +261,12 @@ def _is_ascii(cells: NDArray[Any]) -> bool:
 
 def _have_controls(cells: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which cells have a control character."""
-    found = np.zeros(len(cells), bool)
+    flags = np.zeros(len(cells), bool)
     for number, batch in enumerate(_batches(cells)):
         if _CONTROL.search("".join(batch)):
             rows = slice(number * BATCH_ROWS, number * BATCH_ROWS + len(batch))
-            found[rows] = [_CONTROL.search(cell) is not None for cell in batch]
-    return found
+            flags[rows] = [_CONTROL.search(cell) is not None for cell in batch]
+    return flags
 
 
 def _batches(cells: NDArray[Any]) -> Iterator[list[str]]:

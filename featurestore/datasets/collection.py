@@ -157,12 +157,12 @@ class _Chooser:
 
     def described(self) -> str:
         """Return which columns were taken, in words."""
-        told = []
+        sentences = []
         for role, column in self.roles.items():
-            others = other_candidates(role, column, self.header)
-            also = f" (and not {', '.join(map(repr, others))})" if others else ""
-            told.append(f"{role} from {column!r}{also}")
-        return ", ".join(told)
+            candidates = other_candidates(role, column, self.header)
+            also = f" (and not {', '.join(map(repr, candidates))})" if candidates else ""
+            sentences.append(f"{role} from {column!r}{also}")
+        return ", ".join(sentences)
 
 
 def _find_table(root: Path) -> Path | None:
@@ -214,18 +214,18 @@ def _from_directories(root: Path, naming: Naming, how: Collection) -> Dataset:
             f"{root}: columns are named, and there is no table: expected a {TABLE}, or one named "
             "with --table"
         )
-    found = find_clips(root)
-    folds = sorted(set(found.clips.fold.tolist()))
-    own = None if found.layout == "class/file" else _listed_folds(folds, found.fold_names)
+    listing = find_clips(root)
+    folds = sorted(set(listing.clips.fold.tolist()))
+    own = None if listing.layout == "class/file" else _listed_folds(folds, listing.fold_names)
     dataset = Dataset(
-        _card(root, naming, found.class_names),
+        _card(root, naming, listing.class_names),
         root,
-        found.clips,
-        found.left_out,
-        found.fold_names,
+        listing.clips,
+        listing.left_out,
+        listing.fold_names,
         how,
     )
-    return _with_folds(dataset, own, f"{found.layout}")
+    return _with_folds(dataset, own, f"{listing.layout}")
 
 
 def _listed_folds(folds: Sequence[int], names: Mapping[int, str]) -> str:
@@ -355,7 +355,7 @@ def _check_place(root: Path, table: Table, clips: ClipList, chooser: _Chooser) -
 def _with_folds(dataset: Dataset, own: str | None, what: str) -> Dataset:
     """Return the dataset with the folds that were asked for, and with what was understood."""
     how = dataset.collection
-    told = own or "no folds, so all clips are in fold 1 (--folds 5 makes five)"
+    folds_text = own or "no folds, so all clips are in fold 1 (--folds 5 makes five)"
     if how.folds and own is not None:
         raise DatasetError(
             f"{dataset.root}: the collection has {own} of its own ({what}), and {how.folds} are "
@@ -364,11 +364,11 @@ def _with_folds(dataset: Dataset, own: str | None, what: str) -> Dataset:
     if how.folds == 1:
         raise DatasetError("--folds: expected at least 2, got 1")
     if how.folds:
-        dataset, told = _with_made_folds(dataset)
+        dataset, folds_text = _with_made_folds(dataset)
     elif how.group_by and own is None:
         raise DatasetError("--group-by is for folds to be made: give --folds, too")
     num_classes = len(dataset.card.class_names)
-    understood = (what, f"{num_classes} class{'es' * (num_classes != 1)}", told)
+    understood = (what, f"{num_classes} class{'es' * (num_classes != 1)}", folds_text)
     return replace(dataset, understood=understood)
 
 
@@ -379,8 +379,10 @@ def _with_made_folds(dataset: Dataset) -> tuple[Dataset, str]:
     made = make_folds(clips.class_id, groups, how.folds, how.fold_seed, dataset.card.class_names)
     num_groups = int(groups.max()) + 1
     grouped = f"{num_groups} groups" if num_groups < len(clips) else "each clip on its own"
-    told = f"{how.folds} folds made by class (seed {how.fold_seed}, {grouped})"
-    return replace(dataset, clips=replace(clips, fold=made.folds), warnings=made.warnings), told
+    folds_text = f"{how.folds} folds made by class (seed {how.fold_seed}, {grouped})"
+    return replace(
+        dataset, clips=replace(clips, fold=made.folds), warnings=made.warnings
+    ), folds_text
 
 
 def clip_groups(clips: ClipList) -> NDArray[np.int64]:

@@ -19,9 +19,9 @@ from featurestore.datasets.leftout import (
     HIDDEN,
     LINKED,
     SUFFIXES,
+    by_number,
     find_sounds,
     listed,
-    told,
     why_not,
 )
 from featurestore.datasets.splits import is_split, number_splits
@@ -86,7 +86,7 @@ class _Scan:
         for (in_fold, in_class, kind), number in self.left_out.items():
             if fold in (None, in_fold) and name in (None, in_class):
                 kinds[kind] += number
-        return told(kinds)
+        return by_number(kinds)
 
 
 def find_clips(root: Path) -> FoundClips:
@@ -283,9 +283,9 @@ def _relative(root: Path, path: Path) -> str:
 def _nothing_usable(root: Path) -> str:
     files = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     visible = (file for file in files if not any(part.startswith(".") for part in file.parts))
-    found = ", ".join(sorted(repr(file.as_posix()) for file in islice(visible, MAX_SHOWN)))
+    listed = ", ".join(sorted(repr(file.as_posix()) for file in islice(visible, MAX_SHOWN)))
     return (
         f"{root}: expected audio files at fold/class/file, split/class/file or class/file (such "
         f"as {', '.join(_EXAMPLES.values())}; {' '.join(sorted(SUFFIXES))}) or one table "
-        f"clips.csv with path and class; found no file of that kind, but: {found or 'nothing'}"
+        f"clips.csv with path and class; found no file of that kind, but: {listed or 'nothing'}"
     )

@@ -211,15 +211,15 @@ def check_contents(dataset: Dataset, archive: Archive) -> None:
     """
     root, paths = dataset.root, {clip.path for clip in dataset.clips}
     suffixes = {PurePosixPath(path).suffix for path in paths}
-    found = {
+    present = {
         file.relative_to(root).as_posix()
         for file in root.rglob("*")
         if file.suffix in suffixes and not file.name.startswith(".")
     }
-    if found != paths or len(paths) != archive.num_clips:
-        absent, strange = sorted(paths - found), sorted(found - paths)
+    if present != paths or len(paths) != archive.num_clips:
+        absent, strange = sorted(paths - present), sorted(present - paths)
         raise ArchiveError(
-            f"{len(found & paths)} clips of the table's {len(paths)} are there, of "
+            f"{len(present & paths)} clips of the table's {len(paths)} are there, of "
             f"{archive.num_clips} in all; missing {_some(absent)}; not in the table: "
             f"{_some(strange)}"
         )

@@ -76,8 +76,8 @@ def _loader(module: str, function: str = "load") -> Callable[[Path], Dataset]:
     """Return a function of a module that needs NumPy, for which a list need not wait."""
 
     def load(root: Path) -> Dataset:
-        found: Dataset = getattr(import_module(f"featurestore.datasets.{module}"), function)(root)
-        return found
+        dataset: Dataset = getattr(import_module(f"featurestore.datasets.{module}"), function)(root)
+        return dataset
 
     return load
 

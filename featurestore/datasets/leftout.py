@@ -65,7 +65,7 @@ def find_sounds(directory: Path) -> FoundSounds:
                 kinds[kind] += 1
             else:
                 files.append(Path(place, name))
-    return FoundSounds(tuple(sorted(files)), told(kinds))
+    return FoundSounds(tuple(sorted(files)), by_number(kinds))
 
 
 def why_not(path: Path) -> str:
@@ -82,7 +82,7 @@ def why_not(path: Path) -> str:
     return f"with suffix {suffix}" if suffix else "without a suffix"
 
 
-def told(kinds: Counter[str]) -> tuple[str, ...]:
+def by_number(kinds: Counter[str]) -> tuple[str, ...]:
     """Return the kinds with their numbers, most frequent first; if very many, the rest together."""
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{number} {kind}" for kind, number in ordered[:_MOST_KINDS]]

@@ -157,8 +157,10 @@ def load_gtzan(root: Path) -> Dataset:
         "http://marsyas.info/downloads/datasets.html",
     )
     listed = {file for file, _, _ in chain(*rows.values())}
-    found = sum(1 for path in (root / place).glob(f"*/*{suffix}") if not path.name.startswith("."))
-    repeated = found - sum((root / file).exists() for file in listed)
+    num_present = sum(
+        1 for path in (root / place).glob(f"*/*{suffix}") if not path.name.startswith(".")
+    )
+    repeated = num_present - sum((root / file).exists() for file in listed)
     left_out = (f"{repeated} excerpts that the filtered split leaves out",) if repeated > 0 else ()
     warning = (
         f"{CORRUPT}{suffix} is damaged in most copies of GTZAN; if it is here, its row will be the "

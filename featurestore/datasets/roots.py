@@ -81,8 +81,8 @@ def is_here(kind: DatasetKind) -> Path | None:
 def _usual_root(kind: DatasetKind, environ: Mapping[str, str]) -> Path:
     places = _usual_places(kind, environ)
     for place in places:
-        if (found := _recognise(kind, place)) is not None:
-            return found
+        if (recognised := _recognise(kind, place)) is not None:
+            return recognised
     if kind.made_on_demand:
         return places[0]
     looked = ", ".join(str(place) if place.is_absolute() else f"./{place}" for place in places)
@@ -102,9 +102,9 @@ def _usual_places(kind: DatasetKind, environ: Mapping[str, str]) -> list[Path]:
 def _given_root(kind: DatasetKind, root: Path) -> Path:
     if root.exists() and not root.is_dir():
         raise DatasetError(f"{root}: is a file; expected the directory of {kind.name}")
-    found = _recognise(kind, root)
-    if found is not None:
-        return found
+    recognised = _recognise(kind, root)
+    if recognised is not None:
+        return recognised
     if kind.made_on_demand:
         return root
     raise DatasetNotFoundError(_not_there(kind, root))
@@ -131,13 +131,13 @@ def _recognise(kind: DatasetKind, place: Path) -> Path | None:
         return place if any(place.iterdir()) else None
     if _is_root(kind, place):
         return place
-    found = [path for path in sorted(place.iterdir()) if _is_root(kind, path)]
-    if len(found) > 1:
+    roots = [path for path in sorted(place.iterdir()) if _is_root(kind, path)]
+    if len(roots) > 1:
         raise DatasetError(
             f"{place}: {kind.name} is in several directories: "
-            f"{', '.join(path.name for path in found)}; give the right one with --root"
+            f"{', '.join(path.name for path in roots)}; give the right one with --root"
         )
-    return found[0] if found else None
+    return roots[0] if roots else None
 
 
 def _is_root(kind: DatasetKind, place: Path) -> bool:

@@ -113,8 +113,8 @@ def _distraction(
     rng: np.random.Generator, class_name: str, num_samples: int, sample_rate: int
 ) -> Waveform | float:
     """Return, for one clip of three, a quieter event of another class."""
-    others = [name for name in SOUNDS if name != class_name]
-    other = SOUNDS[others[rng.integers(len(others))]]
+    other_names = [name for name in SOUNDS if name != class_name]
+    other = SOUNDS[other_names[rng.integers(len(other_names))]]
     if rng.random() >= 1 / 3:
         return 0.0
     return other(rng, num_samples, sample_rate) * 10 ** (-rng.uniform(8, 20) / 20)

@@ -88,12 +88,12 @@ def load(root: Path) -> Dataset:
     return _read(root)
 
 
-def _check_same(root: Path, wanted: Recipe) -> None:
+def _check_same(root: Path, recipe: Recipe) -> None:
     there = _read_recipe(root / MARKER)
-    if there != wanted:
+    if there != recipe:
         raise DatasetError(
             f"{root}: holds a synthetic collection made with {_words(there)}; asked for "
-            f"{_words(wanted)}. Give another directory, or delete this one"
+            f"{_words(recipe)}. Give another directory, or delete this one"
         )
 
 

@@ -135,10 +135,10 @@ def read_table(path: Path, needed: Iterable[str], optional: Iterable[str] = ()) 
         DatasetError: The file cannot be read, is not UTF-8 or not CSV, lacks a column, has rows
             of another length than the header, or has no rows.
     """
-    wanted = list(needed)
+    columns = list(needed)
 
     def choose(header: Sequence[str]) -> list[str]:
-        return [*wanted, *(name for name in optional if name in header)]
+        return [*columns, *(name for name in optional if name in header)]
 
     return csv_table(path, choose)
 

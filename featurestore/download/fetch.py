@@ -71,14 +71,14 @@ def _fetch(job: Job, partial: PartialFile, *, again: bool = False) -> None:
         partial.clear()
     spliced = _transfer(job, partial)
     job.observe(Progress("checking"))
-    found = _digest(partial.path, job.remote.checksum)
-    if found.startswith(job.remote.checksum):
+    checksum = _digest(partial.path, job.remote.checksum)
+    if checksum.startswith(job.remote.checksum):
         partial.finish()
         return
     partial.clear()
     if again or not spliced:
         raise DownloadError(
-            f"{job.remote.url}: what came is damaged: it has {found}, "
+            f"{job.remote.url}: what came is damaged: it has {checksum}, "
             f"but {job.remote.checksum} was promised"
         )
     _fetch(job, partial, again=True)

@@ -165,10 +165,14 @@ def _begin(remote: RemoteFile, partial: PartialFile, answer: HTTPResponse) -> in
         total = int(length) if re.fullmatch(_COUNT, length) else None
         partial.begin(Origin(remote.url, _validator(answer), total))
         return total
-    found = re.fullmatch(_RANGE, answer.headers.get("Content-Range", ""))
-    total = int(found[2]) if found and found[2] != "*" else None
+    content_range = re.fullmatch(_RANGE, answer.headers.get("Content-Range", ""))
+    total = int(content_range[2]) if content_range and content_range[2] != "*" else None
     known = partial.origin.total if partial.origin else None
-    if not found or int(found[1]) != partial.size or (known and total and total != known):
+    if (
+        not content_range
+        or int(content_range[1]) != partial.size
+        or (known and total and total != known)
+    ):
         partial.clear()
         raise BrokenError("the server sent another part, or another file, than asked for")
     return total or known

@@ -114,7 +114,7 @@ def _decode_parts(
     form: tuple[int, int] | None = None
     left = max_duration_s
     for number, part in enumerate(parts, start=1):
-        with _told_of_cuts(source, part), _opened(source, part) as file:
+        with _naming_cuts(source, part), _opened(source, part) as file:
             waveform = _downmixed(file, left, part)
             rate = file.samplerate
             if form not in (None, (rate, file.channels)):
@@ -131,7 +131,7 @@ def _decode_parts(
 
 
 @contextmanager
-def _told_of_cuts(source: Source, part: Part) -> Iterator[None]:
+def _naming_cuts(source: Source, part: Part) -> Iterator[None]:
     """Tell a file that lacks its end from one that the decoder finds damaged."""
     try:
         yield

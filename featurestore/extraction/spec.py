@@ -62,11 +62,11 @@ def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
     Raises:
         SpecError: There is no such variant, or the images of all are too large.
     """
-    wanted, known = set(more), get_args(Variant)
-    for name in sorted(wanted.difference(known)):
+    chosen, known = set(more), get_args(Variant)
+    for name in sorted(chosen.difference(known)):
         near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, 1))
         raise SpecError(f"no variant {name!r}; there are: {', '.join(known)}{near}")
-    lacking = (v for v in known if v in wanted.difference(spec.variants))
+    lacking = (v for v in known if v in chosen.difference(spec.variants))
     values = spec.model_dump() | {"variants": (*spec.variants, *lacking)}
     try:
         return FeatureSpec.model_validate(values)

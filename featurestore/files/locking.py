@@ -162,8 +162,8 @@ def _remove_dead(path: Path) -> None:
 def _check_ours(descriptor: int, path: Path, owner: str) -> None:
     """Refuse a file that was put in the place of a lock; a full disk may have cut ours short."""
     status = os.fstat(descriptor)
-    ours = "process ".startswith(owner[:8]) and status.st_size <= _MOST_OWNER_BYTES
-    if not ours or status.st_nlink > 1:
+    is_ours = "process ".startswith(owner[:8]) and status.st_size <= _MOST_OWNER_BYTES
+    if not is_ours or status.st_nlink > 1:
         raise UnusableFileError(
             errno.EEXIST, "it is no lock of ours; move it away if it is yours", os.fspath(path)
         )

@@ -86,13 +86,15 @@ def _silent(arrays: StoredArrays, status: Mapping[int, NDArray[np.uint8]]) -> in
 def _num_silent(arrays: StoredArrays, fold: int, status: NDArray[np.uint8]) -> int:
     # Of a block that is not built yet there are no peaks.
     size = len(status) if arrays.manifest.state == "complete" else arrays.manifest.block_clips
-    found = 0
+    num_silent = 0
     for start in range(0, len(status), max(1, size)):
         rows = slice(start, start + size)
         stored = status[rows] == ClipStatus.OK
         if stored.any():
-            found += int(np.count_nonzero((arrays.read(fold, "peak", rows) < QUIETEST) & stored))
-    return found
+            num_silent += int(
+                np.count_nonzero((arrays.read(fold, "peak", rows) < QUIETEST) & stored)
+            )
+    return num_silent
 
 
 def _failures(arrays: StoredArrays, fold: int, status: NDArray[np.uint8]) -> list[dict[str, Any]]:

@@ -20,9 +20,9 @@ def most_bytes(key: str, max_bytes: int | None) -> int:
 
 def too_large(key: str, num_bytes: int | str, most: int) -> UnusableFileError:
     """Return the error for an object that is larger than it can rightly be."""
-    told = num_bytes if isinstance(num_bytes, str) else f"{num_bytes:,}"
+    size_text = num_bytes if isinstance(num_bytes, str) else f"{num_bytes:,}"
     return UnusableFileError(
-        errno.EFBIG, f"it has {told} bytes, where at most {most:,} make sense", key
+        errno.EFBIG, f"it has {size_text} bytes, where at most {most:,} make sense", key
     )
 
 

@@ -76,12 +76,12 @@ class RemoteStorage:
     def _ask(self, request: Callable[["ObjectStore"], Awaitable[T]]) -> T:
         """Return the answer to a request; unlike obstore's own wait, this one ends at Ctrl-C."""
 
-        async def asked() -> T:
+        async def bounded() -> T:
             async with asyncio.timeout(requests.longest_s()):
                 return await request(self._client)
 
         with self._telling():
-            return asyncio.run_coroutine_threadsafe(asked(), requests.loop()).result()
+            return asyncio.run_coroutine_threadsafe(bounded(), requests.loop()).result()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

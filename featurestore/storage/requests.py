@@ -91,17 +91,17 @@ def reason(error: Exception) -> str:
     if _NO_BUCKET.search(text):
         return "there is no such bucket"
     tries = _RETRIES.search(text)
-    told = f", {tries[1]} times repeated" if tries else ""
+    repeats = f", {tries[1]} times repeated" if tries else ""
     if status := _STATUS.search(text):
         if status[1][:3] in ("401", "403"):
             return f"access denied ({status[1]}): check the credentials and what they may do"
-        return f"the server answered {status[1]}{told}"
+        return f"the server answered {status[1]}{repeats}"
     if "TimedOut" in text or "Timeout" in text:
-        return f"no answer in time{told} (${_TIMEOUT_VARIABLE} is {_timeout():g})"
+        return f"no answer in time{repeats} (${_TIMEOUT_VARIABLE} is {_timeout():g})"
     if "kind: Connect" in text:
-        return f"the server cannot be reached{told}"
+        return f"the server cannot be reached{repeats}"
     if "kind: " in text:
-        return f"the connection broke{told}"
+        return f"the connection broke{repeats}"
     return _short(next(iter(text.splitlines()), "") or type(error).__name__)
 
 
@@ -139,6 +139,6 @@ def loop() -> asyncio.AbstractEventLoop:
 
 @functools.cache
 def _started() -> tuple[int, asyncio.AbstractEventLoop]:
-    found = asyncio.new_event_loop()
-    threading.Thread(target=found.run_forever, name="remote storage", daemon=True).start()
-    return os.getpid(), found
+    event_loop = asyncio.new_event_loop()
+    threading.Thread(target=event_loop.run_forever, name="remote storage", daemon=True).start()
+    return os.getpid(), event_loop

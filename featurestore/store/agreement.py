@@ -21,37 +21,37 @@ _DEFAULTED = {"configuration", "endian", "storage_transformers", "dimension_name
 """Keys that some versions of Zarr write and others leave out, where they have their default."""
 
 
-def agrees(found: Document, expected: Document) -> bool:
+def agrees(stored: Document, expected: Document) -> bool:
     """Return whether a document says what is expected, and nothing that contradicts it."""
     return (
-        _attributes_agree(found.get(_ATTRIBUTES), expected.get(_ATTRIBUTES, {}))
-        and _copies_agree(found, expected)
-        and (_plainly_agrees(found, expected) or _agrees_to_zarr(found, expected))
+        _attributes_agree(stored.get(_ATTRIBUTES), expected.get(_ATTRIBUTES, {}))
+        and _copies_agree(stored, expected)
+        and (_plainly_agrees(stored, expected) or _agrees_to_zarr(stored, expected))
     )
 
 
-def _attributes_agree(found: object, expected: Mapping[str, Any]) -> bool:
-    if not isinstance(found, dict):
+def _attributes_agree(stored: object, expected: Mapping[str, Any]) -> bool:
+    if not isinstance(stored, dict):
         return False
-    ours = {*expected, *_OURS}
-    return all(same(found.get(key), expected.get(key)) for key in ours)
+    our_keys = {*expected, *_OURS}
+    return all(same(stored.get(key), expected.get(key)) for key in our_keys)
 
 
-def _copies_agree(found: Document, expected: Document) -> bool:
+def _copies_agree(stored: Document, expected: Document) -> bool:
     if _COPIES not in expected:
         return True
-    copies = copies_in(found)
+    copies = copies_in(stored)
     return all(
         key in copies and agrees(copies[key], document)
         for key, document in copies_in(expected).items()
     )
 
 
-def _plainly_agrees(found: Document, expected: Document) -> bool:
-    ours = {key: value for key, value in expected.items() if key not in _APART}
-    more = found.keys() - ours.keys() - set(_APART)
-    return not any(map(_must_be_understood, map(found.get, more))) and all(
-        key in found and same(found[key], value) for key, value in ours.items()
+def _plainly_agrees(stored: Document, expected: Document) -> bool:
+    our_fields = {key: value for key, value in expected.items() if key not in _APART}
+    more = stored.keys() - our_fields.keys() - set(_APART)
+    return not any(map(_must_be_understood, map(stored.get, more))) and all(
+        key in stored and same(stored[key], value) for key, value in our_fields.items()
     )
 
 
@@ -59,9 +59,9 @@ def _must_be_understood(value: object) -> bool:
     return not isinstance(value, dict) or value.get("must_understand") is not False
 
 
-def _agrees_to_zarr(found: Document, expected: Document) -> bool:
-    one, other = (zarr_meaning(_bare(document)) for document in (found, expected))
-    if one is None or other is None or not _keys(_bare(found)) <= _keys(expected) | _DEFAULTED:
+def _agrees_to_zarr(stored: Document, expected: Document) -> bool:
+    one, other = (zarr_meaning(_bare(document)) for document in (stored, expected))
+    if one is None or other is None or not _keys(_bare(stored)) <= _keys(expected) | _DEFAULTED:
         return False  # a key that Zarr does not know it ignores, and takes the default
     return all(key in one and same(_listed(one[key]), _listed(other[key])) for key in other)
 

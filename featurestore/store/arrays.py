@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.cliplist import ITEM, NO_ITEM, SPAN, address
-from featurestore.errors import BuildError, CorruptError, UnknownNameError
+from featurestore.errors import BuildError, CorruptError, UnknownNameError, cause
 from featurestore.storage import Place, Storage, locate
 from featurestore.store import metadata, records
 from featurestore.store.agreement import agrees
@@ -119,8 +119,7 @@ class StoredArrays:
         except FileNotFoundError as error:
             raise CorruptError(f"{key}/{DOCUMENT} is missing") from error
         except (OSError, ValueError) as error:
-            told = getattr(error, "strerror", None) or error
-            raise CorruptError(f"{key}/{DOCUMENT}: {told}") from error
+            raise CorruptError(f"{key}/{DOCUMENT}: {cause(error)}") from error
         if not agrees(document, metadata.array_document(self.manifest, name, self._sizes[fold])):
             raise CorruptError(f"{key}/{DOCUMENT} is not what the manifest demands")
         self._agreeing.add(key)

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptError
+from featurestore.errors import CorruptError, cause
 from featurestore.storage import Storage
 from featurestore.store import chunks
 from featurestore.store.files import ChunkFiles
@@ -78,8 +78,9 @@ class Checksums:
         except FileNotFoundError as error:
             raise CorruptError(f"{key}: the chunk is missing") from error
         except (OSError, CorruptError) as error:
-            told = getattr(error, "strerror", None) or error
-            raise CorruptError(f"{key}: the checksums of the fold's chunks: {told}") from error
+            raise CorruptError(
+                f"{key}: the checksums of the fold's chunks: {cause(error)}"
+            ) from error
         if list_sha256(values) != expected:
             raise CorruptError(f"{key}: they are not the checksums that the manifest vouches for")
         return values

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 
-from featurestore.errors import CorruptError, NewerError, StorageError
+from featurestore.errors import CorruptError, NewerError, StorageError, cause
 from featurestore.storage import Storage
 from featurestore.store import metadata
 from featurestore.store.agreement import with_additions
@@ -37,9 +37,8 @@ def writing(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, StorageError) as error:
-        told = error.strerror or error if isinstance(error, OSError) else error
         raise StorageError(
-            f"cannot write {what}: {told}. Finished blocks are safe; "
+            f"cannot write {what}: {cause(error)}. Finished blocks are safe; "
             "fix the problem and rerun the same command"
         ) from error
 
@@ -135,13 +134,13 @@ def put_in_root(storage: Storage, manifest: StoreManifest) -> None:
 
     def changed(data: bytes) -> bytes:
         root = root_in(storage, data)
-        others = [
+        other_manifests = [
             _any_manifest(storage, root, name)
             for name in root.datasets
             if name != manifest.card.name
         ]
         names = (*root.datasets, manifest.card.name)
-        return with_additions(store_documents([*others, manifest])[DOCUMENT], data, names)
+        return with_additions(store_documents([*other_manifests, manifest])[DOCUMENT], data, names)
 
     with writing(str(storage)):
         storage.update(DOCUMENT, changed)
@@ -246,9 +245,8 @@ def _manifest_in(
     except NewerError as error:
         raise NewerError(f"{storage}: {dataset} was made by a newer version: {error}") from error
     except (OSError, KeyError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
-        told = "there is none" if isinstance(error, KeyError) else told
+        reason = "there is none" if isinstance(error, KeyError) else cause(error)
         raise CorruptError(
-            f"{storage}: {which}the manifest of {dataset} is damaged: {told}. "
+            f"{storage}: {which}the manifest of {dataset} is damaged: {reason}. "
             f"`featurestore repair {storage} --dataset {dataset}` repairs it from a copy"
         ) from error

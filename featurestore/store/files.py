@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptError
+from featurestore.errors import CorruptError, cause
 from featurestore.storage import Storage, overlap
 from featurestore.store import chunks
 from featurestore.store.layout import OUTCOMES, Column, column
@@ -86,8 +86,7 @@ class ChunkFiles:
                 return None
             raise CorruptError("the chunk is missing") from error
         except (OSError, OverflowError) as error:
-            told = getattr(error, "strerror", None) or error
-            raise CorruptError(f"the chunk cannot be read: {told}") from error
+            raise CorruptError(f"the chunk cannot be read: {cause(error)}") from error
         expected = self.identify(fold, name, chunk)
         if expected is not None and data[-chunks.CHECKSUM_BYTES :] != expected:
             raise CorruptError("the chunk is damaged, or another one lies in its place")
@@ -118,8 +117,8 @@ class ChunkFiles:
         """
         num_chunks = self._column(fold, name).num_chunks(self._sizes[fold])
         num_files = -(-num_chunks // self._column(fold, name).file_chunks)
-        found = overlap(self.storage, partial(self._file_ends, fold, name), range(num_files))
-        return np.frombuffer(b"".join(found), "<u4").astype(np.uint32)
+        parts = overlap(self.storage, partial(self._file_ends, fold, name), range(num_files))
+        return np.frombuffer(b"".join(parts), "<u4").astype(np.uint32)
 
     def ends(self, block: Block, names: Iterable[str] | None = None) -> dict[str, bytes]:
         """Return the checksums that end a block's chunks, joined, by array: of all it writes.
@@ -150,9 +149,8 @@ class ChunkFiles:
                     self.storage.read_range(key, sum(entry) - size, size) for entry in index
                 )
         except (OSError, OverflowError, CorruptError) as error:
-            told = getattr(error, "strerror", None) or error
             raise CorruptError(
-                f"fold{fold}/{name}: a chunk is missing or damaged: {told}"
+                f"fold{fold}/{name}: a chunk is missing or damaged: {cause(error)}"
             ) from error
         if len(ends) != count * size:
             raise CorruptError(f"fold{fold}/{name}: a chunk is cut short")

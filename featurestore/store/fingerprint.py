@@ -131,16 +131,16 @@ def signed(manifest: StoreManifest) -> StoreManifest:
     return manifest.model_copy(update={"digest": manifest_digest(manifest)})
 
 
-def differences(found: StoreManifest, wanted: StoreManifest) -> Iterator[str]:
+def differences(stored: StoreManifest, planned: StoreManifest) -> Iterator[str]:
     """Yield in words how a store's features differ from those asked for, except the clip list."""
-    old, new = (m.spec.model_dump(mode="json") for m in (found, wanted))
+    old, new = (m.spec.model_dump(mode="json") for m in (stored, planned))
     for name in old | new:
         if old.get(name) != new.get(name):
             yield f"{name} is {_short(old.get(name))}, asked for {_short(new.get(name))}"
-    if found.extractor_version != wanted.extractor_version:
+    if stored.extractor_version != planned.extractor_version:
         yield (
-            f"the extractor's version is {found.extractor_version}, "
-            f"this program's {wanted.extractor_version}"
+            f"the extractor's version is {stored.extractor_version}, "
+            f"this program's {planned.extractor_version}"
         )
 
 
@@ -148,9 +148,9 @@ _NAMED = 3
 """Clips of each kind of change that are named."""
 
 
-def clip_differences(found: Iterable[Clip], wanted: Iterable[Clip]) -> str:
+def clip_differences(stored: Iterable[Clip], planned: Iterable[Clip]) -> str:
     """Return, in words, how a store's clips differ from the dataset's."""
-    old, new = (_by_id(ClipList.of(clips)) for clips in (found, wanted))
+    old, new = (_by_id(ClipList.of(clips)) for clips in (stored, planned))
     kinds = {
         "gone": [key for key in old if key not in new],
         "new": [key for key in new if key not in old],
@@ -158,8 +158,8 @@ def clip_differences(found: Iterable[Clip], wanted: Iterable[Clip]) -> str:
             key for key in old if key in new and old[key] != new[key]
         ],
     }
-    told = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
-    changed = " and ".join(told) or "their order or the names of the classes changed"
+    sentences = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
+    changed = " and ".join(sentences) or "their order or the names of the classes changed"
     return f"{len(old)} clips in the store, {len(new)} in the dataset: {changed}"
 
 

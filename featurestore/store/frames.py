@@ -126,11 +126,11 @@ class Conversions:
         """
         store = cast("StoredDataset", self)
         store.shape(array)
-        found = next(iter(entry_points(group=TORCH_GROUP)), None)
-        if found is None:
+        entry = next(iter(entry_points(group=TORCH_GROUP)), None)
+        if entry is None:
             raise _missing("the trainer", "trainer")
         try:
-            make = found.load()
+            make = entry.load()
         except ImportError as error:
             raise _missing("PyTorch", "trainer") from error
         return make(store.path, array, dataset=store.name, folds=folds, **options)

@@ -100,13 +100,13 @@ def parse_manifest(attributes: Mapping[str, Any], dataset: str) -> StoreManifest
         ValueError: It is damaged, in one line.
     """
     _refuse_newer(attributes)
-    ours = {k: value for k, value in attributes.items() if k in StoreManifest.model_fields}
-    if ours.get(_VERSION) == 1:
-        ours.pop("digest", None)  # not ours in that version
+    fields = {k: value for k, value in attributes.items() if k in StoreManifest.model_fields}
+    if fields.get(_VERSION) == 1:
+        fields.pop("digest", None)  # not ours in that version
     try:
-        manifest = _parse_strictly(StoreManifest, ours)
+        manifest = _parse_strictly(StoreManifest, fields)
     except ValidationError as error:
-        _refuse_unknown_settings(error, ours)
+        _refuse_unknown_settings(error, fields)
         raise ValueError(first_problem(error)) from error
     if manifest.card.name != dataset:
         raise ValueError(f"card.name: is {manifest.card.name}")
@@ -127,12 +127,12 @@ def _refuse_newer(says: object) -> None:
         )
 
 
-def _refuse_unknown_settings(error: ValidationError, ours: Mapping[str, Any]) -> None:
+def _refuse_unknown_settings(error: ValidationError, fields: Mapping[str, Any]) -> None:
     """Tell fields that a newer version has added from ones that damage has made."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     if any(problem["type"] != "extra_forbidden" for problem in problems):
         return
-    if ours.get("digest") == digest({k: v for k, v in ours.items() if k != "digest"}):
+    if fields.get("digest") == digest({k: v for k, v in fields.items() if k != "digest"}):
         raise NewerError(
             f"it was made with settings that this program does not know ({first_problem(error)}): "
             "install the version that made it"

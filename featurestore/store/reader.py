@@ -258,8 +258,8 @@ class StoredDataset(Conversions):
             StoreError: The clip failed and has no features.
         """
         table = self.all_clips()
-        found = np.flatnonzero(table.clip_id == clip_id)
-        if not found.size:
+        rows = np.flatnonzero(table.clip_id == clip_id)
+        if not rows.size:
             known = difflib.get_close_matches(clip_id, table.clip_id.tolist(), 5) or [
                 *table.clip_id[:3],
                 "…",
@@ -385,8 +385,8 @@ def open_store(
     root = read_root(path)
     if dataset is None:
         if len(root.datasets) != 1:
-            found = ", ".join(root.datasets) or "none that is complete"
-            raise StoreError(f"{path} holds several datasets or none ({found}): name one")
+            listed = ", ".join(root.datasets) or "none that is complete"
+            raise StoreError(f"{path} holds several datasets or none ({listed}): name one")
         (dataset,) = root.datasets
     arrays = open_arrays(path, dataset, copies=path.remote, root=root)
     complete = arrays.manifest.state == "complete"

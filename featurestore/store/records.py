@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptError
+from featurestore.errors import CorruptError, cause
 from featurestore.storage import Storage, overlap
 from featurestore.store import chunks
 from featurestore.store.checksums import checksums_key
@@ -54,7 +54,7 @@ def read_record(storage: Storage, manifest: StoreManifest, block: Block) -> dict
     except FileNotFoundError:
         return None
     except (OSError, CorruptError) as error:
-        raise CorruptError(f"{key}: {getattr(error, 'strerror', None) or error}") from error
+        raise CorruptError(f"{key}: {cause(error)}") from error
     data, ends, start = values.tobytes(), {}, 0
     for name, count in counts.items():
         ends[name] = data[start : start + count * chunks.CHECKSUM_BYTES]

@@ -117,13 +117,13 @@ def datasets_found(storage: Storage) -> tuple[str, ...]:
         NewerError: A newer version made the store.
         StoreError: There is no store, or the root is damaged and nothing else can be listed.
     """
-    found = set(_groups_found(storage))
+    names = set(_groups_found(storage))
     try:
-        found.update(dataset_names(storage))
+        names.update(dataset_names(storage))
     except CorruptError:
-        if not found:
+        if not names:
             raise
-    return tuple(sorted(found))
+    return tuple(sorted(names))
 
 
 def datasets_made(storage: Storage) -> tuple[str, ...]:
@@ -147,11 +147,11 @@ def _groups_found(storage: Storage) -> Iterator[str]:
     """Yield the names of groups that are datasets of ours, by what lies in them."""
     if not storage.listable:
         return
-    told = set()
+    yielded = set()
     for key, _ in storage.sizes():
         name = key.split("/")[0]
-        if name not in told and (_FOLD_KEY.match(key) or _has_manifest(storage, key, name)):
-            told.add(name)
+        if name not in yielded and (_FOLD_KEY.match(key) or _has_manifest(storage, key, name)):
+            yielded.add(name)
             yield name
 
 

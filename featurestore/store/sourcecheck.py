@@ -56,10 +56,10 @@ def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[
 
 def _fault(root: Path, path: str, item: int, digest: bytes) -> str | None:
     try:
-        found = _digest(clip_file(root, path), item)
+        actual = _digest(clip_file(root, path), item)
     except AudioError as error:
         return str(error)
-    return None if found == digest else "the file is not the one the features were made from"
+    return None if actual == digest else "the file is not the one the features were made from"
 
 
 def _digest(path: Path, item: int) -> bytes:
@@ -104,13 +104,13 @@ def _newer(arrays: StoredArrays, root: Path) -> list[tuple[int, int]]:
     if not isinstance(arrays.storage, LocalStorage):
         return []
     key = f"{arrays.manifest.card.name}/fold{first}/status/{DOCUMENT}"
-    begun = (arrays.storage.path / key).stat().st_mtime_ns
-    found = []
+    started_ns = (arrays.storage.path / key).stat().st_mtime_ns
+    changed = []
     for fold in (fold.fold for fold in arrays.manifest.folds):
         ok = np.flatnonzero(arrays.read(fold, "status") == ClipStatus.OK)
         paths = arrays.read(fold, "path")
-        found += [(fold, int(row)) for row in ok if _changed_at(root / paths[row]) > begun]
-    return found
+        changed += [(fold, int(row)) for row in ok if _changed_at(root / paths[row]) > started_ns]
+    return changed
 
 
 def _changed_at(file: Path) -> float:

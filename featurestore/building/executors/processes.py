@@ -243,22 +243,22 @@ class ProcessExecutor:
         return channel
 
     def _new_worker(self) -> Connection:
-        ours, theirs = Pipe()
-        with theirs:
+        channel, worker_end = Pipe()
+        with worker_end:
             if not self._fork:
                 try:
-                    self._start("work", theirs.fileno())
+                    self._start("work", worker_end.fileno())
                 except ClusterError:
-                    ours.close()
+                    channel.close()
                     raise
-                return ours
+                return channel
             for _ in range(2):
                 with suppress(OSError):
-                    socket.send_fds(self._server, [b"f"], [theirs.fileno()])
+                    socket.send_fds(self._server, [b"f"], [worker_end.fileno()])
                     self._forked = True
-                    return ours
+                    return channel
                 self._start_server()  # it was killed
-        return ours
+        return channel
 
     @property
     def _server(self) -> socket.socket:
@@ -269,9 +269,9 @@ class ProcessExecutor:
     def _start_server(self) -> None:
         if self._control is not None:
             self._control.close()
-        self._control, theirs = socket.socketpair()
-        with theirs:
-            self._start("fork", theirs.fileno())
+        self._control, server_end = socket.socketpair()
+        with server_end:
+            self._start("fork", server_end.fileno())
 
     def _start(self, kind: str, descriptor: int) -> None:
         command = [*interpreter(_WORKER, kind, str(descriptor), self._preload)]

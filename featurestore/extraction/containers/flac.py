@@ -58,8 +58,8 @@ def walk_flac(source: Source, position: int) -> Container:
 
 
 def _next_stream(source: Source, start: int) -> int:
-    found = [source.find(magic, start, source.size) for magic in _STARTS]
-    return min((position for position in found if position >= 0), default=-1)
+    positions = [source.find(magic, start, source.size) for magic in _STARTS]
+    return min((position for position in positions if position >= 0), default=-1)
 
 
 def _read_info(source: Source, position: int) -> _Info:

@@ -179,13 +179,13 @@ def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | 
         return None
     if parse(source.at(behind, 4)) and behind_tags > position and _follow(source, behind, 2):
         return behind
-    found = _next_sync(source, position, 2)
-    if found is not None:
-        header = parse(source.at(found, 4))
-        if header and info_at(source, found, header):
-            return found  # another file was put behind this one, and padding between them
+    sync = _next_sync(source, position, 2)
+    if sync is not None:
+        header = parse(source.at(sync, 4))
+        if header and info_at(source, sync, header):
+            return sync  # another file was put behind this one, and padding between them
         raise damaged(
-            f"{found - position} bytes at byte {position} are no MPEG frames: sound is lost there"
+            f"{sync - position} bytes at byte {position} are no MPEG frames: sound is lost there"
         )
     last = streams[-1]
     if last.declared is not None and last.count >= last.declared:

@@ -169,9 +169,9 @@ def _begin(source: Source, links: list[_Link], page: _Page) -> None:
         # Streams that are next to each other all start before any continues.
         if audio:
             old = links.pop()
-            others = {old.serial, *old.others}
+            other_serials = {old.serial, *old.others}
             links.append(
-                _Link(old.start, page.stop, page.serial, head, None, 0, 0, 1, others=others)
+                _Link(old.start, page.stop, page.serial, head, None, 0, 0, 1, others=other_serials)
             )
         else:
             links[-1].others.add(page.serial)

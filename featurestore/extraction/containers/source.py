@@ -39,9 +39,9 @@ class Source:
         position = start
         while position < stop:
             piece = self.at(position, min(_WINDOW, stop - position))
-            found = piece.find(pattern)
-            if found >= 0:
-                return position + found
+            at = piece.find(pattern)
+            if at >= 0:
+                return position + at
             if len(piece) < _WINDOW:
                 break
             position += len(piece) - len(pattern) + 1

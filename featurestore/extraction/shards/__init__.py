@@ -87,16 +87,16 @@ def item_sha256(path: Path, item: int) -> bytes:
 
 def _pieces(path: Path, item: int, max_bytes: int) -> Iterator[bytes | memoryview]:
     descriptor, shard = _shard(path)
-    found = shard.item(item)
-    size = found.nbytes if isinstance(found, memoryview) else found[1]
+    place = shard.item(item)
+    size = place.nbytes if isinstance(place, memoryview) else place[1]
     if not size:
         raise AudioError(ClipStatus.EMPTY, "0 bytes")
     if size > max_bytes:
         raise AudioError(ClipStatus.TOO_LONG, f"{size} bytes; max_duration_s allows {max_bytes}")
-    if isinstance(found, memoryview):
-        yield found
+    if isinstance(place, memoryview):
+        yield place
         return
-    position, stop = found[0], found[0] + size
+    position, stop = place[0], place[0] + size
     while position < stop:
         piece = os.pread(descriptor, min(_PIECE, stop - position), position)
         if not piece:
