@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -21,6 +22,8 @@ ITEM = "item"
 """Column of clips that lie in shards."""
 NO_ITEM = -1
 """Item of a clip whose file is its sound."""
+LABELS = "labels"
+"""Column of clips that may have several labels, or none: multi-hot, (n, classes) uint8."""
 
 
 def _dtype(name: str) -> Any:  # noqa: ANN401  (NumPy's)
@@ -43,7 +46,7 @@ class ClipList(Sequence[Clip]):
         clip_id: (n,) texts; unique in the dataset.
         path: (n,) texts; of the file, relative to the dataset's root, with `/`.
         fold: (n,) int64.
-        class_id: (n,) int64.
+        class_id: (n,) int64; with `labels`, the primary class, or -1 where there is none.
         source: (n,) texts; recording the clip was cut from, or empty.
         start_s: (n,) float64, seconds at which a clip starts in its file, NaN for the file's start;
             None if every clip is a whole file.
@@ -51,6 +54,8 @@ class ClipList(Sequence[Clip]):
         item: (n,) int64, where a clip lies in its file, which is a shard: the row of a Parquet or
             Arrow file, the byte at which a tar's member begins; `NO_ITEM` of a plain file; None if
             every clip has a file of its own.
+        labels: (n, classes) uint8, 1 for each class that a clip is of; None if every clip is of
+            its `class_id` alone.
     """
 
     clip_id: NDArray[Any]
@@ -61,10 +66,16 @@ class ClipList(Sequence[Clip]):
     start_s: NDArray[np.float64] | None = None
     end_s: NDArray[np.float64] | None = None
     item: NDArray[np.int64] | None = None
+    labels: NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, clips: Iterable[Clip]) -> "ClipList":
-        """Return the columns of some clips; of a list of columns, itself."""
+    def of(cls, clips: Iterable[Clip], num_classes: int = 0) -> "ClipList":
+        """Return the columns of some clips; of a list of columns, itself.
+
+        Args:
+            clips: The clips.
+            num_classes: Columns that labels have at least; by default as the highest class needs.
+        """
         if isinstance(clips, ClipList):
             return clips
         rows = list(clips)
@@ -72,9 +83,10 @@ class ClipList(Sequence[Clip]):
         absent = () if parts else SPAN
         if all(clip.item is None for clip in rows):
             absent = (*absent, ITEM)
-        names = [field.name for field in fields(cls) if field.name not in absent]
+        names = [f.name for f in fields(cls) if f.name not in (*absent, LABELS)]
         return cls(
-            **{name: _column(name, [getattr(clip, name) for clip in rows]) for name in names}
+            **{name: _column(name, [getattr(clip, name) for clip in rows]) for name in names},
+            labels=_labels_of(rows, num_classes),
         )
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -118,11 +130,42 @@ class ClipList(Sequence[Clip]):
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
     def batches(self, names: Sequence[str] = ()) -> Iterator[dict[str, list[Any]]]:
-        """Yield some columns (all), a bounded number of rows at a time, as lists of values."""
+        """Yield some columns (all), a bounded number of rows at a time, as lists of values.
+
+        Labels are tuples of class_ids, ascending.
+        """
         chosen = {name: getattr(self, name) for name in names} or self.columns()
         for start in range(0, len(self), BATCH_ROWS):
             rows = slice(start, start + BATCH_ROWS)
-            yield {name: column[rows].tolist() for name, column in chosen.items()}
+            yield {
+                name: class_ids(column[rows]) if name == LABELS else column[rows].tolist()
+                for name, column in chosen.items()
+            }
+
+
+def _labels_of(clips: Sequence[Clip], num_classes: int) -> NDArray[np.uint8] | None:
+    """Return the labels of some clips; None if each is of its class alone."""
+    if all(clip.labels is None for clip in clips):
+        return None
+    ids = [(clip.class_id,) if clip.labels is None else clip.labels for clip in clips]
+    highest = max((max(some) for some in ids if some), default=-1)
+    return multi_hot(ids, max(num_classes, highest + 1))
+
+
+def multi_hot(ids: Sequence[Sequence[int]], num_classes: int) -> NDArray[np.uint8]:
+    """Return (n, num_classes) uint8 with a 1 for each class_id of each row."""
+    hot = np.zeros((len(ids), num_classes), np.uint8)
+    rows = np.repeat(np.arange(len(ids)), [len(some) for some in ids])
+    hot[rows, np.array([number for some in ids for number in some], np.int64)] = 1
+    return hot
+
+
+def class_ids(labels: NDArray[np.uint8]) -> list[tuple[int, ...]]:
+    """Return the class_ids, ascending, of each row of multi-hot labels (n, classes)."""
+    rows, numbers = np.nonzero(labels)
+    ends = np.cumsum(np.bincount(rows, minlength=len(labels))).tolist()
+    listed = numbers.tolist()
+    return [tuple(listed[start:stop]) for start, stop in pairwise((0, *ends))]
 
 
 def texts(values: Iterable[str]) -> NDArray[Any]:

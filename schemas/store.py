@@ -24,7 +24,11 @@ MAX_CHUNKS = 2**22
 MAX_CHUNK_BYTES = 2**31 - 1
 """Largest chunk in bytes before compression, as in Blosc."""
 _MAX_BLOCK_CLIPS = 2**17
+TABLE_BLOCKS = 16
+"""Blocks of rows in one chunk of the clip table."""
 _MAX_ARRAYS = 1000
+_MAX_LABELS = 2**33
+"""Most values of the multi-hot labels of a dataset, which are held in memory."""
 _MAX_NAME = 128
 
 NOT_COMPARABLE = "not comparable with the paper"
@@ -97,7 +101,8 @@ class Clip(Schema):
     """Path of the audio file relative to the dataset's root, with `/`. Nothing outside is
     opened: neither through `..` nor through a link."""
     fold: Annotated[int, Field(ge=0)]
-    class_id: Annotated[int, Field(ge=0)]
+    class_id: Annotated[int, Field(ge=-1)]
+    """Its class; with `labels`, the primary one, or -1 where there is none."""
     source: str = ""
     """Recording the clip was cut from; clips of one source belong in one fold."""
     start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -107,6 +112,17 @@ class Clip(Schema):
     item: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """Where the clip lies in its file, which is a shard: the row of a Parquet or Arrow file, or the
     byte at which a tar's member begins; None if the file is the sound."""
+    labels: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Every class it is of, ascending, perhaps none; None if it is of `class_id` alone."""
+
+    @model_validator(mode="after")
+    def _has_its_class(self) -> Self:
+        labels = (self.class_id,) if self.labels is None else self.labels
+        if (self.class_id >= 0 or self.labels is None) and self.class_id not in labels:
+            raise ValueError(f"class_id: {self.class_id} is not among the labels")
+        if self.class_id < 0 and self.labels is None:
+            raise ValueError("class_id: a clip without a class has labels")
+        return self
 
 
 class DatasetCard(Schema):
@@ -203,6 +219,9 @@ class StoreManifest(Schema):
     run_clips: Annotated[int, Field(ge=0, le=_MAX_BLOCK_CLIPS)] = 0
     """Clips of the dataset's table that stay together in the rows of a fold, so that a block reads
     few row groups of its shards; 0 if each clip is placed alone. From format version 3 on."""
+    multilabel: bool = False
+    """Whether clips may have several labels, or none: the clip table then has `labels`, multi-hot,
+    and `class_id` is the primary class, or -1 where there is none. From format version 3 on."""
     official_clips: Annotated[int, Field(ge=0, le=MAX_CLIPS)] = 0
     """Number of clips of the published dataset, of which this is a part; 0 if it is all of it, or
     nothing published. From format version 3 on."""
@@ -213,7 +232,7 @@ class StoreManifest(Schema):
     @property
     def is_new(self) -> bool:
         """Whether it says something that format version 2 had no word for."""
-        named = any(fold.name for fold in self.folds)
+        named = any(fold.name for fold in self.folds) or self.multilabel
         more = self.parts or self.shards or bool(self.run_clips) or bool(self.official_clips)
         return named or more or self.collection != Collection()
 
@@ -250,6 +269,15 @@ class StoreManifest(Schema):
         for name, (bands, frames) in self.spec.arrays.items():
             if self.chunk_clips * bands * frames * _ITEM_BYTES[self.spec.dtype] > MAX_CHUNK_BYTES:
                 raise ValueError(f"spec: a chunk of {name} is larger than {MAX_CHUNK_BYTES} bytes")
+        num_classes = len(self.card.class_names)
+        if self.multilabel and self.num_clips * num_classes > _MAX_LABELS:
+            raise ValueError(
+                f"multilabel: {self.num_clips} clips by {num_classes} classes are more than "
+                f"{_MAX_LABELS} labels"
+            )
+        rows = min(TABLE_BLOCKS * self.block_clips, self.num_clips)
+        if self.multilabel and rows * num_classes > MAX_CHUNK_BYTES:
+            raise ValueError(f"multilabel: a chunk is larger than {MAX_CHUNK_BYTES} bytes")
         self._check_end()
         return self
 

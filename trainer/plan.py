@@ -74,6 +74,11 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
             one recording are on both sides of a split, or a file is in several folds.
         featurestore.errors.UnknownNameError: The store lacks a fold or an array.
     """
+    if dataset.multilabel:
+        raise DataError(
+            f"{dataset.name}: clips have several labels, which is stored and read, and not yet "
+            "trained on; ZarrDataset gives them to your own training"
+        )
     method = find_method(
         options.method, options.methods_file, options.resize_operator, options.own_methods
     )

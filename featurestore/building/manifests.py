@@ -53,6 +53,7 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
         parts=dataset.has_parts,
         shards=dataset.has_shards,
         run_clips=block if dataset.in_groups else 0,
+        multilabel=dataset.is_multilabel,
         official_clips=dataset.official_clips,
     )
 

@@ -58,7 +58,8 @@ def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
         "folds": ", ".join(
             f"{f['name'] or f['fold']} ({f['num_clips']})" for f in dataset["folds"]
         ),
-        "classes": ", ".join(card["class_names"]),
+        "classes": ", ".join(f"{n} ({count:,})" for n, count in dataset["clips_by_class"].items()),
+        "labels": "several per clip, or none" if dataset["multilabel"] else "",
         "arrays": ", ".join(f"{key} {b}×{f}" for key, (b, f) in spec.arrays.items()),
         "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips per chunk",
         "spec": "the paper's" if not changed else f"the paper's but for {changed}",
@@ -69,7 +70,7 @@ def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
         "source": card["url"],
     }
     for key, value in rows.items():
-        if value or key != "partial":
+        if value or key not in ("partial", "labels"):
             table.add_row(key, str(value))
     out.print(table)
     failures = [(failure["reason"], failure["path"]) for failure in dataset["failures"]]

@@ -20,8 +20,8 @@ class Dataset:
 
     Any sequence of `Clip` is taken for `clips`, and kept as columns.
 
-    Invariant: `clips` is in table order, clip ids are unique, every class_id indexes
-    `card.class_names`, and no path is absolute or leaves the root.
+    Invariant: `clips` is in table order, clip ids are unique, every class_id (and column of
+    `labels`) indexes `card.class_names`, and no path is absolute or leaves the root.
     """
 
     card: DatasetCard
@@ -48,8 +48,8 @@ class Dataset:
     def is_new(self) -> bool:
         """Whether its manifest says something that format version 2 had no word for."""
         known = bool(self.fold_names) or bool(self.official_clips)
-        inside = self.has_parts or self.has_shards
-        return known or inside or self.collection != Collection()
+        more = self.has_parts or self.has_shards or self.is_multilabel
+        return known or more or self.collection != Collection()
 
     @property
     def has_parts(self) -> bool:
@@ -62,6 +62,11 @@ class Dataset:
         return self.clips.item is not None
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether clips may have several labels, or none."""
+        return self.clips.labels is not None
+
+    @property
     def partial(self) -> str | None:
         """Words that say that only a part of a published dataset is here; else None."""
         if not self.official_clips:
@@ -71,4 +76,4 @@ class Dataset:
     def __post_init__(self) -> None:
         from featurestore.cliplist import ClipList  # NumPy, which `datasets` need not wait for
 
-        object.__setattr__(self, "clips", ClipList.of(self.clips))
+        object.__setattr__(self, "clips", ClipList.of(self.clips, len(self.card.class_names)))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from featurestore.cliplist import BATCH_ROWS, TEXT, ClipList, address, factorize, repeated, texts
 from featurestore.datasets.alike import alike_names, folded, how_they_differ
+from featurestore.datasets.labels import ClipLabels
 from featurestore.datasets.table import Problems, Table, quoted
 from featurestore.errors import DatasetError
 
@@ -24,15 +25,16 @@ _CONTROL = re.compile(r"[\x00-\x1f]")
 class Columns:
     """Columns of a table by meaning, and the directory of the files.
 
-    Without `class_id` the class names are numbered in sorted order; without `clip_id` a clip's
-    id is its path; without `source` it has none. With `start` or `end`, in seconds, a clip is a
+    Without `class_name` the labels of the clips are given apart; without `class_id` the class names
+    are numbered in sorted order; without `clip_id` a clip's id is its path; without `source` it has
+    none. With `start` or `end`, in seconds, a clip is a
     part of its file, which is its recording if there is no `source`. `directory` is relative to
     the dataset's root, with `{fold}` for the row's fold.
     """
 
     file: str
     fold: str
-    class_name: str
+    class_name: str | None
     class_id: str | None = None
     clip_id: str | None = None
     source: str | None = None
@@ -44,7 +46,7 @@ class Columns:
     def needed(self) -> tuple[str, ...]:
         """The columns' names."""
         optional = (self.class_id, self.clip_id, self.source)
-        return (self.file, self.fold, self.class_name, *filter(None, optional))
+        return (self.file, self.fold, *filter(None, (self.class_name, *optional)))
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,13 @@ class CheckedClips:
     """Class names by class_id."""
 
 
-def check_clips(table: Table, columns: Columns) -> CheckedClips:
+def check_clips(table: Table, columns: Columns, labels: ClipLabels | None = None) -> CheckedClips:
     """Turn rows into clips.
 
     Args:
         table: The rows.
         columns: What they mean.
+        labels: Labels of clips that may have several or none; the table then needs no classes.
 
     Raises:
         DatasetError: Naming the lines where a fold or class is no number, a text is missing,
@@ -78,12 +81,8 @@ def check_clips(table: Table, columns: Columns) -> CheckedClips:
     _check_unique(table, columns.file, places, problems)
     if columns.clip_id not in (None, columns.file):
         _check_unique(table, columns.clip_id, table[columns.clip_id], problems)
-    codes, names = factorize(table[columns.class_name])
-    if columns.class_id is not None:
-        _check_classes(table, columns.class_id, columns.class_name, problems)
-    _check_alike(table, columns.class_name, codes, names, problems)
+    class_ids, names = _checked_classes(table, columns, labels, problems)
     problems.raise_any()
-    numbers = _class_numbers(table, columns, codes, names)
     folds = table[columns.fold].astype(np.int64)
     paths = _placed(columns.directory, folds, paths)
     start_s, end_s = spans or (None, None)
@@ -92,12 +91,44 @@ def check_clips(table: Table, columns: Columns) -> CheckedClips:
         clip_id=places if columns.clip_id is None else table[columns.clip_id],
         path=paths,
         fold=folds,
-        class_id=np.array([numbers[name] for name in names], np.int64)[codes],
+        class_id=class_ids,
         source=_sources(table, columns.source, None if spans is None else paths),
         start_s=start_s,
         end_s=end_s,
+        labels=None if labels is None else labels.hot,
     )
-    return CheckedClips(clips, {number: name for name, number in numbers.items()})
+    return CheckedClips(clips, names)
+
+
+def _checked_classes(
+    table: Table, columns: Columns, labels: ClipLabels | None, problems: Problems
+) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Return the class_id of each clip, and the names of the classes that occur, by class_id."""
+    if labels is not None:
+        _check_label_names(table, labels, problems)
+        return labels.primary, dict(enumerate(labels.names))
+    assert columns.class_name is not None, "there are labels, or a column"  # noqa: S101
+    codes, names = factorize(table[columns.class_name])
+    if columns.class_id is not None:
+        _check_classes(table, columns.class_id, columns.class_name, problems)
+    _, first = np.unique(codes, return_index=True)
+    lines = dict(zip(names, table.lines[first].tolist(), strict=True))
+    _check_alike(table, columns.class_name, lines, problems)
+    if problems.any:
+        return codes, {}
+    numbers = _class_numbers(table, columns, codes, names)
+    class_ids = np.array([numbers[name] for name in names], np.int64)[codes]
+    return class_ids, {number: name for name, number in numbers.items()}
+
+
+def _check_label_names(table: Table, labels: ClipLabels, problems: Problems) -> None:
+    """Check names as the cells of a column of classes are."""
+    used = np.flatnonzero(labels.hot.any(axis=0))
+    lines = {labels.names[i]: int(table.lines[labels.hot[:, i].argmax()]) for i in used.tolist()}
+    for name, line in lines.items():
+        if _CONTROL.search(name):
+            problems.add(line, f"the label {quoted(name)} has a control character")
+    _check_alike(table, "the labels", lines, problems)
 
 
 def _sources(table: Table, column: str | None, files: NDArray[Any] | None) -> NDArray[Any]:
@@ -234,7 +265,8 @@ def _check_cells(table: Table, columns: Columns, problems: Problems) -> None:
     for column in filter(None, (columns.fold, columns.class_id)):
         wrong = ~_are_numbers(table[column])
         problems.add_cells(table, column, wrong, "expected a whole number from 0")
-    for column in sorted({columns.file, columns.class_name, columns.clip_id or columns.file}):
+    named = (columns.file, columns.class_name, columns.clip_id)
+    for column in sorted(set(filter(None, named))):
         problems.add_where(table, table[column] == "", f"{column} is empty")
         controls = _have_controls(table[column])
         problems.add_cells(table, column, controls, "with a control character")
@@ -330,13 +362,9 @@ def _check_one_value(table: Table, key: str, value: str, problems: Problems) -> 
     )
 
 
-def _check_alike(
-    table: Table, column: str, codes: NDArray[np.int64], names: Sequence[str], problems: Problems
-) -> None:
-    """Check that no two names of classes look the same."""
-    _, first = np.unique(codes, return_index=True)
-    lines = dict(zip(names, table.lines[first].tolist(), strict=True))
-    for one, other in alike_names(names):
+def _check_alike(table: Table, column: str, lines: Mapping[str, int], problems: Problems) -> None:
+    """Check that no two names of classes look the same, which are given with their first lines."""
+    for one, other in alike_names(list(lines)):
         problems.add(
             lines[other],
             f"{column} has {how_they_differ(one, other)} (the first on {table.unit} {lines[one]})",

@@ -24,9 +24,10 @@ from featurestore.datasets.directories import (
     find_clips,
     fold_number,
 )
-from featurestore.datasets.folds import make_folds
+from featurestore.datasets.folds import make_folds, make_multilabel_folds
 from featurestore.datasets.formats import SUFFIXES, any_table, frame_table
-from featurestore.datasets.roles import assign_roles, other_candidates, split_labels
+from featurestore.datasets.labels import comma_note, count_labels, table_labels
+from featurestore.datasets.roles import assign_roles, other_candidates
 from featurestore.datasets.splits import is_split, number_splits
 from featurestore.datasets.table import Problems, Table, quoted
 from featurestore.errors import DatasetError
@@ -238,21 +239,23 @@ def _from_table(
     table: Table, chooser: _Chooser, root: Path, naming: Naming, how: Collection
 ) -> Dataset:
     roles = chooser.roles
-    if "class" not in roles:
+    if not {"class", "labels"} & roles.keys():
         table, roles = _classes_of_directories(table, roles, chooser)
-    table = _single_labels(table, roles["class"])
+    note = comma_note(table, roles)
+    table, labels = table_labels(table, roles)
     table, own, fold_names = _numbered_folds(table, roles.get("fold"))
     checked = check_clips(
         table,
         Columns(
             file=roles["path"],
             fold=roles.get("fold", _FOLD_COLUMN),
-            class_name=roles["class"],
+            class_name=None if labels else roles.get("class", roles.get("labels")),
             clip_id=roles.get("id"),
             source=roles.get("group"),
             start=roles.get("start"),
             end=roles.get("end"),
         ),
+        labels,
     )
     names = name_classes(table.path, checked.names)
     _check_place(root, table, checked.clips, chooser)
@@ -262,6 +265,7 @@ def _from_table(
         checked.clips,
         fold_names=fold_names,
         collection=how,
+        warnings=(note,) if labels and note else (),
     )
     return _with_folds(dataset, own, f"{table.path.name} ({chooser.described()})")
 
@@ -290,23 +294,6 @@ def _classes_of_directories(
         roles["fold"] = _FOLD_COLUMN
     chooser.roles = roles
     return replace(table, columns={**table.columns, **more}), roles
-
-
-def _single_labels(table: Table, column: str) -> Table:
-    """Return the table with the one label of each cell.
-
-    Raises:
-        DatasetError: A cell holds several labels.
-    """
-    codes, cells = factorize(table[column])
-    lists = [split_labels(cell, column) for cell in cells]
-    several = np.array([len(labels) > 1 for labels in lists])[codes]
-    problems = Problems(table.path, table.unit)
-    what = "several labels, where one per clip is supported; name another column, or keep one label"
-    problems.add_cells(table, column, several, what)
-    problems.raise_any()
-    labels = texts(labels[0] if labels else "" for labels in lists)[codes]
-    return replace(table, columns={**table.columns, column: labels})
 
 
 def _numbered_folds(table: Table, column: str | None) -> tuple[Table, str | None, dict[int, str]]:
@@ -367,22 +354,28 @@ def _with_folds(dataset: Dataset, own: str | None, what: str) -> Dataset:
         dataset, folds_text = _with_made_folds(dataset)
     elif how.group_by and own is None:
         raise DatasetError("--group-by is for folds to be made: give --folds, too")
-    num_classes = len(dataset.card.class_names)
-    understood = (what, f"{num_classes} class{'es' * (num_classes != 1)}", folds_text)
-    return replace(dataset, understood=understood)
+    num_classes, labels = len(dataset.card.class_names), dataset.clips.labels
+    classes = f"{num_classes} class{'es' * (num_classes != 1)}"
+    if labels is not None:
+        classes += f"; {count_labels(labels)}"
+    return replace(dataset, understood=(what, classes, folds_text))
 
 
 def _with_made_folds(dataset: Dataset) -> tuple[Dataset, str]:
     """Return the dataset with folds made as its `collection` says, and how, in words."""
     how, clips = dataset.collection, dataset.clips
     groups = clip_groups(clips)
-    made = make_folds(clips.class_id, groups, how.folds, how.fold_seed, dataset.card.class_names)
+    names = dataset.card.class_names
+    if clips.labels is None:
+        made = make_folds(clips.class_id, groups, how.folds, how.fold_seed, names)
+    else:
+        made = make_multilabel_folds(clips.labels, groups, how.folds, how.fold_seed, names)
+    by = "class" if clips.labels is None else "labels"
     num_groups = int(groups.max()) + 1
     grouped = f"{num_groups} groups" if num_groups < len(clips) else "each clip on its own"
-    folds_text = f"{how.folds} folds made by class (seed {how.fold_seed}, {grouped})"
-    return replace(
-        dataset, clips=replace(clips, fold=made.folds), warnings=made.warnings
-    ), folds_text
+    folds_text = f"{how.folds} folds made by {by} (seed {how.fold_seed}, {grouped})"
+    warnings = (*dataset.warnings, *made.warnings)
+    return replace(dataset, clips=replace(clips, fold=made.folds), warnings=warnings), folds_text
 
 
 def clip_groups(clips: ClipList) -> NDArray[np.int64]:

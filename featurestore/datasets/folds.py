@@ -1,7 +1,8 @@
 """Folds for a collection that has none: classes spread evenly, and no group in two folds.
 
 A greedy method in the order of size: what is large and hard to place comes first, and single clips
-fill up what is left uneven. It takes a few seconds for a million clips.
+fill up what is left uneven. It takes a few seconds for a million clips. Where clips have several
+labels, groups are placed by iterative stratification.
 """
 
 from collections.abc import Iterator
@@ -47,16 +48,107 @@ def make_folds(
     Raises:
         DatasetError: There are fewer groups than folds.
     """
+    num_groups = _count_groups(groups, num_folds)
+    # Groups of one size are placed in a random order.
+    shuffled = np.random.default_rng(seed).permutation(num_groups)[groups]
+    places = _place(class_ids, shuffled, num_groups, num_folds)
+    return MadeFolds(places[shuffled] + 1, tuple(_rare(groups, class_ids, num_folds, class_names)))
+
+
+def make_multilabel_folds(
+    labels: NDArray[np.uint8],
+    groups: NDArray[np.int64],
+    num_folds: int,
+    seed: int = 0,
+    class_names: tuple[str, ...] = (),
+) -> MadeFolds:
+    """Spread clips of several labels, or none, over folds; all of a group are in one fold.
+
+    Iterative stratification with a row per group: the class with the fewest clips that are not
+    placed yet comes first, and each group with clips of it, the largest first, goes where the
+    fewest clips of that class are; of such folds to the one with the fewest clips.
+
+    Source: K. Sechidis, G. Tsoumakas, I. Vlahavas, "On the Stratification of Multi-label Data",
+    ECML PKDD 2011, algorithm 1, for folds of the same size.
+
+    Args:
+        labels: (n, classes) multi-hot.
+        groups: (n,) number of each clip's group, from 0 without gaps.
+        num_folds: From 2.
+        seed: Seed of the order among groups with as many clips of a class.
+        class_names: For the warnings.
+
+    Raises:
+        DatasetError: There are fewer groups than folds.
+    """
+    num_groups = _count_groups(groups, num_folds)
+    shuffled = np.random.default_rng(seed).permutation(num_groups)[groups]
+    rows, class_ids = np.nonzero(labels)
+    places = _place_iteratively(shuffled[rows], class_ids, np.bincount(shuffled), num_folds)
+    rare = _rare(groups[rows], class_ids, num_folds, class_names)
+    return MadeFolds(places[shuffled] + 1, tuple(rare))
+
+
+def _count_groups(groups: NDArray[np.int64], num_folds: int) -> int:
     num_groups = int(groups.max()) + 1
     if num_groups < num_folds:
         raise DatasetError(
             f"{num_folds} folds need as many groups of clips that belong together, and there are "
             f"{num_groups}; make fewer folds, or group by another column"
         )
-    # Groups of one size are placed in a random order.
-    shuffled = np.random.default_rng(seed).permutation(num_groups)[groups]
-    places = _place(class_ids, shuffled, num_groups, num_folds)
-    return MadeFolds(places[shuffled] + 1, tuple(_rare(class_ids, groups, num_folds, class_names)))
+    return num_groups
+
+
+def _place_iteratively(
+    groups: NDArray[np.int64],
+    class_ids: NDArray[np.int64],
+    group_sizes: NDArray[np.int64],
+    num_folds: int,
+) -> NDArray[np.int64]:
+    """Return the fold of each group, from 0.
+
+    Args:
+        groups: (m,) group of each label of each clip.
+        class_ids: (m,) class of each label of each clip.
+        group_sizes: (groups,) number of clips.
+        num_folds: Number of folds.
+    """
+    num_classes = int(class_ids.max(initial=0)) + 1
+    # A row per group and class, with the number of clips: sorted by group, and again by class.
+    pairs, amounts = np.unique(groups * num_classes + class_ids, return_counts=True)
+    of_group, of_class = pairs // num_classes, pairs % num_classes
+    starts = np.searchsorted(of_group, np.arange(len(group_sizes) + 1))
+    by_class = np.lexsort((of_group, -amounts, of_class))
+    class_starts = np.searchsorted(of_class[by_class], np.arange(num_classes + 1))
+    left = np.bincount(of_class, amounts, num_classes).astype(np.int64)
+    places = np.full(len(group_sizes), -1, np.int64)
+    counts = [[0] * num_folds for _ in range(num_classes)]
+    filled = [0] * num_folds
+    first, sizes = starts.tolist(), group_sizes.tolist()
+    classes, numbers = of_class.tolist(), amounts.tolist()
+    folds = range(num_folds)
+    while left.any():
+        rarest = int(np.where(left > 0, left, np.iinfo(np.int64).max).argmin())
+        level = counts[rarest]
+        members = of_group[by_class[class_starts[rarest] : class_starts[rarest + 1]]]
+        members = members[places[members] < 0]
+        for group in members.tolist():
+            lowest = min(level)
+            best = min((filled[f], f) for f in folds if level[f] == lowest)[1]
+            places[group] = best
+            filled[best] += sizes[group]
+            for row in range(first[group], first[group + 1]):
+                counts[classes[row]][best] += numbers[row]
+        lengths = starts[members + 1] - starts[members]
+        rows = np.repeat(starts[members + 1] - np.cumsum(lengths), lengths) + np.arange(
+            lengths.sum()
+        )
+        left -= np.bincount(of_class[rows], amounts[rows], num_classes).astype(np.int64)
+    unlabelled = np.flatnonzero(places < 0)
+    for group in unlabelled[np.argsort(-group_sizes[unlabelled], kind="stable")].tolist():
+        places[group] = best = filled.index(min(filled))
+        filled[best] += sizes[group]
+    return places
 
 
 def _place(
@@ -138,13 +230,20 @@ def _lowest_slots(
 
 
 def _rare(
-    class_ids: NDArray[np.int64],
     groups: NDArray[np.int64],
+    class_ids: NDArray[np.int64],
     num_folds: int,
     class_names: tuple[str, ...],
 ) -> Iterator[str]:
-    """Yield a warning if classes are in fewer groups than there are folds."""
-    num_classes = int(class_ids.max()) + 1
+    """Yield a warning if classes are in fewer groups than there are folds.
+
+    Args:
+        groups: (m,) group of each label of each clip.
+        class_ids: (m,) class of each label of each clip.
+        num_folds: Number of folds.
+        class_names: Names by class_id.
+    """
+    num_classes = int(class_ids.max(initial=0)) + 1
     pairs = np.unique(groups * num_classes + class_ids)
     numbers = np.bincount(pairs % num_classes, minlength=num_classes)
     rare = np.flatnonzero((numbers > 0) & (numbers < num_folds))

@@ -1,7 +1,5 @@
 """Columns of a table by role: as the user names them, or by the obvious names."""
 
-import ast
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from featurestore.datasets.table import quoted
@@ -10,8 +8,8 @@ from featurestore.errors import DatasetError
 # fmt: off
 OBVIOUS: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "filename", "file_name", "filepath", "fname", "audio", "file"),
-    "class": ("class", "label", "labels", "category", "target", "primary_label",
-              "secondary_labels", "ebird_code"),
+    "class": ("class", "label", "category", "target", "primary_label", "ebird_code"),
+    "labels": ("labels", "secondary_labels", "ebird_code_multilabel"),
     "fold": ("fold", "split"),
     "start": ("start", "start_time", "onset"),
     "end": ("end", "end_time", "offset"),
@@ -21,8 +19,6 @@ OBVIOUS: Mapping[str, tuple[str, ...]] = {
 # fmt: on
 """Names that mean a role, in lower case, the most telling first."""
 NEEDED = ("path", "class")
-_LISTS = frozenset(("labels", "secondary_labels"))
-"""Columns in which a comma separates labels; elsewhere it may be part of a class's name."""
 
 
 def parse_columns(texts: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
@@ -70,10 +66,12 @@ def assign_roles(where: str, header: Sequence[str], columns: Mapping[str, str]) 
         )
     lower = {name.lower(): name for name in reversed(header)}
     roles = {role: column for role, column in columns.items() if column}
+    # Whoever names the one of these two columns says where the labels are.
+    named = {"class", "labels"} if {"class", "labels"} & columns.keys() else set()
     for role, names in OBVIOUS.items():
         taken = set(roles.values())
         known = [lower[name] for name in names if name in lower and lower[name] not in taken]
-        if role not in columns and known:
+        if role not in columns and role not in named and known:
             roles[role] = known[0]
     if "path" not in roles:
         raise DatasetError(
@@ -89,23 +87,3 @@ def other_candidates(role: str, column: str, header: Sequence[str]) -> list[str]
     if column.lower() not in OBVIOUS[role]:
         return []
     return [name for name in header if name.lower() in OBVIOUS[role] and name != column]
-
-
-def split_labels(cell: str, column: str) -> list[str]:
-    """Return the labels in a cell: one, or those of a list.
-
-    Lists are JSON's and Python's, such as ["a", "b"] and ['a', 'b']; and, in columns named as
-    lists, what commas or semicolons separate.
-    """
-    if cell.startswith("[") and cell.endswith("]"):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                labels = parse(cell)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if isinstance(labels, list) and all(isinstance(one, str | int) for one in labels):
-                return [str(one).strip() for one in labels]
-    if column.lower() in _LISTS:
-        separator = ";" if ";" in cell else ","
-        return [label.strip() for label in cell.split(separator) if label.strip()]
-    return [cell]

@@ -97,6 +97,11 @@ class Problems:
         cells = table[column]
         self.add_where(table, wrong, lambda row: f"{column} is {quoted(cells[row])}, {what}")
 
+    @property
+    def any(self) -> bool:
+        """Whether there are problems."""
+        return bool(self._count)
+
     def raise_any(self) -> None:
         """Raise an error if there are problems.
 

@@ -10,6 +10,7 @@ from featurestore.errors import CorruptError
 from featurestore.storage import Place, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
+from featurestore.store.layout import LABELS
 from featurestore.store.root import dataset_names
 from featurestore.text import json_text
 from schemas import ClipStatus
@@ -24,7 +25,7 @@ def describe(path: Place) -> dict[str, Any]:
     Returns:
         `path`, `bytes` and `files` (None for a web server, which lists nothing), and under
         `datasets`, by name, the manifest with `counts` as they stand now, `silent` (see
-        `count_silent`) and `failures`: clip_id, path, fold, status, reason.
+        `count_silent`), `clips_by_class`, and `failures`: clip_id, path, fold, status, reason.
 
     Raises:
         StoreError: There is no store at `path`, or it is damaged.
@@ -55,7 +56,20 @@ def _dataset(arrays: StoredArrays) -> dict[str, Any]:
         "counts": check_counts(arrays, list(status.values())),
         "silent": _silent(arrays, status),
         "failures": [f for fold in status for f in _failures(arrays, fold, status[fold])],
+        "clips_by_class": _clips_by_class(arrays),
     }
+
+
+def _clips_by_class(arrays: StoredArrays) -> dict[str, int]:
+    """Return the number of clips of each class; a clip of several labels counts for each."""
+    names = arrays.manifest.card.class_names
+    counts = np.zeros(len(names), np.int64)
+    for fold in arrays.manifest.folds:
+        if arrays.manifest.multilabel:
+            counts += arrays.read(fold.fold, LABELS).sum(axis=0, dtype=np.int64)
+        else:
+            counts += np.bincount(arrays.read(fold.fold, "class_id"), minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def count_silent(path: Place, dataset: str) -> int | None:

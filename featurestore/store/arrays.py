@@ -3,7 +3,7 @@
     STORE/                     root group; its attributes mark it as ours
       DATASET/                 group; its attributes are the StoreManifest
         fold1/ …               group
-          clip_id path source class_id index         the clip table, written when created
+          clip_id path source class_id index …       the clip table, written when created
           duration_s peak source_sha256              outcomes, written by blocks
           R1/mel … R3/full                           images, written by blocks
           status                                     written last by each block: its commit
@@ -44,7 +44,7 @@ from featurestore.store.documents import (
 )
 from featurestore.store.files import ChunkFiles
 from featurestore.store.fingerprint import signed
-from featurestore.store.layout import has_checksums, table_chunk_clips, table_columns
+from featurestore.store.layout import LABELS, has_checksums, table_chunk_clips, table_columns
 from featurestore.store.metadata import Columns
 from featurestore.store.parsing import DOCUMENT, Document, parsed
 from featurestore.store.plan import Block
@@ -150,7 +150,7 @@ class StoredArrays:
         start, stop, _ = rows.indices(self._sizes[fold])
         try:
             self._check_document(fold, name)
-            if name in table_columns(self.manifest):
+            if name in table_columns(self.manifest) and name != LABELS:
                 return self._read_table(name, Block(fold, start, stop))
             return self._files.read(name, Block(fold, start, stop), out)
         except (CorruptError, ValueError, RuntimeError, TypeError, KeyError) as error:

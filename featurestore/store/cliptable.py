@@ -13,14 +13,17 @@ from featurestore.store.arrays import StoredArrays
 from featurestore.store.documents import table_objects, write_all
 from featurestore.store.layout import (
     ITEM_COLUMN,
+    LABELS,
     MAX_TEXT_BYTES,
     SPAN_COLUMNS,
     TABLE,
     table_columns,
 )
+from featurestore.store.values import check_primary
 from schemas import StoreManifest
 
 _TEXTS = tuple(name for name, dtype in TABLE.items() if dtype is str)
+_LATER = (*SPAN_COLUMNS, *ITEM_COLUMN, LABELS)
 
 
 def clip_tables(clips: ClipList, manifest: StoreManifest) -> dict[int, dict[str, NDArray[Any]]]:
@@ -99,13 +102,18 @@ def stored_clips(arrays: StoredArrays) -> ClipList:
     for name in ("clip_id", "path"):
         if (table[name] == "").any():
             raise CorruptError(f"{arrays.storage}: the clip table: {name} is empty in a row")
+    if LABELS in table:
+        try:
+            check_primary(table["class_id"], table[LABELS])
+        except CorruptError as error:
+            raise CorruptError(f"{arrays.storage}: the clip table: {error}") from error
     return ClipList(
         clip_id=table["clip_id"][order],
         path=table["path"][order],
         fold=numbers[order].astype(np.int64),
         class_id=table["class_id"][order].astype(np.int64),
         source=table["source"][order],
-        **{name: table[name][order] for name in (*SPAN_COLUMNS, *ITEM_COLUMN) if name in table},
+        **{name: table[name][order] for name in _LATER if name in table},
     )
 
 

@@ -8,10 +8,9 @@ changes no digest of what was made before it.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import isnan
 from typing import Any
 
-from featurestore.cliplist import ITEM, NO_ITEM, SPAN, ClipList
+from featurestore.cliplist import ITEM, LABELS, NO_ITEM, SPAN, ClipList
 from schemas import (
     EXTRACTOR_VERSION,
     Clip,
@@ -37,7 +36,7 @@ _FIRST_NAMES: Mapping[type[Schema], str] = {
     "num_clips chunk_clips block_clips order_seed libraries state counts",
 }
 """For each schema in a store, the fields of format version 1. Nothing is ever added here."""
-_LATER_FIELDS = (*SPAN, ITEM)
+_LATER_FIELDS = (*SPAN, ITEM, LABELS)
 _CLIP_FIELDS = tuple(_FIRST_NAMES[Clip].split())
 _FIRST_FIELDS = {model: frozenset(names.split()) for model, names in _FIRST_NAMES.items()}
 
@@ -100,10 +99,11 @@ def clips_sha256(clips: Iterable[Clip], class_names: Iterable[str]) -> str:
     return sha256.hexdigest()
 
 
-def _later(names: Iterable[str], values: Iterable[float]) -> Iterator[dict[str, float]]:
+def _later(names: Iterable[str], values: Iterable[Any]) -> Iterator[dict[str, Any]]:
     """Yield what a clip says in fields that format version 1 did not have, if anything."""
     pairs = zip(names, values, strict=True)
-    known = {k: v for k, v in pairs if not (isnan(v) or (k == ITEM and v == NO_ITEM))}
+    # NaN is the only value that differs from itself.
+    known = {k: v for k, v in pairs if v == v and not (k == ITEM and v == NO_ITEM)}
     if known:
         yield known
 

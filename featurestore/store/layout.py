@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featurestore.store.chunks import OVERHEAD_BYTES
-from schemas import StoreManifest
+from schemas import TABLE_BLOCKS, StoreManifest
 
 TABLE: Mapping[str, Any] = {
     "clip_id": str,
@@ -22,6 +22,9 @@ SPAN_COLUMNS: Mapping[str, Any] = {"start_s": "float64", "end_s": "float64"}
 """Columns of the clip table in addition, of clips that are parts of their files; seconds."""
 ITEM_COLUMN: Mapping[str, Any] = {"item": "int64"}
 """Column of the clip table in addition, of clips in shards."""
+LABELS = "labels"
+"""Column of the clip table in addition, of clips that may have several labels or none: multi-hot,
+(n, classes) uint8."""
 OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
     "duration_s": ("float32", (), "NaN"),
     "peak": ("float32", (), "NaN"),
@@ -31,8 +34,6 @@ OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
 """dtype, shape after the clip's dimension, and fill value of a block's arrays other than images."""
 CHECKSUMS = "checksums"
 """Group of a dataset with one array per fold: the checksum of every chunk; from version 2 on."""
-_TABLE_BLOCKS = 16
-"""Blocks of rows in one chunk of the clip table."""
 MAX_TEXT_BYTES = 4096
 """Most bytes of one text of the clip table, in UTF-8: as long as a path may be."""
 _TEXT_OVERHEAD = 4
@@ -81,16 +82,20 @@ class Column:
 def table_columns(manifest: StoreManifest) -> Mapping[str, Any]:
     """Return the columns of the clip table, with their types."""
     spans = SPAN_COLUMNS if manifest.parts else {}
-    return {**TABLE, **spans, **(ITEM_COLUMN if manifest.shards else {})}
+    items = ITEM_COLUMN if manifest.shards else {}
+    return {**TABLE, **spans, **items, **({LABELS: "uint8"} if manifest.multilabel else {})}
 
 
 def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
     """Return the rows per chunk of the clip table, in a fold of `num_clips`."""
-    return min(manifest.block_clips * _TABLE_BLOCKS, num_clips)
+    return min(manifest.block_clips * TABLE_BLOCKS, num_clips)
 
 
 def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
     """Return how an array of a fold of `num_clips` is cut."""
+    if name == LABELS:
+        inner = (len(manifest.card.class_names),)
+        return Column("uint8", inner, 0, table_chunk_clips(manifest, num_clips), 1)
     table = table_columns(manifest)
     if name in table:
         dtype = "str" if table[name] is str else table[name]

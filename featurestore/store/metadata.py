@@ -21,6 +21,7 @@ from zarr.storage import MemoryStore
 from featurestore.store import chunks
 from featurestore.store.layout import (
     CHECKSUMS,
+    LABELS,
     OUTCOMES,
     TABLE,
     column,
@@ -59,6 +60,13 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
         for name, dtype in table_columns(manifest).items()
     }
     block = (manifest.block_clips,)
+    if manifest.multilabel:
+        num_classes = len(manifest.card.class_names)
+        arrays[LABELS] |= {
+            "dimension_names": ("clip", "class"),
+            "shape": (num_clips, num_classes),
+            "chunks": (*table_chunk, num_classes),
+        }
     for name, (dtype, inner, fill) in OUTCOMES.items():
         arrays[name] = {
             "dimension_names": ("clip", "byte")[: 1 + len(inner)],
@@ -105,7 +113,9 @@ class _LayoutOf:
         self.manifest = manifest
         arrays = tuple(manifest.spec.arrays.items())
         sizes = manifest.block_clips, manifest.chunk_clips
-        self._key = *sizes, manifest.spec.dtype, manifest.parts, manifest.shards, arrays
+        labels = len(manifest.card.class_names) if manifest.multilabel else 0
+        columns = manifest.parts, manifest.shards, labels
+        self._key = *sizes, manifest.spec.dtype, columns, arrays
 
     def __hash__(self) -> int:
         return hash(self._key)

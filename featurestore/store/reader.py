@@ -19,10 +19,11 @@ from featurestore.storage import LocalStorage, Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
 from featurestore.store.frames import Conversions
-from featurestore.store.layout import SPAN_COLUMNS, has_checksums
+from featurestore.store.layout import LABELS, SPAN_COLUMNS, has_checksums
 from featurestore.store.metadata import Columns
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import read_root
+from featurestore.store.values import check_primary
 from schemas import ClipStatus, DatasetCard, StoreManifest
 
 _FROM_TABLE = ("clip_id", "class_id", "path", "source")
@@ -36,7 +37,8 @@ class ClipTable:
         clip_id: str; unique in the dataset.
         fold: int64.
         row: int64, of the fold's arrays.
-        class_id: int64.
+        class_id: int64; where clips may have several labels (see `StoredDataset.labels`), the
+            primary class, or -1.
         path: str, relative to the dataset's root.
         source: str, the recording the clip was cut from, or empty.
         start_s: float64, seconds at which the clip starts in its file; NaN for a whole file.
@@ -80,7 +82,7 @@ def join_columns(folds: Sequence[Columns]) -> ClipTable:
 
 
 def fold_columns(stored: StoredArrays, fold: int) -> Columns:
-    """Return the columns of ClipTable for every row of a fold.
+    """Return the columns of ClipTable, and any labels, for every row of a fold.
 
     Raises:
         CorruptError: One of them is damaged.
@@ -96,6 +98,9 @@ def fold_columns(stored: StoredArrays, fold: int) -> Columns:
     known = stored.manifest.shards
     columns[ITEM] = stored.read(fold, ITEM) if known else np.full(size, NO_ITEM)
     columns["class_id"] = columns["class_id"].astype(np.int64)
+    if stored.manifest.multilabel:
+        columns[LABELS] = stored.read(fold, LABELS)
+        check_primary(columns["class_id"], columns[LABELS])
     return columns | {"fold": np.full(size, fold), "row": np.arange(size)}
 
 
@@ -171,6 +176,11 @@ class StoredDataset(Conversions):
         return self.card.class_names
 
     @property
+    def multilabel(self) -> bool:
+        """Whether clips may have several labels, or none."""
+        return self.manifest.multilabel
+
+    @property
     def resolutions(self) -> tuple[str, ...]:
         """Names, from the smallest to the largest."""
         return tuple(r.name for r in self.manifest.spec.resolutions)
@@ -217,9 +227,21 @@ class StoredDataset(Conversions):
             for block in fold_blocks(fold, sizes[fold], self.manifest.chunk_clips)
         )
 
-    def labels(self, block: Block) -> NDArray[np.int64]:
-        """Return the class_id (n,) of the clips with features in a block."""
-        return self._columns(block.fold)["class_id"][block.rows][self._ok(block)]
+    def labels(self, block: Block) -> NDArray[Any]:
+        """Return the labels of the clips with features in a block.
+
+        Returns:
+            class_id (n,) int64; where clips may have several labels or none (`multilabel`), all of
+            them: (n, classes) uint8, 1 for each class that a clip is of.
+        """
+        name = LABELS if self.multilabel else "class_id"
+        return self._columns(block.fold)[name][block.rows][self._ok(block)]
+
+    def all_labels(self, folds: Iterable[int] | None = None) -> NDArray[Any]:
+        """Return the labels of each row of `clips`: (n,) or (n, classes), see `labels`."""
+        empty = np.empty((0, len(self.class_names)), np.uint8)
+        parts = [empty if self.multilabel else np.empty(0, np.int64)]
+        return np.concatenate([*parts, *(self.labels(block) for block in self.blocks(folds))])
 
     def read_block(self, block: Block, array: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return images of the clips with features in a block.
@@ -278,20 +300,21 @@ class StoredDataset(Conversions):
 
     def iter_blocks(
         self, array: str, folds: Iterable[int] | None = None
-    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Yield images and labels block by block, in the order of `clips`."""
         for block in self.blocks(folds):
             yield self.read_block(block, array), self.labels(block)
 
     def load(
         self, array: str, folds: Iterable[int] | None = None, threads: int | None = None
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return all images of some folds, filled chunk by chunk by threads.
 
         Peak memory is the result and a chunk or two a thread.
 
         Returns:
-            Images (n, bands, frames) as stored, and class_id (n,), in the order of `clips`.
+            Images (n, bands, frames) as stored, and labels, in the order of `clips`: class_id (n,),
+            or (n, classes) uint8, see `labels`.
         """
         blocks = self.blocks(folds)
         counts = [int(self._ok(block).sum()) for block in blocks]
@@ -303,13 +326,12 @@ class StoredDataset(Conversions):
 
         with ThreadPoolExecutor(threads or self.threads) as pool:
             list(pool.map(fill, range(len(blocks))))
-        labels = [self.labels(block) for block in blocks]
-        return images, np.concatenate(labels) if labels else np.empty(0, np.int64)
+        return images, self.all_labels(folds)
 
     def read(
         self, array: str, folds: Iterable[int] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return features (n, bands, frames) float32 in [0, 1] and class_id (n,) of some folds."""
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return features (n, bands, frames) float32 in [0, 1] and `labels` of some folds."""
         images, labels = self.load(array, folds)
         return images.astype(np.float32) * np.float32(self.scale), labels
 

@@ -34,7 +34,10 @@ def check_values(name: str, values: NDArray[Any], manifest: StoreManifest) -> No
     if name in manifest.spec.arrays:
         _check_features(values)
     elif name == "class_id":
-        _check_range("class_id", values, len(manifest.card.class_names))
+        lowest = -1 if manifest.multilabel else 0
+        _check_range("class_id", values, len(manifest.card.class_names), lowest)
+    elif name == "labels":
+        _check_range("labels", values, 2)
     elif name == "index":
         _check_range("index", values, manifest.num_clips)
     elif name == "status":
@@ -43,11 +46,26 @@ def check_values(name: str, values: NDArray[Any], manifest: StoreManifest) -> No
             raise CorruptError("clips are not committed, although the dataset is complete")
 
 
-def _check_range(name: str, values: NDArray[Any], stop: int) -> None:
+def check_primary(class_id: NDArray[Any], labels: NDArray[np.uint8]) -> None:
+    """Refuse a primary class that is not among a clip's labels.
+
+    Args:
+        class_id: (n,), -1 where there is none.
+        labels: (n, classes), multi-hot.
+
+    Raises:
+        CorruptError: One is not.
+    """
+    rows = np.flatnonzero(class_id >= 0)
+    if not labels[rows, class_id[rows]].all():
+        raise CorruptError("a clip's class_id is not among its labels")
+
+
+def _check_range(name: str, values: NDArray[Any], stop: int, start: int = 0) -> None:
     lowest, highest = int(values.min()), int(values.max())
-    if lowest < 0 or highest >= stop:
-        wrong = lowest if lowest < 0 else highest
-        raise CorruptError(f"{name} {wrong} is outside 0 to {stop - 1}")
+    if lowest < start or highest >= stop:
+        wrong = lowest if lowest < start else highest
+        raise CorruptError(f"{name} {wrong} is outside {start} to {stop - 1}")
 
 
 def _check_features(values: NDArray[Any]) -> None:

@@ -116,14 +116,6 @@ def test_a_list_of_one_label_is_that_label(root: Path, cell: str, column: str) -
     assert load_collection(root).card.class_names == ("owl",)
 
 
-@pytest.mark.parametrize("cell", ["['owl', 'tit']", '["owl", "tit"]', "owl,tit", "owl;tit"])
-def test_several_labels_are_refused_with_the_line(root: Path, cell: str) -> None:
-    quoted = cell.replace('"', '""')
-    (root / "t.csv").write_text(f'path,labels\n001.wav,owl\n1e3.wav,"{quoted}"\n')
-    assert "line 3: labels is" in refusal(root)
-    assert "several labels" in refusal(root)
-
-
 def test_a_table_of_another_root_is_refused_with_a_path_that_it_names(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\nelsewhere/a.wav,owl\n")
     message = refusal(tmp_path)

@@ -30,18 +30,21 @@ from trainer.data.order import WINDOW, EpochOrder
 from trainer.data.source import Batch, as_float32
 from trainer.errors import DataError
 
-Sample = tuple[Tensor, int]
+Sample = tuple[Tensor, int | Tensor]
 _BATCHES = 8
 """Number of batches whose memory is kept for the next ones."""
 
 
 class ZarrDataset(Dataset[Any]):
-    """One array of some folds of a store; item i is (image, class_id).
+    """One array of some folds of a store; item i is (image, class_id), or (image, labels).
 
-    Images are (1, bands, frames) float32 in [0, 1]. A chunk is decoded as a whole and kept for a
-    while: read in the order of a `BlockSampler`, each is decoded once an epoch (once an epoch and
-    worker with worker processes), while a plain shuffle decodes one for nearly every clip. Threads
-    may share it. Can be pickled; each process opens the store for itself.
+    Images are (1, bands, frames) float32 in [0, 1]. Where clips may have several labels or none,
+    labels are multi-hot, (classes,) float32, as PyTorch's binary cross-entropy takes them.
+
+    A chunk is decoded as a whole and kept for a while: read in the order of a `BlockSampler`, each
+    is decoded once an epoch (once an epoch and worker with worker processes), while a plain shuffle
+    decodes one for nearly every clip. Threads may share it. Can be pickled; each process opens the
+    store for itself.
 
     Args:
         path: Path of the store, or its URL.
@@ -53,7 +56,7 @@ class ZarrDataset(Dataset[Any]):
     Attributes:
         array, folds, class_names, fingerprint: As in the store.
         sizes: Clips of each chunk.
-        labels: (n,) int64, the class of every item.
+        labels: (n,) int64, the class of every item; or its labels, (n, classes) uint8.
 
     Raises:
         featurestore.errors.StoreError: The store lacks what is asked for, or is unfinished.
@@ -80,9 +83,8 @@ class ZarrDataset(Dataset[Any]):
         self._scale, self._dtype = store.scale, store.dtype
         self._memory = BufferPool(_BATCHES)
         self._blocks = store.blocks(self.folds)
-        labels = [store.labels(block) for block in self._blocks]
-        self.sizes = tuple(len(part) for part in labels)
-        self.labels: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *labels])
+        self.sizes = tuple(len(store.labels(block)) for block in self._blocks)
+        self.labels: NDArray[Any] = store.all_labels(self.folds)
         self._stops = np.cumsum(self.sizes, dtype=np.int64)
         self._cache_blocks = max(1, cache_blocks)
         self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
@@ -113,16 +115,18 @@ class ZarrDataset(Dataset[Any]):
                 an array or tensor of a bool per item.
 
         Returns:
-            Of one number: an image (1, bands, frames) and its class. Of n: images
-            (n, 1, bands, frames) and classes (n,) int64, which is what a `DataLoader` with
-            `batch_size=None` and a `BatchSampler` as its sampler asks for.
+            Of one number: an image (1, bands, frames) and its class, or labels. Of n: images
+            (n, 1, bands, frames) and classes (n,) int64, or labels (n, classes) float32, which is
+            what a `DataLoader` with `batch_size=None` and a `BatchSampler` as its sampler asks for.
 
         Raises:
             IndexError: An item is out of range, or these are no whole numbers.
         """
         items = self._positions(index)
         images, labels = self._batch(items.reshape(-1))
-        return (images, labels) if items.ndim else (images[0], int(labels[0]))
+        if items.ndim:
+            return images, labels
+        return images[0], labels[0] if self.labels.ndim > 1 else int(labels[0])
 
     def _positions(self, index: Any) -> NDArray[np.int64]:  # noqa: ANN401 - whatever is asked for
         """Return the items of an index, (n,) or () int64."""
@@ -141,7 +145,8 @@ class ZarrDataset(Dataset[Any]):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return several items; a `DataLoader` that makes its batches itself asks here."""
         images, labels = self._batch(self._positions(indices))
-        return list(zip(images.unbind(), labels.tolist(), strict=True))
+        own = labels.unbind() if self.labels.ndim > 1 else labels.tolist()
+        return list(zip(images.unbind(), own, strict=True))
 
     def _batch(self, items: NDArray[np.int64]) -> Batch:
         for item in items[(items < -len(self)) | (items >= len(self))]:
@@ -156,6 +161,8 @@ class ZarrDataset(Dataset[Any]):
                 places = np.flatnonzero(numbers == number)
                 images[places, 0] = block[rows[places]]
         classes = torch.from_numpy(self.labels[items])
+        if classes.ndim > 1:
+            classes = classes.float()
         return as_float32(torch.from_numpy(images), self._scale, self._memory), classes
 
     def _read(self, numbers: Sequence[int]) -> list[tuple[int, NDArray[Any]]]:

@@ -29,7 +29,8 @@ from trainer.data.order import Window
 from trainer.threads import one_torch_thread
 
 Batch = tuple[Tensor, Tensor]
-"""Images (b, 1, bands, frames) as stored, float16, float32 or uint8, and classes (b,) int64."""
+"""Images (b, 1, bands, frames) as stored, float16, float32 or uint8, and classes (b,) int64; where
+clips may have several labels, multi-hot labels (b, classes) uint8."""
 Batches = Generator[Batch, None, None]
 """Close it if it is not read to its end."""
 
@@ -163,7 +164,7 @@ class HostSource:
 
     Args:
         images: (n, bands, frames) as stored.
-        labels: (n,) int64.
+        labels: (n,) int64, or (n, classes) uint8.
         scale: Factor that brings stored values to [0, 1].
         device: Device that batches are delivered to.
     """
@@ -171,7 +172,7 @@ class HostSource:
     def __init__(
         self,
         images: NDArray[Any],
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         scale: float,
         device: torch.device,
     ) -> None:
@@ -221,7 +222,7 @@ class DeviceSource:
 
     Args:
         images: (n, 1, bands, frames) as stored, on the device: float16, float32 or uint8.
-        labels: (n,) int64, on the device.
+        labels: (n,) int64, or (n, classes) uint8, on the device.
         scale: Factor that brings stored values to [0, 1].
         device: Where everything is.
     """
@@ -282,8 +283,7 @@ def load_to_device(
     """
     shape, dtype = dataset.shape(array), torch_dtype(dataset.dtype)
     blocks = dataset.blocks(folds)
-    labels = [np.empty(0, np.int64), *(dataset.labels(block) for block in blocks)]
-    stops = np.cumsum([len(part) for part in labels]).tolist()
+    stops = np.cumsum([0, *(len(dataset.labels(block)) for block in blocks)]).tolist()
     with loading_onto(device):
         images = torch.empty((stops[-1], *shape), dtype=dtype, device=device)
 
@@ -293,7 +293,7 @@ def load_to_device(
     with ThreadPoolExecutor(min(_MOST_THREADS, usable_cores())) as pool:
         list(pool.map(fill, range(len(blocks))))
     with loading_onto(device):
-        on_device = upload(np.concatenate(labels), device)
+        on_device = upload(dataset.all_labels(folds), device)
     return DeviceSource(images.unsqueeze(1), on_device, dataset.scale, device)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,10 +68,9 @@ class StreamedSource:
         self._dataset, self._array, self._window = dataset, array, window
         self._shape = dataset.shape(array)
         self._blocks = dataset.blocks(folds)
-        labels = [dataset.labels(block) for block in self._blocks]
-        self._sizes = [len(part) for part in labels]
+        self._sizes = [len(dataset.labels(block)) for block in self._blocks]
         self._starts = np.cumsum([0, *self._sizes], dtype=np.int64)
-        self._labels: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *labels])
+        self._labels: NDArray[Any] = dataset.all_labels(folds)
         self._pool, self._thread = BufferPool(_WINDOWS), threading.local()
 
     def __len__(self) -> int:

@@ -1,0 +1,203 @@
+"""Several labels per clip, or none: from the cells of a table to multi-hot labels."""
+
+import ast
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.cliplist import factorize, multi_hot, texts
+from featurestore.datasets.table import Problems, Table
+from featurestore.errors import DatasetError
+
+_NO_PRIMARY = -1
+
+
+@dataclass(frozen=True)
+class ClipLabels:
+    """The labels of the clips of a table, in its order.
+
+    Attributes:
+        names: Names of the classes; in sorted order, or as published.
+        hot: (n, classes) uint8, 1 for each class that a clip is of.
+        primary: (n,) int64, number of the primary class, or -1 where there is none.
+    """
+
+    names: tuple[str, ...]
+    hot: NDArray[np.uint8]
+    primary: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[Sequence[str]],
+        primary: Sequence[str] = (),
+        names: Sequence[str] = (),
+    ) -> "ClipLabels":
+        """Return the labels of rows of names.
+
+        Args:
+            rows: Names of each clip's classes.
+            primary: Name of each clip's primary class, empty where there is none. By default the
+                only class of the clips that have one alone.
+            names: Names of all classes, in the order of their numbers; sorted by default.
+
+        Raises:
+            DatasetError: A name is not among `names`.
+        """
+        used = {name for row in rows for name in row} | (set(primary) - {""})
+        names = tuple(names) or tuple(sorted(used))
+        numbers = {name: number for number, name in enumerate(names)}
+        if unknown := used - numbers.keys():
+            raise DatasetError(f"{min(unknown)!r} is no class; the classes are {', '.join(names)}")
+        chosen = primary or [row[0] if len(row) == 1 else "" for row in rows]
+        return cls(
+            names,
+            multi_hot([[numbers[name] for name in row] for row in rows], len(names)),
+            np.array([numbers.get(name, _NO_PRIMARY) for name in chosen], np.int64),
+        )
+
+    def of_rows(self, rows: NDArray[np.int64]) -> "ClipLabels":
+        """Return the labels of some rows, which may repeat."""
+        return ClipLabels(self.names, self.hot[rows], self.primary[rows])
+
+    def described(self) -> str:
+        """Return how many clips have one label, several and none, in words."""
+        return count_labels(self.hot)
+
+
+def count_labels(hot: NDArray[np.uint8]) -> str:
+    """Return how many clips have one label, several and none, in words."""
+    numbers = hot.sum(axis=1, dtype=np.int64)
+    kinds = {
+        "with one label": numbers == 1,
+        "with several": numbers > 1,
+        "with none": numbers == 0,
+    }
+    return "clips: " + ", ".join(f"{int(rows.sum()):,} {kind}" for kind, rows in kinds.items())
+
+
+def table_labels(table: Table, roles: Mapping[str, str]) -> tuple[Table, ClipLabels | None]:
+    """Read the labels of a table's clips.
+
+    The column of the role `class` holds one label, or a list in brackets; that of `labels` a list.
+    What both say counts, and a single label in the former is the primary one.
+
+    Args:
+        table: The rows.
+        roles: Columns by role.
+
+    Returns:
+        If every clip has one label: the table with it in the column of the class, which is
+        `roles["class"]` or `roles["labels"]`, and None. Else the table and the labels.
+
+    Raises:
+        DatasetError: A clip has no label, in a table that is neither of lists nor of parts.
+    """
+    of_class, of_list = roles.get("class"), roles.get("labels")
+    columns = [(name, name == of_list) for name in (of_class, of_list) if name is not None]
+    split = [_column_lists(table, name, several) for name, several in columns]
+    codes, lists = [of for of, _ in split], [of for _, of in split]
+    pairs, back = _distinct(codes)
+    rows, primary = [], []
+    for pair in pairs:
+        found = [one[number] for one, number in zip(lists, pair, strict=True)]
+        rows.append(sorted({name for names in found for name in names}))
+        leading = found[0] if len(found[0]) == 1 else rows[-1]
+        primary.append(leading[0] if len(leading) == 1 else "")
+    if all(len(row) == 1 for row in rows):
+        single = texts(row[0] for row in rows)[back]
+        return _with(table, of_class or str(of_list), single), None
+    listed = of_list is not None or any(len(row) > 1 for row in rows)
+    if not (listed or {"start", "end"} & roles.keys() or _has_brackets(table, of_class)):
+        problems = Problems(table.path, table.unit)
+        empty = np.array([not row for row in rows])[back]
+        problems.add_where(table, empty, f"{of_class} is empty; write [] for a clip of no class")
+        problems.raise_any()
+    return table, ClipLabels.of(rows, primary).of_rows(back)
+
+
+def comma_note(table: Table, roles: Mapping[str, str]) -> str:
+    """Return a note if a list was split at commas that may be part of a name; else nothing."""
+    column = roles.get("labels")
+    cells = [] if column is None else [c for c in factorize(table[column])[1] if c[:1] != "["]
+    if _separator(cells) == ";" or not any(", " in cell for cell in cells):
+        return ""
+    return (
+        f"{column!r} split at commas: a name with a comma in it is written in double quotes, or "
+        "the labels are separated by ;"
+    )
+
+
+def _distinct(
+    codes: Sequence[NDArray[np.int64]],
+) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
+    """Return the distinct rows of some columns of numbers, and which of them each row is."""
+    found, back = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    return [tuple(row) for row in found.tolist()], back.reshape(-1)
+
+
+def _has_brackets(table: Table, column: str | None) -> bool:
+    cells = [] if column is None else factorize(table[column])[1]
+    return any(_bracketed(cell) is not None for cell in cells)
+
+
+def _column_lists(
+    table: Table, column: str, several: bool
+) -> tuple[NDArray[np.int64], list[list[str]]]:
+    """Return the number of each row's cell, and the labels of each distinct cell."""
+    codes, cells = factorize(table[column])
+    return codes, split_cells(cells, several=several)
+
+
+def split_cells(cells: Sequence[str], *, several: bool) -> list[list[str]]:
+    """Return the labels in each cell of a column.
+
+    Lists are JSON's and Python's, such as ["a", "b"] and ['a', 'b']. In a column of lists they are
+    also what semicolons separate, or, if no cell has one, commas; in double quotes neither does.
+
+    Args:
+        cells: All of the column's.
+        several: Whether it is a column of lists; in others a comma may be part of a name.
+    """
+    separator = _separator([cell for cell in cells if _bracketed(cell) is None])
+    found = []
+    for cell in cells:
+        names = _bracketed(cell)
+        if names is None:
+            names = _split(cell, separator) if several else [cell]
+        found.append([name for name in dict.fromkeys(map(str.strip, names)) if name])
+    return found
+
+
+def _separator(cells: Iterable[str]) -> str:
+    return ";" if any(len(_split(cell, ";")) > 1 for cell in cells if ";" in cell) else ","
+
+
+def _split(cell: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([cell], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return [cell]
+
+
+def _bracketed(cell: str) -> list[str] | None:
+    """Return the labels of a list in brackets; None if the cell is none."""
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            labels = parse(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(labels, list) and all(isinstance(one, str | int) for one in labels):
+            return [str(one) for one in labels]
+    return None
+
+
+def _with(table: Table, name: str, values: NDArray[Any]) -> Table:
+    return Table(table.path, table.lines, {**table.columns, name: values}, table.unit)
