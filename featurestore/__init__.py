@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from featurestore.extraction.clip import extract_file, one_thread
     from featurestore.extraction.extractor import Extractor
     from featurestore.extraction.spec import EXTRACTOR_VERSION, FeatureSpec
+    from featurestore.store.columns import ClipTable
     from featurestore.store.plan import Block
-    from featurestore.store.reader import ClipTable, StoredDataset, open_store
+    from featurestore.store.reader import StoredDataset, open_store
     from featurestore.version import __version__
 else:
     __getattr__, __dir__, _ = lazy_loader.attach(
@@ -48,7 +49,8 @@ else:
             "extraction.clip": ["extract_file", "one_thread"],
             "extraction.extractor": ["Extractor"],
             "extraction.spec": ["EXTRACTOR_VERSION", "FeatureSpec"],
-            "store.reader": ["ClipTable", "StoredDataset", "open_store"],
+            "store.columns": ["ClipTable"],
+            "store.reader": ["StoredDataset", "open_store"],
             "store.plan": ["Block"],
             "version": ["__version__"],
         },

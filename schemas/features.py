@@ -3,11 +3,14 @@
 How they are computed is `featurestore.extraction.features` and `featurestore.extraction.resize`.
 """
 
+from math import prod
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
+from schemas.feature_parts import FEATURES, Bounds
+from schemas.librosa_features import Feature, Waveform, check_feature
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[int, Field(ge=1)]
@@ -22,6 +25,8 @@ MAX_FILTER_WEIGHTS = 1 << 24
 
 # The highest resolution is computed once and shared by every method, under this variant's name.
 FULL = "full"
+ITEM_BYTES = {"float16": 2, "float32": 4, "uint8": 1}
+"""Bytes of a stored value by its type."""
 
 Variant = Literal[
     "mel",
@@ -127,6 +132,8 @@ class FeatureSpec(Schema):
     """The ways in which each resolution below the last is made, each stored as an array."""
     dtype: Literal["float16", "float32", "uint8"] = "float16"
     """Type of the stored images; uint8 has steps of 1/255."""
+    features: Annotated[tuple[Feature, ...], Field(max_length=64)] = ()
+    """What librosa computes in addition, each stored as float32; from format version 3 on."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -151,6 +158,7 @@ class FeatureSpec(Schema):
         if len(set(self.variants)) < len(self.variants):
             raise ValueError(f"variants repeat: {', '.join(self.variants)}")
         self._check_resolutions()
+        self._check_features()
         self._check_sizes()
         return self
 
@@ -171,13 +179,27 @@ class FeatureSpec(Schema):
                 f"bins that n_fft {self.n_fft} gives"
             )
 
+    def _check_features(self) -> None:
+        labels = [feature.label for feature in self.features]
+        if len(set(labels)) < len(labels):
+            raise ValueError(
+                f"features: names repeat: {', '.join(labels)}; give a second one of a kind a `name`"
+            )
+        if labels and FEATURES in {r.name for r in self.resolutions}:
+            raise ValueError(f"resolutions: {FEATURES} is the name of the group of other features")
+        for feature in self.features:
+            check_feature(feature, self.full_s, self.sample_rate)
+
     def _check_sizes(self) -> None:
         """Refuse what no worker could hold."""
-        width = {"uint8": 1, "float16": 2, "float32": 4}[self.dtype]
-        num_bytes = width * sum(bands * frames for bands, frames in self.arrays.values())
-        if num_bytes > MAX_CLIP_BYTES:
+        if self.clip_bytes > MAX_CLIP_BYTES:
+            what = (
+                "resolutions: their images and all features"
+                if self.features
+                else ("resolutions: their images")
+            )
             raise ValueError(
-                f"resolutions: their images have {num_bytes:,} bytes per clip, at most "
+                f"{what} have {self.clip_bytes:,} bytes per clip, at most "
                 f"{MAX_CLIP_BYTES:,} are possible: ask for fewer num_frames, n_mels or variants"
             )
         weights = sum({r.n_mels for r in self.resolutions}) * (self.n_fft // 2 + 1)
@@ -200,8 +222,18 @@ class FeatureSpec(Schema):
         return 22_050.0 if self.mel_scale == "torchaudio-2019" else self.sample_rate / 2
 
     @property
-    def arrays(self) -> dict[str, tuple[int, int]]:
-        """Shape (bands, frames) of each stored image by its key `resolution/variant`."""
+    def full_s(self) -> float:
+        """Seconds that the largest resolution's frames span."""
+        return self.full.num_frames * self.hop_length / self.sample_rate
+
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each stored array by its key: `resolution/variant` or `features/NAME`."""
+        return self.images | {f.key: f.shape(self.full_s, self.sample_rate) for f in self.features}
+
+    @property
+    def images(self) -> dict[str, tuple[int, int]]:
+        """Shape (bands, frames) of each mel image by its key `resolution/variant`."""
         shapes = {
             f"{r.name}/{variant}": self._shape(r, variant)
             for r in self.resolutions[:-1]
@@ -217,5 +249,34 @@ class FeatureSpec(Schema):
 
     @property
     def scale(self) -> float:
-        """A stored value times this is the feature in [0, 1]."""
+        """A stored value of an image times this is in [0, 1]."""
         return 1 / 255 if self.dtype == "uint8" else 1.0
+
+    def feature(self, array: str) -> Feature | None:
+        """Return the feature that an array holds; None for an image."""
+        return next((f for f in self.features if f.key == array), None)
+
+    def dtype_of(self, array: str) -> str:
+        """Return the type of an array's stored values."""
+        return self.dtype if self.feature(array) is None else "float32"
+
+    def scale_of(self, array: str) -> float:
+        """Return the factor of an array's stored values: images are in [0, 1] after it."""
+        return self.scale if self.feature(array) is None else 1.0
+
+    def bounds_of(self, array: str) -> Bounds:
+        """Return the bounds of an array's values, scaled; None where there is no bound."""
+        feature = self.feature(array)
+        return (0.0, 1.0) if feature is None else feature.bounds
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of a clip's stored values, before compression."""
+        sizes = (prod(shape) * ITEM_BYTES[self.dtype_of(a)] for a, shape in self.arrays.items())
+        return sum(sizes)
+
+    @property
+    def waveform_rates(self) -> tuple[int, ...]:
+        """Sample rates in Hz, other than the spec's, at which waveforms are stored."""
+        rates = {f.sample_rate for f in self.features if isinstance(f, Waveform)}
+        return tuple(sorted(rates - {self.sample_rate}))

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from math import prod
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
-from schemas.features import FeatureSpec, Name
+from schemas.features import ITEM_BYTES, FeatureSpec, Name
 
 FORMAT_VERSION = 3
 """Highest format version. All from 1 to this one are read, finished and repaired, each in its own
@@ -234,6 +235,7 @@ class StoreManifest(Schema):
         """Whether it says something that format version 2 had no word for."""
         named = any(fold.name for fold in self.folds) or self.multilabel
         more = self.parts or self.shards or bool(self.run_clips) or bool(self.official_clips)
+        more = more or bool(self.spec.features)
         return named or more or self.collection != Collection()
 
     @property
@@ -266,8 +268,11 @@ class StoreManifest(Schema):
             raise ValueError(f"chunk_clips: {num_chunks} chunks, at most {MAX_CHUNKS} make sense")
         if len(self.spec.resolutions) * max(1, len(self.spec.variants)) > _MAX_ARRAYS:
             raise ValueError(f"spec: more than {_MAX_ARRAYS} arrays")
-        for name, (bands, frames) in self.spec.arrays.items():
-            if self.chunk_clips * bands * frames * _ITEM_BYTES[self.spec.dtype] > MAX_CHUNK_BYTES:
+        if self.spec.features and "librosa" not in self.libraries:
+            raise ValueError("libraries: lack librosa, which the features depend on")
+        for name, shape in self.spec.arrays.items():
+            item_bytes = ITEM_BYTES[self.spec.dtype_of(name)]
+            if self.chunk_clips * prod(shape) * item_bytes > MAX_CHUNK_BYTES:
                 raise ValueError(f"spec: a chunk of {name} is larger than {MAX_CHUNK_BYTES} bytes")
         num_classes = len(self.card.class_names)
         if self.multilabel and self.num_clips * num_classes > _MAX_LABELS:
@@ -294,9 +299,6 @@ class StoreManifest(Schema):
             raise ValueError(f"counts: are not of the {self.num_clips} clips of a complete dataset")
         if self.format_version > 1 and not all(fold.checksums for fold in self.folds):
             raise ValueError("folds: a complete dataset has checksums of each")
-
-
-_ITEM_BYTES = {"float16": 2, "float32": 4, "uint8": 1}
 
 
 def _refuse_repeated(what: str, values: Iterable[object]) -> None:

@@ -299,7 +299,9 @@ def _announce(task: BlockTask, row: int, starting: Callable[[int], object]) -> N
 def _empty(arrays: StoredArrays, num_clips: int) -> dict[str, NDArray[Any]]:
     """Return rows to fill: images that hold nothing yet, and outcomes as of failed clips."""
     spec = arrays.manifest.spec
-    images = {k: np.empty((num_clips, *shape), spec.dtype) for k, shape in spec.arrays.items()}
+    images = {
+        key: np.empty((num_clips, *shape), spec.dtype_of(key)) for key, shape in spec.arrays.items()
+    }
     outcomes = {
         name: np.full((num_clips, *inner), np.nan if fill == "NaN" else fill, dtype)
         for name, (dtype, inner, fill) in OUTCOMES.items()

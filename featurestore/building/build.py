@@ -115,9 +115,7 @@ def plan_build(dataset: Dataset, path: Place, spec: FeatureSpec | None = None) -
     if stored is not None:
         manifest = stored.manifest
         num_pending = sum(map(len, blocks_where(stored, lambda s: s == ClipStatus.PENDING)))
-    width = np.dtype(manifest.spec.dtype).itemsize
-    clip_bytes = width * sum(bands * frames for bands, frames in manifest.spec.arrays.values())
-    return BuildPlan(manifest, num_pending, num_pending * clip_bytes)
+    return BuildPlan(manifest, num_pending, num_pending * manifest.spec.clip_bytes)
 
 
 def build(
@@ -182,6 +180,10 @@ def _build(
     pending = blocks_where(arrays, lambda status: status == ClipStatus.PENDING)
     num_pending = sum(map(len, pending))
     observer.started(arrays.manifest, arrays.manifest.num_clips - num_pending)
+    if pending and arrays.manifest.spec.features and not isinstance(executor, SerialExecutor):
+        from featurestore.extraction.librosa_features import warm_cache
+
+        warm_cache(arrays.manifest.spec)
     tasks = block_tasks(arrays, dataset.root, pending)
     failures: list[ClipFailure] = []
     mixed: dict[str, str] = {}

@@ -16,11 +16,12 @@ import soundfile
 from featurestore.errors import NewerError, StoreError, UnfitWorkerError
 from featurestore.storage import Storage
 from featurestore.store.arrays import open_arrays
+from featurestore.store.fingerprint import LIBROSA
 from schemas import StoreManifest, features
 
 
 def check_versions(manifest: StoreManifest) -> None:
-    """Refuse to extract for a store that was started by another extractor version.
+    """Refuse to extract for a store that was started by another extractor, or another librosa.
 
     Raises:
         UnfitWorkerError: Naming both versions.
@@ -31,6 +32,12 @@ def check_versions(manifest: StoreManifest) -> None:
             f"{features.EXTRACTOR_VERSION}, the store was started with version "
             f"{manifest.extractor_version}: install the same featurestore there as where the "
             "build runs"
+        )
+    version = manifest.libraries.get(LIBROSA)
+    if manifest.spec.features and (here := _version(LIBROSA)) != version:
+        raise UnfitWorkerError(
+            f"{socket.gethostname()} has librosa {here}, and the store's features are of librosa "
+            f"{version}: install that one there (pip install librosa=={version})"
         )
 
 

@@ -22,6 +22,7 @@ from schemas import (
 )
 
 _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
+_OF_FEATURES = ("librosa", "numba")
 
 
 def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
@@ -32,13 +33,14 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
     block = plan.block_clips(spec, len(dataset.clips), chunk)
     clips = clips_sha256(dataset.clips, dataset.card.class_names)
     names = dataset.fold_names
+    libraries = _library_versions(spec)
     folds = tuple(
         Fold(fold=fold, num_clips=size, name=names.get(fold, "")) for fold, size in sizes.items()
     )
     return StoreManifest(
-        format_version=FORMAT_VERSION if dataset.is_new else PLAIN_VERSION,
+        format_version=FORMAT_VERSION if dataset.is_new or spec.features else PLAIN_VERSION,
         extractor_version=EXTRACTOR_VERSION,
-        fingerprint=fingerprint(spec, clips),
+        fingerprint=fingerprint(spec, clips, libraries=libraries),
         clips_sha256=clips,
         spec=spec,
         card=dataset.card,
@@ -47,7 +49,7 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
         chunk_clips=chunk,
         block_clips=block,
         order_seed=plan.ORDER_SEED,
-        libraries=_library_versions(),
+        libraries=libraries,
         state="building",
         collection=dataset.collection,
         parts=dataset.has_parts,
@@ -58,8 +60,9 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
     )
 
 
-def _library_versions() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+def _library_versions(spec: FeatureSpec) -> dict[str, str]:
+    names = _LIBRARIES + (_OF_FEATURES if spec.features else ())
+    versions = {name: importlib.metadata.version(name) for name in names}
     return versions | {"libsndfile": soundfile.__libsndfile_version__}
 
 

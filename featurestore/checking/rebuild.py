@@ -55,7 +55,7 @@ def rebuild_block(task: BlockTask, starting: Callable[[int], object] = int) -> R
     wrong = {
         name: values
         for name, values in fresh.items()
-        if name not in stored or _differ(stored[name], values, arrays.manifest.spec).any()
+        if name not in stored or _differ(name, stored[name], values, arrays.manifest.spec).any()
     }
     commit(arrays, task.fingerprint, task.block, wrong, extracted.paths)
     return RebuiltBlock(task.block, tuple(wrong))
@@ -84,14 +84,16 @@ def _changed_rows(
         witnesses = stored.keys() - {"duration_s", "peak"}
     changed = np.zeros(len(fresh["status"]), bool)
     for name in witnesses:
-        changed |= _differ(stored[name], fresh[name], spec)
+        changed |= _differ(name, stored[name], fresh[name], spec)
     return changed
 
 
-def _differ(one: NDArray[Any], other: NDArray[Any], spec: FeatureSpec) -> NDArray[np.bool_]:
+def _differ(
+    name: str, one: NDArray[Any], other: NDArray[Any], spec: FeatureSpec
+) -> NDArray[np.bool_]:
     """Return (n,): rows that differ; for features, by more than another library's last digits."""
     axes = tuple(range(1, one.ndim))
-    if one.ndim == 3:
-        return distance(one, other, spec, axes) > TOLERANCE
+    if name in spec.arrays:
+        return distance(one, other, spec, name, axes) > TOLERANCE
     same: NDArray[np.bool_] = (one == other) | ((one != one) & (other != other))
     return np.asarray(~same.all(axis=axes))

@@ -18,6 +18,7 @@ from featurestore.commands.options import (
     err,
     failure_lines,
     out,
+    shapes_text,
     stopping,
 )
 from featurestore.terminal import DATA, MACHINE, OUTPUT, JsonOption, QuietOption
@@ -222,8 +223,7 @@ def _print_plan(plan: "BuildPlan", path: "Storage", *, as_json: bool) -> None:
             }
         )
         return
-    arrays = ", ".join(f"{key} {b}×{f}" for key, (b, f) in manifest.spec.arrays.items())
-    out.print(f"arrays: {arrays}, {manifest.spec.dtype}")
+    out.print(f"arrays: {shapes_text(manifest.spec)}, {manifest.spec.dtype}")
     out.print(
         f"would build {plan.num_pending} of {manifest.num_clips} clips, at most "
         f"{plan.most_bytes / 1e6:,.1f} MB before compression. Nothing was written."

@@ -14,6 +14,7 @@ from featurestore.terminal import DATA, MACHINE, Terminal, end_stopped
 
 if TYPE_CHECKING:
     from featurestore.building.executors import Executor
+    from schemas import FeatureSpec
 
 out = Terminal(soft_wrap=True)
 err = Terminal(stderr=True, soft_wrap=True)
@@ -108,6 +109,11 @@ def failure_lines(failures: Iterable[tuple[str, str]], num_all: int, where: str)
         yield f"  {len(names)} × {reason}: {listed}"
     if hidden:
         yield f"  all {num_all} of them: {where}"
+
+
+def shapes_text(spec: "FeatureSpec") -> str:
+    """Return the arrays of a spec with their shapes, in words."""
+    return ", ".join(f"{key} {'×'.join(map(str, shape))}" for key, shape in spec.arrays.items())
 
 
 def counted(counts: dict[str, int], num_silent: int | None) -> str:

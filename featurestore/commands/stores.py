@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,10 +14,14 @@ from featurestore.commands.options import (
     err,
     failure_lines,
     out,
+    shapes_text,
 )
 from featurestore.errors import DatasetError
 from featurestore.terminal import DATA, OUTPUT, JsonOption, QuietOption, Table, styled
 from featurestore.text import file_name, printable
+
+if TYPE_CHECKING:
+    from schemas.librosa_features import Feature
 
 _LONG_NAME = 60
 
@@ -45,12 +49,20 @@ def _partial(dataset: dict[str, Any]) -> str:
     return f"of {official:,} clips of the published dataset: {NOT_COMPARABLE}" if official else ""
 
 
+def _feature_words(feature: "Feature") -> str:
+    """Return what a feature is, its arguments other than librosa's defaults, and what it is of."""
+    changed = feature.model_dump(exclude_defaults=True, exclude={"name"})
+    words = [feature.long_name, *(f"{name} {value}" for name, value in changed.items())]
+    comment = f" ({feature.comment})" if feature.comment else ""
+    return f"{feature.key}: {', '.join(words)}, float32{comment}"
+
+
 def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
     from schemas import FeatureSpec
 
     card, spec = dataset["card"], FeatureSpec.model_validate_json(json.dumps(dataset["spec"]))
     table = Table(title=f"{name}: {card['title']}", show_header=False, title_justify="left")
-    changed = spec.model_dump(exclude_defaults=True)
+    changed = spec.model_dump(exclude_defaults=True, exclude={"features"})
     rows = {
         "state": dataset["state"],
         "clips": counted(dataset["counts"], dataset["silent"]),
@@ -60,9 +72,10 @@ def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
         ),
         "classes": ", ".join(f"{n} ({count:,})" for n, count in dataset["clips_by_class"].items()),
         "labels": "several per clip, or none" if dataset["multilabel"] else "",
-        "arrays": ", ".join(f"{key} {b}×{f}" for key, (b, f) in spec.arrays.items()),
+        "arrays": shapes_text(spec),
         "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips per chunk",
         "spec": "the paper's" if not changed else f"the paper's but for {changed}",
+        "features": "; ".join(_feature_words(feature) for feature in spec.features),
         "fingerprint": dataset["fingerprint"],
         "made with": ", ".join(f"{k} {v}" for k, v in dataset["libraries"].items()),
         "licence": card["licence"],
@@ -70,7 +83,7 @@ def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
         "source": card["url"],
     }
     for key, value in rows.items():
-        if value or key not in ("partial", "labels"):
+        if value or key not in ("partial", "labels", "features"):
             table.add_row(key, str(value))
     out.print(table)
     failures = [(failure["reason"], failure["path"]) for failure in dataset["failures"]]

@@ -7,7 +7,8 @@ A file that cannot be used raises AudioError with the code its row gets. Conditi
 import hashlib
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -44,12 +45,14 @@ class Recording:
         duration_s: Duration of the file, in seconds.
         peak: Largest absolute sample before resampling; 0 for digital silence.
         source_sha256: Digest of the file's bytes, 32 bytes.
+        at_rates: The waveform at the other rates of the spec's features, by rate in Hz.
     """
 
     waveform: NDArray[np.float32]
     duration_s: float
     peak: float
     source_sha256: bytes
+    at_rates: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def load(path: Path, spec: FeatureSpec, span: Span = WHOLE) -> Recording:
@@ -146,16 +149,29 @@ def _recording(
     resampled = resample(waveform, rate, spec)
     if not resampled.size:
         raise AudioError(ClipStatus.EMPTY, f"{waveform.size} samples at {rate} Hz")
-    return Recording(resampled, waveform.size / rate, peak, digest)
+    at_rates = {r: resample(waveform, rate, spec, r) for r in spec.waveform_rates}
+    return Recording(resampled, waveform.size / rate, peak, digest, at_rates)
 
 
-def resample(waveform: NDArray[np.float32], rate: int, spec: FeatureSpec) -> NDArray[np.float32]:
-    """Resample a waveform (N,) at `rate` Hz to the spec's rate, by its resampler: (N',) float32."""
-    if rate == spec.sample_rate:
+def resample(
+    waveform: NDArray[np.float32], rate: int, spec: FeatureSpec, new_rate: int | None = None
+) -> NDArray[np.float32]:
+    """Resample a waveform by the spec's resampler.
+
+    Args:
+        waveform: (N,).
+        rate: Its rate in Hz.
+        spec: resampler, and sample_rate, are used.
+        new_rate: Rate in Hz of the result; None is the spec's.
+
+    Returns:
+        (N',) float32.
+    """
+    new_rate = new_rate or spec.sample_rate
+    if rate == new_rate:
         return waveform
-    resampled: NDArray[np.float32] = soxr.resample(
-        waveform, rate, spec.sample_rate, _QUALITY[spec.resampler]
-    )
+    quality = _QUALITY[spec.resampler]
+    resampled: NDArray[np.float32] = soxr.resample(waveform, rate, new_rate, quality)
     return resampled
 
 

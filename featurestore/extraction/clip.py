@@ -1,4 +1,4 @@
-"""One file to its images as a store holds them: a build's work on each clip."""
+"""One file to its arrays as a store holds them: a build's work on each clip."""
 
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -31,7 +31,7 @@ def one_thread() -> AbstractContextManager[object]:
 def extract_file(
     path: Path, extractor: Extractor, span: Span = audio.WHOLE
 ) -> tuple[dict[str, NDArray[Any]], Recording]:
-    """Return the images of a file, equal to the bit to those of its row in a store of the spec.
+    """Return the arrays of a file, equal to the bit to those of its row in a store of the spec.
 
     That holds within `one_thread`, and with the same libraries on the same kind of processor.
 
@@ -41,13 +41,14 @@ def extract_file(
         span: The part of the file.
 
     Returns:
-        Images (bands, frames) of the spec's dtype, by the keys of `spec.arrays`; times
-        `spec.scale` they are in [0, 1]. And the recording they were made of.
+        Arrays by the keys of `spec.arrays`: images (bands, frames) of the spec's dtype, in [0, 1]
+        times `spec.scale`, and features as float32. And the recording they were made of.
 
     Raises:
         AudioError: The file cannot be used.
         OSError: The machine could not read it, for a reason that is not the file's.
     """
     recording = audio.load(path, extractor.spec, span)
-    images = extractor(recording.waveform)
-    return {a: quantize(image, extractor.spec.dtype) for a, image in images.items()}, recording
+    arrays = extractor(recording.waveform, recording.at_rates)
+    spec = extractor.spec
+    return {a: quantize(values, spec.dtype_of(a)) for a, values in arrays.items()}, recording

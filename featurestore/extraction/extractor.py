@@ -1,8 +1,11 @@
-"""One waveform to all its stored images, from one STFT. The steps are `features` and `resize`."""
+"""One clip to all its stored arrays: the images from one STFT, and what librosa computes.
 
-from collections.abc import Iterable
+The steps are `features` and `resize`, and `librosa_features`.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,9 @@ from featurestore.extraction import features
 from featurestore.extraction.features import Array, BandedMatrix
 from featurestore.extraction.resize import RESIZES, resizer
 from schemas import FULL, FeatureSpec
+
+if TYPE_CHECKING:
+    from featurestore.extraction.librosa_features import FeatureExtractor
 
 _FRAMES_AT_ONCE = 256
 """Bounds the memory of a long clip, and is enough for the products to run at full speed."""
@@ -25,16 +31,20 @@ class _Bank:
 
 
 class Extractor:
-    """Computes every stored image of a clip.
+    """Computes every stored array of a clip.
 
     Args:
         spec: What to compute. Filterbanks, window and resize operators are made once, here.
+
+    Raises:
+        SpecError: The spec has features of librosa's, and its compiled code can be kept nowhere.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         self._window = features.window(spec)
-        self._shapes = spec.arrays
+        self._shapes = spec.images
+        self._features = _feature_extractor(spec)
         self._full = f"{spec.full.name}/{FULL}"
         full_shape = self._shapes[self._full]
         self._resizers = {
@@ -53,22 +63,42 @@ class Extractor:
         }
         self._num_frames = max(frames.values())
 
-    def __call__(self, waveform: Array) -> dict[str, Array]:
-        """Return all images of one clip.
+    def __call__(
+        self, waveform: Array, at_rates: Mapping[int, Array] | None = None
+    ) -> dict[str, Array]:
+        """Return all arrays of one clip.
 
         Args:
             waveform: (N,) mono float32 at `spec.sample_rate`, finite; N may be 0.
+            at_rates: The same at the other rates of the spec's waveforms, as `Recording.at_rates`.
 
         Returns:
-            Images (bands, frames) in [0, 1], float32, by the keys of `spec.arrays`.
-        """
-        return self._variants(self._images(self._trimmed(waveform)))
+            By the keys of `spec.arrays`, float32: images (bands, frames) in [0, 1], and features
+            within their bounds.
 
-    def _trimmed(self, waveform: Array) -> Array:
+        Raises:
+            AudioError: A feature overflows.
+            ValueError: The waveform is missing at a rate.
+        """
+        start, stop = self.trim_bounds(waveform)
+        trimmed = waveform[start:stop]
+        arrays = self._variants(self._images(trimmed))
+        if self._features is None:
+            return arrays
+
+        def at_rate(rate: int) -> Array:
+            if rate not in (at_rates or {}):
+                raise ValueError(f"at_rates: there is none at {rate} Hz, of which the spec has one")
+            scale = rate / self.spec.sample_rate
+            return (at_rates or {})[rate][round(start * scale) : round(stop * scale)]
+
+        return arrays | self._features(trimmed, at_rate)
+
+    def trim_bounds(self, waveform: Array) -> tuple[int, int]:
+        """Return samples [start, stop) of a waveform (N,) that the arrays are made of."""
         if self.spec.trim is None:
-            return waveform
-        start, stop = features.trim_bounds(waveform, self.spec.sample_rate, self.spec.trim)
-        return waveform[start:stop]
+            return 0, waveform.size
+        return features.trim_bounds(waveform, self.spec.sample_rate, self.spec.trim)
 
     def _images(self, waveform: Array) -> dict[int, Array]:
         """Return (B, T) in [0, 1] for each bank, from one STFT of the whole clip."""
@@ -113,6 +143,15 @@ class Extractor:
         resized = {name: resize(full) for name, resize in self._resizers.items()}
         images_of = fitted | resized
         return {name: images_of[name] for name in self._shapes}
+
+
+def _feature_extractor(spec: FeatureSpec) -> "FeatureExtractor | None":
+    """Return what computes the spec's features; librosa is not imported for a spec without any."""
+    if not spec.features:
+        return None
+    from featurestore.extraction.librosa_features import FeatureExtractor
+
+    return FeatureExtractor(spec)
 
 
 def _frames(shapes: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -27,7 +27,7 @@ class Window:
 def duration_s(array: str, spec: FeatureSpec) -> float:
     """Return the seconds an image spans: a resized one those of the full one, others their own."""
     variant = array.split("/")[1]
-    frames = spec.full.num_frames if variant in RESIZES else spec.arrays[array][1]
+    frames = spec.full.num_frames if variant in RESIZES else spec.images[array][1]
     return frames * spec.hop_length / spec.sample_rate
 
 

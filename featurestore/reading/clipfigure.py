@@ -107,7 +107,7 @@ def clip_figure(
     columns, full = len(small) + 1, f"{spec.full.name}/{FULL}"
     figure = Figure(figsize=(3.6 * columns + 0.6, 4.4 * len(variants)), layout="constrained")
     figure.suptitle(fitted(title, _TITLE_CHARS * columns), fontsize=11)
-    panels = _panels(images[full], spec, spec.arrays)
+    panels = _panels(images[full], spec, spec.images)
     grid = figure.add_gridspec(2 * len(variants), columns + 1, width_ratios=[*[1] * columns, 0.04])
     axes = np.empty((2 * len(variants), len(small)), object)
     for (line, variant), (column, resolution) in product(enumerate(variants), enumerate(small)):

@@ -24,7 +24,8 @@ from featurestore.reading.clipfigure import (
     draw,
     label_axes,
 )
-from featurestore.store.reader import ClipTable, StoredDataset
+from featurestore.store.columns import ClipTable
+from featurestore.store.reader import StoredDataset
 from schemas import FULL
 
 _MOST_CANDIDATES = 5

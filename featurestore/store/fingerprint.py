@@ -1,8 +1,8 @@
 """Identity of a dataset's features: digests, and the words for how two differ. Pure.
 
-Identity is by meaning: of the fields that schemas had in format version 1 all are digested, of
-those added later only the ones that differ from their default. So a new field with a default
-changes no digest of what was made before it.
+Identity is by meaning: of the fields that a schema had when it came into the format all are
+digested, of those added later only the ones that differ from their default. So a new field with a
+default changes no digest of what was made before it.
 """
 
 import hashlib
@@ -22,6 +22,16 @@ from schemas import (
     StoreManifest,
     TrimSpec,
 )
+from schemas.librosa_features import (
+    ChromaCqt,
+    ChromaStft,
+    Cqt,
+    LogStft,
+    Mfcc,
+    Pcen,
+    SpectralContrast,
+    Waveform,
+)
 
 _FIRST_NAMES: Mapping[type[Schema], str] = {
     FeatureSpec: "sample_rate resampler max_duration_s trim n_fft win_length hop_length window "
@@ -34,9 +44,28 @@ _FIRST_NAMES: Mapping[type[Schema], str] = {
     Fold: "fold num_clips",
     StoreManifest: "format_version extractor_version fingerprint clips_sha256 spec card folds "
     "num_clips chunk_clips block_clips order_seed libraries state counts",
+    # Since format version 3:
+    Waveform: "name kind sample_rate num_samples",
+    Mfcc: "name num_frames hop_length pad_mode n_fft win_length window n_mels fmin fmax "
+    "htk mel_norm mel_power ref amin top_db kind n_mfcc dct_type norm lifter",
+    Pcen: "name num_frames hop_length pad_mode n_fft win_length window n_mels fmin fmax "
+    "htk mel_norm mel_power kind scale gain bias power time_constant eps max_size",
+    LogStft: "name num_frames hop_length pad_mode n_fft win_length window ref amin top_db kind",
+    SpectralContrast: "name num_frames hop_length pad_mode n_fft win_length window kind fmin "
+    "n_bands quantile linear",
+    ChromaStft: "name num_frames hop_length pad_mode n_fft win_length window norm tuning "
+    "n_chroma kind ctroct octwidth base_c",
+    Cqt: "name num_frames hop_length pad_mode fmin ref amin top_db kind n_bins "
+    "bins_per_octave tuning filter_scale norm sparsity window scale res_type "
+    "decibels",
+    ChromaCqt: "name num_frames hop_length pad_mode fmin norm tuning n_chroma kind threshold "
+    "n_octaves bins_per_octave cqt_mode",
 }
-"""For each schema in a store, the fields of format version 1. Nothing is ever added here."""
+"""For each schema in a store, the fields that it had when it came into the format. No field is ever
+added to one that is here."""
 _LATER_FIELDS = (*SPAN, ITEM, LABELS)
+LIBROSA = "librosa"
+"""Name of the library whose version is part of a fingerprint, among those of a manifest."""
 _CLIP_FIELDS = tuple(_FIRST_NAMES[Clip].split())
 _FIRST_FIELDS = {model: frozenset(names.split()) for model, names in _FIRST_NAMES.items()}
 
@@ -53,7 +82,7 @@ def _canonical(value: object) -> str:
 def meaning(model: Schema) -> dict[str, Any]:
     """Return a model as JSON values, without the later fields that say nothing.
 
-    A later field, one that format version 1 did not have, says nothing where it has its default.
+    A later field, one that the schema did not have at first, says nothing where it has its default.
     """
     values = model.model_dump(mode="json")
     return {
@@ -74,7 +103,7 @@ def _meaning(value: object, json_value: Any) -> Any:  # noqa: ANN401  (JSON)
 
 
 def _telling(model: Schema, names: Iterable[str]) -> Iterator[str]:
-    """Yield those fields that are of format version 1 or differ from their default."""
+    """Yield those fields that the schema had at first or that differ from their default."""
     kind = type(model)
     first = next((_FIRST_FIELDS[c] for c in kind.__mro__ if c in _FIRST_FIELDS), frozenset[str]())
     for name in names:
@@ -108,15 +137,24 @@ def _later(names: Iterable[str], values: Iterable[Any]) -> Iterator[dict[str, An
         yield known
 
 
-def fingerprint(spec: FeatureSpec, clips: str, version: int = EXTRACTOR_VERSION) -> str:
+def fingerprint(
+    spec: FeatureSpec,
+    clips: str,
+    version: int = EXTRACTOR_VERSION,
+    libraries: Mapping[str, str] | None = None,
+) -> str:
     """Return the digest of all that determines the features: spec, clip list, extractor.
 
     Args:
         spec: Spec of the features.
         clips: As `clips_sha256` gives it.
         version: Version of the extractor.
+        libraries: Versions of the libraries; librosa's counts if it computes features of the spec.
     """
-    return digest({"spec": meaning(spec), "clips": clips, "extractor": version})
+    values: dict[str, object] = {"spec": meaning(spec), "clips": clips, "extractor": version}
+    if spec.features:
+        values[LIBROSA] = (libraries or {}).get(LIBROSA)
+    return digest(values)
 
 
 def manifest_digest(manifest: StoreManifest) -> str:
@@ -137,6 +175,9 @@ def differences(stored: StoreManifest, planned: StoreManifest) -> Iterator[str]:
     for name in old | new:
         if old.get(name) != new.get(name):
             yield f"{name} is {_short(old.get(name))}, asked for {_short(new.get(name))}"
+    versions = [m.libraries.get(LIBROSA, "not used") for m in (stored, planned)]
+    if stored.spec.features and planned.spec.features and len(set(versions)) > 1:
+        yield "librosa's version is {}, here {}".format(*versions)
     if stored.extractor_version != planned.extractor_version:
         yield (
             f"the extractor's version is {stored.extractor_version}, "

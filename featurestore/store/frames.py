@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import MissingLibraryError
-from featurestore.extraction.features import labelled_hz, mel_edges
+from featurestore.store.axes import attributes, axes
 from featurestore.store.plan import Block
-from schemas import ClipStatus, FeatureSpec
+from schemas import ClipStatus
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from featurestore.store.reader import ClipTable, StoredDataset
+    from featurestore.store.columns import ClipTable
+    from featurestore.store.reader import StoredDataset
 
 TORCH_GROUP = "featurestore.torch_dataset"
 """Group of entry points by which a package offers a PyTorch dataset: called as `ZarrDataset` of
@@ -66,7 +67,7 @@ class Conversions:
     def to_xarray(
         self, folds: Iterable[int] | None = None, arrays: Iterable[str] | None = None
     ) -> "xr.DataTree":
-        """Return the images, read when they are used, with what each axis means.
+        """Return the stored arrays, read when they are used, with what each axis means.
 
         `store.to_xarray()["R1/mel"].features` are those of one array, as Dask's chunks: one per
         chunk of the store, so that selecting some clips reads no others.
@@ -76,10 +77,12 @@ class Conversions:
             arrays: Some of `arrays`; all by default.
 
         Returns:
-            A node for each array, with `features` (clip, band, frame), float32 in [0, 1]; NaN for
-            clips without features, whose `status` says why (`pending`: not built yet). Coordinates:
-            `clip` (the id), `band_hz` (centre of each band, Hz), `frame_s` (centre of each frame,
-            seconds from the start of the trimmed clip), and the columns of `to_pandas`.
+            A node for each array, with `features` (clip, band, frame), or (clip, sample) of a
+            waveform, float32, images in [0, 1]; NaN for clips without features, whose `status` says
+            why (`pending`: not built yet). Coordinates: `clip` (the id), `band_hz` (centre of each
+            band, Hz; `coefficient` or `pitch_class` where bands are these), `frame_s` (centre of
+            each frame, seconds from the start of the trimmed clip; `sample_s`), and the columns of
+            `to_pandas`.
 
         Raises:
             MissingLibraryError: xarray is not installed.
@@ -100,10 +103,14 @@ class Conversions:
             lazy = _Rows(store, array, blocks, present)
             sizes = (tuple(map(len, blocks)), *((size,) for size in store.shape(array)))
             features = da.from_array(lazy, chunks=sizes, name=False, asarray=False)
-            axes = _axes(store.manifest.spec, array)
+            spec, words = store.manifest.spec, {"long_name": array}
+            of_array = axes(spec, array)
+            if spec.feature(array) is not None:
+                words = attributes(spec, array)
+            dimensions = ("clip", *(axis.dimension for axis in of_array))
+            points = {a.coordinate: (a.dimension, a.points, a.attributes) for a in of_array}
             nodes[f"/{array}"] = xr.Dataset(
-                {"features": (("clip", *axes.dimensions), features, {"long_name": array})},
-                coords=columns | axes.coordinates,
+                {"features": (dimensions, features, words)}, coords=columns | points
             )
         return xr.DataTree.from_dict(nodes, name=store.name)
 
@@ -161,43 +168,6 @@ def _attributes(store: "StoredDataset") -> dict[str, str]:
     return {name: text for name, text in known.items() if text}
 
 
-class _Axes:
-    """Names of an array's dimensions after `clip`, and their coordinates."""
-
-    def __init__(self, dimensions: tuple[str, ...], coordinates: dict[str, Any]) -> None:
-        self.dimensions, self.coordinates = dimensions, coordinates
-
-
-def _axes(spec: FeatureSpec, array: str) -> _Axes:
-    """Return the axes of an image.
-
-    Bands and frames of a resized image lie between those of the full one, where the interpolation
-    takes them from (`extraction.resize`): output i at (i + 1/2) · size / new_size - 1/2.
-    """
-    variant = array.split("/")[1]
-    bands, frames = spec.arrays[array]
-    full = spec.full
-    of_bands, of_frames = (full.n_mels, full.num_frames) if "resize" in variant else (bands, frames)
-    # `labelled_hz` is a straight line, so two of its points undo it.
-    low, high = labelled_hz(np.array([0.0, spec.sample_rate / 2]), spec)
-    centres = (mel_edges(spec, of_bands)[1:-1] - low) * (spec.sample_rate / 2) / (high - low)
-    hz = np.interp(_positions(of_bands, bands), np.arange(of_bands), centres)
-    seconds = _positions(of_frames, frames) * spec.hop_length / spec.sample_rate
-    return _Axes(
-        ("band", "frame"),
-        {
-            "band_hz": ("band", hz, {"units": "Hz", "long_name": "centre of the band"}),
-            "frame_s": ("frame", seconds, {"units": "s", "long_name": "centre of the frame"}),
-        },
-    )
-
-
-def _positions(size: int, new_size: int) -> NDArray[np.float64]:
-    """Return where `new_size` points lie among `size`, (new_size,); each on its own if equal."""
-    at = (np.arange(new_size) + 0.5) * size / new_size - 0.5
-    return np.asarray(np.clip(at, 0, size - 1), np.float64)
-
-
 class _Rows:
     """An array that reads the blocks that are asked for, as `dask.array.from_array` takes it."""
 
@@ -232,6 +202,6 @@ class _Rows:
         values = np.full((len(block), *self.shape[1:]), np.nan, np.float32)
         ok = self._present[self._stops[number] : self._stops[number + 1]]
         if ok.any():
-            scale = np.float32(self._store.scale)
+            scale = np.float32(self._store.scale_of(self._array))
             values[ok] = self._store.read_block(block, self._array).astype(np.float32) * scale
         return values

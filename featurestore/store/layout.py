@@ -104,7 +104,7 @@ def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
         dtype, inner, fill = OUTCOMES[name]
         return Column(dtype, inner, float(fill), manifest.block_clips, 1)
     spec, size = manifest.spec, manifest.chunk_clips
-    return Column(spec.dtype, spec.arrays[name], 0, size, manifest.block_clips // size)
+    return Column(spec.dtype_of(name), spec.arrays[name], 0, size, manifest.block_clips // size)
 
 
 def array_names(manifest: StoreManifest) -> Iterator[str]:

@@ -19,6 +19,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from featurestore.store import chunks
+from featurestore.store.axes import attributes, dimensions
 from featurestore.store.layout import (
     CHECKSUMS,
     LABELS,
@@ -77,14 +78,14 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
         }
     spec = manifest.spec
     shards = manifest.block_clips > manifest.chunk_clips
-    for name, image in spec.arrays.items():
+    for name, shape in spec.arrays.items():
         arrays[name] = {
-            "dimension_names": ("clip", "band", "frame"),
-            "shape": (num_clips, *image),
-            "dtype": spec.dtype,
-            "chunks": (manifest.chunk_clips, *image),
-            "shards": (*block, *image) if shards else None,
-            "attributes": {"scale_factor": spec.scale} if spec.scale != 1 else {},
+            "dimension_names": ("clip", *dimensions(spec, name)),
+            "shape": (num_clips, *shape),
+            "dtype": spec.dtype_of(name),
+            "chunks": (manifest.chunk_clips, *shape),
+            "shards": (*block, *shape) if shards else None,
+            "attributes": attributes(spec, name),
         }
     return arrays
 
@@ -115,7 +116,7 @@ class _LayoutOf:
         sizes = manifest.block_clips, manifest.chunk_clips
         labels = len(manifest.card.class_names) if manifest.multilabel else 0
         columns = manifest.parts, manifest.shards, labels
-        self._key = *sizes, manifest.spec.dtype, columns, arrays
+        self._key = *sizes, manifest.spec.dtype, columns, arrays, manifest.spec.features
 
     def __hash__(self) -> int:
         return hash(self._key)

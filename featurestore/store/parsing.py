@@ -113,7 +113,7 @@ def parse_manifest(attributes: Mapping[str, Any], dataset: str) -> StoreManifest
     if manifest.format_version > 1 and manifest.digest != manifest_digest(manifest):
         raise ValueError("digest: is not that of the rest")
     spec, clips, version = manifest.spec, manifest.clips_sha256, manifest.extractor_version
-    if manifest.fingerprint != fingerprint(spec, clips, version):
+    if manifest.fingerprint != fingerprint(spec, clips, version, manifest.libraries):
         raise ValueError("fingerprint: is not that of the spec, the clips and the extractor")
     return manifest
 

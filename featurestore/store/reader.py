@@ -4,115 +4,25 @@ A clip without features (it failed) is never part of what is read; `failures` li
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.cliplist import ITEM, NO_ITEM
 from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
 from featurestore.storage import LocalStorage, Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
+from featurestore.store.columns import ClipTable, fold_columns, join_columns
 from featurestore.store.counts import check_counts
 from featurestore.store.frames import Conversions
-from featurestore.store.layout import LABELS, SPAN_COLUMNS, has_checksums
+from featurestore.store.layout import LABELS, has_checksums
 from featurestore.store.metadata import Columns
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import read_root
-from featurestore.store.values import check_primary
 from schemas import ClipStatus, DatasetCard, StoreManifest
-
-_FROM_TABLE = ("clip_id", "class_id", "path", "source")
-
-
-@dataclass(frozen=True)
-class ClipTable:
-    """Columns of one value per clip, in the order in which images are read.
-
-    Attributes:
-        clip_id: str; unique in the dataset.
-        fold: int64.
-        row: int64, of the fold's arrays.
-        class_id: int64; where clips may have several labels (see `StoredDataset.labels`), the
-            primary class, or -1.
-        path: str, relative to the dataset's root.
-        source: str, the recording the clip was cut from, or empty.
-        start_s: float64, seconds at which the clip starts in its file; NaN for a whole file.
-        end_s: float64, seconds at which it ends; NaN for the file's end.
-        item: int64, the row of a Parquet or Arrow file, or the byte of a tar, that holds the clip;
-            -1 if its file is the sound.
-        duration_s: float32, of the audio file, or the part of it.
-        peak: float32, largest absolute sample; 0 for silence.
-        status: uint8, a ClipStatus.
-    """
-
-    clip_id: NDArray[np.object_]
-    fold: NDArray[np.int64]
-    row: NDArray[np.int64]
-    class_id: NDArray[np.int64]
-    path: NDArray[np.object_]
-    source: NDArray[np.object_]
-    start_s: NDArray[np.float64]
-    end_s: NDArray[np.float64]
-    item: NDArray[np.int64]
-    duration_s: NDArray[np.float32]
-    peak: NDArray[np.float32]
-    status: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.clip_id)
-
-    def columns(self) -> dict[str, NDArray[Any]]:
-        """Name to column, for instance for `pandas.DataFrame`."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def where(self, mask: NDArray[np.bool_]) -> "ClipTable":
-        """Return the rows at which `mask` (len,) is true."""
-        return ClipTable(**{name: column[mask] for name, column in self.columns().items()})
-
-
-def join_columns(folds: Sequence[Columns]) -> ClipTable:
-    """Return the table of some folds, one after another, from the columns of each."""
-    names = [field.name for field in fields(ClipTable)]
-    return ClipTable(**{name: np.concatenate([fold[name] for fold in folds]) for name in names})
-
-
-def fold_columns(stored: StoredArrays, fold: int) -> Columns:
-    """Return the columns of ClipTable, and any labels, for every row of a fold.
-
-    Raises:
-        CorruptError: One of them is damaged.
-    """
-    status = stored.read(fold, "status")
-    columns = {name: stored.read(fold, name) for name in _FROM_TABLE}
-    columns |= {name: _outcome(stored, fold, name, status) for name in ("duration_s", "peak")}
-    columns["status"] = status
-    size = len(status)
-    for name in SPAN_COLUMNS:
-        known = stored.manifest.parts
-        columns[name] = stored.read(fold, name) if known else np.full(size, np.nan)
-    known = stored.manifest.shards
-    columns[ITEM] = stored.read(fold, ITEM) if known else np.full(size, NO_ITEM)
-    columns["class_id"] = columns["class_id"].astype(np.int64)
-    if stored.manifest.multilabel:
-        columns[LABELS] = stored.read(fold, LABELS)
-        check_primary(columns["class_id"], columns[LABELS])
-    return columns | {"fold": np.full(size, fold), "row": np.arange(size)}
-
-
-def _outcome(stored: StoredArrays, fold: int, name: str, status: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return a column that blocks write: NaN in those that are not committed."""
-    if status.all():
-        return stored.read(fold, name)
-    values = np.full(status.shape, np.nan, np.float32)
-    for block in fold_blocks(fold, len(status), stored.manifest.block_clips):
-        if status[block.rows].all():
-            values[block.rows] = stored.read(fold, name, block.rows)
-    return values
 
 
 class StoredDataset(Conversions):
@@ -187,7 +97,7 @@ class StoredDataset(Conversions):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Keys `resolution/variant` of the stored images."""
+        """Keys of the stored arrays: images `resolution/variant`, features `features/NAME`."""
         return tuple(self.manifest.spec.arrays)
 
     def variants(self, resolution: str) -> tuple[str, ...]:
@@ -196,27 +106,39 @@ class StoredDataset(Conversions):
             raise UnknownNameError("resolution", resolution, self.resolutions)
         return tuple(a.split("/")[1] for a in self.arrays if a.split("/")[0] == resolution)
 
-    def shape(self, array: str) -> tuple[int, int]:
-        """Return the (bands, frames) of an image.
+    def shape(self, array: str) -> tuple[int, ...]:
+        """Return the shape of an array per clip: (bands, frames), or (samples,) of a waveform.
 
         Raises:
             UnknownNameError: The store does not have the array.
         """
         if array not in self.arrays:
             raise UnknownNameError(
-                "array", array, self.arrays, "A `--spec` with that resolution and variant builds it"
+                "array", array, self.arrays, "A `--spec` that asks for it builds it"
             )
         return self.manifest.spec.arrays[array]
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of the stored values."""
+        """Dtype of the stored images; features are float32, see `dtype_of`."""
         return np.dtype(self.manifest.spec.dtype)
 
     @property
     def scale(self) -> float:
-        """A stored value times this is the feature in [0, 1]."""
+        """A stored value of an image times this is in [0, 1]."""
         return self.manifest.spec.scale
+
+    def dtype_of(self, array: str) -> np.dtype[Any]:
+        """Return the dtype of an array's stored values."""
+        return np.dtype(self.manifest.spec.dtype_of(array))
+
+    def scale_of(self, array: str) -> float:
+        """Return the factor of an array's stored values: images are in [0, 1] after it."""
+        return self.manifest.spec.scale_of(array)
+
+    def bounds_of(self, array: str) -> tuple[float | None, float | None]:
+        """Return the lowest and highest value of an array once scaled; None if there is none."""
+        return self.manifest.spec.bounds_of(array)
 
     def blocks(self, folds: Iterable[int] | None = None) -> tuple[Block, ...]:
         """Return the units of reading: one chunk of every array, in fold and row order."""
@@ -244,15 +166,15 @@ class StoredDataset(Conversions):
         return np.concatenate([*parts, *(self.labels(block) for block in self.blocks(folds))])
 
     def read_block(self, block: Block, array: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return images of the clips with features in a block.
+        """Return one array of the clips with features in a block.
 
         Args:
             block: One of `blocks`.
-            array: `resolution/variant`.
+            array: One of `arrays`.
             out: Where to: contiguous, of the result's shape and dtype. A new array by default.
 
         Returns:
-            (n, bands, frames), as stored; times `scale` they are in [0, 1].
+            (n, *shape), as stored; images times `scale` are in [0, 1].
 
         Raises:
             CorruptError: A chunk is missing or damaged.
@@ -260,18 +182,18 @@ class StoredDataset(Conversions):
             ValueError: `out` does not fit.
         """
         ok = self._ok(block)
-        expected = (int(ok.sum()), *self.shape(array))
-        if out is not None and (out.shape, out.dtype) != (expected, self.dtype):
-            raise ValueError(f"out is {out.dtype} {out.shape}, expected {self.dtype} {expected}")
+        expected, dtype = (int(ok.sum()), *self.shape(array)), self.dtype_of(array)
+        if out is not None and (out.shape, out.dtype) != (expected, dtype):
+            raise ValueError(f"out is {out.dtype} {out.shape}, expected {dtype} {expected}")
         if not ok.any():
-            return np.empty(expected, self.dtype) if out is None else out
+            return np.empty(expected, dtype) if out is None else out
         if ok.all():
             return self._stored.read(block.fold, array, block.rows, out)
         images = self._stored.read(block.fold, array, block.rows)
         return images[ok] if out is None else np.compress(ok, images, axis=0, out=out)
 
     def read_clip(self, clip_id: str) -> dict[str, NDArray[np.float32]]:
-        """Return all images (bands, frames) of a clip, float32 in [0, 1], by the keys of `arrays`.
+        """Return all arrays of a clip, float32 and scaled, by the keys of `arrays`.
 
         Reads a whole chunk of each array: for looking at clips, not for training.
 
@@ -296,7 +218,10 @@ class StoredDataset(Conversions):
     def read_row(self, fold: int, row: int) -> dict[str, NDArray[np.float32]]:
         """Return all images of a row of a fold, which must have features; see `read_clip`."""
         images = {a: self._stored.read(fold, a, slice(row, row + 1))[0] for a in self.arrays}
-        return {a: i.astype(np.float32) * np.float32(self.scale) for a, i in images.items()}
+        return {
+            a: values.astype(np.float32) * np.float32(self.scale_of(a))
+            for a, values in images.items()
+        }
 
     def iter_blocks(
         self, array: str, folds: Iterable[int] | None = None
@@ -313,13 +238,13 @@ class StoredDataset(Conversions):
         Peak memory is the result and a chunk or two a thread.
 
         Returns:
-            Images (n, bands, frames) as stored, and labels, in the order of `clips`: class_id (n,),
-            or (n, classes) uint8, see `labels`.
+            (n, *shape) as stored, and labels, in the order of `clips`: class_id (n,), or
+            (n, classes) uint8, see `labels`.
         """
         blocks = self.blocks(folds)
         counts = [int(self._ok(block).sum()) for block in blocks]
         starts = np.cumsum([0, *counts])
-        images = np.empty((starts[-1], *self.shape(array)), self.dtype)
+        images = np.empty((starts[-1], *self.shape(array)), self.dtype_of(array))
 
         def fill(index: int) -> None:
             self.read_block(blocks[index], array, images[starts[index] : starts[index + 1]])
@@ -331,9 +256,12 @@ class StoredDataset(Conversions):
     def read(
         self, array: str, folds: Iterable[int] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Return features (n, bands, frames) float32 in [0, 1] and `labels` of some folds."""
+        """Return an array of some folds, (n, *shape) float32, and their `labels`.
+
+        Images are in [0, 1]; features are what librosa gives.
+        """
         images, labels = self.load(array, folds)
-        return images.astype(np.float32) * np.float32(self.scale), labels
+        return images.astype(np.float32) * np.float32(self.scale_of(array)), labels
 
     def clips(self, folds: Iterable[int] | None = None) -> ClipTable:
         """Return the clips with features, in the order of `load`."""

@@ -154,16 +154,27 @@ def _source(
         return
     if recording.source_sha256 != stored("source_sha256").tobytes():
         return
-    for array, image in extractor(recording.waveform).items():
-        fresh = quantize(image, extractor.spec.dtype)
-        worst = distance(fresh, stored(array), extractor.spec)
+    for array, values in extractor(recording.waveform, recording.at_rates).items():
+        fresh = quantize(values, extractor.spec.dtype_of(array))
+        worst = distance(fresh, stored(array), extractor.spec, array)
         if worst > TOLERANCE:
             yield f"{path}, {array}: stored values differ from the file's by up to {worst:.2g}"
 
 
 def distance(
-    one: NDArray[Any], other: NDArray[Any], spec: FeatureSpec, axes: tuple[int, ...] | None = None
+    one: NDArray[Any],
+    other: NDArray[Any],
+    spec: FeatureSpec,
+    array: str,
+    axes: tuple[int, ...] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the largest difference of stored values over some axes (all), in units of features."""
+    """Return the largest difference of an array's stored values over some axes, or all.
+
+    Of images it is in units of [0, 1]; of features, where it is more, in those of the largest
+    value.
+    """
     largest = np.abs(one.astype(np.float32) - other.astype(np.float32)).max(axis=axes)
-    return np.asarray(largest * np.float32(spec.scale))
+    if spec.feature(array) is None:
+        return np.asarray(largest * np.float32(spec.scale))
+    extent = np.maximum(np.abs(one).max(axis=axes), np.abs(other).max(axis=axes))
+    return np.asarray(largest / np.maximum(extent, np.float32(1)))

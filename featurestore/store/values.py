@@ -3,6 +3,7 @@
 A checksum says that a chunk is what was written, not that it was written by us.
 """
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,15 @@ def check_values(name: str, values: NDArray[Any], manifest: StoreManifest) -> No
         manifest: Manifest of the dataset.
 
     Raises:
-        CorruptError: A label is no class, a row no row of the table, an outcome unknown, a feature
-            outside [0, 1].
+        CorruptError: A label is no class, a row no row of the table, an outcome unknown, an image
+            outside [0, 1], a feature not finite or outside its bounds.
     """
     if not values.size:
         return
-    if name in manifest.spec.arrays:
-        _check_features(values)
+    if (feature := manifest.spec.feature(name)) is not None:
+        _check_bounds(values, *feature.bounds)
+    elif name in manifest.spec.arrays:
+        _check_images(values)
     elif name == "class_id":
         lowest = -1 if manifest.multilabel else 0
         _check_range("class_id", values, len(manifest.card.class_names), lowest)
@@ -68,7 +71,15 @@ def _check_range(name: str, values: NDArray[Any], stop: int, start: int = 0) -> 
         raise CorruptError(f"{name} {wrong} is outside {start} to {stop - 1}")
 
 
-def _check_features(values: NDArray[Any]) -> None:
+def _check_bounds(values: NDArray[Any], low: float | None, high: float | None) -> None:
+    lowest, highest = float(values.min()), float(values.max())  # NaN if any is
+    if not (isfinite(lowest) and isfinite(highest)):
+        raise CorruptError("values are not finite")
+    if (low is not None and lowest < low) or (high is not None and highest > high):
+        raise CorruptError(f"values from {lowest:g} to {highest:g} are outside {low} to {high}")
+
+
+def _check_images(values: NDArray[Any]) -> None:
     if values.dtype.kind != "f":
         return  # of every uint8 the feature is in [0, 1]
     kind, one = _BITS[values.dtype.itemsize]
