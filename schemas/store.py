@@ -266,6 +266,12 @@ class StoreManifest(Schema):
         num_chunks = sum(-(-fold.num_clips // self.chunk_clips) for fold in self.folds)
         if num_chunks > MAX_CHUNKS:
             raise ValueError(f"chunk_clips: {num_chunks} chunks, at most {MAX_CHUNKS} make sense")
+        self._check_arrays()
+        self._check_end()
+        return self
+
+    def _check_arrays(self) -> None:
+        """Refuse arrays that are too many or too large, or that nothing says how to compute."""
         if len(self.spec.resolutions) * max(1, len(self.spec.variants)) > _MAX_ARRAYS:
             raise ValueError(f"spec: more than {_MAX_ARRAYS} arrays")
         if self.spec.features and "librosa" not in self.libraries:
@@ -283,8 +289,6 @@ class StoreManifest(Schema):
         rows = min(TABLE_BLOCKS * self.block_clips, self.num_clips)
         if self.multilabel and rows * num_classes > MAX_CHUNK_BYTES:
             raise ValueError(f"multilabel: a chunk is larger than {MAX_CHUNK_BYTES} bytes")
-        self._check_end()
-        return self
 
     def _check_end(self) -> None:
         """Refuse a complete manifest that does not say what it must."""
