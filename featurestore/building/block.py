@@ -73,7 +73,7 @@ class BlockTask:
 
 @dataclass(frozen=True)
 class ClipFailure:
-    """A clip that has no features, and why."""
+    """A clip that has no features, and why; `path` says which part of the file it is."""
 
     clip_id: str
     path: str
@@ -188,7 +188,7 @@ def _committed(task: BlockTask) -> BlockOutcome | None:
     failures = (
         ClipFailure(
             arrays.read(fold, "clip_id", rows)[row],
-            arrays.read(fold, "path", rows)[row],
+            arrays.addresses(task.block)[row],
             ClipStatus(int(status[row])),
             "found committed",
         )
@@ -267,7 +267,8 @@ def extract_block(task: BlockTask, starting: Callable[[int], object] = int) -> E
                 values["status"][row] = error.status
                 for array in extractor.spec.arrays:
                     values[array][row] = 0
-                failures.append(ClipFailure(ids[row], path, error.status, error.detail))
+                where = addresses[row]
+                failures.append(ClipFailure(ids[row], where, error.status, error.detail))
     starting(len(paths))
     if any(failure.status == ClipStatus.MISSING for failure in failures):
         check_root(task.root, task.witness)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from featurestore.datasets import Dataset, load_dataset
-from featurestore.datasets.collection import ELSEWHERE, Naming, load_collection
+from featurestore.datasets.collection import Naming, load_collection
+from featurestore.datasets.finding import ELSEWHERE
 from featurestore.datasets.kinds import known_names
 from featurestore.errors import CorruptError, DatasetError, FeatureStoreError
 from featurestore.storage import Place, locate

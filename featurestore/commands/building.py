@@ -45,7 +45,7 @@ def build(
     root: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of the audio; without DATASET, of a collection of your own.",
+            help="Directory of the audio; without DATASET, of your own, or a table or shard of it.",
             metavar="DIR",
             rich_help_panel=DATA,
         ),

@@ -58,6 +58,11 @@ WorkersOption = Annotated[
 ]
 
 
+def directory_of(root: Path | None) -> Path | None:
+    """Return the directory that paths are relative to: of a shard or table as --root, its own."""
+    return root.parent if root is not None and root.is_file() else root
+
+
 @contextmanager
 def stopping(kept: str) -> Iterator[None]:
     """Say what is kept if a command is stopped."""

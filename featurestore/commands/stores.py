@@ -11,6 +11,7 @@ from featurestore.commands.options import (
     StoreArgument,
     command_line,
     counted,
+    directory_of,
     err,
     failure_lines,
     out,
@@ -113,6 +114,7 @@ def verify(
     from featurestore.progress import counting
 
     problems: list[str] = []
+    root = directory_of(root)
     parts = find_problems(store, dataset, root)
     for part_problems in counting(err, parts, count_parts(store, dataset, root)):
         problems += part_problems
@@ -187,7 +189,7 @@ def plot(
     if clip is None:
         written = plot_classes(opened, classes or 1, target)
     else:
-        written = plot_clip(opened, clip, target, compare=compare, root=root)
+        written = plot_clip(opened, clip, target, compare=compare, root=directory_of(root))
     out.print(str(written))
 
 

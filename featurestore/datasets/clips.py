@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.cliplist import BATCH_ROWS, TEXT, ClipList, address, factorize, repeated, texts
+from featurestore.cliplist import (
+    BATCH_ROWS,
+    NO_ITEM,
+    TEXT,
+    ClipList,
+    address,
+    factorize,
+    repeated,
+    texts,
+)
 from featurestore.datasets.alike import alike_names, folded, how_they_differ
 from featurestore.datasets.labels import ClipLabels
 from featurestore.datasets.table import Problems, Table, quoted
@@ -29,7 +38,8 @@ class Columns:
     are numbered in sorted order; without `clip_id` a clip's id is its path; without `source` it has
     none. With `start` or `end`, in seconds, a clip is a
     part of its file, which is its recording if there is no `source`. `directory` is relative to
-    the dataset's root, with `{fold}` for the row's fold.
+    the dataset's root, with `{fold}` for the row's fold. With `item` clips lie in shards.
+    `class_names` has the classes in the order of their numbers, if that is not the sorted one.
     """
 
     file: str
@@ -41,6 +51,8 @@ class Columns:
     start: str | None = None
     end: str | None = None
     directory: str = ""
+    item: str | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -72,13 +84,13 @@ def check_clips(table: Table, columns: Columns, labels: ClipLabels | None = None
             twice, a class's name and number do not go together, or two classes have names
             that differ in case, spaces or Unicode form only.
     """
-    problems = Problems(table.path, table.unit)
+    problems = Problems.of(table)
     _check_cells(table, columns, problems)
     # Two spellings of one path, a/b and a//b, are one file.
     paths = _plain_paths(table[columns.file])
     spans = _spans(table, columns, problems)
-    places = paths if spans is None else _addresses(paths, *spans)
-    _check_unique(table, columns.file, places, problems)
+    items = None if columns.item is None else table[columns.item].astype(np.int64)
+    _check_unique(table, columns.file, _addresses(paths, spans, items), problems)
     if columns.clip_id not in (None, columns.file):
         _check_unique(table, columns.clip_id, table[columns.clip_id], problems)
     class_ids, names = _checked_classes(table, columns, labels, problems)
@@ -86,16 +98,19 @@ def check_clips(table: Table, columns: Columns, labels: ClipLabels | None = None
     folds = table[columns.fold].astype(np.int64)
     paths = _placed(columns.directory, folds, paths)
     start_s, end_s = spans or (None, None)
-    places = paths if spans is None else _addresses(paths, *spans)
+    places = _addresses(paths, spans, items)
+    inside = spans is not None or items is not None
+    recordings = _addresses(paths, None, items) if inside else None
     clips = ClipList(
         clip_id=places if columns.clip_id is None else table[columns.clip_id],
         path=paths,
         fold=folds,
         class_id=class_ids,
-        source=_sources(table, columns.source, None if spans is None else paths),
+        source=_sources(table, columns.source, None if spans is None else recordings),
         start_s=start_s,
         end_s=end_s,
         labels=None if labels is None else labels.hot,
+        item=items,
     )
     return CheckedClips(clips, names)
 
@@ -174,9 +189,18 @@ def _number(cell: str) -> float:
 
 
 def _addresses(
-    paths: NDArray[Any], start_s: NDArray[np.float64], end_s: NDArray[np.float64]
+    paths: NDArray[Any],
+    spans: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    items: NDArray[np.int64] | None,
 ) -> NDArray[Any]:
-    return texts(map(address, paths.tolist(), start_s.tolist(), end_s.tolist()))
+    """Return where each clip is as one text: its path, if that says all."""
+    if spans is None and items is None:
+        return paths
+    nan = np.full(len(paths), np.nan)
+    start_s, end_s = spans or (nan, nan)
+    inside = np.full(len(paths), NO_ITEM) if items is None else items
+    columns = (paths, start_s, end_s, inside)
+    return texts(map(address, *(column.tolist() for column in columns)))
 
 
 def _placed(directory: str, folds: NDArray[np.int64], paths: NDArray[Any]) -> NDArray[Any]:
@@ -274,7 +298,7 @@ def _check_cells(table: Table, columns: Columns, problems: Problems) -> None:
     problems.add_where(
         table,
         _may_be_unsafe(files),
-        lambda row: f"{columns.file} is {quoted(files[row])}, {_path_fault(files[row])}",
+        lambda row: f"{columns.file} is {quoted(files[row])}, {path_fault(files[row])}",
     )
 
 
@@ -312,11 +336,11 @@ def _may_be_unsafe(paths: NDArray[Any]) -> NDArray[np.bool_]:
     suspects |= np.strings.find(paths, ":/") == 1
     suspects |= np.strings.find(paths, "..") >= 0
     for row in np.flatnonzero(suspects):
-        suspects[row] = _path_fault(paths[row]) is not None
+        suspects[row] = path_fault(paths[row]) is not None
     return np.asarray(suspects)
 
 
-def _path_fault(path: str) -> str | None:
+def path_fault(path: str) -> str | None:
     """Return why a path must not be opened below a root, or None."""
     if "\\" in path:
         return "with a backslash; write / between directories"
@@ -332,11 +356,11 @@ def _check_unique(table: Table, column: str, values: NDArray[Any], problems: Pro
     wrong = np.zeros(len(table), bool)
     wrong[list(again)] = True
     wrong &= table[column] != ""
-    cells, lines = table[column], table.lines
+    cells, lines, place = table[column], table.lines, table.on_line
     problems.add_where(
         table,
         wrong,
-        lambda row: f"{column} {quoted(cells[row])} is on {table.unit} {lines[again[row]]} too",
+        lambda row: f"{column} {quoted(cells[row])} is {place(lines[again[row]])} too",
     )
 
 
@@ -357,7 +381,7 @@ def _check_one_value(table: Table, key: str, value: str, problems: Problems) -> 
         values != values[first],
         lambda row: (
             f"{key} {quoted(keys[row])} has {value} {quoted(values[row])}, "
-            f"but {quoted(values[first[row]])} on {table.unit} {table.lines[first[row]]}"
+            f"but {quoted(values[first[row]])} {table.on_line(table.lines[first[row]])}"
         ),
     )
 
@@ -367,7 +391,7 @@ def _check_alike(table: Table, column: str, lines: Mapping[str, int], problems: 
     for one, other in alike_names(list(lines)):
         problems.add(
             lines[other],
-            f"{column} has {how_they_differ(one, other)} (the first on {table.unit} {lines[one]})",
+            f"{column} has {how_they_differ(one, other)} (the first {table.on_line(lines[one])})",
         )
 
 
@@ -376,6 +400,8 @@ def _class_numbers(
 ) -> dict[str, int]:
     """Return the class_id of each class name."""
     if columns.class_id is None:
-        return {name: number for number, name in enumerate(sorted(names))}
+        ordered = columns.class_names or sorted(names)
+        there = set(names)
+        return {name: number for number, name in enumerate(ordered) if name in there}
     _, first = np.unique(codes, return_index=True)
     return dict(zip(names, map(int, table[columns.class_id][first]), strict=True))

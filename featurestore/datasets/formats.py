@@ -68,7 +68,7 @@ def frame_table(frame: Any, choose: Choose, name: str = "the table") -> Table:  
         )
     names = list(dict.fromkeys(choose(header)))
     check_header(name, header, names)
-    columns = {column: _cells(path, column, _values(frame[column])) for column in names}
+    columns = {column: cells_of(path, column, _values(frame[column])) for column in names}
     return _checked(Table(path, _rows(columns), columns, "row"))
 
 
@@ -125,7 +125,7 @@ def _json_lines(path: Path, choose: Choose) -> Table:
 
     def gather() -> None:
         for name, piece in pieces.items():
-            piece.append(_cells(path, name, [row.get(name) for row in batch], lines))
+            piece.append(cells_of(path, name, [row.get(name) for row in batch], lines))
         batch.clear()
 
     for line, row in _objects(path):
@@ -169,7 +169,7 @@ def _parquet(path: Path, choose: Choose) -> Table:
             pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
             for batch in file.iter_batches(BATCH_ROWS, columns=names):
                 for name in names:
-                    pieces[name].append(_cells(path, name, batch.column(name).to_pylist()))
+                    pieces[name].append(cells_of(path, name, batch.column(name).to_pylist()))
     except (OSError, pa.ArrowException) as error:
         first = str(error).splitlines()[0]
         raise DatasetError(f"{path}: cannot read the table ({first})") from error
@@ -189,12 +189,12 @@ def _pyarrow_parquet(path: Path) -> Any:  # noqa: ANN401  (pyarrow has no types)
     return parquet
 
 
-def _cells(
+def cells_of(
     path: Path, column: str, values: Sequence[Any], lines: Sequence[int] = ()
 ) -> NDArray[Any]:
     """Return values as texts."""
     try:
-        return texts(value.strip() if type(value) is str else _text(value) for value in values)
+        return texts(value.strip() if type(value) is str else cell_text(value) for value in values)
     except (TypeError, UnicodeEncodeError) as error:
         row, value = next((r, v) for r, v in enumerate(values) if not _is_plain(v))
         where = f"line {lines[row - len(values)]}" if lines else f"row {row + 1}"
@@ -206,13 +206,13 @@ def _cells(
 
 def _is_plain(value: Any) -> bool:  # noqa: ANN401
     try:
-        _text(value).encode()
+        cell_text(value).encode()
     except (TypeError, UnicodeEncodeError):
         return False
     return True
 
 
-def _text(value: Any) -> str:  # noqa: ANN401  (a cell of any kind of table)
+def cell_text(value: Any) -> str:  # noqa: ANN401  (a cell of any kind of table)
     """Return a cell as the text that a CSV would have.
 
     Raises:
@@ -233,7 +233,7 @@ def _text(value: Any) -> str:  # noqa: ANN401  (a cell of any kind of table)
         # pandas makes floats of whole numbers where one is missing.
         return str(int(number)) if number.is_integer() else repr(number)
     if isinstance(value, list | tuple | np.ndarray):
-        return json.dumps([_text(item) for item in value], ensure_ascii=False)
+        return json.dumps([cell_text(item) for item in value], ensure_ascii=False)
     if type(value).__name__ in ("NAType", "NaTType"):  # pandas, which need not be installed
         return ""
     raise TypeError(type(value).__name__)

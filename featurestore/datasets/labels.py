@@ -4,7 +4,7 @@ import ast
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,9 @@ def count_labels(hot: NDArray[np.uint8]) -> str:
     return "clips: " + ", ".join(f"{int(rows.sum()):,} {kind}" for kind, rows in kinds.items())
 
 
-def table_labels(table: Table, roles: Mapping[str, str]) -> tuple[Table, ClipLabels | None]:
+def table_labels(
+    table: Table, roles: Mapping[str, str], names: Sequence[str] = ()
+) -> tuple[Table, ClipLabels | None]:
     """Read the labels of a table's clips.
 
     The column of the role `class` holds one label, or a list in brackets; that of `labels` a list.
@@ -90,6 +92,7 @@ def table_labels(table: Table, roles: Mapping[str, str]) -> tuple[Table, ClipLab
     Args:
         table: The rows.
         roles: Columns by role.
+        names: Names of all classes, in the order of their numbers; sorted by default.
 
     Returns:
         If every clip has one label: the table with it in the column of the class, which is
@@ -114,11 +117,11 @@ def table_labels(table: Table, roles: Mapping[str, str]) -> tuple[Table, ClipLab
         return _with(table, of_class or str(of_list), single), None
     listed = of_list is not None or any(len(row) > 1 for row in rows)
     if not (listed or {"start", "end"} & roles.keys() or _has_brackets(table, of_class)):
-        problems = Problems(table.path, table.unit)
+        problems = Problems.of(table)
         empty = np.array([not row for row in rows])[back]
         problems.add_where(table, empty, f"{of_class} is empty; write [] for a clip of no class")
         problems.raise_any()
-    return table, ClipLabels.of(rows, primary).of_rows(back)
+    return table, ClipLabels.of(rows, primary, names).of_rows(back)
 
 
 def comma_note(table: Table, roles: Mapping[str, str]) -> str:
@@ -200,4 +203,4 @@ def _bracketed(cell: str) -> list[str] | None:
 
 
 def _with(table: Table, name: str, values: NDArray[Any]) -> Table:
-    return Table(table.path, table.lines, {**table.columns, name: values}, table.unit)
+    return replace(table, columns={**table.columns, name: values})

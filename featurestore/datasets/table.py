@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,14 @@ class Table:
         lines: (n,) int64, the first line of each row in the file; the header is on line 1.
         columns: (n,) texts by name, without spaces around them.
         unit: What messages call a line of `lines`: `row` for tables that have no lines.
+        place: Returns what messages call a line, if not by its unit and number.
     """
 
     path: Path
     lines: NDArray[np.int64]
     columns: Mapping[str, NDArray[Any]]
     unit: str = "line"
+    place: Callable[[int], str] | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -53,7 +55,11 @@ class Table:
     def where(self, rows: NDArray[np.bool_]) -> "Table":
         """Return the rows at which `rows` (n,) is true."""
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return Table(self.path, self.lines[rows], columns, self.unit)
+        return replace(self, lines=self.lines[rows], columns=columns)
+
+    def on_line(self, line: int) -> str:
+        """Return, for messages, where a line is: `on line 7`, `at a.tar#b.wav`."""
+        return f"at {self.place(line)}" if self.place else f"on {self.unit} {line}"
 
 
 class Problems:
@@ -62,13 +68,21 @@ class Problems:
     Args:
         table: The file they are in.
         unit: `line` or `row`; see `Table`.
+        place: See `Table`.
     """
 
-    def __init__(self, table: Path, unit: str = "line") -> None:
+    def __init__(
+        self, table: Path, unit: str = "line", place: Callable[[int], str] | None = None
+    ) -> None:
         self._table = table
-        self._unit = unit
+        self._place = place or (lambda line: f"{unit} {line}")
         self._count = 0
         self._shown: list[tuple[int, str]] = []
+
+    @classmethod
+    def of(cls, table: Table) -> "Problems":
+        """Return an empty list of a table's problems."""
+        return cls(table.path, table.unit, table.place)
 
     def add(self, line: int, what: str) -> None:
         """Note one problem of the row that starts at `line`."""
@@ -111,7 +125,8 @@ class Problems:
         if not self._count:
             return
         count = self._count
-        shown = [f"{self._unit} {line}: {what}" for line, what in sorted(self._shown)[:MAX_SHOWN]]
+        first = sorted(self._shown)[:MAX_SHOWN]
+        shown = [f"{self._place(line)}: {what}" for line, what in first]
         if count > MAX_SHOWN:
             shown.append(f"and {count - MAX_SHOWN} more")
         raise DatasetError(
@@ -212,14 +227,21 @@ def _columns(
 def opened(path: Path) -> Iterator[io.TextIOWrapper]:
     """Open a plain file of UTF-8 text; errors while it is read become ours."""
     try:
-        descriptor = open_regular(path, _MOST_BYTES, follow=True)
-        with io.TextIOWrapper(os.fdopen(descriptor, "rb"), "utf-8-sig", newline="") as file:
+        with opened_bytes(path) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
+
+
+@contextmanager
+def opened_bytes(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a plain file; errors while it is read become ours."""
+    try:
+        with os.fdopen(open_regular(path, _MOST_BYTES, follow=True), "rb") as file:
             yield file
     except UnusableFileError as error:
         what = error.strerror if error.errno == errno.EFBIG else "not a regular file"
         raise DatasetError(f"{path}: cannot read the table ({what})") from error
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path) from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot read the table ({error.strerror})") from error
 

@@ -11,6 +11,7 @@ from featurestore.storage import Place, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.counts import check_counts
 from featurestore.store.layout import LABELS
+from featurestore.store.plan import Block
 from featurestore.store.root import dataset_names
 from featurestore.text import json_text
 from schemas import ClipStatus
@@ -115,7 +116,7 @@ def _failures(arrays: StoredArrays, fold: int, status: NDArray[np.uint8]) -> lis
     rows = np.flatnonzero(status > ClipStatus.OK)
     if not rows.size:
         return []
-    ids, paths = arrays.read(fold, "clip_id"), arrays.read(fold, "path")
+    ids, paths = arrays.read(fold, "clip_id"), arrays.addresses(Block(fold, 0, len(status)))
     return [
         {
             "clip_id": str(ids[row]),

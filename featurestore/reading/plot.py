@@ -189,7 +189,9 @@ def _waveform(dataset: StoredDataset, table: ClipTable, row: int, root: Path) ->
     digests = dataset.source_digests([fold])
     (place,) = np.flatnonzero(dataset.clips([fold]).clip_id == table.clip_id[row])
     if recording.source_sha256 != digests[place]:
-        raise SourcesError(f"{root / table.path[row]} is not the file that the store was made of")
+        raise SourcesError(
+            f"{root / table.address(row)} is not the file that the store was made of"
+        )
     if spec.trim is None:
         return recording.waveform
     start, stop = trim_bounds(recording.waveform, spec.sample_rate, spec.trim)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.cliplist import ITEM, NO_ITEM
+from featurestore.cliplist import ITEM, NO_ITEM, address
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.layout import LABELS, SPAN_COLUMNS
 from featurestore.store.metadata import Columns
@@ -57,6 +57,11 @@ class ClipTable:
     def columns(self) -> dict[str, NDArray[Any]]:
         """Name to column, for instance for `pandas.DataFrame`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def address(self, row: int) -> str:
+        """Return a clip's path, with the part of the file or shard that it is."""
+        place = float(self.start_s[row]), float(self.end_s[row]), int(self.item[row])
+        return address(str(self.path[row]), *place)
 
     def where(self, mask: NDArray[np.bool_]) -> "ClipTable":
         """Return the rows at which `mask` (len,) is true."""

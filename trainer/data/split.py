@@ -205,7 +205,7 @@ def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool)
             pairs.append((known, row))
     if not pairs:
         return None
-    one, other = (f"{clips.path[row]} (fold {clips.fold[row]})" for row in pairs[0])
+    one, other = (f"{clips.address(row)} (fold {clips.fold[row]})" for row in pairs[0])
     what = (
         f"{len(pairs)} clips have the same bytes as one in another fold, such as {other} and {one}"
     )

@@ -1,0 +1,151 @@
+"""Where the clips of a root are listed: a table, shards, or nowhere but in its directories."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from featurestore.datasets.directories import is_store
+from featurestore.datasets.formats import SUFFIXES
+from featurestore.datasets.leftout import SUFFIXES as SOUNDS
+from featurestore.datasets.shardrows import Shards
+from featurestore.datasets.splits import is_split
+from featurestore.datasets.table import MAX_SHOWN
+from featurestore.errors import DatasetError
+
+TABLE = "clips.csv"
+ELSEWHERE = "-"
+"""`Collection.table` of a table that is not below the root, and of a data frame."""
+METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".jsonl", ".parquet"))
+PARQUET, ARROW, TAR, CUTS = (".parquet", ".pq"), (".arrow",), (".tar",), (".jsonl", ".jsonl.gz")
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".zip")
+_DEPTH = 2
+"""Directories between the root and a shard: `CONFIG/SPLIT/0000.parquet`."""
+_DATA = "data"
+
+
+def find_table(root: Path) -> Path | None:
+    """Return the root's table, if one stands out."""
+    files = [
+        path
+        for path in sorted(root.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    for name in (TABLE, *METADATA):
+        if named := [path for path in files if path.name == name]:
+            return named[0]
+    commas = [path for path in files if path.suffix.lower() == ".csv"]
+    for tables in (commas, files):
+        if len(tables) == 1:
+            return tables[0]
+    return None
+
+
+def table_below(root: Path, table: Path) -> str:
+    """Return a table's path below the root, for the record; empty if it is found by itself."""
+    if table == find_table(root):
+        return ""
+    inside = table.resolve().is_relative_to(root.resolve())
+    return table.resolve().relative_to(root.resolve()).as_posix() if inside else ELSEWHERE
+
+
+def shards_in(root: Path, file: Path) -> Shards | None:
+    """Return the clips of a file below a root that is a shard or lists cuts; None of a table.
+
+    Raises:
+        DatasetError: It is damaged, or no clip can be read from it without all others.
+    """
+    from featurestore.datasets import cuts, hfshards, webdataset
+
+    name = file.name.lower()
+    if name.endswith(_PACKED):
+        raise _packed(file)
+    if not name.endswith((*PARQUET, *ARROW, *TAR, *CUTS)):
+        return None
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise DatasetError(f"{file}: expected a shard below the root, {root}; give another --root")
+    below = [file.resolve().relative_to(root.resolve()).as_posix()]
+    if name.endswith(TAR):
+        return webdataset.read_tars(root, below)
+    if name.endswith(CUTS):
+        return cuts.read_cuts(root, below) if cuts.is_cuts(file) else None
+    if name.endswith(ARROW) or hfshards.holds_sounds(file):
+        return hfshards.read_hf(root, below, official=hfshards.saved_features(root, below[0]))
+    return None
+
+
+def find_shards(root: Path) -> Shards | None:
+    """Return the clips of the shards in a root, if that is what it holds.
+
+    Tars count only where no directory holds sounds: they may be what these were unpacked from.
+
+    Raises:
+        DatasetError: A shard is damaged, they are of several datasets, or are compressed tars.
+    """
+    from featurestore.datasets import cuts, hfshards, webdataset
+
+    if saved := hfshards.saved_files(root):
+        features = hfshards.saved_features(root, saved[0])
+        return hfshards.read_hf(root, saved, official=features)
+    files = list(_files(root))
+    manifests = [name for name in files if name.lower().endswith(CUTS) and _is_cuts(root, name)]
+    if manifests:
+        return cuts.read_cuts(root, _of_one(root, manifests))
+    parquet = [name for name in files if name.lower().endswith(PARQUET)]
+    if parquet and hfshards.holds_sounds(root / parquet[0]):
+        return hfshards.read_hf(root, _of_one(root, parquet))
+    if any(name.lower().endswith(tuple(SOUNDS)) for name in files):
+        return None
+    if tars := [name for name in files if name.lower().endswith(TAR)]:
+        return webdataset.read_tars(root, _of_one(root, tars))
+    if packed := [name for name in files if name.lower().endswith(_PACKED)]:
+        raise _packed(root / packed[0])
+    return None
+
+
+def _is_cuts(root: Path, name: str) -> bool:
+    from featurestore.datasets.cuts import is_cuts
+
+    return is_cuts(root / name)
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Yield the visible files of a root that shards may be among, sorted, with `/`."""
+    for place, folders, names in os.walk(root):
+        depth = len(Path(place).relative_to(root).parts)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if depth < _DEPTH and not name.startswith(".") and not is_store(Path(place, name))
+        )
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield (Path(place, name).relative_to(root)).as_posix()
+
+
+def _of_one(root: Path, files: list[str]) -> list[str]:
+    """Return the files, provided that they are of one dataset.
+
+    Raises:
+        DatasetError: They are in directories that are neither splits nor `data`.
+    """
+    tops = [PurePosixPath(file).parts[:-1] for file in files]
+    configs = sorted({parts[0] if parts else "" for parts in tops if not _is_plain(parts)})
+    if len(configs) > 1 or (configs and any(_is_plain(parts) for parts in tops)):
+        shown = ", ".join(configs[:MAX_SHOWN])
+        raise DatasetError(
+            f"{root}: expected the shards of one dataset, in directories named as splits or "
+            f"'{_DATA}', found those of {shown}; give one with --root {root / configs[0]}"
+        )
+    return files
+
+
+def _is_plain(parts: tuple[str, ...]) -> bool:
+    return not parts or parts[0] == _DATA or is_split(parts[0])
+
+
+def _packed(file: Path) -> DatasetError:
+    return DatasetError(
+        f"{file}: expected a .tar, from which each clip can be read alone; a compressed archive "
+        f"must be read from its start: unpack it (to a .tar with gunzip, or to files) and give "
+        "that with --root"
+    )

@@ -1,0 +1,353 @@
+"""Hugging Face datasets: Parquet, and the Arrow streams of `save_to_disk`.
+
+Only the columns of labels are read, and of the sounds whether they are there: planning costs the
+same whatever the sounds weigh. Class names are those of the schema's `huggingface` metadata.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.cliplist import BATCH_ROWS, NO_ITEM, TEXT, texts
+from featurestore.datasets.formats import cells_of
+from featurestore.datasets.shardrows import (
+    IDENTITY,
+    ITEM,
+    SHARD,
+    SPLIT,
+    Shards,
+    named_files,
+    shard_table,
+    with_splits,
+)
+from featurestore.datasets.table import Table, quoted
+from featurestore.errors import AudioError, DatasetError
+from featurestore.extraction.sources import clip_file, open_source
+
+_ANY_SIZE = 2**62
+_MOST_LABELS_BYTES = 1 << 29
+"""Most bytes of one column of labels in a row group."""
+
+
+def needs_pyarrow(where: Path) -> None:
+    """Refuse to go on without pyarrow.
+
+    Raises:
+        DatasetError: It is not installed.
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise DatasetError(
+            f"{where}: Parquet and Arrow are read by pyarrow, which is not installed: "
+            "pip install 'featurestore[tables]'"
+        ) from error
+
+
+def holds_sounds(path: Path) -> bool:
+    """Return whether a Parquet file has a column of sounds, and is no table of paths alone.
+
+    Raises:
+        DatasetError: It is no Parquet, or pyarrow is not installed.
+    """
+    from featurestore.extraction.shards.columns import sound_columns
+
+    with _opened(path.parent, path.name) as file:
+        return bool(sound_columns(file.schema))
+
+
+def read_hf(
+    root: Path, files: Iterable[str], *, official: Mapping[str, Any] | None = None
+) -> Shards:
+    """Read the schemas of Parquet files or Arrow streams.
+
+    Args:
+        root: Directory that they are in.
+        files: Paths relative to it.
+        official: Hugging Face's features by column, if another file has them.
+
+    Raises:
+        DatasetError: One is damaged, or has no column of sounds, or another one than the first.
+    """
+    from featurestore.extraction.shards.columns import features_of, sound_columns
+
+    names = list(files)
+    with _opened(root, names[0]) as file:
+        schema = file.schema
+    sounds = sound_columns(schema)
+    if len(sounds) != 1:
+        raise DatasetError(
+            f"{root / names[0]}: expected one column of sounds (Audio, or bytes), found "
+            f"{', '.join(map(quoted, sounds)) or 'none'} among "
+            f"{', '.join(map(quoted, schema.names))}; write the dataset with one of them"
+        )
+    header = [name for name in schema.names if name != sounds[0]]
+    classes = _class_names(official or features_of(schema))
+    kind = "Parquet" if names[0].endswith((".parquet", ".pq")) else "Arrow"
+
+    def read(chosen: Sequence[str]) -> Table:
+        return _table(root, names, sounds[0], [n for n in chosen if n in header], classes)
+
+    splits = with_splits(root, {SHARD: texts(names)})
+    return Shards(
+        what=f"{kind}, {named_files(names)}",
+        header=[*header, *([SPLIT] if SPLIT in splits and SPLIT not in header else [])],
+        read=read,
+        class_names=classes,
+        in_groups=kind == "Parquet",
+    )
+
+
+def _class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the class names of the columns that are ClassLabels, or lists of them."""
+    found = {}
+    for column, feature in features.items():
+        while isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+            feature = feature["feature"]
+        if isinstance(feature, list) and len(feature) == 1:
+            feature = feature[0]
+        names = feature.get("names") if isinstance(feature, dict) else None
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+            found[column] = tuple(name.strip() for name in names)
+    return found
+
+
+def _table(
+    root: Path,
+    files: Sequence[str],
+    sounds: str,
+    chosen: Sequence[str],
+    classes: Mapping[str, tuple[str, ...]],
+) -> Table:
+    pieces: dict[str, list[NDArray[Any]]] = {}
+    for file in files:
+        with _opened(root, file) as opened:
+            if missing := [name for name in (sounds, *chosen) if name not in opened.schema.names]:
+                raise DatasetError(
+                    f"{root / file}: has no column {', '.join(map(quoted, missing))}, which "
+                    f"{files[0]} has; give the files of one dataset"
+                )
+            for columns in opened.rows(root, file, sounds, chosen, classes):
+                for name, column in columns.items():
+                    pieces.setdefault(name, []).append(column)
+    columns = {name: np.concatenate(piece) for name, piece in pieces.items()}
+    return shard_table(root, with_splits(root, columns) if columns else columns)
+
+
+class _HfFile:
+    """An open Parquet file or Arrow stream, of which some columns are read."""
+
+    def __init__(self, name: Path, descriptor: int) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._name = name
+        self._source = pa.OSFile(f"/dev/fd/{descriptor}")
+        self._is_parquet = self._source.read_at(4, 0) == b"PAR1"
+        if self._is_parquet:
+            self._file = pq.ParquetFile(self._source, buffer_size=1 << 16)
+            self.schema = self._file.schema_arrow
+        else:
+            # Mapped, so that the sounds between the labels are never read.
+            self._mapped = pa.memory_map(f"/dev/fd/{descriptor}")
+            self._file = pa.ipc.open_stream(self._mapped)
+            self.schema = self._file.schema
+
+    def rows(
+        self,
+        root: Path,
+        file: str,
+        sounds: str,
+        chosen: Sequence[str],
+        classes: Mapping[str, tuple[str, ...]],
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield columns, a bounded number of rows at a time, with where each clip is."""
+        first = 0
+        for is_path, batch in self._batches(sounds, chosen):
+            size = len(is_path)
+            numbers = np.arange(first, first + size)
+            first += size
+            columns = {
+                name: cells_of(
+                    self._name, name, _named(batch.column(name).to_pylist(), classes.get(name))
+                )
+                for name in chosen
+            }
+            paths = np.full(size, file, TEXT)
+            identities = texts(f"{file}#{number}" for number in numbers.tolist())
+            if is_path.any():
+                own = _paths(root, batch.column(sounds).field("path").to_pylist())
+                paths = np.where(is_path, own, paths)
+                identities = np.where(is_path, own, identities)
+            items = np.where(is_path, NO_ITEM, numbers)
+            yield {**columns, SHARD: paths, ITEM: items.astype(TEXT), IDENTITY: identities}
+
+    def _batches(
+        self, sounds: str, chosen: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.bool_], Any]]:
+        """Yield which rows have a path and no bytes, and a batch of the columns."""
+        from featurestore.extraction.shards.columns import cells
+
+        if not self._is_parquet:
+            for batch in self._file:
+                null = np.asarray(cells(batch, sounds).is_null())
+                yield null & self._has_paths(sounds), batch
+            return
+        metadata = self._file.metadata
+        for group in range(metadata.num_row_groups):
+            rows = metadata.row_group(group)
+            self._check_group(group, rows, sounds, chosen)
+            paths = self._are_paths(group, rows, sounds)
+            columns = [*chosen, *([f"{sounds}.path"] if paths else [])]
+            if not columns:  # nothing but how many rows there are
+                yield np.zeros(rows.num_rows, bool), None
+                continue
+            for batch in self._file.iter_batches(
+                BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False
+            ):
+                yield np.full(batch.num_rows, paths), batch
+
+    def _has_paths(self, sounds: str) -> bool:
+        import pyarrow as pa
+
+        kind = self.schema.field(sounds).type
+        return bool(pa.types.is_struct(kind)) and kind.get_field_index("path") >= 0
+
+    def _are_paths(self, group: int, rows: Any, sounds: str) -> bool:  # noqa: ANN401
+        """Return whether a row group has paths and no bytes, by its statistics."""
+        if not self._has_paths(sounds):
+            return False
+        for number in range(rows.num_columns):
+            column = rows.column(number)
+            statistics = column.statistics
+            if column.path_in_schema == f"{sounds}.bytes" and statistics is not None:
+                nulls = statistics.null_count if statistics.has_null_count else 0
+                if 0 < nulls < rows.num_rows:
+                    raise DatasetError(
+                        f"{self._name}: expected sounds in all rows of row group {group}, or in "
+                        f"none: {nulls} of {rows.num_rows} have a path only; embed them all "
+                        "(datasets.table.embed_table_storage)"
+                    )
+                return bool(nulls)
+        return False
+
+    def _check_group(
+        self,
+        group: int,
+        rows: Any,  # noqa: ANN401
+        sounds: str,
+        chosen: Sequence[str],
+    ) -> None:
+        from featurestore.extraction.shards.parquet import MOST_GROUP_BYTES, sound_bytes, too_large
+
+        if (size := sound_bytes(rows, sounds)) > MOST_GROUP_BYTES:
+            raise DatasetError(f"{self._name}: {too_large(group, size)}")
+        for number in range(rows.num_columns):
+            column = rows.column(number)
+            name, size = column.path_in_schema.partition(".")[0], column.total_uncompressed_size
+            if name in chosen and size > _MOST_LABELS_BYTES:
+                raise DatasetError(
+                    f"{self._name}: the column {quoted(name)} has {size} bytes in row group {group}"
+                )
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._is_parquet:
+            self._file.close()
+        self._source.close()
+
+
+def _named(values: Sequence[Any], names: tuple[str, ...] | None) -> Sequence[Any]:
+    """Return class numbers, or lists of them, as names; what has none is empty."""
+    if names is None:
+        return values
+
+    def name(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, list):
+            return [name(one) for one in value]
+        known = isinstance(value, int) and 0 <= value < len(names)
+        return names[value] if known else value if isinstance(value, str) else ""
+
+    return [name(value) for value in values]
+
+
+def _paths(root: Path, values: Sequence[str | None]) -> NDArray[Any]:
+    """Return paths relative to the root, also of those that are absolute and below it."""
+    start = f"{root.resolve()}/"
+    return texts((value or "").removeprefix(start) for value in values)
+
+
+@contextmanager
+def _opened(root: Path, file: str) -> Iterator[_HfFile]:
+    import os
+
+    needs_pyarrow(root / file)
+    import pyarrow as pa
+
+    try:
+        descriptor, _ = open_source(clip_file(root, file), _ANY_SIZE)
+    except AudioError as error:
+        raise DatasetError(f"{root / file}: cannot read it ({error.detail})") from error
+    try:
+        opened = _HfFile(root / file, descriptor)
+        try:
+            yield opened
+        finally:
+            opened.close()
+    except (OSError, pa.ArrowException) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise DatasetError(
+            f"{root / file}: cannot read the table ({first}); write the file again"
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
+def saved_files(root: Path) -> list[str] | None:
+    """Return the files of a dataset that `save_to_disk` wrote to a directory; None of another.
+
+    Raises:
+        DatasetError: Its JSON is damaged.
+    """
+    if (root / "dataset_dict.json").is_file():
+        splits = _json(root / "dataset_dict.json").get("splits")
+        directories = [f"{split}/" for split in splits] if isinstance(splits, list) else []
+    elif (root / "state.json").is_file() and (root / "dataset_info.json").is_file():
+        directories = [""]
+    else:
+        return None
+    files = []
+    for directory in directories:
+        state = root / directory / "state.json"
+        for entry in _json(state).get("_data_files") or ():
+            name = entry.get("filename") if isinstance(entry, dict) else None
+            if not isinstance(name, str):
+                raise DatasetError(f"{state}: expected the names of data files; save it again")
+            files.append(f"{directory}{name}")
+    if not files:
+        raise DatasetError(f"{root}: the saved dataset names no data file; save it again")
+    return files
+
+
+def saved_features(root: Path, file: str) -> Mapping[str, Any] | None:
+    """Return the features in the `dataset_info.json` next to a file that `save_to_disk` wrote."""
+    place = (root / file).parent / "dataset_info.json"
+    features = _json(place).get("features") if place.is_file() else None
+    return features if isinstance(features, dict) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    from featurestore.files import UnusableFileError, read_regular
+
+    try:
+        value = json.loads(read_regular(path, 1 << 26, follow=True))
+    except (UnusableFileError, OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: cannot read it ({error}); save the dataset again") from error
+    if not isinstance(value, dict):
+        raise DatasetError(f"{path}: expected a JSON object; save the dataset again")
+    return value
