@@ -13,6 +13,7 @@
     │   ├── ClusterError     a Dask cluster that cannot be reached, is gone, or has no fit worker
     │   └── UnfitWorkerError this process cannot take part: another version, no such root or store
     ├── MissingLibraryError  an optional library is not installed
+    ├── RunError             a run that cannot be shown next to its clips
     ├── StorageError         the store's place cannot be written or reached
     └── StoreError           a store on disk
         ├── FingerprintError     holds other features than asked for
@@ -93,6 +94,10 @@ class BuildError(FeatureStoreError):
 
 class StrictError(BuildError):
     """Clips failed and the build was asked not to accept that."""
+
+
+class RunError(FeatureStoreError):
+    """A run cannot be shown: it is damaged, unfinished, or of other clips."""
 
 
 class StorageError(FeatureStoreError):

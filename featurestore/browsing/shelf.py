@@ -53,6 +53,18 @@ class Shelf:
         """Return the stores: key, name, and their datasets with state and counts, or an error."""
         return [_described(key, storage) for key, storage in self._stores().items()]
 
+    def fingerprints(self) -> list[str]:
+        """Return the fingerprints of all datasets of all stores.
+
+        Raises:
+            StoreError: A store is damaged.
+        """
+        return [
+            open_arrays(storage, name, copies=storage.remote).manifest.fingerprint
+            for storage in self._stores().values()
+            for name in read_root(storage).datasets
+        ]
+
     def _stores(self) -> Mapping[str, Storage]:
         if not self.several:
             return {_key(self._storage): self._storage}

@@ -26,6 +26,7 @@ from threading import Lock
 from typing import Any
 
 from featurestore.browsing.contents import Contents
+from featurestore.browsing.runs import Runs, RunsOfDataset
 from featurestore.browsing.shelf import Shelf
 from featurestore.browsing.sounds import Sounds
 from featurestore.errors import FeatureStoreError
@@ -45,7 +46,9 @@ _TYPES = {
 _LEAST_AGE_S = 1.0
 """Seconds after which a dataset is opened again to see whether it has changed."""
 _DATA = re.compile(r"data/(?P<store>[^/]+)/(?P<dataset>[^/]+)/(?P<file>.+)")
-_NUMBERED = re.compile(r"(?P<kind>thumbnails|clips|sounds)/(?P<number>\d{1,9})\.(?P<type>\w+)")
+_NUMBERED = re.compile(
+    r"(?P<kind>thumbnails|clips|sounds|probabilities)/(?P<number>\d{1,9})\.(?P<type>\w+)"
+)
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,16 @@ class Site:
     Args:
         shelf: The stores.
         root: Root of the audio; without one there are no sounds.
+        runs: Training runs to show with the clips.
         exported: Whether the files are written to a directory, where nothing changes any more.
     """
 
     shelf: Shelf
     root: Path | None = None
+    runs: Runs = field(default_factory=lambda: Runs([]))
     exported: bool = False
     _opened: dict[tuple[str, str], _Opened] = field(default_factory=dict)
+    _matched: dict[Contents, RunsOfDataset] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def answer(self, path: str) -> Answer:
@@ -121,6 +127,7 @@ class Site:
             "version": __version__,
             "exported": self.exported,
             "sounds": self.root is not None,
+            "runs": bool(self.runs),
             "several": self.shelf.several,
             "place": self.shelf.place,
             "stores": self.shelf.describe(),
@@ -153,6 +160,7 @@ class Site:
             "collection.json": contents.collection,
             "clips.json": contents.clips,
             "repetition.json": lambda: contents.repetition(wait=self.exported),
+            "runs.json": lambda: self._runs_of(contents).facts(),
         }
         if file in whole:
             return json_answer(whole[file]())
@@ -169,10 +177,18 @@ class Site:
             return json_answer(contents.clip(number))
         if (kind, suffix) == ("clips", "bin"):
             return Answer(contents.images(number), media_type)
+        if (kind, suffix) == ("probabilities", "json"):
+            return json_answer(self._runs_of(contents).probabilities(number))
         if kind == "sounds" and suffix in ("json", "wav") and self._sounds:
             sound = self._sounds.sound(contents, number)
             return json_answer(sound.facts) if suffix == "json" else Answer(sound.wav, media_type)
         raise LookupError(number)
+
+    def _runs_of(self, contents: Contents) -> RunsOfDataset:
+        if contents not in self._matched:
+            self._matched.clear()  # it has changed, or another dataset is looked at
+            self._matched[contents] = self.runs.of(contents)
+        return self._matched[contents]
 
     @cached_property
     def _sounds(self) -> Sounds | None:

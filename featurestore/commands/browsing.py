@@ -25,6 +25,14 @@ def browse(
             rich_help_panel=DATA,
         ),
     ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Directory of a training run, to see what it gets wrong; may be repeated.",
+            metavar="DIR",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     port: Annotated[
         int,
         typer.Option(
@@ -36,12 +44,16 @@ def browse(
     ] = 0,
 ) -> None:
     """Show stores on a page of this machine: clips as pictures and sounds, builds as they go."""
+    from featurestore.browsing.runs import Runs
     from featurestore.browsing.shelf import Shelf
     from featurestore.browsing.site import Site
 
     if root is not None and not root.is_dir():
         raise DatasetError(f"the directory {root} of the audio does not exist")
-    site = Site(Shelf(place), root)
+    shelf, runs = Shelf(place), Runs(run or [])
+    if run and not shelf.several:
+        runs.check_fit(shelf.fingerprints())
+    site = Site(shelf, root, runs)
     try:
         from featurestore.browsing.server import serve
     except ModuleNotFoundError as error:

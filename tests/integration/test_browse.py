@@ -14,13 +14,26 @@ import pytest
 import soundfile
 
 from featurestore import cli, open_store
+from featurestore.browsing.runs import Runs
 from featurestore.browsing.server import POLICY
 from featurestore.browsing.shelf import Shelf
 from featurestore.browsing.site import Site
 from featurestore.errors import NotAStoreError, StoreError
 from schemas import ClipStatus
 from tests.integration import filled_store
-from tests.integration.browsing import HOSTILE, SMALL, Served, build_browsed, served, write_sounds
+from tests.integration.browsing import (
+    HOSTILE,
+    SMALL,
+    Served,
+    build_browsed,
+    served,
+    write_run,
+    write_sounds,
+)
+from trainer.records.finished import open_finished
+from trainer.report.agreement import agreements
+from trainer.report.series import group, read_run
+from trainer.stats import mcnemar_p
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +332,72 @@ def test_the_command_refuses_what_is_not_there(
     line = [argument.replace("{store}", str(browsed)) for argument in arguments]
     assert cli.main(["browse", *line]) == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def two_runs(browsed: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Runs of two methods: one knows what is in files named 0, the other what is of fold 1."""
+    dataset, place = open_store(browsed), tmp_path_factory.mktemp("runs")
+    return [
+        write_run(place / "mel", dataset, "mel", lambda clip: clip.endswith("/0.wav")),
+        write_run(place / "resize", dataset, "resize", lambda clip: clip.startswith("fold1")),
+    ]
+
+
+def test_what_runs_made_of_each_clip_is_at_its_row(browsed: Path, two_runs: list[Path]) -> None:
+    site = Site(Shelf(browsed), runs=Runs(two_runs))
+    assert read(site, "data/stores.json")["runs"]
+    facts, table = read(site, f"{DATA}/runs.json"), open_store(browsed).all_clips()
+    for run, path in zip(facts["runs"], two_runs, strict=True):
+        finished = open_finished(path)
+        judged = [finished.predictions(fold, "last") for fold in finished.folds]
+        known = {
+            clip: (int(of.predicted[at]), of.probabilities[at], of.labels[at])
+            for of in judged
+            for at, clip in enumerate(of.clip_ids)
+        }
+        for number, clip in enumerate(table.clip_id):
+            if clip not in known:
+                assert (run["predicted"][number], run["p_true"][number]) == (None, None)
+                continue
+            predicted, shares, label = known[clip]
+            assert run["predicted"][number] == predicted
+            assert run["p_true"][number] == pytest.approx(shares[label], abs=1e-5)
+            said = read(site, f"{DATA}/probabilities/{number}.json")[run["key"]]
+            np.testing.assert_allclose(said, shares, atol=1e-5)
+        assert run["epochs"]["1"]["epoch"][0] == 1
+
+
+def test_who_is_right_where_is_what_the_report_says(browsed: Path, two_runs: list[Path]) -> None:
+    site = Site(Shelf(browsed), runs=Runs(two_runs))
+    (pair,) = read(site, f"{DATA}/runs.json")["comparisons"]
+    (one,) = agreements(next(iter(group([read_run(path) for path in two_runs]).values())))
+    counts = [sum(code == of for _, code in pair["clips"]) for of in range(4)]
+    assert tuple(counts) == one.counts()
+    assert min(counts) > 0
+    assert pair["p"] == mcnemar_p(*one.counts()[1:3])
+    table = open_store(browsed).all_clips()
+    for row, code in pair["clips"]:
+        clip = str(table.clip_id[row])
+        assert code == 2 * (not clip.endswith("/0.wav")) + (not clip.startswith("fold1"))
+
+
+def test_runs_that_do_not_fit_are_refused_in_a_line(
+    browsed: Path, two_runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = filled_store.fill_store(tmp_path / "other.zarr", (2, 2), {1: 4}, chunk=4)
+    cut = shutil.copytree(two_runs[0], tmp_path / "cut")
+    (cut / "fold1" / "last.csv").write_bytes(b"clip_id")
+    cases = {
+        "trained on other features": ([other.path], two_runs[0]),
+        "is damaged": ([str(browsed)], cut),
+        "no such directory": ([str(browsed)], tmp_path / "absent"),
+    }
+    for words, (place, run) in cases.items():
+        assert cli.main(["browse", *place, "--run", str(run)]) == 1
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
 
 
 def test_many_requests_at_once_get_the_same_tiles(site: Site) -> None:

@@ -16,11 +16,19 @@ import pytest
 import soundfile
 
 from featurestore import open_store
+from featurestore.browsing.runs import Runs
 from featurestore.browsing.shelf import Shelf
 from featurestore.browsing.site import Site
 from schemas import ClipStatus
 from tests.integration import filled_store
-from tests.integration.browsing import HOSTILE, Served, build_browsed, served, write_sounds
+from tests.integration.browsing import (
+    HOSTILE,
+    Served,
+    build_browsed,
+    served,
+    write_run,
+    write_sounds,
+)
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -242,6 +250,42 @@ def test_the_pointer_says_seconds_and_hertz_and_colours_and_zoom_change_the_pict
     page.keyboard.press("ArrowUp")
     page.keyboard.press("+")
     assert detail.evaluate(picture) != before
+
+
+def test_a_confusion_and_a_disagreement_lead_to_their_clips(
+    tab: Tab, browsed: Path, root: Path, tmp_path: Path
+) -> None:
+    dataset = open_store(browsed)
+    table = dataset.all_clips()
+    runs = [
+        write_run(tmp_path / "mel", dataset, "mel", lambda clip: clip.endswith("/0.wav")),
+        write_run(tmp_path / "resize", dataset, "resize", lambda clip: clip.startswith("fold1")),
+    ]
+    with served(Site(Shelf(browsed), root, Runs(runs))) as page_served:
+        page = tab.open(page_served)
+        page.get_by_role("link", name="Runs", exact=True).click()
+        page.wait_for_selector(".chart")
+        page.get_by_role("link", name="Wrong clips first").click()
+        page.wait_for_selector(".cell canvas[data-drawn]")
+        shown = rows(page)
+        assert table.status[shown[-1]] != ClipStatus.OK  # of which no network says anything
+        wrong = [not table.clip_id[row].endswith("/0.wav") for row in shown[:-1]]
+        assert wrong == sorted(wrong, reverse=True)
+        assert sum(wrong) == page.locator(".cell .wrong").count() == 12
+        page.go_back()
+        page.get_by_role("link", name="4 clips of high taken for low").click()
+        page.wait_for_selector(".cell canvas[data-drawn]")
+        assert {table.clip_id[row].split("/")[1] for row in rows(page)} == {"high"}
+        assert page.locator(".cell").count() == 4
+        page.go_back()
+        page.locator(".figures a", has_text="only mel").click()
+        page.wait_for_selector(".cell canvas[data-drawn]")
+        assert {table.clip_id[row] for row in rows(page)} == {
+            clip for clip in table.clip_id if clip.endswith("/0.wav") and clip.startswith("fold2")
+        }
+        page.locator(".cell a").first.click()
+        page.wait_for_selector(".verdict.right")
+        assert page.locator(".verdict.wrong").count() == 1
 
 
 def test_a_build_is_followed_and_a_directory_lists_it(tab: Tab, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Two methods of equal accuracy may know different things; a mean over folds does 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from featurestore.text import mask_url
 from trainer.report.render import Column, Table
@@ -25,6 +26,16 @@ NOTE = (
 )
 
 
+class ComparedClip(NamedTuple):
+    """A clip's held-out fold and class_id, and whether each of two methods recognises it."""
+
+    clip_id: str
+    fold: int
+    label: int
+    first: bool
+    second: bool
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Where two methods are right: the clips of all seeds that both have.
@@ -32,12 +43,12 @@ class Agreement:
     Args:
         first: The one expected to be better.
         second: The other.
-        clips: (is the first right, is the second right), by fold and class_id, once per seed.
+        clips: Each clip once per seed.
     """
 
     first: Series
     second: Series
-    clips: Sequence[tuple[int, int, bool, bool]]
+    clips: Sequence[ComparedClip]
 
     @property
     def seeds(self) -> set[int]:
@@ -47,9 +58,9 @@ class Agreement:
     def counts(self, fold: int | None = None, label: int | None = None) -> tuple[int, ...]:
         """Return how many clips both, only the first, only the second and neither recognise."""
         counted = Counter(
-            (first, second)
-            for of_fold, of_class, first, second in self.clips
-            if fold in (None, of_fold) and label in (None, of_class)
+            (clip.first, clip.second)
+            for clip in self.clips
+            if fold in (None, clip.fold) and label in (None, clip.label)
         )
         return tuple(
             counted[key] for key in ((True, True), (True, False), (False, True), (False, False))
@@ -64,9 +75,10 @@ def agreements(series: Sequence[Series]) -> list[Agreement]:
         clips = []
         for seed in sorted(set(a.seeds) & set(b.seeds)):
             ours, theirs = a.judged(seed, checkpoint), b.judged(seed, checkpoint)
-            both = ((ours[name], theirs[name]) for name in ours if name in theirs)
+            both = ((name, ours[name], theirs[name]) for name in ours if name in theirs)
             clips += [
-                (x.fold, x.label, x.predicted == x.label, y.predicted == y.label) for x, y in both
+                ComparedClip(name, x.fold, x.label, x.predicted == x.label, y.predicted == y.label)
+                for name, x, y in both
             ]
         if a.method != b.method and clips:
             compared.append(Agreement(a, b, clips))
@@ -86,7 +98,7 @@ def agreement_tables(series: Sequence[Series]) -> Iterator[Table]:
         rows.append((name, str(len(one.clips)), *map(str, counts), p_value(p)))
     title = f"Who is right where, clips: {series[0].scores[0].name}"
     yield Table(title, COLUMNS, tuple(rows), NOTE)
-    folds = sorted({fold for one in compared for fold, *_ in one.clips})
+    folds = sorted({clip.fold for one in compared for clip in one.clips})
     by_fold = {str(fold): [one.counts(fold=fold) for one in compared] for fold in folds}
     yield _only_one(f"{ONLY_ONE}, by fold", "fold", compared, by_fold)
     names = series[0].class_names

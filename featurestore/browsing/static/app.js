@@ -6,6 +6,7 @@ import { clipView } from "./clip.js";
 import { collectionView } from "./collection.js";
 import { h, name, problem } from "./dom.js";
 import { gridView } from "./grid.js";
+import { runsView } from "./runs.js";
 import { storesView } from "./stores.js";
 
 const POLL_MS = 2000;
@@ -82,6 +83,7 @@ class App {
     if (!dataset) return storesView(this.site);
     if (place.view === "clips") return gridView(dataset, place, this.site);
     if (place.view === "clip") return clipView(dataset, place, this.site);
+    if (place.view === "runs" && dataset.runs.runs.length) return runsView(dataset, place);
     return collectionView(dataset, place);
   }
 
@@ -94,7 +96,8 @@ class App {
       return this.opened;
     }
     const clips = new Clips(await getJSON(`${key}/clips.json`), collection);
-    this.opened = { key, store, dataset, collection, clips };
+    const runs = this.site.runs ? await getJSON(`${key}/runs.json`) : { runs: [], comparisons: [] };
+    this.opened = { key, store, dataset, collection, clips, runs };
     return this.opened;
   }
 
@@ -130,6 +133,7 @@ class App {
       return h("a", { href: address({ store, dataset, view: to }), "aria-current": current ? "page" : null }, label);
     };
     const tabs = dataset ? [tab("", "Collection", "collection"), tab("clips", "Clips")] : [];
+    if (dataset && this.opened?.runs.runs.length) tabs.push(tab("runs", "Runs"));
     this.bar.replaceChildren(
       h("nav", { class: "crumbs", "aria-label": "Place" }, crumbs),
       h("nav", { class: "tabs", "aria-label": "Views" }, tabs),

@@ -3,7 +3,9 @@
 import { address } from "./app.js";
 import { getBytes, getJSON } from "./api.js";
 import { decibels, duration, h, name, number, option, problem, shown } from "./dom.js";
+import { chosenRows } from "./grid.js";
 import { Detail, ImagePanel, Scale, valueAt, WavePanel } from "./panels.js";
+import { verdicts } from "./runs.js";
 
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2];
 const KEYS = [
@@ -28,7 +30,7 @@ class ClipView {
     const { clips } = dataset;
     if (!Number.isInteger(this.row) || !(this.row >= 0 && this.row < clips.size)) throw new Error(`There is no clip number ${place.item}.`);
     dataset.last = this.row;
-    this.order = dataset.chosen?.includes(this.row) ? dataset.chosen : clips.choose(place.query);
+    this.order = dataset.chosen?.includes(this.row) ? dataset.chosen : chosenRows(dataset, place.query);
     this.element = h("section", { class: "clip" });
     this.panels = [];
     this.audio = h("audio", { preload: "auto" });
@@ -87,6 +89,7 @@ class ClipView {
       ["status", clips.status[row] === 1 ? null : reason],
     ];
     this.stage = h("div", { class: "stage" });
+    this.said = h("div");
     this.rowText = h("pre", { tabindex: 0 });
     this.element.replaceChildren(
       h(
@@ -98,6 +101,7 @@ class ClipView {
       h("dl", { class: "chips" }, facts.filter(([, value]) => value !== null && value !== "").map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, name(value))))),
       this.message,
       this.stage,
+      this.said,
       h("details", { class: "row" }, h("summary", {}, "Its row as JSON"), this.rowText, h("p", {}, h("a", { href: `${this.dataset.key}/clips/${row}.json`, target: "_blank", rel: "noopener" }, "the same as a file"))),
       h("details", {}, h("summary", {}, "Keys"), h("dl", { class: "keys" }, KEYS.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]))),
       this.audio,
@@ -121,6 +125,7 @@ class ClipView {
     } catch (error) {
       this.message.replaceChildren(problem(error));
     }
+    this.judge();
     if (!this.site.sounds) return;
     try {
       const sound = await getJSON(`${key}/sounds/${row}.json`);
@@ -130,6 +135,17 @@ class ClipView {
       if (this.values) this.compose(sound);
     } catch (error) {
       if (!this.gone) this.message.append(problem(`No sound: ${error.message}`));
+    }
+  }
+
+  /** Add what the runs say of the clip. */
+  async judge() {
+    if (!this.dataset.runs.runs.length) return;
+    try {
+      const said = await getJSON(`${this.dataset.key}/probabilities/${this.row}.json`);
+      this.said.replaceChildren(verdicts(this.dataset, this.row, said));
+    } catch (error) {
+      this.said.replaceChildren(problem(error));
     }
   }
 

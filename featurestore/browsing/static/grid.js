@@ -5,6 +5,7 @@ import { getBytes, getJSON, Kept } from "./api.js";
 import { SORTS } from "./clips.js";
 import { MAPS, paint } from "./colors.js";
 import { h, name, number, option, problem, shown } from "./dom.js";
+import { rowsOf, WHO } from "./runs.js";
 
 const CELL = { width: 150, height: 128, gap: 10 };
 const AT_ONCE = 6;
@@ -12,6 +13,28 @@ const STATUSES = { ok: "with features", failed: "failed", silent: "silent", repe
 
 export function gridView(dataset, place, site) {
   return new Grid(dataset, place, site);
+}
+
+/** Return the run that a query names; null if it names none. */
+export const runOf = (dataset, query) => dataset.runs.runs.find(({ key }) => key === query.run) ?? null;
+
+/** Return the rows that a query chooses, in its order. */
+export function chosenRows(dataset, query) {
+  const pair = query.pair === undefined ? undefined : dataset.runs.comparisons[Number(query.pair)];
+  const rows = pair ? rowsOf(pair, query.who) : undefined;
+  return dataset.clips.choose({ ...query, rows }, runOf(dataset, query));
+}
+
+function words(pair, who) {
+  return { "only first": `only ${pair.first}`, "only second": `only ${pair.second}` }[who] ?? `${WHO.includes(who) ? who : "any"} of ${pair.first} and ${pair.second}`;
+}
+
+function verdict({ clips }, run, row) {
+  const as = run.predicted[row];
+  if (as === null) return h("span", {}, "not held out");
+  const share = run.p_predicted[row].toFixed(2);
+  const right = as === clips.class_id[row];
+  return h("span", { class: right ? "right" : "wrong" }, right ? `right, ${share}` : "→ ", right ? null : name(clips.classes[as]), right ? null : ` ${share}`);
 }
 
 class Grid {
@@ -60,7 +83,7 @@ class Grid {
   async choose(top = true) {
     const { clips, key } = this.dataset;
     if (this.place.query.status === "repeated" && !clips.period_s) await this.scan(clips, key);
-    this.rows = clips.choose(this.place.query);
+    this.rows = chosenRows(this.dataset, this.place.query);
     this.dataset.chosen = this.rows;
     this.count.textContent = `${number(this.rows.length)} of ${number(clips.size)} clips`;
     if (top) {
@@ -97,15 +120,21 @@ class Grid {
       timer = setTimeout(() => set({ q: event.target.value }), 150);
     };
     const failures = Object.values(collection.statuses).filter((status) => collection.counts[status.name] && !STATUSES[status.name]);
-    const extra = ["recording", "predicted", "outcome"].filter((field) => query[field] !== undefined);
+    const { runs, comparisons } = this.dataset.runs;
+    const run = runOf(this.dataset, query);
+    const pair = comparisons[Number(query.pair ?? -1)];
+    const chips = ["recording", "predicted"].filter((field) => query[field] !== undefined).map((field) => [`${field}: ${shown(query[field])}`, { [field]: "" }]);
+    if (pair) chips.push([shown(`right: ${words(pair, query.who)}`), { pair: "", who: "" }]);
     this.toolbar.replaceChildren(
       h("label", { class: "search" }, h("span", {}, "Search"), h("input", { type: "search", name: "q", value: query.q ?? "", placeholder: "id, path, class, recording", oninput: search })),
       select("class", "Class", [any("all", "class"), ...collection.card.class_names.map((text) => option(text, shown(text), query.class))]),
       select("fold", "Fold", [any("all", "fold"), ...collection.folds.map(({ fold, name: label }) => option(fold, shown(label), query.fold))]),
       select("status", "Status", [any("all", "status"), ...Object.entries(STATUSES).map(([key, label]) => option(key, label, query.status)), ...failures.map((status) => option(status.name, status.reason, query.status))]),
-      select("sort", "Order", Object.entries(SORTS).filter(([key]) => key !== "suspect").map(([key, label]) => option(key === "store" ? "" : key, label, query.sort ?? ""))),
+      ...(runs.length ? [select("run", "Run", [any("none", "run"), ...runs.map((one) => option(one.key, shown(one.label), query.run))])] : []),
+      ...(run ? [select("outcome", "Outcome", [any("all", "outcome"), option("right", "right", query.outcome), option("wrong", "wrong", query.outcome)])] : []),
+      select("sort", "Order", Object.entries(SORTS).filter(([key]) => key !== "suspect" || run).map(([key, label]) => option(key === "store" ? "" : key, label, query.sort ?? ""))),
       h("label", { class: "tick" }, h("input", { type: "checkbox", checked: Boolean(query.down), onchange: (event) => set({ down: event.target.checked ? 1 : "" }) }), h("span", {}, "descending")),
-      ...extra.map((field) => h("button", { type: "button", class: "chip", onclick: () => set({ [field]: "" }) }, `${field}: ${shown(query[field])} ✕`)),
+      ...chips.map(([text, changes]) => h("button", { type: "button", class: "chip", "aria-label": `Leave out: ${text}`, onclick: () => set(changes) }, `${text} ✕`)),
       this.count,
     );
   }
@@ -151,11 +180,12 @@ class Grid {
     const href = this.link(row);
     const image = h("canvas", { "aria-hidden": "true" });
     const label = `${shown(clips.className(row))}, ${shown(clips.clip_id[row])}`;
+    const run = runOf(this.dataset, this.place.query);
     const words = status === 1 ? "" : h("span", { class: "status" }, collection.statuses[status].name.replace("_", " "));
     const cell = h(
       "div",
       { class: "cell", role: "gridcell", "aria-colindex": (at % columns) + 1, "data-row": row },
-      h("a", { href, tabindex: at === this.focus ? 0 : -1, "aria-label": label, onfocus: () => (this.focus = at) }, image, words, h("b", {}, name(clips.className(row))), h("span", {}, name(clips.clip_id[row]))),
+      h("a", { href, tabindex: at === this.focus ? 0 : -1, "aria-label": label, onfocus: () => (this.focus = at) }, image, words, h("b", {}, name(clips.className(row))), run ? verdict(this.dataset, run, row) : h("span", {}, name(clips.clip_id[row]))),
       this.site.sounds && status === 1 ? h("button", { type: "button", class: "play", tabindex: -1, "aria-label": `Play ${shown(clips.clip_id[row])}`, onclick: () => this.play(row) }, "▶") : null,
     );
     cell.style.width = `${(width - CELL.gap * columns) / columns}px`;

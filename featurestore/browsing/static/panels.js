@@ -283,13 +283,20 @@ function drawSeconds(context, marks, [left, right], height) {
   fitting.forEach(([x, text], at) => context.fillText(at === fitting.length - 1 ? `${text} s` : text, x, height + 5));
 }
 
+/** Return librosa's ticks between two shares of the height; round ones where these are too few. */
+function ticksHz(edges, low, high) {
+  const [from, to] = [valueAt(edges, low), valueAt(edges, high)];
+  const inside = TICKS_HZ.filter((hz) => hz >= from - 1 && hz <= to + 1);
+  return inside.length > 2 ? inside : ticks(from, to, 400)[0].map(Math.round);
+}
+
 /** Write Hz, or numbers of rows, on the left of an image that shows a part of the bands. */
 export function drawAxis(context, array, [low, high], left, height, ink) {
   context.fillStyle = ink;
   context.textAlign = "right";
   context.textBaseline = "middle";
   const edges = array.edges_hz;
-  const marks = edges ? TICKS_HZ.filter((hz) => hz >= edges[0] && hz <= edges[edges.length - 1]).map((hz) => [placeOf(edges, hz), hz]) : [0, 0.5, 1].map((place) => [place, Math.round(place * array.shape[0])]);
+  const marks = edges ? ticksHz(edges, low, high).map((hz) => [placeOf(edges, hz), hz]) : [0, 0.5, 1].map((place) => [place, Math.round(place * array.shape[0])]);
   let last = Infinity;
   for (const [place, label] of marks) {
     const y = height * (1 - (place - low) / (high - low));

@@ -9,7 +9,7 @@ export function storesView(site) {
   const table = h(
     "table",
     { class: "list" },
-    h("thead", {}, h("tr", {}, ["Store", "Dataset", "State", "Clips", "Failed", "Classes", "Folds", "Arrays"].map((text) => h("th", { scope: "col" }, text)))),
+    h("thead", {}, h("tr", {}, ["Store", "Dataset", "State", "Clips", "Failed", "Classes", "Folds", "Arrays"].map((text, at) => h("th", { scope: "col", class: at > 2 ? "number" : null }, text)))),
     body,
   );
   const element = h("section", {}, h("h1", {}, "Stores in ", name(site.place)), h("div", { class: "scroll" }, table), empty);

@@ -1,0 +1,157 @@
+"""Training runs next to the clips: what networks made of them, and who is right where.
+
+Reading runs is for the program that trains them: the entry point `featurestore.runs` names a
+function that takes run directories and returns what `trainer.report.browsed.browsed_runs` says.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.browsing.contents import Contents
+from featurestore.errors import RunError
+from featurestore.text import mask_url
+
+GROUP = "featurestore.runs"
+"""Group of the entry point by which a trainer lets its runs be read."""
+_DECIMALS = 5
+
+
+class Runs:
+    """Runs that were read, of any datasets.
+
+    Args:
+        paths: Their directories.
+
+    Raises:
+        RunError: One cannot be read, or no trainer is installed.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        found: Mapping[str, Any] = _reader()(paths) if paths else {"runs": [], "comparisons": []}
+        self._runs: Sequence[Mapping[str, Any]] = found["runs"]
+        self._comparisons: Sequence[Mapping[str, Any]] = found["comparisons"]
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def of(self, contents: Contents) -> "RunsOfDataset":
+        """Return the runs that were trained on a dataset."""
+        fingerprint = contents.dataset.fingerprint
+
+        def fit(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+            return [one for one in found if one["fingerprint"] == fingerprint]
+
+        return RunsOfDataset(contents, fit(self._runs), fit(self._comparisons))
+
+    def check_fit(self, fingerprints: Sequence[str]) -> None:
+        """Refuse a run that was not trained on any of these datasets.
+
+        Raises:
+            RunError: There is one.
+        """
+        for run in self._runs:
+            if run["fingerprint"] not in fingerprints:
+                raise RunError(
+                    f"{mask_url(run['path'])}: was trained on other features of {run['dataset']}: "
+                    f"its store's fingerprint is {run['fingerprint'][:12]}…, here are "
+                    f"{', '.join(f'{one[:12]}…' for one in fingerprints) or 'none'}"
+                )
+
+
+def _reader() -> Any:  # noqa: ANN401  (whatever the trainer provides)
+    for point in entry_points(group=GROUP):
+        try:
+            return point.load()
+        except ImportError as error:
+            raise RunError(
+                f"runs cannot be read: {error}: pip install 'featurestore[trainer]'"
+            ) from error
+    raise RunError("nothing here reads runs: pip install 'featurestore[trainer]'")
+
+
+class RunsOfDataset:
+    """The runs of one dataset, their clips matched with its rows by clip_id."""
+
+    def __init__(
+        self,
+        contents: Contents,
+        runs: Sequence[Mapping[str, Any]],
+        comparisons: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self._contents, self._runs, self._comparisons = contents, runs, comparisons
+
+    def facts(self) -> dict[str, Any]:
+        """Return what every run made of every clip; None where a run did not hold it out."""
+        return {
+            "runs": [self._run(at, run) for at, run in enumerate(self._runs)],
+            "comparisons": [self._comparison(one) for one in self._comparisons],
+        }
+
+    def probabilities(self, number: int) -> dict[str, list[float] | None]:
+        """Return the probability of each class by each run, for one clip."""
+        self._contents.place(number)
+        answer: dict[str, list[float] | None] = {}
+        for at, run in enumerate(self._runs):
+            place = self._places[at][number]
+            values = run["clips"]["probabilities"][place]
+            answer[str(at)] = None if place < 0 else np.round(values, _DECIMALS).tolist()
+        return answer
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        ids = self._contents.table.clip_id.tolist()
+        return {clip_id: number for number, clip_id in enumerate(ids)}
+
+    @cached_property
+    def _places(self) -> list[NDArray[np.int64]]:
+        """The row of each clip in each run; -1 if it has none."""
+        places = []
+        for run in self._runs:
+            of = np.full(len(self._contents.table), -1)
+            for place, clip_id in enumerate(run["clips"]["clip_id"]):
+                if (number := self._numbers.get(clip_id)) is not None:
+                    of[number] = place
+            places.append(of)
+        return places
+
+    def _run(self, at: int, run: Mapping[str, Any]) -> dict[str, Any]:
+        names = list(self._contents.dataset.class_names)
+        if run["class_names"] != names:
+            raise RunError(f"{mask_url(run['path'])}: its classes are not those of the store")
+        places, clips = self._places[at], run["clips"]
+        known, labels = places >= 0, self._contents.table.class_id
+        predicted, shares = clips["predicted"][places], clips["probabilities"][places]
+        rows = np.arange(len(places))
+        kept = ("path", "label", "method", "seed", "score", "notes", "folds", "epochs")
+        return {name: run[name] for name in kept} | {
+            "key": str(at),
+            "predicted": _where(known, predicted),
+            "p_predicted": _where(known, np.round(shares[rows, predicted], _DECIMALS)),
+            "p_true": _where(known, np.round(shares[rows, labels], _DECIMALS)),
+        }
+
+    def _comparison(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        shown = ("first", "second", "seeds", "p", "note")
+        codes = {(True, True): 0, (True, False): 1, (False, True): 2, (False, False): 3}
+        outcomes = [
+            (self._numbers[clip_id], codes[bool(first), bool(second)])
+            for clip_id, first, second in one["clips"]
+            if clip_id in self._numbers
+        ]
+        return {name: one[name] for name in shown} | {"clips": outcomes}
+
+
+def _where(known: NDArray[np.bool_], values: NDArray[Any]) -> list[float | None]:
+    """Return values as JSON has them: float32 in as few digits as it needs, None if unknown."""
+    if values.dtype == np.float32:
+        values = np.round(values.astype(np.float64), _DECIMALS)
+    listed: list[float | None] = values.tolist()
+    return [
+        value if is_known else None for value, is_known in zip(listed, known.tolist(), strict=True)
+    ]

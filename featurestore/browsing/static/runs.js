@@ -1,0 +1,193 @@
+// What networks made of the clips: confusions, the least certain, learning curves, who is right where.
+
+import { address } from "./app.js";
+import { h, name, number, option, percent, shown, svg } from "./dom.js";
+
+export const WHO = ["both", "only first", "only second", "neither"];
+const COLORS = ["#3b528b", "#c2410c", "#2a9d7c", "#8b5cf6", "#b45309", "#be185d", "#0e7490", "#4d7c0f", "#64748b", "#7f1d1d"];
+
+/** Return the rows of a comparison that have one of its outcomes: `WHO`'s place, or any. */
+export function rowsOf(comparison, who) {
+  const code = WHO.indexOf(who);
+  return new Set(comparison.clips.filter(([, of]) => code < 0 || of === code).map(([row]) => row));
+}
+
+export function runsView(dataset, place) {
+  const { runs, comparisons } = dataset.runs;
+  const run = runs.find(({ key }) => key === place.query.run) ?? runs[0];
+  const here = (changes) => location.replace(address({ ...place, item: "" }, { ...place.query, ...changes }));
+  const pair = comparisons[Number(place.query.pair ?? 0)];
+  const element = h(
+    "section",
+    { class: "runs" },
+    h("h1", {}, "Runs"),
+    overview(dataset, run),
+    comparisons.length ? agreement(dataset, pair, here) : null,
+    h(
+      "section",
+      {},
+      h("h2", {}, "One run"),
+      h("p", { class: "controls" }, h("label", { for: "run" }, "Run "), h("select", { id: "run", onchange: (event) => here({ run: event.target.value }) }, runs.map((one) => option(one.key, shown(one.label), run.key)))),
+      h("p", { class: "card" }, name(run.path)),
+      run.notes.map((note) => h("p", { class: "line" }, shown(note))),
+      h("p", {}, h("a", { class: "button main wide", href: address({ ...place, view: "clips" }, { run: run.key, sort: "suspect" }) }, "Wrong clips first, then the least certain")),
+    ),
+    confusion(dataset, run),
+    curves(run),
+  );
+  return { element, accepts: () => false };
+}
+
+const judged = (run) => run.predicted.filter((value) => value !== null).length;
+
+function right({ clips }, run) {
+  let count = 0;
+  run.predicted.forEach((value, row) => (count += value !== null && value === clips.class_id[row]));
+  return count;
+}
+
+function overview(dataset, chosen) {
+  const folds = dataset.collection.folds.filter(({ fold }) => dataset.runs.runs.some((run) => run.folds[fold]));
+  const head = ["Run", "Shown", "Clips", "Accuracy", ...folds.map((fold) => `Fold ${shown(fold.name)}`)];
+  const rows = dataset.runs.runs.map((run) => {
+    const link = address({ store: dataset.store, dataset: dataset.dataset, view: "runs" }, { run: run.key });
+    const cells = folds.map(({ fold }) => {
+      const of = run.folds[fold];
+      return h("td", { class: "number" }, of ? `${(100 * of.accuracy).toFixed(1)}` : "–");
+    });
+    const total = judged(run);
+    return h("tr", { class: run === chosen ? "changed" : "" }, h("th", { scope: "row" }, h("a", { href: link }, name(run.label))), h("td", {}, run.score), h("td", { class: "number" }, number(total)), h("td", { class: "number" }, total ? percent(right(dataset, run) / total) : "–"), cells);
+  });
+  return h("div", { class: "scroll" }, h("table", { class: "list" }, h("caption", {}, "Accuracy on the held-out folds, in per cent"), h("thead", {}, h("tr", {}, head.map((text, at) => h("th", { scope: "col", class: at > 1 ? "number" : null }, text)))), h("tbody", {}, rows)));
+}
+
+/** Who is right where: the counts of a pair of methods, by class and by fold. */
+function agreement(dataset, pair, here) {
+  const { comparisons } = dataset.runs;
+  const { clips, collection, store } = dataset;
+  const at = comparisons.indexOf(pair);
+  const labels = ["both", `only ${pair.first}`, `only ${pair.second}`, "neither"];
+  const link = (who, more = {}) => address({ store, dataset: dataset.dataset, view: "clips" }, { pair: at, who: WHO[who], ...more });
+  const counts = (test) => pair.clips.reduce((sum, [row, code]) => (test(row) && (sum[code] += 1), sum), [0, 0, 0, 0]);
+  const all = counts(() => true);
+  const bar = (of, more, label) => {
+    const total = of.reduce((sum, value) => sum + value, 0);
+    const parts = of.map((value, who) => {
+      if (!value) return null;
+      const part = h("a", { class: `who who${who}`, href: link(who, more), "aria-label": `${label}: ${value} ${labels[who]}`, title: `${labels[who]}: ${value}` }, number(value));
+      part.style.flexGrow = value / total;
+      return part;
+    });
+    return h("div", { class: "whobar" }, parts);
+  };
+  const row = (label, of, more) => h("tr", {}, h("th", { scope: "row" }, name(label)), h("td", { class: "wide" }, bar(of, more, label)));
+  const classes = collection.card.class_names.map((of, classId) => row(of, counts((clip) => clips.class_id[clip] === classId), { class: of }));
+  const folds = collection.folds.map(({ fold, name: of }) => row(`fold ${of}`, counts((clip) => clips.fold[clip] === fold), { fold }));
+  const [, first, second] = all;
+  const sentence = pair.p === null ? `A test needs one common seed; here are ${pair.seeds.length}.` : `McNemar's test: p ${pair.p < 0.001 ? "< 0.001" : `= ${pair.p.toFixed(3)}`}. ${pair.p < 0.05 ? `${first > second ? pair.first : pair.second} is right more often where one of them is wrong.` : "No difference shown."}`;
+  return h(
+    "section",
+    {},
+    h("h2", {}, "Who is right where"),
+    h("p", { class: "controls" }, h("label", { for: "pair" }, "Methods "), h("select", { id: "pair", onchange: (event) => here({ pair: event.target.value }) }, comparisons.map((one, index) => option(index, shown(`${one.first} and ${one.second}`), at)))),
+    h("ul", { class: "figures" }, labels.map((label, who) => h("li", { class: `key${who}` }, h("a", { href: link(who) }, h("b", {}, number(all[who])), h("span", {}, shown(label)))))),
+    h("p", {}, sentence),
+    h("p", { class: "card" }, pair.note),
+    h("div", { class: "scroll" }, h("table", { class: "list whos" }, h("tbody", {}, classes, folds.length > 1 ? folds : []))),
+  );
+}
+
+function confusion(dataset, run) {
+  const { clips, collection, store } = dataset;
+  const names = collection.card.class_names;
+  const counts = names.map(() => new Array(names.length).fill(0));
+  run.predicted.forEach((value, row) => value !== null && (counts[clips.class_id[row]][value] += 1));
+  const worst = Math.max(1, ...counts.flatMap((row, of) => row.filter((_, as) => as !== of)));
+  const link = (of, as) => address({ store, dataset: dataset.dataset, view: "clips" }, { run: run.key, class: names[of], predicted: names[as], sort: "suspect" });
+  const head = h("tr", {}, h("th", { scope: "col" }, "true ↓ predicted →"), names.map((text) => h("th", { scope: "col", class: "turned" }, h("span", {}, name(text)))), h("th", { scope: "col" }, "recall"));
+  const rows = counts.map((row, of) => {
+    const total = row.reduce((sum, value) => sum + value, 0);
+    const cells = row.map((count, as) => {
+      if (!count) return h("td", { class: "none" }, "·");
+      const cell = h("td", { class: of === as ? "heat diagonal" : "heat" }, h("a", { href: link(of, as), "aria-label": `${count} clips of ${names[of]} taken for ${names[as]}` }, number(count)));
+      cell.style.setProperty("--share", `${Math.round(of === as ? (70 * count) / total : (90 * count) / worst)}%`);
+      if (of !== as && count / worst > 0.6) cell.classList.add("strong");
+      return cell;
+    });
+    return h("tr", {}, h("th", { scope: "row" }, name(names[of])), cells, h("td", { class: "number" }, total ? percent(row[of] / total) : "–"));
+  });
+  return h("section", {}, h("h2", {}, "Confusions"), h("p", {}, "A number leads to its clips."), h("div", { class: "scroll" }, h("table", { class: "heatmap confusion" }, h("thead", {}, head), h("tbody", {}, rows))));
+}
+
+/** Learning curves: accuracy and losses by epoch, a line per fold, a dot where an epoch counts. */
+function curves(run) {
+  const folds = Object.keys(run.epochs);
+  const accuracy = chart(run, "valid_accuracy", "accuracy", [0, 1], (value) => `${Math.round(100 * value)} %`);
+  const losses = folds.flatMap((fold) => [...run.epochs[fold].train_loss]);
+  const most = Math.max(...losses, 0.01);
+  return h(
+    "section",
+    {},
+    h("h2", {}, "Learning curves"),
+    h("div", { class: "pair" }, h("figure", {}, h("figcaption", {}, "Accuracy by epoch, on what picks or watches the epoch; a dot where it counts"), accuracy), h("figure", {}, h("figcaption", {}, "Training loss by epoch, in nats"), chart(run, "train_loss", "training loss", [0, most], (value) => value.toFixed(1)))),
+    h("ul", { class: "legend" }, folds.map((fold, at) => {
+      const item = h("li", {}, h("i", {}), `fold ${fold}`);
+      item.firstChild.style.background = COLORS[at % COLORS.length];
+      return item;
+    })),
+  );
+}
+
+function chart(run, column, label, [low, high], text) {
+  const folds = Object.keys(run.epochs);
+  const epochs = Math.max(1, ...folds.map((fold) => run.epochs[fold].epoch.length));
+  const [left, top, width, height] = [44, 22, 540, 190];
+  const x = (epoch) => left + (width * (epoch - 0.5)) / epochs;
+  const y = (value) => top + height - (height * (value - low)) / (high - low);
+  const marks = [];
+  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+    const value = low + share * (high - low);
+    marks.push(svg("line", { x1: left, x2: left + width, y1: y(value), y2: y(value), class: "gridline" }), svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, text(value)));
+  }
+  const first = run.epochs[folds[0]];
+  first.stage.forEach((stage, at) => {
+    if (at && stage === first.stage[at - 1]) return;
+    const start = left + (width * at) / epochs;
+    if (at) marks.push(svg("line", { x1: start, x2: start, y1: top, y2: top + height, class: "stage" }));
+    const length = first.stage.filter((one) => one === stage).length;
+    if ((width * length) / epochs > 48) marks.push(svg("text", { x: start + 3, y: top - 7 }, shown(first.array[at])));
+  });
+  const step = Math.max(1, Math.ceil(epochs / 8));
+  for (let epoch = step; epoch <= epochs; epoch += step) marks.push(svg("text", { x: x(epoch), y: top + height + 15, "text-anchor": "middle" }, epoch));
+  folds.forEach((fold, at) => {
+    const color = COLORS[at % COLORS.length];
+    const values = run.epochs[fold][column];
+    const points = values.map((value, index) => `${x(run.epochs[fold].epoch[index]).toFixed(1)},${y(value).toFixed(1)}`);
+    marks.push(svg("polyline", { points: points.join(" "), stroke: color, class: "curve" }));
+    const epoch = run.folds[fold]?.epoch;
+    if (epoch) marks.push(svg("circle", { cx: x(epoch), cy: y(values[epoch - 1]), r: 4, fill: color }, svg("title", {}, `fold ${fold}, epoch ${epoch}`)));
+  });
+  const ends = folds.map((fold) => `fold ${fold} ends at ${text(run.epochs[fold][column].at(-1))}`).join(", ");
+  return svg("svg", { viewBox: "0 0 596 236", class: "chart", role: "img", "aria-label": `${label}: ${ends}` }, marks);
+}
+
+/** What each run says of a clip, with probabilities. */
+export function verdicts(dataset, row, probabilities) {
+  const { runs } = dataset.runs;
+  const { clips, collection } = dataset;
+  const names = collection.card.class_names;
+  const tables = runs.map((run) => {
+    const shares = probabilities[run.key];
+    if (!shares) return h("div", { class: "verdict" }, h("b", {}, name(run.label)), h("p", {}, "No network of it held this clip out."));
+    const order = names.map((_, classId) => classId).sort((a, b) => shares[b] - shares[a]);
+    const isRight = run.predicted[row] === clips.class_id[row];
+    const line = (classId) => {
+      const fill = h("i", {});
+      fill.style.width = `${100 * shares[classId]}%`;
+      return h("li", { class: classId === clips.class_id[row] ? "true" : "" }, h("span", {}, name(names[classId])), h("span", { class: "share" }, fill), h("span", { class: "value" }, shares[classId].toFixed(3)));
+    };
+    const more = order.slice(5);
+    return h("div", { class: `verdict ${isRight ? "right" : "wrong"}` }, h("b", {}, name(run.label)), h("p", {}, isRight ? "right: " : "wrong: ", name(names[run.predicted[row]])), h("ul", {}, order.slice(0, 5).map(line)), more.length ? h("details", {}, h("summary", {}, `${more.length} more classes`), h("ul", {}, more.map(line))) : null);
+  });
+  return h("section", { class: "verdicts" }, h("h2", {}, "What the runs say"), h("div", { class: "cards" }, tables));
+}
