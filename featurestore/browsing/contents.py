@@ -20,8 +20,9 @@ from featurestore.reading.axes import (
     mel_bounds,
     repetition_period,
 )
+from featurestore.store.columns import ClipTable
 from featurestore.store.plan import Block
-from featurestore.store.reader import ClipTable, StoredDataset
+from featurestore.store.reader import StoredDataset
 from featurestore.text import json_text, mask_url
 from schemas import FULL, ClipStatus
 
@@ -102,19 +103,20 @@ class Contents:
 
     def _array(self, name: str) -> dict[str, Any]:
         spec = self.dataset.manifest.spec
-        bands, frames = self.dataset.shape(name)
+        shape, is_image = self.dataset.shape(name), name in spec.images
         return {
             "name": name,
-            "shape": [bands, frames],
+            "shape": list(shape),
             "seconds": duration_s(name, spec),
-            "range": [0.0, 1.0],
-            "edges_hz": [round(hz, 3) for hz in edges_hz(spec, bands).tolist()],
+            "is_image": is_image,
+            "edges_hz": np.round(edges_hz(spec, shape[0]), 3).tolist() if is_image else None,
         }
 
     def clips(self) -> dict[str, Any]:
         """Return the clip table as columns; None stands for what is not known.
 
-        `path` and `source` are None where they say no more than `clip_id`, or nothing.
+        `path` and `source` are None where they say no more than `clip_id`, or nothing. `labels`,
+        where clips may have several, are lists of class_id; None of clips without features.
         """
         table = self.table
         columns: dict[str, list[Any]] = {
@@ -134,12 +136,25 @@ class Contents:
         columns["source"] = [source or None for source in table.source.tolist()]
         if self.dataset.manifest.parts:
             columns |= {"start_s": _numbers(table.start_s, 6), "end_s": _numbers(table.end_s, 6)}
+        if self.dataset.multilabel:
+            columns["labels"] = self._labels
         return {"revision": self.revision, "columns": columns}
+
+    @cached_property
+    def _labels(self) -> list[list[int] | None]:
+        labels = iter(self.dataset.all_labels())
+        return [
+            np.flatnonzero(next(labels)).tolist() if status == ClipStatus.OK else None
+            for status in self.table.status
+        ]
 
     def clip(self, number: int) -> dict[str, Any]:
         """Return a clip's row, how its images lie in `images`, its repetition and best detail."""
         fold, row = self.place(number)
         columns = {name: _plain(of[number]) for name, of in self.table.columns().items()}
+        if self.dataset.multilabel:
+            labels = self._labels[number] or []
+            columns["labels"] = [self.dataset.class_names[label] for label in labels]
         status = ClipStatus(int(self.table.status[number]))
         answer: dict[str, Any] = {
             "row": columns | {"class_name": self._class_name(number), "reason": status.reason},
@@ -153,14 +168,21 @@ class Contents:
         images = self.dataset.read_row(fold, row)
         answer["row"]["source_sha256"] = self.digest(number).hex()
         offset = 0
-        for name, image in images.items():
-            answer["arrays"].append({"name": name, "offset": offset, "shape": list(image.shape)})
-            offset += image.size
+        for name, values in images.items():
+            answer["arrays"].append(
+                {
+                    "name": name,
+                    "offset": offset,
+                    "shape": list(values.shape),
+                    "range": self._range(name, values),
+                }
+            )
+            offset += values.size
         full = images[f"{spec.full.name}/{FULL}"]
         period = repetition_period(full, spec)
         if period is not None:
             answer["period_s"] = period * spec.hop_length / spec.sample_rate
-        durations = [duration_s(name, spec) for name in images]
+        durations = [duration_s(name, spec) for name in spec.images]
         answer["detail"] = self._detail(full, min(*durations, answer["period_s"] or math.inf))
         return answer
 
@@ -176,7 +198,7 @@ class Contents:
         }
 
     def images(self, number: int) -> bytes:
-        """Return all images of a clip, one after another, as little-endian uint16 of their range.
+        """Return all arrays of a clip, one after another, as little-endian uint16 of their range.
 
         Raises:
             StoreError: The clip has no features, or they are damaged.
@@ -184,10 +206,19 @@ class Contents:
         fold, row = self.place(number)
         if self.table.status[number] != ClipStatus.OK:
             raise StoreError(f"{self.table.clip_id[number]} has no features")
-        images = self.dataset.read_row(fold, row).values()
-        return b"".join(
-            np.rint(np.clip(image, 0, 1) * _STEPS).astype("<u2").tobytes() for image in images
-        )
+        parts = []
+        for name, values in self.dataset.read_row(fold, row).items():
+            low, high = self._range(name, values)
+            steps = np.rint((np.clip(values, low, high) - low) * (_STEPS / (high - low)))
+            parts.append(steps.astype("<u2").tobytes())
+        return b"".join(parts)
+
+    def _range(self, name: str, values: NDArray[np.float32]) -> tuple[float, float]:
+        """Return the bounds of an array, or where it has none, those of its values in a clip."""
+        low, high = self.dataset.bounds_of(name)
+        low = float(values.min()) if low is None else low
+        high = float(values.max()) if high is None else high
+        return low, high if high > low else low + 1
 
     def thumbnails(self, group: int) -> bytes:
         """Return the thumbnails of a group of clips: uint8, black where there are no features.
@@ -224,7 +255,8 @@ class Contents:
         return self._scan.facts(wait=wait)
 
     def _class_name(self, number: int) -> str:
-        return self.dataset.class_names[int(self.table.class_id[number])]
+        class_id = int(self.table.class_id[number])
+        return self.dataset.class_names[class_id] if class_id >= 0 else ""
 
     @cached_property
     def _small(self) -> str:
@@ -265,7 +297,7 @@ class Contents:
         steps = images.shape[1] // bands, images.shape[2] // frames
         cut = images[:, : bands * steps[0], : frames * steps[1]].astype(np.float32)
         means = cut.reshape(len(cut), bands, steps[0], frames, steps[1]).mean(axis=(2, 4))
-        scaled = np.clip(means * np.float32(self.dataset.scale), 0, 1) * 255
+        scaled = np.clip(means * np.float32(self.dataset.scale_of(self._small)), 0, 1) * 255
         ok = self.table.status[self._first[block.fold] :][block.rows] == ClipStatus.OK
         made = np.zeros((len(block), bands, frames), np.uint8)
         made[ok] = np.rint(scaled)

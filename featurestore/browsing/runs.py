@@ -125,7 +125,7 @@ class RunsOfDataset:
         if run["class_names"] != names:
             raise RunError(f"{mask_url(run['path'])}: its classes are not those of the store")
         places, clips = self._places[at], run["clips"]
-        known, labels = places >= 0, self._contents.table.class_id
+        known, labels = places >= 0, np.maximum(self._contents.table.class_id, 0)
         predicted, shares = clips["predicted"][places], clips["probabilities"][places]
         rows = np.arange(len(places))
         kept = ("path", "label", "method", "seed", "score", "notes", "folds", "epochs")

@@ -81,7 +81,9 @@ class Sounds:
     def _make(self, contents: Contents, number: int) -> Sound:
         table, spec = contents.table, contents.dataset.manifest.spec
         path = str(table.path[number])
-        span = Span(float(table.start_s[number]), float(table.end_s[number]))
+        span = Span(
+            float(table.start_s[number]), float(table.end_s[number]), int(table.item[number])
+        )
         waveform, rate, digest = audio.read_mono(
             clip_file(self._root, path), spec.max_duration_s, span
         )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from featurestore.extraction.features import hz_to_mel, labelled_hz, mel_to_hz
 from featurestore.extraction.resize import RESIZES
 from schemas import FULL, FeatureSpec
+from schemas.librosa_features import Waveform
 
 _DETAIL = (0.3, 0.35)
 """Share of the bands, and of the seconds of the shortest image, that is magnified."""
@@ -25,7 +26,12 @@ class Window:
 
 
 def duration_s(array: str, spec: FeatureSpec) -> float:
-    """Return the seconds an image spans: a resized one those of the full one, others their own."""
+    """Return the seconds an array spans; a resized image those of the full one."""
+    if feature := spec.feature(array):
+        samples = spec.arrays[array][-1]
+        if isinstance(feature, Waveform):
+            return samples / feature.sample_rate
+        return samples * feature.hop_length / spec.sample_rate
     variant = array.split("/")[1]
     frames = spec.full.num_frames if variant in RESIZES else spec.images[array][1]
     return frames * spec.hop_length / spec.sample_rate

@@ -17,6 +17,7 @@ SAMPLES = [
     errors.AudioError(ClipStatus.EMPTY, "0 bytes"),
     errors.BuildError("m"),
     errors.StrictError("m"),
+    errors.RunError("a"),
     errors.StorageError("m"),
     errors.BusyError("m"),
     errors.ClusterError("m"),

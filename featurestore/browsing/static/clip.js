@@ -4,7 +4,7 @@ import { address } from "./app.js";
 import { getBytes, getJSON } from "./api.js";
 import { decibels, duration, h, name, number, option, problem, shown } from "./dom.js";
 import { chosenRows } from "./grid.js";
-import { Detail, ImagePanel, Scale, valueAt, WavePanel } from "./panels.js";
+import { Detail, ImagePanel, LinePanel, Scale, valueAt, WavePanel } from "./panels.js";
 import { verdicts } from "./runs.js";
 
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2];
@@ -80,7 +80,7 @@ class ClipView {
     const fold = collection.folds.find((one) => one.fold === clips.fold[row]);
     const reason = collection.statuses[clips.status[row]].reason;
     const facts = [
-      ["class", clips.className(row)],
+      [clips.labels ? "labels" : "class", clips.className(row)],
       ["fold", fold.name],
       ["duration", clips.duration_s[row] === null ? null : duration(clips.duration_s[row])],
       ["peak", clips.peak[row] ? decibels(20 * Math.log10(clips.peak[row])) : clips.peak[row] === 0 ? "silent" : null],
@@ -163,11 +163,13 @@ class ClipView {
       drag: (a, b, panel) => this.select(a, b, panel),
       zoom: (factor, time) => this.zoom(factor, time),
     };
-    this.images = this.facts.arrays.map(({ name: of, offset }) => {
-      const array = arrays.find((one) => one.name === of);
-      return new ImagePanel(this.scale, array, this.values, offset, array.shape[0] > 100 ? 170 : 130, on);
+    this.arrays = this.facts.arrays.map((facts) => {
+      const array = { ...arrays.find((one) => one.name === facts.name), range: facts.range };
+      const panel = array.shape.length > 1 ? ImagePanel : LinePanel;
+      return new panel(this.scale, array, this.values, facts.offset, array.shape[0] > 100 ? 170 : 130, on);
     });
-    this.panels = [...(sound ? [new WavePanel(this.scale, sound, on)] : []), ...this.images];
+    this.images = this.arrays.filter((panel) => panel instanceof ImagePanel);
+    this.panels = [...(sound ? [new WavePanel(this.scale, sound, on)] : []), ...this.arrays];
     this.region ??= this.facts.detail;
     this.hint = sound ? "Click to play from there; drag to choose the detail." : "Drag to choose the detail.";
     this.readout.textContent = this.hint;
@@ -272,11 +274,14 @@ class ClipView {
 
   point(time, up, panel) {
     const words = [`${time.toFixed(3)} s`];
-    if (panel instanceof ImagePanel) {
+    if (panel instanceof LinePanel) {
+      const value = panel.value(time);
+      words.push(value === null ? "not in this array" : `${panel.array.name} ${value.toFixed(3)}`);
+    } else if (panel instanceof ImagePanel) {
       const { edges_hz: edges, shape } = panel.array;
       words.push(edges ? `${Math.round(valueAt(edges, up))} Hz` : `row ${Math.floor(up * shape[0])}`);
       const value = panel.value(time, up);
-      words.push(value === null ? "not in this array" : `${panel.array.name} ${value.toFixed(3)}`);
+      words.push(value === null ? "not in this array" : `${panel.array.name} ${value.toPrecision(3)}`);
     }
     this.readout.textContent = words.join(" · ");
   }

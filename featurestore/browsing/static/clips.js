@@ -23,8 +23,15 @@ export class Clips {
     this.period_s = null;
   }
 
+  /** Return the classes of a clip: one, or as many labels as it has. */
+  classesOf(row) {
+    const labels = this.labels?.[row];
+    if (labels) return labels;
+    return this.class_id[row] < 0 ? [] : [this.class_id[row]];
+  }
+
   className(row) {
-    return this.classes[this.class_id[row]];
+    return this.classesOf(row).map((classId) => this.classes[classId]).join(", ") || "no label";
   }
 
   /** Return what a search looks through, in lower case. */
@@ -47,7 +54,7 @@ export class Clips {
     const words = (q ?? "").toLowerCase().split(/\s+/).filter(Boolean);
     const rows = [];
     for (let row = 0; row < this.size; row += 1) {
-      if (classId !== null && this.class_id[row] !== classId) continue;
+      if (classId !== null && !this.classesOf(row).includes(classId)) continue;
       if (fold !== null && this.fold[row] !== fold) continue;
       if (status && !this.hasStatus(row, status)) continue;
       if (query.recording !== undefined && this.source[row] !== query.recording) continue;
@@ -128,15 +135,20 @@ export function figures(clips, rows) {
   };
 }
 
-/** Return rows by class and fold: a map from class_id to a map from fold to rows. */
+/** Return rows by class and fold: a map from class_id to a map from fold to rows.
+ *
+ * A clip of several labels is in the cells of each.
+ */
 export function byClassAndFold(clips) {
   const cells = new Map();
   for (let row = 0; row < clips.size; row += 1) {
-    const of = cells.get(clips.class_id[row]) ?? new Map();
-    cells.set(clips.class_id[row], of);
-    const rows = of.get(clips.fold[row]) ?? [];
-    of.set(clips.fold[row], rows);
-    rows.push(row);
+    for (const classId of clips.classesOf(row)) {
+      const of = cells.get(classId) ?? new Map();
+      cells.set(classId, of);
+      const rows = of.get(clips.fold[row]) ?? [];
+      of.set(clips.fold[row], rows);
+      rows.push(row);
+    }
   }
   return cells;
 }

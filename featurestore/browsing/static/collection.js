@@ -159,7 +159,8 @@ function heatMap({ store, dataset, collection, clips }, query) {
         return cell;
       }),
     );
-  const caption = h("caption", {}, `Classes by folds: ${chosen.label}`);
+  const several = clips.labels ? "; a clip counts for each of its labels" : "";
+  const caption = h("caption", {}, `Classes by folds: ${chosen.label}${several}`);
   const head = h("tr", {}, h("th", { scope: "col" }, "Class"), folds.map((fold) => h("th", { scope: "col" }, name(fold.name))));
   const table = h("table", { class: "heatmap" }, caption, h("thead", {}, head), h("tbody", {}, collection.card.class_names.map(row)));
   return h(

@@ -232,7 +232,7 @@ export class ImagePanel extends Panel {
     context.clip();
     const [left, right] = [this.x(start), this.x(start + this.array.seconds)];
     context.drawImage(this.image, left, 0, right - left, this.plot);
-    if (period !== null && period < this.array.seconds) this.markRepetition(context, start, period);
+    if (period !== null && this.array.is_image && period < this.array.seconds) this.markRepetition(context, start, period);
     context.restore();
     context.fillStyle = getComputedStyle(this.surface).getPropertyValue("--back");
     context.fillRect(LEFT, this.plot, this.width, this.height - this.plot);
@@ -273,6 +273,49 @@ export class ImagePanel extends Panel {
       top: `${(1 - region.high) * this.plot}px`,
       height: `${(region.high - region.low) * this.plot}px`,
     });
+  }
+}
+
+/** An array of one value per time, such as a waveform at another rate, as a line. */
+export class LinePanel extends Panel {
+  constructor(scale, array, values, offset, height, on) {
+    const [low, high] = array.range.map((value) => value.toPrecision(3));
+    super(scale, [h("b", {}, name(array.name)), ` ${array.shape[0]} · ${array.seconds.toFixed(2)} s · ${low} to ${high}`], 84, on);
+    Object.assign(this, { array, values, offset });
+  }
+
+  value(time) {
+    const [size] = this.array.shape;
+    const at = Math.floor(((time - this.scale.start_s) / this.array.seconds) * size);
+    if (at < 0 || at >= size) return null;
+    const [low, high] = this.array.range;
+    return low + ((high - low) * this.values[this.offset + at]) / STEPS;
+  }
+
+  draw() {
+    const context = this.clear();
+    const style = getComputedStyle(this.surface);
+    const [size] = this.array.shape;
+    const [start, end] = [this.x(this.scale.start_s), this.x(this.scale.start_s + this.array.seconds)];
+    context.save();
+    context.beginPath();
+    context.rect(LEFT, 0, this.width, this.height);
+    context.clip();
+    context.fillStyle = style.getPropertyValue("--panel");
+    context.fillRect(start, 0, end - start, this.height);
+    context.fillStyle = style.getPropertyValue("--wave");
+    for (let x = Math.max(LEFT, Math.floor(start)); x < Math.min(LEFT + this.width, end); x += 1) {
+      const [from, to] = [x, x + 1].map((edge) => Math.max(0, Math.min(size - 1, Math.floor(((edge - start) / (end - start)) * size))));
+      let [low, high] = [STEPS, 0];
+      for (let at = from; at <= to; at += 1) {
+        const value = this.values[this.offset + at];
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+      const [top, bottom] = [high, low].map((value) => this.height * (1 - value / STEPS));
+      context.fillRect(x, top, 1, Math.max(1, bottom - top));
+    }
+    context.restore();
   }
 }
 
