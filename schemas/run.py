@@ -42,6 +42,10 @@ FirstConv = Literal["sum", "red-frozen"]
 """Weights of the one-channel first convolution: the sum over the channels of the three-channel one,
 trained; or, as in the paper's code, those of its red channel, never trained."""
 
+MaxLrFrom = Literal["method", "measured", "given"]
+"""Origin of the stages' learning rates: the method's table for the dataset; a range test of each
+stage before the training; or the user."""
+
 Recipe = Literal["paper", "fastai-2019"]
 """Reading of the paper that fills in what is left open: its text, or the code of its time."""
 
@@ -112,8 +116,28 @@ class RunConfig(Schema):
     """SpecAugment: largest fraction of an image's frames to mask; 0 turns it off."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing factor."""
+    max_lr_from: MaxLrFrom = "method"
+    """Origin of the `max_lr` of the stages."""
     allow_duplicates: bool = False
     """Whether the user accepted that some files are in several folds."""
+
+
+class RangeTest(Schema):
+    """A range test before a training, from the initial weights: one per array and body's ratio.
+
+    Its seed is 0 whatever the run's, so that runs of several seeds train at the same rates.
+    """
+
+    stages: tuple[int, ...]
+    """Numbers of the stages, from 1, that take their λ from it."""
+    folds: tuple[int, ...]
+    """Folds whose clips it saw."""
+    num_steps: Annotated[int, Field(ge=1)]
+    """Number of steps taken."""
+    max_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """The λ it suggests."""
+    reason: str
+    """Derivation of the λ."""
 
 
 class RunRecord(Sealed):
@@ -140,6 +164,8 @@ class RunRecord(Sealed):
     """Placement by array; empty in files of older versions."""
     folds_at_once: Annotated[int, Field(ge=1)] = 1
     """Number of folds trained in parallel. Does not affect results."""
+    range_tests: tuple[RangeTest, ...] = ()
+    """Tests that measured the stages' learning rates, if the user asked for that."""
 
 
 class EpochMetrics(Schema):

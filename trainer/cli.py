@@ -46,9 +46,9 @@ app = Program(
     groups={
         "Data": "--store --dataset --fold --allow-duplicates --resume --run --file",
         "Schedule": (
-            "--method --methods-file --resize-operator --recipe --epochs-scale --batch-size "
-            "--layer-groups --moments --carry --best-of --selection --validation-share --seed "
-            "--seeds --stage --set"
+            "--method --methods-file --resize-operator --recipe --epochs-scale --max-lr "
+            "--batch-size --layer-groups --moments --carry --best-of --selection "
+            "--validation-share --seed --seeds --stage --set"
         ),
         "Network": "--arch --init --first-conv --checkpoint --network",
         "Regularisation": "--mixup --freq-mask --time-mask --label-smoothing",

@@ -140,6 +140,14 @@ class TrainingOptions(StepOptions):
             "with the network that the stage starts from."
         ),
     ] = None
+    max_lr: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|LR,LR,…",
+            help="Peak learning rates λ: measured by a range test of each stage before the "
+            "training (auto), or given, one per stage. Default: the method's.",
+        ),
+    ] = None
     epochs_scale: Annotated[
         float, typer.Option(help="Multiplies the epochs of every stage; at least one each.")
     ] = 1.0

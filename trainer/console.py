@@ -28,6 +28,7 @@ from trainer.training.events import (
     Event,
     FoldDone,
     FoldStarted,
+    RatesComing,
     RunStarted,
     StageStarted,
     Warned,
@@ -41,9 +42,14 @@ READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a
 
 
 def print_plan(
-    console: Terminal, dataset: StoredDataset, config: RunConfig, folds_at_once: int
+    console: Terminal,
+    dataset: StoredDataset,
+    config: RunConfig,
+    folds_at_once: int,
+    *,
+    started: bool = False,
 ) -> None:
-    """Print what will be done."""
+    """Print what will be done; learning rates that are measured are known once a run is started."""
     folds = ", ".join(dataset.fold_names.get(fold, str(fold)) for fold in config.folds)
     lines = [
         f"{config.method} on {dataset.name}: {len(dataset.clips())} clips, "
@@ -54,10 +60,11 @@ def print_plan(
         f"threads per fold: {config.threads} · model selection: {config.selection}",
     ]
     console.say(*lines)
-    console.print(_stage_table(dataset, config))
+    known = started or config.max_lr_from != "measured"
+    console.print(_stage_table(dataset, config, rates=known))
 
 
-def _stage_table(dataset: StoredDataset, config: RunConfig) -> Table:
+def _stage_table(dataset: StoredDataset, config: RunConfig, *, rates: bool) -> Table:
     table = Table("stage", "array", "bands, frames", "epochs", "λ head", "λ body")
     for number, stage in enumerate(config.stages, start=1):
         bands, frames = dataset.shape(stage.array)
@@ -66,8 +73,8 @@ def _stage_table(dataset: StoredDataset, config: RunConfig) -> Table:
             " / ".join(filter(None, (stage.array, stage.alternate))),
             f"{bands}, {frames}",
             str(stage.epochs),
-            f"{stage.max_lr:.3g}",
-            f"{stage.max_lr * stage.body_lr_ratio:.3g}",
+            f"{stage.max_lr:.3g}" if rates else "measured",
+            f"{stage.max_lr * stage.body_lr_ratio:.3g}" if rates else "",
         )
     return table
 
@@ -131,6 +138,7 @@ class ProgressView:
         self._reading: dict[int, str] = {}
         self._bars: dict[int, TaskID] = {}
         self._download: TaskID | None = None
+        self._rates: TaskID | None = None
         self._whole = self._progress.add_task("initial weights", total=sum(self._steps.values()))
 
     def __call__(self, event: Event) -> None:
@@ -143,6 +151,8 @@ class ProgressView:
                 self._describe(metrics.fold, _epoch_text(event, self._epochs, self._width))
             case WeightsComing(progress):
                 self._show_download(progress)
+            case RatesComing(done, most):
+                self._show_rates(done, most)
             case StageStarted(fold, number, stage):
                 self._reading[fold] = f"stage {number}/{len(self._config.stages)} {stage.array}"
                 self._describe(fold, f"{self._reading[fold]}: reading")
@@ -173,11 +183,15 @@ class ProgressView:
         self._progress.advance(self._whole, done)
 
     def _show_start(self, record: RunRecord) -> None:
-        if self._download is not None:
-            self._progress.remove_task(self._download)
+        for task in (self._download, self._rates):
+            if task is not None:
+                self._progress.remove_task(task)
         several = len(self._steps) > 1
         self._progress.update(self._whole, description="all folds", visible=several)
         self._console.say(_readings_text(record.readings))
+        for test in record.range_tests:
+            numbers = " and ".join(map(str, test.stages))
+            self._console.say(f"stage {numbers}: λ {test.max_lr:.3g}, {test.reason}")
         for warning in record.warnings:
             self._console.warn(warning)
 
@@ -192,6 +206,12 @@ class ProgressView:
         self._progress.update(
             self._download, description=text, total=progress.total, completed=progress.done
         )
+
+    def _show_rates(self, done: int, most: int) -> None:
+        if self._rates is None:
+            self._console.say("measuring the learning rates by a range test of each stage")
+            self._rates = self._progress.add_task("range tests", total=most)
+        self._progress.update(self._rates, completed=done)
 
     def _describe(self, fold: int, text: str) -> None:
         text = shorten(f"fold {fold} · {text}", _room(self._width))

@@ -27,6 +27,7 @@ URBANSOUND8K, ESC50 = "urbansound8k", "esc50"
 # Datasets that have learning rates, and whose rates they use.
 RATES_OF = {URBANSOUND8K: URBANSOUND8K, ESC50: ESC50, "esc10": ESC50}
 MAX_SCALE = 1000
+AUTO, UNMEASURED = "auto", 1.0
 _VARIANTS = frozenset(get_args(Variant))
 
 WHOLE, DISCRIMINATIVE = 1.0, 1 / 3
@@ -199,32 +200,63 @@ def _resized_by(operator: str, cycle: Cycle) -> Cycle:
     )
 
 
-def stages(method: Method, dataset: str, epochs_scale: float = 1.0) -> tuple[Stage, ...]:
+def stages(
+    method: Method, dataset: str, epochs_scale: float = 1.0, max_lr: str | None = None
+) -> tuple[Stage, ...]:
     """Return the stages of a method on a dataset.
 
     Args:
         method: A method from `find_method`.
         dataset: Dataset whose learning rates are used, or ESC-50's if the method has none for it.
         epochs_scale: Factor of the epochs, in (0, MAX_SCALE]; see `scaled_epochs`.
+        max_lr: Learning rates that replace the method's, one per stage, with commas; or `auto`,
+            with which every stage has `UNMEASURED` until a range test has measured its own.
 
     Raises:
-        ConfigError: The scale is out of range, or the method has no rate for the dataset.
+        ConfigError: The scale is out of range, the method has no rate for the dataset, or `max_lr`
+            is not a number above 0 for each stage.
     """
     if not 0 < epochs_scale <= MAX_SCALE:
         raise ConfigError(
             f"epochs_scale {epochs_scale}: expected a number above 0 and up to {MAX_SCALE}"
         )
     epochs = scaled_epochs([cycle.epochs for cycle in method.cycles], epochs_scale)
+    if max_lr is None:
+        where = f"method {method.name!r}, stage"
+        rates = [_rate(c, dataset, f"{where} {n}") for n, c in enumerate(method.cycles, start=1)]
+    elif max_lr == AUTO:
+        rates = [UNMEASURED] * len(epochs)
+    else:
+        rates = _given_rates(max_lr, len(epochs))
     return tuple(
         Stage(
             array=cycle.array,
             alternate=cycle.alternate,
             epochs=scaled,
-            max_lr=_rate(cycle, dataset, f"method {method.name!r}, stage {number}"),
+            max_lr=rate,
             body_lr_ratio=cycle.body_lr_ratio,
         )
-        for number, (cycle, scaled) in enumerate(zip(method.cycles, epochs, strict=True), start=1)
+        for cycle, scaled, rate in zip(method.cycles, epochs, rates, strict=True)
     )
+
+
+def with_rates(stages: Sequence[Stage], rates: Sequence[float]) -> tuple[Stage, ...]:
+    """Return stages with other learning rates, one per stage."""
+    pairs = zip(stages, rates, strict=True)
+    return tuple(stage.model_copy(update={"max_lr": rate}) for stage, rate in pairs)
+
+
+def _given_rates(text: str, num_stages: int) -> list[float]:
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        rates = []
+    if len(rates) != num_stages or not all(0 < rate < math.inf for rate in rates):
+        raise ConfigError(
+            f"max_lr {text!r}: expected {num_stages} numbers above 0 with commas, one per stage of "
+            f"the method, or {AUTO!r}"
+        )
+    return rates
 
 
 def scaled_epochs(epochs: Sequence[int], scale: float) -> list[int]:
@@ -277,7 +309,10 @@ def rates_warning(method: Method, dataset: str) -> str | None:
     datasets = (set(c.max_lr) for c in method.cycles if isinstance(c.max_lr, dict))
     if all(names & {dataset, RATES_OF.get(dataset)} for names in datasets):
         return None
-    return f"there are no learning rates for {dataset!r}: ESC-50's are used"
+    return (
+        f"there are no learning rates for {dataset!r}: ESC-50's are used; --max-lr auto measures "
+        "them, and --max-lr X,Y,… gives them by hand, one per stage"
+    )
 
 
 def read_yaml(path: Path) -> object:

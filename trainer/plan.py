@@ -27,15 +27,16 @@ from trainer.data.split import (
     validation_folds,
 )
 from trainer.errors import ConfigError, DataError, refused
-from trainer.methods import check_arrays, find_method, rates_warning, scale_warning, stages
+from trainer.methods import AUTO, check_arrays, find_method, rates_warning, scale_warning, stages
 from trainer.recipes import check_filters, find_recipe
 from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration
 from trainer.training.device import choose_precision, resolve_device
+from trainer.training.lr_find import clips_for_rates
 from trainer.training.schedule import FEW_STEPS, num_steps
 from trainer.weights import INITS
 
-_NOT_IN_CONFIG = {"methods_file", "resize_operator", "own_methods", "recipe"}
+_NOT_IN_CONFIG = {"methods_file", "resize_operator", "own_methods", "recipe", "max_lr"}
 """Options that are not part of the config: its method, stages and settings result from them."""
 
 
@@ -82,7 +83,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     method = find_method(
         options.method, options.methods_file, options.resize_operator, options.own_methods
     )
-    schedule = stages(method, dataset.name, options.epochs_scale)
+    schedule = stages(method, dataset.name, options.epochs_scale, options.max_lr)
     check_arrays(dataset, method.name, schedule)
     check_filters(dataset.manifest.spec, options.recipe)
     folds = _chosen_folds(dataset, options.folds)
@@ -92,6 +93,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     least_side = min(side for stage in schedule for side in dataset.shape(stage.array))
     chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)), least_side)
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
+    planned["max_lr_from"] = {None: "method", AUTO: "measured"}.get(options.max_lr, "given")
     config = _config(chosen.values() | planned | _filled_in(options))
     absent = _absent_classes(clips, dataset.class_names)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
@@ -99,11 +101,12 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     warnings = (
         dataset.partial,
         warning,
-        rates_warning(method, dataset.name),
+        None if options.max_lr else rates_warning(method, dataset.name),
         scale_warning(options.epochs_scale),
         few_steps_warning(config, min(split.num_train for split in splits.values())),
         absent,
         duplicates,
+        _rates_from_held_out(dataset, config),
         _unused_validation(dataset, config),
     )
     return Plan(config, splits, tuple(filter(None, warnings)))
@@ -183,6 +186,18 @@ def _config(values: Mapping[str, object]) -> RunConfig:
         return RunConfig.model_validate({n: values[n] for n in values if n not in _NOT_IN_CONFIG})
     except ValidationError as error:
         raise refused(error) from error
+
+
+def _rates_from_held_out(dataset: StoredDataset, config: RunConfig) -> str | None:
+    """Return a warning if learning rates are measured on clips that a fold of the run holds out."""
+    seen = clips_for_rates(dataset, config.folds)
+    if config.max_lr_from != "measured" or not set(seen) & set(config.folds):
+        return None
+    return (
+        "no clip is trained on in every fold, so the learning rates are measured on what is "
+        f"trained on with fold {config.folds[0]} held out, which other folds hold out: choose "
+        "fewer folds with --fold, or give the rates with --max-lr X,Y,…, to be free of that"
+    )
 
 
 def _unused_validation(dataset: StoredDataset, config: RunConfig) -> str | None:

@@ -12,11 +12,12 @@ import torch
 
 from featurestore import StoredDataset
 from featurestore.text import json_text
-from schemas import FoldResult, Reading, RunRecord, RunResult
+from schemas import FoldResult, RangeTest, Reading, RunConfig, RunRecord, RunResult
 from trainer.config import ExecutionOptions
 from trainer.data.arrays import SharedArrays, choose_placements
 from trainer.data.split import FoldSplit, split_folds
 from trainer.errors import ResumeError, differing
+from trainer.methods import with_rates
 from trainer.plan import Plan
 from trainer.records.finished import check_finished, open_finished, plain
 from trainer.records.rundir import (
@@ -34,6 +35,7 @@ from trainer.training.events import (
     EpochDone,
     Event,
     Notify,
+    RatesComing,
     RunStarted,
     Warned,
     WeightsComing,
@@ -41,6 +43,7 @@ from trainer.training.events import (
 )
 from trainer.training.fold import Job
 from trainer.training.folds import train_folds
+from trainer.training.lr_find import measure_rates
 from trainer.weights import InitialWeights, initial_weights
 
 _OF_RESULT = set(RunResult.model_fields)
@@ -111,9 +114,20 @@ def begin(
             f"{plan.config.init}: is another file on {platform.node()}: SHA-256 "
             f"{str(weights.sha256)[:12]}, not {str(init_sha256)[:12]}; put the same file there"
         )
-    record = _record(dataset, plan, weights, execution or ExecutionOptions())
+    readings = _readings(dataset, plan.config, execution or ExecutionOptions())
+    tests: tuple[RangeTest, ...] = ()
+    if plan.config.max_lr_from == "measured":
+        tests = measure_rates(
+            dataset, plan.config, weights, readings, lambda *done: notify(RatesComing(*done))
+        )
+        rates = {number: test.max_lr for test in tests for number in test.stages}
+        stages = with_rates(plan.config.stages, [rate for _, rate in sorted(rates.items())])
+        plan = replace(plan, config=plan.config.model_copy(update={"stages": stages}))
+    record = _record(dataset, plan, weights, execution or ExecutionOptions()).model_copy(
+        update={"readings": readings, "range_tests": tests}
+    )
     RunDirectory(out).create_record(record)
-    return Known(plan.splits, weights, record.readings)
+    return Known(plan.splits, weights, readings)
 
 
 def resume(
@@ -201,7 +215,7 @@ def _job(
     record, digest = directory.record_and_digest()
     splits = known.splits if known else split_folds(dataset, record.config)
     weights = (known and known.weights) or _same_weights(directory.path, record, notify)
-    readings = (known and known.readings) or _readings(dataset, record, execution)
+    readings = (known and known.readings) or _readings(dataset, record.config, execution)
     return Job(
         dataset=dataset,
         record=record.model_copy(update={"readings": dict(readings)}),
@@ -289,7 +303,7 @@ class _Recorder:
 def _record(
     dataset: StoredDataset, plan: Plan, weights: InitialWeights, execution: ExecutionOptions
 ) -> RunRecord:
-    record = RunRecord(
+    return RunRecord(
         config=plan.config,
         fingerprint=dataset.fingerprint,
         store=json_text(dataset.path),
@@ -304,15 +318,14 @@ def _record(
         warnings=(*plan.warnings, *([weights.warning] if weights.warning else [])),
         folds_at_once=execution.folds_at_once,
     )
-    return record.model_copy(update={"readings": _readings(dataset, record, execution)})
 
 
 def _readings(
-    dataset: StoredDataset, record: RunRecord, execution: ExecutionOptions
+    dataset: StoredDataset, config: RunConfig, execution: ExecutionOptions
 ) -> dict[str, Reading]:
-    stages = record.config.stages
+    stages = config.stages
     arrays = dict.fromkeys(a for stage in stages for a in (stage.array, stage.alternate) if a)
     a_fold = 2 if any(stage.alternate for stage in stages) else 1
     held = min(execution.folds_at_once * a_fold, len(arrays))
-    device = torch.device(record.config.device)
+    device = torch.device(config.device)
     return choose_placements(dataset, tuple(arrays), device, execution.reading, held)

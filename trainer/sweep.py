@@ -21,7 +21,7 @@ from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig
 from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ConfigError, ResumeError, differing, refused
-from trainer.methods import own_methods, read_yaml, resizes
+from trainer.methods import own_methods, read_yaml, resizes, with_rates
 from trainer.plan import Plan, absolute_init, plan_run
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Known, begin
@@ -322,6 +322,9 @@ def start(
     record = RunDirectory(path).record()
     begun = record.config.model_copy(update={"init": absolute_init(record.config.init)})
     asked = {name: value for name, value in plan.config if name not in FREE}
+    if begun.max_lr_from == asked["max_lr_from"] == "measured":
+        # The plan does not know yet what the run has measured.
+        asked["stages"] = with_rates(asked["stages"], [stage.max_lr for stage in begun.stages])
     problems = differing(asked, dict(begun))
     if run.init_sha256 and record.init_sha256 not in (None, run.init_sha256):
         problems.append(f"the content of {begun.init}")

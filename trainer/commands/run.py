@@ -204,7 +204,7 @@ def _go_on(
         return
     resolve_device(record.config.device)
     stored = open_store(place, record.config.dataset)
-    print_plan(console, stored, record.config, execution.folds_at_once)
+    print_plan(console, stored, record.config, execution.folds_at_once, started=True)
     plan = Plan(record.config, split_folds(stored, record.config))
     carry_out(console, stored, plan, out, execution, tracking)
 

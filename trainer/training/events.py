@@ -15,6 +15,19 @@ class WeightsComing:
 
 
 @dataclass(frozen=True)
+class RatesComing:
+    """A step of the range tests that measure the stages' learning rates was taken.
+
+    Args:
+        done: Steps so far, also those that a test which ended early left out.
+        most: Steps of all tests.
+    """
+
+    done: int
+    most: int
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """The run's record is on disk; it holds the warnings."""
 
@@ -71,6 +84,7 @@ class Warned:
 
 Event = (
     WeightsComing
+    | RatesComing
     | RunStarted
     | FoldStarted
     | StageStarted

@@ -1,10 +1,14 @@
-"""The LR range test: a stage trained at a growing learning rate, and what its losses suggest."""
+"""The LR range test: a stage trained at a growing learning rate, and what its losses suggest.
+
+For a user who wants to see one stage's (`find_lr`), and for a run that measures all of its own
+before it trains (`measure_rates`).
+"""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, count, takewhile
 
 import numpy as np
@@ -12,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
-from schemas import LrFind, RunConfig
+from schemas import LrFind, RangeTest, RunConfig
 from trainer.data.arrays import Placement, PlacementChoice, choose_placements, open_source
 from trainer.data.order import EpochOrder
-from trainer.data.source import StageData
-from trainer.data.split import split_fold, training_folds
+from trainer.data.source import Source, StageData
+from trainer.data.split import FoldSplit, split_fold, trained_folds, training_folds
 from trainer.errors import ConfigError
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom_training
@@ -25,7 +29,7 @@ from trainer.threads import computing_threads
 from trainer.training.device import device_title, repeatable
 from trainer.training.schedule import Sweep
 from trainer.training.stage import StageTrainer, Stopwatch
-from trainer.weights import initial_weights
+from trainer.weights import InitialWeights, initial_weights
 
 NUM_STEPS = 100
 SMOOTHING = 0.98
@@ -201,17 +205,14 @@ def find_lr(
     if stage > len(config.stages):
         raise ConfigError(f"stage {stage}: {config.method} has {len(config.stages)} stages")
     device, (fold,) = torch.device(config.device), config.folds
-    settings = config.stages[stage - 1]
+    array = config.stages[stage - 1].array
     weights = initial_weights(config.init, config.arch)
-    placement = choose_placements(dataset, [settings.array], device, choice)[settings.array]
-    shape = dataset.shape(settings.array)
+    placement = choose_placements(dataset, [array], device, choice)[array]
     with repeatable(device), computing_threads(config.threads):
-        seed = derive_seed("init", config.seed, fold)
-        num_classes = len(dataset.class_names)
-        network = build_model(config.arch, num_classes, seed, weights.state, config.first_conv)
-        trial = Trial(config, stage, *_training_rows(dataset, config, settings.array, placement))
-        with explain_oom_training(settings, shape, config, placement):
-            curve = range_test(network.to(device), trial, sweep or Sweep(NUM_STEPS), after_step)
+        rows = open_source(dataset, array, training_folds(dataset, fold), device, placement)
+        split = split_fold(dataset, config, fold)
+        trial = Trial(config, stage, split.of(StageData(array, rows, rows)), split.order)
+        curve = _from_initial_weights(dataset, trial, weights, placement, sweep, after_step)
     suggestion = curve.suggestion
     record = LrFind(
         config=config,
@@ -229,14 +230,117 @@ def find_lr(
     return curve, record, (weights.warning,) if weights.warning else ()
 
 
-def _training_rows(
-    dataset: StoredDataset, config: RunConfig, array: str, placement: Placement
-) -> tuple[StageData, EpochOrder]:
-    """Open an array of the training folds, and return its order; the held-out fold is not read."""
-    device, (fold,) = torch.device(config.device), config.folds
-    rows = open_source(dataset, array, training_folds(dataset, fold), device, placement)
-    split = split_fold(dataset, config, fold)
-    return split.of(StageData(array, rows, rows)), split.order
+def _from_initial_weights(
+    dataset: StoredDataset,
+    trial: Trial,
+    weights: InitialWeights,
+    placement: Placement,
+    sweep: Sweep | None,
+    after_step: Callable[[], None],
+) -> Curve:
+    config, stage = trial.config, trial.config.stages[trial.stage - 1]
+    seed = derive_seed("init", config.seed, config.folds[0])
+    num_classes = len(dataset.class_names)
+    network = build_model(config.arch, num_classes, seed, weights.state, config.first_conv)
+    with explain_oom_training(stage, dataset.shape(stage.array), config, placement):
+        network.to(torch.device(config.device))
+        return range_test(network, trial, sweep or Sweep(NUM_STEPS), after_step)
+
+
+def measure_rates(
+    dataset: StoredDataset,
+    config: RunConfig,
+    weights: InitialWeights,
+    placements: Mapping[str, Placement],
+    after_step: Callable[[int, int], None] = lambda _done, _most: None,
+) -> tuple[RangeTest, ...]:
+    """Measure the learning rates of a run's stages, from the initial weights.
+
+    The clips are those that every fold of the run trains on, so that no held-out clip shapes the
+    rates. Where all folds are held out in turn there are none: then it is the first fold's training
+    clips, and the rates are not free of what other folds hold out.
+
+    Args:
+        dataset: An open store's dataset.
+        config: Config of the run; the rates of its stages are not used.
+        weights: The initial weights.
+        placements: Where each array's data shall lie.
+        after_step: Called after each step with the steps done and the most there can be.
+
+    Returns:
+        Tests that together have every stage once.
+
+    Raises:
+        ConfigError: A stage's losses suggest no rate.
+        DeviceMemoryError: The data or a step do not fit.
+        featurestore.errors.StoreError: The store is damaged.
+    """
+    fold, device = config.folds[0], torch.device(config.device)
+    seen = clips_for_rates(dataset, config.folds)
+    # Seed 0 whatever the run's: runs of several seeds are to train at the same rates.
+    config = config.model_copy(update={"folds": (fold,), "seed": 0})
+    split = _restricted(split_fold(dataset, config, fold), dataset, fold, seen)
+    alike: dict[tuple[str, float], list[int]] = {}
+    for number, stage in enumerate(config.stages, start=1):
+        alike.setdefault((stage.array, stage.body_lr_ratio), []).append(number)
+    # Tests of one array are next to each other, so that it is read once.
+    order = sorted(alike, key=lambda key: [array for array, _ in alike].index(key[0]))
+    tests: list[RangeTest] = []
+    opened: dict[str, Source] = {}
+    with repeatable(device), computing_threads(config.threads):
+        for done, (array, ratio) in enumerate(order):
+            if array not in opened:
+                opened.clear()
+                folds = training_folds(dataset, fold)
+                opened[array] = open_source(dataset, array, folds, device, placements[array])
+            stages = alike[array, ratio]
+            data = split.of(StageData(array, opened[array], opened[array]))
+            steps = count(1 + done * NUM_STEPS)
+            curve = _from_initial_weights(
+                dataset,
+                Trial(config, stages[0], data, split.order),
+                weights,
+                placements[array],
+                None,
+                lambda steps=steps: after_step(next(steps), len(alike) * NUM_STEPS),
+            )
+            tests.append(_range_test(curve, stages, array, seen))
+    return tuple(tests)
+
+
+def clips_for_rates(dataset: StoredDataset, held_out: Sequence[int]) -> tuple[int, ...]:
+    """Return the folds whose clips measure the learning rates of a run; see `measure_rates`."""
+    trained = [trained_folds(dataset, fold) for fold in held_out]
+    common = tuple(fold for fold in trained[0] if all(fold in others for others in trained))
+    return common or trained[0]
+
+
+def _restricted(
+    split: FoldSplit, dataset: StoredDataset, fold: int, folds: Sequence[int]
+) -> FoldSplit:
+    """Return a split that trains on clips of those folds only."""
+    kept = np.isin(dataset.clips(training_folds(dataset, fold)).fold, folds)
+    if split.kept is not None:
+        kept &= split.kept
+    return replace(split, kept=kept, order=replace(split.order, kept=kept))
+
+
+def _range_test(
+    curve: Curve, stages: Sequence[int], array: str, folds: tuple[int, ...]
+) -> RangeTest:
+    suggestion = curve.suggestion
+    if suggestion.lr is None:
+        raise ConfigError(
+            f"the range test of {array} (stage {stages[0]}) suggests no λ: {suggestion.reason}; "
+            "give the stages' rates with --max-lr X,Y,…"
+        )
+    return RangeTest(
+        stages=tuple(stages),
+        folds=folds,
+        num_steps=len(curve.lrs),
+        max_lr=suggestion.lr,
+        reason=suggestion.reason,
+    )
 
 
 def range_test(
