@@ -17,17 +17,14 @@ from featurestore.errors import UnknownNameError, problem_text
 from featurestore.yamlfile import YamlError
 from schemas import Cycle, FeatureSpec, MethodsFile, ResizeOperator, Stage, Variant
 from trainer.errors import ConfigError, UnknownMethodError
+from trainer.recipes import ESC50, URBANSOUND8K, stage_rates
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from featurestore import StoredDataset
 
-URBANSOUND8K, ESC50 = "urbansound8k", "esc50"
-# Datasets that have learning rates, and whose rates they use.
-RATES_OF = {URBANSOUND8K: URBANSOUND8K, ESC50: ESC50, "esc10": ESC50}
 MAX_SCALE = 1000
-AUTO, UNMEASURED = "auto", 1.0
 _VARIANTS = frozenset(get_args(Variant))
 
 WHOLE, DISCRIMINATIVE = 1.0, 1 / 3
@@ -221,13 +218,7 @@ def stages(
             f"epochs_scale {epochs_scale}: expected a number above 0 and up to {MAX_SCALE}"
         )
     epochs = scaled_epochs([cycle.epochs for cycle in method.cycles], epochs_scale)
-    if max_lr is None:
-        where = f"method {method.name!r}, stage"
-        rates = [_rate(c, dataset, f"{where} {n}") for n, c in enumerate(method.cycles, start=1)]
-    elif max_lr == AUTO:
-        rates = [UNMEASURED] * len(epochs)
-    else:
-        rates = _given_rates(max_lr, len(epochs))
+    rates = stage_rates(method.name, method.cycles, dataset, max_lr)
     return tuple(
         Stage(
             array=cycle.array,
@@ -238,25 +229,6 @@ def stages(
         )
         for cycle, scaled, rate in zip(method.cycles, epochs, rates, strict=True)
     )
-
-
-def with_rates(stages: Sequence[Stage], rates: Sequence[float]) -> tuple[Stage, ...]:
-    """Return stages with other learning rates, one per stage."""
-    pairs = zip(stages, rates, strict=True)
-    return tuple(stage.model_copy(update={"max_lr": rate}) for stage, rate in pairs)
-
-
-def _given_rates(text: str, num_stages: int) -> list[float]:
-    try:
-        rates = [float(part) for part in text.split(",")]
-    except ValueError:
-        rates = []
-    if len(rates) != num_stages or not all(0 < rate < math.inf for rate in rates):
-        raise ConfigError(
-            f"max_lr {text!r}: expected {num_stages} numbers above 0 with commas, one per stage of "
-            f"the method, or {AUTO!r}"
-        )
-    return rates
 
 
 def scaled_epochs(epochs: Sequence[int], scale: float) -> list[int]:
@@ -289,29 +261,6 @@ def scale_warning(scale: float) -> str | None:
     return (
         f"epochs_scale {scale:g} is below {LEAST_SCALE:.3g}, at which every stage of the paper's "
         "methods has an epoch: all methods are trained as with that, in their ratio"
-    )
-
-
-def _rate(cycle: Cycle, dataset: str, where: str) -> float:
-    if not isinstance(cycle.max_lr, dict):
-        return cycle.max_lr
-    for name in (dataset, RATES_OF.get(dataset, ESC50), ESC50):
-        if name in cycle.max_lr:
-            return cycle.max_lr[name]
-    raise ConfigError(
-        f"{where}: max_lr has no value for {dataset!r}, nor for {ESC50!r}, which others use; it "
-        f"has: {', '.join(cycle.max_lr)}"
-    )
-
-
-def rates_warning(method: Method, dataset: str) -> str | None:
-    """Return a warning if the learning rates are another dataset's; None if they are its own."""
-    datasets = (set(c.max_lr) for c in method.cycles if isinstance(c.max_lr, dict))
-    if all(names & {dataset, RATES_OF.get(dataset)} for names in datasets):
-        return None
-    return (
-        f"there are no learning rates for {dataset!r}: ESC-50's are used; --max-lr auto measures "
-        "them, and --max-lr X,Y,… gives them by hand, one per stage"
     )
 
 

@@ -27,8 +27,8 @@ from trainer.data.split import (
     validation_folds,
 )
 from trainer.errors import ConfigError, DataError, refused
-from trainer.methods import AUTO, check_arrays, find_method, rates_warning, scale_warning, stages
-from trainer.recipes import check_filters, find_recipe
+from trainer.methods import check_arrays, find_method, scale_warning, stages
+from trainer.recipes import AUTO, check_filters, find_recipe, rates_warning
 from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration
 from trainer.training.device import choose_precision, resolve_device
@@ -101,7 +101,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     warnings = (
         dataset.partial,
         warning,
-        None if options.max_lr else rates_warning(method, dataset.name),
+        None if options.max_lr else rates_warning(method.cycles, dataset.name),
         scale_warning(options.epochs_scale),
         few_steps_warning(config, min(split.num_train for split in splits.values())),
         absent,

@@ -1,16 +1,29 @@
-"""Recipes: the settings that a reading of the paper implies, for those that the user leaves open.
+"""What fills in the settings that the user leaves open: a recipe, and a dataset's learning rates.
 
-`paper` follows the text. `fastai-2019` is what the paper's code must have done where the text is
-silent. Every piece is an option of its own, except the filters, which are the store's.
+A recipe is a reading of the paper. `paper` follows the text. `fastai-2019` is what the paper's code
+must have done where the text is silent. Every piece is an option of its own, except the filters,
+which are the store's. Learning rates are those of the method's table, or given by hand;
+`trainer.training.lr_find` measures them.
 
 Source: PROTOCOL section 2.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from schemas import BestOf, Carry, FeatureSpec, FirstConv, LayerGroups, Moments, Recipe
+from schemas import (
+    BestOf,
+    Carry,
+    Cycle,
+    FeatureSpec,
+    FirstConv,
+    LayerGroups,
+    Moments,
+    Recipe,
+    Stage,
+)
 from trainer.errors import ConfigError
 
 
@@ -80,3 +93,69 @@ def check_filters(spec: FeatureSpec, name: str) -> None:
             "recipe's other pieces by their own options (--layer-groups, --moments, --first-conv, "
             "--best-of, --precision)"
         )
+
+
+URBANSOUND8K, ESC50 = "urbansound8k", "esc50"
+RATES_OF = {URBANSOUND8K: URBANSOUND8K, ESC50: ESC50, "esc10": ESC50}
+"""Datasets that have learning rates, and whose rates they use."""
+AUTO, UNMEASURED = "auto", 1.0
+"""Value of `max_lr` that asks for measured rates, and the rate of a stage that has none yet."""
+
+
+def stage_rates(
+    method: str, cycles: Sequence[Cycle], dataset: str, max_lr: str | None = None
+) -> list[float]:
+    """Return the learning rate of each stage, see `trainer.methods.stages`.
+
+    Raises:
+        ConfigError: The method has no rate for the dataset, or `max_lr` is not a number above 0
+            for each stage.
+    """
+    if max_lr is None:
+        return [
+            _rate(cycle, dataset, f"method {method!r}, stage {number}")
+            for number, cycle in enumerate(cycles, start=1)
+        ]
+    return [UNMEASURED] * len(cycles) if max_lr == AUTO else _given_rates(max_lr, len(cycles))
+
+
+def with_rates(stages: Sequence[Stage], rates: Sequence[float]) -> tuple[Stage, ...]:
+    """Return stages with other learning rates, one per stage."""
+    pairs = zip(stages, rates, strict=True)
+    return tuple(stage.model_copy(update={"max_lr": rate}) for stage, rate in pairs)
+
+
+def _given_rates(text: str, num_stages: int) -> list[float]:
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        rates = []
+    if len(rates) != num_stages or not all(0 < rate < math.inf for rate in rates):
+        raise ConfigError(
+            f"max_lr {text!r}: expected {num_stages} numbers above 0 with commas, one per stage of "
+            f"the method, or {AUTO!r}"
+        )
+    return rates
+
+
+def _rate(cycle: Cycle, dataset: str, where: str) -> float:
+    if not isinstance(cycle.max_lr, dict):
+        return cycle.max_lr
+    for name in (dataset, RATES_OF.get(dataset, ESC50), ESC50):
+        if name in cycle.max_lr:
+            return cycle.max_lr[name]
+    raise ConfigError(
+        f"{where}: max_lr has no value for {dataset!r}, nor for {ESC50!r}, which others use; it "
+        f"has: {', '.join(cycle.max_lr)}"
+    )
+
+
+def rates_warning(cycles: Sequence[Cycle], dataset: str) -> str | None:
+    """Return a warning if the learning rates are another dataset's; None if they are its own."""
+    datasets = (set(c.max_lr) for c in cycles if isinstance(c.max_lr, dict))
+    if all(names & {dataset, RATES_OF.get(dataset)} for names in datasets):
+        return None
+    return (
+        f"there are no learning rates for {dataset!r}: ESC-50's are used; --max-lr auto measures "
+        "them, and --max-lr X,Y,… gives them by hand, one per stage"
+    )

@@ -17,8 +17,8 @@ from trainer.config import ExecutionOptions
 from trainer.data.arrays import SharedArrays, choose_placements
 from trainer.data.split import FoldSplit, split_folds
 from trainer.errors import ResumeError, differing
-from trainer.methods import with_rates
 from trainer.plan import Plan
+from trainer.recipes import with_rates
 from trainer.records.finished import check_finished, open_finished, plain
 from trainer.records.rundir import (
     FOLD_RESULT,

@@ -21,8 +21,9 @@ from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig
 from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ConfigError, ResumeError, differing, refused
-from trainer.methods import own_methods, read_yaml, resizes, with_rates
+from trainer.methods import own_methods, read_yaml, resizes
 from trainer.plan import Plan, absolute_init, plan_run
+from trainer.recipes import with_rates
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Known, begin
 from trainer.training.events import Notify, ignore

@@ -13,11 +13,11 @@ from trainer.methods import (
     LEAST_SCALE,
     METHODS,
     find_method,
-    rates_warning,
     scale_warning,
     scaled_epochs,
 )
 from trainer.methods import stages as stages_of
+from trainer.recipes import rates_warning
 
 TRAINING = (Path(__file__).parents[2] / "docs/howto/train.md").read_text()
 
@@ -83,12 +83,12 @@ def test_epochs_times_rate_differs_between_methods_as_the_protocol_computed() ->
 
 def test_esc10_has_the_rates_of_esc50_without_a_warning() -> None:
     assert stages("mel", "esc10") == stages("mel", "esc50")
-    assert rates_warning(find_method("mel"), "esc10") is None
+    assert rates_warning(find_method("mel").cycles, "esc10") is None
 
 
 def test_another_dataset_has_the_rates_of_esc50_and_says_so() -> None:
     assert stages("mel", "birds") == stages("mel", "esc50")
-    assert "'birds'" in (rates_warning(find_method("mel"), "birds") or "")
+    assert "'birds'" in (rates_warning(find_method("mel").cycles, "birds") or "")
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ def test_ones_own_methods_are_read_scaled_and_resized_like_ours(tmp_path: Path) 
 def test_rates_of_other_datasets_are_escs_with_a_warning_or_refused(tmp_path: Path) -> None:
     text = "a: [{array: R1/mel, epochs: 1, max_lr: 1}]\n" + OWN.replace("esc50: ", "birds: ")
     one, two = (find_method(name, written(tmp_path, text)) for name in ("a", "two-steps"))
-    assert rates_warning(one, "whales") is None
-    assert rates_warning(two, "birds") is None
+    assert rates_warning(one.cycles, "whales") is None
+    assert rates_warning(two.cycles, "birds") is None
     assert stages_of(two, "birds")[0].max_lr == 5e-3
     with pytest.raises(ConfigError, match="'two-steps', stage 1: max_lr has no value for 'whales'"):
         stages_of(two, "whales")
@@ -298,5 +298,5 @@ def test_the_documentations_methods_file_is_one(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```yaml\n# methods.yaml\n(.*?)^```", TRAINING, re.MULTILINE | re.DOTALL)
     method = find_method("long-small", written(tmp_path, text))
     assert len(stages_of(method, "esc50")) == len(method.cycles) > 1
-    assert rates_warning(method, "urbansound8k") is None
+    assert rates_warning(method.cycles, "urbansound8k") is None
     assert all(name in TRAINING for name in METHODS)
