@@ -158,6 +158,7 @@ OTHER: dict[str, object] = {
     "first_conv": "red-frozen",
     "init": "random",
     "layer_groups": 3,
+    "max_lr": "auto",
     "moments": "carried",
     "precision": "bf16",
     "recipe": "fastai-2019",
