@@ -15,7 +15,7 @@ class Cycle(Schema):
     """One 1cycle of a method."""
 
     array: ArrayName
-    """Key `resolution/variant` of the store's array."""
+    """Key of the store's array: `resolution/variant`, or `features/NAME` of two axes."""
     alternate: ArrayName | None = None
     """An array of the same shape that every second epoch sees instead."""
     epochs: Annotated[int, Field(ge=1, le=10**6)]

@@ -16,6 +16,7 @@ from featurestore import yamlfile
 from featurestore.errors import UnknownNameError, problem_text
 from featurestore.yamlfile import YamlError
 from schemas import Cycle, FeatureSpec, MethodsFile, ResizeOperator, Stage, Variant
+from schemas.feature_parts import FEATURES
 from trainer.errors import ConfigError, UnknownMethodError
 from trainer.recipes import ESC50, URBANSOUND8K, stage_rates
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from featurestore import StoredDataset
 
 MAX_SCALE = 1000
+_IMAGE_AXES = 2
 _VARIANTS = frozenset(get_args(Variant))
 
 WHOLE, DISCRIMINATIVE = 1.0, 1 / 3
@@ -326,13 +328,20 @@ def check_arrays(dataset: "StoredDataset", method: str, schedule: tuple[Stage, .
 
     Raises:
         featurestore.errors.UnknownNameError: The store lacks an array; says how to build it.
-        ConfigError: Two arrays alternate that differ in shape.
+        ConfigError: Two arrays alternate that differ in shape, or one is no image.
     """
     needed = [a for stage in schedule for a in (stage.array, stage.alternate) if a is not None]
     missing = list(dict.fromkeys(array for array in needed if array not in dataset.arrays))
     if missing:
         hint = f"The method {method!r} needs it: {_how_to_build(dataset, missing)}"
         raise UnknownNameError("array", missing[0], dataset.arrays, hint)
+    for array in needed:
+        if len(dataset.shape(array)) != _IMAGE_AXES:
+            raise ConfigError(
+                f"the method {method!r} trains on {array}, which is {dataset.shape(array)[0]} "
+                "samples per clip: networks take arrays of (bands, frames), such as "
+                f"{dataset.arrays[0]}"
+            )
     for stage in schedule:
         if stage.alternate and dataset.shape(stage.array) != dataset.shape(stage.alternate):
             shapes = (f"{a} {dataset.shape(a)}" for a in (stage.array, stage.alternate))
@@ -344,6 +353,9 @@ def check_arrays(dataset: "StoredDataset", method: str, schedule: tuple[Stage, .
 
 def _how_to_build(dataset: "StoredDataset", missing: list[str]) -> str:
     """Return the command for a store like this one with more variants, if that is all it lacks."""
+    if lacking := [array for array in missing if array.startswith(f"{FEATURES}/")]:
+        names = ", ".join(array.partition("/")[2] for array in lacking)
+        return f"build another store with a --spec that has {names} under `features:`"
     pairs = [array.split("/") for array in missing]
     variants = list(dict.fromkeys(variant for _, variant in pairs))
     if not {r for r, _ in pairs} <= set(dataset.resolutions[:-1]) or not set(variants) <= _VARIANTS:

@@ -28,6 +28,7 @@ from featurestore.reading.axes import (
     mel_bounds,
     repetition_period,
 )
+from featurestore.store.axes import axes_of
 from schemas import FULL, FeatureSpec
 
 Image = NDArray[np.float32]
@@ -40,6 +41,7 @@ _NOTHING = "#e6e6e6"
 """Colour of the time that an image does not show."""
 _ENVELOPE = 1000
 """Points of a waveform that are drawn."""
+_FEATURE_TICKS = 5
 _ROOM_FOR_WORDS = 0.2
 """Share of a panel's time from which on the word `repeated` fits into it."""
 
@@ -98,29 +100,58 @@ def clip_figure(
     """Return the figure of one clip.
 
     Args:
-        images: Images (bands, frames) in [0, 1], by the keys of `spec.arrays`.
+        images: Images (bands, frames) in [0, 1], and features, by the keys of `spec.arrays`.
         spec: Spec of the store.
         title: Title, in as many lines as it takes.
         waveform: (N,) at the spec's sample rate, trimmed; drawn above the full image.
     """
     small, variants = spec.resolutions[:-1], spec.variants or (FULL,)
     columns, full = len(small) + 1, f"{spec.full.name}/{FULL}"
-    figure = Figure(figsize=(3.6 * columns + 0.6, 4.4 * len(variants)), layout="constrained")
+    rows, below = 2 * len(variants), -(-len(spec.features) // columns)
+    size = 3.6 * columns + 0.6, 2.2 * (rows + below)
+    figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(fitted(title, _TITLE_CHARS * columns), fontsize=11)
     panels = _panels(images[full], spec, spec.images)
-    grid = figure.add_gridspec(2 * len(variants), columns + 1, width_ratios=[*[1] * columns, 0.04])
-    axes = np.empty((2 * len(variants), len(small)), object)
+    grid = figure.add_gridspec(rows + below, columns + 1, width_ratios=[*[1] * columns, 0.04])
+    drawn_on = np.empty((2 * len(variants), len(small)), object)
     for (line, variant), (column, resolution) in product(enumerate(variants), enumerate(small)):
         whole, detail = (figure.add_subplot(grid[2 * line + i, column]) for i in (0, 1))
-        axes[2 * line : 2 * line + 2, column] = whole, detail
+        drawn_on[2 * line : 2 * line + 2, column] = whole, detail
         array = f"{resolution.name}/{variant}"
         image = images[array]
         panels.whole(whole, image, array, f"{variant}: {resolution.name}, {_size(image)}")
         panels.detail(detail, image, array)
-    drawn, last = _draw_full(figure, grid[:, columns - 1], panels, images[full], waveform)
-    label_axes(axes[:, 0] if small else last, [*(axes[-1] if small else ()), last[-1]])
-    color_bar(figure, drawn, figure.add_subplot(grid[:, columns]))
+    drawn, last = _draw_full(figure, grid[:rows, columns - 1], panels, images[full], waveform)
+    label_axes(drawn_on[:, 0] if small else last, [*(drawn_on[-1] if small else ()), last[-1]])
+    color_bar(figure, drawn, figure.add_subplot(grid[:rows, columns]))
+    for number, feature in enumerate(spec.features):
+        line, column = divmod(number, columns)
+        place = figure.add_subplot(grid[rows + line, column])
+        _draw_feature(place, images[feature.key], feature.key, spec)
     return figure
+
+
+def _draw_feature(place: Axes, values: Image, array: str, spec: FeatureSpec) -> None:
+    """Draw a feature on its own scale of colours, whose range its title says."""
+    *bands, time = axes_of(spec, array)
+    stop_s = float(time.points[-1] + (time.points[-1] - time.points[0]) / max(1, time.points.size))
+    units = getattr(spec.feature(array), "units", "1").replace("1", "")
+    bounds = f"{values.min():.3g} to {values.max():.3g} {units}".strip()
+    size = _size(values) if bands else f"{values.size}"
+    place.set_title(f"{array}, {size}: {bounds}", fontsize=8)
+    place.tick_params(labelsize=7)
+    if not bands:
+        place.plot(time.points, values, lw=0.3, color="#3b528b")
+        place.set_xlim(0, stop_s or 1)
+        return
+    extent = (0, stop_s or 1, -0.5, len(values) - 0.5)
+    place.imshow(
+        values, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="nearest"
+    )
+    (of_bands,) = bands
+    ticks = np.unique(np.linspace(0, len(values) - 1, _FEATURE_TICKS).astype(int))
+    place.set_yticks(ticks, [f"{of_bands.points[tick]:.0f}" for tick in ticks])
+    place.set_ylabel("Hz" if of_bands.coordinate == "band_hz" else of_bands.coordinate, fontsize=7)
 
 
 def _draw_full(

@@ -43,7 +43,7 @@ class Axis:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def axes(spec: FeatureSpec, array: str) -> tuple[Axis, ...]:
+def axes_of(spec: FeatureSpec, array: str) -> tuple[Axis, ...]:
     """Return the axes of an array, without the clips'."""
     feature = spec.feature(array)
     if feature is None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import MissingLibraryError
-from featurestore.store.axes import attributes, axes
+from featurestore.store.axes import attributes, axes_of
 from featurestore.store.plan import Block
 from schemas import ClipStatus
 
@@ -104,7 +104,7 @@ class Conversions:
             sizes = (tuple(map(len, blocks)), *((size,) for size in store.shape(array)))
             features = da.from_array(lazy, chunks=sizes, name=False, asarray=False)
             spec, words = store.manifest.spec, {"long_name": array}
-            of_array = axes(spec, array)
+            of_array = axes_of(spec, array)
             if spec.feature(array) is not None:
                 words = attributes(spec, array)
             dimensions = ("clip", *(axis.dimension for axis in of_array))

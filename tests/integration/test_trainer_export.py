@@ -48,7 +48,7 @@ def check_answers(ask: Any) -> None:
         images = stored[:size, None].astype(np.float32)
         shares = softmax(torch.as_tensor(ask(images)), dim=1).numpy()
         ours = [
-            mean_probabilities([original], {original.array: image}, store.scale)
+            mean_probabilities([original], {original.array: image}, store.manifest.spec)
             for image in stored[:size]
         ]
         np.testing.assert_allclose(shares, ours, atol=1e-4)

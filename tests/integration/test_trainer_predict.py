@@ -54,7 +54,7 @@ def test_prediction_from_the_file_is_that_from_the_store_row() -> None:
     stored = {array: store.load(array, [1])[0] for array in store.arrays}
     for row, said in enumerate(predict(run.record, networks, files)):
         images = {array: part[row] for array, part in stored.items()}
-        shares = mean_probabilities(networks, images, store.scale)
+        shares = mean_probabilities(networks, images, store.manifest.spec)
         assert said.path == str(files[row])
         assert list(said.probabilities.values()) == shares.tolist()  # type: ignore[union-attr]
 

@@ -38,9 +38,11 @@ def export(
     network = load_network(trained, fold, checkpoint, torch.device("cpu"))
     made = make(trained.record, network, output_format)
     write_output(path, made.data)
-    bands, frames = trained.record.features.arrays[network.array]
+    features = trained.record.features
+    bands, frames = features.arrays[network.array]
+    unit = "" if features.feature(network.array) else " in [0, 1]"
     lines = (
-        f"{path}: images (batch, 1, {bands}, {frames}) of {network.array} in [0, 1] → logits "
+        f"{path}: images (batch, 1, {bands}, {frames}) of {network.array}{unit} → logits "
         f"(batch, {len(trained.record.class_names)}); metadata in {METADATA}",
         f"checked: its logits differ from the network's by {made.difference:.1e} (relative)",
     )

@@ -6,6 +6,7 @@ host's, so `device` means `host` there.
 """
 
 import ctypes
+import math
 import os
 import re
 import threading
@@ -96,8 +97,8 @@ def choose_placement(
 
 def array_bytes(dataset: StoredDataset, array: str) -> int:
     """Return how many bytes all images of an array take in memory."""
-    bands, frames = dataset.shape(array)
-    return len(dataset.clips()) * bands * frames * dataset.dtype.itemsize
+    values = len(dataset.clips()) * math.prod(dataset.shape(array))
+    return values * dataset.dtype_of(array).itemsize
 
 
 def free_device_memory(device: torch.device) -> int:

@@ -113,7 +113,7 @@ def read_block(dataset: StoredDataset, block: Block, array: str, out: Tensor) ->
         dataset.read_block(block, array, out.numpy())
         return
     with loading_onto(out.device):
-        staging = staging_buffer(tuple(out.shape), dataset.dtype, out.device)
+        staging = staging_buffer(tuple(out.shape), dataset.dtype_of(array), out.device)
     dataset.read_block(block, array, staging.numpy())
     with loading_onto(out.device):
         out.copy_(staging, non_blocking=True)

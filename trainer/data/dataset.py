@@ -38,7 +38,8 @@ _BATCHES = 8
 class ZarrDataset(Dataset[Any]):
     """One array of some folds of a store; item i is (image, class_id), or (image, labels).
 
-    Images are (1, bands, frames) float32 in [0, 1]. Where clips may have several labels or none,
+    Images are (1, bands, frames) float32 in [0, 1]; features of librosa's as it gives them, of a
+    waveform (1, samples). Where clips may have several labels or none,
     labels are multi-hot, (classes,) float32, as PyTorch's binary cross-entropy takes them.
 
     A chunk is decoded as a whole and kept for a while: read in the order of a `BlockSampler`, each
@@ -48,7 +49,7 @@ class ZarrDataset(Dataset[Any]):
 
     Args:
         path: Path of the store, or its URL.
-        array: `resolution/variant`.
+        array: `resolution/variant` or `features/NAME`.
         dataset: Name in the store; may be left out where it holds one only.
         folds: All of them by default.
         cache_blocks: Decoded chunks kept; at least the sampler's window.
@@ -80,7 +81,7 @@ class ZarrDataset(Dataset[Any]):
         self.folds = store.folds if folds is None else tuple(map(operator.index, folds))
         self.class_names = store.class_names
         self.fingerprint = store.fingerprint
-        self._scale, self._dtype = store.scale, store.dtype
+        self._scale, self._dtype = store.scale_of(array), store.dtype_of(array)
         self._memory = BufferPool(_BATCHES)
         self._blocks = store.blocks(self.folds)
         self.sizes = tuple(len(store.labels(block)) for block in self._blocks)

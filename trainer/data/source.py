@@ -264,7 +264,7 @@ def load_to_host(
         featurestore.errors.StoreError: The store lacks it, or is damaged.
     """
     images, labels = dataset.load(array, folds)
-    return HostSource(images, labels, dataset.scale, device)
+    return HostSource(images, labels, dataset.scale_of(array), device)
 
 
 def load_to_device(
@@ -281,7 +281,7 @@ def load_to_device(
     Raises:
         featurestore.errors.StoreError: The store lacks it, or is damaged.
     """
-    shape, dtype = dataset.shape(array), torch_dtype(dataset.dtype)
+    shape, dtype = dataset.shape(array), torch_dtype(dataset.dtype_of(array))
     blocks = dataset.blocks(folds)
     stops = np.cumsum([0, *(len(dataset.labels(block)) for block in blocks)]).tolist()
     with loading_onto(device):
@@ -294,7 +294,7 @@ def load_to_device(
         list(pool.map(fill, range(len(blocks))))
     with loading_onto(device):
         on_device = upload(dataset.all_labels(folds), device)
-    return DeviceSource(images.unsqueeze(1), on_device, dataset.scale, device)
+    return DeviceSource(images.unsqueeze(1), on_device, dataset.scale_of(array), device)
 
 
 def _rows(windows: Iterable[Window]) -> NDArray[np.int64]:

@@ -64,9 +64,9 @@ class StreamedSource:
         device: torch.device,
         window: int = WINDOW,
     ) -> None:
-        self.scale, self.device = dataset.scale, device
+        self.scale, self.device = dataset.scale_of(array), device
         self._dataset, self._array, self._window = dataset, array, window
-        self._shape = dataset.shape(array)
+        self._shape, self._dtype = dataset.shape(array), dataset.dtype_of(array)
         self._blocks = dataset.blocks(folds)
         self._sizes = [len(dataset.labels(block)) for block in self._blocks]
         self._starts = np.cumsum([0, *self._sizes], dtype=np.int64)
@@ -143,10 +143,10 @@ class StreamedSource:
         # As large as a window of so many blocks can be, so that the next one fits into it.
         shape = (len(window.blocks) * max(self._sizes), *self._shape)
         if self.device == HOST:
-            memory = self._pool.get(shape, self._dataset.dtype)
+            memory = self._pool.get(shape, self._dtype)
         else:
             with torch.inference_mode(mode=False):  # other threads write to it
-                dtype = torch_dtype(self._dataset.dtype)
+                dtype = torch_dtype(self._dtype)
                 memory = torch.empty(shape, dtype=dtype, device=self.device)
         return memory[: len(window.rows)]
 
@@ -155,7 +155,7 @@ class StreamedSource:
         if not hasattr(self._thread, "memory"):
             shape = (max(self._sizes), *self._shape)
             with loading_onto(self.device):
-                staging = staging_buffer(shape, self._dataset.dtype, self.device)
+                staging = staging_buffer(shape, self._dtype, self.device)
             self._thread.memory = staging.numpy()
         memory: NDArray[np.generic] = self._thread.memory
         return memory[:num_images]

@@ -22,7 +22,14 @@ from featurestore import (
 )
 from featurestore.errors import AudioError
 from featurestore.text import json_text
-from schemas import EXTRACTOR_VERSION, CheckpointName, Prediction, RunRecord, UnusedFile
+from schemas import (
+    EXTRACTOR_VERSION,
+    CheckpointName,
+    FeatureSpec,
+    Prediction,
+    RunRecord,
+    UnusedFile,
+)
 from trainer.data.source import as_float32
 from trainer.errors import AudioInputError, CheckpointError, TrainedRunError
 from trainer.model import Network, build_model
@@ -175,21 +182,23 @@ def predict(
         except (AudioError, OSError) as error:
             yield UnusedFile(path=json_text(path), reason=_reason(error))
             continue
-        probabilities = mean_probabilities(networks, images, record.features.scale)
+        probabilities = mean_probabilities(networks, images, record.features)
         yield _prediction(path, record.class_names, probabilities)
 
 
 def mean_probabilities(
-    networks: Sequence[TrainedNetwork], images: Images, scale: float
+    networks: Sequence[TrainedNetwork], images: Images, features: FeatureSpec
 ) -> NDArray[np.float64]:
     """Return the probability of each class, (classes,): the mean over the networks.
 
     Args:
         networks: Each takes its own array.
         images: Images of one clip, as stored.
-        scale: A stored value times this is in [0, 1].
+        features: Spec of the images.
     """
-    probabilities = [_probabilities_of(network, images, scale) for network in networks]
+    probabilities = [
+        _probabilities_of(network, images, features.scale_of(network.array)) for network in networks
+    ]
     return np.asarray(np.mean(probabilities, axis=0))
 
 
