@@ -44,7 +44,7 @@ class NotebookBars(Progress):
 
     def start(self) -> None:
         """Make the output."""
-        from IPython.display import HTML, display  # type: ignore[attr-defined]
+        from IPython.display import HTML, display
 
         self._html = HTML
         if self.console.quiet:

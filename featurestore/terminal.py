@@ -182,6 +182,8 @@ class Group(TyperGroup):
                 return super().invoke(context)
         except KeyboardInterrupt:
             end_stopped("What was finished is kept: the same command can be run again.")
+        finally:
+            Terminal.muted = False  # who calls the program from Python prints on
 
 
 class Command(TyperCommand):

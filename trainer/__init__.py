@@ -1,7 +1,7 @@
 """trainer: progressive training of sound classifiers from a featurestore store.
 
-`trainer.cli` is the command line, `trainer.run` the same from Python. For training code of one's
-own: `ZarrDataset` and `BlockSampler`. torch is imported when these are, not before.
+`train`, `resume` and `predict` do what the commands do. For training code of one's own:
+`ZarrDataset` and `BlockSampler`. torch is imported when one of these is used, not before.
 """
 
 import os
@@ -22,16 +22,33 @@ import lazy_loader
 from featurestore.version import __version__
 
 if TYPE_CHECKING:
+    from trainer.api import predict, resume, train
     from trainer.data.dataset import BlockSampler, ZarrDataset
+    from trainer.errors import TrainerError, TrainerWarning
+    from trainer.records.finished import FinishedRun, open_finished
 else:
     __getattr__, _, _ = lazy_loader.attach(
         __name__,
         submod_attrs={
+            "api": ["predict", "resume", "train"],
             "data.dataset": ["BlockSampler", "ZarrDataset"],
+            "errors": ["TrainerError", "TrainerWarning"],
+            "records.finished": ["FinishedRun", "open_finished"],
         },
     )
 
-__all__ = ["BlockSampler", "ZarrDataset", "__version__"]
+__all__ = [
+    "BlockSampler",
+    "FinishedRun",
+    "TrainerError",
+    "TrainerWarning",
+    "ZarrDataset",
+    "__version__",
+    "open_finished",
+    "predict",
+    "resume",
+    "train",
+]
 
 
 def __dir__() -> list[str]:

@@ -4,16 +4,37 @@ Each option is declared once: the command line, sweeps (`--set`) and Python take
 `trainer.plan` resolves them for a store and a machine into a `schemas.RunConfig`.
 """
 
-from collections.abc import Mapping
+import difflib
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import (
+    Annotated,
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 import typer
+from pydantic import TypeAdapter, ValidationError
+from typer.models import OptionInfo
 
 from schemas import BestOf, Carry, Cycle, FirstConv, Moments, Recipe, ResizeOperator, Selection
+from trainer.errors import ConfigError, refused
 from trainer.methods import METHODS
 
+Place = str | os.PathLike[str]
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 ReadingOption = Annotated[
     Literal["auto", "device", "host", "stream"],
@@ -158,7 +179,7 @@ class TrainingOptions(StepOptions):
             "or compile-graph. Falls back to eager, with a warning, if unavailable."
         ),
     ] = "auto"
-    folds: tuple[int | str, ...] = ()
+    folds: Sequence[int | str] = ()
     own_methods: Mapping[str, tuple[Cycle, ...]] | None = None
 
 
@@ -182,3 +203,138 @@ class ExecutionOptions:
     def for_folds(self, num_folds: int) -> Self:
         """Return these options with no more folds at once than there are."""
         return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
+
+
+_Folds = Annotated[
+    Sequence[int | str],
+    typer.Option(
+        help="Folds held out one after the other, by number or name. Default: the official test "
+        "folds, or all."
+    ),
+]
+_OwnMethods = Annotated[
+    Mapping[str, tuple[Cycle, ...]] | None,
+    typer.Option(help="What is in the methods file, if it has been read already."),
+]
+_Mlflow = Annotated[
+    str | None, typer.Option(help="Also log to MLflow: http://host:5000, sqlite:///mlflow.db, …")
+]
+_Shown = Annotated[
+    bool,
+    typer.Option(
+        help="Show what is trained, bars and the result. Without, nothing is printed, and "
+        "warnings are Python's (TrainerWarning)."
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ExecutionOptions, TrainingOptions):
+    """What `trainer.train` takes: all options of `trainer run`."""
+
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or your own.")] = "resize"
+    folds: _Folds = ()
+    own_methods: _OwnMethods = None
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset name; needed only if the store holds several.")
+    ] = None
+    out: Annotated[
+        Place | None,
+        typer.Option(help="Directory of the run. Default: ./runs/<dataset>-<method>-seed<seed>."),
+    ] = None
+    mlflow: _Mlflow = None
+    progress: _Shown = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions(ExecutionOptions):
+    """What `trainer.resume` takes: nothing that changes a result."""
+
+    store: Annotated[
+        Place | None, typer.Option(help="Where the store is, if it has moved since.")
+    ] = None
+    mlflow: _Mlflow = None
+    progress: _Shown = True
+
+
+def taking(
+    options: Callable[P, object],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[S, P], R]]:
+    """Let a function take, after its first argument, what a dataclass of options takes.
+
+    Type checkers see each option, and `help` shows it with its text in place of `given: OPTIONS`.
+    It is declared nowhere else.
+    """
+    named = inspect.signature(options).parameters
+    hints = get_type_hints(options, include_extras=True)
+
+    def decorate(function: Callable[..., R]) -> Callable[Concatenate[S, P], R]:
+        own = inspect.signature(function)
+        first, *_ = own.parameters.values()
+        bare = [
+            one.replace(kind=Parameter.KEYWORD_ONLY, annotation=get_args(hints[name])[0])
+            for name, one in named.items()
+        ]
+        function.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=[first, *bare]
+        )
+        texts = [f"{name}: {_help(hints[name])}" for name in named]
+        function.__doc__ = (function.__doc__ or "").replace(
+            "given: OPTIONS", "\n        ".join(texts)
+        )
+        return function
+
+    return decorate
+
+
+def _help(hint: Any) -> str:  # noqa: ANN401 - any annotation
+    return next(str(o.help) for o in hint.__metadata__ if isinstance(o, OptionInfo))
+
+
+def part(kind: Callable[..., R], options: object) -> R:
+    """Return the options of a base class alone."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(options, name) for name in names})
+
+
+def checked(kind: type[R], function: str, given: dict[str, Any]) -> R:
+    """Return options, each of the type and within the bounds that its declaration has.
+
+    Raises:
+        TypeError: There is no such option.
+        ConfigError: A value is impossible.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    for name in given.keys() - hints.keys():
+        near = difflib.get_close_matches(name, hints, 1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise TypeError(f"{function}() got an unexpected argument {name!r}{meant}")
+    values = {name: _plain(value, hints[name]) for name, value in given.items()}
+    for name, value in values.items():
+        _check(name, value, hints[name])
+    return kind(**values)
+
+
+def _plain(value: Any, hint: Any) -> Any:  # noqa: ANN401 - whatever is given
+    """Return a number or an array of NumPy's as Python's, a list as a tuple, a path as a Path."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, range | list | tuple):
+        return tuple(_plain(item, None) for item in value)
+    if isinstance(value, str) and Path in get_args(get_args(hint)[0] if get_args(hint) else hint):
+        return Path(value)
+    return value
+
+
+def _check(name: str, value: object, hint: Any) -> None:  # noqa: ANN401 - any annotation
+    try:
+        TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise refused(error, name) from error
+    for option in getattr(hint, "__metadata__", ()):
+        if not isinstance(option, OptionInfo) or not isinstance(value, int | float):
+            continue
+        if option.min is not None and value < option.min:
+            raise ConfigError(f"{name} {value!r}: expected at least {option.min}")
+        if option.max is not None and value > option.max:
+            raise ConfigError(f"{name} {value!r}: expected at most {option.max}")

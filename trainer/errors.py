@@ -39,6 +39,10 @@ class TrainerError(Exception):
     """Anything the user can put right."""
 
 
+class TrainerWarning(UserWarning):
+    """Something the user should know, of a call that prints nothing."""
+
+
 class ConfigError(TrainerError):
     """An option is unknown or impossible."""
 
@@ -164,10 +168,15 @@ def in_a_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def refused(error: ValidationError) -> ConfigError:
-    """Return an error for the first invalid option: its name, its value, and what is wrong."""
+def refused(error: ValidationError, name: str = "") -> ConfigError:
+    """Return an error for the first invalid option: its name, its value, and what is wrong.
+
+    Args:
+        error: What pydantic raised.
+        name: Name of the option, if pydantic does not know it.
+    """
     first = error.errors(include_url=False)[0]
-    name = ".".join(map(str, first["loc"]))
+    name = name or ".".join(map(str, first["loc"]))
     what = re.sub(r", got [^;]*", "", problem_text(first))  # it is said next to the name
     return ConfigError(f"{name} {_short(repr(first['input']))}: {what}")
 

@@ -86,7 +86,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     schedule = stages(method, dataset.name, options.epochs_scale, options.max_lr)
     check_arrays(dataset, method.name, schedule)
     check_filters(dataset.manifest.spec, options.recipe)
-    folds = _chosen_folds(dataset, options.folds)
+    folds = _chosen_folds(dataset, tuple(options.folds))
     clips = dataset.clips()
     for fold in folds:
         _check_split(clips, fold, trained_folds(dataset, fold), dataset.class_names)

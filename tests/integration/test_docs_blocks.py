@@ -31,6 +31,7 @@ PAGES = (
     "docs/howto/features.md",
     "docs/howto/read.md",
     "docs/howto/train.md",
+    "docs/howto/python.md",
     "docs/howto/many-runs.md",
     "docs/howto/networks.md",
     "docs/tutorial.md",

@@ -12,7 +12,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "docs" / "notebooks").glob("*.ip
 
 def test_the_notebooks_are_in_the_documentation() -> None:
     page = (NOTEBOOKS[0].parents[1] / "howto" / "index.md").read_text()
-    assert len(NOTEBOOKS) == 3
+    assert len(NOTEBOOKS) == 4
     assert all(f"../notebooks/{notebook.stem}\n" in page for notebook in NOTEBOOKS)
 
 

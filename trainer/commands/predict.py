@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ import typer
 from rich.progress import track
 
 from featurestore.terminal import Table, Terminal
-from featurestore.text import csv_cell, from_json_text, json_document, json_text
+from featurestore.text import csv_cell, from_json_text, json_document
 from schemas import Prediction, Predictions, RunRecord, UnusedFile
 from trainer.commands.options import CheckpointOption, RunOption
 from trainer.config import DeviceOption
@@ -45,10 +46,9 @@ def predict(
     device: DeviceOption = "auto",
 ) -> None:
     """Classify audio files with a run's trained models."""
-    from trainer.inference.predict import audio_files, load_network, open_run
-    from trainer.inference.predict import predict as predict_files
+    from trainer.api import classify
+    from trainer.inference.predict import audio_files, open_run
     from trainer.safefiles import check_output, write_output
-    from trainer.training.device import repeatable, resolve_device
 
     trained = open_run(run)
     if trained.warning:
@@ -57,19 +57,7 @@ def predict(
     files = audio_files(audio, _note)
     if out:
         check_output(out)
-    torch_device = resolve_device(device)
-    networks = [load_network(trained, k, checkpoint, torch_device) for k in folds]
-    with repeatable(torch_device):
-        results = list(_watched(predict_files(trained.record, networks, files), len(files)))
-    found = Predictions(
-        run=json_text(run),
-        fingerprint=trained.record.fingerprint,
-        checkpoint=checkpoint,
-        folds=folds,
-        predictions=tuple(r for r in results if isinstance(r, Prediction)),
-        unused=tuple(r for r in results if isinstance(r, UnusedFile)),
-        warnings=(trained.warning,) if trained.warning else (),
-    )
+    found = classify(trained, files, folds, checkpoint, device, partial(_watched, total=len(files)))
     wanted = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
     if out:
         write_output(out, _text(found, trained.record, wanted, top).encode())

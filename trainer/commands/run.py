@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -67,9 +67,8 @@ def run(
     if resume is not None and dry_run:
         raise typer.BadParameter("--dry-run is for a new run, not for --resume")
     from featurestore import open_store
+    from trainer.api import planned
     from trainer.console import print_plan
-    from trainer.plan import plan_run
-    from trainer.records.rundir import check_free, default_out
     from trainer.run import begin
     from trainer.tracking import tracking_to
 
@@ -82,10 +81,7 @@ def run(
     assert store is not None  # noqa: S101 - asked for above
     training = replace(training, folds=tuple(fold or ()))
     stored = open_store(store, dataset)
-    plan = plan_run(stored, training, execution.folds_at_once)
-    out = out or default_out(plan.config)
-    check_free(out)
-    execution = execution.for_folds(len(plan.config.folds))
+    plan, out, execution = planned(stored, training, execution, out)
     if dry_run:
         print_plan(console, stored, plan.config, execution.folds_at_once)
         _print_dry(console, plan, out, as_json=as_json)
@@ -139,28 +135,23 @@ def carry_out(
     *,
     start: "Callable[[Notify], Known] | None" = None,
 ) -> None:
-    """Train what is left of a run, showing and logging it; `start` begins one, if it is new."""
-    from trainer.console import ProgressView, print_result
-    from trainer.run import Known, resume
+    """Train what is left of a run; see `trainer.api.carry_out`. Say how to resume it if stopped."""
+    from trainer import api
 
-    shapes = {stage.array: stored.shape(stage.array) for stage in plan.config.stages}
-    points = {array: bands * frames for array, (bands, frames) in shapes.items()}
-    with ProgressView(console, plan.config, plan.num_train, points) as view:
-        # Before a first run the initial weights are downloaded: the view shows that, too.
-        known = start(view) if start else Known(plan.splits)
-        with _resumable(out), tracking.watching(out, view) if tracking else nullcontext(view) as w:
-            result = resume(stored, out, w, execution, known=known)
-    if result:
-        print_result(console, result)
-    console.say(f"Run: {out}")
+    with _resumable(out):
+        api.carry_out(console, stored, plan, out, execution, tracking, start=start)
 
 
 @contextmanager
 def _resumable(out: Path) -> Iterator[None]:
-    """Say how to resume a run that is stopped."""
+    """Say how to resume a run that is stopped, if it was begun."""
+    from trainer.records.rundir import RunDirectory
+
     try:
         yield
     except KeyboardInterrupt:
+        if not RunDirectory(out).begun:
+            raise
         Terminal(stderr=True).say(
             f"stopped: {out} keeps the epochs and networks so far; --resume {out} resumes it"
         )
@@ -176,13 +167,10 @@ def _go_on(
     tracking: "Tracking | None",
 ) -> None:
     """Resume a run as its record says; options given as well must not differ from it."""
-    from featurestore import open_store
+    from trainer.api import stopped_run
     from trainer.console import print_plan, print_result
-    from trainer.data.split import split_folds
-    from trainer.plan import Plan
     from trainer.records.finished import open_finished
     from trainer.records.rundir import RESULT, RunDirectory
-    from trainer.training.device import resolve_device
 
     directory = RunDirectory(out)
     record = directory.record()
@@ -202,10 +190,8 @@ def _go_on(
         if tracking:
             tracking.changed(out)
         return
-    resolve_device(record.config.device)
-    stored = open_store(place, record.config.dataset)
+    stored, plan = stopped_run(out, store)
     print_plan(console, stored, record.config, execution.folds_at_once, started=True)
-    plan = Plan(record.config, split_folds(stored, record.config))
     carry_out(console, stored, plan, out, execution, tracking)
 
 

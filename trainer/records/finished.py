@@ -7,10 +7,10 @@ of it. Whatever does not fit is a TrainedRunError, or a CheckpointError of a net
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurestore.errors import MissingLibraryError
 from schemas import (
     NOT_COMPARABLE,
     CheckpointName,
@@ -22,6 +22,15 @@ from schemas import (
     RunResult,
 )
 from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
+from trainer.records.contradictions import (
+    accuracy_of,
+    epoch_of,
+    fold_problems,
+    metrics_problems,
+    prediction_problems,
+    result_problems,
+    schedule_problems,
+)
 from trainer.records.rundir import (
     FOLD_RESULT,
     METRICS,
@@ -34,17 +43,20 @@ from trainer.records.rundir import (
 )
 from trainer.records.tables import ClipPredictions, parse_metrics, parse_predictions
 from trainer.safefiles import RESTORE, check_digest
-from trainer.selection import RULES, reported_epoch
+from trainer.selection import RULES
+from trainer.stats import mean, sample_std
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from trainer.records.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FinishedRun:
-    """A finished run.
+    """A finished run. `train`, `resume` and `open_finished` return it.
 
-    Args:
+    Attributes:
         path: Its directory.
         record: Its run.json.
         result: Its result.json; every fold once, with the accuracies that its selection gives.
@@ -55,6 +67,50 @@ class FinishedRun:
     record: RunRecord
     result: RunResult
     folders: dict[int, FoldRecord | None]
+
+    def __repr__(self) -> str:
+        std = "" if self.std is None else f" ± {self.std:.4f}"
+        return (
+            f"<FinishedRun {self.path}: {self.config.method} on {self.config.dataset}, accuracy "
+            f"{self.mean:.4f}{std}, {len(self.folds)} folds>"
+        )
+
+    @property
+    def accuracies(self) -> dict[int, float]:
+        """Accuracy on each held-out fold, in [0, 1], of the network that counts.
+
+        That is the best epoch's or, with `selection="last"`, the last one's. With
+        `selection="heldout"`, the paper's way, the held-out fold itself picked the best epoch, so
+        its accuracy is optimistic.
+        """
+        known = {fold.fold: accuracy_of(fold, self.checkpoints[0]) for fold in self.result.folds}
+        return {fold: value for fold, value in sorted(known.items()) if value is not None}
+
+    @property
+    def mean(self) -> float:
+        """Mean of `accuracies`."""
+        return mean(list(self.accuracies.values()))
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation of `accuracies`; None for one fold."""
+        return sample_std(list(self.accuracies.values()))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the metrics of every epoch of every fold: the columns of `schemas.EpochMetrics`.
+
+        Raises:
+            featurestore.errors.MissingLibraryError: pandas is not installed.
+            TrainedRunError: A table is absent or damaged.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingLibraryError(
+                "this needs pandas, which is not installed: pip install 'featurestore[analysis]'"
+            ) from error
+        rows = [row.model_dump() for fold in self.folds for row in self.epochs(fold)]
+        return pd.DataFrame(rows, columns=list(EpochMetrics.model_fields))
 
     @property
     def config(self) -> RunConfig:
@@ -169,12 +225,16 @@ class FinishedRun:
         return next(one for one in self.result.folds if one.fold == fold)
 
 
-def open_finished(path: Path) -> FinishedRun:
+def open_finished(path: Path | str) -> FinishedRun:
     """Read a finished run's records.
+
+    Args:
+        path: Its directory.
 
     Raises:
         TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
     """
+    path = Path(path)
     if not path.is_dir():
         raise TrainedRunError(
             f"{path}: no such directory; give the directories that `trainer run` wrote"
@@ -260,104 +320,3 @@ def _explained() -> Iterator[None]:
         yield
     except RunDirectoryError as error:
         raise TrainedRunError(str(error)) from error
-
-
-_ALIKE = ("config", "fingerprint", "init_used", "versions", "device_name")
-"""Fields that run.json and result.json share."""
-
-
-def accuracy_of(fold: FoldResult, checkpoint: CheckpointName) -> float | None:
-    """Return a network's held-out accuracy, in [0, 1]; None if it was not evaluated there."""
-    return fold.best_accuracy if checkpoint == "best" else fold.last_accuracy
-
-
-def epoch_of(fold: FoldResult, checkpoint: CheckpointName) -> int | None:
-    """Return the epoch, from 1, of a network."""
-    return fold.best_epoch if checkpoint == "best" else fold.last_epoch
-
-
-def result_problems(result: RunResult, record: RunRecord) -> Iterator[str]:
-    """Yield the contradictions between result.json and run.json."""
-    for name in _ALIKE:
-        if getattr(result, name) != getattr(record, name):
-            yield f"its {name} is not that of run.json"
-    folds = tuple(fold.fold for fold in result.folds)
-    if folds != record.config.folds:
-        listed = ", ".join(map(str, folds)) or "none"
-        wanted = ", ".join(map(str, record.config.folds)) or "none"
-        yield f"expected each fold once, {wanted}; found folds: {listed}"
-
-
-def fold_problems(fold: FoldResult, config: RunConfig) -> Iterator[str]:
-    """Yield what a fold's outcome cannot be under a config."""
-    where, selection = f"fold {fold.fold}", config.selection
-    given = {"best": fold.best_accuracy, "last": fold.last_accuracy}
-    for name, accuracy in given.items():
-        if accuracy is None and name in RULES[selection].checkpoints:
-            yield f"{where} has no {name}_accuracy, which selection {selection} gives"
-        if accuracy is not None and name not in RULES[selection].checkpoints:
-            yield f"{where} has a {name}_accuracy, which selection {selection} does not give"
-    num_epochs = sum(stage.epochs for stage in config.stages)
-    if fold.last_epoch != num_epochs:
-        yield f"{where} ends with epoch {fold.last_epoch}, the schedule has {num_epochs}"
-    picks = selection != "last"
-    if picks != (fold.best_epoch is not None) or not 1 <= (fold.best_epoch or 1) <= num_epochs:
-        yield f"{where} cannot have {fold.best_epoch} as its best epoch"
-    validates = selection == "validation"
-    if validates != (fold.valid_accuracy is not None) or validates != (fold.num_valid > 0):
-        yield f"{where}: a validation part goes with selection validation, this is {selection}"
-    if fold.num_test < 1 or fold.num_train < 1:
-        yield f"{where} has no clips"
-
-
-def metrics_problems(
-    rows: Sequence[EpochMetrics], fold: FoldResult, config: RunConfig
-) -> Iterator[str]:
-    """Yield the contradictions between metrics.csv and the schedule, or the fold's outcome."""
-    if [(row.fold, row.epoch) for row in rows] != [
-        (fold.fold, epoch) for epoch in range(1, fold.last_epoch + 1)
-    ]:
-        yield f"expected the epochs 1 to {fold.last_epoch} of fold {fold.fold}, each once"
-        return
-    for row in rows:
-        yield from schedule_problems(row.stage, row.epoch, row.array, config)
-        if row.max_lr != config.stages[row.stage - 1].max_lr:
-            yield f"epoch {row.epoch} has max_lr {row.max_lr:g}, its stage another"
-    if (picked := reported_epoch(rows, config)) is None:
-        return
-    if fold.best_epoch != picked.epoch:
-        yield f"its best epoch is {picked.epoch}, the fold's outcome says {fold.best_epoch}"
-    if fold.best_array not in (None, picked.array):
-        yield f"its best epoch is of {picked.array}, the fold's outcome says {fold.best_array}"
-    if fold.valid_accuracy not in (None, picked.valid_accuracy):
-        yield "its best accuracy is not the fold's valid_accuracy"
-
-
-def schedule_problems(stage: int, epoch: int, array: str, config: RunConfig) -> Iterator[str]:
-    """Yield the contradictions between an epoch and the schedule."""
-    stops = list(accumulate(stage.epochs for stage in config.stages))
-    number = next((n for n, stop in enumerate(stops, start=1) if epoch <= stop), 0)
-    if stage != number or epoch < 1:
-        yield f"epoch {epoch} is said to be of stage {stage}, the schedule has it in {number}"
-        return
-    of = config.stages[stage - 1]
-    if array not in (of.array, of.alternate):
-        yield f"epoch {epoch} is said to be of array {array}, its stage has {of.array}"
-
-
-def prediction_problems(
-    predictions: ClipPredictions,
-    fold: FoldResult,
-    checkpoint: CheckpointName,
-    class_names: Sequence[str],
-) -> Iterator[str]:
-    """Yield the contradictions between a network's predictions, the fold's outcome, and the run."""
-    if len(predictions.labels) != fold.num_test:
-        yield f"has {len(predictions.labels)} clips, result.json says {fold.num_test}"
-    elif predictions.accuracy != accuracy_of(fold, checkpoint):
-        yield (
-            f"its accuracy is {predictions.accuracy:.6g}, result.json says "
-            f"{accuracy_of(fold, checkpoint)}"
-        )
-    if predictions.class_names != tuple(class_names):
-        yield "its classes are not those of run.json"

@@ -279,6 +279,11 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def begun(self) -> bool:
+        """Whether a run was begun in it, which can then be resumed."""
+        return (self.path / RECORD).is_file()
+
     def fold(self, fold: int) -> FoldDirectory:
         """Return the directory of a fold."""
         return FoldDirectory(self.path / f"fold{fold}")
@@ -303,7 +308,7 @@ class RunDirectory:
 
     def record_and_digest(self) -> tuple[RunRecord, str]:
         """Return the run's record with the digest of run.json."""
-        if not (self.path / RECORD).is_file():
+        if not self.begun:
             raise RunDirectoryError(f"{self.path}: is not a run, it has no {RECORD}")
         return read_sealed(self.path / RECORD, RunRecord)
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from schemas import CheckpointName, EpochMetrics, RunRecord, RunResult, Selection, Stage
 from trainer.errors import ReportError
-from trainer.records.finished import FinishedRun, accuracy_of, open_finished
+from trainer.records.contradictions import accuracy_of
+from trainer.records.finished import FinishedRun, open_finished
 from trainer.selection import RULES, Rule, carrying
 from trainer.stats import Matrix, confusion_matrix, mean
 
