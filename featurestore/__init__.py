@@ -22,6 +22,10 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from featurestore.shadowing import check_imports
+
+check_imports()
+
 if TYPE_CHECKING:
     from featurestore import datasets
     from featurestore.api import BuildResult, build
