@@ -129,10 +129,12 @@ class BuildProgress(_Drawn):
         self._bar.update(self._task, advance=len(outcome.block), note=note)
 
 
-def counting(console: Terminal, parts: Iterable[T], total: int) -> Iterator[T]:
+def counting(
+    console: Terminal, parts: Iterable[T], total: int, what: str = "reading", unit: str = "chunks"
+) -> Iterator[T]:
     """Yield the parts, with a bar that counts them."""
-    with _bar(console, "chunks") as bar:
-        task = bar.add_task("reading", total=total, note="")
+    with _bar(console, unit) as bar:
+        task = bar.add_task(what, total=total, note="")
         for part in parts:
             yield part
             bar.advance(task)

@@ -242,6 +242,10 @@ class Contents:
             raise IndexError(number)
         return int(self.table.fold[number]), int(self.table.row[number])
 
+    def has_features(self, number: int) -> bool:
+        """Return whether there is anything of a clip to see."""
+        return bool(self.table.status[number] == ClipStatus.OK)
+
     def digest(self, number: int) -> bytes:
         """Return the SHA-256 (32 bytes) of the file that a clip with features was made from."""
         return self.dataset.source_digest(*self.place(number))

@@ -1,13 +1,16 @@
 """`featurestore browse`: the page to see stores and hear their clips, live or exported."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featurestore.commands.options import err, out
 from featurestore.errors import DatasetError
-from featurestore.terminal import DATA, MACHINE
+from featurestore.terminal import DATA, MACHINE, OUTPUT
+
+if TYPE_CHECKING:
+    from featurestore.browsing.site import Site
 
 
 def browse(
@@ -33,6 +36,14 @@ def browse(
             rich_help_panel=DATA,
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the page to this directory instead, as static files for any web server.",
+            metavar="DIR",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     port: Annotated[
         int,
         typer.Option(
@@ -54,6 +65,9 @@ def browse(
     if run and not shelf.several:
         runs.check_fit(shelf.fingerprints())
     site = Site(shelf, root, runs)
+    if export is not None:
+        _export(site, export)
+        return
     try:
         from featurestore.browsing.server import serve
     except ModuleNotFoundError as error:
@@ -69,3 +83,13 @@ def browse(
         serve(site, port, ready)
     except KeyboardInterrupt:
         err.note("stopped")
+
+
+def _export(site: "Site", to: Path) -> None:
+    from featurestore.browsing.export import export
+    from featurestore.progress import counting
+
+    total, written = export(site, to)
+    sizes = list(counting(err, written, total, "writing", "files"))
+    out.print(f"{to}: {sum(map(bool, sizes))} files, {sum(sizes) / 1e6:,.1f} MB.")
+    err.suggest("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", to)

@@ -14,11 +14,12 @@ import pytest
 import soundfile
 
 from featurestore import cli, open_store
+from featurestore.browsing.export import export, export_paths
 from featurestore.browsing.runs import Runs
 from featurestore.browsing.server import POLICY
 from featurestore.browsing.shelf import Shelf
 from featurestore.browsing.site import Site
-from featurestore.errors import NotAStoreError, StoreError
+from featurestore.errors import NotAStoreError, StorageError, StoreError
 from schemas import ClipStatus
 from tests.integration import filled_store
 from tests.integration.browsing import (
@@ -398,6 +399,37 @@ def test_runs_that_do_not_fit_are_refused_in_a_line(
         said = capsys.readouterr().err
         assert words in said
         assert said.count("\n") == 1
+
+
+def test_an_export_has_the_bytes_that_the_server_answers(
+    browsed: Path, root: Path, two_runs: list[Path], tmp_path: Path
+) -> None:
+    arguments = ["--root", str(root), *(word for run in two_runs for word in ("--run", str(run)))]
+    out = tmp_path / "page"
+    assert cli.main(["browse", str(browsed), *arguments, "--export", str(out)]) == 0
+    site = Site(Shelf(browsed), root, Runs(two_runs), exported=True)
+    written = {str(file.relative_to(out)): file for file in out.rglob("*") if file.is_file()}
+    assert {path for path in export_paths(site) if site.answer(path).status == 200} <= set(written)
+    for path, file in written.items():
+        assert file.read_bytes() == site.answer(path).body
+    assert json.loads((out / "data/stores.json").read_bytes())["exported"]
+    kinds = {path.rsplit("/", 2)[-2] for path in written if path.startswith("data/s.zarr/folder/")}
+    assert kinds == {"folder", "thumbnails", "clips", "sounds", "probabilities"}
+
+
+def test_an_export_overwrites_nothing_and_an_interrupted_one_cannot_be_opened(
+    site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("mine")
+    with pytest.raises(StorageError, match="not empty"):
+        export(site, tmp_path / "taken")
+    total, written = export(site, tmp_path / "cut")
+    for _ in range(total - 1):
+        next(written)
+    assert not (tmp_path / "cut" / "index.html").exists()
+    next(written)
+    assert (tmp_path / "cut" / "index.html").exists()
 
 
 def test_many_requests_at_once_get_the_same_tiles(site: Site) -> None:

@@ -6,8 +6,11 @@ Every test fails if a script fails, or if a request leaves this machine or fails
 import base64
 import io
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 import soundfile
 
 from featurestore import open_store
+from featurestore.browsing.export import export
 from featurestore.browsing.runs import Runs
 from featurestore.browsing.shelf import Shelf
 from featurestore.browsing.site import Site
@@ -158,6 +162,7 @@ def test_after_filter_and_sort_the_sound_is_the_rows_own(
     for place in (0, 3):
         page.locator(".cell").nth(place).hover()
         page.locator(".cell .play").nth(place).click()
+        until(page, f"document.querySelector('audio').src.endsWith('/{shown[place]}.wav')")
         until(page, "!document.querySelector('audio').paused")
         url = page.evaluate("document.querySelector('audio').src")
         heard, _ = soundfile.read(io.BytesIO(base64.b64decode(page.evaluate(BYTES, url))))
@@ -333,6 +338,36 @@ def test_a_hundred_thousand_clips_open_in_two_seconds_and_scroll(tab: Tab, tmp_p
         page.wait_for_selector('canvas[data-drawn="99999"]')
         assert page.locator(".cell").count() < 150
         assert opened_s < 2
+
+
+def test_an_exported_page_works_from_any_web_server(
+    tab: Tab, browsed: Path, root: Path, tmp_path: Path
+) -> None:
+    total, written = export(Site(Shelf(browsed), root), tmp_path / "page")
+    assert len(list(written)) == total
+    handler = partial(QuietFiles, directory=str(tmp_path / "page"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            page = tab.page
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            page.wait_for_selector(".heatmap")
+            page.get_by_role("link", name="Clips", exact=True).click()
+            page.wait_for_selector(".cell canvas[data-drawn]")
+            page.locator(".cell a").first.click()
+            page.wait_for_selector("audio[src]", state="attached")
+            until(page, "document.querySelector('audio').readyState === 4")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    """Any web server: it serves files, and knows nothing of ranges."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

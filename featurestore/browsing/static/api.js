@@ -12,7 +12,13 @@ async function answer(path) {
   throw new Error(said.error ?? `${path}: ${response.status}`);
 }
 
-export const getJSON = async (path) => (await answer(path)).json();
+/** Return what a JSON file holds; one that holds an error alone is an error, exported or not. */
+export async function getJSON(path) {
+  const value = await (await answer(path)).json();
+  if (typeof value.error === "string" && Object.keys(value).length === 1) throw new Error(value.error);
+  return value;
+}
+
 export const getBytes = async (path) => (await answer(path)).arrayBuffer();
 
 /** Keeps the last results of a function of one text. */

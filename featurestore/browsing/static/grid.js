@@ -222,14 +222,18 @@ class Grid {
     }
   }
 
+  /** Play a clip; of several asked for quickly, the last. */
   async play(row) {
+    this.audio.pause();
+    this.asked = row;
     try {
       await getJSON(`${this.dataset.key}/sounds/${row}.json`);
+      if (this.asked !== row) return;
       this.audio.src = `${this.dataset.key}/sounds/${row}.wav`;
       await this.audio.play();
       this.message.replaceChildren();
     } catch (error) {
-      this.message.replaceChildren(problem(error));
+      if (error.name !== "AbortError") this.message.replaceChildren(problem(error));
     }
   }
 
