@@ -1,4 +1,4 @@
-"""The cost of a build in addition to extraction: starting, Dask, a second worker, memory, disk.
+"""The cost of a build in addition to extraction: starting, workers, Dask, memory, disk.
 
 python -m benchmarks.build [--clips 1280] [--rounds 5]
 """
@@ -24,6 +24,7 @@ from benchmarks.record import interleave, save, table
 from featurestore.building.build import build
 from featurestore.building.executors import Executor, SerialExecutor
 from featurestore.building.executors.dask import DaskExecutor
+from featurestore.building.executors.processes import ProcessExecutor
 from featurestore.datasets import Dataset, load_dataset
 
 T = TypeVar("T")
@@ -87,13 +88,14 @@ def compare(dataset: Dataset, place: Path, rounds: int) -> list[dict[str, object
     """Return a row for each way of running the blocks, all in turns.
 
     "2 alone" are two processes that build a store each and know nothing of each other: what two
-    cores of this machine can give.
+    cores of this machine can give. Workers are local processes, as by default, or Dask's.
     """
     spawn = multiprocessing.get_context("spawn")
     stores = [place / name for name in ("a.zarr", "b.zarr")]
     with (
-        DaskExecutor(workers=1) as one,
-        DaskExecutor(workers=2) as two,
+        ProcessExecutor(workers=1) as one,
+        ProcessExecutor(workers=2) as two,
+        DaskExecutor(workers=2) as dask,
         ProcessPoolExecutor(2, spawn) as pool,
     ):
 
@@ -107,6 +109,7 @@ def compare(dataset: Dataset, place: Path, rounds: int) -> list[dict[str, object
             "2 alone": lambda: alone(2),
             "1 worker": lambda: timed_build(dataset, stores[0], one),
             "2 workers": lambda: timed_build(dataset, stores[0], two),
+            "2 workers, Dask": lambda: timed_build(dataset, stores[0], dask),
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
 
@@ -134,14 +137,14 @@ def _row(name: str, found: dict[str, list[tuple[float, float]]], clips: int) -> 
 
 
 def starting() -> dict[str, float]:
-    """Return the seconds until the program answers, and until two workers do."""
+    """Return the seconds until the program answers, and until two workers of Dask's do."""
     program = Path(sys.executable).parent / "featurestore"
     started = time.perf_counter()
     subprocess.run([program, "datasets"], check=True, capture_output=True)
     answered = time.perf_counter()
     with DaskExecutor(workers=2):
         pass
-    return {"program s": answered - started, "two workers s": time.perf_counter() - answered}
+    return {"program s": answered - started, "two Dask workers s": time.perf_counter() - answered}
 
 
 def size_kb(store: Path, clips: int) -> float:

@@ -42,18 +42,25 @@ _LIBRARIES = (
 )
 
 
-def interleave(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleave(
+    cases: Mapping[str, Callable[[], object]],
+    rounds: int,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> dict[str, list[float]]:
     """Return seconds of each case in each round; every round starts with another case.
 
     Args:
         cases: What to time, by name.
         rounds: How often each is run.
+        before: What some of them need to be done first each time, which is not timed.
     """
+    prepare = before or {}
     names = list(cases)
     times: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
+            prepare.get(name, int)()
             started = time.perf_counter()
             cases[name]()
             times[name].append(time.perf_counter() - started)

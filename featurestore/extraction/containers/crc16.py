@@ -41,6 +41,16 @@ def crc16(data: bytes, crc: int = 0) -> int:
     return crc
 
 
+def crc16_bits(data: bytes, num_bits: int) -> int:
+    """Return the checksum of the first bits, as MPEG's frames have it: it begins with all ones."""
+    whole, left = divmod(num_bits, 8)
+    crc = crc16(data[:whole], 0xFFFF)
+    for place in range(left):
+        bit = data[whole] >> (7 - place) & 1 if whole < len(data) else 0
+        crc = (crc << 1 & 0xFFFF) ^ (0x8005 if crc >> 15 ^ bit else 0)
+    return crc
+
+
 def crc16_reflected(data: bytes) -> int:
     """Return the checksum of bytes, the lowest bit first, as LAME computes it."""
     return int(f"{crc16(data.translate(_REVERSED)):016b}"[::-1], 2)

@@ -73,6 +73,11 @@ def parse(head: bytes) -> FrameHeader | None:
     return FrameHeader(mpeg1, layer, rate, channels, size)
 
 
+def kbits(header: FrameHeader, code: int) -> int:
+    """Return the bit rate in kbit/s that a frame's header says by its code, 1 to 14."""
+    return _KBITS[header.mpeg1, header.layer][code - 1]
+
+
 def info_at(source: Source, position: int, header: FrameHeader) -> bytes:
     """Return the Info header (or Xing, or VBRI) in a frame; nothing if it is a frame of sound."""
     if header.layer != 3:
