@@ -13,9 +13,9 @@ from featurestore.extraction.containers.mpegframe import FrameHeader, kbits
 _SUBBANDS = 32
 _JOINT_STEREO = 1
 _WIDTHS = {27: (11, 12, 4), 30: (11, 12, 7), 8: (2, 6, 0), 12: (2, 10, 0)}
-"""Of MPEG 1: by the number of subbands, how many have an allocation of 4, of 3 and of 2 bits."""
+"""Numbers of subbands with an allocation of 4, of 3 and of 2 bits, by their sum, in MPEG 1."""
 _LSF_WIDTHS = (4, 7, 19)
-"""Of MPEG 2, 30 subbands."""
+"""The same for the 30 subbands of MPEG 2."""
 
 
 def covered_bits(frame: bytes, header: FrameHeader) -> int:
