@@ -15,7 +15,7 @@ _JOINT_STEREO = 1
 _WIDTHS = {27: (11, 12, 4), 30: (11, 12, 7), 8: (2, 6, 0), 12: (2, 10, 0)}
 """Numbers of subbands with an allocation of 4, of 3 and of 2 bits, by their sum, in MPEG 1."""
 _LSF_WIDTHS = (4, 7, 19)
-"""The same for the 30 subbands of MPEG 2."""
+"""Numbers of the 30 subbands of MPEG 2."""
 
 
 def covered_bits(frame: bytes, header: FrameHeader) -> int:
