@@ -59,6 +59,7 @@ def build(
     root: Path | str | None = None,
     spec: "FeatureSpec | Mapping[str, Any] | Path | str | None" = None,
     variants: Iterable[str] = (),
+    spec_name: str = "",
     workers: int | None = None,
     scheduler: str | None = None,
     strict: bool = False,
@@ -91,6 +92,8 @@ def build(
         spec: Feature settings that differ from the paper's: a `FeatureSpec`, a mapping, or a YAML
             or JSON file.
         variants: Images to store in addition to the spec's.
+        spec_name: Store these features next to others of the same dataset, under its name, a
+            hyphen and this one; the command's `--as`.
         workers: Most local processes; 0 uses only this one. Default: one per core.
         scheduler: Address of a Dask scheduler to use instead.
         strict: Fail if a clip fails.
@@ -136,6 +139,7 @@ def build(
         options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
         place = None if root is None else Path(root)
         dataset, default_store = _dataset(console, source, place, own, download=download)
+        dataset = dataset.with_spec_name(spec_name)
         storage = locate(default_store if store is None else store)
         print_source(console, dataset, storage)
         accept_partial(console, dataset, accepted=partial, may_ask=False)

@@ -226,6 +226,9 @@ class StoreManifest(Schema):
     official_clips: Annotated[int, Field(ge=0, le=MAX_CLIPS)] = 0
     """Number of clips of the published dataset, of which this is a part; 0 if it is all of it, or
     nothing published. From format version 3 on."""
+    spec_name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]*)?$")] = ""
+    """Name by which a store tells several specs of one dataset apart; `card.name` ends with it.
+    From format version 3 on."""
     digest: OptionalSha256 = ""
     """SHA-256 of all other fields in canonical JSON, from format version 2 on; made when the
     manifest is written, compared whenever it is read."""
@@ -235,8 +238,15 @@ class StoreManifest(Schema):
         """Whether it says something that format version 2 had no word for."""
         named = any(fold.name for fold in self.folds) or self.multilabel
         more = self.parts or self.shards or bool(self.run_clips) or bool(self.official_clips)
-        more = more or bool(self.spec.features)
+        more = more or bool(self.spec.features) or bool(self.spec_name)
         return named or more or self.collection != Collection()
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the dataset, whatever spec it has here: `esc10` of `esc10-small`."""
+        return (
+            self.card.name.removesuffix(f"-{self.spec_name}") if self.spec_name else self.card.name
+        )
 
     @property
     def partial(self) -> str | None:
@@ -257,6 +267,8 @@ class StoreManifest(Schema):
         _refuse_repeated("folds", [fold.name for fold in self.folds if fold.name])
         if self.format_version < FORMAT_VERSION and self.is_new:
             raise ValueError(f"format_version: has no fields of version {FORMAT_VERSION}")
+        if self.spec_name and not self.card.name[1:].endswith(f"-{self.spec_name}"):
+            raise ValueError(f"spec_name: {self.card.name} does not end with -{self.spec_name}")
         if self.num_clips != sum(fold.num_clips for fold in self.folds):
             raise ValueError(f"num_clips: {self.num_clips} is not the sum of the folds")
         if self.block_clips % self.chunk_clips:

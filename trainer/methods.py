@@ -363,10 +363,10 @@ def _how_to_build(dataset: "StoredDataset", missing: list[str]) -> str:
     spec, default = dataset.manifest.spec, FeatureSpec()
     extra = [variant for variant in spec.variants if variant not in default.variants]
     options, remark = [*extra, *variants], ""
-    command = f"featurestore build --dataset {dataset.name}"
+    command = f"featurestore build --dataset {dataset.dataset_name}"
     if spec != default.model_copy(update={"variants": (*default.variants, *extra)}):
         options, remark = variants, ", where SPEC is the spec file of this one"
         command += " --spec SPEC"
     command += "".join(f" --variant {variant}" for variant in options)
-    name = "-".join([dataset.name, *variants])
+    name = "-".join([dataset.dataset_name, *variants])
     return f"build another store, `{command} --store {name}.zarr`{remark}"

@@ -83,7 +83,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     method = find_method(
         options.method, options.methods_file, options.resize_operator, options.own_methods
     )
-    schedule = stages(method, dataset.name, options.epochs_scale, options.max_lr)
+    schedule = stages(method, dataset.dataset_name, options.epochs_scale, options.max_lr)
     check_arrays(dataset, method.name, schedule)
     check_filters(dataset.manifest.spec, options.recipe)
     folds = _chosen_folds(dataset, tuple(options.folds))
@@ -101,7 +101,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     warnings = (
         dataset.partial,
         warning,
-        None if options.max_lr else rates_warning(method.cycles, dataset.name),
+        None if options.max_lr else rates_warning(method.cycles, dataset.dataset_name),
         scale_warning(options.epochs_scale),
         few_steps_warning(config, min(split.num_train for split in splits.values())),
         absent,

@@ -57,6 +57,7 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
         run_clips=block if dataset.in_groups else 0,
         multilabel=dataset.is_multilabel,
         official_clips=dataset.official_clips,
+        spec_name=dataset.spec_name,
     )
 
 

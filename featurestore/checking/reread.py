@@ -7,15 +7,16 @@ from featurestore.datasets.collection import Naming, load_collection
 from featurestore.datasets.finding import ELSEWHERE
 from featurestore.datasets.kinds import known_names
 from featurestore.errors import CorruptError, DatasetError, FeatureStoreError
-from featurestore.storage import Place, locate
+from featurestore.storage import Place, Storage, locate
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import stored_clips
-from featurestore.store.documents import read_manifest
+from featurestore.store.documents import manifest_copy, read_manifest
+from featurestore.store.root import read_root
 from schemas import Collection, StoreManifest
 
 
 def reread_dataset(place: Place, name: str, root: Path | None) -> Dataset:
-    """Read the dataset of a store again.
+    """Read the dataset of a store again, under the name that it has there.
 
     Args:
         place: Path of the store, or its URL.
@@ -28,11 +29,12 @@ def reread_dataset(place: Place, name: str, root: Path | None) -> Dataset:
     """
     storage = locate(place)
     try:
-        manifest = read_manifest(storage, name)
+        manifest = _any_manifest(storage, name)
     except CorruptError:
         return load_dataset(name, root)  # which refuses a name that it does not know
-    if name in known_names() and manifest.collection == Collection():
-        return load_dataset(name, root)
+    dataset_name, spec_name = manifest.dataset_name, manifest.spec_name
+    if dataset_name in known_names() and manifest.collection == Collection():
+        return load_dataset(dataset_name, root).with_spec_name(spec_name)
     if root is None:
         raise DatasetError(
             f"{name} is a collection of your own: give the directory of its audio with --root"
@@ -40,8 +42,16 @@ def reread_dataset(place: Place, name: str, root: Path | None) -> Dataset:
     if manifest.collection.table == ELSEWHERE:
         return _from_store(StoredArrays(storage, manifest), root)
     card = manifest.card
-    naming = Naming(card.name, card.title, card.licence, card.citation)
-    return load_collection(root, naming, manifest.collection)
+    naming = Naming(dataset_name, card.title, card.licence, card.citation)
+    return load_collection(root, naming, manifest.collection).with_spec_name(spec_name)
+
+
+def _any_manifest(storage: Storage, name: str) -> StoreManifest:
+    """Return a dataset's manifest, or the root's copy of one that is damaged."""
+    try:
+        return read_manifest(storage, name)
+    except CorruptError:
+        return manifest_copy(storage, read_root(storage), name)
 
 
 def _from_store(arrays: StoredArrays, root: Path) -> Dataset:
@@ -61,4 +71,5 @@ def _from_store(arrays: StoredArrays, root: Path) -> Dataset:
         fold_names=manifest.fold_names,
         collection=manifest.collection,
         official_clips=manifest.official_clips,
+        spec_name=manifest.spec_name,
     )

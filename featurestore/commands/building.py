@@ -74,6 +74,15 @@ def build(
             rich_help_panel=_FEATURES,
         ),
     ] = None,
+    spec_name: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            help="Store these features next to others of the same dataset, as DATASET-NAME.",
+            metavar="NAME",
+            rich_help_panel=_FEATURES,
+        ),
+    ] = "",
     workers: WorkersOption = None,
     scheduler: Annotated[
         str | None,
@@ -189,6 +198,7 @@ def build(
             source, default_store = obtain_source(
                 err, dataset, root, own, yes=yes, only_look=dry_run
             )
+        source = source.with_spec_name(spec_name)
         path = locate(store or default_store)
         print_source(err, source, path)
         if dry_run:
@@ -266,7 +276,8 @@ def _print_report(report: "BuildReport", path: "Storage") -> None:
     every = command_line("featurestore", "info", path, "--json")
     for line in failure_lines(failures, num_failed, every):
         out.print(line)
-    err.suggest("trainer", "run", "--store", path, "--method", "resize")
+    name = ("--dataset", report.manifest.card.name) if report.manifest.spec_name else ()
+    err.suggest("trainer", "run", "--store", path, *name, "--method", "resize")
 
 
 def repair(

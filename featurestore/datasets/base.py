@@ -1,10 +1,11 @@
 """The result of loading any dataset: its card and its clips."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurestore.errors import DatasetError
 from schemas import NOT_COMPARABLE, Collection, DatasetCard
 
 if TYPE_CHECKING:
@@ -43,12 +44,32 @@ class Dataset:
     """Whether clips are read fastest together with their neighbours, as in Parquet's row groups."""
     num_present: int = 0
     """Number of clips whose file is here, if that is only a part."""
+    spec_name: str = ""
+    """Name of the spec, where a store has several of the dataset; the card's name ends with it."""
+
+    def with_spec_name(self, spec_name: str) -> "Dataset":
+        """Return the dataset under the name that it has in a store next to its other specs.
+
+        Raises:
+            DatasetError: The name cannot be one of a directory.
+        """
+        if not spec_name:
+            return self
+        name, values = f"{self.card.name}-{spec_name}", self.card.model_dump()
+        try:
+            DatasetCard.model_validate(values | {"name": spec_name})
+            card = DatasetCard.model_validate(values | {"name": name})
+        except ValueError as error:
+            raise DatasetError(
+                f"--as {spec_name}: expected a short name of letters, digits, _ and -"
+            ) from error
+        return replace(self, card=card, spec_name=spec_name)
 
     @property
     def is_new(self) -> bool:
         """Whether its manifest says something that format version 2 had no word for."""
         known = bool(self.fold_names) or bool(self.official_clips)
-        more = self.has_parts or self.has_shards or self.is_multilabel
+        more = self.has_parts or self.has_shards or self.is_multilabel or bool(self.spec_name)
         return known or more or self.collection != Collection()
 
     @property

@@ -51,6 +51,11 @@ class StoredDataset(Conversions):
         return str(storage.path if isinstance(storage, LocalStorage) else storage)
 
     @property
+    def dataset_name(self) -> str:
+        """Name of the dataset, whatever spec it has here: `esc10` of `esc10-small`."""
+        return self.manifest.dataset_name
+
+    @property
     def threads(self) -> int:
         """Number of blocks best read at once: one per core from a disk, more from afar."""
         return self._stored.storage.threads
@@ -312,6 +317,11 @@ class StoredDataset(Conversions):
         return self._cache[fold]
 
 
+def _build_command(manifest: StoreManifest) -> str:
+    named = f" --as {manifest.spec_name}" if manifest.spec_name else ""
+    return f"featurestore build --dataset {manifest.dataset_name}{named}"
+
+
 def open_store(
     path: Place, dataset: str | None = None, *, committed_only: bool = False
 ) -> StoredDataset:
@@ -343,7 +353,7 @@ def open_store(
     if not complete and not committed_only:
         raise UnfinishedError(
             f"the build of {dataset} in {path} is not finished: "
-            f"`featurestore build --dataset {dataset} --store {path}` resumes where it stopped; "
+            f"`{_build_command(arrays.manifest)} --store {path}` resumes where it stopped; "
             "open_store(..., committed_only=True) reads what is there"
         )
     if complete and not (path.remote and has_checksums(arrays.manifest)):

@@ -211,7 +211,7 @@ def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool)
     )
     if allowed:
         return f"{what}: accuracies may be too high (--allow-duplicates)"
-    if dataset.name in OFFICIAL_FOLDS:
+    if dataset.dataset_name in OFFICIAL_FOLDS:
         return f"{what}: accuracies may be too high; the folds are the official ones"
     raise DataError(
         f"{dataset.name}: {what}: accuracies would measure memory; remove the copies, or put them "
