@@ -29,6 +29,8 @@ print it as one line and exit with 1.
 """
 
 import difflib
+import errno
+import os
 import re
 import reprlib
 from collections.abc import Iterable
@@ -209,6 +211,39 @@ def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
         if kind.startswith(prefix):
             return f"expected {words}, got {shown}"
     return problem["msg"].removeprefix("Value error, ")
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something failed, to stand after a path and a colon: without the path itself.
+
+    Args:
+        error: What was raised; of an error of the system its number is put into words.
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    if error.errno is None or error.strerror != os.strerror(error.errno):
+        return reason_of(error)  # words of our own
+    known = _SYSTEM.get(error.errno)
+    return known or error.strerror[:1].lower() + error.strerror[1:]
+
+
+_SYSTEM = {
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.ENOENT: "does not exist",
+    errno.ENOTDIR: "a part of the path is a file, not a directory",
+    errno.EISDIR: "is a directory",
+    errno.EEXIST: "something of that name is in the way",
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "no space left in the quota",
+    errno.EROFS: "the file system is read-only",
+    errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files",
+    errno.EIO: "the disk cannot read or write",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "too many symbolic links",
+}
+"""Errors of the system in words."""
 
 
 _BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}

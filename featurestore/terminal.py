@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from featurestore.errors import problem_text
+from featurestore.errors import problem_text, reason_of
 from featurestore.stopping import INTERRUPTED
 from featurestore.text import json_document, mask_url, paragraphs, printable
 from featurestore.version import __version__
@@ -319,7 +319,7 @@ def print_os_error(error: OSError) -> None:
     """
     if error.filename is None or error.strerror is None:
         raise error
-    print_error(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    print_error(f"{os.fsdecode(error.filename)}: {reason_of(error)}")
 
 
 def harden() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from featurestore import files
+from featurestore.errors import reason_of
 from featurestore.text import json_document
 from schemas import Schema, Sealed
 from trainer.errors import ConfigError, RunDirectoryError, in_a_line
@@ -44,7 +45,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunDirectoryError(
-            f"{path}: cannot be written: {error.strerror}; make room or give another --out"
+            f"{path}: cannot be written: {reason_of(error)}; make room or give another --out"
         ) from error
 
 
@@ -88,7 +89,7 @@ def read_file(path: Path, max_bytes: int) -> bytes:
         raise RunDirectoryError(f"{path}: is missing; {RESTORE}") from None
     except OSError as error:
         raise RunDirectoryError(
-            f"{path}: cannot be read: {error.strerror}; put it right, or train again"
+            f"{path}: cannot be read: {reason_of(error)}; put it right, or train again"
         ) from error
 
 
@@ -109,7 +110,7 @@ def check_output(path: Path) -> None:
         files.check_output(path)
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot be written: {error.strerror}; give another --out"
+            f"{path}: cannot be written: {reason_of(error)}; give another --out"
         ) from error
 
 

@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor
 
 from featurestore.download.fetch import Observe, Patience, RemoteFile, fetch_file, ignore
-from featurestore.errors import DownloadError
+from featurestore.errors import DownloadError, reason_of
 from featurestore.files import read_regular
 from trainer.errors import WeightsError
 from trainer.safefiles import read_tensors
@@ -89,7 +89,7 @@ def _read(path: Path) -> bytes:
         return read_regular(path, _MOST_BYTES, follow=True)
     except OSError as error:
         raise WeightsError(
-            f"{path}: cannot be used as initial weights: {error.strerror}"
+            f"{path}: cannot be used as initial weights: {reason_of(error)}"
         ) from error
 
 

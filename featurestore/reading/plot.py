@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from featurestore.errors import SourcesError, StorageError, UnknownNameError
+from featurestore.errors import AudioError, SourcesError, StorageError, UnknownNameError, reason_of
 from featurestore.extraction import audio
 from featurestore.extraction.features import trim_bounds
 from featurestore.extraction.recordings import Span
@@ -185,7 +185,11 @@ def _waveform(dataset: StoredDataset, table: ClipTable, row: int, root: Path) ->
     """Return the trimmed waveform of a clip's own file."""
     spec, fold = dataset.manifest.spec, int(table.fold[row])
     span = Span(float(table.start_s[row]), float(table.end_s[row]), int(table.item[row]))
-    recording = audio.load(clip_file(root, table.path[row]), spec, span)
+    path = clip_file(root, table.path[row])
+    try:
+        recording = audio.load(path, spec, span)
+    except AudioError as error:
+        raise SourcesError(f"{path}: {error}; is --root the right directory?") from error
     digests = dataset.source_digests([fold])
     (place,) = np.flatnonzero(dataset.clips([fold]).clip_id == table.clip_id[row])
     if recording.source_sha256 != digests[place]:
@@ -205,6 +209,5 @@ def _save(figure: Figure, out: Path) -> Path:
         figure.savefig(picture, dpi=130, format=path.suffix[1:].lower())
         write_output(path, picture.getbuffer())
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StorageError(f"cannot write the plot {path}: {reason or error}") from error
+        raise StorageError(f"cannot write the plot {path}: {reason_of(error)}") from error
     return path

@@ -8,7 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from featurestore.errors import CorruptError, NewerError, NotAStoreError, StoreError
+from featurestore.errors import (
+    CorruptError,
+    NewerError,
+    NotAStoreError,
+    StorageError,
+    StoreError,
+    reason_of,
+)
 from featurestore.storage import Place, Storage, locate
 from featurestore.store.parsing import (
     DOCUMENT,
@@ -59,7 +66,9 @@ def read_root(storage: Storage) -> Root:
             raise StoreError(
                 f"no store at {storage}: `featurestore build --dataset NAME` makes one"
             ) from error
-        raise _unreadable(storage, b"", error.strerror or str(error)) from error
+        if isinstance(error, PermissionError):
+            raise StorageError(f"cannot read {storage}: {reason_of(error)}") from error
+        raise _unreadable(storage, b"", reason_of(error)) from error
     return root_in(storage, data)
 
 
@@ -86,8 +95,7 @@ def root_in(storage: Storage, data: bytes) -> Root:
 def _unreadable(storage: Storage, data: bytes, why: str) -> StoreError:
     if not _is_ours(storage, data):
         return NotAStoreError(
-            f"{storage} exists and is no feature store (no readable {DOCUMENT}: {why}): name "
-            "another place"
+            f"{storage} is not a feature store (no readable {DOCUMENT}: {why}): name another place"
         )
     return CorruptError(
         f"{storage}: the root's {DOCUMENT} is damaged: {why}. `featurestore repair {storage}` "

@@ -279,7 +279,7 @@ def test_a_full_disk_is_told_and_the_build_resumes_when_there_is_room(
     folder: Dataset, small_disk: Path, executor: Executor, straight: dict[str, bytes]
 ) -> None:
     store = small_disk / "s.zarr"
-    with pytest.raises(StorageError, match=r"No space left on device.*rerun the same command"):
+    with pytest.raises(StorageError, match=r"no space left on the disk.*rerun the same command"):
         build(folder, store, executor=executor)
     assert any(store.glob("folder/fold*/status/c/*")), "nothing was committed before"
     more = ["mount", "-o", "remount,size=50m", str(small_disk)]
@@ -299,9 +299,9 @@ def test_a_disk_that_turns_read_only_is_told_and_the_build_resumes(
     with pytest.raises(RuntimeError):
         build(folder, store, executor=StopsAfter(2))
     remount("ro")
-    with pytest.raises(StorageError, match=r"cannot write .*s\.zarr.*: Read-only file system"):
+    with pytest.raises(StorageError, match=r"cannot write .*s\.zarr.*: .* read-only"):
         build(folder, store)
-    with pytest.raises(StorageError, match="Read-only file system"):
+    with pytest.raises(StorageError, match="the file system is read-only"):
         build(folder, small_disk / "new.zarr")
     remount("rw")
     build(folder, store)

@@ -111,5 +111,5 @@ def test_an_error_in_an_isolated_process_is_raised_here(folder: Dataset, store: 
     (store / "folder/fold1/R1/mel/c/0/0/0").mkdir()
     key = open_arrays(store, "folder").manifest.fingerprint
     task = BlockTask(LocalStorage(store), "folder", key, folder.root, Block(1, 0, 4))
-    with pytest.raises(StorageError, match="Is a directory"):
+    with pytest.raises(StorageError, match="is a directory"):
         run_isolated(build_block, task)

@@ -137,7 +137,7 @@ def test_a_source_that_changed_after_the_build_is_named(store: Path, folder: Dat
     found = problems(store, folder.root)
     assert len(found) == 2
     assert any(folder.clips[0].path in p and "is not the one" in p for p in found)
-    assert any(folder.clips[1].path in p and "No such file" in p for p in found)
+    assert any(folder.clips[1].path in p and "does not exist" in p for p in found)
 
 
 def test_features_that_are_not_the_sources_are_named(store: Path, folder: Dataset) -> None:

@@ -103,7 +103,7 @@ def test_a_disk_that_fills_while_unpacking_is_told_and_the_next_command_unpacks(
     believe(monkeypatch, archive, num_bytes=len(served.content), num_unpacked_bytes=130_000)
     monkeypatch.setenv("FEATURESTORE_DATA", str(small_disk))
     assert run("download esc50 --yes") == 1
-    assert "No space left on device" in the_error(capsys)
+    assert "no space left on the disk" in the_error(capsys)
     with pytest.raises(DatasetNotFoundError):
         find_root("esc50")
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)

@@ -137,6 +137,6 @@ def test_a_full_disk_keeps_the_older_picture(
         out = disk / "picture.png"
         out.write_bytes(b"the older picture")
         command = ["plot", str(store), "--clip", "fold1/high/high0.wav", "--out", str(out)]
-        assert "No space left" in _refused(featurestore.cli.main, capsys, *command)
+        assert "no space left" in _refused(featurestore.cli.main, capsys, *command)
         assert out.read_bytes() == b"the older picture"
         assert [path.name for path in disk.iterdir()] == ["picture.png"]

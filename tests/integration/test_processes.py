@@ -116,7 +116,7 @@ def test_workers_that_cannot_start_are_one_error(capfd: pytest.CaptureFixture[st
 
 def test_an_interpreter_that_cannot_be_run_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with pytest.raises(ClusterError, match=r"cannot be started: No such file.*--workers 0"):
+    with pytest.raises(ClusterError, match=r"cannot be started: does not exist.*--workers 0"):
         ProcessExecutor(2).__enter__()
 
 

@@ -287,7 +287,7 @@ def test_a_mistake_in_a_methods_file_is_one_line_with_method_stage_and_field(
 
 
 def test_a_methods_file_that_is_missing_or_no_text_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: does not exist"):
         find_method("mel", tmp_path / "absent.yaml")
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"x\.yaml: is no YAML"):
