@@ -171,11 +171,6 @@ class UnknownNameError(StoreError):
         )
 
 
-def cause(error: BaseException) -> str:
-    """Return what went wrong without what a caller's own line says: of an OSError not its file."""
-    return str(getattr(error, "strerror", None) or error)
-
-
 def first_problem(error: "ValidationError", names: Iterable[str] = ()) -> str:
     """Return the first problem that pydantic found, as one line: where, and what.
 
@@ -213,7 +208,7 @@ def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
     return problem["msg"].removeprefix("Value error, ")
 
 
-def reason_of(error: Exception) -> str:
+def cause(error: BaseException) -> str:
     """Return why something failed, to stand after a path and a colon: without the path itself.
 
     Args:
@@ -222,7 +217,7 @@ def reason_of(error: Exception) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error) or type(error).__name__
     if error.errno is None or error.strerror != os.strerror(error.errno):
-        return reason_of(error)  # words of our own
+        return str(error.strerror)  # words of our own
     known = _SYSTEM.get(error.errno)
     return known or error.strerror[:1].lower() + error.strerror[1:]
 

@@ -11,10 +11,17 @@ from functools import cache
 from textwrap import wrap
 from unicodedata import east_asian_width
 
-import matplotlib as mpl
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
-
+from featurestore.errors import StorageError
 from featurestore.text import plot_text, printable, shorten
+
+try:
+    import matplotlib as mpl
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+except UnicodeDecodeError as error:  # Matplotlib reads it as it is imported, and names no file
+    raise StorageError(
+        "matplotlib cannot start: a matplotlibrc in this directory, in the one that MATPLOTLIBRC "
+        "names or in ~/.config/matplotlib is not UTF-8; save it as UTF-8, or remove it"
+    ) from error
 
 _MORE_FAMILIES = (
     *("Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Arabic", "Noto Sans Hebrew"),

@@ -12,6 +12,7 @@ from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+PIPE_CLOSED = 128 + signal.SIGPIPE
 
 _SAME_REQUEST_S = 0.5
 """`timeout` and some batch systems signal a process and then its group: that is one request."""

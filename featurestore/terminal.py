@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, NoReturn, get_args
@@ -25,8 +26,8 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from featurestore.errors import problem_text, reason_of
-from featurestore.stopping import INTERRUPTED
+from featurestore.errors import cause, problem_text
+from featurestore.stopping import INTERRUPTED, PIPE_CLOSED
 from featurestore.text import json_document, mask_url, paragraphs, printable
 from featurestore.version import __version__
 
@@ -68,6 +69,12 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Make a string, also the cell of a table, a text that can be printed."""
         return super().render_str(printable(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """End the program as SIGPIPE ends others: who read its output wants no more of it."""
+        # What is still buffered must go somewhere, or Python complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(PIPE_CLOSED)
 
     def say(self, *lines: object, style: str = "") -> None:
         """Print lines, none of which is wrapped or cut."""
@@ -214,11 +221,39 @@ class Command(TyperCommand):
         return params
 
     def invoke(self, ctx: Any) -> Any:
-        """Say what is being done, and call the command."""
+        """Call the command, and say what is being done when that begins to load."""
         module, text = self.loads
-        if module and module not in sys.modules:
-            Terminal(stderr=True).note(f"{ctx.info_name}: {text}")
-        return super().invoke(ctx)
+        if not module or module in sys.modules:
+            return super().invoke(ctx)
+        announcer = _Announcer(f"{ctx.info_name}: {text}")
+        sys.meta_path.insert(0, announcer)
+        try:
+            return super().invoke(ctx)
+        finally:
+            announcer.remove()
+
+
+class _Announcer(MetaPathFinder):
+    """Prints a line when the first of the large libraries is imported, which finds it as usual.
+
+    A usage error that a command finds itself, before that, stands alone.
+    """
+
+    LARGE = frozenset(("numpy", "torch"))
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Say what is being done, once; find nothing."""
+        if fullname in self.LARGE:
+            self.remove()
+            Terminal(stderr=True).note(self._text)
+
+    def remove(self) -> None:
+        """See no more imports."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
 
 
 def _no_type(ctx: object) -> str:
@@ -319,7 +354,7 @@ def print_os_error(error: OSError) -> None:
     """
     if error.filename is None or error.strerror is None:
         raise error
-    print_error(f"{os.fsdecode(error.filename)}: {reason_of(error)}")
+    print_error(f"{os.fsdecode(error.filename)}: {cause(error)}")
 
 
 def harden() -> None:

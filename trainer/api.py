@@ -245,7 +245,7 @@ def carry_out(
     shapes = {stage.array: stored.shape(stage.array) for stage in plan.config.stages}
     points = {array: bands * frames for array, (bands, frames) in shapes.items()}
     view: AbstractContextManager[Notify] = ProgressView(
-        console, plan.config, plan.num_train, points
+        console, plan.config, plan.num_train, plan.num_valid, points
     )
     if isinstance(console, SilentTerminal):
         view = nullcontext(_Warnings(console))

@@ -117,6 +117,7 @@ class ProgressView:
         console: Where it is shown.
         config: Config of the run.
         num_train: Training clips by held-out fold.
+        num_valid: Clips evaluated after each epoch, by held-out fold.
         points: Bands × frames by array.
     """
 
@@ -125,6 +126,7 @@ class ProgressView:
         console: Terminal,
         config: RunConfig,
         num_train: Mapping[int, int],
+        num_valid: Mapping[int, int],
         points: Mapping[str, int],
     ) -> None:
         self._console = console
@@ -134,7 +136,7 @@ class ProgressView:
         self._progress = progress_bars(console, *_columns(self._width), transient=True)
         per_epoch = {fold: num_steps(n, config.batch_size) for fold, n in num_train.items()}
         self._steps = {fold: self._epochs * steps for fold, steps in per_epoch.items()}
-        self._estimator = Estimator(config, per_epoch, points)
+        self._estimator = Estimator(config, per_epoch, num_valid, points)
         self._reading: dict[int, str] = {}
         self._bars: dict[int, TaskID] = {}
         self._download: TaskID | None = None

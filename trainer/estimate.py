@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 from schemas import RunConfig
 
+_EVALUATION = 1 / 3
+"""Cost of a clip that is only evaluated, in clips trained on: backward costs two forward passes."""
 _GFLOPS = {"resnet18": 1.81, "resnet34": 3.66, "resnet50": 4.09}
 """Forward passes of 224×224. Source: torchvision's table of models."""
 _WARM_UP = 2
@@ -24,6 +26,7 @@ class Estimator:
     Args:
         config: Config of the run.
         steps: Steps per epoch by held-out fold.
+        evaluated: Clips evaluated after each epoch, by held-out fold.
         points: Bands × frames by array.
         clock: Returns seconds.
     """
@@ -32,10 +35,13 @@ class Estimator:
         self,
         config: RunConfig,
         steps: Mapping[int, int],
+        evaluated: Mapping[int, int],
         points: Mapping[str, int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._config, self._steps, self._points = config, steps, points
+        self._config, self._points = config, points
+        # In steps of training per epoch, over all folds.
+        self._work = sum(steps.values()) + _EVALUATION * sum(evaluated.values()) / config.batch_size
         self._clock = clock
         self._counted = -_WARM_UP
         self._since = 0.0
@@ -65,11 +71,13 @@ class Estimator:
     def whole(self, step_s: float) -> float:
         """Return seconds for all folds, if a step of the first stage comes every `step_s`.
 
+        The evaluation after each epoch is included.
+
         Folds in parallel share the machine: their steps come in turn.
         """
         first = self._points[self._config.stages[0].array]
         cost = sum(s.epochs * self._points[s.array] / first for s in self._config.stages)
-        return step_s * cost * sum(self._steps.values())
+        return step_s * cost * self._work
 
     def _line(self, seconds: float) -> str:
         text = f"about {duration(seconds)} in all, by the first steps"

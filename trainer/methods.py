@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import ValidationError
 
 from featurestore import yamlfile
-from featurestore.errors import UnknownNameError, problem_text, reason_of
+from featurestore.errors import UnknownNameError, cause, problem_text
 from featurestore.yamlfile import YamlError
 from schemas import Cycle, FeatureSpec, MethodsFile, ResizeOperator, Stage, Variant
 from schemas.feature_parts import FEATURES
@@ -275,7 +275,7 @@ def read_yaml(path: Path) -> object:
     try:
         return yamlfile.read_yaml(path)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {reason_of(error)}") from error
+        raise ConfigError(f"{path}: cannot be read: {cause(error)}") from error
     except YamlError as error:
         raise ConfigError(f"{path}: is no YAML that is taken: {error}") from error
 

@@ -59,6 +59,11 @@ class Plan:
         """Training clips by held-out fold."""
         return {fold: split.num_train for fold, split in self.splits.items()}
 
+    @property
+    def num_valid(self) -> dict[int, int]:
+        """Clips evaluated after each epoch, by held-out fold: its own, or the validation part's."""
+        return {fold: split.num_valid or split.num_test for fold, split in self.splits.items()}
+
 
 def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: int = 1) -> Plan:
     """Check that the dataset and this machine have what the options need.

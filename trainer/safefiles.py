@@ -12,12 +12,12 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from featurestore import files
-from featurestore.errors import reason_of
+from featurestore.errors import cause
 from featurestore.text import json_document
 from schemas import Schema, Sealed
 from trainer.errors import ConfigError, RunDirectoryError, in_a_line
@@ -45,7 +45,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunDirectoryError(
-            f"{path}: cannot be written: {reason_of(error)}; make room or give another --out"
+            f"{path}: cannot be written: {cause(error)}; make room or give another --out"
         ) from error
 
 
@@ -89,7 +89,7 @@ def read_file(path: Path, max_bytes: int) -> bytes:
         raise RunDirectoryError(f"{path}: is missing; {RESTORE}") from None
     except OSError as error:
         raise RunDirectoryError(
-            f"{path}: cannot be read: {reason_of(error)}; put it right, or train again"
+            f"{path}: cannot be read: {cause(error)}; put it right, or train again"
         ) from error
 
 
@@ -110,7 +110,7 @@ def check_output(path: Path) -> None:
         files.check_output(path)
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot be written: {reason_of(error)}; give another --out"
+            f"{path}: cannot be written: {cause(error)}; give another --out"
         ) from error
 
 
@@ -124,16 +124,27 @@ def write_output(path: Path, data: bytes | memoryview) -> None:
         files.write_output(path, data)
 
 
-def make_output_folder(out: Path, names: Iterable[str]) -> None:
+@contextmanager
+def output_folder(out: Path, names: Iterable[str]) -> Iterator[None]:
     """Make a folder for outputs of these names, and refuse it before work is done for them.
+
+    If the work fails, the folders that were made for it and are still empty are removed.
 
     Raises:
         RunDirectoryError: It cannot be made.
         ConfigError: Something else than a plain file has one of the names.
     """
-    make_folder(out)
-    for name in names:
-        check_output(out / name)
+    missing = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        make_folder(out)
+        for name in names:
+            check_output(out / name)
+        yield
+    except BaseException:
+        with suppress(OSError):  # one that is not empty, and so those above it
+            for path in missing:
+                path.rmdir()
+        raise
 
 
 def write_outputs(out: Path, contents: Mapping[str, bytes]) -> str:

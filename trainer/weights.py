@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor
 
 from featurestore.download.fetch import Observe, Patience, RemoteFile, fetch_file, ignore
-from featurestore.errors import DownloadError, reason_of
+from featurestore.errors import DownloadError, cause
 from featurestore.files import read_regular
 from trainer.errors import WeightsError
 from trainer.safefiles import read_tensors
@@ -88,9 +88,7 @@ def _read(path: Path) -> bytes:
     try:
         return read_regular(path, _MOST_BYTES, follow=True)
     except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be used as initial weights: {reason_of(error)}"
-        ) from error
+        raise WeightsError(f"{path}: cannot be used as initial weights: {cause(error)}") from error
 
 
 def _fallback(arch: str, error: WeightsError) -> str:

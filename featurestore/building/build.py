@@ -21,7 +21,7 @@ from featurestore.building.fitness import differing_libraries
 from featurestore.building.isolated import run_isolated
 from featurestore.building.manifests import library_warnings, plan_manifest, refuse_other
 from featurestore.datasets.base import Dataset
-from featurestore.errors import BuildError, CorruptError, StrictError, reason_of
+from featurestore.errors import BuildError, CorruptError, StrictError, cause
 from featurestore.storage import Place, Storage, locate
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
@@ -229,7 +229,7 @@ def machine_fault(error: OSError) -> BuildError:
         cure = "allow more (`ulimit -n 4096`)"
     what = f"cannot read {error.filename}" if error.filename else "system error"
     return BuildError(
-        f"{what}: {reason_of(error)}. Finished blocks are safe; {cure} and rerun the same command"
+        f"{what}: {cause(error)}. Finished blocks are safe; {cure} and rerun the same command"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptError, StoreError, UnknownNameError, reason_of
+from featurestore.errors import CorruptError, StoreError, UnknownNameError, cause
 from featurestore.storage import Place, Storage, locate, overlap
 from featurestore.store.agreement import agrees
 from featurestore.store.arrays import StoredArrays
@@ -210,7 +210,7 @@ def _found(storage: Storage, key: str) -> bytes | str:
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
-        return f"cannot be read: {reason_of(error)}"
+        return f"cannot be read: {cause(error)}"
 
 
 def _state(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[str]:

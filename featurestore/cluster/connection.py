@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.comm.registry import get_backend
 
-from featurestore.errors import ClusterError, reason_of
+from featurestore.errors import ClusterError, cause
 from featurestore.text import mask_url
 
 _PROBE_TIMEOUT_S = 2.0
@@ -73,7 +73,7 @@ def _probe(address: str) -> bool:
         host, port = parse_host_port(location)
         places = socket.getaddrinfo(host or " ", port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise _no_answer(address, f"no host is called {host!r} ({reason_of(error)})") from error
+        raise _no_answer(address, f"no host is called {host!r} ({cause(error)})") from error
     except (ValueError, UnicodeError, OverflowError) as error:
         reason = f"{first_line(error)}; an address looks like tcp://host:8786"
         raise _no_answer(address, reason) from error
@@ -88,7 +88,7 @@ def _listens(address: str, place: tuple[str, int]) -> bool:
             if error.errno not in _FINAL:
                 return False  # silence: the client waits longer
             if last:
-                raise _no_answer(address, reason_of(error)) from error
+                raise _no_answer(address, cause(error)) from error
             time.sleep(_REFUSED_PAUSE_S)
         else:
             return True

@@ -179,6 +179,7 @@ def plot(
         raise typer.BadParameter("expected either --clip or --classes")
     if clip is None and (compare or root):
         raise typer.BadParameter("--compare and --root are for --clip")
+    import featurestore.pictures  # noqa: F401 - before Matplotlib, whose start it explains
     from featurestore.reading.plot import plot_classes, plot_clip
     from featurestore.store.reader import open_store
 

@@ -26,7 +26,7 @@ from featurestore.datasets.leftout import (
 )
 from featurestore.datasets.splits import is_split, number_splits
 from featurestore.datasets.table import MAX_SHOWN
-from featurestore.errors import DatasetError, reason_of
+from featurestore.errors import DatasetError, cause
 
 _FOLD = re.compile(r"(?:fold)?[ _-]?([0-9]{1,9})", re.IGNORECASE)
 STORES = "Zarr stores"
@@ -267,9 +267,7 @@ def _entries(directory: Path) -> list[Path]:
     try:
         return sorted(directory.iterdir())
     except OSError as error:
-        raise DatasetError(
-            f"{directory}: cannot list the directory ({reason_of(error)})"
-        ) from error
+        raise DatasetError(f"{directory}: cannot list the directory ({cause(error)})") from error
 
 
 def _relative(root: Path, path: Path) -> str:

@@ -25,7 +25,7 @@ from featurestore.errors import (
     DatasetError,
     DatasetNotFoundError,
     DownloadError,
-    reason_of,
+    cause,
 )
 from featurestore.files import open_regular
 
@@ -96,7 +96,7 @@ class Download:
                 self.clean_up()
         except OSError as error:
             place = error.filename or self.root
-            raise DownloadError(f"{place}: cannot be written ({reason_of(error)})") from error
+            raise DownloadError(f"{place}: cannot be written ({cause(error)})") from error
 
     def clean_up(self) -> None:
         """Remove leftovers next to a dataset that is there."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.errors import reason_of
+from featurestore.errors import cause
 
 # fmt: off
 SUFFIXES = frozenset((
@@ -50,7 +50,7 @@ def find_sounds(directory: Path) -> FoundSounds:
     kinds: Counter[str] = Counter()
 
     def unlisted(error: OSError) -> None:
-        kinds[f"that cannot be listed ({reason_of(error)})"] += 1
+        kinds[f"that cannot be listed ({cause(error)})"] += 1
 
     for place, folders, names in os.walk(directory, onerror=unlisted):
         for name in list(folders):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.kinds import DatasetKind, find_kind
-from featurestore.errors import DatasetError, DatasetNotFoundError, reason_of
+from featurestore.errors import DatasetError, DatasetNotFoundError, cause
 
 DATA_VARIABLE = "FEATURESTORE_DATA"
 """Environment variable that names the directory the datasets' directories are in."""
@@ -39,7 +39,7 @@ def find_root(
             return _given_root(kind, Path(root))
         return _usual_root(kind, os.environ if environ is None else environ)
     except OSError as error:
-        where = f"{error.filename} ({reason_of(error)})"
+        where = f"{error.filename} ({cause(error)})"
         raise DatasetError(f"cannot look for {name} in {where}; check the path") from error
 
 

@@ -18,7 +18,7 @@ from featurestore.datasets.clips import Columns, check_clips, name_classes
 from featurestore.datasets.scenes import draw_duration, draw_encoding, encode, render
 from featurestore.datasets.sounds import SOUNDS
 from featurestore.datasets.table import read_table
-from featurestore.errors import AudioError, DatasetError, reason_of
+from featurestore.errors import AudioError, DatasetError, cause
 from featurestore.extraction.sources import clip_file
 from featurestore.files import read_regular, replace_file
 from schemas import DatasetCard
@@ -134,7 +134,7 @@ def _generate(root: Path, recipe: Recipe) -> None:
         partial.replace(root / MARKER)
     except (OSError, AudioError) as error:
         raise DatasetError(
-            f"{root}: cannot write the synthetic collection ({reason_of(error)})"
+            f"{root}: cannot write the synthetic collection ({cause(error)})"
         ) from error
 
 

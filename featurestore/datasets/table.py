@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.cliplist import BATCH_ROWS, texts
-from featurestore.errors import DatasetError, reason_of
+from featurestore.errors import DatasetError, cause
 from featurestore.files import UnusableFileError, open_regular, read_regular
 
 MAX_SHOWN = 5
@@ -243,7 +243,7 @@ def opened_bytes(path: Path) -> Iterator[io.BufferedReader]:
         what = error.strerror if error.errno == errno.EFBIG else "not a regular file"
         raise DatasetError(f"{path}: cannot read the table ({what})") from error
     except OSError as error:
-        raise DatasetError(f"{path}: cannot read the table ({reason_of(error)})") from error
+        raise DatasetError(f"{path}: cannot read the table ({cause(error)})") from error
 
 
 def _not_utf8(path: Path) -> DatasetError:

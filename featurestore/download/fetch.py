@@ -20,7 +20,7 @@ from featurestore.download.transfer import (
     receive,
     too_slow,
 )
-from featurestore.errors import DownloadError, reason_of
+from featurestore.errors import DownloadError, cause
 from featurestore.files import open_regular
 
 __all__ = ["Observe", "Patience", "Progress", "RemoteFile", "fetch_file", "ignore"]
@@ -58,7 +58,7 @@ def fetch_file(
             else:
                 _fetch(job, partial)
     except OSError as error:
-        reason = reason_of(error)
+        reason = cause(error)
         raise DownloadError(
             f"{target}: cannot be written ({reason}); the same command resumes once that is fixed"
         ) from error

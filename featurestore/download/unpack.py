@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from featurestore.download.fetch import Observe, Progress, ignore
-from featurestore.errors import ArchiveError, DownloadError, reason_of
+from featurestore.errors import ArchiveError, DownloadError, cause
 from featurestore.files import UnusableFileError, open_regular
 
 _PIECE = 1 << 20
@@ -70,10 +70,10 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
     except _DAMAGE as error:
         raise ArchiveError(f"{archive}: the archive is damaged ({error})") from error
     except UnusableFileError as error:
-        raise ArchiveError(f"{archive}: {reason_of(error)}") from error
+        raise ArchiveError(f"{archive}: {cause(error)}") from error
     except OSError as error:
         raise DownloadError(
-            f"{into}: cannot be written ({reason_of(error)}); the same command resumes once "
+            f"{into}: cannot be written ({cause(error)}); the same command resumes once "
             "that is put right"
         ) from error
 

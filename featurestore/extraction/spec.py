@@ -8,7 +8,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from featurestore.errors import SpecError, first_problem, reason_of
+from featurestore.errors import SpecError, cause, first_problem
 from featurestore.yamlfile import YamlError, read_yaml
 from schemas import EXTRACTOR_VERSION as EXTRACTOR_VERSION  # public in `featurestore`
 from schemas import FeatureSpec as FeatureSpec
@@ -27,7 +27,7 @@ def load_spec(path: Path) -> FeatureSpec:
     try:
         values = read_yaml(path)
     except OSError as error:
-        raise SpecError(f"cannot read the spec {path}: {reason_of(error)}") from error
+        raise SpecError(f"cannot read the spec {path}: {cause(error)}") from error
     except YamlError as error:
         raise SpecError(f"cannot read the spec {path}: {error}") from error
     return spec_of(values, f"the spec {path}")

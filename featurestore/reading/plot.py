@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from featurestore.errors import AudioError, SourcesError, StorageError, UnknownNameError, reason_of
+from featurestore.errors import AudioError, SourcesError, StorageError, UnknownNameError, cause
 from featurestore.extraction import audio
 from featurestore.extraction.features import trim_bounds
 from featurestore.extraction.recordings import Span
@@ -209,5 +209,5 @@ def _save(figure: Figure, out: Path) -> Path:
         figure.savefig(picture, dpi=130, format=path.suffix[1:].lower())
         write_output(path, picture.getbuffer())
     except (OSError, ValueError) as error:
-        raise StorageError(f"cannot write the plot {path}: {reason_of(error)}") from error
+        raise StorageError(f"cannot write the plot {path}: {cause(error)}") from error
     return path

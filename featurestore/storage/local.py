@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featurestore.cores import usable_cores
-from featurestore.errors import StorageError, reason_of
+from featurestore.errors import StorageError, cause
 from featurestore.files import (
     UnusableFileError,
     create_file,
@@ -189,7 +189,7 @@ def _machine() -> Iterator[None]:
         if error.errno not in _OF_THE_MACHINE:
             raise
         raise StorageError(
-            f"cannot read {error.filename}: {reason_of(error)}. Close other programs, or allow "
+            f"cannot read {error.filename}: {cause(error)}. Close other programs, or allow "
             "more files (`ulimit -n 4096`), and rerun the same command"
         ) from error
 

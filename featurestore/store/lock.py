@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from featurestore import files
-from featurestore.errors import BusyError, StorageError, reason_of
+from featurestore.errors import BusyError, StorageError, cause
 from featurestore.files import LockedError
 from featurestore.storage import LocalStorage, Storage
 from featurestore.storage.local import LOCK
@@ -43,7 +43,7 @@ def locked(storage: Storage) -> Iterator[None]:
             ) from error
         except OSError as error:
             raise StorageError(
-                f"cannot write {error.filename or path}: {reason_of(error)}. Fix this "
+                f"cannot write {error.filename or path}: {cause(error)}. Fix this "
                 "and rerun the same command, or name another place"
             ) from error
         yield

@@ -14,7 +14,7 @@ from featurestore.errors import (
     NotAStoreError,
     StorageError,
     StoreError,
-    reason_of,
+    cause,
 )
 from featurestore.storage import Place, Storage, locate
 from featurestore.store.parsing import (
@@ -67,8 +67,8 @@ def read_root(storage: Storage) -> Root:
                 f"no store at {storage}: `featurestore build --dataset NAME` makes one"
             ) from error
         if isinstance(error, PermissionError):
-            raise StorageError(f"cannot read {storage}: {reason_of(error)}") from error
-        raise _unreadable(storage, b"", reason_of(error)) from error
+            raise StorageError(f"cannot read {storage}: {cause(error)}") from error
+        raise _unreadable(storage, b"", cause(error)) from error
     return root_in(storage, data)
 
 

@@ -1,9 +1,11 @@
 """What one expects of a command line: help in groups, `--json`, `--quiet`, and what comes next."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ import trainer.cli
 from featurestore.cli import main
 from featurestore.errors import first_problem
 from tests.conftest import contents, write_folder
+from tests.integration.reported_runs import make_run
 from tests.integration.trainer_store import tiny_store
 
 PROGRAMS: dict[str, Any] = {
@@ -248,6 +251,58 @@ def test_a_command_of_the_trainer_says_what_it_does_before_it_imports_torch(comm
     first, second = done.stderr.splitlines()[:2]
     assert re.fullmatch(rf"{command.split()[0]}: (loading|reading).*", first)
     assert second.endswith("is imported")
+
+
+@pytest.mark.parametrize(
+    "command", ["run --method mel", "run --resume r --dry-run", "sweep --store s --out o"]
+)
+def test_above_a_usage_error_nothing_is_said_to_be_loading(command: str) -> None:
+    line = [sys.executable, "-m", "trainer", *command.split()]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "loading" not in done.stderr
+
+
+@pytest.mark.parametrize("program", ["featurestore datasets", "trainer report run"])
+def test_a_program_whose_output_is_wanted_no_more_ends_silently_as_by_sigpipe(
+    program: str, tmp_path: Path
+) -> None:
+    make_run(tmp_path / "run", "mel", {1: 70.0})
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", *program.split()]
+    done = subprocess.run(
+        line, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+    )
+    os.close(writer)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert [text for text in done.stderr.splitlines() if "reading" not in text] == []
+
+
+def test_a_matplotlibrc_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "mel", {1: 70.0})
+    (tmp_path / "matplotlibrc").write_bytes(b"font.size: 9 # \xe9")
+    for program in ("featurestore plot s.zarr --clip x", "trainer report run"):
+        line = [sys.executable, "-m", *program.split()]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 1
+        assert "matplotlibrc" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+def test_quiet_commands_of_the_trainer_print_nothing_but_a_result_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [str(make_run(tmp_path / m, m, {1: 70.0, 2: 80.0})) for m in ("mel", "resize")]
+    assert trainer.cli.main(["ensemble", *runs, "--quiet"]) == 0
+    captured = capsys.readouterr()
+    lines = (captured.out + captured.err).splitlines()
+    assert all(text.startswith("warning:") for text in lines)
+    long = {"run", "sweep", "reproduce", "lr-find", "predict", "evaluate", "ensemble", "export"}
+    for name in sorted(long | {"report"}):
+        flags = [flag for p in PROGRAMS["trainer"].commands[name].params for flag in p.opts]
+        assert "--quiet" in flags
 
 
 class _Inner(BaseModel, extra="forbid"):

@@ -41,7 +41,7 @@ def config(arch: str = "resnet34", epochs_scale: float = 1.0) -> RunConfig:
 def view(width: int) -> tuple[ProgressView, io.StringIO]:
     screen = io.StringIO()
     console = Terminal(file=screen, force_terminal=True, width=width)
-    return ProgressView(console, config(), {1: 320, 2: 320}, POINTS), screen
+    return ProgressView(console, config(), {1: 320, 2: 320}, {1: 80, 2: 80}, POINTS), screen
 
 
 def drawn(shown: ProgressView, width: int) -> str:
@@ -112,7 +112,7 @@ class Clock:
 
 def lines_of(step_s: float, arch: str = "resnet34", scale: float = 1.0) -> list[str]:
     clock = Clock()
-    estimator = Estimator(config(arch, scale), {1: 32, 2: 32}, POINTS, clock)
+    estimator = Estimator(config(arch, scale), {1: 32, 2: 32}, {}, POINTS, clock)
     said = []
     for number in range(60):
         clock.now += 20 if number < 2 else step_s  # the first steps compile
@@ -136,9 +136,15 @@ def test_a_run_that_is_small_already_gets_no_advice_and_a_short_one_no_estimate(
     assert lines_of(step_s=0.1) == []
 
 
+def test_an_estimate_includes_the_evaluation_after_each_epoch_at_a_third_of_training() -> None:
+    steps, points = {1: 32, 2: 32}, POINTS
+    alone, both = (Estimator(config(), steps, n, points) for n in ({}, {1: 320, 2: 320}))
+    assert both.whole(1.0) == pytest.approx(alone.whole(1.0) * (1 + 1 / 3))
+
+
 def test_no_estimate_is_made_after_an_epoch_or_of_a_resumed_run() -> None:
     clock = Clock()
-    estimator = Estimator(config(), {1: 32, 2: 32}, POINTS, clock)
+    estimator = Estimator(config(), {1: 32, 2: 32}, {}, POINTS, clock)
     estimator.stop()
     for _ in range(60):
         clock.now += 100

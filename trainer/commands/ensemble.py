@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from featurestore.terminal import Terminal
+from featurestore.terminal import QuietOption, Terminal
 from schemas import CheckpointName, Ensemble, EnsembleMember
 
 RESULT, PREDICTIONS = "ensemble.json", "ensemble.csv"
@@ -26,17 +26,18 @@ def ensemble(
     out: Annotated[Path, typer.Option(help="Folder for ensemble.json and .csv.")] = Path(
         "ensemble"
     ),
+    quiet: QuietOption = False,
 ) -> None:
     """Average the class probabilities of several runs and compare with each run alone."""
     from trainer.inference.ensemble import average
     from trainer.records.finished import open_finished
     from trainer.records.tables import predictions_bytes
-    from trainer.safefiles import make_output_folder, record_bytes, write_outputs
+    from trainer.safefiles import output_folder, record_bytes, write_outputs
 
     found, predictions = average([open_finished(path) for path in runs], checkpoint)
-    make_output_folder(out, (RESULT, PREDICTIONS))
     contents = {RESULT: record_bytes(found), PREDICTIONS: predictions_bytes(predictions)}
-    written = write_outputs(out, contents)
+    with output_folder(out, contents):
+        written = write_outputs(out, contents)
     console = Terminal()
     print_ensemble(console, found)
     console.say(written)

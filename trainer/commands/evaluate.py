@@ -62,7 +62,7 @@ def evaluate(
     from trainer.inference.evaluate import check_match, open_own_store, plan_parts
     from trainer.inference.evaluate import evaluate as evaluate_run
     from trainer.inference.predict import load_network, open_run
-    from trainer.safefiles import make_output_folder
+    from trainer.safefiles import output_folder
     from trainer.training.device import repeatable, resolve_device
 
     trained = open_run(run)
@@ -70,12 +70,11 @@ def evaluate(
     check_match(trained.record, stored)
     parts = plan_parts(trained, stored, fold_numbers(stored, fold or ()), network or ())
     torch_device = resolve_device(device)
-    make_output_folder(out, (RESULT, PICTURE, VECTOR))
     wanted = sorted({k for part in parts for k in part.networks})
-    networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
-    with repeatable(torch_device):
+    with output_folder(out, (RESULT, PICTURE, VECTOR)), repeatable(torch_device):
+        networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
         found = evaluate_run(trained, stored, parts, networks, checkpoint, batch_size, reading)
-    written = write_evaluation(out, found)
+        written = write_evaluation(out, found)
     if as_json:
         Terminal().write_json(found.model_dump(mode="json"))
         return

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from featurestore.terminal import Terminal
+from featurestore.terminal import QuietOption, Terminal
 from trainer.commands.options import CheckpointOption, RunOption
 
 
@@ -20,6 +20,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="Default: next to the network, as best.onnx or .pt2.")
     ] = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Write a network as ONNX or torch.export, checked against the original."""
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from featurestore.terminal import Label, Terminal
+from featurestore.terminal import Label, QuietOption, Terminal
 from schemas import LrFind
 from trainer.commands.options import DatasetOption, StoreOption, grouped
 from trainer.config import ReadingOption, StepOptions, TrainingOptions
@@ -35,13 +35,14 @@ def lr_find(
     step: StepOptions,
     reading: ReadingOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("lr-find"),
+    quiet: QuietOption = False,
 ) -> None:
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
     from featurestore import open_store
     from trainer.data.split import default_folds
     from trainer.plan import plan_run
     from trainer.recipes import find_recipe
-    from trainer.safefiles import make_output_folder
+    from trainer.safefiles import output_folder
     from trainer.training.lr_find import NUM_STEPS, find_lr
     from trainer.training.schedule import Sweep
 
@@ -50,17 +51,17 @@ def lr_find(
     options = TrainingOptions(method=method, folds=folds, **step.values())
     sweep = Sweep(NUM_STEPS, end=find_recipe(step.recipe).sweep_end)
     plan = plan_run(stored, options)
-    make_output_folder(out, (TABLE, RESULT, PICTURE, VECTOR))
     console = Terminal()
-    columns = Label(), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("steps", total=NUM_STEPS)
-        curve, found, warnings = find_lr(
-            stored, plan.config, stage, lambda: progress.advance(task), reading, sweep
-        )
+    with output_folder(out, (TABLE, RESULT, PICTURE, VECTOR)):
+        columns = Label(), BarColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("steps", total=NUM_STEPS)
+            curve, found, warnings = find_lr(
+                stored, plan.config, stage, lambda: progress.advance(task), reading, sweep
+            )
+        written = write_lr_find(out, curve, found)
     for warning in (*plan.warnings, *warnings):
         console.warn(warning)
-    written = write_lr_find(out, curve, found)
     console.say(*_lines(found), written)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import track
 
-from featurestore.terminal import Table, Terminal
+from featurestore.terminal import QuietOption, Table, Terminal
 from featurestore.text import csv_cell, from_json_text, json_document
 from schemas import Prediction, Predictions, RunRecord, UnusedFile
 from trainer.commands.options import CheckpointOption, RunOption
@@ -44,6 +44,7 @@ def predict(
         int, typer.Option(min=1, help="Classes shown in a table; csv and json have all.")
     ] = 3,
     device: DeviceOption = "auto",
+    quiet: QuietOption = False,
 ) -> None:
     """Classify audio files with a run's trained models."""
     from trainer.api import classify
@@ -62,9 +63,9 @@ def predict(
     if out:
         write_output(out, _text(found, trained.record, wanted, top).encode())
     elif wanted == "table":
-        Terminal().print(_table(found, top))
+        Terminal(always=True).print(_table(found, top))
     else:
-        Terminal().write(_text(found, trained.record, wanted, top))
+        Terminal(always=True).write(_text(found, trained.record, wanted, top))
     if found.unused:
         raise AudioInputError(f"{len(found.unused)} of {len(files)} files could not be used")
 
@@ -78,14 +79,14 @@ def _watched(
     results: Iterator[Prediction | UnusedFile], total: int
 ) -> Iterator[Prediction | UnusedFile]:
     """Yield the results, with a bar, and print a line for each file that could not be used."""
-    console = Terminal(stderr=True)
+    console, muted = Terminal(stderr=True, always=True), Terminal.muted
     for result in track(
         results,
         "predicting",
         total,
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=muted or not console.is_terminal,
     ):
         if isinstance(result, UnusedFile):
             console.say(f"{result.path}: {result.reason}")
@@ -98,7 +99,7 @@ def _text(found: Predictions, record: RunRecord, wanted: Format, top: int) -> st
     if wanted == "csv":
         return _csv(found, record.class_names)
     file = io.StringIO()
-    Terminal(file=file, width=_WIDE).print(_table(found, top))
+    Terminal(file=file, width=_WIDE, always=True).print(_table(found, top))
     return file.getvalue()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featurestore.errors import FeatureStoreError
-from featurestore.terminal import Terminal, styled
+from featurestore.terminal import QuietOption, Terminal, styled
 from featurestore.text import mask_url
 from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, StoreOption, grouped
 from trainer.commands.run import carry_out
@@ -82,22 +82,20 @@ def sweep(
     ] = None,
     execution: ExecutionOptions,
     mlflow: MlflowOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Train every combination of methods, seeds and settings, and report them.
 
     The same command resumes where it was stopped; one with more of anything adds to it.
     """
+    if file is not None and (method or seed or shared.fold or shared.settings):
+        raise typer.BadParameter("excludes --method, --seed, --fold and --set")
+    if file is None and not method:
+        raise typer.BadParameter("--method is needed, or --file", param_hint="--method")
     from featurestore import open_store
     from trainer.sweep import read_sweep
 
-    if file is not None:
-        if method or seed or shared.fold or shared.settings:
-            raise typer.BadParameter("excludes --method, --seed, --fold and --set")
-        asked = read_sweep(file)
-    elif method:
-        asked = shared.sweep(method, seed or (0,))
-    else:
-        raise typer.BadParameter("--method is needed, or --file", param_hint="--method")
+    asked = read_sweep(file) if file else shared.sweep(method or (), seed or (0,))
     _carry_out(
         open_store(shared.store, shared.dataset), asked, out, shared.scheduler, execution, mlflow
     )
@@ -116,6 +114,7 @@ def reproduce(
     ] = 1,
     execution: ExecutionOptions,
     mlflow: MlflowOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Train the paper's methods and the control on every fold: its table for that dataset.
 

@@ -20,7 +20,7 @@ from featurestore import (
     find_sounds,
     one_thread,
 )
-from featurestore.errors import AudioError, reason_of
+from featurestore.errors import AudioError, cause
 from featurestore.text import json_text
 from schemas import (
     EXTRACTOR_VERSION,
@@ -224,4 +224,4 @@ def _prediction(
 
 def _reason(error: AudioError | OSError) -> str:
     """Return the reason in one line, without the path."""
-    return str(error) if isinstance(error, AudioError) else reason_of(error)
+    return str(error) if isinstance(error, AudioError) else cause(error)

@@ -4,6 +4,7 @@ Reads run directories and nothing else. `write_report` makes the files, `print_r
 same tables in a terminal.
 """
 
+import featurestore.pictures  # noqa: F401 - before Matplotlib, whose start it explains
 from trainer.report.render import Column, Picture, Report, Section, Table, print_report, report_json
 from trainer.report.write import write_report
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from featurestore import __version__
-from featurestore.errors import reason_of
+from featurestore.errors import cause
 from featurestore.files import write_output
 from featurestore.text import file_name
 from trainer.errors import ReportError
@@ -80,7 +80,7 @@ def write_report(
         _write(report)
     except OSError as error:
         raise ReportError(
-            f"{error.filename or out}: the report cannot be written: {reason_of(error)}; make room "
+            f"{error.filename or out}: the report cannot be written: {cause(error)}; make room "
             "or give another --out"
         ) from error
     return report

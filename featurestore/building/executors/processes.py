@@ -18,7 +18,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from featurestore.building.executors.worker import FAILED, HALF_DONE, TAKEN
 from featurestore.cores import usable_cores
-from featurestore.errors import ClusterError, reason_of
+from featurestore.errors import ClusterError, cause
 from featurestore.safepath import SAFE_PATH, interpreter
 
 T = TypeVar("T")
@@ -283,7 +283,7 @@ class ProcessExecutor:
                 env={**os.environ, **_ONE_THREAD, SAFE_PATH: "1"},
             )
         except OSError as error:
-            raise _cannot_start(self._workers, reason_of(error)) from error
+            raise _cannot_start(self._workers, cause(error)) from error
         self._processes.append(process)
 
 
