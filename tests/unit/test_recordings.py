@@ -14,6 +14,7 @@ from featurestore.extraction import recordings
 from featurestore.extraction.audio import load
 from featurestore.extraction.recordings import Span, read_part
 from schemas import ClipStatus, FeatureSpec
+from tests.sound_files import frame_positions
 
 SECONDS = 20
 FORMATS = {
@@ -23,8 +24,10 @@ FORMATS = {
     "ogg": ("OGG", "VORBIS", 22_050),
     "opus": ("OGG", "OPUS", 48_000),
     "mp3": ("MP3", "MPEG_LAYER_III", 44_100),
+    "slow.mp3": ("MP3", "MPEG_LAYER_III", 22_050),
 }
-TOLERANCE = {"mp3": 1e-6}
+CUT = ("mp3", "slow.mp3", "bare.mp3", "tagged.mp3")
+TOLERANCE = dict.fromkeys(CUT, 1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         data = sweep + 0.05 * rng.standard_normal((time.size, 2))
         file = place / f"r.{name}"
         soundfile.write(file, data, rate, format=container, subtype=subtype)
-    return {name: place / f"r.{name}" for name in FORMATS}
+    data = (place / "r.mp3").read_bytes()
+    frames = frame_positions(data)
+    (place / "r.bare.mp3").write_bytes(data[frames[1] :])  # without the header that LAME wrote
+    tag = b"ID3\4\0\0\0\0\0\x0a" + bytes(10)
+    (place / "r.tagged.mp3").write_bytes(data[frames[1] : frames[400]] + tag + data[frames[400] :])
+    return {name: place / f"r.{name}" for name in (*FORMATS, *CUT)}
 
 
 def whole(path: Path) -> tuple[np.ndarray, int]:
@@ -46,7 +54,7 @@ def whole(path: Path) -> tuple[np.ndarray, int]:
     return load(path, FeatureSpec(sample_rate=rate)).waveform, rate
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [*FORMATS, "bare.mp3", "tagged.mp3"])
 def test_parts_in_any_order_have_the_samples_of_the_whole_file(
     files: dict[str, Path], name: str
 ) -> None:
@@ -61,6 +69,16 @@ def test_parts_in_any_order_have_the_samples_of_the_whole_file(
         assert waveform.size == round(span.end_s * rate) - first
         difference = np.abs(waveform - expected[first : first + waveform.size]).max()
         assert difference <= TOLERANCE.get(name, 0)
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_part_of_an_mp3_is_read_without_the_frames_far_before_it(
+    files: dict[str, Path], name: str
+) -> None:
+    """Not where a tag lies among its frames: the decoder then looks for the place itself."""
+    read_part(files[name], Span(10.2, 10.7), 60)
+    recording = next(reversed(recordings._opened.recordings.values()))
+    assert ("_file" in vars(recording)) == (name == "tagged.mp3")
 
 
 @given(st.floats(0, SECONDS), st.floats(0, SECONDS))

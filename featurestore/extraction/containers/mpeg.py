@@ -5,11 +5,17 @@ are counted here, and a stream that does not say how many it has gets a header t
 """
 
 import re
+from array import array
 from dataclasses import dataclass, field
 
 from featurestore.errors import AudioError
+from featurestore.extraction.containers.mpegcut import (
+    EVERY,
+    FrameIndex,
+    first_sample,
+    silent_start,
+)
 from featurestore.extraction.containers.mpegframe import (
-    DECODER_DELAY,
     FrameHeader,
     Lame,
     declared_by,
@@ -53,9 +59,13 @@ class _Stream:
     info: bool = False
     trimmed: int = 0
     """Samples that the Info header says the encoder added."""
+    dropped: int = 0
+    """Those at the start."""
     lame: Lame | None = None
     """Checksums of a stream that LAME made."""
     count: int = 0
+    positions: "array[int]" = field(default_factory=lambda: array("Q"))
+    """Of every `EVERY`th frame."""
     stop: int = 0
     checks: FrameChecks = field(default_factory=FrameChecks)
 
@@ -217,12 +227,14 @@ def _add(
 ) -> None:
     if info := info_at(source, position, header):
         stream = _Stream(position, header, head, info=True)
-        stream.declared, stream.trimmed = declared_by(info)
+        stream.declared, stream.trimmed, stream.dropped = declared_by(info)
         stream.lame = lame_in(info, header.side_info)
         streams.append(stream)
         return
     if not streams or streams[-1].header.kind != header.kind:
         streams.append(_Stream(position, header, head))
+    if streams[-1].count % EVERY == 0:
+        streams[-1].positions.append(position)
     streams[-1].count += 1
     streams[-1].checks.add(source, position, header)
 
@@ -254,31 +266,28 @@ def _part(stream: _Stream) -> Part:
     if stream.declared in (stream.count, stream.count + 1):
         # As it lies, without tags: the decoder believes its header, which is right.
         expected = max(0, total - stream.trimmed)
-        return Part(stream.start, stream.stop, num_frames=expected, tolerance=samples)
+        # Only of a header that says what was added is known what the decoder drops.
+        frames = _index(stream, stream.dropped) if stream.trimmed else None
+        return Part(
+            stream.start, stream.stop, num_frames=expected, tolerance=samples, frames=frames
+        )
     if stream.header.layer < 3:
         # The decoder estimates from the number of bytes: some more than enough of them.
         return Part(stream.start, stream.stop, num_frames=total, tolerance=samples, at_most=True)
     frames_at = stream.start + (stream.header.num_bytes if stream.info else 0)
-    prefix = _info_frame(stream)
-    skip = samples - DECODER_DELAY
-    return Part(frames_at, stream.stop, prefix, skip, total, tolerance=samples // 2)
+    prefix, skip = silent_start(stream.head, stream.count), first_sample(stream.header)
+    return Part(
+        frames_at,
+        stream.stop,
+        prefix,
+        skip,
+        total,
+        tolerance=samples // 2,
+        frames=_index(stream, 0),
+    )
 
 
-def _info_frame(stream: _Stream) -> bytes:
-    """Return a frame with an Info header that promises one frame more, and that frame, of silence.
-
-    The decoder drops its own delay from the start of a stream with a header, which would be sound:
-    so it is dropped from the silence. Both frames are of the lowest bit rate that has room: of a
-    stream cut out of a longer one the decoder would take their zeros for what came before.
-    """
-    first = stream.head
-    for bit_rate in range(1, 10):
-        head = bytes((0xFF, first[1] | 1, bit_rate << 4 | first[2] & 0x0C, first[3] & 0xC0))
-        header = parse(head)
-        if header is not None and header.num_bytes >= header.side_info + 12:
-            break
-    assert header is not None, "bits of a header that was parsed"  # noqa: S101
-    info = b"Info" + (1).to_bytes(4) + (stream.count + 1).to_bytes(4)
-    silence = head + bytes(header.num_bytes - 4)
-    before = head + bytes(header.side_info - 4) + info
-    return before.ljust(header.num_bytes, b"\0") + silence
+def _index(stream: _Stream, dropped: int) -> FrameIndex | None:
+    if stream.header.layer != 3:
+        return None
+    return FrameIndex(stream.head, stream.header, stream.count, dropped, stream.positions)

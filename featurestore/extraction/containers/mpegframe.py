@@ -129,16 +129,20 @@ def _after_fields(info: bytes) -> int:
     return 8 + sum(size for bit, size in fields if flags >> bit & 1)
 
 
-def declared_by(info: bytes) -> tuple[int | None, int]:
-    """Return frames that an Info header promises, and samples that the encoder added."""
+def declared_by(info: bytes) -> tuple[int | None, int, int]:
+    """Return frames that an Info header promises, samples that were added, and those at the start.
+
+    Added are those by the encoder and those by the decoder's delay; both are dropped.
+    """
     if info[:4] == b"VBRI":
-        return (int.from_bytes(info[14:18]) if len(info) >= 18 else None), 0
+        return (int.from_bytes(info[14:18]) if len(info) >= 18 else None), 0, 0
     flags = int.from_bytes(info[4:8])
     frames = int.from_bytes(info[8:12]) if flags & 1 else None
     lame = _after_fields(info)
     delays = info[lame + 21 : lame + 24]
     if len(delays) < 3 or not info[lame : lame + 4].isalnum():
-        return frames, 0
+        return frames, 0, 0
     both = int.from_bytes(delays)
     delay, padding = both >> 12, both & 0xFFF
-    return frames, delay + DECODER_DELAY + max(0, padding - DECODER_DELAY)
+    at_start = delay + DECODER_DELAY
+    return frames, at_start + max(0, padding - DECODER_DELAY), at_start

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from featurestore.errors import AudioError
+from featurestore.extraction.containers.mpegcut import FrameIndex
 from schemas import ClipStatus
 
 
@@ -23,6 +24,7 @@ class Part:
         exact: Whether it may not give more, either.
         at_most: Whether what the decoder gives beyond `num_frames` is dropped.
         last_at: Position of the last frame, of a stream whose frames end with a checksum.
+        frames: Where the frames are, of an MP3 of which runs can be cut out.
     """
 
     start: int
@@ -35,6 +37,7 @@ class Part:
     exact: bool = False
     at_most: bool = False
     last_at: int | None = None
+    frames: FrameIndex | None = None
 
 
 @dataclass(frozen=True)
