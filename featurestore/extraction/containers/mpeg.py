@@ -65,7 +65,7 @@ class _Stream:
     """Checksums of a stream that LAME made."""
     count: int = 0
     positions: "array[int]" = field(default_factory=lambda: array("Q"))
-    """Of every `EVERY`th frame."""
+    """Where every `EVERY`th frame is."""
     stop: int = 0
     checks: FrameChecks = field(default_factory=FrameChecks)
 

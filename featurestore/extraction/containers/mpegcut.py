@@ -27,7 +27,7 @@ class FrameIndex:
         header: What it says.
         count: Number of frames.
         dropped: Samples that the decoder drops at the start of the whole stream.
-        positions: Of every `EVERY`th frame.
+        positions: Where every `EVERY`th frame is.
     """
 
     head: bytes
