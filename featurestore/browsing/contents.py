@@ -279,8 +279,8 @@ class Contents:
         size = self.dataset.manifest.chunk_clips
         start = row // size * size
         stop = min(start + size, self._fold_sizes[fold])
-        of_chunk = self._chunk_thumbnails(Block(fold, start, stop))
-        return of_chunk[row - start]
+        thumbnail: NDArray[np.uint8] = self._chunk_thumbnails(Block(fold, start, stop))[row - start]
+        return thumbnail
 
     def _chunk_thumbnails(self, block: Block) -> NDArray[np.uint8]:
         with self._lock:

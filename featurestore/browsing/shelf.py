@@ -34,7 +34,8 @@ class Shelf:
     @property
     def place(self) -> str:
         """The store or the directory, for people."""
-        return json_text(mask_url(self._storage))
+        storage = self._storage
+        return json_text(storage.path if isinstance(storage, LocalStorage) else mask_url(storage))
 
     def open(self, store: str, dataset: str) -> StoredDataset:
         """Open a dataset, finished or not.

@@ -69,7 +69,8 @@ def edges_hz(spec: FeatureSpec, bands: int) -> NDArray[np.float64]:
     labels = mel_to_hz(np.linspace(*mel_bounds(spec), bands + 1), spec.mel_scale)
     # `labelled_hz` is a straight line, so two of its points undo it.
     low, high = labelled_hz(np.array([0.0, spec.sample_rate / 2]), spec)
-    return (labels - low) * (spec.sample_rate / 2) / (high - low)
+    edges: NDArray[np.float64] = (labels - low) * (spec.sample_rate / 2) / (high - low)
+    return edges
 
 
 def detail_window(full: NDArray[np.float32], spec: FeatureSpec, shared_s: float) -> Window:

@@ -285,7 +285,8 @@ class StoredDataset(Conversions):
 
     def source_digest(self, fold: int, row: int) -> bytes:
         """Return the SHA-256 (32 bytes) of the audio file of a row, which must have features."""
-        return self._stored.read(fold, "source_sha256", slice(row, row + 1))[0].tobytes()
+        (digest,) = self._stored.read(fold, "source_sha256", slice(row, row + 1))
+        return bytes(digest)
 
     def failures(self, folds: Iterable[int] | None = None) -> ClipTable:
         """Return the clips that were tried and have no features."""

@@ -19,6 +19,7 @@ from featurestore.browsing.server import LOOPBACK, make_app
 from featurestore.browsing.site import Site
 from featurestore.building.build import build
 from featurestore.datasets import load_dataset
+from featurestore.datasets.collection import load_collection
 from schemas import FeatureSpec, Resolution, RunResult
 from tests.conftest import four_clips_a_block
 from tests.integration.reported_runs import make_run, seal
@@ -59,6 +60,23 @@ def build_browsed(root: Path, store: Path) -> Path:
         four_clips_a_block(patch)
         build(load_dataset("folder", root), store, SMALL)
     return store
+
+
+def build_labelled(place: Path) -> Path:
+    """Build a store of clips of several labels or none, with features next to the images."""
+    sounds, lines = place / "birds", ["path,labels,fold"]
+    sounds.mkdir(parents=True)
+    for fold in (1, 2):
+        for number, labels in enumerate(("owl;tit", "", "tit", "owl;jay;tit")):
+            time = np.arange(RATE) / RATE
+            wave = 0.4 * np.sin(2 * np.pi * (500 + 300 * number) * time)
+            soundfile.write(sounds / f"{fold}-{number}.wav", wave, RATE)
+            lines.append(f"{fold}-{number}.wav,{labels},{fold}")
+    (sounds / "clips.csv").write_text("\n".join(lines))
+    features = [{"kind": "mfcc"}, {"kind": "waveform", "sample_rate": 8000}]
+    spec = FeatureSpec.model_validate({**SMALL.model_dump(), "features": features})
+    build(load_collection(sounds), place / "birds.zarr", spec)
+    return place / "birds.zarr"
 
 
 @dataclass(frozen=True)

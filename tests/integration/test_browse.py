@@ -27,10 +27,12 @@ from tests.integration.browsing import (
     SMALL,
     Served,
     build_browsed,
+    build_labelled,
     served,
     write_run,
     write_sounds,
 )
+from tests.remote_servers import file_server
 from trainer.records.finished import open_finished
 from trainer.report.agreement import agreements
 from trainer.report.series import group, read_run
@@ -399,6 +401,40 @@ def test_runs_that_do_not_fit_are_refused_in_a_line(
         said = capsys.readouterr().err
         assert words in said
         assert said.count("\n") == 1
+
+
+def test_features_and_several_labels_are_what_is_stored(tmp_path: Path) -> None:
+    store = build_labelled(tmp_path)
+    site, dataset = Site(Shelf(store), tmp_path / "birds"), open_store(store)
+    (described,) = read(site, "data/stores.json")["stores"][0]["datasets"]
+    base = f"data/birds.zarr/{described['name']}"
+    arrays = {a["name"]: a for a in read(site, f"{base}/collection.json")["arrays"]}
+    assert arrays["features/waveform"]["seconds"] == pytest.approx(
+        arrays["R2/full"]["seconds"], abs=1e-3
+    )
+    columns, table = read(site, f"{base}/clips.json")["columns"], dataset.all_clips()
+    for labels, multi_hot in zip(columns["labels"], dataset.all_labels(), strict=True):
+        assert labels == np.flatnonzero(multi_hot).tolist()
+    assert [] in columns["labels"]
+    for number, clip_id in enumerate(table.clip_id):
+        facts = read(site, f"{base}/clips/{number}.json")
+        shares = np.frombuffer(site.answer(f"{base}/clips/{number}.bin").body, "<u2") / 65_535
+        stored = dataset.read_clip(clip_id)
+        assert [array["name"] for array in facts["arrays"]] == list(stored)
+        for array in facts["arrays"]:
+            low, high = array["range"]
+            of = shares[array["offset"] :][: np.prod(array["shape"])].reshape(array["shape"])
+            np.testing.assert_allclose(
+                low + of * (high - low), stored[array["name"]], atol=1e-4 * (high - low)
+            )
+    assert read(site, f"{base}/sounds/0.json")["compared"]
+
+
+def test_a_store_behind_a_web_server_is_shown(browsed: Path, root: Path) -> None:
+    with file_server(browsed.parent) as address:
+        far, near = Site(Shelf(f"{address}/s.zarr"), root), Site(Shelf(browsed), root)
+        for path in ("clips.json", "thumbnails/0.bin", "clips/0.bin", "sounds/0.wav"):
+            assert far.answer(f"{DATA}/{path}").body == near.answer(f"{DATA}/{path}").body
 
 
 def test_an_export_has_the_bytes_that_the_server_answers(

@@ -29,6 +29,7 @@ from tests.integration.browsing import (
     HOSTILE,
     Served,
     build_browsed,
+    build_labelled,
     served,
     write_run,
     write_sounds,
@@ -338,6 +339,22 @@ def test_a_hundred_thousand_clips_open_in_two_seconds_and_scroll(tab: Tab, tmp_p
         page.wait_for_selector('canvas[data-drawn="99999"]')
         assert page.locator(".cell").count() < 150
         assert opened_s < 2
+
+
+def test_features_and_several_labels_are_shown(tab: Tab, tmp_path: Path) -> None:
+    store = build_labelled(tmp_path)
+    with served(Site(Shelf(store), tmp_path / "birds")) as page_served:
+        page = tab.open(page_served)
+        page.wait_for_selector(".heatmap")
+        page.get_by_role("link", name="tit, fold 1: 3 clips").click()
+        page.wait_for_selector(".cell canvas[data-drawn]")
+        assert page.locator(".cell").count() == 3
+        page.locator(".cell a", has_text="jay, owl, tit").click()
+        page.wait_for_selector("audio[src]", state="attached")
+        wave = page.locator(".panel", has_text="features/waveform").locator(".surface")
+        wave.hover(position={"x": 300, "y": 40})
+        assert "features/waveform" in page.locator(".readout").inner_text()
+        assert page.locator(".panel", has_text="features/mfcc").count() == 1
 
 
 def test_an_exported_page_works_from_any_web_server(

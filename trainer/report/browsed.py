@@ -14,7 +14,8 @@ from featurestore.errors import RunError
 from featurestore.text import json_text
 from schemas import EpochMetrics
 from trainer.errors import TrainerError
-from trainer.records.finished import accuracy_of, epoch_of, open_finished
+from trainer.records.contradictions import accuracy_of, epoch_of
+from trainer.records.finished import open_finished
 from trainer.report.agreement import NOTE, Agreement, agreements
 from trainer.report.series import Run, group, read_run
 from trainer.selection import OPTIMISTIC, RULES

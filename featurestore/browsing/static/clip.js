@@ -1,7 +1,8 @@
 // One clip: its waveform, every array on one time scale, its sound with a cursor in step, a detail.
 
-import { address } from "./app.js";
 import { getBytes, getJSON } from "./api.js";
+import { address } from "./app.js";
+import { MAPS, paintBar } from "./colors.js";
 import { decibels, duration, h, name, number, option, problem, shown } from "./dom.js";
 import { chosenRows } from "./grid.js";
 import { Detail, ImagePanel, LinePanel, Scale, valueAt, WavePanel } from "./panels.js";
@@ -187,6 +188,7 @@ class ClipView {
     this.clock = h("span", { class: "clock" }, "0.00 s");
     const speed = h("select", { "aria-label": "Speed", onchange: (event) => this.speed(Number(event.target.value)) }, SPEEDS.map((value) => option(value, `${value}×`, this.audio.playbackRate)));
     const map = h("select", { class: "map", "aria-label": "Colours", onchange: (event) => this.recolor({ map: event.target.value }) }, ["magma", "grey"].map((value) => option(value, value, this.scale.map)));
+    this.bar = h("canvas", { role: "img", "aria-label": "Colours from the lowest to the highest value of the range" });
     const bound = (side, label) =>
       h("label", {}, h("span", {}, label), h("input", { type: "range", min: 0, max: 100, value: 100 * this.scale.range[side], "aria-label": `${label} end of the colours, percent of the range`, oninput: (event) => this.bound(side, event.target.value / 100) }));
     const zoom = (label, factor, text) => h("button", { type: "button", class: "button", "aria-label": label, onclick: () => this.zoom(factor, this.middle) }, text);
@@ -197,6 +199,7 @@ class ClipView {
       h("span", { class: "group" }, zoom("Zoom in", 0.5, "+"), zoom("Zoom out", 2, "−"), h("button", { type: "button", class: "button", onclick: () => this.zoom(1e9, 0) }, "Whole")),
       h("label", {}, h("span", {}, "Colours"), map),
       bound(0, "Low"),
+      h("span", { class: "key" }, this.bar),
       bound(1, "High"),
     );
   }
@@ -226,6 +229,7 @@ class ClipView {
   drawAll() {
     if (!this.panels.length) return;
     for (const panel of this.panels) panel.draw();
+    paintBar(this.bar, MAPS[this.scale.map], this.scale.range);
     this.drawDetails();
     this.showCursor();
     const room = this.scale.total - this.scale.shown;

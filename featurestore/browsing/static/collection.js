@@ -152,8 +152,7 @@ function heatMap({ store, dataset, collection, clips }, query) {
         const href = address({ store, dataset, view: "clips" }, { class: className, fold, status: chosen.status });
         const text = chosen.text(value);
         const link = h("a", { href, "aria-label": `${className}, fold ${label}: ${text} ${chosen.label}` }, text);
-        // Where all are equal, no cell is hotter than the others.
-        const share = most === least ? (most ? 0.25 : 0) : (0.9 * value) / most;
+        const share = heat(value, least, most);
         const cell = h("td", { class: share > 0.55 ? "heat strong" : "heat" }, link);
         cell.style.setProperty("--share", `${Math.round(100 * share)}%`);
         return cell;
@@ -170,6 +169,13 @@ function heatMap({ store, dataset, collection, clips }, query) {
     h("p", { class: "controls" }, h("label", { for: "metric" }, "Show "), select),
     waits ? h("p", { class: "line scan", role: "status" }, waiting(clips, collection)) : h("div", { class: "scroll" }, table),
   );
+}
+
+/** Return how hot a cell is, in [0, 1]: of values much alike, their differences count. */
+function heat(value, least, most) {
+  if (most === least) return most ? 0.25 : 0;
+  if (least > most / 2) return 0.15 + (0.7 * (value - least)) / (most - least);
+  return (0.9 * value) / most;
 }
 
 function waiting(clips, collection) {

@@ -55,3 +55,8 @@ export function paint(canvas, values, offset, [rows, columns], most, map = MAPS.
   }
   context.putImageData(image, 0, 0);
 }
+
+/** Draw what the colours of a map and range mean into a canvas, from 0 on the left to 1. */
+export function paintBar(canvas, map, range) {
+  paint(canvas, Float32Array.from({ length: 256 }, (_, value) => value / 255), 0, [1, 256], 1, map, range);
+}
