@@ -16,15 +16,15 @@ from featurestore.errors import FeatureStoreError, StoreError
 from featurestore.reading.axes import (
     detail_window,
     duration_s,
-    edges_hz,
     mel_bounds,
     repetition_period,
 )
+from featurestore.store.axes import axes_of
 from featurestore.store.columns import ClipTable
 from featurestore.store.plan import Block
 from featurestore.store.reader import StoredDataset
 from featurestore.text import json_text, mask_url
-from schemas import FULL, ClipStatus
+from schemas import FULL, ClipStatus, FeatureSpec
 
 GROUP_CLIPS = 16
 """Thumbnails in one file."""
@@ -109,7 +109,7 @@ class Contents:
             "shape": list(shape),
             "seconds": duration_s(name, spec),
             "is_image": is_image,
-            "edges_hz": np.round(edges_hz(spec, shape[0]), 3).tolist() if is_image else None,
+            "bands_hz": _bands_hz(spec, name),
         }
 
     def clips(self) -> dict[str, Any]:
@@ -374,6 +374,14 @@ class _Scan:
             period = repetition_period(next(images), self._dataset.manifest.spec)
             periods[row] = None if period is None else round(period * self._frame_s, 4)
         return periods
+
+
+def _bands_hz(spec: FeatureSpec, name: str) -> list[float] | None:
+    """Return the frequencies on which the bands of an array are centred, if they are in Hz."""
+    first = axes_of(spec, name)[0]
+    is_centre = str(first.attributes.get("long_name", "")).startswith("centre")
+    is_hz = first.coordinate == "band_hz" and is_centre
+    return np.round(first.points, 3).tolist() if is_hz else None
 
 
 def _numbers(values: NDArray[Any], decimals: int) -> list[float | None]:

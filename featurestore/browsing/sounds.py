@@ -121,12 +121,12 @@ def _size(sound: Sound) -> int:
 def _outline(waveform: NDArray[np.float32], peak: float) -> tuple[list[float], list[float]]:
     """Return the least and the largest sample of spans of equal length, over the peak."""
     edges = np.unique(np.linspace(0, waveform.size, _ENVELOPE, endpoint=False).astype(int))
+    scale = 1 / (peak or 1)
     low, high = (
-        bound.reduceat(waveform, edges) / (peak or 1) for bound in (np.minimum, np.maximum)
+        np.round(bound.reduceat(waveform, edges).astype(np.float64) * scale, 3).tolist()
+        for bound in (np.minimum, np.maximum)
     )
-    return np.round(low.astype(np.float64), 3).tolist(), np.round(
-        high.astype(np.float64), 3
-    ).tolist()
+    return low, high
 
 
 def wav_bytes(waveform: NDArray[np.float32], rate: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What the axes of an image mean: its seconds and Hz, and where a clip is repeated. Pure."""
+"""How an image is drawn: its seconds and mels, where it repeats, and its best detail. Pure."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.extraction.features import hz_to_mel, labelled_hz, mel_to_hz
+from featurestore.extraction.features import hz_to_mel
 from featurestore.extraction.resize import RESIZES
 from schemas import FULL, FeatureSpec
 from schemas.librosa_features import Waveform
@@ -58,19 +58,6 @@ def mel_bounds(spec: FeatureSpec) -> tuple[float, float]:
     return float(hz_to_mel(spec.fmin, spec.mel_scale)), float(
         hz_to_mel(spec.fmax_hz, spec.mel_scale)
     )
-
-
-def edges_hz(spec: FeatureSpec, bands: int) -> NDArray[np.float64]:
-    """Return the frequencies in Hz (bands + 1,) between which the bands of an image are drawn.
-
-    They are evenly spaced in mel, as in the figures of `plot`, and those of the sound, whatever the
-    filterbank takes them for (`labelled_hz`).
-    """
-    labels = mel_to_hz(np.linspace(*mel_bounds(spec), bands + 1), spec.mel_scale)
-    # `labelled_hz` is a straight line, so two of its points undo it.
-    low, high = labelled_hz(np.array([0.0, spec.sample_rate / 2]), spec)
-    edges: NDArray[np.float64] = (labels - low) * (spec.sample_rate / 2) / (high - low)
-    return edges
 
 
 def detail_window(full: NDArray[np.float32], spec: FeatureSpec, shared_s: float) -> Window:

@@ -8,7 +8,8 @@ import io
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,6 +40,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
+Serve = Callable[[Site], Served]
 FLAGS = ("--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio")
 
 
@@ -51,11 +53,20 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def tab(browser: Any) -> Iterator["Tab"]:
+def serve() -> Iterator[Serve]:
+    """Serves pages until the test is over."""
+    with ExitStack() as servers:
+        yield lambda site: servers.enter_context(served(site))
+
+
+@pytest.fixture
+def tab(browser: Any, serve: object) -> Iterator["Tab"]:
+    """A tab, closed before the servers are."""
     tab = Tab(browser)
     yield tab
+    faults = [*tab.faults]  # closing it ends requests
     tab.page.context.close()
-    assert tab.faults == []
+    assert faults == []
     assert {url.split("/")[2].split(":")[0] for url in tab.urls} <= {"127.0.0.1"}
 
 
@@ -259,7 +270,7 @@ def test_the_pointer_says_seconds_and_hertz_and_colours_and_zoom_change_the_pict
 
 
 def test_a_confusion_and_a_disagreement_lead_to_their_clips(
-    tab: Tab, browsed: Path, root: Path, tmp_path: Path
+    tab: Tab, serve: Serve, browsed: Path, root: Path, tmp_path: Path
 ) -> None:
     dataset = open_store(browsed)
     table = dataset.all_clips()
@@ -267,94 +278,98 @@ def test_a_confusion_and_a_disagreement_lead_to_their_clips(
         write_run(tmp_path / "mel", dataset, "mel", lambda clip: clip.endswith("/0.wav")),
         write_run(tmp_path / "resize", dataset, "resize", lambda clip: clip.startswith("fold1")),
     ]
-    with served(Site(Shelf(browsed), root, Runs(runs))) as page_served:
-        page = tab.open(page_served)
-        page.get_by_role("link", name="Runs", exact=True).click()
-        page.wait_for_selector(".chart")
-        page.get_by_role("link", name="Wrong clips first").click()
-        page.wait_for_selector(".cell canvas[data-drawn]")
-        shown = rows(page)
-        assert table.status[shown[-1]] != ClipStatus.OK  # of which no network says anything
-        wrong = [not table.clip_id[row].endswith("/0.wav") for row in shown[:-1]]
-        assert wrong == sorted(wrong, reverse=True)
-        assert sum(wrong) == page.locator(".cell .wrong").count() == 12
-        page.go_back()
-        page.get_by_role("link", name="4 clips of high taken for low").click()
-        page.wait_for_selector(".cell canvas[data-drawn]")
-        assert {table.clip_id[row].split("/")[1] for row in rows(page)} == {"high"}
-        assert page.locator(".cell").count() == 4
-        page.go_back()
-        page.locator(".figures a", has_text="only mel").click()
-        page.wait_for_selector(".cell canvas[data-drawn]")
-        assert {table.clip_id[row] for row in rows(page)} == {
-            clip for clip in table.clip_id if clip.endswith("/0.wav") and clip.startswith("fold2")
-        }
-        page.locator(".cell a").first.click()
-        page.wait_for_selector(".verdict.right")
-        assert page.locator(".verdict.wrong").count() == 1
+    page_served = serve(Site(Shelf(browsed), root, Runs(runs)))
+    page = tab.open(page_served)
+    page.get_by_role("link", name="Runs", exact=True).click()
+    page.wait_for_selector(".chart")
+    page.get_by_role("link", name="Wrong clips first").click()
+    page.wait_for_selector(".cell canvas[data-drawn]")
+    shown = rows(page)
+    assert table.status[shown[-1]] != ClipStatus.OK  # of which no network says anything
+    wrong = [not table.clip_id[row].endswith("/0.wav") for row in shown[:-1]]
+    assert wrong == sorted(wrong, reverse=True)
+    assert sum(wrong) == page.locator(".cell .wrong").count() == 12
+    page.go_back()
+    page.get_by_role("link", name="4 clips of high taken for low").click()
+    page.wait_for_selector(".cell canvas[data-drawn]")
+    assert {table.clip_id[row].split("/")[1] for row in rows(page)} == {"high"}
+    assert page.locator(".cell").count() == 4
+    page.go_back()
+    page.locator(".figures a", has_text="only mel").click()
+    page.wait_for_selector(".cell canvas[data-drawn]")
+    assert {table.clip_id[row] for row in rows(page)} == {
+        clip for clip in table.clip_id if clip.endswith("/0.wav") and clip.startswith("fold2")
+    }
+    page.locator(".cell a").first.click()
+    page.wait_for_selector(".verdict.right")
+    assert page.locator(".verdict.wrong").count() == 1
 
 
-def test_a_build_is_followed_and_a_directory_lists_it(tab: Tab, tmp_path: Path) -> None:
+def test_a_build_is_followed_and_a_directory_lists_it(
+    tab: Tab, serve: Serve, tmp_path: Path
+) -> None:
     store = tmp_path / "noise.zarr"
     arrays = filled_store.start_store(store, (8, 16), {1: 16}, chunk=4)
     blocks = filled_store.fold_blocks(1, 16, 4)
     filled_store.write(arrays, blocks[0])
-    with served(Site(Shelf(tmp_path))) as page_served:
-        page = tab.open(page_served)
-        page.wait_for_selector("text=4 of 16 clips")
-        page.get_by_role("link", name="noise.zarr").click()
-        page.wait_for_selector("text=The build is not finished: 4 of 16")
-        filled_store.write(arrays, blocks[1])
-        page.wait_for_selector("text=The build is not finished: 8 of 16")
-        page.get_by_role("link", name="Clips", exact=True).click()
-        until(page, "document.querySelectorAll('canvas[data-drawn]').length === 8")
-        filled_store.write(arrays, blocks[2])
-        until(page, "document.querySelectorAll('canvas[data-drawn]').length === 12")
+    page_served = serve(Site(Shelf(tmp_path)))
+    page = tab.open(page_served)
+    page.wait_for_selector("text=4 of 16 clips")
+    page.get_by_role("link", name="noise.zarr").click()
+    page.wait_for_selector("text=The build is not finished: 4 of 16")
+    filled_store.write(arrays, blocks[1])
+    page.wait_for_selector("text=The build is not finished: 8 of 16")
+    page.get_by_role("link", name="Clips", exact=True).click()
+    until(page, "document.querySelectorAll('canvas[data-drawn]').length === 8")
+    filled_store.write(arrays, blocks[2])
+    until(page, "document.querySelectorAll('canvas[data-drawn]').length === 12")
 
 
 def test_damage_is_said_in_a_line_and_the_rest_is_shown(
-    tab: Tab, browsed: Path, tmp_path: Path
+    tab: Tab, serve: Serve, browsed: Path, tmp_path: Path
 ) -> None:
     store = shutil.copytree(browsed, tmp_path / "s.zarr")
     (store / "folder/fold1/R2/full/c/0/0/0").write_bytes(b"rubbish")
-    with served(Site(Shelf(store))) as page_served:
-        page = tab.open(page_served, "#/s.zarr/folder/clip/0")
-        page.wait_for_selector(".problem >> text=R2/full")
-        assert page.locator(".chips").inner_text()
+    page_served = serve(Site(Shelf(store)))
+    page = tab.open(page_served, "#/s.zarr/folder/clip/0")
+    page.wait_for_selector(".problem >> text=R2/full")
+    assert page.locator(".chips").inner_text()
     assert tab.faults
     assert all(fault.startswith("422 ") for fault in tab.faults)
     tab.faults.clear()
 
 
-def test_a_hundred_thousand_clips_open_in_two_seconds_and_scroll(tab: Tab, tmp_path: Path) -> None:
+def test_a_hundred_thousand_clips_open_in_two_seconds_and_scroll(
+    tab: Tab, serve: Serve, tmp_path: Path
+) -> None:
     filled_store.fill_store(tmp_path / "s.zarr", (2, 4), {1: 50_000, 2: 50_000}, chunk=5000)
-    with served(Site(Shelf(tmp_path / "s.zarr"))) as page_served:
-        page = tab.page
-        page.goto(page_served.url + "#/s.zarr/noise/clips")
-        page.wait_for_selector("canvas[data-drawn]")
-        opened_s = page.evaluate("performance.now()") / 1000
-        cells = page.locator(".cell").count()
-        assert cells < 150
-        page.evaluate("document.querySelector('.grid').scrollTop = 1e9")
-        page.wait_for_selector('canvas[data-drawn="99999"]')
-        assert page.locator(".cell").count() < 150
-        assert opened_s < 2
+    page_served = serve(Site(Shelf(tmp_path / "s.zarr")))
+    page = tab.page
+    page.goto(page_served.url + "#/s.zarr/noise/clips")
+    page.wait_for_selector("canvas[data-drawn]")
+    opened_s = page.evaluate("performance.now()") / 1000
+    cells = page.locator(".cell").count()
+    assert cells < 150
+    page.evaluate("document.querySelector('.grid').scrollTop = 1e9")
+    page.wait_for_selector('canvas[data-drawn="99999"]')
+    assert page.locator(".cell").count() < 150
+    assert opened_s < 2
 
 
-def test_features_and_several_labels_are_shown(tab: Tab, tmp_path: Path) -> None:
+def test_features_and_several_labels_are_shown(tab: Tab, serve: Serve, tmp_path: Path) -> None:
     store = build_labelled(tmp_path)
-    with served(Site(Shelf(store), tmp_path / "birds")) as page_served:
-        page = tab.open(page_served)
-        page.wait_for_selector(".heatmap")
-        page.get_by_role("link", name="tit, fold 1: 3 clips").click()
-        page.wait_for_selector(".cell canvas[data-drawn]")
-        assert page.locator(".cell").count() == 3
-        page.locator(".cell a", has_text="jay, owl, tit").click()
-        page.wait_for_selector("audio[src]", state="attached")
-        wave = page.locator(".panel", has_text="features/waveform").locator(".surface")
-        wave.hover(position={"x": 300, "y": 40})
-        assert "features/waveform" in page.locator(".readout").inner_text()
-        assert page.locator(".panel", has_text="features/mfcc").count() == 1
+    page_served = serve(Site(Shelf(store), tmp_path / "birds"))
+    page = tab.open(page_served)
+    page.wait_for_selector(".heatmap")
+    page.get_by_role("link", name="tit, fold 1: 3 clips").click()
+    page.wait_for_selector(".cell canvas[data-drawn]")
+    assert page.locator(".cell").count() == 3
+    page.locator(".cell a", has_text="jay, owl, tit").click()
+    page.wait_for_selector("audio[src]", state="attached")
+    wave = page.locator(".panel", has_text="features/waveform").locator(".surface")
+    wave.hover(position={"x": 300, "y": 40})
+    assert "features/waveform" in page.locator(".readout").inner_text()
+    assert page.locator(".panel", has_text="features/mfcc").count() == 1
 
 
 def test_an_exported_page_works_from_any_web_server(

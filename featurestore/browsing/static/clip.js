@@ -5,7 +5,7 @@ import { address } from "./app.js";
 import { MAPS, paintBar } from "./colors.js";
 import { decibels, duration, h, name, number, option, problem, shown } from "./dom.js";
 import { chosenRows } from "./grid.js";
-import { Detail, ImagePanel, LinePanel, Scale, valueAt, WavePanel } from "./panels.js";
+import { Detail, hzAt, ImagePanel, LinePanel, Scale, WavePanel } from "./panels.js";
 import { verdicts } from "./runs.js";
 
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2];
@@ -282,8 +282,8 @@ class ClipView {
       const value = panel.value(time);
       words.push(value === null ? "not in this array" : `${panel.array.name} ${value.toFixed(3)}`);
     } else if (panel instanceof ImagePanel) {
-      const { edges_hz: edges, shape } = panel.array;
-      words.push(edges ? `${Math.round(valueAt(edges, up))} Hz` : `row ${Math.floor(up * shape[0])}`);
+      const { bands_hz: centres, shape } = panel.array;
+      words.push(centres ? `${Math.round(hzAt(centres, up))} Hz` : `row ${Math.floor(up * shape[0])}`);
       const value = panel.value(time, up);
       words.push(value === null ? "not in this array" : `${panel.array.name} ${value.toPrecision(3)}`);
     }

@@ -32,7 +32,7 @@ export function collectionView(dataset, place) {
   /** Ask for the clips that were repeated until they are known: that reads every large image. */
   const scan = async () => {
     const { clips, key, collection } = current;
-    if (clips.scanned || collection.state !== "complete") return;
+    if (closed || clips.scanned || collection.state !== "complete") return;
     try {
       const facts = await getJSON(`${key}/repetition.json`);
       if (closed || clips !== current.clips) return;

@@ -8,21 +8,20 @@ const TICKS_HZ = [0, 512, 1024, 2048, 4096, 8192, 16384, 32768];
 const LEFT = 46;
 const DRAG_PX = 5;
 
-/** Return a place between edges (ascending) for a value: 0 at the first edge, 1 at the last. */
-export function placeOf(edges, value) {
-  if (value <= edges[0]) return 0;
-  const last = edges.length - 1;
-  if (value >= edges[last]) return 1;
-  let at = 0;
-  while (edges[at + 1] < value) at += 1;
-  return (at + (value - edges[at]) / (edges[at + 1] - edges[at])) / last;
+/** Return the share of an image's height at which a frequency lies, between the bands' centres. */
+export function placeOf(centres, hz) {
+  const size = centres.length;
+  let at = centres.findIndex((centre) => centre >= hz);
+  if (at <= 0) return (at < 0 ? size - 0.5 : 0.5) / size;
+  at += (hz - centres[at]) / (centres[at] - centres[at - 1]);
+  return (at + 0.5) / size;
 }
 
-/** Return the value at a place between edges; the inverse of `placeOf`. */
-export function valueAt(edges, place) {
-  const last = edges.length - 1;
-  const at = Math.min(last - 1, Math.max(0, Math.floor(place * last)));
-  return edges[at] + (edges[at + 1] - edges[at]) * Math.min(1, place * last - at);
+/** Return the frequency at a share of the height; the inverse of `placeOf`. */
+export function hzAt(centres, place) {
+  const at = Math.min(centres.length - 1, Math.max(0, place * centres.length - 0.5));
+  const [low, high] = [Math.floor(at), Math.ceil(at)];
+  return centres[low] + (at - low) * (centres[high] - centres[low]);
 }
 
 /** Return times for ticks, some hundred pixels apart, and how many decimals they need. */
@@ -197,7 +196,7 @@ export class WavePanel extends Panel {
 export class ImagePanel extends Panel {
   constructor(scale, array, values, offset, height, on) {
     const [rows, columns] = array.shape;
-    const unit = array.edges_hz ? h("span", { class: "unit" }, "Hz") : null;
+    const unit = array.bands_hz ? h("span", { class: "unit" }, "Hz") : null;
     super(scale, [unit, h("b", {}, name(array.name)), ` ${rows} × ${columns} · ${array.seconds.toFixed(2)} s`], height, on);
     Object.assign(this, { array, values, offset, image: document.createElement("canvas") });
     this.plot = height - 20;
@@ -327,9 +326,9 @@ function drawSeconds(context, marks, [left, right], height) {
 }
 
 /** Return librosa's ticks between two shares of the height; round ones where these are too few. */
-function ticksHz(edges, low, high) {
-  const [from, to] = [valueAt(edges, low), valueAt(edges, high)];
-  const inside = TICKS_HZ.filter((hz) => hz >= from - 1 && hz <= to + 1);
+function ticksHz(centres, low, high) {
+  const [from, to] = [hzAt(centres, low), hzAt(centres, high)];
+  const inside = TICKS_HZ.filter((hz) => hz >= from && hz <= to);
   return inside.length > 2 ? inside : ticks(from, to, 400)[0].map(Math.round);
 }
 
@@ -338,8 +337,8 @@ export function drawAxis(context, array, [low, high], left, height, ink) {
   context.fillStyle = ink;
   context.textAlign = "right";
   context.textBaseline = "middle";
-  const edges = array.edges_hz;
-  const marks = edges ? ticksHz(edges, low, high).map((hz) => [placeOf(edges, hz), hz]) : [0, 0.5, 1].map((place) => [place, Math.round(place * array.shape[0])]);
+  const centres = array.bands_hz;
+  const marks = centres ? ticksHz(centres, low, high).map((hz) => [placeOf(centres, hz), hz]) : [0, 0.5, 1].map((place) => [place, Math.round(place * array.shape[0])]);
   let last = Infinity;
   for (const [place, label] of marks) {
     const y = height * (1 - (place - low) / (high - low));
