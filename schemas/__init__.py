@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         LayerGroups,
         MaxLrFrom,
         Moments,
+        MultilabelScores,
         RangeTest,
         Reading,
         Recipe,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         RunResult,
         Selection,
         Stage,
+        Task,
     )
     from schemas.store import (
         FORMAT_VERSION,
@@ -102,6 +104,7 @@ else:
                 "LayerGroups",
                 "MaxLrFrom",
                 "Moments",
+                "MultilabelScores",
                 "RangeTest",
                 "Reading",
                 "Recipe",
@@ -110,6 +113,7 @@ else:
                 "RunResult",
                 "Selection",
                 "Stage",
+                "Task",
             ],
             "store": [
                 "Clip",
@@ -162,6 +166,7 @@ __all__ = [
     "MaxLrFrom",
     "MethodsFile",
     "Moments",
+    "MultilabelScores",
     "PairedDifference",
     "Prediction",
     "Predictions",
@@ -179,6 +184,7 @@ __all__ = [
     "Stage",
     "StoreManifest",
     "StoreMark",
+    "Task",
     "TrimSpec",
     "UnusedFile",
     "Variant",

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from schemas.base import Schema
 from schemas.prediction import CheckpointName, Count
-from schemas.run import Accuracy, Selection
+from schemas.run import Accuracy, MultilabelScores, Selection, Task
 
 
 class PairedDifference(Schema):
@@ -38,9 +38,9 @@ class EnsembleMember(Schema):
     fingerprint: str
     """Fingerprint of the store it was trained on."""
     accuracies: tuple[Accuracy, ...]
-    """Accuracy on each held-out fold."""
+    """Accuracy on each held-out fold; with the task `multilabel`, mean average precision."""
     mean: Accuracy
-    """Mean accuracy over folds."""
+    """Mean over folds."""
     std: float | None
     """Sample standard deviation over folds; None for a single fold."""
     gain: PairedDifference | None
@@ -60,7 +60,11 @@ class Ensemble(Schema):
     best_member: int
     """Index of the member with the highest mean: picked on these very folds."""
     accuracies: tuple[Accuracy, ...]
-    """Accuracy of the average on each fold."""
+    """Accuracy of the average on each fold; with the task `multilabel`, mean average precision."""
     mean: Accuracy
     std: float | None
     warnings: tuple[str, ...] = ()
+    task: Task = "multiclass"
+    """What was learnt; says what `accuracies` are."""
+    scores: tuple[MultilabelScores, ...] = ()
+    """Scores of the average on each fold, with several labels."""

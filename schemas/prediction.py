@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.base import Schema
-from schemas.run import Accuracy, Share
+from schemas.run import Accuracy, MultilabelScores, Share
 
 CheckpointName = Literal["best", "last"]
 """Network of a fold: that of the best epoch, or that of the last one."""
@@ -21,7 +21,11 @@ class Prediction(Schema):
     probability: Share
     """Probability of that class."""
     probabilities: dict[str, Share]
-    """Probability of every class by its name: the mean over the networks. They sum to 1."""
+    """Probability of every class by its name: the mean over the networks. They sum to 1, except
+    where sounds may have several labels."""
+    labels: tuple[str, ...] | None = None
+    """Where sounds may have several labels: those whose probability is at least the threshold, the
+    most probable first; else None."""
 
 
 class UnusedFile(Schema):
@@ -42,6 +46,8 @@ class Predictions(Schema):
     folds: tuple[int, ...]
     """Folds that the networks held out: one network each."""
     predictions: tuple[Prediction, ...]
+    threshold: Share | None = None
+    """Least probability of a label, where sounds may have several; else None."""
     unused: tuple[UnusedFile, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -55,7 +61,10 @@ class FoldEvaluation(Schema):
     num_clips: Count
     num_trained_on: Count | None
     """Clips that a network was trained on; None if that is unknown."""
-    accuracy: Accuracy
+    accuracy: Accuracy | None
+    """None where clips may have several labels."""
+    scores: MultilabelScores | None = None
+    """Where clips may have several labels."""
 
 
 class ClassEvaluation(Schema):
@@ -64,8 +73,14 @@ class ClassEvaluation(Schema):
     class_name: str
     num_clips: Count
     num_predicted: Count
+    """Clips taken for it; where there may be several labels, with a probability of at least 1/2."""
     recall: Share | None
     """Fraction of its clips that were recognised; None if it has no clips."""
+    average_precision: Share | None = None
+    """Where clips may have several labels; None if it has no clips."""
+    auc: Share | None = None
+    """Area under the ROC curve, where clips may have several labels; None if all or none is of
+    the class."""
 
 
 class Evaluation(Schema):
@@ -78,11 +93,14 @@ class Evaluation(Schema):
     """Fingerprint of the store."""
     checkpoint: CheckpointName
     num_clips: Count
-    accuracy: Accuracy
-    """Accuracy over all clips."""
+    accuracy: Accuracy | None
+    """Accuracy over all clips; None where clips may have several labels."""
     folds: tuple[FoldEvaluation, ...]
     classes: tuple[ClassEvaluation, ...]
     """Results of each class, by class_id."""
+    scores: MultilabelScores | None = None
+    """Over all clips, where they may have several labels."""
     confusion: tuple[tuple[Count, ...], ...]
-    """Clips by true class (row) and predicted class (column)."""
+    """Clips by true class (row) and predicted class (column); empty where clips may have several
+    labels."""
     warnings: tuple[str, ...] = ()

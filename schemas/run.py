@@ -3,9 +3,9 @@
 The contents of run.json and result.json and, by held-out fold, of metrics.csv and fold.json.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.base import Schema, Sealed
 from schemas.features import FeatureSpec
@@ -45,6 +45,10 @@ trained; or, as in the paper's code, those of its red channel, never trained."""
 MaxLrFrom = Literal["method", "measured", "given"]
 """Origin of the stages' learning rates: the method's table for the dataset; a range test of each
 stage before the training; or the user."""
+
+Task = Literal["multiclass", "multilabel"]
+"""What is learnt: the one class of each clip, or its labels, several or none. The latter has mean
+average precision where the former has accuracy, and the two are never set side by side."""
 
 Recipe = Literal["paper", "fastai-2019"]
 """Reading of the paper that fills in what is left open: its text, or the code of its time."""
@@ -120,6 +124,8 @@ class RunConfig(Schema):
     """Origin of the `max_lr` of the stages."""
     allow_duplicates: bool = False
     """Whether the user accepted that some files are in several folds."""
+    task: Task = "multiclass"
+    """What is learnt, which follows from the dataset; `multiclass` in files of older versions."""
 
 
 class RangeTest(Schema):
@@ -168,6 +174,28 @@ class RunRecord(Sealed):
     """Tests that measured the stages' learning rates, if the user asked for that."""
 
 
+class MultilabelScores(Schema):
+    """How well clips of several labels, or none, are recognised, over all clips of a fold.
+
+    Means are over the classes that occur in the clips; one that does not is not counted as 0.
+    """
+
+    map: Share
+    """Mean average precision (step-wise, as scikit-learn's), every class alike."""
+    num_classes: Annotated[int, Field(ge=1)]
+    """Number of classes that occur, which `map` is the mean of."""
+    auc: Share | None
+    """Mean area under the ROC curve, of those classes that not all clips have; None without any."""
+    d_prime: Annotated[float, Field(allow_inf_nan=False)] | None
+    """d' of `auc`, √2 · Φ⁻¹(AUC); None if that is infinite."""
+    lwlrap: Share
+    """Label-weighted label-ranking average precision: every label of every clip alike."""
+
+
+def _none_of_empty(value: Any) -> Any:  # noqa: ANN401  (a cell of a table)
+    return None if value == "" else value
+
+
 class EpochMetrics(Schema):
     """One row of a fold's metrics.csv. Losses are mean cross-entropies in nats.
 
@@ -185,7 +213,8 @@ class EpochMetrics(Schema):
     """Loss that is optimised: of mixed, masked images and smoothed targets if these are on,
     so it is not comparable with `valid_loss` then."""
     valid_loss: float
-    valid_accuracy: Accuracy
+    valid_accuracy: Annotated[Accuracy | None, BeforeValidator(_none_of_empty)] = None
+    """None with several labels, which have `valid_map`."""
     seconds: float
     """Wall time of the epoch with its validation, in seconds."""
     samples_per_s: float
@@ -195,6 +224,21 @@ class EpochMetrics(Schema):
     failed_recordings: Annotated[int, Field(ge=0)] = 0
     """Attempts to record a step as a CUDA graph that failed in this epoch: its steps ran eagerly,
     and slower, until one succeeded."""
+    valid_map: Annotated[Share | None, BeforeValidator(_none_of_empty)] = None
+    """Mean average precision over the classes that occur, with several labels; else None."""
+
+    @model_validator(mode="after")
+    def _has_one_score(self) -> Self:
+        if (self.valid_accuracy is None) == (self.valid_map is None):
+            raise ValueError("expected either valid_accuracy or valid_map")
+        return self
+
+    @property
+    def score(self) -> float:
+        """The score by which epochs are compared: accuracy, or mean average precision."""
+        score = self.valid_map if self.valid_accuracy is None else self.valid_accuracy
+        assert score is not None, "there is one, as was checked"  # noqa: S101
+        return score
 
 
 class FoldResult(Schema):
@@ -205,13 +249,14 @@ class FoldResult(Schema):
     num_test: int
     best_accuracy: Accuracy | None
     """Accuracy on the held-out fold of the epoch picked by that fold itself (optimistic) or by
-    the validation part. None if nothing is picked."""
+    the validation part. None if nothing is picked, and with several labels."""
     best_epoch: int | None
     best_array: str | None = None
     """Array that the best epoch trained on; None if nothing is picked and in files of older
     versions."""
     last_accuracy: Accuracy | None
-    """Held-out accuracy of the last epoch; None with a validation part: the fold is seen once."""
+    """Held-out accuracy of the last epoch; None with a validation part: the fold is seen once; and
+    with several labels."""
     last_epoch: int
     seconds: float
     num_valid: int = 0
@@ -220,6 +265,37 @@ class FoldResult(Schema):
     """Accuracy on the validation part of the epoch it picked."""
     warnings: tuple[str, ...] = ()
     """Warnings during its training."""
+    best_scores: MultilabelScores | None = None
+    """With several labels, what `best_accuracy` is for one."""
+    last_scores: MultilabelScores | None = None
+    """With several labels, what `last_accuracy` is for one."""
+    valid_map: Share | None = None
+    """With several labels, what `valid_accuracy` is for one: mean average precision."""
+
+    @property
+    def best_map(self) -> float | None:
+        """Mean average precision of the best epoch's network on the held-out fold, if any."""
+        return None if self.best_scores is None else self.best_scores.map
+
+    @property
+    def last_map(self) -> float | None:
+        """Mean average precision of the last network on the held-out fold, if any."""
+        return None if self.last_scores is None else self.last_scores.map
+
+    @property
+    def best_score(self) -> float | None:
+        """Accuracy, or mean average precision, of the best epoch's network on the held-out fold."""
+        return self.best_accuracy if self.best_scores is None else self.best_scores.map
+
+    @property
+    def last_score(self) -> float | None:
+        """Accuracy, or mean average precision, of the last network on the held-out fold."""
+        return self.last_accuracy if self.last_scores is None else self.last_scores.map
+
+    @property
+    def valid_score(self) -> float | None:
+        """Accuracy, or mean average precision, of the best epoch on the validation part."""
+        return self.valid_accuracy if self.valid_map is None else self.valid_map
 
 
 class FoldRecord(FoldResult, Sealed):

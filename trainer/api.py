@@ -116,6 +116,7 @@ def predict(
     checkpoint: CheckpointName = "best",
     device: str = "auto",
     progress: bool = True,
+    threshold: float = 0.5,
 ) -> Predictions:
     """Classify sound files with a run's trained networks; the same as `trainer predict`.
 
@@ -127,6 +128,7 @@ def predict(
         checkpoint: Networks of the best epoch, or of the last one.
         device: auto, cpu, cuda or cuda:N.
         progress: Show a bar, and each file that cannot be used. Without, they are warned of.
+        threshold: Least probability of a label, where sounds may have several.
 
     Returns:
         `predictions`, in the order of the files, and `unused`: the files that could not be used,
@@ -158,7 +160,7 @@ def predict(
                 if bars and task is not None:
                     bars.advance(task)
 
-    return classify(trained, sounds, folds, checkpoint, device, watched)
+    return classify(trained, sounds, folds, checkpoint, device, watched, threshold)
 
 
 def classify(
@@ -170,6 +172,7 @@ def classify(
     watched: Callable[
         [Iterator[Prediction | UnusedFile]], Iterable[Prediction | UnusedFile]
     ] = iter,
+    threshold: float = 0.5,
 ) -> Predictions:
     """Return a run's predictions for sound files; see `predict`.
 
@@ -180,11 +183,12 @@ def classify(
         checkpoint: Which networks.
         device: Where they are.
         watched: Hands the results on, showing them.
+        threshold: Least probability of a label, where sounds may have several.
     """
     chosen, on = trained.chosen(folds), resolve_device(device)
     networks = [load_network(trained, fold, checkpoint, on) for fold in chosen]
     with repeatable(on):
-        results = list(watched(predict_files(trained.record, networks, files)))
+        results = list(watched(predict_files(trained.record, networks, files, threshold)))
     return Predictions(
         run=json_text(trained.path),
         fingerprint=trained.record.fingerprint,
@@ -192,6 +196,7 @@ def classify(
         folds=chosen,
         predictions=tuple(r for r in results if isinstance(r, Prediction)),
         unused=tuple(r for r in results if isinstance(r, UnusedFile)),
+        threshold=threshold if trained.config.task == "multilabel" else None,
         warnings=(trained.warning,) if trained.warning else (),
     )
 

@@ -18,7 +18,7 @@ from featurestore.bars import progress_bars
 from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Table, Terminal
 from featurestore.text import shorten
-from schemas import FoldResult, Reading, RunConfig, RunRecord, RunResult
+from schemas import FoldResult, MultilabelScores, Reading, RunConfig, RunRecord, RunResult
 from trainer.estimate import Estimator
 from trainer.selection import RULES
 from trainer.stats import mean, sample_std
@@ -80,22 +80,49 @@ def _stage_table(dataset: StoredDataset, config: RunConfig, *, rates: bool) -> T
 
 
 def print_result(console: Terminal, result: RunResult) -> None:
-    """Print the accuracy of every fold, and mean ± sample standard deviation over folds."""
+    """Print the score of every fold, and mean ± sample standard deviation over folds.
+
+    The score is accuracy; with several labels, mean average precision, and the last network's, or
+    else the best one's, other scores.
+    """
     selection = result.config.selection
     best, last = selection != "last", selection != "validation"
     table = Table("fold", "clips")
-    for name in (["best %", "at epoch"] if best else []) + (["last %"] if last else []):
+    of = "" if result.config.task == "multiclass" else "mAP "
+    for name in ([f"best {of}%", "at epoch"] if best else []) + ([f"last {of}%"] if last else []):
         table.add_column(name)
     for fold in result.folds:
-        picked = [_percent(fold.best_accuracy), f"{fold.best_epoch} of {fold.last_epoch}"]
-        row = (picked if best else []) + ([_percent(fold.last_accuracy)] if last else [])
+        picked = [_percent(fold.best_score), f"{fold.best_epoch} of {fold.last_epoch}"]
+        row = (picked if best else []) + ([_percent(fold.last_score)] if last else [])
         table.add_row(str(fold.fold), str(fold.num_test), *row)
     table.add_section()
-    means = [_over_folds([fold.best_accuracy for fold in result.folds]), ""] if best else []
-    means += [_over_folds([fold.last_accuracy for fold in result.folds])] if last else []
+    means = [_over_folds([fold.best_score for fold in result.folds]), ""] if best else []
+    means += [_over_folds([fold.last_score for fold in result.folds])] if last else []
     table.add_row("mean ± std", "", *means)
     console.print(table)
+    if result.config.task == "multilabel":
+        which = "best" if best else "last"
+        console.print(_scores_table({f.fold: getattr(f, f"{which}_scores") for f in result.folds}))
     console.print(RULES[selection].summary)
+
+
+def scores_cells(scores: MultilabelScores) -> tuple[str, ...]:
+    """Return mAP, classes that occur, AUC, d' and lwlrap as cells; see `SCORES_COLUMNS`."""
+    d_prime = "-" if scores.d_prime is None else f"{scores.d_prime:.3f}"
+    return (
+        *(_percent(scores.map), str(scores.num_classes)),
+        *(_percent(scores.auc), d_prime, _percent(scores.lwlrap)),
+    )
+
+
+SCORES_COLUMNS = ("mAP %", "classes", "AUC %", "d′", "lwlrap %")
+
+
+def _scores_table(scores: Mapping[int, MultilabelScores]) -> Table:
+    table = Table("fold", *SCORES_COLUMNS)
+    for fold, of_fold in scores.items():
+        table.add_row(str(fold), *scores_cells(of_fold))
+    return table
 
 
 def _percent(accuracy: float | None) -> str:
@@ -238,14 +265,15 @@ def _readings_text(readings: Mapping[str, Reading]) -> str:
 
 def _epoch_text(event: EpochDone, epochs: int, width: int) -> str:
     metrics = event.metrics
-    epoch, accuracy = f"{metrics.epoch}/{epochs}", _percent(metrics.valid_accuracy)
+    epoch, score = f"{metrics.epoch}/{epochs}", _percent(metrics.score)
     if width < _MEDIUM:
-        return f"{metrics.array} · {epoch} · {accuracy} %"
+        return f"{metrics.array} · {epoch} · {score} %"
     if width < _WIDE:
-        return f"stage {metrics.stage} {metrics.array} · {epoch} · {accuracy} %"
+        return f"stage {metrics.stage} {metrics.array} · {epoch} · {score} %"
+    name = "accuracy" if metrics.valid_map is None else "mAP"
     return (
         f"stage {metrics.stage} {metrics.array} · epoch {epoch} · loss {metrics.train_loss:.3f} · "
-        f"accuracy {accuracy} % (best {_percent(event.best_accuracy)})"
+        f"{name} {score} % (best {_percent(event.best_score)})"
     )
 
 
@@ -264,8 +292,8 @@ def _room(width: int) -> int:
 
 def _fold_text(result: FoldResult) -> str:
     found = []
-    if result.best_accuracy is not None:
-        found.append(f"best {_percent(result.best_accuracy)} % (epoch {result.best_epoch})")
-    if result.last_accuracy is not None:
-        found.append(f"last {_percent(result.last_accuracy)} %")
+    if result.best_score is not None:
+        found.append(f"best {_percent(result.best_score)} % (epoch {result.best_epoch})")
+    if result.last_score is not None:
+        found.append(f"last {_percent(result.last_score)} %")
     return f"fold {result.fold}: {', '.join(found)}, {result.seconds:.0f} s"

@@ -3,7 +3,7 @@
 Looks at the store's tables and at what this machine has: no image is read, nothing written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,11 +80,6 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
             one recording are on both sides of a split, or a file is in several folds.
         featurestore.errors.UnknownNameError: The store lacks a fold or an array.
     """
-    if dataset.multilabel:
-        raise DataError(
-            f"{dataset.name}: clips have several labels, which is stored and read, and not yet "
-            "trained on; ZarrDataset gives them to your own training"
-        )
     method = find_method(
         options.method, options.methods_file, options.resize_operator, options.own_methods
     )
@@ -93,14 +88,18 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     check_filters(dataset.manifest.spec, options.recipe)
     folds = _chosen_folds(dataset, tuple(options.folds))
     clips = dataset.clips()
+    unseen = []
     for fold in folds:
-        _check_split(clips, fold, trained_folds(dataset, fold), dataset.class_names)
+        trained = trained_folds(dataset, fold)
+        _check_split(clips, fold, trained)
+        unseen.append(_check_classes(dataset, fold, trained))
     least_side = min(side for stage in schedule for side in dataset.shape(stage.array))
     chosen, warning = _on_this_machine(options, min(folds_at_once, len(folds)), least_side)
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
     planned["max_lr_from"] = {None: "method", AUTO: "measured"}.get(options.max_lr, "given")
+    planned["task"] = "multilabel" if dataset.multilabel else "multiclass"
     config = _config(chosen.values() | planned | _filled_in(options))
-    absent = _absent_classes(clips, dataset.class_names)
+    absent = _absent_classes(dataset)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
     splits = split_folds(dataset, config)
     warnings = (
@@ -110,6 +109,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
         scale_warning(options.epochs_scale),
         few_steps_warning(config, min(split.num_train for split in splits.values())),
         absent,
+        *unseen,
         duplicates,
         _rates_from_held_out(dataset, config),
         _unused_validation(dataset, config),
@@ -229,25 +229,47 @@ def _chosen_folds(dataset: StoredDataset, asked: tuple[int | str, ...]) -> tuple
     return folds or default_folds(dataset)
 
 
-def _check_split(
-    clips: ClipTable, fold: int, trained: tuple[int, ...], class_names: tuple[str, ...]
-) -> None:
-    """Check that both sides of a split have clips, and training one of every class tested."""
+def _check_split(clips: ClipTable, fold: int, trained: tuple[int, ...]) -> None:
+    """Check that both sides of a split have clips, and no recording is on both."""
     held_out = clips.fold == fold
     if not held_out.any():
         raise DataError(f"fold {fold} has no clips with features; choose other folds with --fold")
     others = np.isin(clips.fold, trained)
     if np.count_nonzero(others) < 2:
         raise DataError(f"fold {fold}: fewer than two clips in the other folds to train on")
-    tested = np.unique(clips.class_id)
-    missing = np.setdiff1d(tested, clips.class_id[others])
-    if len(missing):
-        names = ", ".join(class_names[i] for i in missing)
+    _check_recordings(clips, held_out, fold)
+
+
+def _check_classes(dataset: StoredDataset, fold: int, trained: tuple[int, ...]) -> str | None:
+    """Check that training has a clip of every class; return a warning where it may lack one.
+
+    Raises:
+        DataError: It lacks one, and clips are of one class each; or no held-out clip has a label.
+    """
+    missing = np.setdiff1d(_present(dataset), _present(dataset, trained))
+    names = ", ".join(dataset.class_names[i] for i in missing)
+    if len(missing) and not dataset.multilabel:
         raise DataError(
             f"fold {fold}: every clip of {names} is in it, so with it held out there is none to "
             "train on; choose other folds with --fold"
         )
-    _check_recordings(clips, held_out, fold)
+    if not len(_present(dataset, [fold])):
+        raise DataError(
+            f"fold {fold}: no clip of it has a label, so nothing can be measured on it; choose "
+            "other folds with --fold"
+        )
+    if not len(missing):
+        return None
+    return (
+        f"fold {fold}: with it held out, no clip to train on has the labels {names}; where "
+        "held-out clips have them, their average precision is that of guessing, and counts"
+    )
+
+
+def _present(dataset: StoredDataset, folds: Sequence[int] | None = None) -> NDArray[np.int64]:
+    """Return the classes of which some folds have a clip with features, ascending."""
+    labels = dataset.all_labels(folds)
+    return np.flatnonzero(labels.any(axis=0)) if dataset.multilabel else np.unique(labels)
 
 
 def _check_recordings(clips: ClipTable, held_out: NDArray[np.bool_], fold: int) -> None:
@@ -261,8 +283,9 @@ def _check_recordings(clips: ClipTable, held_out: NDArray[np.bool_], fold: int) 
         )
 
 
-def _absent_classes(clips: ClipTable, class_names: tuple[str, ...]) -> str | None:
-    absent = np.setdiff1d(np.arange(len(class_names)), clips.class_id)
+def _absent_classes(dataset: StoredDataset) -> str | None:
+    names = dataset.class_names
+    absent = np.setdiff1d(np.arange(len(names)), _present(dataset))
     if not len(absent):
         return None
-    return f"no clip has features of: {', '.join(class_names[i] for i in absent)}"
+    return f"no clip has features of: {', '.join(names[i] for i in absent)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from schemas import BestOf, Carry, CheckpointName, EpochMetrics, RunConfig, Selection
 
 OPTIMISTIC = (
-    "the best epoch was picked on the held-out fold itself, so its accuracy there is optimistic; "
+    "the best epoch was picked on the held-out fold itself, so its score there is optimistic; "
     "--checkpoint last was not picked by it"
 )
 """Warning with every figure of the best network of selection `heldout`."""
@@ -135,5 +135,5 @@ def _counts(epoch: EpochMetrics, config: RunConfig) -> bool:
 
 
 def _first_best(epochs: Iterable[EpochMetrics]) -> EpochMetrics | None:
-    """Return the epoch of the highest accuracy; the earliest of equally good ones."""
-    return max(epochs, key=lambda epoch: epoch.valid_accuracy, default=None)
+    """Return the epoch of the highest score; the earliest of equally good ones."""
+    return max(epochs, key=lambda epoch: epoch.score, default=None)

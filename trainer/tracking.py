@@ -29,8 +29,8 @@ PATIENCE_S = 15.0
 
 _KEY = "trainer.run_json_sha256"
 """The tag that finds a run again, wherever its directory is moved."""
-_OF_EPOCH = ("train_loss", "valid_loss", "valid_accuracy", "samples_per_s")
-_OF_FOLD = ("best_accuracy", "last_accuracy")
+_OF_EPOCH = ("train_loss", "valid_loss", "valid_accuracy", "valid_map", "samples_per_s")
+_OF_FOLD = ("best_accuracy", "last_accuracy", "best_map", "last_map")
 _BATCH = 100
 """Values per request: MLflow's limit for params."""
 _ENVIRONMENT = {
@@ -226,7 +226,8 @@ class _LoggedRun:
         for fold in self._folds:
             folder = self._directory.fold(fold)
             for epoch in folder.epochs():
-                yield from ((f"fold{fold}/{n}", getattr(epoch, n), epoch.epoch) for n in _OF_EPOCH)
+                values = ((f"fold{fold}/{n}", getattr(epoch, n), epoch.epoch) for n in _OF_EPOCH)
+                yield from (value for value in values if value[1] is not None)
             if done := folder.result():
                 values = ((f"fold{fold}/{n}", getattr(done, n), done.last_epoch) for n in _OF_FOLD)
                 yield from (value for value in values if value[1] is not None)

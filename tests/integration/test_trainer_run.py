@@ -175,7 +175,7 @@ def test_watchers_hear_of_every_stage_and_epoch(finished: Finished) -> None:
     assert sum(isinstance(event, StageStarted) for event in events) == 2 * 6
     epochs = [event for event in events if isinstance(event, EpochDone)]
     assert [event.metrics for event in epochs] == read_metrics(out)
-    assert epochs[-1].best_accuracy == result.folds[-1].best_accuracy
+    assert epochs[-1].best_score == result.folds[-1].best_accuracy
 
 
 @pytest.mark.slow

@@ -45,26 +45,37 @@ def ensemble(
 
 def print_ensemble(console: Terminal, found: Ensemble) -> None:
     """Print the warnings, accuracies by fold, and what the average gains over each run."""
+    from trainer.console import SCORES_COLUMNS, scores_cells
     from trainer.report.render import Column, Table, print_table
     from trainer.report.tables import (
         DIFFERENCE_NOTES,
         TEST_COLUMNS,
         least_note,
     )
+    from trainer.task import TASKS
 
     for warning in found.warnings:
         console.warn(warning)
     names = _names(found.members)
     columns = (Column("fold"), Column("clips"), *map(Column, names), Column("average"))
-    print_table(Table("Accuracy by held-out fold, %", columns, _fold_rows(found)), console)
+    score = TASKS[found.task].score_name
+    title = f"{'Accuracy' if score == 'accuracy' else score} by held-out fold, %"
+    print_table(Table(title, columns, _fold_rows(found)), console)
     columns = (
         *(Column("run", numeric=False), Column("method", numeric=False), Column("seed")),
-        *(Column("accuracy, %"), Column("average gains"), Column("95 % CI")),
+        *(Column(f"{score}, %"), Column("average gains"), Column("95 % CI")),
         *TEST_COLUMNS,
     )
     note = f"The best single run is picked on these very folds. {least_note(len(found.folds))}"
     rows = _member_rows(found, names)
     print_table(Table("Mean ± sample standard deviation over folds", columns, rows, note), console)
+    if found.scores:
+        columns = (Column("fold"), *map(Column, SCORES_COLUMNS))
+        rows = tuple(
+            (str(fold), *scores_cells(scores))
+            for fold, scores in zip(found.folds, found.scores, strict=True)
+        )
+        print_table(Table("All scores of the average", columns, rows), console)
     for text in DIFFERENCE_NOTES:
         console.print(f"• {text}")
 

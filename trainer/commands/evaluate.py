@@ -1,4 +1,4 @@
-"""`trainer evaluate`: accuracy of a run's networks on a store."""
+"""`trainer evaluate`: how well a run's networks do on a store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,7 @@ from rich.measure import Measurement
 
 from featurestore.terminal import JsonOption, QuietOption, Table, Terminal, styled
 from featurestore.text import shorten
-from schemas import Evaluation
+from schemas import Evaluation, MultilabelScores
 from trainer.commands.options import (
     CheckpointOption,
     DatasetOption,
@@ -56,7 +56,7 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure accuracy, recall of each class and confusions on a store."""
+    """Measure accuracy, recall and confusions on a store; with several labels, mAP."""
     from featurestore import open_store
     from trainer.data.split import fold_numbers
     from trainer.inference.evaluate import check_match, open_own_store, plan_parts
@@ -86,12 +86,16 @@ def evaluate(
 def write_evaluation(out: Path, found: Evaluation) -> str:
     """Write evaluation.json, confusion.png and .svg to a folder; return a line that says so.
 
+    Where clips may have several labels, there are no confusions to draw.
+
     Raises:
         RunDirectoryError: The folder cannot be written.
     """
     from trainer.report.classes import confusion_picture
     from trainer.safefiles import record_bytes, write_outputs
 
+    if found.scores is not None:
+        return write_outputs(out, {RESULT: record_bytes(found)})
     names = [one.class_name for one in found.classes]
     picture = confusion_picture(_matrix(found), names, _title(found))
     contents = {RESULT: record_bytes(found), PICTURE: picture.png, VECTOR: picture.svg}
@@ -99,9 +103,8 @@ def write_evaluation(out: Path, found: Evaluation) -> str:
 
 
 def _title(found: Evaluation) -> list[str]:
-    head = (
-        f"{found.run} on {found.dataset}: {100 * found.accuracy:.1f} % of {found.num_clips} clips"
-    )
+    accuracy = 100 * (found.accuracy or 0.0)
+    head = f"{found.run} on {found.dataset}: {accuracy:.1f} % of {found.num_clips} clips"
     return [head, *found.warnings]
 
 
@@ -117,22 +120,55 @@ def print_evaluation(console: Terminal, found: Evaluation) -> None:
         loud = warning.startswith("TRAINED ON")
         console.say(f"Warning: {warning}", style="bold red" if loud else "yellow")
     console.print(_fold_table(found))
+    if found.scores is not None:
+        console.print(_label_table(found))
+        names, cells = _score_cells(found.scores)
+        text = ", ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True))
+        console.print(styled(f"all {found.num_clips} clips: {text}", style="bold"))
+        return
     console.print(_class_table(found))
     matrix = _matrix_table(found)
     unbounded = console.options.update(max_width=_WIDEST)
     fits = Measurement.get(console, unbounded, matrix).minimum <= console.width
     console.print(matrix if fits else _confusion_table(found))
-    text = f"accuracy {100 * found.accuracy:.2f} % of {found.num_clips} clips"
+    text = f"accuracy {100 * (found.accuracy or 0.0):.2f} % of {found.num_clips} clips"
     console.print(styled(text, style="bold"))
 
 
 def _fold_table(found: Evaluation) -> Table:
-    table = Table("fold", "networks", "clips", "trained on", "accuracy %")
+    names, _ = _score_cells(found.scores or found.accuracy)
+    table = Table("fold", "networks", "clips", "trained on", *names)
     for one in found.folds:
         seen = "unknown" if one.num_trained_on is None else str(one.num_trained_on)
         judges = ", ".join(map(str, one.networks))
-        row = str(one.fold), judges, str(one.num_clips), seen, f"{100 * one.accuracy:.2f}"
+        _, cells = _score_cells(one.scores or one.accuracy)
+        row = str(one.fold), judges, str(one.num_clips), seen, *cells
         table.add_row(*row, style="bold red" if one.num_trained_on else "")
+    return table
+
+
+def _score_cells(
+    score: MultilabelScores | float | None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names and the cells of an accuracy, or of the scores of several labels."""
+    from trainer.console import SCORES_COLUMNS, scores_cells
+
+    if isinstance(score, MultilabelScores):
+        return SCORES_COLUMNS, scores_cells(score)
+    return ("accuracy %",), (f"{100 * (score or 0.0):.2f}",)
+
+
+def _label_table(found: Evaluation) -> Table:
+    """Return a row per class of clips that may have several labels."""
+    table = Table("id", "class", "clips", "AP %", "AUC %", "at least 50 %", "recall %")
+    for class_id, one in enumerate(found.classes):
+        shares = [
+            "–" if value is None else f"{100 * value:.1f}"
+            for value in (one.average_precision, one.auc, one.recall)
+        ]
+        name = shorten(one.class_name, _NAME_CHARS)
+        cells = (str(one.num_clips), *shares[:2], str(one.num_predicted), shares[2])
+        table.add_row(str(class_id), name, *cells)
     return table
 
 

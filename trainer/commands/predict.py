@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,12 @@ def predict(
     top: Annotated[
         int, typer.Option(min=1, help="Classes shown in a table; csv and json have all.")
     ] = 3,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Least probability of a label, where sounds may have several."
+        ),
+    ] = 0.5,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
@@ -58,7 +65,8 @@ def predict(
     files = audio_files(audio, _note)
     if out:
         check_output(out)
-    found = classify(trained, files, folds, checkpoint, device, partial(_watched, total=len(files)))
+    watched = partial(_watched, total=len(files))
+    found = classify(trained, files, folds, checkpoint, device, watched, threshold)
     wanted = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
     if out:
         write_output(out, _text(found, trained.record, wanted, top).encode())
@@ -104,13 +112,18 @@ def _text(found: Predictions, record: RunRecord, wanted: Format, top: int) -> st
 
 
 def _csv(found: Predictions, class_names: Sequence[str]) -> str:
-    """Return a row for each usable file: path, class, its probability, then every class's."""
+    """Return a row for each usable file: path, class, its probability, then every class's.
+
+    Where there may be several labels, they are a JSON list in `labels`, after the probability.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class_name", "probability", *map(csv_cell, class_names)])
+    several = ["labels"] if found.threshold is not None else []
+    writer.writerow(["path", "class_name", "probability", *several, *map(csv_cell, class_names)])
     for row in found.predictions:
         names = csv_cell(from_json_text(row.path)), csv_cell(row.class_name)
-        writer.writerow([*names, row.probability, *row.probabilities.values()])
+        labels = [json.dumps(row.labels, ensure_ascii=False)] if several else []
+        writer.writerow([*names, row.probability, *labels, *row.probabilities.values()])
     return text.getvalue()
 
 
@@ -120,10 +133,13 @@ def _table(found: Predictions, top: int) -> Table:
     table.add_column("file", overflow="fold")
     first = found.predictions[:1]
     shown = min(top, *(len(row.probabilities) for row in first)) if first else top
+    if found.threshold is not None:
+        table.add_column(f"labels of {100 * found.threshold:g} % and more", overflow="fold")
     for rank in range(shown):
         table.add_column("class" if rank == 0 else f"{rank + 1}.")
     for row in found.predictions:
         ranked = sorted(row.probabilities.items(), key=lambda share: -share[1])[:shown]
+        labels = [] if row.labels is None else [", ".join(row.labels) or "none"]
         cells = [f"{name} {100 * share:.1f} %" for name, share in ranked]
-        table.add_row(row.path, *cells)
+        table.add_row(row.path, *labels, *cells)
     return table

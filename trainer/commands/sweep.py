@@ -233,7 +233,7 @@ def _on_cluster(
                 failed[done.run] = done.outcome.reason
                 console.say(f"{line}failed: {mask_url(done.outcome.reason)}", style="red")
             else:
-                shown = done.outcome.best_accuracy, done.outcome.last_accuracy
+                shown = done.outcome.best_score, done.outcome.last_score
                 named = zip(("best", "last"), shown, strict=True)
                 text = ", ".join(f"{name} {100 * a:.2f} %" for name, a in named if a is not None)
                 console.say(f"{line}{text}, {done.outcome.seconds:.0f} s")

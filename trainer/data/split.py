@@ -6,6 +6,7 @@ Whole folds, whole recordings, every class alike.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def recordings(clips: ClipTable) -> list[str]:
 
 
 def validation_clips(
-    groups: Sequence[str], classes: NDArray[np.int64], share: float, seed: int
+    groups: Sequence[str], labels: NDArray[Any], share: float, seed: int
 ) -> NDArray[np.bool_]:
     """Choose whole recordings for validation until every class has about its share.
 
@@ -85,7 +86,7 @@ def validation_clips(
 
     Args:
         groups: (n,) the recording of each clip.
-        classes: (n,) class_id.
+        labels: (n,) class_id; or (n, classes) multi-hot, where having none counts as a class.
         share: Fraction of each class's clips to choose, in (0, 1).
         seed: Seed of the order, in [0, 2**63).
 
@@ -95,20 +96,29 @@ def validation_clips(
     members: dict[str, list[int]] = defaultdict(list)
     for clip, group in enumerate(groups):
         members[group].append(clip)
-    total = np.bincount(classes)
+    if labels.ndim > 1 and not labels.any(axis=1).all():
+        labels = np.column_stack([labels, ~labels.any(axis=1)])
+    total = _class_counts(labels)
     missing = share * total
     left = total.copy()
-    chosen = np.zeros(len(classes), bool)
+    chosen = np.zeros(len(labels), bool)
     # Sorted, so that the choice does not depend on the order of the clips in the store.
     names = sorted(members)
     for position in np.random.default_rng(seed).permutation(len(names)):
         clips = members[names[position]]
-        counts = np.bincount(classes[clips], minlength=len(total))
+        counts = _class_counts(labels[clips], len(total))
         nearer = np.abs(missing - counts).sum() < np.abs(missing).sum()
         if nearer and (left - counts)[counts > 0].all():
             chosen[clips] = True
             missing, left = missing - counts, left - counts
     return chosen
+
+
+def _class_counts(labels: NDArray[Any], num_classes: int = 0) -> NDArray[np.int64]:
+    """Return the number of clips of each class."""
+    if labels.ndim > 1:
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=num_classes)
 
 
 OFFICIAL_FOLDS = frozenset(
@@ -172,6 +182,11 @@ def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSpli
     elif config.selection == "validation":
         apart = _set_apart(dataset, config, fold)
         kept = ~apart
+    if apart is not None and dataset.multilabel and not dataset.all_labels(folds)[apart].any():
+        raise DataError(
+            f"fold {fold}: no clip of the validation part has a label, so no epoch can be "
+            "picked on it; raise --validation-share, or take --selection last"
+        )
     order = EpochOrder(config.seed, dataset.fingerprint, folds, sizes, kept=kept)
     num_train = sum(sizes) if kept is None else int(kept.sum())
     return FoldSplit(order, num_train, len(dataset.clips([fold])), apart, kept)
@@ -220,9 +235,10 @@ def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool)
 
 
 def _set_apart(dataset: StoredDataset, config: RunConfig, fold: int) -> NDArray[np.bool_]:
-    clips = dataset.clips(training_folds(dataset, fold))
+    folds = training_folds(dataset, fold)
+    clips, labels = dataset.clips(folds), dataset.all_labels(folds)
     seed = derive_seed("validation", config.seed, fold)
-    apart = validation_clips(recordings(clips), clips.class_id, config.validation_share, seed)
+    apart = validation_clips(recordings(clips), labels, config.validation_share, seed)
     if not apart.any():
         raise DataError(
             f"fold {fold}: no recordings can be set apart for validation, {len(clips)} clips are "

@@ -18,6 +18,7 @@ from trainer.stats import mean, paired_test, sample_std
 
 _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
     ("dataset", lambda run: run.config.dataset, "runs on one dataset"),
+    ("task", lambda run: run.config.task, "runs of one task"),
     ("selection", lambda run: run.config.selection, "runs of one --selection"),
     ("rules", lambda run: carrying(run.config), "runs of one --carry and --best-of"),
     (
@@ -55,9 +56,10 @@ def average(
     folds = runs[0].folds
     predictions = {fold: _predictions(runs, fold, name) for fold in folds}
     averages = {fold: _average(predictions[fold]) for fold in folds}
-    whole = {fold: averages[fold].accuracy for fold in folds}
+    whole = {fold: averages[fold].score for fold in folds}
+    task = runs[0].config.task
     members = tuple(
-        _member(run, {fold: predictions[fold][at].accuracy for fold in folds}, whole)
+        _member(run, {fold: predictions[fold][at].score for fold in folds}, whole)
         for at, run in enumerate(runs)
     )
     found = Ensemble(
@@ -72,6 +74,8 @@ def average(
         mean=mean(list(whole.values())),
         std=sample_std(list(whole.values())),
         warnings=tuple(_warnings(runs, name)),
+        task=task,
+        scores=tuple(averages[fold].scores for fold in folds) if task == "multilabel" else (),
     )
     return found, _concatenated(list(averages.values()))
 
@@ -121,8 +125,9 @@ def _aligned(predictions: ClipPredictions, first: ClipPredictions, where: str) -
         )
     order = np.array([rows[clip] for clip in first.clip_ids])
     labels = predictions.labels[order]
-    if (labels != first.labels).any():
-        clip = first.clip_ids[int((labels != first.labels).argmax())]
+    differs = (labels != first.labels).reshape(len(order), -1).any(axis=1)
+    if differs.any():
+        clip = first.clip_ids[int(differs.argmax())]
         raise EnsembleError(f"{where} give clip {clip} different classes; one of them is mistaken")
     return ClipPredictions(
         first.clip_ids, labels, predictions.probabilities[order], first.class_names

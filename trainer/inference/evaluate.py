@@ -7,6 +7,7 @@ networks judge together. Whatever was trained on is counted, and said.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +15,20 @@ from numpy.typing import NDArray
 from featurestore import StoredDataset, open_store
 from featurestore.errors import FeatureStoreError
 from featurestore.text import from_json_text, json_text
-from schemas import CheckpointName, Evaluation, FoldEvaluation, RunRecord
+from schemas import CheckpointName, ClassEvaluation, Evaluation, FoldEvaluation, RunRecord
 from trainer.data.arrays import PlacementChoice, choose_placements, open_source
 from trainer.data.source import Source, as_float32
 from trainer.data.split import trained_folds
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.predict import LESS, TrainedNetwork
+from trainer.metrics import average_precisions, multilabel_scores, roc_aucs
 from trainer.oom import explain_oom, halve_batch
 from trainer.records.finished import FinishedRun
 from trainer.selection import OPTIMISTIC
-from trainer.stats import Matrix, accuracy, by_class, confusion_matrix
+from trainer.stats import by_class, confusion_matrix
+
+_LIKELY = 0.5
+"""Probability from which a clip counts as taken for a class, where it may have several labels."""
 
 
 @dataclass(frozen=True)
@@ -93,54 +98,90 @@ def evaluate(
     """
     seen = _trained_on(run, dataset, parts)
     size = batch_size or run.record.config.batch_size
-    total = np.zeros((len(dataset.class_names),) * 2, np.int64)
+    judged: list[Judged] = []
     folds = []
     for part in parts:
-        confusion = _evaluate_part(
-            dataset, part, [networks[k] for k in part.networks], size, reading
-        )
-        if not confusion.any():
+        labels = dataset.all_labels([part.fold])
+        if not len(labels):
             raise DataError(f"fold {part.fold} has no clips with features; leave it out")
-        total += confusion
+        if dataset.multilabel and not labels.any():
+            raise DataError(f"fold {part.fold} has no clip with a label; leave it out")
+        judges = [networks[k] for k in part.networks]
+        judged.append((labels, _mean_probabilities(dataset, part, judges, size, reading)))
         folds.append(
             FoldEvaluation(
                 fold=part.fold,
                 networks=part.networks,
-                num_clips=int(confusion.sum()),
+                num_clips=len(labels),
                 num_trained_on=seen[part.fold],
-                accuracy=accuracy(confusion),
+                **_scores(*judged[-1]),
             )
         )
+    labels, probabilities = (np.concatenate(of) for of in zip(*judged, strict=True))
     return Evaluation(
         run=json_text(run.path),
         store=json_text(dataset.path),
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
         checkpoint=checkpoint,
-        num_clips=int(total.sum()),
-        accuracy=accuracy(total),
+        num_clips=len(labels),
         folds=tuple(folds),
-        classes=by_class(total, dataset.class_names),
-        confusion=tuple(map(tuple, total.tolist())),
         warnings=tuple(_warnings(run, dataset, folds, checkpoint)),
+        **_scores(labels, probabilities),
+        **_by_class(labels, probabilities, dataset.class_names),
     )
 
 
-def _evaluate_part(
+Judged = tuple[NDArray[Any], NDArray[np.float64]]
+"""Labels of some clips, as the store has them, and probabilities (n, classes)."""
+
+
+def _scores(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """Return accuracy, or the scores of several labels, as fields."""
+    if labels.ndim > 1:
+        return {"accuracy": None, "scores": multilabel_scores(labels, probabilities)}
+    return {"accuracy": float((probabilities.argmax(axis=1) == labels).mean())}
+
+
+def _by_class(
+    labels: NDArray[Any], probabilities: NDArray[np.float64], names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the results of each class, and the confusions, as fields."""
+    if labels.ndim == 1:
+        confusion = confusion_matrix(labels, probabilities.argmax(axis=1), len(names))
+        matrix = tuple(map(tuple, confusion.tolist()))
+        return {"classes": by_class(confusion, names), "confusion": matrix}
+    precisions, areas = average_precisions(labels, probabilities), roc_aucs(labels, probabilities)
+    taken = probabilities >= _LIKELY
+    classes = tuple(
+        ClassEvaluation(
+            class_name=name,
+            num_clips=int(labels[:, i].sum()),
+            num_predicted=int(taken[:, i].sum()),
+            recall=float(taken[labels[:, i] > 0, i].mean()) if labels[:, i].any() else None,
+            average_precision=None if np.isnan(precisions[i]) else float(precisions[i]),
+            auc=None if np.isnan(areas[i]) else float(areas[i]),
+        )
+        for i, name in enumerate(names)
+    )
+    return {"classes": classes, "confusion": ()}
+
+
+def _mean_probabilities(
     dataset: StoredDataset,
     part: Part,
     networks: Sequence[TrainedNetwork],
     batch_size: int,
     reading: PlacementChoice,
-) -> Matrix:
-    """Return the confusion matrix of one fold; the networks' probabilities are averaged."""
-    labels = np.concatenate([dataset.labels(block) for block in dataset.blocks([part.fold])])
-    probabilities = np.zeros((len(labels), len(dataset.class_names)))
+) -> NDArray[np.float64]:
+    """Return probabilities (n, classes) of one fold: the mean over the networks."""
+    size = len(dataset.clips([part.fold]))
+    probabilities = np.zeros((size, len(dataset.class_names)))
     for network in networks:
         split = _open(dataset, part.fold, network, reading)
-        with _asking(network, min(batch_size, len(labels)), dataset.shape(network.array)):
+        with _asking(network, min(batch_size, size), dataset.shape(network.array)):
             probabilities += _probabilities(split, network, batch_size)
-    return confusion_matrix(labels, probabilities.argmax(axis=1), len(dataset.class_names))
+    return probabilities / len(networks)
 
 
 def _open(
@@ -276,6 +317,9 @@ def _mismatches(record: RunRecord, dataset: StoredDataset) -> Sequence[str]:
             f"the extractor's version is {dataset.manifest.extractor_version} in the store, "
             f"{record.extractor_version} in the run"
         )
+    if dataset.multilabel != (record.config.task == "multilabel"):
+        has = "several labels per clip" if dataset.multilabel else "one class per clip"
+        found.append(f"the store has {has}, the run's task is {record.config.task}")
     if dataset.class_names != record.class_names:
         found.append(_class_mismatch(dataset.class_names, record.class_names))
     return found

@@ -66,6 +66,7 @@ def metadata(record: RunRecord, network: TrainedNetwork) -> dict[str, Any]:
     bands, frames = record.features.arrays[network.array]
     return {
         "class_names": list(record.class_names),
+        "probabilities": "sigmoid" if record.config.task == "multilabel" else "softmax",
         "array": network.array,
         "bands": bands,
         "frames": frames,

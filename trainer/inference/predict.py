@@ -37,6 +37,7 @@ from trainer.oom import explain_oom
 from trainer.records.checkpoint import Checkpoint
 from trainer.records.finished import FinishedRun, open_finished
 from trainer.records.rundir import RunDirectory
+from trainer.task import TASKS
 
 Images = dict[str, NDArray[Any]]
 """(bands, frames) as stored, by array."""
@@ -68,8 +69,12 @@ class TrainedNetwork:
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> NDArray[np.float64]:
-        """Return (b, classes), rows of sum 1, of images (b, 1, bands, frames) float32 in [0, 1]."""
-        return torch.softmax(self.model(images).double(), dim=1).cpu().numpy()
+        """Return (b, classes) of images (b, 1, bands, frames) float32 in [0, 1].
+
+        Rows sum to 1, except where clips may have several labels.
+        """
+        task = TASKS[self.checkpoint.config.task]
+        return task.probabilities(self.model(images).double()).cpu().numpy()
 
 
 def open_run(path: Path) -> FinishedRun:
@@ -160,7 +165,10 @@ def audio_files(
 
 
 def predict(
-    record: RunRecord, networks: Sequence[TrainedNetwork], files: Sequence[Path]
+    record: RunRecord,
+    networks: Sequence[TrainedNetwork],
+    files: Sequence[Path],
+    threshold: float = 0.5,
 ) -> Iterator[Prediction | UnusedFile]:
     """Yield the networks' prediction for each file, in order.
 
@@ -170,6 +178,7 @@ def predict(
         record: Record of the networks' run.
         networks: At least one; their probabilities are averaged.
         files: Files of any format libsndfile reads.
+        threshold: Least probability of a label, where clips may have several.
 
     Raises:
         DeviceMemoryError: Not even one clip fits.
@@ -183,7 +192,8 @@ def predict(
             yield UnusedFile(path=json_text(path), reason=_reason(error))
             continue
         probabilities = mean_probabilities(networks, images, record.features)
-        yield _prediction(path, record.class_names, probabilities)
+        least = threshold if record.config.task == "multilabel" else None
+        yield _prediction(path, record.class_names, probabilities, least)
 
 
 def mean_probabilities(
@@ -210,15 +220,23 @@ def _probabilities_of(network: TrainedNetwork, images: Images, scale: float) -> 
 
 
 def _prediction(
-    path: Path, class_names: Sequence[str], probabilities: NDArray[np.float64]
+    path: Path,
+    class_names: Sequence[str],
+    probabilities: NDArray[np.float64],
+    threshold: float | None,
 ) -> Prediction:
     best = int(probabilities.argmax())
     values = np.minimum(probabilities, 1.0).tolist()
+    labels = None
+    if threshold is not None:
+        ranked = np.argsort(-probabilities, kind="stable").tolist()
+        labels = tuple(class_names[i] for i in ranked if values[i] >= threshold)
     return Prediction(
         path=json_text(path),
         class_name=class_names[best],
         probability=values[best],
         probabilities=dict(zip(class_names, values, strict=True)),
+        labels=labels,
     )
 
 

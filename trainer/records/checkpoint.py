@@ -36,7 +36,7 @@ class Checkpoint:
         stage: From 1.
         epoch: From 1 over the whole schedule.
         array: `resolution/variant` that the epoch trained on.
-        accuracy: Its `EpochMetrics.valid_accuracy`, in [0, 1].
+        accuracy: Its `EpochMetrics.score`, in [0, 1]; mean average precision with several labels.
         config: The run's.
         fingerprint: The store's.
         class_names: By class_id, as many as the network has outputs.

@@ -7,13 +7,20 @@ from schemas import CheckpointName, EpochMetrics, FoldResult, RunConfig, RunReco
 from trainer.records.tables import ClipPredictions
 from trainer.selection import RULES, reported_epoch
 
+_OF_ONE = ("best_accuracy", "last_accuracy", "valid_accuracy")
+_OF_SEVERAL = ("best_scores", "last_scores", "valid_map")
+_ROUNDING = 1e-12
+"""Difference of the same scores: NumPy may add floats in another order on another machine."""
 _ALIKE = ("config", "fingerprint", "init_used", "versions", "device_name")
 """Fields that run.json and result.json share."""
 
 
-def accuracy_of(fold: FoldResult, checkpoint: CheckpointName) -> float | None:
-    """Return a network's held-out accuracy, in [0, 1]; None if it was not evaluated there."""
-    return fold.best_accuracy if checkpoint == "best" else fold.last_accuracy
+def score_of(fold: FoldResult, checkpoint: CheckpointName) -> float | None:
+    """Return a network's accuracy, or mean average precision, on the held-out fold, in [0, 1].
+
+    None if it was not evaluated there.
+    """
+    return fold.best_score if checkpoint == "best" else fold.last_score
 
 
 def epoch_of(fold: FoldResult, checkpoint: CheckpointName) -> int | None:
@@ -36,12 +43,16 @@ def result_problems(result: RunResult, record: RunRecord) -> Iterator[str]:
 def fold_problems(fold: FoldResult, config: RunConfig) -> Iterator[str]:
     """Yield what a fold's outcome cannot be under a config."""
     where, selection = f"fold {fold.fold}", config.selection
-    given = {"best": fold.best_accuracy, "last": fold.last_accuracy}
-    for name, accuracy in given.items():
-        if accuracy is None and name in RULES[selection].checkpoints:
-            yield f"{where} has no {name}_accuracy, which selection {selection} gives"
-        if accuracy is not None and name not in RULES[selection].checkpoints:
-            yield f"{where} has a {name}_accuracy, which selection {selection} does not give"
+    several = config.task == "multilabel"
+    field = "scores" if several else "accuracy"
+    for name in ("best", "last"):
+        value = getattr(fold, f"{name}_{field}")
+        if value is None and name in RULES[selection].checkpoints:
+            yield f"{where} has no {name}_{field}, which selection {selection} gives"
+        if value is not None and name not in RULES[selection].checkpoints:
+            yield f"{where} has a {name}_{field}, which selection {selection} does not give"
+    if any(getattr(fold, name) is not None for name in (_OF_ONE if several else _OF_SEVERAL)):
+        yield f"{where} has scores of another task than {config.task}"
     num_epochs = sum(stage.epochs for stage in config.stages)
     if fold.last_epoch != num_epochs:
         yield f"{where} ends with epoch {fold.last_epoch}, the schedule has {num_epochs}"
@@ -49,7 +60,7 @@ def fold_problems(fold: FoldResult, config: RunConfig) -> Iterator[str]:
     if picks != (fold.best_epoch is not None) or not 1 <= (fold.best_epoch or 1) <= num_epochs:
         yield f"{where} cannot have {fold.best_epoch} as its best epoch"
     validates = selection == "validation"
-    if validates != (fold.valid_accuracy is not None) or validates != (fold.num_valid > 0):
+    if validates != (fold.valid_score is not None) or validates != (fold.num_valid > 0):
         yield f"{where}: a validation part goes with selection validation, this is {selection}"
     if fold.num_test < 1 or fold.num_train < 1:
         yield f"{where} has no clips"
@@ -74,7 +85,7 @@ def metrics_problems(
         yield f"its best epoch is {picked.epoch}, the fold's outcome says {fold.best_epoch}"
     if fold.best_array not in (None, picked.array):
         yield f"its best epoch is of {picked.array}, the fold's outcome says {fold.best_array}"
-    if fold.valid_accuracy not in (None, picked.valid_accuracy):
+    if fold.valid_score not in (None, picked.score):
         yield "its best accuracy is not the fold's valid_accuracy"
 
 
@@ -99,10 +110,12 @@ def prediction_problems(
     """Yield the contradictions between a network's predictions, the fold's outcome, and the run."""
     if len(predictions.labels) != fold.num_test:
         yield f"has {len(predictions.labels)} clips, result.json says {fold.num_test}"
-    elif predictions.accuracy != accuracy_of(fold, checkpoint):
+    elif predictions.multilabel == (fold.best_scores is None and fold.last_scores is None):
+        yield "its labels are of another task than result.json has scores of"
+    elif abs(predictions.score - (score_of(fold, checkpoint) or 0.0)) > _ROUNDING:
+        name = "mAP" if predictions.multilabel else "accuracy"
         yield (
-            f"its accuracy is {predictions.accuracy:.6g}, result.json says "
-            f"{accuracy_of(fold, checkpoint)}"
+            f"its {name} is {predictions.score:.6g}, result.json says {score_of(fold, checkpoint)}"
         )
     if predictions.class_names != tuple(class_names):
         yield "its classes are not those of run.json"

@@ -23,13 +23,13 @@ from schemas import (
 )
 from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
 from trainer.records.contradictions import (
-    accuracy_of,
     epoch_of,
     fold_problems,
     metrics_problems,
     prediction_problems,
     result_problems,
     schedule_problems,
+    score_of,
 )
 from trainer.records.rundir import (
     FOLD_RESULT,
@@ -45,6 +45,7 @@ from trainer.records.tables import ClipPredictions, parse_metrics, parse_predict
 from trainer.safefiles import RESTORE, check_digest
 from trainer.selection import RULES
 from trainer.stats import mean, sample_std
+from trainer.task import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,19 +72,19 @@ class FinishedRun:
     def __repr__(self) -> str:
         std = "" if self.std is None else f" ± {self.std:.4f}"
         return (
-            f"<FinishedRun {self.path}: {self.config.method} on {self.config.dataset}, accuracy "
-            f"{self.mean:.4f}{std}, {len(self.folds)} folds>"
+            f"<FinishedRun {self.path}: {self.config.method} on {self.config.dataset}, "
+            f"{TASKS[self.config.task].score_name} {self.mean:.4f}{std}, {len(self.folds)} folds>"
         )
 
     @property
     def accuracies(self) -> dict[int, float]:
-        """Accuracy on each held-out fold, in [0, 1], of the network that counts.
+        """Accuracy (or mAP) by held-out fold, in [0, 1], of the network that counts.
 
         That is the best epoch's or, with `selection="last"`, the last one's. With
         `selection="heldout"`, the paper's way, the held-out fold itself picked the best epoch, so
         its accuracy is optimistic.
         """
-        known = {fold.fold: accuracy_of(fold, self.checkpoints[0]) for fold in self.result.folds}
+        known = {fold.fold: score_of(fold, self.checkpoints[0]) for fold in self.result.folds}
         return {fold: value for fold, value in sorted(known.items()) if value is not None}
 
     @property

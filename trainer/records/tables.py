@@ -9,17 +9,21 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.text import csv_cell, csv_text
-from schemas import EpochMetrics
+from schemas import EpochMetrics, MultilabelScores
 from trainer.errors import RunDirectoryError, in_a_line
+from trainer.metrics import multilabel_scores
 from trainer.safefiles import RESTORE
 
-_KEYS = ("clip_id", "class_id")
+_CLIP, _CLASS, _LABELS = "clip_id", "class_id", "labels"
+_SEPARATOR = ";"
 _ROUNDING = 1e-4
 """Rounding error of sums of float32 probabilities; averages of networks are rounded once more."""
 
@@ -30,13 +34,13 @@ class ClipPredictions:
 
     Args:
         clip_ids: (n,) as the store has them.
-        labels: (n,) int64 class_id.
-        probabilities: (n, classes) float32; rows of sum 1.
+        labels: (n,) int64 class_id; or, where clips may have several labels, (n, classes) uint8.
+        probabilities: (n, classes) float32; rows of sum 1 where clips have one label.
         class_names: By class_id.
     """
 
     clip_ids: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     probabilities: NDArray[np.float32]
     class_names: tuple[str, ...]
 
@@ -51,13 +55,36 @@ class ClipPredictions:
         """Fraction of clips whose class is predicted, in [0, 1]."""
         return float((self.predicted == self.labels).mean())
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether clips may have several labels, or none."""
+        return self.labels.ndim > 1
+
+    @cached_property
+    def scores(self) -> MultilabelScores:
+        """The scores of clips that may have several labels."""
+        return multilabel_scores(self.labels, self.probabilities)
+
+    @property
+    def score(self) -> float:
+        """Accuracy; or mean average precision, where clips may have several labels."""
+        return self.scores.map if self.multilabel else self.accuracy
+
 
 def predictions_bytes(predictions: ClipPredictions) -> bytes:
-    """Return a table: clip_id, class_id, and the probability per class, to the last bit."""
+    """Return a table: clip_id, class_id, and the probability per class, to the last bit.
+
+    With several labels their class_ids are in `labels`, separated by semicolons.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*_KEYS, *map(csv_cell, predictions.class_names)])
-    rows = zip(predictions.clip_ids, predictions.labels, predictions.probabilities, strict=True)
+    names = map(csv_cell, predictions.class_names)
+    table.writerow([_CLIP, _LABELS if predictions.multilabel else _CLASS, *names])
+    labels: Iterable[object] = predictions.labels
+    if predictions.multilabel:
+        ids = (np.flatnonzero(row).tolist() for row in predictions.labels)
+        labels = (_SEPARATOR.join(map(str, row)) for row in ids)
+    rows = zip(predictions.clip_ids, labels, predictions.probabilities, strict=True)
     table.writerows(
         [csv_cell(clip), label, *(f"{p:.9g}" for p in probabilities)]
         for clip, label, probabilities in rows
@@ -79,11 +106,11 @@ def parse_predictions(path: Path, data: bytes) -> ClipPredictions:
     try:
         text = io.StringIO(data.decode("utf-8-sig"), newline="")
         header, *rows = csv.reader(text, strict=True)
-        names = tuple(map(csv_text, header[len(_KEYS) :]))
+        names = tuple(map(csv_text, header[2:]))
         predictions = ClipPredictions(
             clip_ids=tuple(csv_text(row[0]) for row in rows),
-            labels=np.array([row[1] for row in rows], np.int64),
-            probabilities=np.array([row[len(_KEYS) :] for row in rows], np.float32),
+            labels=_parse_labels([row[1] for row in rows], header[1], len(names)),
+            probabilities=np.array([row[2:] for row in rows], np.float32),
             class_names=names,
         )
     except (ValueError, IndexError, OverflowError, csv.Error) as error:
@@ -93,26 +120,43 @@ def parse_predictions(path: Path, data: bytes) -> ClipPredictions:
     return predictions
 
 
+def _parse_labels(cells: Sequence[str], heading: str, num_classes: int) -> NDArray[Any]:
+    if heading != _LABELS:
+        return np.array(cells, np.int64)
+    ids = [[int(part) for part in cell.split(_SEPARATOR)] if cell else [] for cell in cells]
+    if any(not 0 <= number < num_classes for row in ids for number in row):
+        raise ValueError(f"a class_id is out of range, there are {num_classes} classes")
+    labels = np.zeros((len(ids), num_classes), np.uint8)
+    for row, numbers in zip(labels, ids, strict=True):
+        row[numbers] = 1
+    return labels
+
+
 def _problem(header: Sequence[str], predictions: ClipPredictions) -> str | None:
     """Return what cannot be true of a network's predictions."""
     ids, labels, probabilities = predictions.clip_ids, predictions.labels, predictions.probabilities
     names = predictions.class_names
     if (
-        tuple(header[: len(_KEYS)]) != _KEYS
+        header[0] != _CLIP
+        or header[1] not in (_CLASS, _LABELS)
         or not ids
         or probabilities.shape != (len(ids), len(names))
     ):
-        return f"expected a heading with {', '.join(_KEYS)} and the classes, and rows as long as it"
+        return f"expected a heading with {_CLIP}, {_CLASS} and the classes, and rows as long as it"
     if len(set(names)) < len(names):
         return "a class has two columns"
     if len(set(ids)) < len(ids):
         twice = next(clip for clip, times in Counter(ids).items() if times > 1)
         return f"clip {twice} has two rows"
-    if labels.min() < 0 or labels.max() >= len(names):
+    if predictions.multilabel and not labels.any():
+        return "no clip has a label"
+    if not predictions.multilabel and (labels.min() < 0 or labels.max() >= len(names)):
         return f"a class_id is out of range, there are {len(names)} classes"
     # Compared so that NaN fails, too.
     if not (probabilities.min() >= 0 and probabilities.max() <= 1 + _ROUNDING):
         return "a probability is out of range [0, 1]"
+    if predictions.multilabel:
+        return None
     worst = int(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).argmax())
     if abs(float(probabilities[worst].sum(dtype=np.float64)) - 1) > _ROUNDING:
         return f"the probabilities of clip {ids[worst]} do not sum to 1"

@@ -14,7 +14,7 @@ from featurestore.errors import RunError
 from featurestore.text import json_text
 from schemas import EpochMetrics
 from trainer.errors import TrainerError
-from trainer.records.contradictions import accuracy_of, epoch_of
+from trainer.records.contradictions import epoch_of, score_of
 from trainer.records.finished import open_finished
 from trainer.report.agreement import NOTE, Agreement, agreements
 from trainer.report.series import Run, group, read_run
@@ -78,7 +78,7 @@ def _run(run: Run, label: str) -> dict[str, Any]:
         "class_names": list(run.record.class_names),
         "folds": {
             fold.fold: {
-                "accuracy": accuracy_of(fold, checkpoint),
+                "accuracy": score_of(fold, checkpoint),
                 "clips": fold.num_test,
                 "epoch": epoch_of(fold, checkpoint),
             }

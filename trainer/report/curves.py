@@ -85,7 +85,7 @@ def _share_height(panels: Sequence["Axes"], top: float | None) -> None:
 
 
 def _curve_accuracy(row: EpochMetrics) -> float:
-    return 100 * row.valid_accuracy
+    return 100 * row.score
 
 
 def _curve_loss(row: EpochMetrics) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 
 from schemas import CheckpointName, EpochMetrics, RunRecord, RunResult, Selection, Stage
 from trainer.errors import ReportError
-from trainer.records.contradictions import accuracy_of
+from trainer.records.contradictions import score_of
 from trainer.records.finished import FinishedRun, open_finished
 from trainer.selection import RULES, Rule, carrying
 from trainer.stats import Matrix, confusion_matrix, mean
@@ -85,6 +85,11 @@ def read_run(path: Path) -> Run:
         TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
     """
     run = open_finished(path)
+    if run.config.task == "multilabel":
+        raise ReportError(
+            f"{path}: is of clips with several labels, of which there is no report yet; `trainer "
+            "evaluate` and `trainer ensemble` show its scores"
+        )
     result = run.result
     if run.warning:
         result = result.model_copy(update={"warnings": (*result.warnings, run.warning)})
@@ -209,9 +214,9 @@ class Series:
         values: dict[int, ByFold] = defaultdict(dict)
         for run in self.runs:
             for fold in run.result.folds:
-                accuracy = accuracy_of(fold, score.checkpoint)
-                assert accuracy is not None, "a finished run was checked for it"  # noqa: S101
-                values[run.result.config.seed][fold.fold] = 100 * accuracy
+                value = score_of(fold, score.checkpoint)
+                assert value is not None, "a finished run was checked for it"  # noqa: S101
+                values[run.result.config.seed][fold.fold] = 100 * value
         return values
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from schemas import RunConfig
+from trainer.task import TASKS, Task
 
 _CELLS = 1024
 """Cells of the table of shares; a power of two, so that a number below 1 times it stays below."""
@@ -25,8 +25,8 @@ class Mixed:
     """Targets of a batch of mixed clips.
 
     Args:
-        own: (b,) int64, the classes of the clips themselves.
-        other: (b,) int64, the classes of their partners.
+        own: The labels of the clips themselves, as a `Source` gives them.
+        other: The labels of their partners.
         share: (b,) share of the own clip, in [0.5, 1].
     """
 
@@ -62,7 +62,7 @@ class Augmentation:
 
         Args:
             images: (b, 1, bands, frames) in [0, 1]; left as they are.
-            labels: (b,) int64.
+            labels: (b,) int64, or (b, classes) uint8.
             noise: (b, at least `noise_size`) in [0, 1), independent; the last columns are used.
         """
         if not self.noise_size:
@@ -80,20 +80,23 @@ class Augmentation:
         return images, targets
 
 
-def training_loss(logits: Tensor, targets: Tensor | Mixed, smoothing: float = 0.0) -> Tensor:
-    """Return the mean cross entropy () in nats, weighted by shares for mixed clips.
+def training_loss(
+    logits: Tensor,
+    targets: Tensor | Mixed,
+    smoothing: float = 0.0,
+    task: Task = TASKS["multiclass"],
+) -> Tensor:
+    """Return the mean loss () in nats, weighted by shares for mixed clips.
 
     Args:
         logits: (b, classes).
-        targets: Classes (b,) int64, or those of mixed clips.
+        targets: Labels as a `Source` gives them, or those of mixed clips.
         smoothing: Label smoothing factor, in [0, 1).
+        task: Gives the loss.
     """
     if isinstance(targets, Tensor):
-        return cross_entropy(logits, targets, label_smoothing=smoothing)
-    own, other = (
-        cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)
-        for classes in (targets.own, targets.other)
-    )
+        return task.loss(logits, targets, smoothing)
+    own, other = (task.losses(logits, of, smoothing) for of in (targets.own, targets.other))
     return torch.lerp(other, own, targets.share).mean()
 
 
@@ -116,7 +119,7 @@ def mix(images: Tensor, labels: Tensor, shares: Tensor, noise: Tensor) -> tuple[
 
     Args:
         images: (b, 1, bands, frames).
-        labels: (b,) int64.
+        labels: (b,) int64, or (b, classes) uint8.
         shares: Quantiles from `mixup_shares`.
         noise: (b, 2) in [0, 1).
     """

@@ -46,7 +46,7 @@ class Curves:
         values = {
             "loss/train": metrics.train_loss,
             "loss/valid": metrics.valid_loss,
-            "accuracy/valid": metrics.valid_accuracy,
+            "accuracy/valid" if metrics.valid_map is None else "map/valid": metrics.score,
             "speed/samples_per_s": metrics.samples_per_s,
             "speed/wait_share": metrics.wait_share,
             "stage/max_lr": metrics.max_lr,

@@ -62,10 +62,10 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch was trained and validated; `best_accuracy` is the fold's so far on that array."""
+    """An epoch was trained and validated; `best_score` is the fold's so far on that array."""
 
     metrics: EpochMetrics
-    best_accuracy: float
+    best_score: float
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from trainer.records.rundir import BEST, LAST, FoldDirectory
 from trainer.records.tables import ClipPredictions
 from trainer.seeds import derive_seed
 from trainer.selection import carried_epoch, reported_epoch
+from trainer.task import TASKS
 from trainer.training.events import (
     BatchDone,
     EpochDone,
@@ -240,12 +241,31 @@ class _FoldTrainer:
             # The state before this epoch is still the saver's: that is what stays on disk.
             kept = self._directory.network(LAST) if self._saver.state else None
             raise DivergedError(self._fold, number, stage, epoch, result.lrs, kept)
-        metrics = _metrics(self._fold, number, epoch, array, stage, result)
+        metrics = self._metrics(number, epoch, array, stage, result)
         self._epochs.append(metrics)
         self._directory.append(metrics)
         self._saver.update(self._state(metrics, trainer))
-        best = max(e.valid_accuracy for e in self._epochs if e.array == array)
+        best = max(e.score for e in self._epochs if e.array == array)
         self._job.notify(EpochDone(metrics, best))
+
+    def _metrics(
+        self, number: int, epoch: int, array: str, stage: Stage, result: EpochResult
+    ) -> EpochMetrics:
+        score: dict[str, Any] = {TASKS[self._config.task].score_field: result.score}
+        return EpochMetrics(
+            fold=self._fold,
+            stage=number,
+            epoch=epoch,
+            array=array,
+            max_lr=stage.max_lr,
+            train_loss=result.train.loss,
+            valid_loss=result.valid.loss,
+            seconds=result.seconds,
+            samples_per_s=result.samples_per_s,
+            wait_share=result.wait_share,
+            failed_recordings=result.failed_recordings,
+            **score,
+        )
 
     def _announced(self, epoch: Progress[EpochResult]) -> Progress[EpochResult]:
         """Report each step of an epoch."""
@@ -297,7 +317,7 @@ class _FoldTrainer:
             stage=metrics.stage,
             epoch=metrics.epoch,
             array=metrics.array,
-            accuracy=metrics.valid_accuracy,
+            accuracy=metrics.score,
             config=self._config,
             fingerprint=self._job.dataset.fingerprint,
             class_names=self._job.dataset.class_names,
@@ -317,17 +337,22 @@ class _FoldTrainer:
             last = self._predict(LAST, state.last, known=same)
         self._directory.write_networks(state)
         self._directory.write_metrics(self._epochs)
+        valid = state.best.accuracy if state.best and self._split.num_valid else None
+        hot = self._config.task == "multilabel"
         result = FoldResult(
             fold=self._fold,
             num_train=self._split.num_train,
             num_valid=self._split.num_valid,
             num_test=self._split.num_test,
-            best_accuracy=best.accuracy if best else None,
+            best_accuracy=best.accuracy if best and not hot else None,
+            best_scores=best.scores if best and hot else None,
             best_epoch=state.best.epoch if state.best else None,
             best_array=state.best.array if state.best else None,
-            last_accuracy=last.accuracy if last else None,
+            last_accuracy=last.accuracy if last and not hot else None,
+            last_scores=last.scores if last and hot else None,
             last_epoch=state.last.epoch,
-            valid_accuracy=state.best.accuracy if state.best and self._split.num_valid else None,
+            valid_accuracy=None if hot else valid,
+            valid_map=valid if hot else None,
             seconds=self._spent(),
             warnings=tuple(self._warnings),
         )
@@ -350,29 +375,10 @@ class _FoldTrainer:
         clips = dataset.clips([self._fold])
         return ClipPredictions(
             clip_ids=tuple(clips.clip_id),
-            labels=clips.class_id,
+            labels=dataset.all_labels([self._fold]),
             probabilities=predict(self._model, source, self._config),
             class_names=dataset.class_names,
         )
-
-
-def _metrics(
-    fold: int, number: int, epoch: int, array: str, stage: Stage, result: EpochResult
-) -> EpochMetrics:
-    return EpochMetrics(
-        fold=fold,
-        stage=number,
-        epoch=epoch,
-        array=array,
-        max_lr=stage.max_lr,
-        train_loss=result.train.loss,
-        valid_loss=result.valid.loss,
-        valid_accuracy=result.valid.accuracy,
-        seconds=result.seconds,
-        samples_per_s=result.samples_per_s,
-        wait_share=result.wait_share,
-        failed_recordings=result.failed_recordings,
-    )
 
 
 def _initial_model(job: Job, fold: int) -> Network:

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from schemas import RunConfig, Stage
 from trainer.data.buffers import download
@@ -23,6 +24,7 @@ from trainer.data.order import Window
 from trainer.data.source import Source, StageData
 from trainer.model import Network
 from trainer.records.checkpoint import StageState
+from trainer.task import TASKS
 from trainer.training.acceleration import Fallbacks, accelerate, without_compiler
 from trainer.training.augment import Augmentation
 from trainer.training.schedule import OneCycle, Schedule, lr_range, num_steps
@@ -73,6 +75,7 @@ class EpochResult:
     Args:
         train: Over the epoch, each batch judged by the network before its step.
         valid: Over the clips that judge each epoch, after it.
+        score: The task's score of these clips, in [0, 1].
         train_s: Seconds spent training.
         seconds: Seconds with validation.
         wait_s: Seconds of these spent waiting for data.
@@ -82,6 +85,7 @@ class EpochResult:
 
     train: Totals
     valid: Totals
+    score: float
     train_s: float
     seconds: float
     wait_s: float
@@ -149,11 +153,13 @@ class StageTrainer:
         train_step = partial(
             make_train_step, self._optimizer, self._sums, config, augment, data.train.scale
         )
-        eval_step = partial(make_eval_step, self._sums, config.precision, data.valid.scale)
+        self._task, self._kept = TASKS[config.task], list[tuple[Tensor, Tensor]]()
+        eval_step = partial(make_eval_step, self._sums, config, data.valid.scale, self._kept)
         how = config.acceleration
+        eval_how = "eager" if self._task.keeps_probabilities else without_compiler(how)
         self._fallbacks = Fallbacks(warn)
         self._train_step = accelerate(train_step, self._model, how, self._fallbacks)
-        self._eval_step = accelerate(eval_step, self._model, without_compiler(how), self._fallbacks)
+        self._eval_step = accelerate(eval_step, self._model, eval_how, self._fallbacks)
 
     def state(
         self, copy: Callable[[Mapping[str, Any]], Mapping[str, Any]] = deepcopy
@@ -225,9 +231,12 @@ class StageTrainer:
         train_s = time.perf_counter() - started
         self._validate(valid, waiting)
         judged = yield from self._totals()
+        kept = [list(parts) for parts in zip(*self._kept, strict=True)] or [[], []]
+        self._kept.clear()
         return EpochResult(
             train=train,
             valid=judged,
+            score=self._task.score(judged.accuracy, *kept) if judged.finite else 0.0,
             train_s=train_s,
             seconds=time.perf_counter() - started,
             wait_s=waiting.seconds,

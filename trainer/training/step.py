@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from schemas import LayerGroups, RunConfig
 from trainer.data.source import Source, as_float32
 from trainer.model import Network
+from trainer.task import TASKS, Task
 from trainer.training.acceleration import Forward, Step
 from trainer.training.augment import Augmentation, training_loss
 from trainer.training.device import autocast
@@ -29,8 +29,8 @@ class Totals:
     """Mean loss and accuracy of a pass over `num_samples` clips.
 
     Args:
-        loss: Mean cross-entropy in nats.
-        accuracy: Fraction of clips whose largest logit is their class's, in [0, 1].
+        loss: Mean loss in nats.
+        accuracy: Fraction of clips that the task counts as recognised, in [0, 1].
         num_samples: At least 1.
     """
 
@@ -44,18 +44,21 @@ class Totals:
         return math.isfinite(self.loss)
 
 
-def batch_sums(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+def batch_sums(
+    loss: Tensor, logits: Tensor, labels: Tensor, task: Task = TASKS["multiclass"]
+) -> Tensor:
     """Return what one batch adds to an epoch, still on the device.
 
     Args:
-        loss: () mean cross-entropy of the batch.
+        loss: () mean loss of the batch.
         logits: (b, classes).
-        labels: (b,) int64.
+        labels: As a `Source` gives them.
+        task: Says which clips are correct.
 
     Returns:
         (3,) float64: sum of the losses, number of correct clips, number of clips.
     """
-    correct = (logits.argmax(dim=1) == labels).sum()
+    correct = task.num_correct(logits, labels)
     # On the device, and in float64: a sum of many losses in float32 would depend on their order.
     size = torch.full_like(loss, len(labels), dtype=torch.float64)
     return torch.stack([loss.detach() * size, correct.double(), size])
@@ -85,6 +88,7 @@ def make_train_step(
         scale: Factor that brings stored values to [0, 1].
         network: The network, or a compiled form of it.
     """
+    task = TASKS[config.task]
 
     def train_step(images: Tensor, labels: Tensor, noise: Tensor) -> None:
         # Freed rather than zeroed: a recorded step then owns its gradients' memory.
@@ -92,41 +96,52 @@ def make_train_step(
         augmented, targets = augment(as_float32(images, scale), labels, noise)
         with autocast(config.precision, images.device):
             logits = network(augmented, noise)
-            loss = training_loss(logits, targets, config.label_smoothing)
+            loss = training_loss(logits, targets, config.label_smoothing, task)
         loss.backward()  # type: ignore[no-untyped-call]
         # Accuracy counts the clips' own labels, also if they were mixed with others.
-        sums.add_(batch_sums(loss, logits, labels))
+        sums.add_(batch_sums(loss, logits, labels, task))
 
     return train_step
 
 
-def make_eval_step(sums: Tensor, precision: str, scale: float, network: Forward) -> Step:
+def make_eval_step(
+    sums: Tensor,
+    config: RunConfig,
+    scale: float,
+    kept: list[tuple[Tensor, Tensor]],
+    network: Forward,
+) -> Step:
     """Return a step that adds a batch's loss and correct clips to the sums.
 
     Args:
         sums: (3,) float64.
-        precision: `float32` or `bf16`.
+        config: Gives precision and task.
         scale: Factor that brings stored values to [0, 1].
+        kept: To which the batch's probabilities and labels are added, if the task needs them; such
+            a step cannot be recorded.
         network: The network, in eval mode.
     """
+    task = TASKS[config.task]
 
     def eval_step(images: Tensor, labels: Tensor) -> None:
-        with autocast(precision, images.device):
+        with autocast(config.precision, images.device):
             logits = network(as_float32(images, scale))
-            loss = cross_entropy(logits, labels)
-        sums.add_(batch_sums(loss, logits, labels))
+            loss = task.loss(logits, labels)
+        sums.add_(batch_sums(loss, logits, labels, task))
+        if task.keeps_probabilities:
+            kept.append((task.probabilities(logits.float()), labels))
 
     return eval_step
 
 
 @torch.inference_mode()
 def predict(model: Network, source: Source, config: RunConfig) -> NDArray[np.float32]:
-    """Return class probabilities (n, classes), rows of sum 1, in the source's order.
+    """Return class probabilities (n, classes), see `Task.probabilities`, in the source's order.
 
     Args:
         model: A network on the source's device; it is left in eval mode.
         source: The clips.
-        config: Gives precision and batch size, so that the bits are those of validation.
+        config: Gives task, precision and batch size, so that the bits are those of validation.
     """
     model.eval()
     probabilities = []
@@ -134,7 +149,7 @@ def predict(model: Network, source: Source, config: RunConfig) -> NDArray[np.flo
         for images, _ in batches:
             with autocast(config.precision, images.device):
                 logits = model(as_float32(images, source.scale))
-            probabilities.append(torch.softmax(logits.float(), dim=1))
+            probabilities.append(TASKS[config.task].probabilities(logits.float()))
     return torch.cat(probabilities).cpu().numpy()
 
 

@@ -1,0 +1,143 @@
+"""Training, and all that follows it, on clips of several labels or none."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from featurestore import open_store
+from schemas import Evaluation
+from tests.integration.multilabel_runs import EPOCHS, several_plan, several_run, several_store
+from tests.integration.trainer_runs import copied, finished_run, rewrite
+from trainer.cli import main
+from trainer.config import ExecutionOptions
+from trainer.errors import EnsembleError, TrainedRunError
+from trainer.inference.ensemble import average
+from trainer.inference.predict import load_network, open_run
+from trainer.records.finished import open_finished
+from trainer.run import resume, run
+from trainer.training.events import EpochDone, Event
+
+
+def test_a_run_records_the_scores_of_its_predictions_and_no_accuracy() -> None:
+    trained, store = open_run(several_run()), open_store(several_store())
+    trained.verify()
+    assert trained.config.task == "multilabel"
+    for fold in trained.result.folds:
+        assert (fold.best_accuracy, fold.last_accuracy, fold.valid_accuracy) == (None, None, None)
+        found = trained.predictions(fold.fold, "last")
+        assert np.array_equal(found.labels, store.all_labels([fold.fold]))
+        present = found.labels.any(axis=0)
+        truth, said = found.labels[:, present], found.probabilities[:, present]
+        scores = fold.last_scores
+        assert scores is not None
+        assert scores.num_classes == present.sum()
+        assert scores.map == pytest.approx(average_precision_score(truth, said, average="macro"))
+        assert scores.auc == pytest.approx(roc_auc_score(truth, said, average="macro"))
+        epochs = trained.epochs(fold.fold)
+        assert [epoch.valid_accuracy for epoch in epochs] == [None] * (1 + EPOCHS)
+        assert epochs[-1].valid_map == pytest.approx(scores.map, abs=1e-6)
+        counted = [epoch for epoch in epochs if epoch.array == "R3/full"]
+        assert fold.best_epoch == max(counted, key=lambda epoch: epoch.score).epoch
+
+
+class _StoppedError(Exception):
+    pass
+
+
+def test_a_run_stopped_after_an_epoch_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    dataset, plan = several_plan(folds=(1,), mixup=0.4)
+    often = ExecutionOptions(save_every_s=0)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.metrics.epoch == 2:
+            raise _StoppedError
+
+    whole = run(dataset, plan, tmp_path / "whole")
+    with pytest.raises(_StoppedError):
+        run(dataset, plan, tmp_path / "stopped", stop, often)
+    again = resume(dataset, tmp_path / "stopped")
+    assert again is not None
+    assert again.folds[0].best_scores == whole.folds[0].best_scores
+    for name in ("best", "last"):
+        files = [tmp_path / run / "fold1" / f"{name}.pt" for run in ("whole", "stopped")]
+        one, other = (torch.load(path, weights_only=True)["model"] for path in files)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_changed_score_or_label_of_a_finished_run_is_refused(tmp_path: Path) -> None:
+    run_copy = copied(several_run(), tmp_path / "run")
+    path = next((run_copy / "fold1").glob("*best*.csv"))
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("clip_id,labels,")
+    row = next(i for i, line in enumerate(lines) if line.split(",")[1])
+    cells = lines[row].split(",")
+    rewrite(path, "\n".join([*lines[:row], ",".join([cells[0], "", *cells[2:]])]).encode())
+    with pytest.raises(TrainedRunError):
+        open_finished(run_copy).predictions(1, "best")
+
+
+def test_an_ensemble_averages_probabilities_and_is_never_of_two_tasks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [open_finished(several_run(seed)) for seed in (0, 1)]
+    found, predictions = average(runs)
+    of = [run.predictions(1, "best").probabilities.astype(np.float64) for run in runs]
+    assert np.allclose(predictions.probabilities[: len(of[0])], np.mean(of, axis=0))
+    assert found.task == "multilabel"
+    assert found.accuracies == tuple(scores.map for scores in found.scores)
+    with pytest.raises(EnsembleError, match="task"):
+        average([runs[0], open_finished(finished_run())])
+    paths = [str(several_run(seed)) for seed in (0, 1)]
+    assert main(["ensemble", *paths, "--out", str(tmp_path / "e")]) == 0
+    shown = capsys.readouterr().out
+    assert "mAP by held-out fold, %" in shown
+    assert "ccuracy" not in shown.split("•")[0]
+
+
+def test_evaluation_repeats_the_runs_scores_and_has_those_of_each_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "e"
+    assert main(["evaluate", "--run", str(several_run()), "--out", str(out)]) == 0
+    found = Evaluation.model_validate_json((out / "evaluation.json").read_bytes())
+    trained = open_finished(several_run())
+    for mine, theirs in zip(found.folds, trained.result.folds, strict=True):
+        assert mine.accuracy is None
+        assert mine.scores is not None
+        assert theirs.best_scores is not None
+        assert mine.scores.map == pytest.approx(theirs.best_scores.map, abs=1e-6)
+    assert found.confusion == ()
+    assert [one.num_clips for one in found.classes] == open_store(several_store()).all_labels(
+        [1, 2]
+    ).sum(axis=0).tolist()
+    assert all(0 <= (one.average_precision or 0) <= 1 for one in found.classes)
+    assert "lwlrap" in capsys.readouterr().out
+    assert main(["evaluate", "--run", str(finished_run()), "--store", str(several_store())]) == 1
+    assert "the store has several labels per clip" in capsys.readouterr().err
+
+
+def test_prediction_gives_each_label_its_probability_and_those_over_the_threshold(
+    tmp_path: Path,
+) -> None:
+    sound = str(next(path for path in (several_store().parent / "sounds").rglob("*.wav")))
+    out = tmp_path / "p.json"
+    arguments = ["predict", "--run", str(several_run()), sound, "--threshold", "0.2"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    (said,) = found["predictions"]
+    assert found["threshold"] == 0.2
+    likely = {name: p for name, p in said["probabilities"].items() if p >= 0.2}
+    assert said["labels"] == sorted(likely, key=lambda name: -likely[name])
+    network = load_network(open_run(several_run()), 1, "best", torch.device("cpu"))
+    images = torch.rand(2, 1, 32, 40)
+    with torch.inference_mode():
+        logits = network.model(images).double()
+    assert np.allclose(network.probabilities(images), torch.sigmoid(logits).numpy())
+    assert main([*arguments, "--out", str(tmp_path / "p.csv")]) == 0
+    header, row = csv.reader((tmp_path / "p.csv").read_text().splitlines())
+    assert json.loads(row[header.index("labels")]) == said["labels"]
