@@ -60,6 +60,7 @@ def build(
     spec: "FeatureSpec | Mapping[str, Any] | Path | str | None" = None,
     variants: Iterable[str] = (),
     spec_name: str = "",
+    coordinates: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
     strict: bool = False,
@@ -94,6 +95,8 @@ def build(
         variants: Images to store in addition to the spec's.
         spec_name: Store these features next to others of the same dataset, under its name, a
             hyphen and this one; the command's `--as`.
+        coordinates: Store Hz, seconds, class names and trimmed lengths next to the arrays, for
+            readers that do not know this package. Features always do so.
         workers: Most local processes; 0 uses only this one. Default: one per core.
         scheduler: Address of a Dask scheduler to use instead.
         strict: Fail if a clip fails.
@@ -136,7 +139,7 @@ def build(
 
         own = OwnOptions(None, columns, folds, group_by, fold_seed, name, title, licence, citation)
         features = with_variants(_features(spec), variants)
-        options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
+        options = building.BuildOptions(strict, retry_failed, coordinates)
         place = None if root is None else Path(root)
         dataset, default_store = _dataset(console, source, place, own, download=download)
         dataset = dataset.with_spec_name(spec_name)

@@ -185,6 +185,9 @@ class FeatureSpec(Schema):
             raise ValueError(
                 f"features: names repeat: {', '.join(labels)}; give a second one of a kind a `name`"
             )
+        axes = {f"{label}_{axis}" for label in labels for axis in ("band", "frame", "sample")}
+        for name in axes.intersection(labels):
+            raise ValueError(f"features: {name} is the name of an axis of another one")
         if labels and FEATURES in {r.name for r in self.resolutions}:
             raise ValueError(f"resolutions: {FEATURES} is the name of the group of other features")
         for feature in self.features:

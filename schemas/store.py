@@ -226,6 +226,9 @@ class StoreManifest(Schema):
     official_clips: Annotated[int, Field(ge=0, le=MAX_CLIPS)] = 0
     """Number of clips of the published dataset, of which this is a part; 0 if it is all of it, or
     nothing published. From format version 3 on."""
+    coordinates: bool = False
+    """Whether folds hold what their axes mean (Hz, seconds, class names) and each clip's trimmed
+    length, `trimmed_s`. From format version 3 on."""
     spec_name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]*)?$")] = ""
     """Name by which a store tells several specs of one dataset apart; `card.name` ends with it.
     From format version 3 on."""
@@ -238,7 +241,7 @@ class StoreManifest(Schema):
         """Whether it says something that format version 2 had no word for."""
         named = any(fold.name for fold in self.folds) or self.multilabel
         more = self.parts or self.shards or bool(self.run_clips) or bool(self.official_clips)
-        more = more or bool(self.spec.features) or bool(self.spec_name)
+        more = more or bool(self.spec.features) or bool(self.spec_name) or self.coordinates
         return named or more or self.collection != Collection()
 
     @property

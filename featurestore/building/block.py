@@ -25,7 +25,7 @@ from featurestore.extraction.recordings import Span
 from featurestore.extraction.sources import clip_file
 from featurestore.storage import LocalStorage, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
-from featurestore.store.files import OUTCOMES
+from featurestore.store.layout import outcomes
 from featurestore.store.plan import Block
 from featurestore.store.records import end_of_paths
 from schemas import ClipStatus
@@ -303,11 +303,11 @@ def _empty(arrays: StoredArrays, num_clips: int) -> dict[str, NDArray[Any]]:
     images = {
         key: np.empty((num_clips, *shape), spec.dtype_of(key)) for key, shape in spec.arrays.items()
     }
-    outcomes = {
+    results = {
         name: np.full((num_clips, *inner), np.nan if fill == "NaN" else fill, dtype)
-        for name, (dtype, inner, fill) in OUTCOMES.items()
+        for name, (dtype, inner, fill) in outcomes(arrays.manifest).items()
     }
-    return images | outcomes
+    return images | results
 
 
 def _extract(
@@ -324,3 +324,6 @@ def _extract(
     values["duration_s"][row] = recording.duration_s
     values["peak"][row] = recording.peak
     values["source_sha256"][row] = np.frombuffer(recording.source_sha256, np.uint8)
+    if "trimmed_s" in values:
+        start, stop = extractor.trim_bounds(recording.waveform)
+        values["trimmed_s"][row] = (stop - start) / extractor.spec.sample_rate

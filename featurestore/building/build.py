@@ -42,10 +42,13 @@ class BuildOptions:
     Attributes:
         strict: A failed clip is an error; the build stops at the first block that has one.
         retry_failed: Blocks with failed clips are built again.
+        coordinates: A new dataset gets Hz, seconds and class names as coordinates, and each clip's
+            trimmed length, whatever its spec.
     """
 
     strict: bool = False
     retry_failed: bool = False
+    coordinates: bool = False
 
 
 class Observer(Protocol):
@@ -148,7 +151,7 @@ def build(
         StoreError: `path` is something else.
     """
     options, observer = options or BuildOptions(), observer or _Silent()
-    planned = plan_manifest(dataset, spec or FeatureSpec())
+    planned = plan_manifest(dataset, spec or FeatureSpec(), coordinates=options.coordinates)
     storage = locate(path)
     try:
         stored = _find(dataset, storage, planned)

@@ -25,8 +25,14 @@ _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
 _OF_FEATURES = ("librosa", "numba")
 
 
-def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
-    """Return the manifest of a store about to be built."""
+def plan_manifest(
+    dataset: Dataset, spec: FeatureSpec, *, coordinates: bool = False
+) -> StoreManifest:
+    """Return the manifest of a store about to be built.
+
+    Features come with coordinates: nothing else in the store says what their axes are.
+    """
+    coordinates = coordinates or bool(spec.features)
     numbers, counts = np.unique(dataset.clips.fold, return_counts=True)
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     chunk = plan.chunk_clips(sizes.values())
@@ -38,7 +44,7 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
         Fold(fold=fold, num_clips=size, name=names.get(fold, "")) for fold, size in sizes.items()
     )
     return StoreManifest(
-        format_version=FORMAT_VERSION if dataset.is_new or spec.features else PLAIN_VERSION,
+        format_version=FORMAT_VERSION if dataset.is_new or coordinates else PLAIN_VERSION,
         extractor_version=EXTRACTOR_VERSION,
         fingerprint=fingerprint(spec, clips, libraries=libraries),
         clips_sha256=clips,
@@ -58,6 +64,7 @@ def plan_manifest(dataset: Dataset, spec: FeatureSpec) -> StoreManifest:
         multilabel=dataset.is_multilabel,
         official_clips=dataset.official_clips,
         spec_name=dataset.spec_name,
+        coordinates=coordinates,
     )
 
 

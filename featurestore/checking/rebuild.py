@@ -12,7 +12,7 @@ from featurestore.building.commit import commit
 from featurestore.building.fitness import check_fit
 from featurestore.errors import CorruptError
 from featurestore.store.arrays import StoredArrays, open_arrays
-from featurestore.store.files import OUTCOMES
+from featurestore.store.layout import written_arrays
 from featurestore.store.plan import Block
 from featurestore.store.sourcecheck import TOLERANCE, distance
 from schemas import ClipStatus, FeatureSpec
@@ -63,7 +63,7 @@ def rebuild_block(task: BlockTask, starting: Callable[[int], object] = int) -> R
 
 def _readable(arrays: StoredArrays, block: Block) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the arrays of a block that are undamaged; `status` only where it says anything."""
-    for name in (*OUTCOMES, *arrays.manifest.spec.arrays):
+    for name in written_arrays(arrays.manifest):
         try:
             values = arrays.read(block.fold, name, block.rows)
         except CorruptError:
@@ -81,7 +81,7 @@ def _changed_rows(
     """
     witnesses = {"status", "source_sha256"} & stored.keys()
     if "source_sha256" not in witnesses:
-        witnesses = stored.keys() - {"duration_s", "peak"}
+        witnesses = stored.keys() - {"duration_s", "peak", "trimmed_s"}
     changed = np.zeros(len(fresh["status"]), bool)
     for name in witnesses:
         changed |= _differ(name, stored[name], fresh[name], spec)

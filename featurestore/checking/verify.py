@@ -19,7 +19,7 @@ from featurestore.store.cliptable import stored_clips
 from featurestore.store.counts import status_counts
 from featurestore.store.documents import dataset_documents, read_manifest, store_documents
 from featurestore.store.fingerprint import clips_sha256
-from featurestore.store.layout import OUTCOMES, table_columns
+from featurestore.store.layout import outcomes, table_columns, written_arrays
 from featurestore.store.parsing import DOCUMENT, parsed
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import datasets_found, datasets_made, read_root
@@ -119,7 +119,7 @@ def count_parts(path: Place, dataset: str | None = None, root: Path | None = Non
         with suppress(CorruptError):
             manifest = read_manifest(storage, name)
             num_blocks = sum(len(_blocks(manifest, fold)) for fold in manifest.folds)
-            parts = len(manifest.spec.arrays) + len(OUTCOMES) + (root is not None)
+            parts = len(written_arrays(manifest)) + (root is not None)
             total += num_blocks * parts
     return total
 
@@ -169,7 +169,7 @@ def chunk_parts(arrays: StoredArrays) -> Iterator[Part]:
     for fold in arrays.manifest.folds:
         where = f"{arrays.storage}: {arrays.manifest.card.name}/fold{fold.fold}"
         for block in _blocks(arrays.manifest, fold):
-            for array in (*OUTCOMES, *arrays.manifest.spec.arrays):
+            for array in written_arrays(arrays.manifest):
                 yield Part(
                     f"{where}/{array}, rows {block.start} to {block.stop}",
                     partial(_values, arrays, block, array),
@@ -255,7 +255,7 @@ def _values(arrays: StoredArrays, block: Block, array: str) -> Iterator[str]:
     if status is None or array == "source_sha256":
         return
     ok = status == ClipStatus.OK
-    if array in OUTCOMES:
+    if array in outcomes(arrays.manifest):
         if not (np.isfinite(values[ok]).all() and (values[ok] >= 0).all()):
             yield "values are negative or not finite"
     elif values[~ok].any():

@@ -83,6 +83,14 @@ def build(
             rich_help_panel=_FEATURES,
         ),
     ] = "",
+    coordinates: Annotated[
+        bool,
+        typer.Option(
+            "--coordinates",
+            help="Store Hz, seconds, class names and trimmed lengths for xarray. Features do so.",
+            rich_help_panel=_FEATURES,
+        ),
+    ] = False,
     workers: WorkersOption = None,
     scheduler: Annotated[
         str | None,
@@ -193,7 +201,7 @@ def build(
             table, columns or (), folds, group_by, fold_seed, name, title, licence, citation
         )
         features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
-        options = building.BuildOptions(strict=strict, retry_failed=retry_failed)
+        options = building.BuildOptions(strict, retry_failed, coordinates)
         with stopping("The partial download is kept"):
             source, default_store = obtain_source(
                 err, dataset, root, own, yes=yes, only_look=dry_run

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.extraction.features import hz_to_mel, labelled_hz, mel_edges, mel_to_hz
-from schemas import FeatureSpec
+from schemas import FeatureSpec, StoreManifest
+from schemas.feature_parts import FEATURES
 from schemas.librosa_features import (
     ChromaCqt,
     ChromaStft,
@@ -134,12 +135,45 @@ def dimensions(spec: FeatureSpec, array: str) -> tuple[str, ...]:
     return f"{feature.label}_band", f"{feature.label}_frame"
 
 
-def attributes(spec: FeatureSpec, array: str) -> dict[str, Any]:
+def stored_axes(spec: FeatureSpec, array: str) -> dict[str, tuple[str, Axis]]:
+    """Return the axes of an array that are stored as coordinates: dimension and axis by key.
+
+    Images of one resolution share dimensions and not their meaning, so theirs are auxiliary
+    coordinates, which each image's attribute `coordinates` names. A waveform's are left out: its
+    attribute `sample_rate` says as much.
+    """
+    names = zip(dimensions(spec, array), axes_of(spec, array), strict=True)
+    if spec.feature(array) is None:
+        return {f"{array}_{axis.coordinate}": (name, axis) for name, axis in names}
+    return {f"{FEATURES}/{name}": (name, a) for name, a in names if a.dimension != "sample"}
+
+
+def outcome_attributes(manifest: StoreManifest, name: str) -> dict[str, Any]:
+    """Return the attributes of a column, of a dataset with coordinates."""
+    if not manifest.coordinates:
+        return {}
+    if name == "class_id":
+        classes = manifest.card.class_names
+        return {
+            "class_names": list(classes),
+            "flag_values": list(range(len(classes))),
+            "flag_meanings": " ".join("_".join(c.split()) for c in classes),
+        }
+    if name == "trimmed_s":
+        later = "repeat the clip" if manifest.spec.short_clips == "tile" else "hold nothing"
+        comment = f"frames that start later {later}"
+        return {"units": "s", "long_name": "length of the trimmed clip", "comment": comment}
+    return {"units": "s"} if name == "duration_s" else {}
+
+
+def attributes(spec: FeatureSpec, array: str, *, coordinates: bool = False) -> dict[str, Any]:
     """Return the attributes of an array of images or of a feature."""
     feature = spec.feature(array)
     if feature is None:
-        return {"scale_factor": spec.scale} if spec.scale != 1 else {}
-    words: dict[str, Any] = {"long_name": feature.long_name, "units": feature.units}
+        words: dict[str, Any] = {"scale_factor": spec.scale} if spec.scale != 1 else {}
+        names = (key.rpartition("/")[2] for key in stored_axes(spec, array))
+        return words | ({"coordinates": " ".join(names)} if coordinates else {})
+    words = {"long_name": feature.long_name, "units": feature.units}
     if feature.comment:
         words["comment"] = feature.comment
     if isinstance(feature, Waveform):

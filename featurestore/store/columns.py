@@ -35,6 +35,8 @@ class ClipTable:
             -1 if its file is the sound.
         duration_s: float32, of the audio file, or the part of it.
         peak: float32, largest absolute sample; 0 for silence.
+        trimmed_s: float32, seconds that are left after trimming: frames that start later repeat
+            the clip, or hold nothing. NaN in a store without coordinates.
         status: uint8, a ClipStatus.
     """
 
@@ -49,6 +51,7 @@ class ClipTable:
     item: NDArray[np.int64]
     duration_s: NDArray[np.float32]
     peak: NDArray[np.float32]
+    trimmed_s: NDArray[np.float32]
     status: NDArray[np.uint8]
 
     def __len__(self) -> int:
@@ -85,6 +88,9 @@ def fold_columns(stored: StoredArrays, fold: int) -> Columns:
     columns |= {name: _outcome(stored, fold, name, status) for name in ("duration_s", "peak")}
     columns["status"] = status
     size = len(status)
+    columns["trimmed_s"] = np.full(size, np.nan, np.float32)
+    if stored.manifest.coordinates:
+        columns["trimmed_s"] = _outcome(stored, fold, "trimmed_s", status)
     for name in SPAN_COLUMNS:
         known = stored.manifest.parts
         columns[name] = stored.read(fold, name) if known else np.full(size, np.nan)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featurestore.errors import CorruptError, cause
 from featurestore.storage import Storage, overlap
 from featurestore.store import chunks
-from featurestore.store.layout import OUTCOMES, Column, column
+from featurestore.store.layout import OUTCOMES, Column, column, written_arrays
 from featurestore.store.plan import Block
 from featurestore.store.values import check_values
 from schemas import ClipStatus, StoreManifest
@@ -131,7 +131,7 @@ class ChunkFiles:
             CorruptError: A chunk is missing.
         """
         number = block.start // self.manifest.block_clips
-        every = (*OUTCOMES, *self.manifest.spec.arrays)
+        every = written_arrays(self.manifest)
         return {n: self._file_ends(block.fold, n, number) for n in names or every}
 
     def _file_ends(self, fold: int, name: str, number: int) -> bytes:

@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 TORCH_GROUP = "featurestore.torch_dataset"
 """Group of entry points by which a package offers a PyTorch dataset: called as `ZarrDataset` of
 `trainer`, which does. So this package needs to know neither PyTorch nor the trainer."""
-_TABLE = ("fold", "class_id", "path", "source", "start_s", "end_s", "duration_s", "peak")
+_TABLE = (
+    "fold",
+    "class_id",
+    "path",
+    "source",
+    "start_s",
+    "end_s",
+    "duration_s",
+    "peak",
+    "trimmed_s",
+)
 
 
 class Conversions:
@@ -43,8 +53,8 @@ class Conversions:
         Returns:
             Columns `clip_id`, `fold`, `split` (name of a fold that is an official split, else
             missing), `row` (of the fold's arrays), `class_id`, `class_name` (categorical), `path`,
-            `source`, `start_s`, `end_s`, `duration_s`, `peak`, and `status` (categorical): `ok`,
-            `pending` where it is not built yet, or why it failed.
+            `source`, `start_s`, `end_s`, `duration_s`, `peak`, `trimmed_s`, and `status`
+            (categorical): `ok`, `pending` where it is not built yet, or why it failed.
 
         Raises:
             MissingLibraryError: pandas is not installed.

@@ -32,6 +32,9 @@ OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
     "status": ("uint8", (), 0),
 }
 """dtype, shape after the clip's dimension, and fill value of a block's arrays other than images."""
+TRIMMED: Mapping[str, tuple[str, tuple[int, ...], Any]] = {"trimmed_s": ("float32", (), "NaN")}
+"""Outcome in addition, where a dataset has coordinates: seconds of sound that are left of a clip
+after trimming. Frames that start later repeat it, or hold nothing."""
 CHECKSUMS = "checksums"
 """Group of a dataset with one array per fold: the checksum of every chunk; from version 2 on."""
 MAX_TEXT_BYTES = 4096
@@ -86,6 +89,16 @@ def table_columns(manifest: StoreManifest) -> Mapping[str, Any]:
     return {**TABLE, **spans, **items, **({LABELS: "uint8"} if manifest.multilabel else {})}
 
 
+def outcomes(manifest: StoreManifest) -> Mapping[str, tuple[str, tuple[int, ...], Any]]:
+    """Return the arrays of a block other than images and features, as `OUTCOMES` has them."""
+    return {**TRIMMED, **OUTCOMES} if manifest.coordinates else OUTCOMES
+
+
+def written_arrays(manifest: StoreManifest) -> tuple[str, ...]:
+    """Return the arrays that blocks write, in the order of their records."""
+    return *outcomes(manifest), *manifest.spec.arrays
+
+
 def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
     """Return the rows per chunk of the clip table, in a fold of `num_clips`."""
     return min(manifest.block_clips * TABLE_BLOCKS, num_clips)
@@ -100,8 +113,8 @@ def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
     if name in table:
         dtype = "str" if table[name] is str else table[name]
         return Column(dtype, (), 0, table_chunk_clips(manifest, num_clips), 1)
-    if name in OUTCOMES:
-        dtype, inner, fill = OUTCOMES[name]
+    if name in (written := outcomes(manifest)):
+        dtype, inner, fill = written[name]
         return Column(dtype, inner, float(fill), manifest.block_clips, 1)
     spec, size = manifest.spec, manifest.chunk_clips
     return Column(spec.dtype_of(name), spec.arrays[name], 0, size, manifest.block_clips // size)
@@ -109,7 +122,7 @@ def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
 
 def array_names(manifest: StoreManifest) -> Iterator[str]:
     """Yield the arrays of a fold, in the order of their checksums: table, outcomes, images."""
-    yield from (*table_columns(manifest), *OUTCOMES, *manifest.spec.arrays)
+    yield from (*table_columns(manifest), *written_arrays(manifest))
 
 
 def first_checksums(manifest: StoreManifest, num_clips: int) -> dict[str, int]:

@@ -19,15 +19,15 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from featurestore.store import chunks
-from featurestore.store.axes import attributes, dimensions
+from featurestore.store.axes import attributes, dimensions, outcome_attributes, stored_axes
 from featurestore.store.layout import (
     CHECKSUMS,
     LABELS,
-    OUTCOMES,
     TABLE,
     column,
     first_checksums,
     has_checksums,
+    outcomes,
     table_chunk_clips,
     table_columns,
 )
@@ -57,7 +57,12 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
     clips = {"dimension_names": ("clip",), "shape": (num_clips,)}
     table_chunk = (table_chunk_clips(manifest, num_clips),)
     arrays: dict[str, dict[str, Any]] = {
-        name: clips | {"dtype": dtype, "chunks": table_chunk}
+        name: clips
+        | {
+            "dtype": dtype,
+            "chunks": table_chunk,
+            "attributes": outcome_attributes(manifest, name),
+        }
         for name, dtype in table_columns(manifest).items()
     }
     block = (manifest.block_clips,)
@@ -68,13 +73,14 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
             "shape": (num_clips, num_classes),
             "chunks": (*table_chunk, num_classes),
         }
-    for name, (dtype, inner, fill) in OUTCOMES.items():
+    for name, (dtype, inner, fill) in outcomes(manifest).items():
         arrays[name] = {
             "dimension_names": ("clip", "byte")[: 1 + len(inner)],
             "shape": (num_clips, *inner),
             "dtype": dtype,
             "chunks": (*block, *inner),
             "fill_value": fill,
+            "attributes": outcome_attributes(manifest, name),
         }
     spec = manifest.spec
     shards = manifest.block_clips > manifest.chunk_clips
@@ -85,7 +91,7 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
             "dtype": spec.dtype_of(name),
             "chunks": (manifest.chunk_clips, *shape),
             "shards": (*block, *shape) if shards else None,
-            "attributes": attributes(spec, name),
+            "attributes": attributes(spec, name, coordinates=manifest.coordinates),
         }
     return arrays
 
@@ -115,8 +121,9 @@ class _LayoutOf:
         arrays = tuple(manifest.spec.arrays.items())
         sizes = manifest.block_clips, manifest.chunk_clips
         labels = len(manifest.card.class_names) if manifest.multilabel else 0
-        columns = manifest.parts, manifest.shards, labels
-        self._key = *sizes, manifest.spec.dtype, columns, arrays, manifest.spec.features
+        classes = manifest.card.class_names if manifest.coordinates else ()
+        columns = manifest.parts, manifest.shards, labels, manifest.coordinates, classes
+        self._key = *sizes, manifest.spec, columns, arrays
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -156,7 +163,7 @@ def group_document(attributes: Mapping[str, Any]) -> bytes:
 
 
 def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dict[str, bytes]:
-    """Return the initial objects of a fold, by key below it: its documents, and the clip table.
+    """Return the initial objects of a fold, by key below it: documents, clip table, coordinates.
 
     Args:
         manifest: Manifest of the dataset.
@@ -169,7 +176,26 @@ def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dic
         array = group.create_array(name, compressors=_CODECS, config=_WRITING, **arguments)
         if name in table:
             array[:] = table[name]
+    if manifest.coordinates:
+        _add_coordinates(group, manifest)
     return {key: value.to_bytes() for key, value in objects.items()}
+
+
+def _add_coordinates(group: zarr.Group, manifest: StoreManifest) -> None:
+    """Add what the axes of arrays mean; not compressed, so that the bytes follow from the spec."""
+    for array in manifest.spec.arrays:
+        for key, (dimension, axis) in stored_axes(manifest.spec, array).items():
+            stored = group.create_array(
+                key,
+                shape=axis.points.shape,
+                chunks=axis.points.shape,
+                dtype="float64",
+                dimension_names=(dimension,),
+                attributes=axis.attributes,
+                compressors=(Crc32cCodec(),),
+                config=_WRITING,
+            )
+            stored[:] = axis.points
 
 
 def zarr_meaning(document: Document) -> Mapping[str, Any] | None:

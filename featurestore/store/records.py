@@ -17,7 +17,7 @@ from featurestore.errors import CorruptError, cause
 from featurestore.storage import Storage, overlap
 from featurestore.store import chunks
 from featurestore.store.checksums import checksums_key
-from featurestore.store.layout import CHECKSUMS, OUTCOMES, column, first_checksums
+from featurestore.store.layout import CHECKSUMS, column, first_checksums, written_arrays
 from featurestore.store.plan import Block
 from schemas import StoreManifest
 
@@ -157,7 +157,7 @@ def _keys(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
 
 def block_arrays(manifest: StoreManifest) -> tuple[str, ...]:
     """Return the arrays that blocks write, in the order of their records."""
-    return *OUTCOMES, *manifest.spec.arrays
+    return written_arrays(manifest)
 
 
 def _chunk_rows(manifest: StoreManifest, name: str) -> int:

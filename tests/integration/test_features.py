@@ -340,3 +340,69 @@ def test_a_spec_file_asks_for_features_and_a_mistake_in_one_is_named(
         spec.write_text(text)
         assert words in told(capsys, *command)
     assert not os.path.lexists(tmp_path / "s.zarr")
+
+
+def test_plain_zarr_readers_find_coordinates_class_names_and_trimmed_lengths(
+    featured: Path,
+) -> None:
+    group = xarray.open_zarr(featured, group="folder/fold1/features", consolidated=False)
+    assert group.cqt_band.attrs["units"] == "Hz"
+    assert group.cqt.sel(cqt_band=440, method="nearest").cqt_band == pytest.approx(440, rel=0.03)
+    assert group.mfcc.sel(mfcc_frame=slice(0, 0.1)).sizes["mfcc_frame"] == 5
+    assert group.chroma_cqt_band.attrs["flag_meanings"].split()[9] == "A"
+    assert group.waveform.attrs["sample_rate"] == 8000
+    images = xarray.open_zarr(featured, group="folder/fold1/small", consolidated=False)
+    assert {"resize_band_hz", "resize_frame_s"} == set(images.coords)
+    assert images.resize_frame_s.dims == ("frame",)
+    store = featurestore.open_store(featured)
+    derived = store.to_xarray()["small/resize"]
+    np.testing.assert_array_equal(images.resize_band_hz, derived.band_hz)
+    np.testing.assert_array_equal(images.resize_frame_s, derived.frame_s)
+    table = xarray.open_zarr(featured, group="folder/fold1", consolidated=False)
+    assert table.class_id.attrs["class_names"] == ["high", "low"]
+    assert table.class_id.attrs["flag_meanings"] == "high low"
+    assert table.trimmed_s.attrs["units"] == "s"
+    np.testing.assert_array_equal(table.trimmed_s, store.clips([1]).trimmed_s)
+
+
+def test_the_trimmed_length_tells_sound_from_repetition(featured: Path, sounds: Path) -> None:
+    store = featurestore.open_store(featured)
+    clips, stft = store.clips(), store.read("features/log_stft")[0]
+    hop_s, short = 256 / 22_000, 0
+    for row, trimmed_s in enumerate(clips.trimmed_s):
+        assert 0 < trimmed_s <= clips.duration_s[row] + 1e-4
+        frames = 1 + int(round(trimmed_s * 22_000) // 256)
+        if frames < stft.shape[2]:
+            repeated = min(frames, stft.shape[2] - frames)
+            np.testing.assert_array_equal(
+                stft[row][:, frames : frames + repeated], stft[row][:, :repeated]
+            )
+            assert frames * hop_s > trimmed_s
+            short += 1
+    assert short
+
+
+@pytest.mark.parametrize("key", ["features/cqt_band/c/0", "small/resize_frame_s/c/0"])
+def test_a_damaged_coordinate_is_found_and_repaired(copy: Path, sounds: Path, key: str) -> None:
+    before = contents(copy)
+    flip_bit(copy / "folder/fold1" / key)
+    assert any(key in problem for problem in problems(copy))
+    list(repair(load_dataset("folder", sounds), copy))
+    assert contents(copy) == before
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_coordinates_are_added_to_a_plain_spec_on_request_and_change_no_value(
+    pristine: Path, sounds: Path, tmp_path: Path
+) -> None:
+    command = ["build", "folder", "--root", str(sounds), "--store", str(tmp_path / "s.zarr")]
+    assert cli.main([*command, "--coordinates", "--workers", "0"]) == 0
+    plain, store = (featurestore.open_store(p) for p in (pristine, tmp_path / "s.zarr"))
+    assert (plain.manifest.format_version, store.manifest.format_version) == (2, 3)
+    assert store.fingerprint == plain.fingerprint
+    assert np.isnan(plain.clips().trimmed_s).all()
+    np.testing.assert_array_equal(store.load("R1/mel")[0], plain.load("R1/mel")[0])
+    group = xarray.open_zarr(tmp_path / "s.zarr", group="folder/fold1/R1", consolidated=False)
+    assert {"mel_band_hz", "mel_frame_s", "resize_band_hz", "resize_frame_s"} == set(group.coords)
+    assert problems(tmp_path / "s.zarr", sounds) == []
+    assert not any("_hz" in key or "trimmed_s" in key for key in contents(pristine))
