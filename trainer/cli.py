@@ -27,6 +27,7 @@ from featurestore.terminal import (
 from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
+from trainer.commands.interpret import interpret
 from trainer.commands.lr_find import lr_find
 from trainer.commands.predict import predict
 from trainer.commands.run import run
@@ -86,6 +87,7 @@ app.add(reproduce, "trainer reproduce --store us8k.zarr --out reproduction", _TO
 app.add(lr_find, "trainer lr-find --store esc10.zarr --method resize --fold 1", _TORCH)
 app.add(predict, "trainer predict --run runs/esc10-resize-seed0 a.wav", _TORCH)
 app.add(evaluate, "trainer evaluate --run runs/esc10-resize-seed0 --store esc10.zarr", _TORCH)
+app.add(interpret, "trainer interpret runs/esc10-resize-seed0", _RUNS)
 app.add(ensemble, "trainer ensemble runs/esc10-mel-seed0 runs/esc10-resize-seed0", _RUNS)
 app.add(export, "trainer export --run runs/esc10-resize-seed0 --fold 1 --format onnx", _TORCH)
 

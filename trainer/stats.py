@@ -65,6 +65,19 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
     )
 
 
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of a fraction by Wilson's score, in [0, 1].
+
+    Unlike that of a normal distribution it holds for few trials, and for fractions of 0 and 1.
+
+    Args:
+        successes: From 0 to `trials`.
+        trials: At least 1.
+    """
+    interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """Return the two-sided p of McNemar's exact test: which of two is right where one of them is.
 

@@ -300,6 +300,7 @@ def test_quiet_commands_of_the_trainer_print_nothing_but_a_result_that_is_asked_
     lines = (captured.out + captured.err).splitlines()
     assert all(text.startswith("warning:") for text in lines)
     long = {"run", "sweep", "reproduce", "lr-find", "predict", "evaluate", "ensemble", "export"}
+    long |= {"interpret"}
     for name in sorted(long | {"report"}):
         flags = [flag for p in PROGRAMS["trainer"].commands[name].params for flag in p.opts]
         assert "--quiet" in flags

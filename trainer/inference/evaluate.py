@@ -273,15 +273,15 @@ def _warnings(
     return found
 
 
-def open_own_store(run: FinishedRun) -> StoredDataset:
-    """Open the store the run was trained on.
+def open_own_store(run: FinishedRun, moved: str | None = None) -> StoredDataset:
+    """Open the store the run was trained on; where it is now, if it was moved.
 
     Raises:
         TrainedRunError: It is not there any more, or holds other clips now.
     """
-    place = run.record.store
+    place = moved or run.record.store
     try:
-        own = open_store(from_json_text(place), run.record.config.dataset)
+        own = open_store(moved or from_json_text(place), run.record.config.dataset)
     except FeatureStoreError as error:
         raise TrainedRunError(f"the run's own store: {error}; give --store") from error
     if own.fingerprint != run.record.fingerprint:

@@ -1,0 +1,87 @@
+"""`trainer interpret`: what it shows is what the run's own predictions say."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from schemas import FeatureSpec
+from tests.hostile import NAMES
+from tests.integration.reported_runs import make_run, read_outputs
+from tests.integration.trainer_runs import finished_run
+from tests.integration.trainer_store import tiny_store
+from trainer.cli import main
+from trainer.inference.interpret import WrongClip
+from trainer.report.worst import worst_picture
+from trainer.stats import wilson_interval
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_wrong_clips_come_most_confident_first_and_agree_with_the_runs_predictions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = finished_run()
+    assert main(["interpret", str(run), "--checkpoint", "last", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    tables = [read_outputs(path) for path in sorted(run.glob("fold*/last.csv"))]
+    wrong = {
+        clip
+        for table in tables
+        for clip, label, predicted in zip(
+            table.clip_ids, table.labels, table.predicted, strict=True
+        )
+        if label != predicted
+    }
+    assert {clip["clip_id"] for clip in found["wrong"]} == wrong
+    confidences = [clip["predicted_probability"] for clip in found["wrong"]]
+    assert confidences == sorted(confidences, reverse=True)
+    assert found["num_clips"] == sum(len(table.labels) for table in tables)
+    assert found["accuracy"] == pytest.approx(1 - len(wrong) / found["num_clips"])
+    labels = np.concatenate([table.labels for table in tables])
+    right = np.concatenate([table.labels == table.predicted for table in tables])
+    for one in found["classes"]:
+        of_class = labels == tables[0].class_names.index(one["class_name"])
+        assert one["num_clips"] == of_class.sum()
+        assert one["recall"] == right[of_class].mean()
+        assert one["low"] <= one["recall"] <= one["high"]
+    with Image.open("interpretation/worst.png") as picture:
+        assert picture.width >= 1000
+    assert json.loads(Path("interpretation/interpretation.json").read_text()) == found
+    assert Path("interpretation/worst.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_a_store_that_was_moved_is_found_and_another_one_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = shutil.copytree(tiny_store(), tmp_path / "moved.zarr")
+    assert main(["interpret", str(finished_run()), "--store", str(moved), "--top", "1"]) == 0
+    assert "clips wrong, accuracy" in capsys.readouterr().out
+    other = make_run(tmp_path / "other", "mel", {1: 70.0}, dataset="synthetic")
+    assert main(["interpret", str(other), "--store", str(moved), "--out", "no"]) == 1
+    assert "has other clips or features" in capsys.readouterr().err
+    assert not Path("no").exists()
+
+
+def test_names_that_nothing_should_obey_and_runs_without_mistakes_can_be_drawn() -> None:
+    clips = [WrongClip(n, 1, n, 0.1, n, 0.9) for n in NAMES.values()]
+    images = [np.zeros((8, 16), np.float32)] * len(clips)
+    drawn = worst_picture(clips, images, "R3/full", FeatureSpec(), next(iter(NAMES.values())))
+    with Image.open(io.BytesIO(drawn.png)) as picture:
+        picture.load()
+    assert worst_picture([], [], "R3/full", FeatureSpec(), "run").svg
+
+
+def test_the_interval_of_a_recall_is_wilsons() -> None:
+    # Source: Wilson's formula by hand, z = 1.959964, for 8 of 10.
+    assert wilson_interval(8, 10) == pytest.approx((0.490162, 0.943318), abs=1e-6)
+    assert wilson_interval(10, 10)[1] == pytest.approx(1.0)
+    assert wilson_interval(0, 5)[0] == pytest.approx(0.0)
