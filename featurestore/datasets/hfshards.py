@@ -5,6 +5,7 @@ same whatever the sounds weigh. Class names are those of the schema's `huggingfa
 """
 
 import json
+import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,9 +154,11 @@ class _HfFile:
             self._file = pq.ParquetFile(self._source, buffer_size=1 << 16)
             self.schema = self._file.schema_arrow
         else:
+            from featurestore.extraction.shards.arrow import open_stream
+
             # Mapped, so that the sounds between the labels are never read.
-            self._mapped = pa.memory_map(f"/dev/fd/{descriptor}")
-            self._file = pa.ipc.open_stream(self._mapped)
+            self._mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+            self._file = open_stream(pa.py_buffer(self._mapped))
             self.schema = self._file.schema
 
     def rows(
@@ -299,7 +302,9 @@ def _opened(root: Path, file: str) -> Iterator[_HfFile]:
             yield opened
         finally:
             opened.close()
-    except (OSError, pa.ArrowException) as error:
+    except AudioError as error:
+        raise DatasetError(f"{root / file}: {error.detail}") from error
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         first = (str(error).splitlines() or [""])[0]
         raise DatasetError(
             f"{root / file}: cannot read the table ({first}); write the file again"

@@ -1,6 +1,7 @@
 """Arrow streams, as `save_to_disk` of Hugging Face's datasets writes them: mapped, not read."""
 
 import mmap
+import struct
 from bisect import bisect_right
 from typing import Any
 
@@ -10,6 +11,10 @@ from featurestore.errors import AudioError
 from featurestore.extraction.shards.columns import arrow_errors, cell, cells, only_sound_column
 from schemas import ClipStatus
 
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_HEADER_TYPE, _HEADER, _BATCH_OF_DICTIONARY, _COMPRESSION = 1, 2, 1, 3
+"""Numbers of the fields in Arrow's `Message.fbs`."""
+
 
 class ArrowShard:
     """An open stream of record batches. They are indexed as far as they are needed."""
@@ -17,7 +22,7 @@ class ArrowShard:
     def __init__(self, descriptor: int) -> None:
         self._mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         with arrow_errors():
-            self._reader = pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(self._mapped)))
+            self._reader = open_stream(pa.py_buffer(self._mapped))
             self._column = only_sound_column(self._reader.schema)
         self._stops: list[int] = []
         self._arrays: list[Any] = []
@@ -43,3 +48,55 @@ class ArrowShard:
         """Let go of the mapping."""
         self._arrays.clear()
         self._reader = None
+
+
+def open_stream(buffer: Any) -> Any:  # noqa: ANN401  (pyarrow has no types)
+    """Return a reader of the record batches in a buffer, which then are pieces of it.
+
+    Raises:
+        AudioError: They are compressed: each would be unpacked as a whole, whatever its size.
+        ArrowException: The buffer holds no stream, or its start is damaged.
+    """
+    messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer))
+    try:
+        for message in messages:
+            if _is_compressed(message.metadata):
+                raise AudioError(
+                    ClipStatus.UNSUPPORTED, "the Arrow stream is compressed; save it uncompressed"
+                )
+    except (pa.ArrowException, OSError):
+        pass  # of a stream cut short, what comes before can be read
+    return pa.ipc.open_stream(pa.BufferReader(buffer))
+
+
+def _is_compressed(metadata: Any) -> bool:  # noqa: ANN401
+    """Return whether a message is a batch whose buffers are compressed.
+
+    Source: Arrow's `format/Message.fbs`, and FlatBuffers' layout of tables.
+    """
+    data = memoryview(metadata)
+    try:
+        message = struct.unpack_from("<I", data)[0]
+        kind_at = _field(data, message, _HEADER_TYPE)
+        kind = data[kind_at] if kind_at else 0
+        at = _field(data, message, _HEADER)
+        if kind not in (_DICTIONARY_BATCH, _RECORD_BATCH) or not at:
+            return False
+        batch = at + struct.unpack_from("<I", data, at)[0]
+        if kind == _DICTIONARY_BATCH and (at := _field(data, batch, _BATCH_OF_DICTIONARY)):
+            batch = at + struct.unpack_from("<I", data, at)[0]
+        return bool(_field(data, batch, _COMPRESSION))
+    except (struct.error, IndexError):
+        return True  # so far from Arrow that nothing of it is to be unpacked
+
+
+def _field(data: memoryview, table: int, number: int) -> int:
+    """Return where a field of a FlatBuffers table is; 0 if it has its default."""
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    if vtable < 0:
+        raise IndexError(vtable)
+    size = struct.unpack_from("<H", data, vtable)[0]
+    if 4 + 2 * number + 2 > size:
+        return 0
+    offset = struct.unpack_from("<H", data, vtable + 4 + 2 * number)[0]
+    return table + offset if offset else 0

@@ -92,7 +92,7 @@ def arrow_errors() -> Iterator[None]:
     """Turn pyarrow's errors about what is in a file into ours; the machine's pass through."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         if isinstance(error, MemoryError):
