@@ -24,6 +24,7 @@ from featurestore.datasets import load_dataset
 from featurestore.datasets.esc50 import CLASSES, ESC10_TARGETS
 from featurestore.extraction.spec import load_spec
 from tests.conftest import sound
+from tests.shard_files import write_parquet, write_shar, write_webdataset
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
@@ -169,6 +170,9 @@ def furnish(here: Path) -> Path:
     write_esc10(here / "data" / "esc10")
     write_birds(here / "birds")
     write_field_recordings(here / "field")
+    write_parquet(here / "frogs")
+    write_webdataset(here / "tars").joinpath("shard-0.tar").rename(here / "toads.tar")
+    write_shar(here / "newts")
     (here / "recordings").mkdir()
     soundfile.write(here / "a.wav", sound(1), 22_050)
     soundfile.write(here / "recordings" / "b.flac", sound(2), 22_050)

@@ -120,11 +120,20 @@ def _shard(path: Path) -> tuple[int, Shard]:
         os.close(descriptor)
         raise
     known[key] = descriptor, shard
-    while len(known) > _MOST_OPEN:
-        old, opened = known.popitem(last=False)[1]
-        opened.close()
-        os.close(old)
+    _close(len(known) - _MOST_OPEN)
     return known[key]
+
+
+def close_all() -> None:
+    """Close the shards that this thread has open."""
+    _close(len(_opened.shards))
+
+
+def _close(count: int) -> None:
+    for _ in range(count):
+        descriptor, shard = _opened.shards.popitem(last=False)[1]
+        shard.close()
+        os.close(descriptor)
 
 
 def _open(descriptor: int) -> Shard:
