@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from featurestore.commands.browsing import browse
 from featurestore.commands.building import build, repair
 from featurestore.commands.datasets import datasets, download
+from featurestore.commands.sharing import diff, ls
 from featurestore.commands.stores import info, plot, verify
 from featurestore.errors import FeatureStoreError
 from featurestore.safepath import safe_children
@@ -27,6 +28,8 @@ app.add(download, "featurestore download urbansound8k --root /big/disk/UrbanSoun
 app.add(repair, "featurestore repair esc10.zarr --root ~/data/ESC-50")
 app.add(datasets, "featurestore datasets --json")
 app.add(plot, "featurestore plot esc10.zarr --clip 1-100032-A-0.wav --out dog.png")
+app.add(ls, "featurestore ls . s3://bucket/esc50.zarr")
+app.add(diff, "featurestore diff esc10.zarr copy.zarr")
 app.add(browse, "featurestore browse esc10.zarr --root ~/data/ESC-50")
 
 

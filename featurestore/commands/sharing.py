@@ -1,0 +1,166 @@
+"""`featurestore ls`, `diff` and `export`: several stores, and stores for others."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featurestore.commands.options import SHOWN, DatasetOption, err, out
+from featurestore.errors import FeatureStoreError
+from featurestore.terminal import (
+    JsonOption,
+    QuietOption,
+    Table,
+    print_error,
+    print_os_error,
+)
+
+if TYPE_CHECKING:
+    from featurestore.reading.differences import Watch
+
+_TROUBLE = 2
+"""Exit code of `diff` if it cannot compare, as of diff(1)."""
+
+
+def ls(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Stores (paths or URLs), or directories of them. Default: this directory.",
+            metavar="PLACE...",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the stores in a directory, or the datasets in a store, and how far each is."""
+    from featurestore.reading.listing import list_datasets
+
+    rows = [row for place in places or ["."] for row in list_datasets(place)]
+    if as_json:
+        out.write_json(rows)
+        return
+    for row in rows:
+        if row["problem"]:
+            err.warn(row["problem"])
+    if not rows:
+        err.note(f"no store in {', '.join(places or ['this directory'])}")
+        return
+    table = Table("store", "dataset", "state", "clips", "folds", "classes", "arrays", "size")
+    table.columns[0].no_wrap = True  # names are to be typed again
+    for row in rows:
+        table.add_row(*_listed(row))
+    out.print(table)
+    whole = [row["store"] for row in rows if row["state"] == "complete"]
+    if whole:
+        err.suggest("featurestore", "info", whole[0])
+
+
+def _listed(row: dict[str, Any]) -> list[str]:
+    """Return the cells of a row of `ls`."""
+    counts = row["counts"] or {}
+    state = row["state"]
+    if state == "building" and counts:
+        state = f"built {row['num_clips'] - counts.get('pending', 0)} of {row['num_clips']}"
+    arrays: dict[str, list[str]] = {}
+    for key in row["arrays"] or ():
+        group, _, name = key.partition("/")
+        arrays.setdefault(group, []).append(name)
+    failed = sum(counts.values()) - counts.get("ok", 0) - counts.get("pending", 0)
+    return [
+        row["store"],
+        row["dataset"] or "",
+        state,
+        f"{row['num_clips']:,}" + (f", {failed} failed" if failed else "")
+        if row["num_clips"]
+        else "",
+        ", ".join(row["folds"])
+        if row["folds"] and len(row["folds"]) < SHOWN
+        else str(len(row["folds"] or ())),
+        str(row["num_classes"] or ""),
+        ", ".join(f"{group}/{'|'.join(names)}" for group, names in arrays.items()),
+        "" if row["bytes"] is None else f"{row['bytes'] / 1e6:,.1f} MB",
+    ]
+
+
+def diff(
+    first: Annotated[str, typer.Argument(help="A store: path or URL.", metavar="STORE")],
+    second: Annotated[str, typer.Argument(help="Another one.", metavar="STORE")],
+    dataset: DatasetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare settings, clips, outcomes and every stored value of two stores.
+
+    Exits with 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
+    """
+    err.note(f"{first}, {second}: reading everything")
+    try:
+        from featurestore.reading.differences import compare_stores
+
+        found = compare_stores(first, second, dataset, _watch())
+    except FeatureStoreError as error:
+        print_error(error)
+        raise typer.Exit(_TROUBLE) from None
+    except OSError as error:
+        print_os_error(error)
+        raise typer.Exit(_TROUBLE) from None
+    if as_json:
+        out.write_json(found)
+    else:
+        out.say(*_difference_lines(found))
+    if not found["equal"]:
+        raise typer.Exit(1)
+
+
+def _watch() -> "Watch":
+    from featurestore.progress import counting
+
+    def watch(steps: Iterable[None], total: int) -> Iterable[None]:
+        return counting(err, steps, total)
+
+    return watch
+
+
+def _difference_lines(found: dict[str, Any]) -> Iterable[str]:
+    """Yield what differs, in lines."""
+    first, second = found["first"], found["second"]
+    for place, names in ((first, found["only_first"]), (second, found["only_second"])):
+        for name in names:
+            yield f"dataset {name}: only in {place}"
+    for name, dataset in found["datasets"].items():
+        lines = list(_dataset_lines(dataset, first, second))
+        yield f"dataset {name}: {'' if lines else 'equal'}".rstrip()
+        yield from lines
+        for what, (one, other) in dataset["notes"].items():
+            yield f"  (no difference: {what} {one} → {other})"
+    if found["equal"]:
+        yield f"{first} and {second} are equal."
+
+
+def _dataset_lines(found: dict[str, Any], first: str, second: str) -> Iterable[str]:
+    for field, (one, other) in (found["spec"] | found["card"]).items():
+        yield f"  {field}: {one} → {other}"
+    clips = found["clips"]
+    for place, only in ((first, clips["only_first"]), (second, clips["only_second"])):
+        if only:
+            yield f"  {len(only)} clips only in {place}: {_some(only)}"
+    if changed := clips["changed"]:
+        listed = [f"{clip} ({', '.join(columns)})" for clip, columns in changed.items()]
+        yield f"  {len(changed)} clips differ: {_some(listed)}"
+    if outcomes := found["outcomes"]:
+        listed = [f"{clip} ({one} → {other})" for clip, (one, other) in outcomes.items()]
+        yield f"  {len(outcomes)} clips ended differently: {_some(listed)}"
+    if audio := found["audio"]:
+        yield f"  {len(audio)} clips were made from other files: {_some(audio)}"
+    for key, array in found["arrays"].items():
+        if array["only"]:
+            yield f"  {key}: only in {first if array['only'] == 'first' else second}"
+        elif array["different"]:
+            by = "" if array["largest"] is None else f", by at most {array['largest']:.3g}"
+            of = f"of {array['compared']} clips" if array["compared"] else "clips, in size"
+            yield f"  {key}: {array['different']} {of} differ{by}"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more (--json lists all)" if more > 0 else "")
