@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from featurestore.commands.browsing import browse
 from featurestore.commands.building import build, repair
 from featurestore.commands.datasets import datasets, download
-from featurestore.commands.sharing import diff, ls
+from featurestore.commands.sharing import diff, export, ls
 from featurestore.commands.stores import info, plot, verify
 from featurestore.errors import FeatureStoreError
 from featurestore.safepath import safe_children
@@ -30,6 +30,7 @@ app.add(datasets, "featurestore datasets --json")
 app.add(plot, "featurestore plot esc10.zarr --clip 1-100032-A-0.wav --out dog.png")
 app.add(ls, "featurestore ls . s3://bucket/esc50.zarr")
 app.add(diff, "featurestore diff esc10.zarr copy.zarr")
+app.add(export, "featurestore export esc10.zarr --fold 1 --format npz --out fold1.npz")
 app.add(browse, "featurestore browse esc10.zarr --root ~/data/ESC-50")
 
 

@@ -1,22 +1,33 @@
 """`featurestore ls`, `diff` and `export`: several stores, and stores for others."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from featurestore.commands.options import SHOWN, DatasetOption, err, out
+from featurestore.commands.options import (
+    SHOWN,
+    DatasetOption,
+    StoreArgument,
+    err,
+    out,
+)
 from featurestore.errors import FeatureStoreError
 from featurestore.terminal import (
+    DATA,
+    OUTPUT,
     JsonOption,
     QuietOption,
     Table,
+    end_stopped,
     print_error,
     print_os_error,
 )
+from featurestore.text import json_text
 
 if TYPE_CHECKING:
-    from featurestore.reading.differences import Watch
+    from featurestore.reading import Watch
 
 _TROUBLE = 2
 """Exit code of `diff` if it cannot compare, as of diff(1)."""
@@ -110,6 +121,99 @@ def diff(
         out.say(*_difference_lines(found))
     if not found["equal"]:
         raise typer.Exit(1)
+
+
+def export(
+    store: StoreArgument,
+    out_path: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="The .npz file, or a new directory.",
+            metavar="PATH",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    output_format: Annotated[
+        Literal["npz", "webdataset", "parquet"],
+        typer.Option(
+            "--format",
+            help="npz: for numpy.load. webdataset: tars of samples. parquet: for "
+            "datasets.load_dataset.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
+    dataset: DatasetOption = None,
+    fold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Fold to write, by number or name; may be repeated. Default: all.",
+            metavar="FOLD",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    array: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Array to write, such as R1/mel; may be repeated. Default: all, and none with "
+            "--root.",
+            metavar="KEY",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the audio: write the sounds themselves, too.",
+            metavar="DIR",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write clips of a store for other programs: NumPy, WebDataset or Hugging Face datasets."""
+    err.note(f"{store}: reading the clips")
+    from featurestore.reading.export import export as write
+    from featurestore.store.reader import open_store
+
+    try:
+        done = write(
+            open_store(store, dataset),
+            out_path,
+            output_format,
+            folds=fold or (),
+            arrays=array or (),
+            root=root,
+            watch=_watch(),
+        )
+    except KeyboardInterrupt:
+        end_stopped("Nothing was written: the same command can be run again.")
+    if as_json:
+        out.write_json(
+            {
+                "out": json_text(done.path),
+                "format": output_format,
+                "files": list(done.files),
+                "num_clips": done.num_clips,
+                "num_left_out": done.num_left_out,
+                "arrays": list(done.arrays),
+                "folds": list(done.folds),
+            }
+        )
+    else:
+        left = f"; {done.num_left_out} without features are left out" if done.num_left_out else ""
+        out.print(f"{done.path}: {done.num_clips} clips{left}.")
+    err.suggest("python", "-c", _READ[output_format].format(path=str(done.path)))
+
+
+_READ = {
+    "npz": "import numpy; print(dict(numpy.load({path!r})))",
+    "webdataset": "import glob, webdataset; print(next(iter(webdataset.WebDataset(sorted(glob.glob("
+    "{path!r} + '/*.tar')), shardshuffle=False).decode())))",
+    "parquet": "import datasets; print(datasets.load_dataset({path!r}))",
+}
+"""What reads an export."""
 
 
 def _watch() -> "Watch":

@@ -5,7 +5,7 @@ libraries are noted and are no difference. Clips are matched by their ids, whate
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import UnknownNameError
+from featurestore.reading import Watch
 from featurestore.storage import Place, locate
 from featurestore.store.columns import ClipTable
 from featurestore.store.reader import StoredDataset, open_store
@@ -23,9 +24,6 @@ from schemas import ClipStatus
 _COLUMNS = ("fold", "path", "source", "start_s", "end_s", "item")
 _NOTED = ("format_version", "chunk_clips", "block_clips", "order_seed", "libraries")
 _DIGEST_BYTES = 16
-
-Watch = Callable[[Iterable[None], int], Iterable[None]]
-"""Hands on an item for each chunk that is read, of how many."""
 
 
 def compare_stores(
