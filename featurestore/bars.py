@@ -46,7 +46,7 @@ class NotebookBars(Progress):
         """Make the output."""
         from IPython.display import HTML, display
 
-        self._html = HTML
+        self._html: Any = HTML
         if self.console.quiet:
             return
         self._shown = display(HTML(self._document()), display_id=True)

@@ -204,14 +204,14 @@ def export(
     else:
         left = f"; {done.num_left_out} without features are left out" if done.num_left_out else ""
         out.print(f"{done.path}: {done.num_clips} clips{left}.")
-    err.suggest("python", "-c", _READ[output_format].format(path=str(done.path)))
+    err.suggest("python", "-i", "-c", _READ[output_format].format(path=str(done.path)))
 
 
 _READ = {
-    "npz": "import numpy; print(dict(numpy.load({path!r})))",
-    "webdataset": "import glob, webdataset; print(next(iter(webdataset.WebDataset(sorted(glob.glob("
-    "{path!r} + '/*.tar')), shardshuffle=False).decode())))",
-    "parquet": "import datasets; print(datasets.load_dataset({path!r}))",
+    "npz": "import numpy; file = numpy.load({path!r})",
+    "webdataset": "import glob, webdataset; samples = webdataset.WebDataset(sorted(glob.glob("
+    "{path!r} + '/*.tar')), shardshuffle=False).decode()",
+    "parquet": "import datasets; clips = datasets.load_dataset({path!r})",
 }
 """What reads an export."""
 

@@ -275,7 +275,9 @@ def _write_parquet(plan: Plan, directory: Path, watch: Watch) -> int:
 def _parquet_fields(plan: Plan, pa: Any) -> tuple[list[Any], dict[str, Any]]:  # noqa: ANN401
     """Return the fields for Arrow, and what `datasets` makes of them."""
     names = {"names": [json_text(name) for name in plan.store.class_names], "_type": "ClassLabel"}
-    fields = {name: (pa.string(), _value("string")) for name in _TEXT_COLUMNS}
+    fields: dict[str, tuple[Any, Any]] = {
+        name: (pa.string(), _value("string")) for name in _TEXT_COLUMNS
+    }
     if plan.root is not None:
         sound = pa.struct({"bytes": pa.binary(), "path": pa.string()})
         fields = {"audio": (sound, {"_type": "Audio"})} | fields

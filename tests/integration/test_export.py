@@ -245,8 +245,10 @@ def test_the_command_that_is_suggested_reads_the_export(
 ) -> None:
     assert main(shlex.split("export s.zarr --format npz --out 'my fold.npz' --fold 1")) == 0
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("next: ")]
-    _, *arguments = shlex.split(line.removeprefix("next: "))
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    python, interactive, option, code = shlex.split(line.removeprefix("next: "))
+    assert (python, interactive, option) == ("python", "-i", "-c")
+    code += "; print(*file)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "R1/mel" in done.stdout
 
 

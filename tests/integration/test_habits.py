@@ -177,7 +177,15 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    "command", ["build folder --root sounds", "verify s.zarr", "repair s.zarr", "download esc10"]
+    "command",
+    [
+        "build folder --root sounds",
+        "verify s.zarr",
+        "repair s.zarr",
+        "download esc10",
+        "diff s.zarr t.zarr",
+        "export s.zarr --format npz --out x.npz",
+    ],
 )
 def test_a_long_command_says_what_it_does_before_it_imports_what_it_needs(
     command: str, here: Path

@@ -99,16 +99,22 @@ def test_the_sdist_gives_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path
         }
 
 
-def test_an_installed_wheel_does_the_whole_job_without_a_network(
-    wheel: Path, tmp_path: Path
-) -> None:
-    environment = tmp_path / "env"
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel and, of this environment, the libraries alone."""
+    environment = tmp_path_factory.mktemp("installed") / "env"
     run(sys.executable, "-m", "venv", environment)
     run(environment / "bin/pip", "install", "--quiet", "--no-index", "--no-deps", wheel)
-    # The libraries of this environment, but not this project: a .pth file reads no other's.
     (installed,) = environment.glob("lib/python*/site-packages")
-    libraries = Path(pytest.__file__).parents[1]
-    (installed / "libraries.pth").write_text(f"{libraries}\n")
+    # Not this project: a .pth file reads no other's.
+    (installed / "libraries.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    return environment
+
+
+def test_an_installed_wheel_does_the_whole_job_without_a_network(
+    environment: Path, tmp_path: Path
+) -> None:
+    (installed,) = environment.glob("lib/python*/site-packages")
     work = tmp_path / "work"
     work.mkdir()
     (work / "spec.yaml").write_text(SPEC)
@@ -129,6 +135,49 @@ def test_an_installed_wheel_does_the_whole_job_without_a_network(
     assert "<html" in page
     assert "resize" in page
     assert not list(work.glob("*.partial"))
+
+
+TYPED = """
+import featurestore
+import trainer
+
+built = featurestore.build("esc10", "x.zarr", workers="two")
+reveal_type(built.counts)
+run = trainer.train(built.store, batch_size="64", folds=[1, "test"])
+trainer.train(built.store, batch_sise=64)
+reveal_type(run.mean)
+reveal_type(trainer.resume("runs/x").accuracies)
+reveal_type(trainer.predict(run, "a.wav").predictions[0].probability)
+reveal_type(featurestore.FeatureSpec().n_fft)
+"""
+FOUND = """
+5: error: Argument "workers" to "build" has incompatible type "str"; expected "int | None"
+6: note: Revealed type is "dict[str, int]"
+7: error: Argument "batch_size" to "train" has incompatible type "str"; expected "int"
+8: error: Unexpected keyword argument "batch_sise" for "train"; did you mean "batch_size"?
+8: note: "train" defined in "trainer.api"
+9: note: Revealed type is "float"
+10: note: Revealed type is "dict[int, float]"
+11: note: Revealed type is "float"
+12: note: Revealed type is "int"
+"""
+
+
+def test_a_type_checker_sees_the_types_of_the_installed_wheel(
+    environment: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(TYPED)
+    options = ["--strict", "--follow-imports", "silent", "--no-error-summary", "--config-file="]
+    options += ["--hide-error-codes", "--python-executable", str(environment / "bin/python")]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line.removeprefix("script.py:") for line in done.stdout.splitlines()]
+    assert [line.replace("builtins.", "") for line in lines] == FOUND.strip().splitlines()
 
 
 @pytest.mark.skipif(

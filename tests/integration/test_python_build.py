@@ -1,6 +1,7 @@
 """`featurestore.build`: the command as a function, for scripts and notebooks."""
 
 import csv
+import inspect
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+import typer
 
 import featurestore
+from featurestore import cli
 from featurestore.cli import main
 from featurestore.errors import (
     DatasetError,
@@ -260,3 +263,15 @@ def test_the_datasets_say_what_they_are(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (kinds["esc50"].num_clips, kinds["esc50"].licence) == (2000, "CC BY-NC 3.0")
     made = featurestore.datasets.load_dataset("synthetic")
     assert featurestore.datasets.find_root("synthetic") == made.root
+
+
+def test_the_function_takes_every_option_of_the_command() -> None:
+    command = typer.main.get_command(cli.app).commands["build"]  # type: ignore[attr-defined]
+    of_command = {parameter.name for parameter in command.params} - {"help"}
+    # A source is a dataset or a table; what is shown, or only looked at, is the terminal's.
+    of_command -= {"dataset_name", "dataset", "table", "dashboard", "dry_run", "as_json", "quiet"}
+    called = {"variant": "variants", "yes": "download"}
+    parameters = inspect.signature(featurestore.build).parameters
+    assert {called.get(name, name) for name in of_command} == (
+        set(parameters) - {"source", "progress"}
+    )
