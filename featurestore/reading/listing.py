@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, NotAStoreError
 from featurestore.storage import LocalStorage, Storage, locate
 from featurestore.store.arrays import open_arrays
 from featurestore.store.counts import status_counts
@@ -36,6 +36,8 @@ def list_datasets(place: str) -> Iterator[dict[str, Any]]:
         except FeatureStoreError as error:
             if not _in_directory(storage, place):
                 raise
+            if isinstance(error, NotAStoreError):  # Zarr of somebody else's
+                continue
             yield _row(storage) | {"state": "damaged", "problem": str(error)}
             continue
         for name in names:

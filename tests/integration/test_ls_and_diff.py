@@ -232,8 +232,10 @@ def test_ls_of_what_is_no_store_says_so(here: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith("error: no store at nowhere")
     Path("empty/x.zarr").mkdir()
     Path("empty/x.zarr/zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
-    assert main(["ls", "empty"]) == 0
-    assert "no feature store" in capsys.readouterr().err
+    assert main(["ls", "empty"]) == 0, "Zarr of somebody else's is none of ours"
+    assert capsys.readouterr().err == "no store in empty\n"
+    assert main(["ls", "empty/x.zarr"]) == 1
+    assert "feature store" in capsys.readouterr().err
 
 
 def test_names_that_act_on_a_terminal_are_shown_as_text(
