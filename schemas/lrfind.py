@@ -1,11 +1,11 @@
 """Result of an LR range test: lr-find.json, next to lr-find.csv with each of its steps."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from schemas.base import Schema
-from schemas.run import RunConfig
+from schemas.run import InitUsed, RunConfig
 
 
 class LrFind(Schema):
@@ -19,7 +19,7 @@ class LrFind(Schema):
     """Number of the stage in `config.stages`; its `max_lr` is the method's own λ."""
     fold: int
     """Held-out fold, which the test does not use."""
-    init_used: Literal["imagenet", "random", "file"]
+    init_used: InitUsed
     """Weights that the test started from, whatever the stage: no stage before it was trained."""
     num_steps: Annotated[int, Field(ge=1)]
     """Number of steps taken."""

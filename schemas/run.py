@@ -50,6 +50,9 @@ Task = Literal["multiclass", "multilabel"]
 """What is learnt: the one class of each clip, or its labels, several or none. The latter has mean
 average precision where the former has accuracy, and the two are never set side by side."""
 
+InitUsed = Literal["imagenet", "timm", "random", "file"]
+"""Origin of the initial weights: torchvision's of ImageNet, timm's, none, or a file."""
+
 Recipe = Literal["paper", "fastai-2019"]
 """Reading of the paper that fills in what is left open: its text, or the code of its time."""
 
@@ -87,9 +90,10 @@ class RunConfig(Schema):
     stages: tuple[Stage, ...]
     folds: tuple[int, ...]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    arch: Literal["resnet18", "resnet34", "resnet50"] = "resnet34"
+    arch: Annotated[str, Field(pattern=r"^(resnet(18|34|50)|timm:[\w.-]+)$")] = "resnet34"
+    """A ResNet of torchvision, or `timm:` and the name of a model of timm."""
     init: str = "auto"
-    """`auto`, `imagenet`, `random` or the path of a state dict."""
+    """`auto`, `imagenet` (or timm's, of timm's models), `random`, or the path of a state dict."""
     batch_size: Annotated[int, Field(ge=2, le=10**6)] = 64
     epochs_scale: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
@@ -162,9 +166,10 @@ class RunRecord(Sealed):
     device_name: str
     started: str
     """Start time, ISO 8601, UTC."""
-    init_used: Literal["imagenet", "random", "file"]
+    init_used: InitUsed
     init_sha256: str | None = None
-    """SHA-256 of the initial weights' file; None for random ones and in files of older versions."""
+    """SHA-256 of the initial weights' file, or of the parameters that timm has loaded; None for
+    random ones and in files of older versions."""
     warnings: tuple[str, ...] = ()
     readings: dict[str, Reading] = Field(default_factory=dict)
     """Placement by array; empty in files of older versions."""
@@ -313,7 +318,7 @@ class RunResult(Sealed):
     config: RunConfig
     fingerprint: str
     folds: tuple[FoldResult, ...]
-    init_used: Literal["imagenet", "random", "file"]
+    init_used: InitUsed
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
     device_name: str

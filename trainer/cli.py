@@ -38,6 +38,7 @@ _EXTRAS = {
     "trainer": ("torch", "torchvision", "tensorboard", "jinja2"),
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "mlflow": ("mlflow",),
+    "timm": ("timm",),
 }
 """Packages of each extra, whose absence the program explains."""
 

@@ -80,11 +80,19 @@ class StepOptions:
     ] = None
     init: Annotated[
         str,
-        typer.Option(help="Initial weights: auto, imagenet, random, or a torchvision state dict."),
+        typer.Option(
+            help="Initial weights: auto, imagenet (timm's own, for timm:NAME), random, or the file "
+            "of a state dict."
+        ),
     ] = "auto"
     batch_size: Annotated[int, typer.Option(min=2, help="Clips per training step.")] = 64
     arch: Annotated[
-        Literal["resnet18", "resnet34", "resnet50"], typer.Option(help="The network's body.")
+        str,
+        typer.Option(
+            metavar="NETWORK",
+            help="The network's body: resnet18, resnet34 or resnet50, or any of timm's by "
+            "timm:NAME (needs the extra timm).",
+        ),
     ] = "resnet34"
     threads: Annotated[
         int | None,

@@ -8,6 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from schemas import FirstConv, LayerGroups
+from trainer.bodies import TIMM, num_outputs, timm_body
 
 HIDDEN = 512
 DROPOUTS = (0.25, 0.5)
@@ -54,16 +55,16 @@ class Head(nn.Sequential):
 
 
 def make_head(num_features: int, num_classes: int) -> Head:
-    """Return the classifier after pooling: (n, 2 · num_features) → logits (n, num_classes).
+    """Return the classifier after pooling: (n, num_features) → logits (n, num_classes).
 
-    Kaiming-normal weights, zero biases. 533,002 parameters for 512 features and 10 classes.
+    Kaiming-normal weights, zero biases. 533,002 parameters for 1024 features and 10 classes.
 
     Source: PROTOCOL section 2 (read in fastai 1.0.58).
     """
     head = Head(
-        nn.BatchNorm1d(2 * num_features),
+        nn.BatchNorm1d(num_features),
         nn.Dropout(DROPOUTS[0]),
-        nn.Linear(2 * num_features, HIDDEN),
+        nn.Linear(num_features, HIDDEN),
         nn.ReLU(inplace=True),
         nn.BatchNorm1d(HIDDEN),
         nn.Dropout(DROPOUTS[1]),
@@ -79,16 +80,17 @@ def make_head(num_features: int, num_classes: int) -> Head:
 class Network(nn.Module):
     """The whole network: (n, 1, bands, frames) float32 in [0, 1] → logits (n, num_classes).
 
-    `body` is torchvision's ResNet with one input channel and `ConcatPool`; `head` is `make_head`.
-    By default the first convolution's weights are the sum over the three channels of torchvision's,
-    so that the body's output is that of the three-channel one for a grey image.
+    `body` is torchvision's ResNet with one input channel and `ConcatPool`, or a model of timm with
+    timm's own pooling (`trainer.bodies`); `head` is `make_head`. By default the weights of a
+    ResNet's first convolution are the sum over the three channels of torchvision's, so that the
+    body's output is that of the three-channel one for a grey image.
 
     Args:
-        arch: Name of a ResNet of torchvision.
+        arch: Name of a network, see `trainer.bodies`.
         num_classes: Length of the output.
-        body_state: State dict of torchvision's network, without `fc`; None leaves the random
-            weights torchvision starts with.
-        first_conv: What the one channel's weights are made of, see `schemas.FirstConv`.
+        body_state: `InitialWeights.state`; None leaves the random weights that the library starts
+            with.
+        first_conv: What the one channel's weights of a ResNet are made of, see `schemas.FirstConv`.
 
     Attributes:
         noise_size: Random numbers per clip that dropout takes.
@@ -102,16 +104,16 @@ class Network(nn.Module):
         first_conv: FirstConv = "sum",
     ) -> None:
         super().__init__()
-        body = torchvision.models.get_model(arch, weights=None)
-        num_features = body.fc.in_features
-        body.fc = nn.Identity()
-        if body_state is not None:
-            body.load_state_dict(body_state, strict=False)
-        body.conv1 = _one_channel(body.conv1, first_conv)
-        body.avgpool = ConcatPool()
-        self.body: nn.Module = body
+        self.body: nn.Module
+        if arch.startswith(TIMM):
+            self.body = timm_body(arch)
+            if body_state is not None:
+                self.body.load_state_dict(body_state)
+            num_features = num_outputs(self.body)
+        else:
+            self.body, num_features = _resnet(arch, body_state, first_conv)
         self.head = make_head(num_features, num_classes)
-        self.noise_size = 2 * num_features + HIDDEN
+        self.noise_size = num_features + HIDDEN
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return the logits of a batch; see `Head` for the noise."""
@@ -130,6 +132,20 @@ class Network(nn.Module):
         lower = [p for name, p in body.items() if not name.startswith(_UPPER)]
         parts = ([*body.values()],) if number == 2 else (lower, upper)
         return (*parts, list(self.head.parameters()))
+
+
+def _resnet(
+    arch: str, state: Mapping[str, Tensor] | None, first_conv: FirstConv
+) -> tuple[nn.Module, int]:
+    """Return a ResNet's body and its number of features."""
+    body = torchvision.models.get_model(arch, weights=None)
+    num_features = 2 * body.fc.in_features  # of `ConcatPool`
+    body.fc = nn.Identity()
+    if state is not None:
+        body.load_state_dict(state, strict=False)
+    body.conv1 = _one_channel(body.conv1, first_conv)
+    body.avgpool = ConcatPool()
+    return body, num_features
 
 
 def _one_channel(conv: nn.Conv2d, how: FirstConv) -> nn.Conv2d:
@@ -159,7 +175,7 @@ def build_model(
     """Return a network whose random weights depend on the seed alone.
 
     Args:
-        arch: Name of a ResNet of torchvision.
+        arch: Name of a network, see `trainer.bodies`.
         num_classes: Length of the output.
         seed: Seed of the random weights, in [0, 2**63).
         body_state: See `Network`.

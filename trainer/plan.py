@@ -15,6 +15,7 @@ from featurestore import ClipTable, StoredDataset, usable_cores
 from schemas import (
     RunConfig,
 )
+from trainer.bodies import RESNETS, check_arch, check_shapes
 from trainer.config import TrainingOptions
 from trainer.data.split import (
     FoldSplit,
@@ -86,6 +87,8 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     schedule = stages(method, dataset.dataset_name, options.epochs_scale, options.max_lr)
     check_arrays(dataset, method.name, schedule)
     check_filters(dataset.manifest.spec, options.recipe)
+    check_arch(options.arch)
+    check_shapes(options.arch, [dataset.shape(stage.array) for stage in schedule])
     folds = _chosen_folds(dataset, tuple(options.folds))
     clips = dataset.clips()
     unseen = []
@@ -141,7 +144,8 @@ def _filled_in(options: TrainingOptions) -> dict[str, object]:
     """Return what the recipe fills in.
 
     Raises:
-        ConfigError: Nothing is picked, and the best is to be carried.
+        ConfigError: Nothing is picked, and the best is to be carried; or a setting is not defined
+            for the network.
     """
     nothing_picked = options.selection == "last"
     if nothing_picked and options.carry not in (None, "last"):
@@ -150,12 +154,19 @@ def _filled_in(options: TrainingOptions) -> dict[str, object]:
             "stage continues from the last; leave --carry out, or choose another --selection"
         )
     recipe = find_recipe(options.recipe)
+    layer_groups = options.layer_groups or recipe.layer_groups
+    first_conv = options.first_conv or recipe.first_conv
+    if options.arch not in RESNETS and (layer_groups, first_conv) != (2, "sum"):
+        raise ConfigError(
+            f"arch {options.arch!r}: three layer groups and a frozen first convolution are defined "
+            "for torchvision's ResNets only; use --layer-groups 2 --first-conv sum"
+        )
     return {
         "carry": options.carry or ("last" if nothing_picked else recipe.carry),
         "best_of": options.best_of or recipe.best_of,
-        "layer_groups": options.layer_groups or recipe.layer_groups,
+        "layer_groups": layer_groups,
         "moments": options.moments or recipe.moments,
-        "first_conv": options.first_conv or recipe.first_conv,
+        "first_conv": first_conv,
     }
 
 

@@ -193,7 +193,8 @@ def _weights(init: str, arch: str, notify: Notify) -> InitialWeights:
 
 def _same_weights(out: Path, record: RunRecord, notify: Notify) -> InitialWeights:
     """Return the initial weights that the run was started with."""
-    init = record.config.init if record.init_used == "file" else record.init_used
+    # `imagenet` asks for what timm publishes where the network is timm's.
+    init = {"file": record.config.init, "timm": "imagenet"}.get(record.init_used, record.init_used)
     weights = _weights(init, record.config.arch, notify)
     if record.init_sha256 not in (None, weights.sha256):
         raise ResumeError(

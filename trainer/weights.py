@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor
 from featurestore.download.fetch import Observe, Patience, RemoteFile, fetch_file, ignore
 from featurestore.errors import DownloadError, cause
 from featurestore.files import read_regular
+from schemas import InitUsed
+from trainer.bodies import TIMM, one_channel_state, safetensors, state_digest, timm_body
 from trainer.errors import WeightsError
 from trainer.safefiles import read_tensors
 
@@ -34,14 +35,15 @@ class InitialWeights:
     """The weights a run starts from, read and hashed once: hand them on from begin to training.
 
     Args:
-        state: torchvision's state dict without `fc`; None for random weights.
+        state: State dict of the body: torchvision's without `fc`, timm's for one channel; None for
+            random weights.
         used: Where they come from, for the run's record.
         warning: What the user must know; None if they got what they asked for.
-        sha256: Digest of their file; None for random weights.
+        sha256: Digest of their file, or of what timm has loaded; None for random weights.
     """
 
     state: Mapping[str, Tensor] | None
-    used: Literal["imagenet", "random", "file"]
+    used: InitUsed
     warning: str | None = None
     sha256: str | None = None
 
@@ -51,9 +53,9 @@ def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialW
 
     Args:
         init: `auto` (ImageNet's if available, else random with a warning), `imagenet`, `random`, or
-            the path of a state dict of torchvision's network.
-        arch: Name of a ResNet of torchvision.
-        observe: Called after each piece of a download.
+            the path of a state dict. Of a model of timm, `imagenet` stands for what timm publishes.
+        arch: Name of a network, see `trainer.bodies`.
+        observe: Called after each piece of a download of torchvision's weights.
 
     Raises:
         WeightsError: They are unavailable, or another network's.
@@ -63,14 +65,17 @@ def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialW
     if init not in ("auto", "imagenet"):
         return _of_file(Path(init), arch, "file")
     try:
+        if arch.startswith(TIMM):
+            state = timm_body(arch, pretrained=True).state_dict()
+            return InitialWeights(state, "timm", sha256=state_digest(state))
         return _of_file(_imagenet(arch, observe), arch, "imagenet")
     except WeightsError as error:
         if init == "imagenet":
-            raise WeightsError(f"ImageNet's weights of {arch}: {error}. {_GIVE_A_FILE}") from error
+            raise WeightsError(f"{_published(arch)}: {error}. {_GIVE_A_FILE}") from error
         return InitialWeights(None, "random", _fallback(arch, error))
 
 
-def _of_file(path: Path, arch: str, used: Literal["imagenet", "file"]) -> InitialWeights:
+def _of_file(path: Path, arch: str, used: InitUsed) -> InitialWeights:
     data = _read(path)  # once, so that what is used is what has this digest
     return InitialWeights(_body(path, data, arch), used, sha256=hashlib.sha256(data).hexdigest())
 
@@ -92,10 +97,14 @@ def _read(path: Path) -> bytes:
 
 
 def _fallback(arch: str, error: WeightsError) -> str:
-    return (
-        f"training starts from random weights: ImageNet's of {arch} are unavailable ({error}). "
-        "The paper found the same final accuracy without them"
-    )
+    line = f"training starts from random weights: {_published(arch)} are unavailable ({error})"
+    if arch.startswith(TIMM):
+        return line
+    return f"{line}. The paper found the same final accuracy without them"
+
+
+def _published(arch: str) -> str:
+    return f"{'timm' if arch.startswith(TIMM) else 'ImageNet'}'s weights of {arch}"
 
 
 def imagenet_file(arch: str) -> tuple[str, Path]:
@@ -156,11 +165,18 @@ def read_weights(path: Path, arch: str) -> Mapping[str, Tensor]:
 
 def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
     try:
-        state = read_tensors(data)
+        state = safetensors(data) if path.suffix == ".safetensors" else read_tensors(data)
     except ValueError as error:
         raise WeightsError(f"{path}: cannot be used as initial weights: {error}") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: is no state dict but a {type(state).__name__}")
+    if arch.startswith(TIMM):
+        try:
+            adapted = one_channel_state(arch, state)
+        except (ValueError, AttributeError) as error:
+            raise WeightsError(f"{path}: {error}. {_GIVE_A_FILE}") from error
+        _check_numbers(path, adapted)
+        return adapted
     body = {name: value for name, value in state.items() if not str(name).startswith("fc.")}
     _check_fits(path, body, arch)
     return body

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.train.setting import Setting, refuse
 from schemas import Acceleration
 from trainer.model import Network
-from trainer.training.acceleration import Forward, Step, accelerate
+from trainer.training.acceleration import Fallbacks, Forward, Step, accelerate
 from trainer.training.step import make_optimizer
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -38,7 +38,7 @@ class BareLoop:
         self._optimizer = make_optimizer(network, 1.0, 0.1)
         for group in self._optimizer.param_groups:
             group["lr"] = 1e-4
-        self._step = accelerate(self._make, network, acceleration, refuse)
+        self._step = accelerate(self._make, network, acceleration, Fallbacks(refuse))
 
     def _make(self, network: Forward) -> Step:
         bf16 = self._how.precision == "bf16"

@@ -93,7 +93,7 @@ def test_a_run_says_what_it_does_and_what_it_found_and_is_reported(
         ("--method mel --epochs-scale fast", 2, "epochs-scale"),
         ("--method mel --batch-size 1", 2, "batch-size"),
         ("--method mel --seed -1", 2, "seed"),
-        ("--method mel --arch vgg16", 2, "arch"),
+        ("--method mel --arch vgg16", 1, "no network 'vgg16'; there are: resnet18"),
         ("--method mel --fold first", 1, "no fold 'first' in the store; it has: 1, 2, 3"),
         ("--method mel --acceleration fast", 1, "no acceleration 'fast'; there are: auto, eager"),
         ("--method mel --reading tape", 2, "reading"),
@@ -237,6 +237,6 @@ def test_every_option_of_run_is_compared_or_free_or_refused_when_a_run_is_resume
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     names = {_OF_CONFIG.get(p.name, p.name) for p in command.params} - {"help"}
     unrecorded = names - _MAY_CHANGE - set(RunConfig.model_fields)
-    assert unrecorded == {"resize_operator", "methods_file", "out", "recipe"}
+    assert unrecorded == {"resize_operator", "methods_file", "max_lr", "out", "recipe"}
     with pytest.raises(ResumeError, match="--methods-file, --out, --recipe, --resize-operator"):
         _check_same(Path("r"), tiny_plan()[1].config, dict.fromkeys(names))

@@ -18,12 +18,12 @@ def count(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(("num_classes", "expected"), [(10, 533_002), (50, 553_522)])
 def test_head_has_as_many_parameters_as_the_papers(num_classes: int, expected: int) -> None:
-    assert count(make_head(512, num_classes)) == expected
+    assert count(make_head(1024, num_classes)) == expected
 
 
 def test_head_starts_with_kaiming_weights_and_zero_biases() -> None:
     torch.manual_seed(0)
-    for layer in make_head(512, 50):
+    for layer in make_head(1024, 50):
         if isinstance(layer, nn.Linear):
             assert layer.weight.std().item() == pytest.approx(
                 (2 / layer.in_features) ** 0.5, rel=0.02
@@ -143,7 +143,7 @@ def test_optimiser_decays_every_parameter_and_slows_the_body_alone() -> None:
 
 
 def test_head_is_the_papers_layer_by_layer() -> None:
-    layers = list(make_head(512, 10))
+    layers = list(make_head(1024, 10))
     assert [type(layer).__name__ for layer in layers] == [
         "BatchNorm1d", "Dropout", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear",
     ]  # fmt: skip

@@ -7,8 +7,7 @@ import pytest
 
 from featurestore.terminal import Terminal
 from schemas import EpochMetrics, RunConfig, Stage
-from trainer.console import ProgressView
-from trainer.estimate import Estimator, duration
+from trainer.console import Estimator, ProgressView, duration
 from trainer.training.events import BatchDone, EpochDone, FoldStarted, StageStarted
 
 STAGES = (

@@ -57,7 +57,7 @@ def train_folds(
         finally:
             release_freed_memory()
 
-    works = deque(partial(train, fold) for fold in folds)
+    works: deque[Callable[[], Progress[None]]] = deque(partial(train, fold) for fold in folds)
     stop = threading.Event()
     with job.arrays, ThreadPoolExecutor(threads, "fold") as pool:
         each = -(-folds_at_once // threads)

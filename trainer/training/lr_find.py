@@ -295,17 +295,22 @@ def measure_rates(
                 opened[array] = open_source(dataset, array, folds, device, placements[array])
             stages = alike[array, ratio]
             data = split.of(StageData(array, opened[array], opened[array]))
-            steps = count(1 + done * NUM_STEPS)
+            after_one = _counted(after_step, done * NUM_STEPS, len(alike) * NUM_STEPS)
             curve = _from_initial_weights(
                 dataset,
                 Trial(config, stages[0], data, split.order),
                 weights,
                 placements[array],
                 None,
-                lambda steps=steps: after_step(next(steps), len(alike) * NUM_STEPS),
+                after_one,
             )
             tests.append(_range_test(curve, stages, array, seen))
     return tuple(tests)
+
+
+def _counted(after_step: Callable[[int, int], None], done: int, most: int) -> Callable[[], None]:
+    steps = count(done + 1)
+    return lambda: after_step(next(steps), most)
 
 
 def clips_for_rates(dataset: StoredDataset, held_out: Sequence[int]) -> tuple[int, ...]:
