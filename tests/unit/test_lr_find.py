@@ -5,10 +5,9 @@ import torch
 
 from schemas import Stage
 from tests.unit.test_stage import CONFIG, tones
-from trainer.data.order import EpochOrder
+from trainer.data.order import EpochOrder, derive_seed
 from trainer.data.source import StageData
 from trainer.model import build_model
-from trainer.seeds import derive_seed
 from trainer.training.lr_find import Curve, Trial, range_test
 from trainer.training.schedule import Sweep
 from trainer.training.stage import StageTrainer, Stopwatch

@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.order import EpochOrder, store_order
-from trainer.seeds import derive_seed
+from trainer.data.order import EpochOrder, derive_seed, store_order
 
 SIZES = st.lists(st.integers(0, 9), max_size=20).map(tuple)
 EXAMPLE = EpochOrder(seed=0, fingerprint="abc", folds=(2, 3), sizes=(4, 0, 3, 4, 2), window=2)

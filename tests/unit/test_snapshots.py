@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainer.model import Network, build_model
-from trainer.training.snapshots import Snapshots, tensors_in
+from trainer.records.checkpoint import Snapshots, tensors_in
 from trainer.training.step import make_optimizer
 
 

@@ -1,16 +1,33 @@
 """The order in which an epoch sees the training rows: a pure function of seed, epoch and store.
 
+And the seeds: every random stream of a run has its own, made of what it is for. None depends on how
+much another has drawn, so a run can start at any fold and epoch.
+
 Rows are shuffled within a window of a few blocks at a time, so that a reader that holds only one
 window in memory, and reads each block once, gives the same order as one that holds everything.
 """
 
+import hashlib
+import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.seeds import derive_seed
+
+def derive_seed(*parts: SupportsIndex | str) -> int:
+    """Return a seed in [0, 2**63) that depends on every part; other parts, an unrelated seed.
+
+    Args:
+        parts: Texts and whole numbers, also NumPy's, which count as the same number.
+    """
+    plain = [part if isinstance(part, str) else int(operator.index(part)) for part in parts]
+    digest = hashlib.blake2b(json.dumps(plain).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
 
 WINDOW = 32
 """Blocks per window: with 32 to 64 clips per chunk, 1000 to 2000 clips."""

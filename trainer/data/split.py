@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from featurestore import ClipTable, StoredDataset
 from featurestore.errors import UnknownNameError
 from schemas import RunConfig, split_role
-from trainer.data.order import EpochOrder, chosen_windows
+from trainer.data.order import EpochOrder, chosen_windows, derive_seed
 from trainer.data.source import StageData, Subset
 from trainer.errors import DataError
-from trainer.seeds import derive_seed
 
 
 def training_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:

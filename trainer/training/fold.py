@@ -1,6 +1,6 @@
 """One held-out fold: the whole schedule, from the initial weights to the fold's result.
 
-Every random stream has a seed of its own (`trainer.seeds`), so folds are independent of each other
+Each random stream has a seed of its own (`derive_seed`), so folds are independent of each other
 and of the order they run in, and one that was stopped resumes as if it never was. A fold is a
 generator, which pauses after each step: `trainer.training.folds` decides who goes on.
 """
@@ -19,16 +19,16 @@ from torch import Tensor
 from featurestore import StoredDataset
 from schemas import EpochMetrics, FoldResult, RunConfig, RunRecord, Stage
 from trainer.data.arrays import HeldArray, SharedArrays
+from trainer.data.order import derive_seed
 from trainer.data.source import StageData
 from trainer.data.split import FoldSplit
 from trainer.errors import DivergedError
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom_training
-from trainer.records.checkpoint import Checkpoint, FoldState
+from trainer.records.checkpoint import Checkpoint, FoldState, Snapshots, tensors_in
 from trainer.records.finished import plain
 from trainer.records.rundir import BEST, LAST, FoldDirectory
 from trainer.records.tables import ClipPredictions
-from trainer.seeds import derive_seed
 from trainer.selection import carried_epoch, reported_epoch
 from trainer.task import TASKS
 from trainer.training.events import (
@@ -40,7 +40,6 @@ from trainer.training.events import (
     StageStarted,
     Warned,
 )
-from trainer.training.snapshots import Snapshots, tensors_in
 from trainer.training.stage import EpochResult, Progress, StageTrainer
 from trainer.training.step import predict
 

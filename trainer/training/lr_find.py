@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from featurestore import StoredDataset
 from schemas import LrFind, RangeTest, RunConfig
 from trainer.data.arrays import Placement, PlacementChoice, choose_placements, open_source
-from trainer.data.order import EpochOrder
+from trainer.data.order import EpochOrder, derive_seed
 from trainer.data.source import Source, StageData
 from trainer.data.split import FoldSplit, split_fold, trained_folds, training_folds
 from trainer.errors import ConfigError
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom_training
-from trainer.seeds import derive_seed
 from trainer.threads import computing_threads
 from trainer.training.device import device_title, repeatable
 from trainer.training.schedule import Sweep
