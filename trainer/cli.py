@@ -25,9 +25,8 @@ from featurestore.terminal import (
     print_os_error,
 )
 from trainer.commands.ensemble import ensemble
-from trainer.commands.evaluate import evaluate
+from trainer.commands.evaluate import evaluate, interpret
 from trainer.commands.export import export
-from trainer.commands.interpret import interpret
 from trainer.commands.lr_find import lr_find
 from trainer.commands.predict import predict
 from trainer.commands.run import run

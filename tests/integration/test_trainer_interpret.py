@@ -16,7 +16,7 @@ from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import tiny_store
 from trainer.cli import main
 from trainer.inference.interpret import WrongClip
-from trainer.report.worst import worst_picture
+from trainer.report.classes import worst_picture
 from trainer.stats import wilson_interval
 
 

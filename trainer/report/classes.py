@@ -1,4 +1,4 @@
-"""Pictures of classes: recalls, confusions, and what one method confuses more than another."""
+"""Pictures of classes: recalls, confusions and their differences, and the worst mistakes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from featurestore.pictures import drawing, fitted, legend, shown
-from schemas import CheckpointName
+from schemas import CheckpointName, FeatureSpec
+from trainer.inference.interpret import WrongClip
 from trainer.report.drawing import (
     DPI,
     FAINT,
     GRID,
     PALETTE,
+    WIDTH_INCHES,
     Drawing,
     new_figure,
     plain,
@@ -204,3 +206,54 @@ def common_confusions(
     labels, by_first, by_second = np.array(answers, np.int64).reshape(-1, 3).T
     number = len(first.class_names)
     return confusion_matrix(labels, by_first, number), confusion_matrix(labels, by_second, number)
+
+
+_COLUMNS = 3
+_ROW_INCHES, _EDGES_INCHES = 2.2, 0.8
+_TAKEN_CHARS, _ID_CHARS = 30, 34
+
+
+@drawing()
+def worst_picture(
+    clips: Sequence[WrongClip],
+    images: Sequence[NDArray[np.float32]],
+    array: str,
+    spec: FeatureSpec,
+    run: str,
+) -> Drawing:
+    """Draw the images that the network saw, the most confident mistake first.
+
+    Args:
+        clips: What is drawn; may be empty.
+        images: (bands, frames) in [0, 1] of each clip.
+        array: Name of the array that they are of.
+        spec: Gives the sample rate and the hop.
+        run: Name of the run, for the title.
+    """
+    rows = max(1, ceil(len(clips) / _COLUMNS))
+    height = _EDGES_INCHES + _ROW_INCHES * rows
+    figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    for axes in grid.flat[len(clips) :]:
+        axes.set_axis_off()
+    for axes, clip, image in zip(grid.flat, clips, images, strict=False):
+        bands, frames = image.shape
+        seconds = frames * spec.hop_length / spec.sample_rate
+        axes.imshow(
+            image,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=0,
+            vmax=1,
+            extent=(0, seconds, 0, bands),
+        )
+        taken = f"{100 * clip.predicted_probability:.0f} % {clip.predicted}"
+        own = f"is {clip.class_name} ({100 * clip.probability:.0f} %)"
+        lines = fitted(taken, _TAKEN_CHARS, 1), fitted(own, _TAKEN_CHARS, 1)
+        axes.set_title("\n".join(lines), size=8)
+        axes.set_xlabel(f"{shown(clip.clip_id, _ID_CHARS)}, fold {clip.fold}", size=6)
+        axes.tick_params(labelsize=6)
+    title = f"Most confidently wrong of {shown(run)}, {shown(array)}; across: seconds, up: bands"
+    figure.suptitle(title if clips else f"{shown(run)}: no clip was wrong", size=10)
+    return rendered(figure)
