@@ -6,10 +6,12 @@ root's only table; it goes before directories. What was understood is said in th
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import numpy as np
 
 from featurestore.cliplist import NO_ITEM, ClipList, texts
 from featurestore.datasets.base import Dataset
@@ -23,6 +25,7 @@ from featurestore.datasets.finding import (
     METADATA,
     TABLE,
     find_shards,
+    find_split_tables,
     find_table,
     shards_in,
     table_below,
@@ -51,7 +54,7 @@ _LOOKED_AT = 100
 """Rows whose files are looked for before a table is taken to be of this root."""
 _MOST_NAME = 60
 _UNNAMED = "sounds"
-_CLASS_COLUMN = "class (directory)"
+_CLASS_COLUMN, _SPLIT_COLUMN = "class (directory)", "split (directory)"
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def load_collection(
     named = found is not None and found.name in (TABLE, *METADATA[:-1])
     if table is None and not named and (shards := find_shards(root)):
         return _from_shards(shards, root, naming, how)
+    if found is None and (tables := find_split_tables(root)):
+        return _from_split_tables(tables, root, naming, how)
     if found is None:
         return _from_directories(root, naming, how)
     how = how.model_copy(update={"table": table_below(root, found)})
@@ -228,6 +233,37 @@ def _from_directories(root: Path, naming: Naming, how: Collection) -> Dataset:
     return with_folds(dataset, own, f"{listing.layout}")
 
 
+def _from_split_tables(
+    tables: Mapping[str, Path], root: Path, naming: Naming, how: Collection
+) -> Dataset:
+    """Return the dataset of a table in each split's directory, with paths relative to it."""
+    chooser = _Chooser(f"{root}/*/{next(iter(tables.values())).name}", how)
+    parts, columns, splits, places = [], [], [], []
+    for split, path in tables.items():
+        part = any_table(path, chooser)
+        file = chooser.roles["path"]
+        paths = np.strings.add(f"{split}/", part[file])
+        parts.append({**part.columns, file: paths})
+        columns.append(dict(chooser.roles))
+        splits += [split] * len(part)
+        places += [f"{split}/{path.name}, {part.unit} {line}" for line in part.lines.tolist()]
+    if any(roles != columns[0] for roles in columns):
+        raise DatasetError(
+            f"{root}: the tables of {', '.join(tables)} have different columns; name the same ones "
+            "in each"
+        )
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    rows = np.arange(len(places), dtype=np.int64)
+    table = Table(root, rows, joined, place=lambda row: places[row])
+    if not {"class", "labels"} & chooser.roles.keys():
+        table, _ = _classes_of_directories(table, chooser.roles, chooser)
+    if "fold" not in how.columns:
+        chooser.roles = {**chooser.roles, "fold": _SPLIT_COLUMN}
+        table = replace(table, columns={**table.columns, _SPLIT_COLUMN: texts(splits)})
+    what = f"{len(tables)} tables, {next(iter(tables))}/{next(iter(tables.values())).name} …"
+    return _from_table(table, chooser, root, naming, how, what=what)
+
+
 def _from_shards(shards: Shards, root: Path, naming: Naming, how: Collection) -> Dataset:
     """Return the dataset of clips that lie in shards, or that cuts list."""
     columns = {"path": SHARD, "id": IDENTITY, **how.columns}
@@ -258,6 +294,7 @@ def _from_table(
     naming: Naming,
     how: Collection,
     shards: Shards | None = None,
+    what: str = "",
 ) -> Dataset:
     roles = chooser.roles
     if not {"class", "labels"} & roles.keys():
@@ -292,7 +329,7 @@ def _from_table(
         collection=how,
         warnings=(note,) if labels and note else (),
     )
-    what = shards.what if shards else table.path.name
+    what = what or (shards.what if shards else table.path.name)
     return with_folds(dataset, own, f"{what} ({chooser.described()})")
 
 

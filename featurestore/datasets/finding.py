@@ -40,6 +40,32 @@ def find_table(root: Path) -> Path | None:
     return None
 
 
+def find_split_tables(root: Path) -> dict[str, Path]:
+    """Return the table of each split's directory, as in Hugging Face's AudioFolder; {} if none has.
+
+    Raises:
+        DatasetError: Some splits have a table, and others do not.
+    """
+    tops = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    tops = [top for top in tops if not is_store(top)]
+    if not tops or not all(is_split(top.name) for top in tops):
+        return {}
+    tables = {top.name: find_metadata(top) for top in tops}
+    known = {name: table for name, table in tables.items() if table is not None}
+    if known and len(known) < len(tables):
+        lacking = next(name for name, table in tables.items() if table is None)
+        raise DatasetError(
+            f"{root / lacking}: expected a table like the other splits', "
+            f"{next(iter(known.values()))}; add one of {', '.join(METADATA)}"
+        )
+    return known
+
+
+def find_metadata(directory: Path) -> Path | None:
+    """Return the table of AudioFolder in a directory, if there is one."""
+    return next((directory / name for name in METADATA if (directory / name).is_file()), None)
+
+
 def table_below(root: Path, table: Path) -> str:
     """Return a table's path below the root, for the record; empty if it is found by itself."""
     if table == find_table(root):

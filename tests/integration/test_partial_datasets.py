@@ -149,3 +149,14 @@ def test_a_run_says_so_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["run", *options, "--fold", "2", *SMALL]) == 0
     shown = capsys.readouterr()
     assert LINE in " ".join((shown.out + shown.err).split())
+
+
+def test_reproduce_says_it_before_it_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.commands import sweep
+
+    monkeypatch.setattr(sweep, "_here", lambda *_: {})  # hours of training
+    main(["reproduce", "--store", str(part_store()), "--out", str(tmp_path / "r")])
+    shown = capsys.readouterr()
+    assert f"esc10 has {LINE}" in " ".join((shown.out + shown.err).split())

@@ -13,6 +13,7 @@ from featurestore.datasets.formats import DELIMITERS
 from featurestore.datasets.own import OwnOptions, load_own
 from featurestore.errors import DatasetError
 from schemas import Collection
+from tests.shard_files import needs, quiet
 from tests.unit.test_dataset_folder import facts, touch
 
 ROWS = [
@@ -229,6 +230,74 @@ def test_audiofolder_is_read_with_classes_of_its_table_or_its_directories(
     classes = ("owl", "tit") if with_label else ("cat", "dog")
     assert dataset.card.class_names == classes
     assert dataset.fold_names == {1: "train", 2: "test"}
+
+
+def test_audiofolder_may_have_a_table_in_each_split(tmp_path: Path) -> None:
+    for split, label in (("train", "owl"), ("test", "tit")):
+        touch(tmp_path, f"{split}/a.wav", f"{split}/deep/b.wav")
+        text = f"file_name,label,fold\na.wav,{label},9\ndeep/b.wav,owl,9\n"
+        (tmp_path / split / "metadata.csv").write_text(text)
+    dataset = load_collection(tmp_path)
+    assert facts(dataset) == [
+        ("test/a.wav", 2, "tit"),
+        ("test/deep/b.wav", 2, "owl"),
+        ("train/a.wav", 1, "owl"),
+        ("train/deep/b.wav", 1, "owl"),
+    ]
+    assert dataset.fold_names == {1: "train", 2: "test"}
+    assert dataset.understood[0].startswith("2 tables, test/metadata.csv … (path from 'file_name'")
+    (tmp_path / "test" / "metadata.csv").write_text("file_name,label,fold\na.wav,,9\n")
+    assert "test/metadata.csv, line 2: label is empty" in refusal(tmp_path)
+    (tmp_path / "test" / "metadata.csv").unlink()
+    assert "test: expected a table like the other splits'" in refusal(tmp_path)
+
+
+def test_a_table_in_each_split_may_leave_the_classes_to_directories(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        touch(tmp_path, f"{split}/owl/a.wav", f"{split}/tit/b.wav")
+        (tmp_path / split / "metadata.jsonl").write_text(
+            '{"file_name": "owl/a.wav", "note": 1}\n{"file_name": "tit/b.wav", "note": 2}\n'
+        )
+    dataset = load_collection(tmp_path)
+    assert dataset.card.class_names == ("owl", "tit")
+    assert dataset.clips.fold.tolist() == [2, 2, 1, 1]
+    for split in ("train", "test"):
+        touch(tmp_path, f"{split}/c.wav")
+        (tmp_path / split / "metadata.jsonl").write_text('{"file_name": "c.wav", "note": 1}\n')
+    assert "Name it: --columns class=COLUMN" in refusal(tmp_path)
+
+
+LOADED = {
+    "class/file, one of which is called train": ["train/a.wav", "airplane/b.wav", "dog/c.wav"],
+    "class/file": ["cat/a.wav", "airplane/b.wav", "dog/c.wav"],
+    "split/class/file": ["train/cat/a.wav", "train/dog/b.wav", "test/cat/c.wav"],
+}
+
+
+@pytest.mark.parametrize("layout", LOADED)
+def test_no_file_is_lost_that_hugging_faces_own_loader_takes_or_loses(
+    layout: str, tmp_path: Path
+) -> None:
+    needs("datasets")
+    with quiet():
+        from datasets.data_files import DataFilesDict, get_data_patterns
+
+        root = touch(tmp_path / "root", *LOADED[layout])
+        patterns = get_data_patterns(str(root))
+        theirs = DataFilesDict.from_patterns(patterns, base_path=str(root))
+    dataset = load_collection(root)
+    ours: dict[str, set[str]] = {}
+    for path, fold in zip(dataset.clips.path.tolist(), dataset.clips.fold.tolist(), strict=True):
+        ours.setdefault(dataset.fold_names.get(fold, "train"), set()).add(path)
+    split = {
+        name: {Path(file).relative_to(root).as_posix() for file in files}
+        for name, files in theirs.items()
+    }
+    if "train" in dataset.card.class_names:
+        assert split == {"train": {"train/a.wav"}}  # one of three, without a word
+        assert ours == {"train": set(LOADED[layout])}
+    else:
+        assert ours == split
 
 
 def own(root: Path, **options: Any) -> Dataset:

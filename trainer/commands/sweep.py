@@ -155,6 +155,8 @@ def _carry_out(
     console = Terminal()
     runs = asked.runs()
     console.say(f"{len(runs)} runs in {out}")
+    if stored.partial:
+        console.warn(f"{stored.name} has {stored.partial}")
     with tracking_to(mlflow, console.warn) as tracking:
         if scheduler is None:
             failed = _here(console, stored, runs, out, execution, tracking)
