@@ -72,6 +72,13 @@ class Conversions:
         classes = pd.Categorical.from_codes(table.class_id, list(store.class_names))
         frame.insert(frame.columns.get_loc("class_id") + 1, "class_name", classes)
         frame["status"] = pd.Categorical.from_codes(table.status, _STATUSES)
+        if store.multilabel:
+            labels = pd.Series([None] * len(table), dtype=object)
+            classes_of = np.array(store.class_names, object)
+            present = np.flatnonzero(table.status == ClipStatus.OK)
+            for row, flags in zip(present, store.all_labels(folds), strict=True):
+                labels[row] = tuple(classes_of[flags > 0])
+            frame.insert(frame.columns.get_loc("class_name") + 1, "labels", labels)
         return frame
 
     def to_xarray(

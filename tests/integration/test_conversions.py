@@ -232,3 +232,17 @@ def test_a_library_that_is_absent_is_named_with_how_to_get_it(
 
 def test_every_outcome_of_a_clip_has_a_name_in_the_table(store: StoredDataset) -> None:
     assert list(store.to_pandas()["status"].cat.categories) == [s.name.lower() for s in ClipStatus]
+
+
+def test_the_table_of_clips_of_several_labels_names_them_all(place: Path, tmp_path: Path) -> None:
+    root = place.parent / "sounds"
+    files = sorted(str(f.relative_to(root)) for f in (root / "fold2").rglob("*.*"))[:4]
+    files.append("fold1/low/low2.wav")  # no sound
+    table = {"path": files, "labels": ["a;b", "b", "", "a", "b"]}
+    store = featurestore.build(
+        table, tmp_path / "m.zarr", root=root, spec=SPEC, workers=0, progress=False
+    ).store
+    frame = store.to_pandas().set_index("path").loc[files]
+    assert list(frame["labels"])[:4] == [("a", "b"), ("b",), (), ("a",)]
+    assert frame["labels"].iloc[4] is None
+    assert store.to_xarray()["R1/mel"].sizes["clip"] == 5
