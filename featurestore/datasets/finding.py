@@ -87,16 +87,19 @@ def shards_in(root: Path, file: Path) -> Shards | None:
         raise _packed(file)
     if not name.endswith((*PARQUET, *ARROW, *TAR, *CUTS)):
         return None
+    # A list of paths or recordings lies anywhere; what holds the sounds, below the root.
+    if name.endswith(PARQUET) and not hfshards.holds_sounds(file):
+        return None
+    if name.endswith(CUTS) and not cuts.is_cuts(file):
+        return None
     if not file.resolve().is_relative_to(root.resolve()):
         raise DatasetError(f"{file}: expected a shard below the root, {root}; give another --root")
     below = [file.resolve().relative_to(root.resolve()).as_posix()]
     if name.endswith(TAR):
         return webdataset.read_tars(root, below)
     if name.endswith(CUTS):
-        return cuts.read_cuts(root, below) if cuts.is_cuts(file) else None
-    if name.endswith(ARROW) or hfshards.holds_sounds(file):
-        return hfshards.read_hf(root, below, official=hfshards.saved_features(root, below[0]))
-    return None
+        return cuts.read_cuts(root, below)
+    return hfshards.read_hf(root, below, official=hfshards.saved_features(root, below[0]))
 
 
 def find_shards(root: Path) -> Shards | None:

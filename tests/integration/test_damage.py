@@ -13,7 +13,7 @@ from featurestore.checking.verify import count_parts, verify
 from featurestore.datasets import Dataset
 from featurestore.errors import CorruptError, StoreError
 from featurestore.store.files import OUTCOMES
-from featurestore.store.fingerprint import digest, fingerprint
+from featurestore.store.fingerprint import digest, fingerprint, meaning
 from featurestore.store.metadata import TABLE
 from schemas import FeatureSpec
 
@@ -113,7 +113,7 @@ def other_clips() -> dict[str, object]:
         ({"fingerprint": "0" * 64}, "fingerprint: is not that"),
         (other_clips(), "the clip table is not the one"),
         ({"state": "building"}, "not finished"),
-        ({"spec": FeatureSpec(top_db=50).model_dump(mode="json")}, "fingerprint: is not that"),
+        ({"spec": meaning(FeatureSpec(top_db=50))}, "fingerprint: is not that"),
     ],
 )
 def test_verify_compares_the_manifest_with_the_rows(

@@ -220,7 +220,8 @@ exec(compile(text, "store", "exec"), store.__dict__)
 import schemas
 for module in (features, store):
     for name in vars(schemas).keys() & vars(module).keys():
-        setattr(schemas, name, getattr(module, name))
+        if not name.startswith("__"):
+            setattr(schemas, name, getattr(module, name))
 import featurestore
 from featurestore.building.build import build
 from featurestore.checking.repair import repair

@@ -52,6 +52,7 @@ def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_
         "lr-find.csv",
         "lr-find.json",
         "lr-find.png",
+        "lr-find.svg",
     }
 
 
