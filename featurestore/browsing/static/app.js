@@ -64,11 +64,14 @@ class App {
       if (this.view?.accepts?.(place, dataset)) {
         this.view.update(place);
       } else {
+        const first = !this.view;
         this.view?.close?.();
         this.view = this.make(place, dataset);
         this.main.replaceChildren(this.view.element);
         this.view.opened?.();
         scrollTo(0, 0);
+        // So that a screen reader reads the new view, and keys go on from its start.
+        if (!first) this.main.focus({ preventScroll: true });
       }
     } catch (error) {
       if (turn !== this.turn) return;

@@ -7,7 +7,7 @@ import { MAPS, paint } from "./colors.js";
 import { h, name, number, option, problem, shown } from "./dom.js";
 import { rowsOf, WHO } from "./runs.js";
 
-const CELL = { width: 150, height: 128, gap: 10 };
+const CELL = { width: 150, height: 124, gap: 10 };
 const AT_ONCE = 6;
 const STATUSES = { ok: "with features", failed: "failed", silent: "silent", repeated: "repeated", pending: "not built yet" };
 

@@ -63,7 +63,7 @@ export class Panel {
     Object.assign(this, { scale, height, on });
     this.canvas = h("canvas", { "aria-hidden": "true" });
     this.cursor = h("div", { class: "cursor" });
-    this.selection = h("div", { class: "selection" });
+    this.selection = h("div", { class: "selection", hidden: true });
     this.surface = h("div", { class: "surface" }, this.canvas, this.selection, this.cursor);
     this.surface.style.height = `${height}px`;
     this.element = h("figure", { class: "panel" }, h("figcaption", {}, title), this.surface);
