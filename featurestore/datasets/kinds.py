@@ -199,6 +199,32 @@ _KINDS = (
         licence="unknown",
     ),
     DatasetKind(
+        name="fsd50k",
+        summary="FSD50K: 51197 clips of Freesound with several labels each of 200 classes",
+        default_store="./fsd50k.zarr",
+        by_hand="download the archives of https://zenodo.org/records/4060432, unpack them into one "
+        "directory and give it with --root",
+        load=_loader("several", "load_fsd50k"),
+        markers=("FSD50K.ground_truth/dev.csv", "FSD50K.dev_audio"),
+        directories=("fsd50k", "FSD50K"),
+        num_clips=51_197,
+        num_classes=200,
+        folds="train, valid, test",
+        licence="CC BY 4.0",
+    ),
+    DatasetKind(
+        name="birdset",
+        summary="A subset of BirdSet, such as HSN: bird calls, several species per clip or none",
+        default_store="./birdset.zarr",
+        by_hand="download a subset's directory of "
+        "https://huggingface.co/datasets/DBD-research-group/BirdSet, unpack its archives there and "
+        "give it with --root",
+        load=_loader("several", "load_birdset"),
+        directories=("birdset", "BirdSet"),
+        folds="train, test",
+        licence="by recording",
+    ),
+    DatasetKind(
         name="synthetic",
         summary="Six classes of made-up sound events in 3 folds, made on the spot from a seed",
         default_store="./synthetic.zarr",

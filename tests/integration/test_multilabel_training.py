@@ -19,6 +19,7 @@ from trainer.errors import EnsembleError, TrainedRunError
 from trainer.inference.ensemble import average
 from trainer.inference.predict import load_network, open_run
 from trainer.records.finished import open_finished
+from trainer.report.write import write_report
 from trainer.run import resume, run
 from trainer.training.events import EpochDone, Event
 
@@ -141,3 +142,31 @@ def test_prediction_gives_each_label_its_probability_and_those_over_the_threshol
     assert main([*arguments, "--out", str(tmp_path / "p.csv")]) == 0
     header, row = csv.reader((tmp_path / "p.csv").read_text().splitlines())
     assert json.loads(row[header.index("labels")]) == said["labels"]
+
+
+def test_a_report_has_maps_and_differences_by_class_apart_from_accuracies(tmp_path: Path) -> None:
+    runs = [several_run(), several_run(method="mel"), finished_run()]
+    report = write_report(runs, tmp_path / "r")
+    several, one = sorted(report.sections, key=lambda section: "map" not in str(section).lower())
+    titles = [table.title for table in several.tables]
+    assert not any("ccuracy" in title for title in titles)
+    assert any("Accuracy" in table.title for table in one.tables)
+    assert not any("mAP" in table.title for table in one.tables)
+    trained = [open_finished(run) for run in runs[:2]]
+    by_class = next(t for t in several.tables if t.title.startswith("Differences of average"))
+    methods = by_class.title.split(": ")[1].split(" - ")
+    of = {run.config.method: run for run in trained}
+    for row, name in zip(by_class.rows, open_store(several_store()).class_names, strict=True):
+        number = open_store(several_store()).class_names.index(name)
+        if row[1] != "2":
+            continue
+        expected = []
+        for fold in (1, 2):
+            found = [of[method].predictions(fold, "best") for method in methods]
+            precisions = [
+                average_precision_score(p.labels[:, number], p.probabilities[:, number])
+                for p in found
+            ]
+            expected.append(100 * (precisions[0] - precisions[1]))
+        assert float(row[2]) == pytest.approx(np.mean(expected), abs=0.006)
+    assert (tmp_path / "r" / "report.html").exists()

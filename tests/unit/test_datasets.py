@@ -50,6 +50,8 @@ def test_each_dataset_has_its_default_store() -> None:
         "tau_scenes": "./tau_scenes.zarr",
         "speech_commands": "./speech_commands.zarr",
         "gtzan": "./gtzan.zarr",
+        "fsd50k": "./fsd50k.zarr",
+        "birdset": "./birdset.zarr",
         "synthetic": "./synthetic.zarr",
         "folder": "./folder.zarr",
     }

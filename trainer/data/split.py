@@ -122,8 +122,10 @@ def _class_counts(labels: NDArray[Any], num_classes: int = 0) -> NDArray[np.int6
 
 OFFICIAL_FOLDS = frozenset(
     (
+        "birdset",
         "esc10",
         "esc50",
+        "fsd50k",
         "fsdnoisy18k",
         "gtzan",
         "speech_commands",

@@ -44,6 +44,12 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
     """
     try:
         runs = [read_run(path) for path in paths]
+        for run in runs:
+            if run.result.config.task == "multilabel":
+                raise RunError(
+                    f"{run.path}: is of clips with several labels, which the page does not show; "
+                    "`trainer report` does"
+                )
         groups = group(runs)
         labels = {
             run.path: series.label

@@ -54,7 +54,8 @@ def learning_curves(series: Sequence[Series]) -> Drawing:
     )
     for (left, right), rates, one in zip(grid[::2], grid[1::2], series, strict=True):
         _draw_curves(left, one, _curve_accuracy, BLUE)
-        left.set_ylabel(f"{one.rule.watched} (%)", size=9)
+        watched = one.rule.watched.replace("accuracy", "mAP" if one.multilabel else "accuracy")
+        left.set_ylabel(f"{watched} (%)", size=9)
         _draw_curves(right, one, _curve_loss, ORANGE)
         right.set_ylabel("training loss (nats)", size=9)
         _mark_picked(left, one)

@@ -65,8 +65,9 @@ def scope(series: Sequence[Series]) -> str:
     clips = " / ".join(dict.fromkeys(map(_num_clips, series)))
     folds = numbers(fold for one in series for fold in one.folds)
     seeds = sorted({seed for one in series for seed in one.seeds})
+    chance = "several labels per clip" if first.multilabel else f"chance {first.chance:.3g} %"
     return (
-        f"{clips} clips of {len(first.class_names)} classes (chance {first.chance:.3g} %), "
+        f"{clips} clips of {len(first.class_names)} classes ({chance}), "
         f"held-out folds {folds}; {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} "
         f"({numbers(seeds)})."
     )

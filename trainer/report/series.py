@@ -6,14 +6,24 @@ differs in selection, or in what stages start from and what is reported, is not 
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from schemas import CheckpointName, EpochMetrics, RunRecord, RunResult, Selection, Stage
+from schemas import (
+    CheckpointName,
+    EpochMetrics,
+    MultilabelScores,
+    RunRecord,
+    RunResult,
+    Selection,
+    Stage,
+)
 from trainer.errors import ReportError
+from trainer.metrics import average_precisions
 from trainer.records.contradictions import score_of
 from trainer.records.finished import FinishedRun, open_finished
 from trainer.selection import RULES, Rule, carrying
@@ -34,6 +44,7 @@ OFF = dict.fromkeys(("mixup", "freq mask", "time mask", "label smoothing"), "0")
     "layer groups": "2",
     "moments": "fresh",
     "first conv": "sum",
+    "task": "multiclass",
 }
 """Values of options that are off, which a label does not mention."""
 
@@ -68,7 +79,10 @@ class Run:
         record: Its run.json.
         result: Its result.json.
         epochs: Epochs of all folds.
-        clips: By the network that was tried on the held-out folds, and by clip_id.
+        clips: By the network that was tried on the held-out folds, and by clip_id; none where clips
+            may have several labels.
+        precisions: Where they may, the average precision of each class, (classes,), NaN where it
+            does not occur, by network and fold.
     """
 
     path: Path
@@ -76,6 +90,9 @@ class Run:
     result: RunResult
     epochs: tuple[EpochMetrics, ...]
     clips: Mapping[CheckpointName, Mapping[str, JudgedClip]]
+    precisions: Mapping[CheckpointName, Mapping[int, NDArray[np.float64]]] = field(
+        default_factory=dict
+    )
 
 
 def read_run(path: Path) -> Run:
@@ -85,17 +102,22 @@ def read_run(path: Path) -> Run:
         TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
     """
     run = open_finished(path)
-    if run.config.task == "multilabel":
-        raise ReportError(
-            f"{path}: is of clips with several labels, of which there is no report yet; `trainer "
-            "evaluate` and `trainer ensemble` show its scores"
-        )
     result = run.result
     if run.warning:
         result = result.model_copy(update={"warnings": (*result.warnings, run.warning)})
     epochs = tuple(row for fold in run.folds for row in run.epochs(fold))
+    if run.config.task == "multilabel":
+        precisions = {name: _precisions(run, name) for name in run.checkpoints}
+        return Run(path, run.record, result, epochs, {}, precisions)
     clips = {name: _judged(run, name) for name in run.checkpoints}
     return Run(path, run.record, result, epochs, clips)
+
+
+def _precisions(run: FinishedRun, checkpoint: CheckpointName) -> dict[int, NDArray[np.float64]]:
+    predictions = {fold: run.predictions(fold, checkpoint) for fold in run.folds}
+    return {
+        fold: average_precisions(of.labels, of.probabilities) for fold, of in predictions.items()
+    }
 
 
 def _judged(run: FinishedRun, checkpoint: CheckpointName) -> dict[str, JudgedClip]:
@@ -134,9 +156,34 @@ class Series:
         return self.runs[0].result.config.selection
 
     @property
+    def multilabel(self) -> bool:
+        """Whether clips may have several labels: scores are then mean average precisions."""
+        return self.runs[0].result.config.task == "multilabel"
+
+    @property
     def rule(self) -> Rule:
         """Meaning of the selection."""
         return RULES[self.selection]
+
+    def precisions(self) -> dict[int, NDArray[np.float64]]:
+        """Return the average precision of each class, (classes,), by fold: the mean over seeds."""
+        checkpoint = self.scores[0].checkpoint
+        known: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
+        for run in self.runs:
+            for fold, of in run.precisions[checkpoint].items():
+                known[fold].append(of)
+        return {fold: np.mean(known[fold], axis=0) for fold in sorted(known)}
+
+    def label_scores(self) -> dict[int, list[MultilabelScores]]:
+        """Return all scores of several labels by fold: those of each seed."""
+        known: dict[int, list[MultilabelScores]] = defaultdict(list)
+        for run in self.runs:
+            for fold in run.result.folds:
+                best = self.scores[0].checkpoint == "best"
+                scores = fold.best_scores if best else fold.last_scores
+                assert scores is not None, "a finished run was checked for it"  # noqa: S101
+                known[fold.fold].append(scores)
+        return dict(sorted(known.items()))
 
     @property
     def carrying(self) -> str:
@@ -240,7 +287,8 @@ def settings_of(result: RunResult) -> Settings:
 def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
     """Return series in the order of the tables and with labels.
 
-    Their keys are the dataset, the selection, and `trainer.selection.carrying`.
+    Their keys are the dataset, with the task if clips have several labels, the selection, and
+    `trainer.selection.carrying`.
 
     Raises:
         ReportError: Two runs of a series have a seed and a fold in common.
@@ -254,7 +302,9 @@ def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
     for (dataset, method, settings, stages), members in gathered.items():
         _refuse_duplicates(members)
         one = Series(dataset, method, settings, stages, tuple(members))
-        sections[dataset, one.selection, one.carrying].append(one)
+        # Accuracy and mean average precision are never in one table.
+        what = f"{dataset}, several labels" if one.multilabel else dataset
+        sections[what, one.selection, one.carrying].append(one)
     return {key: _labelled(sections[key]) for key in sorted(sections)}
 
 

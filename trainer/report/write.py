@@ -1,5 +1,6 @@
 """From run directories to a folder with the report."""
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from trainer.report.classes import (
 )
 from trainer.report.curves import learning_curves
 from trainer.report.drawing import Drawing
+from trainer.report.labels import label_tables
 from trainer.report.paper import PAPER
 from trainer.report.render import Picture, Report, Section, Table, to_html, to_markdown
 from trainer.report.series import Series, group, read_run
@@ -101,16 +103,23 @@ def text_section(series: Sequence[Series]) -> Section:
     """Return the words and numbers about the series of one section: no pictures."""
     dataset = series[0].dataset
     paper, basis = PAPER.get(dataset), notes.basis(series)
+    several = series[0].multilabel
     shown: tuple[Table, ...] = (
         tables.summary_table(series, paper),
         *tables.difference_tables(series, paper),
-        *agreement_tables(series),
+        *(label_tables(series) if several else agreement_tables(series)),
         *tables.fold_tables(series, paper),
         *([tables.split_table(paper)] if paper and not paper.folds else []),
         tables.speed_table(series),
         tables.context_table(series),
     )
     shown = tuple(replace(table, basis=table.basis or basis) for table in shown)
+    if several:
+        shown = tuple(
+            replace(table, title=_of_labels(table.title), note=_of_labels(table.note))
+            for table in shown
+        )
+    explained = notes.notes(series, paper)
     return Section(
         dataset,
         series[0].selection,
@@ -119,13 +128,23 @@ def text_section(series: Sequence[Series]) -> Section:
         notes.findings(series),
         notes.warnings(series),
         shown,
-        notes.notes(series, paper),
+        tuple(map(_of_labels, explained)) if several else explained,
     )
+
+
+def _of_labels(text: str) -> str:
+    """Return a sentence about accuracy as it is true of mean average precision."""
+    return re.sub(r"[Aa]ccurac(y|ies)", "mAP", text)
 
 
 def _section(series: Sequence[Series], suffix: str) -> Section:
     text = text_section(series)
     paper = PAPER.get(text.dataset)
+    if series[0].multilabel:
+        curves = Picture(
+            f"learning-curves{suffix}.png", _of_labels(CURVES), learning_curves(series)
+        )
+        return replace(text, pictures=(curves,))
     drawn = {f"boxplot{suffix}": (BOXPLOT, boxplot(series, paper))}
     if paper and any(one.method in PAPERS_METHODS for one in series):
         drawn[f"paper-boxplot{suffix}"] = PAPERS, paper_boxplot(series, paper)
