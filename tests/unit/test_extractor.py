@@ -26,11 +26,15 @@ def clip(seed: int, seconds: float) -> NDArray[np.float32]:
     return sound(seed, seconds, SPEC.sample_rate).astype(np.float32)
 
 
-def reference(waveform: NDArray[np.float32], n_mels: int, num_frames: int) -> NDArray[np.float64]:
+def reference(
+    waveform: NDArray[np.float32], n_mels: int, num_frames: int, *, trim: bool = True
+) -> NDArray[np.float64]:
     """PROTOCOL section 1 written with librosa, step by step."""
-    start, stop = features.trim_bounds(waveform, 22_000, SPEC.trim)  # tested against librosa
+    if trim:
+        parts = librosa.effects.split(waveform, top_db=20, frame_length=2048, hop_length=4400)
+        waveform = waveform[max(parts[0, 0] - 4400, 0) : parts[-1, 1] + 4400]
     mel = librosa.feature.melspectrogram(
-        y=waveform[start:stop],
+        y=waveform,
         sr=22_000,
         n_fft=1024,
         hop_length=256,
@@ -60,6 +64,17 @@ def test_every_image_is_the_protocols_computed_with_librosa(seconds: float) -> N
     assert {name: image.shape for name, image in images.items()} == PAPERS_SIZES
     for name, image in expected.items():
         np.testing.assert_allclose(images[name], image, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("trim", [True, False])
+def test_silence_at_both_ends_is_trimmed_unless_the_spec_says_no(trim: bool) -> None:
+    spec = SPEC if trim else FeatureSpec(trim=None)
+    waveform = clip(3, 4.0)
+    waveform[:20_000] *= 1e-4
+    waveform[60_000:] *= 1e-4
+    image = Extractor(spec)(waveform)["R3/full"]
+    np.testing.assert_allclose(image, reference(waveform, 128, 300, trim=trim), atol=1e-5)
+    assert np.abs(image - reference(waveform, 128, 300, trim=not trim)).max() > 0.1
 
 
 @pytest.mark.parametrize("seconds", [0.0545, 1.5, 2.9, 5.0])

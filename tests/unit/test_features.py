@@ -178,6 +178,19 @@ def test_trimming_is_librosas_split_with_padding(lead: float, tail: float, seed:
     assert stop == min(parts[-1, 1] + 4400, waveform.size)
 
 
+@pytest.mark.parametrize(
+    ("level_db", "is_kept"), [(-15, True), (-19, True), (-21, False), (-35, False)]
+)
+def test_what_is_20_db_under_the_loudest_frame_is_trimmed_and_what_is_above_is_kept(
+    level_db: float, is_kept: bool
+) -> None:
+    """Not of its energy, where 20 dB would be another factor."""
+    waveform = np.full(20 * 4400, 0.5 * 10 ** (level_db / 20), np.float32)
+    waveform[8 * 4400 : 12 * 4400] = 0.5
+    start, stop = features.trim_bounds(waveform, RATE, TrimSpec(top_db=20))
+    assert ((start, stop) == (0, waveform.size)) == is_kept
+
+
 def test_trimming_cuts_only_the_ends_and_keeps_200_ms_of_silence() -> None:
     waveform = np.zeros(10 * 4400, np.float32)
     waveform[4 * 4400 : 5 * 4400] = 0.5
