@@ -184,8 +184,10 @@ def _channels(value: object) -> list[object] | None:
 
 def _span(where: str, cut: Mapping[str, Any], recording: Mapping[str, Any]) -> dict[str, str]:
     """Return where a cut starts and ends in its recording; empty of all of it."""
-    start, duration, length = cut.get("start"), cut.get("duration"), recording.get("duration")
-    rate = recording.get("sampling_rate")
+    start: Any = cut.get("start")
+    duration: Any = cut.get("duration")
+    length: Any = recording.get("duration")
+    rate: Any = recording.get("sampling_rate")
     numbers = (start, duration, length, rate)
     if not all(isinstance(n, int | float) and n >= 0 for n in numbers) or not (duration and rate):
         raise DatasetError(

@@ -181,7 +181,7 @@ class _HfFile:
                 )
                 for name in chosen
             }
-            paths = np.full(size, file, TEXT)
+            paths: NDArray[Any] = np.full(size, file, TEXT)
             identities = texts(f"{file}#{number}" for number in numbers.tolist())
             if is_path.any():
                 own = _paths(root, batch.column(sounds).field("path").to_pylist())

@@ -16,6 +16,8 @@ from schemas import FeatureSpec
 from schemas.features import Resolution
 from tests.conftest import contents
 from tests.shard_files import CLASSES, NUM_CLIPS, SHARDS, write_files
+from trainer.data.split import check_duplicates
+from trainer.errors import DataError
 
 SPEC = FeatureSpec(resolutions=(Resolution(name="R1", n_mels=8, num_frames=8),), variants=())
 EMBEDDED = ("parquet", "save_to_disk", "webdataset")
@@ -226,3 +228,20 @@ def test_a_shard_is_given_as_a_file_and_repaired_and_verified_by_it(
         assert cli.main(["repair", f"{name}.zarr", *root]) == 0
         assert contents(tmp_path / f"{name}.zarr") == before
         assert cli.main(["verify", f"{name}.zarr", *root]) == 0
+
+
+def test_the_same_bytes_in_two_folds_are_found_in_shards_and_named_by_their_places(
+    roots: dict[str, Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "twice"
+    shutil.copytree(pristine(roots, "parquet"), root)
+    first = root / "data/train-00000-of-00002.parquet"
+    first.rename(root / "data/train-0.parquet")
+    shutil.copy(root / "data/train-0.parquet", root / "data/test-0.parquet")
+    (root / "data/train-00001-of-00002.parquet").unlink()
+    build(load_collection(root), tmp_path / "s.zarr", SPEC)
+    store = featurestore.open_store(tmp_path / "s.zarr")
+    with pytest.raises(DataError, match="6 clips have the same bytes as one in another fold") as e:
+        check_duplicates(store, store.clips(), allowed=False)
+    assert "train-0.parquet#item=" in str(e.value)
+    assert "test-0.parquet#item=" in str(e.value)

@@ -333,6 +333,42 @@ def test_a_row_group_is_only_read_up_to_a_bound(
         shards.read_item(path, 3, 1 << 30)
 
 
+def test_a_page_that_is_larger_than_the_footer_says_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featurestore.extraction.shards import parquet
+
+    path = write_parquet(tmp_path / "x.parquet", [bytes(4 << 20)], compression="zstd")
+    data = path.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    (leaf,) = parquet.ParquetShard(os.open(path, os.O_RDONLY))._leaves[0]
+    number, said = 2 * leaf.total_uncompressed_size, b""
+    while number:
+        said += bytes([number & 127 | (128 if number > 127 else 0)])
+        number >>= 7
+    assert data.count(said, footer)
+    small = b"\x88" + b"\x80" * (len(said) - 2) + b"\0"  # four, in as many bytes
+    path.write_bytes(data[:footer] + data[footer:].replace(said, small))
+    monkeypatch.setattr(parquet, "MOST_GROUP_BYTES", 1 << 20)
+    assert len(load_collection(path).clips) == 1
+    with pytest.raises(AudioError, match="row group 0 has 4 MiB"):
+        shards.read_item(path, 0, 1 << 30)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_parquet_of_every_kind_of_page_gives_the_bytes(
+    tmp_path: Path, version: str, compression: str, dictionary: bool
+) -> None:
+    cells: list[bytes | None] = [bytes([i % 7]) * (1 << 12) for i in range(50)]
+    options = {"data_page_version": version, "compression": compression, "row_group_size": 20}
+    options |= {"data_page_size": 1 << 14, "write_batch_size": 4, "use_dictionary": dictionary}
+    path = write_parquet(tmp_path / "x.parquet", cells, write_page_index=True, **options)
+    for item in (0, 49, 3, 20, 19, 18, 41):
+        assert shards.read_item(path, item, 1 << 20) == cells[item]
+
+
 def test_a_cell_that_stands_for_many_rows_costs_one_cell(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     options = {"use_dictionary": True, "dictionary_pagesize_limit": 2 << 20}

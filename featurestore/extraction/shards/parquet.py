@@ -17,6 +17,7 @@ from featurestore.extraction.shards.columns import (
     cells,
     only_sound_column,
 )
+from featurestore.extraction.shards.pages import PageError, column_range, largest_page
 from schemas import ClipStatus
 
 MOST_GROUP_BYTES = 1 << 29
@@ -35,6 +36,7 @@ class ParquetShard:
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
             self._column = only_sound_column(self._file.schema_arrow)
             self._sizes = [sound_bytes(group, self._column) for group in groups]
+            self._leaves = [sound_leaves(group, self._column) for group in groups]
             self._stops = list(accumulate(group.num_rows for group in groups))
         self._group, self._next = -1, 0
         self._rows: Iterator[Any] = iter(())
@@ -63,14 +65,29 @@ class ParquetShard:
     def _start(self, group: int) -> None:
         if self._sizes[group] > MOST_GROUP_BYTES:
             raise AudioError(ClipStatus.TOO_LONG, too_large(group, self._sizes[group]))
+        self._check_pages(group)
         self._mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not count as ours any more
         self._group, self._next = group, self._stops[group - 1] if group else 0
         # One row at a time: a cell may stand for any number of rows, and only one is copied then.
         self._rows = iter(
             self._file.iter_batches(
-                1, row_groups=[group], columns=[self._column], use_threads=False
+                1,
+                row_groups=[group],
+                columns=[leaf.path_in_schema for leaf in self._leaves[group]],
+                use_threads=False,
             )
         )
+
+    def _check_pages(self, group: int) -> None:
+        """Refuse a group of which a page is larger than the footer says, before it is unpacked."""
+        try:
+            with memoryview(self._mapped) as data:
+                for leaf in self._leaves[group]:
+                    size = largest_page(data, *column_range(leaf))
+                    if size > MOST_GROUP_BYTES:
+                        raise AudioError(ClipStatus.TOO_LONG, too_large(group, size))
+        except PageError as error:
+            raise AudioError(ClipStatus.UNREADABLE, f"the shard is damaged: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -80,12 +97,13 @@ class ParquetShard:
 
 def sound_bytes(group: Any, name: str) -> int:  # noqa: ANN401  (pyarrow has no types)
     """Return the size of a column in a row group, with all that is in it, before compression."""
+    return sum(leaf.total_uncompressed_size for leaf in sound_leaves(group, name))
+
+
+def sound_leaves(group: Any, name: str) -> list[Any]:  # noqa: ANN401
+    """Return what a row group's metadata say of the bytes in a column."""
     columns = (group.column(number) for number in range(group.num_columns))
-    return sum(
-        column.total_uncompressed_size
-        for column in columns
-        if column.path_in_schema in (name, f"{name}.{BYTES}")
-    )
+    return [leaf for leaf in columns if leaf.path_in_schema in (name, f"{name}.{BYTES}")]
 
 
 def too_large(group: int, size: int) -> str:

@@ -75,10 +75,10 @@ def walk_tar(descriptor: int) -> Iterator[Member]:
 def _header(descriptor: int, position: int) -> tarfile.TarInfo | None:
     """Return the header at a byte; None of the block of zeros at the end."""
     data = os.pread(descriptor, BLOCK, position)
+    if data == bytes(BLOCK):
+        return None
     try:
         return tarfile.TarInfo.frombuf(data, "utf-8", "surrogateescape")
-    except tarfile.EOFHeaderError:
-        return None
     except tarfile.HeaderError as error:
         raise TarError(f"there is no header of a member at byte {position} ({error})") from error
 
