@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.browsing.contents import Contents
-from featurestore.errors import RunError
+from featurestore.errors import MissingLibraryError, RunError
 from featurestore.text import mask_url
 
 GROUP = "featurestore.runs"
@@ -29,7 +29,8 @@ class Runs:
         paths: Their directories.
 
     Raises:
-        RunError: One cannot be read, or no trainer is installed.
+        RunError: One cannot be read.
+        MissingLibraryError: No trainer is installed.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -69,10 +70,10 @@ def _reader() -> Any:  # noqa: ANN401  (whatever the trainer provides)
         try:
             return point.load()
         except ImportError as error:
-            raise RunError(
+            raise MissingLibraryError(
                 f"runs cannot be read: {error}: pip install 'featurestore[trainer]'"
             ) from error
-    raise RunError("nothing here reads runs: pip install 'featurestore[trainer]'")
+    raise MissingLibraryError("nothing here reads runs: pip install 'featurestore[trainer]'")
 
 
 class RunsOfDataset:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featurestore.commands.options import err, out
-from featurestore.errors import DatasetError
+from featurestore.errors import DatasetError, MissingLibraryError
 from featurestore.terminal import DATA, MACHINE, OUTPUT
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def browse(
     try:
         from featurestore.browsing.server import serve
     except ModuleNotFoundError as error:
-        raise DatasetError(
+        raise MissingLibraryError(
             f"{error.name} is not installed: pip install 'featurestore[browse]'"
         ) from error
 
