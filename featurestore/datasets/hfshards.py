@@ -56,6 +56,7 @@ def holds_sounds(path: Path) -> bool:
     Raises:
         DatasetError: It is no Parquet, or pyarrow is not installed.
     """
+    needs_pyarrow(path)
     from featurestore.extraction.shards.columns import sound_columns
 
     with _opened(path.parent, path.name) as file:
@@ -75,9 +76,10 @@ def read_hf(
     Raises:
         DatasetError: One is damaged, or has no column of sounds, or another one than the first.
     """
+    names = list(files)
+    needs_pyarrow(root / names[0])
     from featurestore.extraction.shards.columns import features_of, sound_columns
 
-    names = list(files)
     with _opened(root, names[0]) as file:
         schema = file.schema
     sounds = sound_columns(schema)

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import sys
 import tarfile
 import time
 from collections import Counter
@@ -481,3 +482,24 @@ def test_the_split_of_a_file_is_read_as_hugging_face_reads_it() -> None:
         "fold1/data-00000-of-00001.arrow": "fold1",
     }
     assert {file: split_of(file) for file in splits} == splits
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_without_pyarrow_a_line_says_what_to_install(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = KINDS[suffix](tmp_path / f"x{suffix}", [wav()])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("columns", "parquet", "arrow"):
+        monkeypatch.delitem(sys.modules, f"featurestore.extraction.shards.{name}", raising=False)
+    assert "pip install 'featurestore[tables]'" in refusal(path)
+    with pytest.raises(AudioError, match="pip install"):
+        shards.read_item(path, 0, 1 << 20)
+
+
+def test_the_directories_in_a_tar_are_classes_if_nothing_else_says_any(tmp_path: Path) -> None:
+    members = {f"./{name}/{i}.wav": wav(i) for name in ("owl", "cat") for i in range(2)}
+    dataset = load_collection(write_tar(tmp_path / "x.tar", members))
+    assert dataset.card.class_names == ("cat", "owl")
+    assert dataset.clips.class_id.tolist() == [1, 1, 0, 0]
