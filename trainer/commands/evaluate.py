@@ -75,17 +75,17 @@ def evaluate(
     wanted = sorted({k for part in parts for k in part.networks})
     with output_folder(out, (RESULT, PICTURE, VECTOR)), repeatable(torch_device):
         networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
-        found = evaluate_run(trained, stored, parts, networks, checkpoint, batch_size, reading)
-        written = write_evaluation(out, found)
+        evaluation = evaluate_run(trained, stored, parts, networks, checkpoint, batch_size, reading)
+        written = write_evaluation(out, evaluation)
     if as_json:
-        Terminal().write_json(found.model_dump(mode="json"))
+        Terminal().write_json(evaluation.model_dump(mode="json"))
         return
     console = Terminal()
-    print_evaluation(console, found)
+    print_evaluation(console, evaluation)
     console.say(written)
 
 
-def write_evaluation(out: Path, found: Evaluation) -> str:
+def write_evaluation(out: Path, evaluation: Evaluation) -> str:
     """Write evaluation.json, confusion.png and .svg to a folder; return a line that says so.
 
     Where clips may have several labels, there are no confusions to draw.
@@ -96,51 +96,51 @@ def write_evaluation(out: Path, found: Evaluation) -> str:
     from trainer.report.classes import confusion_picture
     from trainer.safefiles import record_bytes, write_outputs
 
-    if found.scores is not None:
-        return write_outputs(out, {RESULT: record_bytes(found)})
-    names = [one.class_name for one in found.classes]
-    picture = confusion_picture(_matrix(found), names, _title(found))
-    contents = {RESULT: record_bytes(found), PICTURE: picture.png, VECTOR: picture.svg}
+    if evaluation.scores is not None:
+        return write_outputs(out, {RESULT: record_bytes(evaluation)})
+    names = [one.class_name for one in evaluation.classes]
+    picture = confusion_picture(_matrix(evaluation), names, _title(evaluation))
+    contents = {RESULT: record_bytes(evaluation), PICTURE: picture.png, VECTOR: picture.svg}
     return write_outputs(out, contents)
 
 
-def _title(found: Evaluation) -> list[str]:
-    accuracy = 100 * (found.accuracy or 0.0)
-    head = f"{found.run} on {found.dataset}: {accuracy:.1f} % of {found.num_clips} clips"
-    return [head, *found.warnings]
+def _title(evaluation: Evaluation) -> list[str]:
+    accuracy = 100 * (evaluation.accuracy or 0.0)
+    where = f"{evaluation.run} on {evaluation.dataset}"
+    return [f"{where}: {accuracy:.1f} % of {evaluation.num_clips} clips", *evaluation.warnings]
 
 
-def _matrix(found: Evaluation) -> "Matrix":
+def _matrix(evaluation: Evaluation) -> "Matrix":
     import numpy as np
 
-    return np.array(found.confusion, np.int64)
+    return np.array(evaluation.confusion, np.int64)
 
 
-def print_evaluation(console: Terminal, found: Evaluation) -> None:
+def print_evaluation(console: Terminal, evaluation: Evaluation) -> None:
     """Print the warnings, and everything in tables."""
-    for warning in found.warnings:
+    for warning in evaluation.warnings:
         loud = warning.startswith("TRAINED ON")
         console.say(f"Warning: {warning}", style="bold red" if loud else "yellow")
-    console.print(_fold_table(found))
-    if found.scores is not None:
-        console.print(_label_table(found))
-        names, cells = _score_cells(found.scores)
+    console.print(_fold_table(evaluation))
+    if evaluation.scores is not None:
+        console.print(_label_table(evaluation))
+        names, cells = _score_cells(evaluation.scores)
         text = ", ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True))
-        console.print(styled(f"all {found.num_clips} clips: {text}", style="bold"))
+        console.print(styled(f"all {evaluation.num_clips} clips: {text}", style="bold"))
         return
-    console.print(_class_table(found))
-    matrix = _matrix_table(found)
+    console.print(_class_table(evaluation))
+    matrix = _matrix_table(evaluation)
     unbounded = console.options.update(max_width=_WIDEST)
     fits = Measurement.get(console, unbounded, matrix).minimum <= console.width
-    console.print(matrix if fits else _confusion_table(found))
-    text = f"accuracy {100 * (found.accuracy or 0.0):.2f} % of {found.num_clips} clips"
+    console.print(matrix if fits else _confusion_table(evaluation))
+    text = f"accuracy {100 * (evaluation.accuracy or 0.0):.2f} % of {evaluation.num_clips} clips"
     console.print(styled(text, style="bold"))
 
 
-def _fold_table(found: Evaluation) -> Table:
-    names, _ = _score_cells(found.scores or found.accuracy)
+def _fold_table(evaluation: Evaluation) -> Table:
+    names, _ = _score_cells(evaluation.scores or evaluation.accuracy)
     table = Table("fold", "networks", "clips", "trained on", *names)
-    for one in found.folds:
+    for one in evaluation.folds:
         seen = "unknown" if one.num_trained_on is None else str(one.num_trained_on)
         judges = ", ".join(map(str, one.networks))
         _, cells = _score_cells(one.scores or one.accuracy)
@@ -160,10 +160,10 @@ def _score_cells(
     return ("accuracy %",), (f"{100 * (score or 0.0):.2f}",)
 
 
-def _label_table(found: Evaluation) -> Table:
+def _label_table(evaluation: Evaluation) -> Table:
     """Return a row per class of clips that may have several labels."""
     table = Table("id", "class", "clips", "AP %", "AUC %", "at least 50 %", "recall %")
-    for class_id, one in enumerate(found.classes):
+    for class_id, one in enumerate(evaluation.classes):
         shares = [
             "–" if value is None else f"{100 * value:.1f}"
             for value in (one.average_precision, one.auc, one.recall)
@@ -174,32 +174,34 @@ def _label_table(found: Evaluation) -> Table:
     return table
 
 
-def _class_table(found: Evaluation) -> Table:
+def _class_table(evaluation: Evaluation) -> Table:
     table = Table("id", "class", "clips", "predicted", "recall %")
-    for class_id, one in enumerate(found.classes):
+    for class_id, one in enumerate(evaluation.classes):
         recall = "–" if one.recall is None else f"{100 * one.recall:.1f}"
         name = shorten(one.class_name, _NAME_CHARS)
         table.add_row(str(class_id), name, str(one.num_clips), str(one.num_predicted), recall)
     return table
 
 
-def _matrix_table(found: Evaluation) -> Table:
+def _matrix_table(evaluation: Evaluation) -> Table:
     table = Table(title="clips by true class and predicted id")
     table.add_column("true class", no_wrap=True)
-    for class_id in range(len(found.classes)):
+    for class_id in range(len(evaluation.classes)):
         table.add_column(str(class_id), justify="right", no_wrap=True)
-    for class_id, (one, row) in enumerate(zip(found.classes, found.confusion, strict=True)):
+    for class_id, (one, row) in enumerate(
+        zip(evaluation.classes, evaluation.confusion, strict=True)
+    ):
         cells = [str(clips) if clips else "·" for clips in row]
         table.add_row(f"{class_id} {one.class_name}", *cells)
     return table
 
 
-def _confusion_table(found: Evaluation) -> Table:
+def _confusion_table(evaluation: Evaluation) -> Table:
     from trainer.stats import most_frequent
 
     table = Table("clips", "of class", "taken for", title="most frequent confusions")
-    for clips, true, predicted in most_frequent(_matrix(found), MOST_CONFUSIONS):
-        names = [shorten(found.classes[i].class_name, _NAME_CHARS) for i in (true, predicted)]
+    for clips, true, predicted in most_frequent(_matrix(evaluation), MOST_CONFUSIONS):
+        names = [shorten(evaluation.classes[i].class_name, _NAME_CHARS) for i in (true, predicted)]
         table.add_row(str(clips), *names)
     return table
 

@@ -56,16 +56,16 @@ def lr_find(
         columns = Label(), BarColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("steps", total=NUM_STEPS)
-            curve, found, warnings = find_lr(
+            curve, record, warnings = find_lr(
                 stored, plan.config, stage, lambda: progress.advance(task), reading, sweep
             )
-        written = write_lr_find(out, curve, found)
+        written = write_lr_find(out, curve, record)
     for warning in (*plan.warnings, *warnings):
         console.warn(warning)
-    console.say(*_lines(found), written)
+    console.say(*_lines(record), written)
 
 
-def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> str:
+def write_lr_find(out: Path, curve: "Curve", record: LrFind) -> str:
     """Write the table, the result and the picture to a folder; return a line that says so.
 
     Raises:
@@ -79,36 +79,36 @@ def write_lr_find(out: Path, curve: "Curve", found: LrFind) -> str:
     writer.writerow(["step", "lr", "loss", "smoothed"])
     steps = zip(curve.lrs, curve.losses, curve.smoothed, strict=True)
     writer.writerows([number, *values] for number, values in enumerate(steps, start=1))
-    own = found.config.stages[found.stage - 1].max_lr
-    suggested = [("suggested", found.suggestion)] if found.suggestion else []
+    own = record.config.stages[record.stage - 1].max_lr
+    suggested = [("suggested", record.suggestion)] if record.suggestion else []
     marks = [*suggested, ("the method's own", own)]
-    picture = lr_picture(curve.lrs, curve.losses, curve.smoothed, marks, _title(found))
-    contents = {TABLE: table.getvalue().encode(), RESULT: record_bytes(found)}
+    picture = lr_picture(curve.lrs, curve.losses, curve.smoothed, marks, _title(record))
+    contents = {TABLE: table.getvalue().encode(), RESULT: record_bytes(record)}
     contents |= {PICTURE: picture.png, VECTOR: picture.svg}
     return write_outputs(out, contents)
 
 
-def _title(found: LrFind) -> str:
-    config = found.config
+def _title(record: LrFind) -> str:
+    config = record.config
     used = {name: getattr(config, name) for name in REGULARISERS}
     return (
-        f"{config.dataset}, {config.method} stage {found.stage} "
-        f"({config.stages[found.stage - 1].array}), fold {found.fold} held out, {config.arch} from "
-        f"{found.init_used} weights, seed {config.seed}"
+        f"{config.dataset}, {config.method} stage {record.stage} "
+        f"({config.stages[record.stage - 1].array}), fold {record.fold} held out, {config.arch} "
+        f"from {record.init_used} weights, seed {config.seed}"
         + "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in used.items() if value)
     )
 
 
-def _lines(found: LrFind) -> list[str]:
+def _lines(record: LrFind) -> list[str]:
     """Describe the test and its result in lines."""
-    own = found.config.stages[found.stage - 1]
-    end = "the loss broke" if found.stopped_early else "the end of the sweep"
-    suggested = "none" if found.suggestion is None else f"{found.suggestion:.2g}"
-    earlier = " (no earlier stage was trained)" if found.stage > 1 else ""
+    own = record.config.stages[record.stage - 1]
+    end = "the loss broke" if record.stopped_early else "the end of the sweep"
+    suggested = "none" if record.suggestion is None else f"{record.suggestion:.2g}"
+    earlier = " (no earlier stage was trained)" if record.stage > 1 else ""
     body = f", the body at {own.body_lr_ratio:.3g} times it" if own.body_lr_ratio < 1 else ""
     return [
-        f"{_title(found)}{earlier}",
-        f"{found.num_steps} steps up to λ {found.last_lr:.2g}, {end}{body}",
-        f"suggested λ: {suggested}, {found.reason}",
+        f"{_title(record)}{earlier}",
+        f"{record.num_steps} steps up to λ {record.last_lr:.2g}, {end}{body}",
+        f"suggested λ: {suggested}, {record.reason}",
         f"the method's own λ: {own.max_lr:.2g}",
     ]

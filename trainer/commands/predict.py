@@ -66,16 +66,16 @@ def predict(
     if out:
         check_output(out)
     watched = partial(_watched, total=len(files))
-    found = classify(trained, files, folds, checkpoint, device, watched, threshold)
-    wanted = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
+    predictions = classify(trained, files, folds, checkpoint, device, watched, threshold)
+    output = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
     if out:
-        write_output(out, _text(found, trained.record, wanted, top).encode())
-    elif wanted == "table":
-        Terminal(always=True).print(_table(found, top))
+        write_output(out, _text(predictions, trained.record, output, top).encode())
+    elif output == "table":
+        Terminal(always=True).print(_table(predictions, top))
     else:
-        Terminal(always=True).write(_text(found, trained.record, wanted, top))
-    if found.unused:
-        raise AudioInputError(f"{len(found.unused)} of {len(files)} files could not be used")
+        Terminal(always=True).write(_text(predictions, trained.record, output, top))
+    if predictions.unused:
+        raise AudioInputError(f"{len(predictions.unused)} of {len(files)} files could not be used")
 
 
 def _note(line: str) -> None:
@@ -101,43 +101,43 @@ def _watched(
         yield result
 
 
-def _text(found: Predictions, record: RunRecord, wanted: Format, top: int) -> str:
-    if wanted == "json":
-        return json_document(found.model_dump(mode="json"))
-    if wanted == "csv":
-        return _csv(found, record.class_names)
+def _text(predictions: Predictions, record: RunRecord, output: Format, top: int) -> str:
+    if output == "json":
+        return json_document(predictions.model_dump(mode="json"))
+    if output == "csv":
+        return _csv(predictions, record.class_names)
     file = io.StringIO()
-    Terminal(file=file, width=_WIDE, always=True).print(_table(found, top))
+    Terminal(file=file, width=_WIDE, always=True).print(_table(predictions, top))
     return file.getvalue()
 
 
-def _csv(found: Predictions, class_names: Sequence[str]) -> str:
+def _csv(predictions: Predictions, class_names: Sequence[str]) -> str:
     """Return a row for each usable file: path, class, its probability, then every class's.
 
     Where there may be several labels, they are a JSON list in `labels`, after the probability.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    several = ["labels"] if found.threshold is not None else []
+    several = ["labels"] if predictions.threshold is not None else []
     writer.writerow(["path", "class_name", "probability", *several, *map(csv_cell, class_names)])
-    for row in found.predictions:
+    for row in predictions.predictions:
         names = csv_cell(from_json_text(row.path)), csv_cell(row.class_name)
         labels = [json.dumps(row.labels, ensure_ascii=False)] if several else []
         writer.writerow([*names, row.probability, *labels, *row.probabilities.values()])
     return text.getvalue()
 
 
-def _table(found: Predictions, top: int) -> Table:
-    folds = ", ".join(map(str, found.folds))
-    table = Table(title=f"{found.run}: {found.checkpoint} network of fold {folds}")
+def _table(predictions: Predictions, top: int) -> Table:
+    folds = ", ".join(map(str, predictions.folds))
+    table = Table(title=f"{predictions.run}: {predictions.checkpoint} network of fold {folds}")
     table.add_column("file", overflow="fold")
-    first = found.predictions[:1]
+    first = predictions.predictions[:1]
     shown = min(top, *(len(row.probabilities) for row in first)) if first else top
-    if found.threshold is not None:
-        table.add_column(f"labels of {100 * found.threshold:g} % and more", overflow="fold")
+    if predictions.threshold is not None:
+        table.add_column(f"labels of {100 * predictions.threshold:g} % and more", overflow="fold")
     for rank in range(shown):
         table.add_column("class" if rank == 0 else f"{rank + 1}.")
-    for row in found.predictions:
+    for row in predictions.predictions:
         ranked = sorted(row.probabilities.items(), key=lambda share: -share[1])[:shown]
         labels = [] if row.labels is None else [", ".join(row.labels) or "none"]
         cells = [f"{name} {100 * share:.1f} %" for name, share in ranked]

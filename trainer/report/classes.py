@@ -40,7 +40,7 @@ def recall_picture(series: Sequence[Series]) -> Drawing:
     """Draw a row per class, the best recognised at the top, and a point per method."""
     score = series[0].scores[0]
     recalls = [_recalls(one, score.checkpoint) for one in series]
-    names = dict.fromkeys(name for found in recalls for name in found)
+    names = dict.fromkeys(name for by_name in recalls for name in by_name)
     ranked = sorted(names, key=lambda name: mean([r[name] for r in recalls if name in r]))
     height = (
         CLASS_INCHES * len(ranked)
@@ -69,12 +69,12 @@ def _draw_recalls(
 ) -> None:
     """Draw a grey line per class from the lowest to the highest recall, and the points upon it."""
     for row, name in enumerate(ranked):
-        values = [found[name] for found in recalls if name in found]
+        values = [by_name[name] for by_name in recalls if name in by_name]
         axes.plot([min(values), max(values)], [row, row], color=FAINT, linewidth=2, zorder=1)
     looks = zip(cycle(PALETTE), cycle(MARKERS), strict=True)
-    for one, found, (colour, marker) in zip(series, recalls, looks, strict=False):
-        rows = [row for row, name in enumerate(ranked) if name in found]
-        values = [found[ranked[row]] for row in rows]
+    for one, by_name, (colour, marker) in zip(series, recalls, looks, strict=False):
+        rows = [row for row, name in enumerate(ranked) if name in by_name]
+        values = [by_name[ranked[row]] for row in rows]
         axes.plot(values, rows, marker, color=colour, ms=6, alpha=0.85, label=legend(one.label))
 
 

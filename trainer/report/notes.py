@@ -98,8 +98,8 @@ def _by_method(series: Sequence[Series], values: Sequence[str]) -> str:
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:
     """Return the lines above the tables: whatever keeps numbers from being compared at sight."""
     small = [SMALL_IMAGES] if _counts_all_stages(series[0]) else []
-    found = [*_mixed(series), *_shortened(series), *_uneven(series), *small, *_own(series)]
-    return tuple(map(mask_url, found))
+    lines = [*_mixed(series), *_shortened(series), *_uneven(series), *small, *_own(series)]
+    return tuple(map(mask_url, lines))
 
 
 def _counts_all_stages(series: Series) -> bool:
@@ -157,19 +157,19 @@ def _who(labels: Sequence[str], series: Sequence[Series]) -> str:
 def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]:
     """Return the lines below the tables, which explain how to read them."""
     carrying = [f"In these runs {series[0].carrying}."] if series[0].carrying else []
-    found = [series[0].rule.note, *carrying, *_epochs(series)]
+    lines = [series[0].rule.note, *carrying, *_epochs(series)]
     methods = {one.method for one in series}
     if "baseline" in methods and methods & {"mel", "resize"} and "control" not in methods:
-        found.append(NO_CONTROL)
+        lines.append(NO_CONTROL)
     if all(len(one.seeds) == 1 for one in series):
-        found.append(ONE_SEED)
+        lines.append(ONE_SEED)
     if any(pairs(series)):
-        found += DIFFERENCE_NOTES
+        lines += DIFFERENCE_NOTES
     elif len(series) > 1:
-        found.append("No two of these runs differ only in method or only in settings.")
+        lines.append("No two of these runs differ only in method or only in settings.")
     if paper:
-        found += [PAPER_NOTE, KNOWN_SPLITS if paper.folds else UNKNOWN_SPLITS]
-    return tuple(found)
+        lines += [PAPER_NOTE, KNOWN_SPLITS if paper.folds else UNKNOWN_SPLITS]
+    return tuple(lines)
 
 
 def _epochs(series: Sequence[Series]) -> Iterator[str]:

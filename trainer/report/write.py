@@ -73,7 +73,7 @@ def write_report(
     groups = group([read_run(path) for path in runs])
     try:
         out.mkdir(parents=True, exist_ok=True)
-        sections = tuple(_section(found, _suffix(key, groups)) for key, found in groups.items())
+        sections = tuple(_section(one, _suffix(key, groups)) for key, one in groups.items())
         made = f"Made by featurestore {__version__}" + (
             f" on {when:%Y-%m-%d at %H:%M %Z}" if when else ""
         )
