@@ -92,7 +92,7 @@ def compiler_fault(device: torch.device) -> str | None:
     try:
         torch.compile(_sample)(torch.ones(8, device=device))
     except Exception as error:  # noqa: BLE001  (a missing compiler shows in many ways)
-        return cause(error)
+        return reason_of(error)
     return None
 
 
@@ -100,7 +100,7 @@ def _sample(x: Tensor) -> Tensor:
     return x.sin() + 1
 
 
-def cause(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return an error as one line of at most 300 characters."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
@@ -154,7 +154,7 @@ class Compiled:
             # Too little memory is not the compiler's fault, and a plain step would need as much.
             if is_out_of_memory(error):
                 raise
-            self._warn(f"torch.compile failed, so steps run eagerly: {cause(error)}")
+            self._warn(f"torch.compile failed, so steps run eagerly: {reason_of(error)}")
             self._step = self._plain
             self._step(*inputs)
 
@@ -217,7 +217,7 @@ class Recorded:
                 # variable: that would hold this frame, and with it the stage's data, in a circle.
                 # Out of memory is no exception: a graph keeps memory of its own, a plain step does
                 # not.
-                why = cause(error.__context__ or error)
+                why = reason_of(error.__context__ or error)
                 self._fallbacks.warn(f"no CUDA graph of the step, so it runs eagerly: {why}")
         else:
             graph.inputs = own
