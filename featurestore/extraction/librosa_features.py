@@ -309,7 +309,7 @@ def _chroma_cqt(feature: ChromaCqt, samples: Array, sample_rate: int) -> Array:
     return chroma
 
 
-def _tuning(sample_rate: int, bins_per_octave: int, **of: Array) -> float:
+def _tuning(sample_rate: int, bins_per_octave: int, **of: Any) -> float:  # noqa: ANN401
     """Return the tuning as librosa's features estimate it; 0 of a sound without pitch."""
     import librosa
 

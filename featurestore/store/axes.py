@@ -109,7 +109,9 @@ def _band_axis(feature: Feature, spec: FeatureSpec) -> Axis:
     numbers = np.arange(spec.arrays[feature.key][0], dtype=np.float64)
     if isinstance(feature, Mfcc):
         return Axis("band", "coefficient", numbers, {"long_name": "number of the coefficient"})
-    return Axis("band", "pitch_class", numbers, _pitch_names(feature))
+    if isinstance(feature, ChromaStft | ChromaCqt):
+        return Axis("band", "pitch_class", numbers, _pitch_names(feature))
+    raise TypeError(f"{feature.label} has no bands")
 
 
 def _pitch_names(feature: ChromaStft | ChromaCqt) -> dict[str, Any]:

@@ -107,8 +107,8 @@ def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
 def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
     """Return how an array of a fold of `num_clips` is cut."""
     if name == LABELS:
-        inner = (len(manifest.card.class_names),)
-        return Column("uint8", inner, 0, table_chunk_clips(manifest, num_clips), 1)
+        classes = (len(manifest.card.class_names),)
+        return Column("uint8", classes, 0, table_chunk_clips(manifest, num_clips), 1)
     table = table_columns(manifest)
     if name in table:
         dtype = "str" if table[name] is str else table[name]

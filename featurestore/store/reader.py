@@ -111,7 +111,7 @@ class StoredDataset(Conversions):
             raise UnknownNameError("resolution", resolution, self.resolutions)
         return tuple(a.split("/")[1] for a in self.arrays if a.split("/")[0] == resolution)
 
-    def shape(self, array: str) -> tuple[int, ...]:
+    def shape(self, array: str) -> tuple[Any, ...]:  # whole numbers, two of them but of waveforms
         """Return the shape of an array per clip: (bands, frames), or (samples,) of a waveform.
 
         Raises:

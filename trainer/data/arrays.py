@@ -97,7 +97,7 @@ def choose_placement(
 
 def array_bytes(dataset: StoredDataset, array: str) -> int:
     """Return how many bytes all images of an array take in memory."""
-    values = len(dataset.clips()) * math.prod(dataset.shape(array))
+    values: int = len(dataset.clips()) * math.prod(dataset.shape(array))
     return values * dataset.dtype_of(array).itemsize
 
 
