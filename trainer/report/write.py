@@ -180,7 +180,7 @@ def _difference(first: Series, second: Series) -> tuple[str, Drawing]:
     title = f"{names} on {first.dataset}", first.rule.picked_by
     caption = (
         f"{names}: by how many clips more the first puts into a cell, of the {matrices[0].sum():,} "
-        f"that both judged, {score.name}. More on the diagonal is better, beside it worse"
+        f"that both judged, {score.name}. More is better on the diagonal, and worse elsewhere"
     )
     return caption, confusion_difference_picture(*matrices, first.class_names, title)
 
