@@ -248,10 +248,10 @@ class _HfFile:
         sounds: str,
         chosen: Sequence[str],
     ) -> None:
-        from featurestore.extraction.shards.parquet import MOST_GROUP_BYTES, sound_bytes, too_large
+        from featurestore.extraction.shards.parquet import group_fault
 
-        if (size := sound_bytes(rows, sounds)) > MOST_GROUP_BYTES:
-            raise DatasetError(f"{self._name}: {too_large(group, size)}")
+        if fault := group_fault(group, rows, sounds):
+            raise DatasetError(f"{self._name}: {fault}")
         for number in range(rows.num_columns):
             column = rows.column(number)
             name, size = column.path_in_schema.partition(".")[0], column.total_uncompressed_size

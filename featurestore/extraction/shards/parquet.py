@@ -21,7 +21,10 @@ from featurestore.extraction.shards.pages import PageError, column_range, larges
 from schemas import ClipStatus
 
 MOST_GROUP_BYTES = 1 << 29
-"""Most bytes of sounds in a row group: its pages, which may be as large, are held in memory."""
+"""Most bytes of sounds in a compressed row group: its pages, which may be as large, are unpacked
+into memory."""
+MOST_PLAIN_BYTES = 1 << 32
+"""Most bytes of sounds in an uncompressed row group, of which one row is copied at a time."""
 
 
 class ParquetShard:
@@ -35,7 +38,6 @@ class ParquetShard:
             metadata = self._file.metadata
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
             self._column = only_sound_column(self._file.schema_arrow)
-            self._sizes = [sound_bytes(group, self._column) for group in groups]
             self._leaves = [sound_leaves(group, self._column) for group in groups]
             self._stops = list(accumulate(group.num_rows for group in groups))
         self._group, self._next = -1, 0
@@ -63,8 +65,8 @@ class ParquetShard:
         raise AudioError(ClipStatus.UNREADABLE, "the shard has fewer rows than it says")
 
     def _start(self, group: int) -> None:
-        if self._sizes[group] > MOST_GROUP_BYTES:
-            raise AudioError(ClipStatus.TOO_LONG, too_large(group, self._sizes[group]))
+        if fault := group_fault(group, self._file.metadata.row_group(group), self._column):
+            raise AudioError(ClipStatus.TOO_LONG, fault)
         self._check_pages(group)
         self._mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not count as ours any more
         self._group, self._next = group, self._stops[group - 1] if group else 0
@@ -82,10 +84,12 @@ class ParquetShard:
         """Refuse a group of which a page is larger than the footer says, before it is unpacked."""
         try:
             with memoryview(self._mapped) as data:
-                for leaf in self._leaves[group]:
+                for leaf in filter(_is_compressed, self._leaves[group]):
                     size = largest_page(data, *column_range(leaf))
                     if size > MOST_GROUP_BYTES:
-                        raise AudioError(ClipStatus.TOO_LONG, too_large(group, size))
+                        raise AudioError(
+                            ClipStatus.TOO_LONG, _too_large(group, size, MOST_GROUP_BYTES)
+                        )
         except PageError as error:
             raise AudioError(ClipStatus.UNREADABLE, f"the shard is damaged: {error}") from error
 
@@ -95,9 +99,12 @@ class ParquetShard:
         self._file.close()
 
 
-def sound_bytes(group: Any, name: str) -> int:  # noqa: ANN401  (pyarrow has no types)
-    """Return the size of a column in a row group, with all that is in it, before compression."""
-    return sum(leaf.total_uncompressed_size for leaf in sound_leaves(group, name))
+def group_fault(group: int, metadata: Any, name: str) -> str | None:  # noqa: ANN401  (untyped)
+    """Return why a row group is not read: its column of sounds is too large, by its metadata."""
+    leaves = sound_leaves(metadata, name)
+    size = sum(leaf.total_uncompressed_size for leaf in leaves)
+    most = MOST_GROUP_BYTES if any(map(_is_compressed, leaves)) else MOST_PLAIN_BYTES
+    return _too_large(group, size, most) if size > most else None
 
 
 def sound_leaves(group: Any, name: str) -> list[Any]:  # noqa: ANN401
@@ -106,9 +113,12 @@ def sound_leaves(group: Any, name: str) -> list[Any]:  # noqa: ANN401
     return [leaf for leaf in columns if leaf.path_in_schema in (name, f"{name}.{BYTES}")]
 
 
-def too_large(group: int, size: int) -> str:
-    """Return what is wrong with a row group of many bytes, and what to do."""
+def _is_compressed(leaf: Any) -> bool:  # noqa: ANN401
+    return bool(leaf.compression != "UNCOMPRESSED")
+
+
+def _too_large(group: int, size: int, most: int) -> str:
     return (
-        f"row group {group} has {size / 2**20:,.0f} MiB of sounds, and at most "
-        f"{MOST_GROUP_BYTES >> 20} MiB are read at once; write it again with smaller row groups"
+        f"row group {group} has {size / 2**20:,.0f} MiB of sounds, and at most {most >> 20} MiB "
+        "are read at once; write it again with smaller row groups"
     )
