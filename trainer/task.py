@@ -18,11 +18,13 @@ from trainer.metrics import mean_average_precision
 class Task(Protocol):
     """What is learnt."""
 
-    score_name: str
-    """The score by which epochs are compared, in words."""
+    @property
+    def score_name(self) -> str:
+        """The score by which epochs are compared, in words."""
 
-    score_field: str
-    """The field of `EpochMetrics` that has it."""
+    @property
+    def score_field(self) -> str:
+        """The field of `EpochMetrics` that has it."""
 
     def losses(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """Return the loss of each clip, (b,), in nats.

@@ -125,7 +125,7 @@ def _add_birds(rows: _Rows, path: Path, split: str, places: Mapping[str, str]) -
     empty = [""] * len(files)
 
     def column(name: str) -> list[str]:
-        return table[name].tolist() if name in table.columns else empty
+        return list(map(str, table[name].tolist())) if name in table.columns else empty
 
     primary, several = column("ebird_code"), _lists(table, "ebird_code_multilabel")
     # A soundscape's segment has no leading bird, a focal recording is made for one.
@@ -189,7 +189,7 @@ def _dataset(root: Path, card: DatasetCard, rows: _Rows, warnings: tuple[str, ..
         DatasetError: A label, path or time cannot be.
     """
     used = [split for split in ("train", "valid", "test") if split in rows.splits]
-    numbers = {split: str(number) for number, split in enumerate(used, start=1)}
+    numbers: dict[str, str] = {split: str(number) for number, split in enumerate(used, start=1)}
     columns = {
         "path": texts(rows.paths),
         "fold": texts(numbers[split] for split in rows.splits),

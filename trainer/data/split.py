@@ -116,7 +116,8 @@ def validation_clips(
 def _class_counts(labels: NDArray[Any], num_classes: int = 0) -> NDArray[np.int64]:
     """Return the number of clips of each class."""
     if labels.ndim > 1:
-        return labels.sum(axis=0, dtype=np.int64)
+        counts: NDArray[np.int64] = labels.sum(axis=0, dtype=np.int64)
+        return counts
     return np.bincount(labels, minlength=num_classes)
 
 
