@@ -179,7 +179,7 @@ class StoredDataset(Conversions):
             out: Where to: contiguous, of the result's shape and dtype. A new array by default.
 
         Returns:
-            (n, *shape), as stored; images times `scale` are in [0, 1].
+            (n, …), as stored; images times `scale` are in [0, 1].
 
         Raises:
             CorruptError: A chunk is missing or damaged.
@@ -243,7 +243,7 @@ class StoredDataset(Conversions):
         Peak memory is the result and a chunk or two a thread.
 
         Returns:
-            (n, *shape) as stored, and labels, in the order of `clips`: class_id (n,), or
+            (n, …) as stored, and labels, in the order of `clips`: class_id (n,), or
             (n, classes) uint8, see `labels`.
         """
         blocks = self.blocks(folds)
@@ -261,7 +261,7 @@ class StoredDataset(Conversions):
     def read(
         self, array: str, folds: Iterable[int] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Return an array of some folds, (n, *shape) float32, and their `labels`.
+        """Return an array of some folds, (n, …) float32, and their `labels`.
 
         Images are in [0, 1]; features are what librosa gives.
         """
