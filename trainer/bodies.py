@@ -47,7 +47,7 @@ def check_arch(arch: str) -> None:
         raise ConfigError(f"timm {timm.__version__} has no model {name!r}{meant}")
 
 
-def check_shapes(arch: str, shapes: Sequence[tuple[int, int]]) -> None:
+def check_shapes(arch: str, shapes: Sequence[tuple[int, ...]]) -> None:
     """Refuse a network that cannot take images of these shapes; ResNets take all.
 
     Args:
@@ -60,19 +60,19 @@ def check_shapes(arch: str, shapes: Sequence[tuple[int, int]]) -> None:
     if not arch.startswith(TIMM):
         return
     body = timm_body(arch).eval()
-    for bands, frames in dict.fromkeys(shapes):
+    for shape in dict.fromkeys(shapes):
+        sizes = "×".join(map(str, shape))
         try:
             with torch.inference_mode():
-                features = body(torch.zeros(1, 1, bands, frames))
+                features = body(torch.zeros(1, 1, *shape))
         except Exception as error:  # each model says it in its own way
             raise ConfigError(
-                f"{arch} cannot take images of {bands}×{frames}: {in_a_line(error)}; choose "
-                "another --arch"
+                f"{arch} cannot take images of {sizes}: {in_a_line(error)}; choose another --arch"
             ) from error
         if features.ndim != 2:
             raise ConfigError(
                 f"{arch} gives features {tuple(features.shape)[1:]} for an image of "
-                f"{bands}×{frames}, expected one row; choose another --arch"
+                f"{sizes}, expected one row; choose another --arch"
             )
 
 
@@ -94,7 +94,7 @@ def timm_body(arch: str, *, pretrained: bool = False) -> nn.Module:
     try:
         try:
             # Transformers then take images of any size, another one in each stage.
-            sizes = {"dynamic_img_size": True, "dynamic_img_pad": True}
+            sizes: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
             body = timm.create_model(name, pretrained, **options, **sizes)
         except TypeError:
             body = timm.create_model(name, pretrained, **options)

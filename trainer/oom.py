@@ -91,13 +91,13 @@ def explain_oom_loading(
 
 @contextmanager
 def explain_oom_training(
-    stage: Stage, shape: tuple[int, int], config: RunConfig, placement: Reading
+    stage: Stage, shape: tuple[int, ...], config: RunConfig, placement: Reading
 ) -> Iterator[None]:
     """Explain a training step that does not fit.
 
     Args:
         stage: The stage that trains.
-        shape: (bands, frames) of its images.
+        shape: Shape of its images, (bands, frames) as a rule.
         config: Gives the batch size, device and precision.
         placement: Where the data lie.
 
@@ -106,7 +106,7 @@ def explain_oom_training(
     """
 
     def explain() -> str:
-        step = f"{config.batch_size} clips of {stage.array} {shape[0]}×{shape[1]}"
+        step = f"{config.batch_size} clips of {stage.array} {'×'.join(map(str, shape))}"
         others = "train fewer --folds-at-once, use a smaller --arch"
         if placement == "device":
             others += " or --reading host"

@@ -319,7 +319,7 @@ def _replaced(
     state: Mapping[Any, Any], tensors: Mapping[Keys, Tensor], path: Keys = ()
 ) -> dict[Any, Any]:
     """Return a state dict with other tensors, and copies of all else."""
-    copy = {}
+    copy: dict[Any, Any] = {}
     for name, value in state.items():
         place = (*path, name)
         if place in tensors:
