@@ -24,11 +24,9 @@ from featurestore.terminal import (
     print_error,
     print_os_error,
 )
-from trainer.commands.ensemble import ensemble
 from trainer.commands.evaluate import evaluate, interpret
-from trainer.commands.export import export
 from trainer.commands.lr_find import lr_find
-from trainer.commands.predict import predict
+from trainer.commands.networks import ensemble, export, predict
 from trainer.commands.run import run
 from trainer.commands.sweep import reproduce, sweep
 from trainer.errors import TrainerError

@@ -15,7 +15,6 @@ from featurestore import ClipTable, StoredDataset, usable_cores
 from schemas import (
     RunConfig,
 )
-from trainer.bodies import RESNETS, check_arch, check_shapes
 from trainer.config import TrainingOptions
 from trainer.data.split import (
     FoldSplit,
@@ -29,6 +28,7 @@ from trainer.data.split import (
 )
 from trainer.errors import ConfigError, DataError, refused
 from trainer.methods import check_arrays, find_method, scale_warning, stages
+from trainer.model import RESNETS, check_arch, check_shapes
 from trainer.recipes import AUTO, check_filters, find_recipe, rates_warning
 from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration

@@ -15,8 +15,8 @@ from featurestore.download.fetch import Observe, Patience, RemoteFile, fetch_fil
 from featurestore.errors import DownloadError, cause
 from featurestore.files import read_regular
 from schemas import InitUsed
-from trainer.bodies import TIMM, one_channel_state, safetensors, state_digest, timm_body
 from trainer.errors import WeightsError
+from trainer.model import TIMM, one_channel_state, safetensors, state_digest, timm_body
 from trainer.safefiles import read_tensors
 
 PATIENCE = Patience(silence_s=10.0, limit_s=900.0, tries=3)
@@ -54,7 +54,7 @@ def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialW
     Args:
         init: `auto` (ImageNet's if available, else random with a warning), `imagenet`, `random`, or
             the path of a state dict. Of a model of timm, `imagenet` stands for what timm publishes.
-        arch: Name of a network, see `trainer.bodies`.
+        arch: Name of a network, see `trainer.model.check_arch`.
         observe: Called after each piece of a download of torchvision's weights.
 
     Raises:

@@ -14,10 +14,9 @@ from torch import Tensor
 from featurestore import StoredDataset
 from schemas import RunRecord
 from tests.integration.trainer_store import place, tiny_plan, tiny_store
-from trainer.bodies import check_shapes, one_channel_state, timm_body
 from trainer.cli import main
 from trainer.errors import ConfigError, WeightsError
-from trainer.model import build_model
+from trainer.model import build_model, check_shapes, one_channel_state, timm_body
 from trainer.plan import Plan
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.rundir import RECORD

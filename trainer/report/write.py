@@ -14,7 +14,6 @@ from featurestore.text import file_name
 from trainer.errors import ReportError
 from trainer.report import notes, tables
 from trainer.report.agreement import agreement_tables
-from trainer.report.boxes import PAPERS_METHODS, boxplot, paper_boxplot
 from trainer.report.classes import (
     common_confusions,
     confusion_difference_picture,
@@ -22,7 +21,7 @@ from trainer.report.classes import (
     recall_picture,
 )
 from trainer.report.curves import learning_curves
-from trainer.report.drawing import Drawing
+from trainer.report.drawing import PAPERS_METHODS, Drawing, boxplot, paper_boxplot
 from trainer.report.labels import label_tables
 from trainer.report.paper import PAPER
 from trainer.report.render import Picture, Report, Section, Table, to_html, to_markdown

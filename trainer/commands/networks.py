@@ -1,0 +1,303 @@
+"""Commands that use a run's trained networks: `trainer predict`, `export` and `ensemble`.
+
+`predict` gives the probabilities of classes for sounds in files, `export` writes a network for
+other programs, `ensemble` compares the averaged probabilities of several runs with each run alone.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.progress import track
+
+from featurestore.terminal import QuietOption, Table, Terminal
+from featurestore.text import csv_cell, from_json_text, json_document
+from schemas import (
+    CheckpointName,
+    Ensemble,
+    EnsembleMember,
+    Prediction,
+    Predictions,
+    RunRecord,
+    UnusedFile,
+)
+from trainer.commands.options import CheckpointOption, RunOption
+from trainer.config import DeviceOption
+from trainer.errors import AudioInputError
+
+Format = Literal["table", "csv", "json"]
+_BY_SUFFIX: dict[str, Format] = {".csv": "csv", ".json": "json"}
+_WIDE = 10_000
+_ENSEMBLE_RECORD, _ENSEMBLE_PREDICTIONS = "ensemble.json", "ensemble.csv"
+
+
+def predict(
+    run: RunOption,
+    audio: Annotated[
+        list[Path], typer.Argument(help="Sound files, or directories of them.", metavar="AUDIO...")
+    ],
+    fold: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Use the network that held this fold out; may be repeated. Default: all of the "
+            "run's. Their probabilities are averaged."
+        ),
+    ] = None,
+    checkpoint: CheckpointOption = "best",
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="table, csv or json. Default: by --out's suffix, or table."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
+    top: Annotated[
+        int, typer.Option(min=1, help="Classes shown in a table; csv and json have all.")
+    ] = 3,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Least probability of a label, where sounds may have several."
+        ),
+    ] = 0.5,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Classify audio files with a run's trained models."""
+    from trainer.api import classify
+    from trainer.inference.predict import audio_files, open_run
+    from trainer.safefiles import check_output, write_output
+
+    trained = open_run(run)
+    if trained.warning:
+        Terminal(stderr=True).warn(trained.warning)
+    folds = trained.chosen(fold or ())
+    files = audio_files(audio, _note)
+    if out:
+        check_output(out)
+    watched = partial(_watched, total=len(files))
+    predictions = classify(trained, files, folds, checkpoint, device, watched, threshold)
+    output = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
+    if out:
+        write_output(out, _text(predictions, trained.record, output, top).encode())
+    elif output == "table":
+        Terminal(always=True).print(_table(predictions, top))
+    else:
+        Terminal(always=True).write(_text(predictions, trained.record, output, top))
+    if predictions.unused:
+        raise AudioInputError(f"{len(predictions.unused)} of {len(files)} files could not be used")
+
+
+def _note(line: str) -> None:
+    """Print a line about the files on standard error."""
+    Terminal(stderr=True).say(line)
+
+
+def _watched(
+    results: Iterator[Prediction | UnusedFile], total: int
+) -> Iterator[Prediction | UnusedFile]:
+    """Yield the results, with a bar, and print a line for each file that could not be used."""
+    console, muted = Terminal(stderr=True, always=True), Terminal.muted
+    for result in track(
+        results,
+        "predicting",
+        total,
+        console=console,
+        transient=True,
+        disable=muted or not console.is_terminal,
+    ):
+        if isinstance(result, UnusedFile):
+            console.say(f"{result.path}: {result.reason}")
+        yield result
+
+
+def _text(predictions: Predictions, record: RunRecord, output: Format, top: int) -> str:
+    if output == "json":
+        return json_document(predictions.model_dump(mode="json"))
+    if output == "csv":
+        return _csv(predictions, record.class_names)
+    file = io.StringIO()
+    Terminal(file=file, width=_WIDE, always=True).print(_table(predictions, top))
+    return file.getvalue()
+
+
+def _csv(predictions: Predictions, class_names: Sequence[str]) -> str:
+    """Return a row for each usable file: path, class, its probability, then every class's.
+
+    Where there may be several labels, they are a JSON list in `labels`, after the probability.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    several = ["labels"] if predictions.threshold is not None else []
+    writer.writerow(["path", "class_name", "probability", *several, *map(csv_cell, class_names)])
+    for row in predictions.predictions:
+        names = csv_cell(from_json_text(row.path)), csv_cell(row.class_name)
+        labels = [json.dumps(row.labels, ensure_ascii=False)] if several else []
+        writer.writerow([*names, row.probability, *labels, *row.probabilities.values()])
+    return text.getvalue()
+
+
+def _table(predictions: Predictions, top: int) -> Table:
+    folds = ", ".join(map(str, predictions.folds))
+    table = Table(title=f"{predictions.run}: {predictions.checkpoint} network of fold {folds}")
+    table.add_column("file", overflow="fold")
+    first = predictions.predictions[:1]
+    shown = min(top, *(len(row.probabilities) for row in first)) if first else top
+    if predictions.threshold is not None:
+        table.add_column(f"labels of {100 * predictions.threshold:g} % and more", overflow="fold")
+    for rank in range(shown):
+        table.add_column("class" if rank == 0 else f"{rank + 1}.")
+    for row in predictions.predictions:
+        ranked = sorted(row.probabilities.items(), key=lambda share: -share[1])[:shown]
+        labels = [] if row.labels is None else [", ".join(row.labels) or "none"]
+        cells = [f"{name} {100 * share:.1f} %" for name, share in ranked]
+        table.add_row(row.path, *labels, *cells)
+    return table
+
+
+def export(
+    run: RunOption,
+    fold: Annotated[int, typer.Option(help="Use the network that held this fold out.")],
+    output_format: Annotated[
+        Literal["onnx", "torch-export"],
+        typer.Option("--format", help="File format."),
+    ],
+    checkpoint: CheckpointOption = "best",
+    out: Annotated[
+        Path | None, typer.Option(help="Default: next to the network, as best.onnx or .pt2.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a network as ONNX or torch.export, checked against the original."""
+    import torch
+
+    from trainer.inference.export import METADATA, SUFFIXES
+    from trainer.inference.export import export as make
+    from trainer.inference.predict import load_network, open_run
+    from trainer.safefiles import check_output, write_output
+
+    trained = open_run(run)
+    if trained.warning:
+        Terminal(stderr=True).warn(trained.warning)
+    trained.chosen([fold])
+    path = out or run / f"fold{fold}" / f"{checkpoint}{SUFFIXES[output_format]}"
+    check_output(path)
+    network = load_network(trained, fold, checkpoint, torch.device("cpu"))
+    made = make(trained.record, network, output_format)
+    write_output(path, made.data)
+    features = trained.record.features
+    bands, frames = features.arrays[network.array]
+    unit = "" if features.feature(network.array) else " in [0, 1]"
+    lines = (
+        f"{path}: images (batch, 1, {bands}, {frames}) of {network.array}{unit} → logits "
+        f"(batch, {len(trained.record.class_names)}); metadata in {METADATA}",
+        f"checked: its logits differ from the network's by {made.difference:.1e} (relative)",
+    )
+    Terminal().say(*lines)
+
+
+def ensemble(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Directories of finished runs, two or more.", metavar="RUN..."),
+    ],
+    checkpoint: Annotated[
+        CheckpointName | None,
+        typer.Option(
+            help="Networks of the best epoch, or of the last one. Default: best, or last if "
+            "none was picked."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for ensemble.json and .csv.")] = Path(
+        "ensemble"
+    ),
+    quiet: QuietOption = False,
+) -> None:
+    """Average the class probabilities of several runs and compare with each run alone."""
+    from trainer.inference.ensemble import average
+    from trainer.records.finished import open_finished
+    from trainer.records.tables import predictions_bytes
+    from trainer.safefiles import output_folder, record_bytes, write_outputs
+
+    record, predictions = average([open_finished(path) for path in runs], checkpoint)
+    contents = {
+        _ENSEMBLE_RECORD: record_bytes(record),
+        _ENSEMBLE_PREDICTIONS: predictions_bytes(predictions),
+    }
+    with output_folder(out, contents):
+        written = write_outputs(out, contents)
+    console = Terminal()
+    print_ensemble(console, record)
+    console.say(written)
+
+
+def print_ensemble(console: Terminal, record: Ensemble) -> None:
+    """Print the warnings, accuracies by fold, and what the average gains over each run."""
+    from trainer.console import SCORES_COLUMNS, scores_cells
+    from trainer.report.render import Column, print_table
+    from trainer.report.render import Table as ReportTable
+    from trainer.report.tables import (
+        DIFFERENCE_NOTES,
+        TEST_COLUMNS,
+        least_note,
+    )
+    from trainer.task import TASKS
+
+    for warning in record.warnings:
+        console.warn(warning)
+    names = _run_names(record.members)
+    columns = (Column("fold"), Column("clips"), *map(Column, names), Column("average"))
+    score = TASKS[record.task].score_name
+    title = f"{'Accuracy' if score == 'accuracy' else score} by held-out fold, %"
+    print_table(ReportTable(title, columns, _fold_rows(record)), console)
+    columns = (
+        *(Column("run", numeric=False), Column("method", numeric=False), Column("seed")),
+        *(Column(f"{score}, %"), Column("average gains"), Column("95 % CI")),
+        *TEST_COLUMNS,
+    )
+    note = f"The best single run is picked on these very folds. {least_note(len(record.folds))}"
+    rows = _member_rows(record, names)
+    print_table(
+        ReportTable("Mean ± sample standard deviation over folds", columns, rows, note), console
+    )
+    if record.scores:
+        columns = (Column("fold"), *map(Column, SCORES_COLUMNS))
+        rows = tuple(
+            (str(fold), *scores_cells(scores))
+            for fold, scores in zip(record.folds, record.scores, strict=True)
+        )
+        print_table(ReportTable("All scores of the average", columns, rows), console)
+    for text in DIFFERENCE_NOTES:
+        console.print(f"• {text}")
+
+
+def _run_names(members: tuple[EnsembleMember, ...]) -> list[str]:
+    """Return the directories' last parts if they tell the runs apart."""
+    short = [Path(member.run).name for member in members]
+    return short if len(set(short)) == len(short) else [member.run for member in members]
+
+
+def _fold_rows(record: Ensemble) -> tuple[tuple[str, ...], ...]:
+    from trainer.report.tables import percent
+
+    values = [*(member.accuracies for member in record.members), record.accuracies]
+    return tuple(
+        (str(fold), str(clips), *(percent(100 * of[at]) for of in values))
+        for at, (fold, clips) in enumerate(zip(record.folds, record.num_clips, strict=True))
+    )
+
+
+def _member_rows(record: Ensemble, names: list[str]) -> tuple[tuple[str, ...], ...]:
+    from trainer.report.tables import comparison_cells, mean_std
+
+    rows = []
+    for at, (member, name) in enumerate(zip(record.members, names, strict=True)):
+        best = " (best)" if at == record.best_member else ""
+        accuracy = mean_std([100 * value for value in member.accuracies])
+        cells = comparison_cells(member.gain, scale=100)
+        rows.append((name + best, member.method, str(member.seed), accuracy, *cells))
+    whole = mean_std([100 * value for value in record.accuracies])
+    return (*rows, ("average", "", "", whole, *[""] * 7))
