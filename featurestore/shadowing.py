@@ -25,11 +25,11 @@ def check_imports() -> None:
         SystemExit: The same, of our programs, which end with the line.
     """
     for package in PACKAGES:
-        found = _place(package)
-        if found is None or found == os.path.join(_HERE, package):  # noqa: PTH118
+        place = _place(package)
+        if place is None or place == os.path.join(_HERE, package):  # noqa: PTH118
             continue
         message = (
-            f"`import {package}` finds another package of that name, {found}, and not that of "
+            f"`import {package}` finds another package of that name, {place}, and not that of "
             f"{_DISTRIBUTION}: uninstall it, rename it, or use an environment of its own"
         )
         if package == "schemas":
@@ -66,11 +66,11 @@ def _mixed() -> Iterator[str]:
 
     What is ours is in the list that the installer keeps. A checkout has none.
     """
-    ours = _installed()
-    if not ours:
+    installed = _installed()
+    if not installed:
         return
     for package in PACKAGES:
-        foreign = sorted(_foreign(package, ours))
+        foreign = sorted(_foreign(package, installed))
         if foreign:
             shown = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" * (len(foreign) > 3))
             yield (
@@ -80,15 +80,15 @@ def _mixed() -> Iterator[str]:
             )
 
 
-def _foreign(package: str, ours: dict[str, int | None]) -> Iterator[str]:
+def _foreign(package: str, installed: dict[str, int | None]) -> Iterator[str]:
     """Yield the modules of a package's directory that are not ours, and ours that were replaced."""
-    inside = {name.split("/")[1] for name in ours if name.startswith(f"{package}/")}
+    inside = {name.split("/")[1] for name in installed if name.startswith(f"{package}/")}
     try:
         entries = list(os.scandir(os.path.join(_HERE, package)))  # noqa: PTH118
     except OSError:
         return
     for entry in entries:
-        name, size = entry.name, ours.get(f"{package}/{entry.name}")
+        name, size = entry.name, installed.get(f"{package}/{entry.name}")
         is_code = name.endswith((".py", ".so")) or (entry.is_dir() and name.isidentifier())
         if name == "__pycache__" or not is_code:
             continue

@@ -43,12 +43,12 @@ from trainer.training.events import Event, Notify, RunStarted, Warned
 
 
 @taking(RunOptions)
-def train(store: StoredDataset | Place, **given: Any) -> FinishedRun:  # noqa: ANN401
+def train(store: StoredDataset | Place, **settings: Any) -> FinishedRun:  # noqa: ANN401
     """Train a method's whole schedule for each held-out fold; the same as `trainer run`.
 
     Args:
         store: A store, or its path or URL.
-        given: OPTIONS
+        settings: OPTIONS
 
     Returns:
         The finished run: `accuracies`, `mean`, `std`, `path`, `to_pandas()`.
@@ -60,7 +60,7 @@ def train(store: StoredDataset | Place, **given: Any) -> FinishedRun:  # noqa: A
         featurestore.errors.StoreError: The store is unfinished, damaged, or lacks an array.
         KeyboardInterrupt: As usual; `resume` resumes the run from its last epoch.
     """
-    options = checked(RunOptions, "train", given)
+    options = checked(RunOptions, "train", settings)
     console = _console(options.progress)
     training, execution = part(TrainingOptions, options), part(ExecutionOptions, options)
     stored = _opened(store, options.dataset)
@@ -75,7 +75,7 @@ def train(store: StoredDataset | Place, **given: Any) -> FinishedRun:  # noqa: A
 
 
 @taking(ResumeOptions)
-def resume(run: Place, **given: Any) -> FinishedRun:  # noqa: ANN401
+def resume(run: Place, **settings: Any) -> FinishedRun:  # noqa: ANN401
     """Resume a run that was stopped, with its own settings; the same as `trainer run --resume`.
 
     A run that is finished is verified and returned. On the same device the networks and metrics
@@ -83,13 +83,13 @@ def resume(run: Place, **given: Any) -> FinishedRun:  # noqa: ANN401
 
     Args:
         run: Directory of the run.
-        given: OPTIONS
+        settings: OPTIONS
 
     Raises:
         ResumeError: The store is another one, or the file of the initial weights is.
         TrainerError: See `train`; or a record is damaged.
     """
-    options = checked(ResumeOptions, "resume", given)
+    options = checked(ResumeOptions, "resume", settings)
     console, out = _console(options.progress), Path(run)
     execution = part(ExecutionOptions, options)
     with tracking_to(options.mlflow, console.warn) as tracking:

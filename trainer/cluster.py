@@ -60,16 +60,16 @@ class Work:
             UnfitWorkerError: At this place the worker has none, a damaged or another one.
         """
         try:
-            found = open_store(self.store, self.dataset)
+            stored = open_store(self.store, self.dataset)
         except FeatureStoreError as error:
             raise UnfitWorkerError(f"on {platform.node()}: {error}") from error
-        if found.fingerprint != self.fingerprint:
+        if stored.fingerprint != self.fingerprint:
             raise UnfitWorkerError(
                 f"{self.store}: is another store on {platform.node()}: its fingerprint is "
-                f"{found.fingerprint[:12]}, not {self.fingerprint[:12]}; give a place that all "
+                f"{stored.fingerprint[:12]}, not {self.fingerprint[:12]}; give a place that all "
                 "workers share"
             )
-        return found
+        return stored
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,10 @@ def check_shared(path: Path, record_sha256: str) -> None:
                 f"sees no {RECORD}; give an --out that this machine and all workers share"
             )
         time.sleep(_LOOK_EVERY_S)
-    found = RunDirectory(path).record_and_digest()[1]
-    if found != record_sha256:
+    digest = RunDirectory(path).record_and_digest()[1]
+    if digest != record_sha256:
         raise ClusterError(
-            f"{path / RECORD}: is another one on {platform.node()}: its digest is {found[:12]}, "
+            f"{path / RECORD}: is another one on {platform.node()}: its digest is {digest[:12]}, "
             f"not {record_sha256[:12]}; give an --out that this machine and all workers share"
         )
 
@@ -224,8 +224,8 @@ class Cluster(featurestore.cluster.Cluster):
         Raises:
             featurestore.errors.ClusterError: See `begin`.
         """
-        given = [(work, *task) for task in tasks]
-        for (_, run, _, fold), outcome in self.run(_train, given, rescue=_died):
+        arguments = [(work, *task) for task in tasks]
+        for (_, run, _, fold), outcome in self.run(_train, arguments, rescue=_died):
             yield TaskDone(run, fold, outcome)
 
 

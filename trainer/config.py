@@ -270,8 +270,8 @@ def taking(
 ) -> Callable[[Callable[..., R]], Callable[Concatenate[S, P], R]]:
     """Let a function take, after its first argument, what a dataclass of options takes.
 
-    Type checkers see each option, and `help` shows it with its text in place of `given: OPTIONS`.
-    It is declared nowhere else.
+    Type checkers see each option, and `help` shows it with its text in place of
+    `settings: OPTIONS`. It is declared nowhere else.
     """
     named = inspect.signature(options).parameters
     hints = get_type_hints(options, include_extras=True)
@@ -288,7 +288,7 @@ def taking(
         )
         texts = [f"{name}: {_help(hints[name])}" for name in named]
         function.__doc__ = (function.__doc__ or "").replace(
-            "given: OPTIONS", "\n        ".join(texts)
+            "settings: OPTIONS", "\n        ".join(texts)
         )
         return function
 
@@ -305,7 +305,7 @@ def part(kind: Callable[..., R], options: object) -> R:
     return kind(**{name: getattr(options, name) for name in names})
 
 
-def checked(kind: type[R], function: str, given: dict[str, Any]) -> R:
+def checked(kind: type[R], function: str, options: dict[str, Any]) -> R:
     """Return options, each of the type and within the bounds that its declaration has.
 
     Raises:
@@ -313,11 +313,11 @@ def checked(kind: type[R], function: str, given: dict[str, Any]) -> R:
         ConfigError: A value is impossible.
     """
     hints = get_type_hints(kind, include_extras=True)
-    for name in given.keys() - hints.keys():
+    for name in options.keys() - hints.keys():
         near = difflib.get_close_matches(name, hints, 1)
         meant = f"; did you mean {near[0]}?" if near else ""
         raise TypeError(f"{function}() got an unexpected argument {name!r}{meant}")
-    values = {name: _plain(value, hints[name]) for name, value in given.items()}
+    values = {name: _plain(value, hints[name]) for name, value in options.items()}
     for name, value in values.items():
         _check(name, value, hints[name])
     return kind(**values)

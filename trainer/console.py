@@ -388,9 +388,9 @@ def _room(width: int) -> int:
 
 
 def _fold_text(result: FoldResult) -> str:
-    found = []
+    scores = []
     if result.best_score is not None:
-        found.append(f"best {_percent(result.best_score)} % (epoch {result.best_epoch})")
+        scores.append(f"best {_percent(result.best_score)} % (epoch {result.best_epoch})")
     if result.last_score is not None:
-        found.append(f"last {_percent(result.last_score)} %")
-    return f"fold {result.fold}: {', '.join(found)}, {result.seconds:.0f} s"
+        scores.append(f"last {_percent(result.last_score)} %")
+    return f"fold {result.fold}: {', '.join(scores)}, {result.seconds:.0f} s"

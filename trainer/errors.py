@@ -181,12 +181,12 @@ def refused(error: ValidationError, name: str = "") -> ConfigError:
     return ConfigError(f"{name} {_short(repr(first['input']))}: {what}")
 
 
-def differing(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
-    """Return the differing values, by name and with both values; names of `found` alone count."""
+def differing(values: Mapping[str, object], recorded: Mapping[str, object]) -> list[str]:
+    """Return the differing values, by name and with both values; names of `values` alone count."""
     return [
-        f"{name} ({_short(value)}, the run has {_short(wanted[name])})"
-        for name, value in found.items()
-        if value != wanted[name]
+        f"{name} ({_short(value)}, the run has {_short(recorded[name])})"
+        for name, value in values.items()
+        if value != recorded[name]
     ]
 
 

@@ -247,13 +247,13 @@ def scaled_epochs(epochs: Sequence[int], scale: float) -> list[int]:
     whole = sum(epochs)
     total = max(len(epochs), math.floor(whole * max(scale, LEAST_SCALE) + 0.5))
     shares = [total * part / whole for part in epochs]
-    found = [max(1, math.floor(share)) for share in shares]
-    while (left := total - sum(found)) != 0:
+    counts = [max(1, math.floor(share)) for share in shares]
+    while (left := total - sum(counts)) != 0:
         # The stage that is furthest from its share, of those that can change.
-        able = [at for at, count in enumerate(found) if left > 0 or count > 1]
-        worst = max(able, key=lambda at: (shares[at] - found[at]) * left)
-        found[worst] += 1 if left > 0 else -1
-    return found
+        able = [at for at, count in enumerate(counts) if left > 0 or count > 1]
+        worst = max(able, key=lambda at: (shares[at] - counts[at]) * left)
+        counts[worst] += 1 if left > 0 else -1
+    return counts
 
 
 def scale_warning(scale: float) -> str | None:
@@ -299,8 +299,10 @@ def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, .
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ConfigError(f"{path}: {_problem(first)}") from error
-    if ours := sorted(methods.keys() & set(taken)):
-        raise ConfigError(f"{path}: {', '.join(ours)}: is a method already; give it another name")
+    if repeated := sorted(methods.keys() & set(taken)):
+        raise ConfigError(
+            f"{path}: {', '.join(repeated)}: is a method already; give it another name"
+        )
     return methods
 
 

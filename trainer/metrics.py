@@ -38,8 +38,8 @@ def _average_precision(labels: Labels, scores: NDArray[Any]) -> float:
     hits = np.cumsum(labels[order], dtype=np.int64)
     # Clips of one score are told apart by no threshold: only where a score ends, it counts.
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    found = hits[ends]
-    return float(np.sum(np.diff(found, prepend=0) * found / (ends + 1)) / found[-1])
+    retrieved = hits[ends]
+    return float(np.sum(np.diff(retrieved, prepend=0) * retrieved / (ends + 1)) / retrieved[-1])
 
 
 def roc_aucs(labels: Labels, scores: NDArray[Any]) -> Values:

@@ -107,12 +107,12 @@ def explain_oom_training(
 
     def explain() -> str:
         step = f"{config.batch_size} clips of {stage.array} {'×'.join(map(str, shape))}"
-        others = "train fewer --folds-at-once, use a smaller --arch"
+        remedies = "train fewer --folds-at-once, use a smaller --arch"
         if placement == "device":
-            others += " or --reading host"
+            remedies += " or --reading host"
         return (
             f"out of memory on {config.device}: a step of {step} by {config.arch} in "
-            f"{config.precision} does not fit; {halve_batch(config.batch_size)}, or {others}"
+            f"{config.precision} does not fit; {halve_batch(config.batch_size)}, or {remedies}"
         )
 
     with explain_oom(explain):

@@ -228,15 +228,15 @@ def _unused_validation(dataset: StoredDataset, config: RunConfig) -> str | None:
     )
 
 
-def _chosen_folds(dataset: StoredDataset, asked: tuple[int | str, ...]) -> tuple[int, ...]:
+def _chosen_folds(dataset: StoredDataset, chosen: tuple[int | str, ...]) -> tuple[int, ...]:
     if len(dataset.folds) < 2:
         raise DataError(
             f"{dataset.name} has one fold only, {dataset.folds[0]}: one is held out, so training "
             "needs two or more; `featurestore build --folds 5` makes them"
         )
-    folds = fold_numbers(dataset, asked)
+    folds = fold_numbers(dataset, chosen)
     if len(set(folds)) < len(folds):
-        raise ConfigError(f"folds repeat: {', '.join(map(str, asked))}")
+        raise ConfigError(f"folds repeat: {', '.join(map(str, chosen))}")
     return folds or default_folds(dataset)
 
 
@@ -245,8 +245,8 @@ def _check_split(clips: ClipTable, fold: int, trained: tuple[int, ...]) -> None:
     held_out = clips.fold == fold
     if not held_out.any():
         raise DataError(f"fold {fold} has no clips with features; choose other folds with --fold")
-    others = np.isin(clips.fold, trained)
-    if np.count_nonzero(others) < 2:
+    in_training = np.isin(clips.fold, trained)
+    if np.count_nonzero(in_training) < 2:
         raise DataError(f"fold {fold}: fewer than two clips in the other folds to train on")
     _check_recordings(clips, held_out, fold)
 

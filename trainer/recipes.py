@@ -85,13 +85,13 @@ def check_filters(spec: FeatureSpec, name: str) -> None:
     Raises:
         ConfigError: It is another one; says how to build it.
     """
-    wanted, stored = find_recipe(name).mel_scale, spec.mel_scale
-    if wanted not in (None, stored):
+    expected, stored = find_recipe(name).mel_scale, spec.mel_scale
+    if expected not in (None, stored):
         raise ConfigError(
-            f"recipe {name!r} takes the filters {wanted!r}, and the store has {stored!r}: "
-            f"build another store with a --spec file that says `mel_scale: {wanted}`, or give the "
-            "recipe's other pieces by their own options (--layer-groups, --moments, --first-conv, "
-            "--best-of, --precision)"
+            f"recipe {name!r} takes the filters {expected!r}, and the store has {stored!r}: "
+            f"build another store with a --spec file that says `mel_scale: {expected}`, or give "
+            "the recipe's other pieces by their own options (--layer-groups, --moments, "
+            "--first-conv, --best-of, --precision)"
         )
 
 

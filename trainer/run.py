@@ -262,11 +262,11 @@ def finish(
     folds: list[FoldResult] = []
     digests = {RECORD: digest}
     for fold in record.config.folds:
-        found = directory.fold(fold).result_and_digest()
-        if found is None:
+        record_and_digest = directory.fold(fold).result_and_digest()
+        if record_and_digest is None:
             return None
-        folds.append(plain(found[0]))
-        digests[f"fold{fold}/{FOLD_RESULT}"] = found[1]
+        folds.append(plain(record_and_digest[0]))
+        digests[f"fold{fold}/{FOLD_RESULT}"] = record_and_digest[1]
     met = (record.warnings, *(fold.warnings for fold in folds))
     warnings = dict.fromkeys(warning for some in met for warning in some)
     known = record.model_dump(include=_OF_RESULT - {"sha256"})

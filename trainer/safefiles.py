@@ -223,16 +223,16 @@ def write_sealed(path: Path, record: _Kind) -> _Kind:
     return record
 
 
-def check_digest(path: Path, found: str, wanted: str | None, witness: str) -> None:
-    """Refuse content that is not what was written; with `wanted` None nothing is known of it.
+def check_digest(path: Path, digest: str, recorded: str | None, witness: str) -> None:
+    """Refuse content that is not what was written; with `recorded` None nothing is known of it.
 
     Raises:
         RunDirectoryError: The digests differ.
     """
-    if wanted is not None and found != wanted:
+    if recorded is not None and digest != recorded:
         raise RunDirectoryError(
-            f"{path}: is damaged or was changed: its SHA-256 is {found[:12]}, {witness} says "
-            f"{wanted[:12]}; {RESTORE}"
+            f"{path}: is damaged or was changed: its SHA-256 is {digest[:12]}, {witness} says "
+            f"{recorded[:12]}; {RESTORE}"
         )
 
 

@@ -94,16 +94,16 @@ class Sweep:
             )
         combinations = [dict(zip(settings, v, strict=True)) for v in product(*settings.values())]
         methods = tuple(dict.fromkeys(self.methods))
-        asked: dict[str, dict[str, Any]] = {}
+        by_name: dict[str, dict[str, Any]] = {}
         for seed, method, chosen in product(dict.fromkeys(self.seeds), methods, combinations):
             own = _without_unused_operator(chosen, method, methods)
             own |= {"method": method, "seed": seed, "folds": self.folds}
             name = run_name(_options(own))
-            if name not in asked:
-                asked[name] = own
-            elif own.keys() >= chosen.keys() or asked[name] != own:
-                raise _repeated(name, asked[name], own)
-        return tuple(SweepRun(name, _options(own)) for name, own in asked.items())
+            if name not in by_name:
+                by_name[name] = own
+            elif own.keys() >= chosen.keys() or by_name[name] != own:
+                raise _repeated(name, by_name[name], own)
+        return tuple(SweepRun(name, _options(own)) for name, own in by_name.items())
 
 
 def _without_unused_operator(
@@ -131,14 +131,14 @@ def _repeated(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) ->
     )
 
 
-def _options(asked: Mapping[str, Any]) -> TrainingOptions:
+def _options(settings: Mapping[str, Any]) -> TrainingOptions:
     """Return options as of `trainer run`: whatever is not given, this machine chooses.
 
     Raises:
         ConfigError: A value is of another kind.
     """
     try:
-        return _CHECKED.validate_python(dict(asked))
+        return _CHECKED.validate_python(dict(settings))
     except ValidationError as error:
         raise refused(error) from error
 
@@ -208,16 +208,16 @@ def read_sweep(path: Path) -> Sweep:
     if "methods" not in values or not isinstance(settings, dict):
         raise ConfigError(f"{path}: expected a list of methods, and settings as a mapping")
     crossed: dict[str, tuple[Any, ...]] = {}
-    for name, found in settings.items():
+    for name, choices in settings.items():
         option = str(name).replace("-", "_")
         if option in crossed:
             raise ConfigError(f"{path}: setting given twice: {option}")
-        crossed[option] = tuple(found) if isinstance(found, list) else (found,)
+        crossed[option] = tuple(choices) if isinstance(choices, list) else (choices,)
     return Sweep(settings=crossed, **values)
 
 
-def _listed(path: Path, name: str, found: object) -> tuple[Any, ...]:
-    values = found if isinstance(found, list) else [found]
+def _listed(path: Path, name: str, content: object) -> tuple[Any, ...]:
+    values = content if isinstance(content, list) else [content]
     kinds = {"methods": (str,), "seeds": (int,), "folds": (int, str)}[name]
     for value in values:
         if type(value) not in kinds:
@@ -279,15 +279,15 @@ def _check_different(configs: Mapping[str, RunConfig]) -> None:
     """
     seen: dict[RunConfig, dict[str, str]] = {}
     for name, config in configs.items():
-        others = seen.setdefault(config.model_copy(update={"init": ""}), {})
-        for init, other in others.items():
+        same_but_init = seen.setdefault(config.model_copy(update={"init": ""}), {})
+        for init, other in same_but_init.items():
             weights = {init, config.init}
             if len(weights) == 1 or ("auto" in weights and weights <= set(INITS)):
                 raise ConfigError(
                     f"{other} and {name} would be the same run ({' or '.join(sorted(weights))} "
                     "weights): leave one of them out"
                 )
-        others[config.init] = name
+        same_but_init[config.init] = name
 
 
 def _as_if_here(options: TrainingOptions) -> TrainingOptions:
@@ -321,14 +321,16 @@ def start(
     if not (path / RECORD).exists():
         return begin(dataset, plan, path, notify, execution, run.init_sha256)
     record = RunDirectory(path).record()
-    begun = record.config.model_copy(update={"init": absolute_init(record.config.init)})
-    asked = {name: value for name, value in plan.config if name not in FREE}
-    if begun.max_lr_from == asked["max_lr_from"] == "measured":
+    recorded = record.config.model_copy(update={"init": absolute_init(record.config.init)})
+    planned = {name: value for name, value in plan.config if name not in FREE}
+    if recorded.max_lr_from == planned["max_lr_from"] == "measured":
         # The plan does not know yet what the run has measured.
-        asked["stages"] = with_rates(asked["stages"], [stage.max_lr for stage in begun.stages])
-    problems = differing(asked, dict(begun))
+        planned["stages"] = with_rates(
+            planned["stages"], [stage.max_lr for stage in recorded.stages]
+        )
+    problems = differing(planned, dict(recorded))
     if run.init_sha256 and record.init_sha256 not in (None, run.init_sha256):
-        problems.append(f"the content of {begun.init}")
+        problems.append(f"the content of {recorded.init}")
     if problems:
         raise ResumeError(
             f"{path}: is another run, it differs in: {', '.join(problems)}; give another --out"

@@ -183,12 +183,12 @@ class _LoggedRun:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or record.config.dataset
         known = client.get_experiment_by_name(name)
         experiment = str(known.experiment_id if known else client.create_experiment(name))
-        found = client.search_runs([experiment], f"tags.`{_KEY}` = '{key}'", max_results=1)
+        logged = client.search_runs([experiment], f"tags.`{_KEY}` = '{key}'", max_results=1)
         started = int(1000 * datetime.fromisoformat(record.started).timestamp())
         tags = {"fingerprint": record.fingerprint, "store": record.store}
         tags |= {_KEY: key, "device": record.device_name}
         title = printable(out.absolute().name)
-        run = found[0] if found else client.create_run(experiment, started, tags, title)
+        run = logged[0] if logged else client.create_run(experiment, started, tags, title)
         self._id, self._status = run.info.run_id, run.info.status
         self._folds = record.config.folds
         self._known = {

@@ -34,9 +34,9 @@ class Runs:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        found: Mapping[str, Any] = _reader()(paths) if paths else {"runs": [], "comparisons": []}
-        self._runs: Sequence[Mapping[str, Any]] = found["runs"]
-        self._comparisons: Sequence[Mapping[str, Any]] = found["comparisons"]
+        records: Mapping[str, Any] = _reader()(paths) if paths else {"runs": [], "comparisons": []}
+        self._runs: Sequence[Mapping[str, Any]] = records["runs"]
+        self._comparisons: Sequence[Mapping[str, Any]] = records["comparisons"]
 
     def __bool__(self) -> bool:
         return bool(self._runs)
@@ -45,8 +45,8 @@ class Runs:
         """Return the runs that were trained on a dataset."""
         fingerprint = contents.dataset.fingerprint
 
-        def fit(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-            return [one for one in found if one["fingerprint"] == fingerprint]
+        def fit(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+            return [one for one in records if one["fingerprint"] == fingerprint]
 
         return RunsOfDataset(contents, fit(self._runs), fit(self._comparisons))
 

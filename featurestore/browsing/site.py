@@ -206,8 +206,8 @@ class Site:
             opened = self._opened.get(key)
             if opened and not (refresh and time.monotonic() - opened.at > _LEAST_AGE_S):
                 return opened.contents
-            found = self.shelf.open(store, dataset)
-            contents, digest = Contents(found), found.manifest.model_dump_json()
+            stored = self.shelf.open(store, dataset)
+            contents, digest = Contents(stored), stored.manifest.model_dump_json()
             if opened and opened.digest == digest and opened.contents.revision == contents.revision:
                 contents = opened.contents
             self._opened[key] = _Opened(contents, digest, time.monotonic())

@@ -108,7 +108,7 @@ def diff(
     try:
         from featurestore.reading.differences import compare_stores
 
-        found = compare_stores(first, second, dataset, _watch())
+        differences = compare_stores(first, second, dataset, _watch())
     except FeatureStoreError as error:
         print_error(error)
         raise typer.Exit(_TROUBLE) from None
@@ -116,10 +116,10 @@ def diff(
         print_os_error(error)
         raise typer.Exit(_TROUBLE) from None
     if as_json:
-        out.write_json(found)
+        out.write_json(differences)
     else:
-        out.say(*_difference_lines(found))
-    if not found["equal"]:
+        out.say(*_difference_lines(differences))
+    if not differences["equal"]:
         raise typer.Exit(1)
 
 
@@ -225,38 +225,38 @@ def _watch() -> "Watch":
     return watch
 
 
-def _difference_lines(found: dict[str, Any]) -> Iterable[str]:
+def _difference_lines(differences: dict[str, Any]) -> Iterable[str]:
     """Yield what differs, in lines."""
-    first, second = found["first"], found["second"]
-    for place, names in ((first, found["only_first"]), (second, found["only_second"])):
+    first, second = differences["first"], differences["second"]
+    for place, names in ((first, differences["only_first"]), (second, differences["only_second"])):
         for name in names:
             yield f"dataset {name}: only in {place}"
-    for name, dataset in found["datasets"].items():
+    for name, dataset in differences["datasets"].items():
         lines = list(_dataset_lines(dataset, first, second))
         yield f"dataset {name}: {'' if lines else 'equal'}".rstrip()
         yield from lines
         for what, (one, other) in dataset["notes"].items():
             yield f"  (no difference: {what} {one} → {other})"
-    if found["equal"]:
+    if differences["equal"]:
         yield f"{first} and {second} are equal."
 
 
-def _dataset_lines(found: dict[str, Any], first: str, second: str) -> Iterable[str]:
-    for field, (one, other) in (found["spec"] | found["card"]).items():
+def _dataset_lines(differences: dict[str, Any], first: str, second: str) -> Iterable[str]:
+    for field, (one, other) in (differences["spec"] | differences["card"]).items():
         yield f"  {field}: {one} → {other}"
-    clips = found["clips"]
+    clips = differences["clips"]
     for place, only in ((first, clips["only_first"]), (second, clips["only_second"])):
         if only:
             yield f"  {len(only)} clips only in {place}: {_some(only)}"
     if changed := clips["changed"]:
         listed = [f"{clip} ({', '.join(columns)})" for clip, columns in changed.items()]
         yield f"  {len(changed)} clips differ: {_some(listed)}"
-    if outcomes := found["outcomes"]:
+    if outcomes := differences["outcomes"]:
         listed = [f"{clip} ({one} → {other})" for clip, (one, other) in outcomes.items()]
         yield f"  {len(outcomes)} clips ended differently: {_some(listed)}"
-    if audio := found["audio"]:
+    if audio := differences["audio"]:
         yield f"  {len(audio)} clips were made from other files: {_some(audio)}"
-    for key, array in found["arrays"].items():
+    for key, array in differences["arrays"].items():
         if array["only"]:
             yield f"  {key}: only in {first if array['only'] == 'first' else second}"
         elif array["different"]:

@@ -104,17 +104,17 @@ def load_collection(
         below = table.resolve().relative_to(root.resolve())
         how = how.model_copy(update={"table": below.as_posix()})
         return _from_shards(shards, root, naming, how)
-    found = table or find_table(root)
-    named = found is not None and found.name in (TABLE, *METADATA[:-1])
+    table_path = table or find_table(root)
+    named = table_path is not None and table_path.name in (TABLE, *METADATA[:-1])
     if table is None and not named and (shards := find_shards(root)):
         return _from_shards(shards, root, naming, how)
-    if found is None and (tables := find_split_tables(root)):
+    if table_path is None and (tables := find_split_tables(root)):
         return _from_split_tables(tables, root, naming, how)
-    if found is None:
+    if table_path is None:
         return _from_directories(root, naming, how)
-    how = how.model_copy(update={"table": table_below(root, found)})
-    chooser = _Chooser(str(found), how)
-    rows = any_table(found, chooser)
+    how = how.model_copy(update={"table": table_below(root, table_path)})
+    chooser = _Chooser(str(table_path), how)
+    rows = any_table(table_path, chooser)
     return _from_table(rows, chooser, root, naming, how)
 
 

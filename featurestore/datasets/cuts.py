@@ -168,10 +168,12 @@ def _recording(where: str, cut: Mapping[str, Any]) -> Mapping[str, Any]:
             f"{where}: the recording is changed on the fly ({', '.join(names)[:80]}); save the "
             "sounds (CutSet.save_audios), or store the cuts as they were before"
         )
-    ours, all_channels = (_channels(c) for c in (cut.get("channel"), recording.get("channel_ids")))
-    if ours is not None and all_channels is not None and set(ours) != set(all_channels):
+    channels, all_channels = (
+        _channels(c) for c in (cut.get("channel"), recording.get("channel_ids"))
+    )
+    if channels is not None and all_channels is not None and set(channels) != set(all_channels):
         raise DatasetError(
-            f"{where}: the cut takes channel {', '.join(map(str, ours))} of "
+            f"{where}: the cut takes channel {', '.join(map(str, channels))} of "
             f"{', '.join(map(str, all_channels))}, and a clip has the mean of all; save the sounds "
             "(CutSet.save_audios)"
         )
@@ -212,13 +214,13 @@ def _place(
     source = sources[0] if isinstance(sources, list) and len(sources) == 1 else {}
     kind = source.get("type") if isinstance(source, dict) else None
     if kind == "shar" and member is not None:
-        tar, number, found = member
-        if not found.name.startswith(f"{cut.get('id')}."):
+        tar, number, entry = member
+        if not entry.name.startswith(f"{cut.get('id')}."):
             raise DatasetError(
                 f"{where}: the cut is {quoted(str(cut.get('id')))}, and the next recording in "
-                f"{tar} is {quoted(found.name)}; export the shar again"
+                f"{tar} is {quoted(entry.name)}; export the shar again"
             )
-        return {SHARD: tar, ITEM: str(found.at), IDENTITY: f"{tar}#{number}"}
+        return {SHARD: tar, ITEM: str(entry.at), IDENTITY: f"{tar}#{number}"}
     path = source.get("source") if isinstance(source, dict) else None
     if kind != "file" or not isinstance(path, str):
         shown = f"a source of type {str(kind)[:80]!r}" if kind else "not one source"

@@ -108,7 +108,7 @@ def read_hf(
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the class names of the columns that are ClassLabels, or lists of them."""
-    found = {}
+    class_names = {}
     for column, feature in features.items():
         while isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
             feature = feature["feature"]
@@ -116,8 +116,8 @@ def _class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
             feature = feature[0]
         names = feature.get("names") if isinstance(feature, dict) else None
         if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-            found[column] = tuple(name.strip() for name in names)
-    return found
+            class_names[column] = tuple(name.strip() for name in names)
+    return class_names
 
 
 def _table(

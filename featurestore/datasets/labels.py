@@ -108,9 +108,9 @@ def table_labels(
     pairs, back = _distinct(codes)
     rows, primary = [], []
     for pair in pairs:
-        found = [one[number] for one, number in zip(lists, pair, strict=True)]
-        rows.append(sorted({name for names in found for name in names}))
-        leading = found[0] if len(found[0]) == 1 else rows[-1]
+        by_column = [one[number] for one, number in zip(lists, pair, strict=True)]
+        rows.append(sorted({name for names in by_column for name in names}))
+        leading = by_column[0] if len(by_column[0]) == 1 else rows[-1]
         primary.append(leading[0] if len(leading) == 1 else "")
     if all(len(row) == 1 for row in rows):
         single = texts(row[0] for row in rows)[back]
@@ -140,8 +140,8 @@ def _distinct(
     codes: Sequence[NDArray[np.int64]],
 ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
     """Return the distinct rows of some columns of numbers, and which of them each row is."""
-    found, back = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
-    return [tuple(row) for row in found.tolist()], back.reshape(-1)
+    distinct, back = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    return [tuple(row) for row in distinct.tolist()], back.reshape(-1)
 
 
 def _has_brackets(table: Table, column: str | None) -> bool:
@@ -168,13 +168,13 @@ def split_cells(cells: Sequence[str], *, several: bool) -> list[list[str]]:
         several: Whether it is a column of lists; in others a comma may be part of a name.
     """
     separator = _separator([cell for cell in cells if _bracketed(cell) is None])
-    found = []
+    labels = []
     for cell in cells:
         names = _bracketed(cell)
         if names is None:
             names = _split(cell, separator) if several else [cell]
-        found.append([name for name in dict.fromkeys(map(str.strip, names)) if name])
-    return found
+        labels.append([name for name in dict.fromkeys(map(str.strip, names)) if name])
+    return labels
 
 
 def _separator(cells: Iterable[str]) -> str:

@@ -50,9 +50,9 @@ def read_tars(root: Path, files: Iterable[str]) -> Shards:
         DatasetError: One is damaged or no tar, a label is, or a sample is there twice.
     """
     names = list(files)
-    rows, others = RowGatherer(), Counter[str]()
+    rows, left_out = RowGatherer(), Counter[str]()
     for file in names:
-        for row in _rows(root, file, others):
+        for row in _rows(root, file, left_out):
             rows.add(row)
     columns = with_splits(root, rows.columns()) if len(rows) else {}
     header = [name for name in columns if not name.startswith("(")]
@@ -64,7 +64,7 @@ def read_tars(root: Path, files: Iterable[str]) -> Shards:
         ),
         class_names={},
         class_columns=_CLASSES,
-        left_out=by_number(others),
+        left_out=by_number(left_out),
     )
 
 
@@ -101,17 +101,17 @@ def is_sound(suffix: str) -> bool:
     return f".{suffix.rpartition('.')[2]}" in SUFFIXES
 
 
-def _rows(root: Path, file: str, others: Counter[str]) -> Iterator[dict[str, str]]:
+def _rows(root: Path, file: str, left_out: Counter[str]) -> Iterator[dict[str, str]]:
     """Yield a row for each sound of a tar, with the labels of its sample."""
     with opened_tar(root, file) as descriptor:
-        yield from _rows_of(f"{root / file}", file, descriptor, others)
+        yield from _rows_of(f"{root / file}", file, descriptor, left_out)
 
 
 def _rows_of(
-    tar: str, file: str, descriptor: int, others: Counter[str]
+    tar: str, file: str, descriptor: int, left_out: Counter[str]
 ) -> Iterator[dict[str, str]]:
     seen: set[str] = set()
-    for key, members in _samples(tar, descriptor, others):
+    for key, members in _samples(tar, descriptor, left_out):
         where = f"{tar}, {quoted(key)}"
         if key in seen:
             raise DatasetError(
@@ -127,9 +127,9 @@ def _rows_of(
             elif suffix in _JSON or suffix in _TEXTS:
                 labels |= _labels(where, suffix, _contents(where, descriptor, member))
             else:
-                others[f"with suffix .{suffix}" if suffix else "without a suffix"] += 1
+                left_out[f"with suffix .{suffix}" if suffix else "without a suffix"] += 1
         if not sounds:
-            others["labels without a sound"] += 1
+            left_out["labels without a sound"] += 1
         for member in sounds:
             yield {
                 SHARD: file,
@@ -141,7 +141,7 @@ def _rows_of(
 
 
 def _samples(
-    tar: str, descriptor: int, others: Counter[str]
+    tar: str, descriptor: int, left_out: Counter[str]
 ) -> Iterator[tuple[str, list[tuple[str, Member]]]]:
     """Yield each run of members of one key, with what is behind its dot."""
     last: str | None = None
@@ -151,7 +151,7 @@ def _samples(
         if member.other == "directories" or (base.startswith("__") and base.endswith("__")):
             continue  # WebDataset's own notes
         if member.other or base.startswith("."):
-            others[member.other or "hidden"] += 1
+            left_out[member.other or "hidden"] += 1
             continue
         key, suffix = key_and_suffix(member.name)
         if key != last and last is not None:

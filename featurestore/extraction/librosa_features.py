@@ -373,8 +373,8 @@ def use_writable_cache() -> None:
     try:
         place.mkdir(mode=0o700, exist_ok=True)
         status = place.lstat()
-        ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-        if not ours or stat.S_IMODE(status.st_mode) & 0o077:
+        is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+        if not is_own or stat.S_IMODE(status.st_mode) & 0o077:
             place = Path(tempfile.mkdtemp(prefix="featurestore-numba-"))
     except OSError as error:
         raise SpecError(
@@ -386,8 +386,8 @@ def use_writable_cache() -> None:
 
 def _usual_place() -> bool:
     """Return whether Numba can write next to librosa's files or into the user's cache."""
-    found = importlib.util.find_spec("librosa")
-    package = Path((found and found.origin) or "").parent
+    spec = importlib.util.find_spec("librosa")
+    package = Path((spec and spec.origin) or "").parent
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "numba"  # noqa: PTH111
     existing = next((path for path in (cache, *cache.parents) if path.exists()), cache)
     return os.access(package / "util", os.W_OK) or os.access(existing, os.W_OK | os.X_OK)

@@ -63,27 +63,27 @@ def compare_stores(
     single = dataset is None and [len(known) for known in names] == [1, 1]
     pairs = [(names[0][0], names[1][0])] if single else [(n, n) for n in names[0] if n in names[1]]
     unpaired = [[n for n in known if all(n not in pair for pair in pairs)] for known in names]
-    found = {
+    differences = {
         one: _compare(open_store(places[0], one), open_store(places[1], other), watch)
         for one, other in pairs
     }
-    different = any(map(_differs, found.values())) or any(unpaired)
+    different = any(map(_differs, differences.values())) or any(unpaired)
     return {
         "first": json_text(places[0]),
         "second": json_text(places[1]),
         "equal": not different,
         "only_first": unpaired[0],
         "only_second": unpaired[1],
-        "datasets": found,
+        "datasets": differences,
     }
 
 
-def _differs(found: Mapping[str, Any]) -> bool:
+def _differs(differences: Mapping[str, Any]) -> bool:
     return any(
         (
-            *(found[name] for name in ("spec", "card", "outcomes", "audio")),
-            *found["clips"].values(),
-            *(a["different"] or a["only"] for a in found["arrays"].values()),
+            *(differences[name] for name in ("spec", "card", "outcomes", "audio")),
+            *differences["clips"].values(),
+            *(a["different"] or a["only"] for a in differences["arrays"].values()),
         )
     )
 
@@ -206,20 +206,20 @@ def _audio(first: StoredDataset, second: StoredDataset) -> list[str]:
 
 
 def _arrays(first: StoredDataset, second: StoredDataset, watch: Watch) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    by_key: dict[str, dict[str, Any]] = {}
     aligned = _aligned(first, second)
     for key in dict.fromkeys((*first.arrays, *second.arrays)):
         only = [s for s, store in (("first", first), ("second", second)) if key in store.arrays]
-        found[key] = {"compared": 0, "different": 0, "largest": None, "only": None}
+        by_key[key] = {"compared": 0, "different": 0, "largest": None, "only": None}
         if len(only) == 1:
-            found[key]["only"] = only[0]
+            by_key[key]["only"] = only[0]
         elif first.shape(key) != second.shape(key):
-            found[key]["different"] = len(first.clips())
+            by_key[key]["different"] = len(first.clips())
         elif aligned:
-            found[key] |= _by_value(first, second, key, watch)
+            by_key[key] |= _by_value(first, second, key, watch)
         else:
-            found[key] |= _by_digest(first, second, key, watch)
-    return found
+            by_key[key] |= _by_digest(first, second, key, watch)
+    return by_key
 
 
 def _aligned(first: StoredDataset, second: StoredDataset) -> bool:

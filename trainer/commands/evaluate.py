@@ -72,9 +72,9 @@ def evaluate(
     check_match(trained.record, stored)
     parts = plan_parts(trained, stored, fold_numbers(stored, fold or ()), network or ())
     torch_device = resolve_device(device)
-    wanted = sorted({k for part in parts for k in part.networks})
+    held_out = sorted({k for part in parts for k in part.networks})
     with output_folder(out, (RESULT, PICTURE, VECTOR)), repeatable(torch_device):
-        networks = {k: load_network(trained, k, checkpoint, torch_device) for k in wanted}
+        networks = {k: load_network(trained, k, checkpoint, torch_device) for k in held_out}
         evaluation = evaluate_run(trained, stored, parts, networks, checkpoint, batch_size, reading)
         written = write_evaluation(out, evaluation)
     if as_json:

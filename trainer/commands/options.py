@@ -54,10 +54,10 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         options |= {n: p.replace(kind=Parameter.KEYWORD_ONLY) for n, p in members.items()}
 
     @wraps(command)
-    def call(**given: object) -> None:
+    def call(**values: object) -> None:
         for name, kind in groups.items():
-            given[name] = kind(**{member: given.pop(member) for member in _members(kind)})
-        command(**given)
+            values[name] = kind(**{member: values.pop(member) for member in _members(kind)})
+        command(**values)
 
     call.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
     call.__annotations__ = {name: option.annotation for name, option in options.items()}

@@ -109,8 +109,8 @@ def _print_dry(console: Terminal, plan: "Plan", out: Path, *, as_json: bool) -> 
         f"{out}. Nothing was written."
     )
     if as_json:
-        found = {"out": json_text(out), "num_steps": steps, "epochs_per_fold": epochs}
-        Terminal().write_json(found | {"config": config.model_dump(mode="json")})
+        summary = {"out": json_text(out), "num_steps": steps, "epochs_per_fold": epochs}
+        Terminal().write_json(summary | {"config": config.model_dump(mode="json")})
 
 
 def _conclude(out: Path, *, as_json: bool) -> None:
@@ -162,7 +162,7 @@ def _go_on(
     console: Terminal,
     out: Path,
     store: str | None,
-    given: dict[str, object],
+    options: dict[str, object],
     execution: ExecutionOptions,
     tracking: "Tracking | None",
 ) -> None:
@@ -175,9 +175,9 @@ def _go_on(
     directory = RunDirectory(out)
     record = directory.record()
     place = store or from_json_text(record.store)
-    if folds := cast("list[str]", given.get("folds")):
-        given["folds"] = _numbered(folds, place, record.config.dataset)
-    _check_same(out, record.config, given)
+    if folds := cast("list[str]", options.get("folds")):
+        options["folds"] = _numbered(folds, place, record.config.dataset)
+    _check_same(out, record.config, options)
     if (out / RESULT).exists():
         finished = open_finished(out)
         finished.verify()
@@ -215,25 +215,25 @@ def _given(context: typer.Context) -> dict[str, object]:
     }
 
 
-def _check_same(out: Path, config: RunConfig, given: dict[str, object]) -> None:
+def _check_same(out: Path, config: RunConfig, options: dict[str, object]) -> None:
     """Refuse options that differ from the run's, and those that it does not record."""
     from trainer.plan import absolute_init
 
-    if unused := sorted(given.keys() - _MAY_CHANGE - RunConfig.model_fields.keys()):
+    if unused := sorted(options.keys() - _MAY_CHANGE - RunConfig.model_fields.keys()):
         listed = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         raise ResumeError(
             f"{out}: resumes with its own settings, which {listed} cannot change: leave it out, or "
             "start a new run without --resume"
         )
-    asked = {
+    settings = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in given.items()
+        for name, value in options.items()
         if name in RunConfig.model_fields and value != "auto"
     }
-    if isinstance(init := asked.get("init"), str):
-        asked["init"] = absolute_init(init)
+    if isinstance(init := settings.get("init"), str):
+        settings["init"] = absolute_init(init)
         config = config.model_copy(update={"init": absolute_init(config.init)})
-    if problems := differing(asked, dict(config)):
+    if problems := differing(settings, dict(config)):
         raise ResumeError(
             f"{out}: resumes with its own settings, which differ in: {', '.join(problems)}; leave "
             "these options out, or start a new run with another --out"

@@ -61,8 +61,8 @@ class SweepOptions:
 
         It trains in float32, as the paper did, unless another precision is set.
         """
-        asked = self.sweep(PAPER, range(num_seeds))
-        return replace(asked, settings=_PAPERS | dict(asked.settings or {}))
+        grid = self.sweep(PAPER, range(num_seeds))
+        return replace(grid, settings=_PAPERS | dict(grid.settings or {}))
 
 
 @grouped
@@ -95,9 +95,9 @@ def sweep(
     from featurestore import open_store
     from trainer.sweep import read_sweep
 
-    asked = read_sweep(file) if file else shared.sweep(method or (), seed or (0,))
+    grid = read_sweep(file) if file else shared.sweep(method or (), seed or (0,))
     _carry_out(
-        open_store(shared.store, shared.dataset), asked, out, shared.scheduler, execution, mlflow
+        open_store(shared.store, shared.dataset), grid, out, shared.scheduler, execution, mlflow
     )
 
 
@@ -124,9 +124,9 @@ def reproduce(
     from featurestore import open_store
 
     stored = open_store(shared.store, shared.dataset)
-    asked = shared.reproduction(seeds)
+    grid = shared.reproduction(seeds)
     _carry_out(
-        stored, asked, out or Path("reproduce") / stored.name, shared.scheduler, execution, mlflow
+        stored, grid, out or Path("reproduce") / stored.name, shared.scheduler, execution, mlflow
     )
 
 
@@ -142,7 +142,7 @@ def _crossed(settings: Sequence[str] | None) -> dict[str, tuple[object, ...]]:
 
 def _carry_out(
     stored: "StoredDataset",
-    asked: "Sweep",
+    grid: "Sweep",
     out: Path,
     scheduler: str | None,
     execution: ExecutionOptions,
@@ -153,7 +153,7 @@ def _carry_out(
     from trainer.tracking import tracking_to
 
     console = Terminal()
-    runs = asked.runs()
+    runs = grid.runs()
     console.say(f"{len(runs)} runs in {out}")
     if stored.partial:
         console.warn(f"{stored.name} has {stored.partial}")
@@ -215,7 +215,7 @@ def _on_cluster(
     planned = [run for run, _ in plan_sweep(stored, runs, execution, elsewhere=True)]
     work = Work(stored.path, stored.name, stored.fingerprint, out.absolute(), execution)
     failed: dict[str, str] = {}
-    begun = {}
+    started = {}
 
     def notify(line: str) -> None:
         console.say(line, style="yellow")
@@ -227,8 +227,8 @@ def _on_cluster(
                 console.say(f"{run.name}: failed: {mask_url(outcome.reason)}", style="red")
             else:
                 check_shared(work.out / RUNS / run.name, outcome.record_sha256)
-                begun[run.name] = outcome
-        tasks = [(n, b.record_sha256, fold) for n, b in begun.items() for fold in b.config.folds]
+                started[run.name] = outcome
+        tasks = [(n, b.record_sha256, fold) for n, b in started.items() for fold in b.config.folds]
         for number, done in enumerate(cluster.train(work, tasks), start=1):
             line = f"{number}/{len(tasks)} {done.run} fold {done.fold}: "
             if isinstance(done.outcome, Failed):
@@ -241,7 +241,7 @@ def _on_cluster(
                 console.say(f"{line}{text}, {done.outcome.seconds:.0f} s")
             if tracking:
                 tracking.changed(out / RUNS / done.run)
-    for name in begun:
+    for name in started:
         try:
             finish(RunDirectory(out / RUNS / name))
         except TrainerError as error:

@@ -133,15 +133,15 @@ class ZarrDataset(Dataset[Any]):
         """Return the items of an index, (n,) or () int64."""
         if isinstance(index, slice):
             return np.arange(len(self), dtype=np.int64)[index]
-        given = index.detach().cpu().numpy() if isinstance(index, Tensor) else np.asarray(index)
-        if given.dtype == bool and given.shape == (len(self),):
-            return np.flatnonzero(given)
-        if (given.size and given.dtype.kind not in "iu") or given.ndim > 1:
+        positions = index.detach().cpu().numpy() if isinstance(index, Tensor) else np.asarray(index)
+        if positions.dtype == bool and positions.shape == (len(self),):
+            return np.flatnonzero(positions)
+        if (positions.size and positions.dtype.kind not in "iu") or positions.ndim > 1:
             raise IndexError(
-                f"index of {given.dtype} {given.shape}: expected whole numbers in one row, or a "
-                f"bool for each of the {len(self)} items"
+                f"index of {positions.dtype} {positions.shape}: expected whole numbers in one row, "
+                f"or a bool for each of the {len(self)} items"
             )
-        return given.astype(np.int64)
+        return positions.astype(np.int64)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return several items; a `DataLoader` that makes its batches itself asks here."""
@@ -156,9 +156,9 @@ class ZarrDataset(Dataset[Any]):
         numbers = np.searchsorted(self._stops, items, side="right")
         rows = items - self._stops[numbers] + np.array(self.sizes)[numbers]
         images = self._memory.get((len(items), *self.shape), self._dtype).numpy()
-        wanted = list(dict.fromkeys(numbers.tolist()))  # in this order, so that none comes twice
-        for first in range(0, len(wanted), self._cache_blocks):
-            for number, block in self._read(wanted[first : first + self._cache_blocks]):
+        distinct = list(dict.fromkeys(numbers.tolist()))  # in this order, so that none comes twice
+        for first in range(0, len(distinct), self._cache_blocks):
+            for number, block in self._read(distinct[first : first + self._cache_blocks]):
                 places = np.flatnonzero(numbers == number)
                 images[places, 0] = block[rows[places]]
         classes = torch.from_numpy(self.labels[items])
@@ -174,21 +174,21 @@ class ZarrDataset(Dataset[Any]):
         """
         store = self._open()
         with self._lock:
-            found = {n: self._cache[n] for n in numbers if n in self._cache}
-            for number in found:
+            chunks = {n: self._cache[n] for n in numbers if n in self._cache}
+            for number in chunks:
                 self._cache.move_to_end(number)
             # What is decoded now and what is kept are never more together than may be kept.
-            self._make_room(len(numbers) - len(found))
-        missing = [number for number in numbers if number not in found]
+            self._make_room(len(numbers) - len(chunks))
+        missing = [number for number in numbers if number not in chunks]
         threads = 1 if get_worker_info() else min(len(missing), usable_cores(), 8)
         blocks = [self._blocks[number] for number in missing]
         with ThreadPoolExecutor(max(1, threads)) as pool:
             read = pool.map(partial(store.read_block, array=self.array), blocks)
-            found |= zip(missing, read, strict=True)
+            chunks |= zip(missing, read, strict=True)
         with self._lock:
             self._make_room(sum(number not in self._cache for number in missing))
-            self._cache.update((number, found[number]) for number in missing)
-        return [(number, found[number]) for number in numbers]
+            self._cache.update((number, chunks[number]) for number in missing)
+        return [(number, chunks[number]) for number in numbers]
 
     def _make_room(self, num_blocks: int) -> None:
         """Forget the longest unused chunks; only for who holds the lock."""

@@ -59,14 +59,14 @@ def fold_numbers(dataset: StoredDataset, folds: Iterable[int | str]) -> tuple[in
     """
     known = {str(fold): fold for fold in dataset.folds}
     known |= {name: fold for fold, name in dataset.fold_names.items()}
-    given = [str(fold) for fold in folds]
-    for fold in given:
+    keys = [str(fold) for fold in folds]
+    for fold in keys:
         if fold not in known:
             names = [dataset.fold_names.get(number, str(number)) for number in dataset.folds]
             raise UnknownNameError(
                 "fold", int(fold) if fold.isdecimal() and len(fold) < 20 else fold, names
             )
-    return tuple(known[fold] for fold in given)
+    return tuple(known[fold] for fold in keys)
 
 
 def recordings(clips: ClipTable) -> list[str]:

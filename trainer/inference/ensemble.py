@@ -62,7 +62,7 @@ def average(
         _member(run, {fold: predictions[fold][at].score for fold in folds}, whole)
         for at, run in enumerate(runs)
     )
-    found = Ensemble(
+    ensemble = Ensemble(
         dataset=runs[0].config.dataset,
         selection=runs[0].config.selection,
         checkpoint=name,
@@ -77,7 +77,7 @@ def average(
         task=task,
         scores=tuple(averages[fold].scores for fold in folds) if task == "multilabel" else (),
     )
-    return found, _concatenated(list(averages.values()))
+    return ensemble, _concatenated(list(averages.values()))
 
 
 def _check_runs(runs: Sequence[FinishedRun]) -> None:
@@ -106,9 +106,9 @@ def _predictions(
     runs: Sequence[FinishedRun], fold: int, checkpoint: CheckpointName
 ) -> list[ClipPredictions]:
     """Return every run's predictions on a fold, in the order of the first run's clips."""
-    first, *others = [run.predictions(fold, checkpoint) for run in runs]
+    first, *rest = [run.predictions(fold, checkpoint) for run in runs]
     aligned = [first]
-    for run, predictions in zip(runs[1:], others, strict=True):
+    for run, predictions in zip(runs[1:], rest, strict=True):
         where = f"fold {fold}: {runs[0].path} and {run.path}"
         if predictions.class_names != first.class_names:
             raise EnsembleError(f"{where} have different classes; only the same can be averaged")
@@ -169,11 +169,11 @@ def _member(
 
 
 def _warnings(runs: Sequence[FinishedRun], checkpoint: CheckpointName) -> list[str]:
-    found = list(dict.fromkeys(text for run in runs for text in run.partial))
-    found += [run.warning for run in runs if run.warning]
+    warnings = list(dict.fromkeys(text for run in runs for text in run.partial))
+    warnings += [run.warning for run in runs if run.warning]
     stores = dict.fromkeys(run.result.fingerprint[:12] for run in runs)
     if len(stores) > 1:
-        found.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")
+        warnings.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")
     if runs[0].config.selection == "heldout" and checkpoint == "best":
-        found.append(OPTIMISTIC)
-    return found
+        warnings.append(OPTIMISTIC)
+    return warnings

@@ -237,13 +237,13 @@ def _trained_on(
     except TrainedRunError:
         return {part.fold: None for part in parts}
     digests = {fold: set(own.source_digests([fold]).tolist()) for fold in own.folds}
-    found: dict[int, int | None] = {}
+    counts: dict[int, int | None] = {}
     for part in parts:
         trained = set().union(
             *(digests[fold] for k in part.networks for fold in trained_folds(own, k))
         )
-        found[part.fold] = sum(d in trained for d in dataset.source_digests([part.fold]).tolist())
-    return found
+        counts[part.fold] = sum(d in trained for d in dataset.source_digests([part.fold]).tolist())
+    return counts
 
 
 def _warnings(
@@ -253,24 +253,24 @@ def _warnings(
     checkpoint: CheckpointName,
 ) -> list[str]:
     partial = dict.fromkeys((*run.partial, *([dataset.partial] if dataset.partial else [])))
-    found = [*partial, *([run.warning] if run.warning else [])]
+    warnings = [*partial, *([run.warning] if run.warning else [])]
     known = sum(fold.num_trained_on or 0 for fold in folds)
     if known:
         clips = sum(fold.num_clips for fold in folds)
-        found.append(
+        warnings.append(
             f"TRAINED ON: {known} of these {clips} clips were in the networks' training; this "
             "accuracy says nothing about new sounds"
         )
     if any(fold.num_trained_on is None for fold in folds):
-        found.append(
+        warnings.append(
             f"whether any of these clips were in training cannot be known: the run's own store "
             f"({run.record.store}) is not there any more"
         )
     own = dataset.fingerprint == run.record.fingerprint
     picked = checkpoint == "best" and run.record.config.selection == "heldout"
     if picked and own and any(fold.fold in fold.networks for fold in folds):
-        found.append(OPTIMISTIC)
-    return found
+        warnings.append(OPTIMISTIC)
+    return warnings
 
 
 def open_own_store(run: FinishedRun, moved: str | None = None) -> StoredDataset:
@@ -298,37 +298,37 @@ def check_match(record: RunRecord, dataset: StoredDataset) -> None:
     Raises:
         TrainedRunError: They differ; the message names the fields.
     """
-    if found := list(_mismatches(record, dataset)):
+    if mismatches := list(_mismatches(record, dataset)):
         raise TrainedRunError(
-            f"{dataset.path}: not what the run was trained on: {'; '.join(found)}"
+            f"{dataset.path}: not what the run was trained on: {'; '.join(mismatches)}"
         )
 
 
 def _mismatches(record: RunRecord, dataset: StoredDataset) -> Sequence[str]:
-    ours = record.features.model_dump(mode="json")
-    theirs = dataset.manifest.spec.model_dump(mode="json")
-    found = [
-        f"{name} is {theirs[name]} in the store, {ours[name]} in the run"
-        for name in ours
-        if theirs[name] != ours[name]
+    of_run = record.features.model_dump(mode="json")
+    of_store = dataset.manifest.spec.model_dump(mode="json")
+    mismatches = [
+        f"{name} is {of_store[name]} in the store, {of_run[name]} in the run"
+        for name in of_run
+        if of_store[name] != of_run[name]
     ]
     if dataset.manifest.extractor_version != record.extractor_version:
-        found.append(
+        mismatches.append(
             f"the extractor's version is {dataset.manifest.extractor_version} in the store, "
             f"{record.extractor_version} in the run"
         )
     if dataset.multilabel != (record.config.task == "multilabel"):
         has = "several labels per clip" if dataset.multilabel else "one class per clip"
-        found.append(f"the store has {has}, the run's task is {record.config.task}")
+        mismatches.append(f"the store has {has}, the run's task is {record.config.task}")
     if dataset.class_names != record.class_names:
-        found.append(_class_mismatch(dataset.class_names, record.class_names))
-    return found
+        mismatches.append(_class_mismatch(dataset.class_names, record.class_names))
+    return mismatches
 
 
-def _class_mismatch(theirs: Sequence[str], ours: Sequence[str]) -> str:
-    if set(theirs) == set(ours):
+def _class_mismatch(of_store: Sequence[str], of_run: Sequence[str]) -> str:
+    if set(of_store) == set(of_run):
         return "the classes are the same in another order"
-    more, fewer = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
+    more, fewer = sorted(set(of_store) - set(of_run)), sorted(set(of_run) - set(of_store))
     sides = [f"only the store has {_some(more)}"] if more else []
     sides += [f"only the run has {_some(fewer)}"] if fewer else []
     return f"classes: {', '.join(sides)}"

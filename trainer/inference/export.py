@@ -80,13 +80,13 @@ def metadata(record: RunRecord, network: TrainedNetwork) -> dict[str, Any]:
     }
 
 
-def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Exported:
+def export(record: RunRecord, network: TrainedNetwork, output_format: Format) -> Exported:
     """Convert the network to another format, and compare its outputs with the network's own.
 
     Args:
         record: Record of the network's run.
         network: On the CPU.
-        wanted: The format; `onnx` needs the extra `export`.
+        output_format: The format; `onnx` needs the extra `export`.
 
     Raises:
         ExportError: It cannot be written so, or the file gives other results.
@@ -95,23 +95,23 @@ def export(record: RunRecord, network: TrainedNetwork, wanted: Format) -> Export
     """
     shape = (1, *record.features.arrays[network.array])
     model = _Named(network.model).to(memory_format=torch.contiguous_format).eval()
-    write, read = _FORMATS[wanted]
+    write, read = _FORMATS[output_format]
     text = json.dumps(metadata(record, network), indent=2)
     arch = record.config.arch
     try:
         with (
             _quiet(),
             torch.no_grad(),
-            explain_oom(lambda: _TOO_LITTLE.format(arch=arch, format=wanted)),
+            explain_oom(lambda: _TOO_LITTLE.format(arch=arch, format=output_format)),
         ):
             data = write(model, torch.zeros(2, *shape), text)
             difference = _difference(model, read(data), shape)
     except RuntimeError as error:
-        raise ExportError(f"{wanted}: {' '.join(str(error).split())[:300]}") from error
+        raise ExportError(f"{output_format}: {' '.join(str(error).split())[:300]}") from error
     if not difference <= _TOLERANCE:
         raise ExportError(
-            f"{wanted}: the file's logits differ from the network's by {difference:.2g} (relative; "
-            f"{_TOLERANCE:g} is allowed), so it was not kept; try another format"
+            f"{output_format}: the file's logits differ from the network's by {difference:.2g} "
+            f"(relative; {_TOLERANCE:g} is allowed), so it was not kept; try another format"
         )
     return Exported(data, difference)
 
@@ -122,8 +122,8 @@ def _difference(model: nn.Module, ask: Callable[[Array], Array], shape: tuple[in
     worst = 0.0
     for size in _CHECKED_BATCHES:
         images = random.random((size, *shape), np.float32)
-        ours = model(torch.from_numpy(images)).numpy()
-        gap = np.abs(ours - ask(images)).max() / max(1.0, float(np.abs(ours).max()))
+        logits = model(torch.from_numpy(images)).numpy()
+        gap = np.abs(logits - ask(images)).max() / max(1.0, float(np.abs(logits).max()))
         worst = max(worst, float(gap)) if np.isfinite(gap) else float("inf")
     return worst
 

@@ -248,13 +248,13 @@ def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int
     Raises:
         CheckpointError: With every field that differs.
     """
-    found = _identity(checkpoint.config, checkpoint.fingerprint, checkpoint.class_names)
-    wanted = _identity(record.config, record.fingerprint, record.class_names)
-    found["fold"], wanted["fold"] = checkpoint.fold, fold
+    of_network = _identity(checkpoint.config, checkpoint.fingerprint, checkpoint.class_names)
+    of_run = _identity(record.config, record.fingerprint, record.class_names)
+    of_network["fold"], of_run["fold"] = checkpoint.fold, fold
     for name in ("features", "extractor_version"):  # which older versions did not write
         if (value := getattr(checkpoint, name)) is not None:
-            found[name], wanted[name] = value, getattr(record, name)
-    if problems := differing(found, wanted):
+            of_network[name], of_run[name] = value, getattr(record, name)
+    if problems := differing(of_network, of_run):
         raise CheckpointError(f"{path}: is not of this run, it differs in: {', '.join(problems)}")
 
 

@@ -36,8 +36,8 @@ def result_problems(result: RunResult, record: RunRecord) -> Iterator[str]:
     folds = tuple(fold.fold for fold in result.folds)
     if folds != record.config.folds:
         listed = ", ".join(map(str, folds)) or "none"
-        wanted = ", ".join(map(str, record.config.folds)) or "none"
-        yield f"expected each fold once, {wanted}; found folds: {listed}"
+        expected = ", ".join(map(str, record.config.folds)) or "none"
+        yield f"expected each fold once, {expected}; found folds: {listed}"
 
 
 def fold_problems(fold: FoldResult, config: RunConfig) -> Iterator[str]:

@@ -139,19 +139,19 @@ class FinishedRun:
         sealed = all(folder and folder.sha256 for folder in self.folders.values())
         return None if sealed else f"{self.path}: {UNVOUCHED}"
 
-    def chosen(self, asked: Sequence[int]) -> tuple[int, ...]:
+    def chosen(self, folds: Sequence[int]) -> tuple[int, ...]:
         """Return the folds asked for, each once; all if none is.
 
         Raises:
             TrainedRunError: The run did not hold one of them out.
         """
-        for fold in asked:
+        for fold in folds:
             if fold not in self.config.folds:
                 listed = ", ".join(map(str, self.config.folds))
                 raise TrainedRunError(
                     f"{self.path}: no network held out fold {fold}; there are those of: {listed}"
                 )
-        return tuple(dict.fromkeys(asked)) or self.config.folds
+        return tuple(dict.fromkeys(folds)) or self.config.folds
 
     def predictions(self, fold: int, checkpoint: CheckpointName) -> ClipPredictions:
         """Return a network's predictions on its held-out fold.
@@ -192,14 +192,16 @@ class FinishedRun:
 
         directory = self._directory(fold)
         path = directory.network(name)
-        found = directory.checkpoint(name, self.folders[fold])
-        check_is_of(path, found, self.record, fold)
-        problems = list(schedule_problems(found.stage, found.epoch, found.array, self.config))
-        if found.epoch != (wanted := epoch_of(self._outcome(fold), name)):
-            problems.append(f"is of epoch {found.epoch}, {RESULT} says {wanted}")
+        checkpoint = directory.checkpoint(name, self.folders[fold])
+        check_is_of(path, checkpoint, self.record, fold)
+        problems = list(
+            schedule_problems(checkpoint.stage, checkpoint.epoch, checkpoint.array, self.config)
+        )
+        if checkpoint.epoch != (epoch := epoch_of(self._outcome(fold), name)):
+            problems.append(f"is of epoch {checkpoint.epoch}, {RESULT} says {epoch}")
         if problems:
             raise CheckpointError(f"{path}: {problems[0]}; {RESTORE}")
-        return found
+        return checkpoint
 
     def verify(self, networks: bool = True) -> None:
         """Compare the files of the run with their digests, and with what the others say.
@@ -280,14 +282,14 @@ def _fold_record(
     """Return a fold's own record, which the result repeats; None if the result has no digests."""
     folder = directory.fold(outcome.fold)
     path = folder.path / FOLD_RESULT
-    found = folder.result_and_digest()
+    record_and_digest = folder.result_and_digest()
     if result.sha256 is None:
-        if found and found[0].sha256:
+        if record_and_digest and record_and_digest[0].sha256:
             raise RunDirectoryError(f"{directory.path / RESULT}: has lost its digest; {RESTORE}")
         return None
-    if found is None:
+    if record_and_digest is None:
         raise RunDirectoryError(f"{path}: is missing; {RESTORE}")
-    record, digest = found
+    record, digest = record_and_digest
     name = str(path.relative_to(directory.path))
     check_digest(path, digest, result.digests.get(name, "nothing"), RESULT)
     check_digest(directory.path / RECORD, record_digest, record.record_sha256, name)

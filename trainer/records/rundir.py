@@ -155,8 +155,8 @@ class FoldDirectory:
         Raises:
             RunDirectoryError: The record is damaged.
         """
-        found = self.result_and_digest()
-        return found[0] if found else None
+        record_and_digest = self.result_and_digest()
+        return record_and_digest[0] if record_and_digest else None
 
     def result_and_digest(self) -> tuple[FoldRecord, str] | None:
         """Return the fold's result with the digest of fold.json."""
@@ -208,10 +208,10 @@ class FoldDirectory:
         """
         from trainer.records.checkpoint import load_checkpoint
 
-        path, wanted = self.network(which), None
+        path, digest = self.network(which), None
         if record is not None and record.sha256 is not None:
-            wanted = record.files.get(path.name, "nothing")
-        return load_checkpoint(path, wanted)
+            digest = record.files.get(path.name, "nothing")
+        return load_checkpoint(path, digest)
 
     def write_state(self, state: "FoldState") -> None:
         """Write state.pt."""

@@ -74,8 +74,8 @@ def agreements(series: Sequence[Series]) -> list[Agreement]:
     for a, b in pairs(series):
         clips = []
         for seed in sorted(set(a.seeds) & set(b.seeds)):
-            ours, theirs = a.judged(seed, checkpoint), b.judged(seed, checkpoint)
-            both = ((name, ours[name], theirs[name]) for name in ours if name in theirs)
+            by_a, by_b = a.judged(seed, checkpoint), b.judged(seed, checkpoint)
+            both = ((name, by_a[name], by_b[name]) for name in by_a if name in by_b)
             clips += [
                 ComparedClip(name, x.fold, x.label, x.predicted == x.label, y.predicted == y.label)
                 for name, x, y in both

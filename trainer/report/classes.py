@@ -197,11 +197,11 @@ def common_confusions(
     """Return both confusion matrices over the clips and seeds that both series have."""
     answers = []
     for seed in sorted(set(first.seeds) & set(second.seeds)):
-        ours, theirs = first.judged(seed, checkpoint), second.judged(seed, checkpoint)
+        of_first, of_second = first.judged(seed, checkpoint), second.judged(seed, checkpoint)
         answers += [
-            (ours[name].label, ours[name].predicted, theirs[name].predicted)
-            for name in ours
-            if name in theirs
+            (of_first[name].label, of_first[name].predicted, of_second[name].predicted)
+            for name in of_first
+            if name in of_second
         ]
     labels, by_first, by_second = np.array(answers, np.int64).reshape(-1, 3).T
     number = len(first.class_names)

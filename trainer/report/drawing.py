@@ -104,11 +104,11 @@ def boxplot(series: Sequence[Series], paper: PaperTable | None) -> Drawing:
     ]
     if paper and any(one.method in paper.splits for one in series):
         methods = [one.method for one in series]
-        theirs = tuple(
+        published = tuple(
             {} if method in methods[:at] else paper.by_split(method)
             for at, method in enumerate(methods)
         )
-        panels.append(Boxes("the paper's, best epoch", GREY, theirs))
+        panels.append(Boxes("the paper's, best epoch", GREY, published))
     stacked = len(panels) * len(series) > MOST_IN_A_ROW
     rows, columns = (len(panels), 1) if stacked else (1, len(panels))
     figure = new_figure(0.6 + ROW_INCHES * rows)
@@ -194,12 +194,12 @@ def paper_boxplot(series: Sequence[Series], paper: PaperTable) -> Drawing:
     is one of the paper's.
     """
     score = series[0].scores[0]
-    ours = [(one.label, one.by_fold(score)) for one in series if one.method in PAPERS_METHODS]
-    theirs = [(method, paper.by_split(method)) for method in paper.splits]
+    measured = [(one.label, one.by_fold(score)) for one in series if one.method in PAPERS_METHODS]
+    published = [(method, paper.by_split(method)) for method in paper.splits]
     figure = new_figure(ROW_INCHES)
     grid = figure.subplots(1, 2, sharey=True)
     for axes, boxes, title in zip(
-        grid, (ours, theirs), (f"ours, {score.name}", "the paper's, best epoch"), strict=True
+        grid, (measured, published), (f"ours, {score.name}", "the paper's, best epoch"), strict=True
     ):
         chars = max(LABEL_CHARS, LINE_CHARS // (2 * len(boxes)))
         axes.boxplot(

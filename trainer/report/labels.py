@@ -74,13 +74,13 @@ def _class_table(series: Sequence[Series]) -> Table:
 
 
 def _difference_table(first: Series, second: Series) -> Table:
-    ours, theirs = first.precisions(), second.precisions()
+    of_first, of_second = first.precisions(), second.precisions()
     columns = (Column("class", numeric=False), *DIFFERENCE_COLUMNS[1:])
     rows = []
     for number, name in enumerate(first.class_names):
         one, other = (
             {fold: float(of[number]) for fold, of in by.items() if not np.isnan(of[number])}
-            for by in (ours, theirs)
+            for by in (of_first, of_second)
         )
         shared = str(len(one.keys() & other.keys()))
         rows.append((mask_url(name), shared, *comparison_cells(paired_test(one, other), 100)))

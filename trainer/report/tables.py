@@ -146,11 +146,11 @@ def fold_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[
 
 
 def _fold_table(series: Sequence[Series], score: Score, paper: PaperTable | None) -> Table:
-    theirs = [paper.by_fold(one.method) if paper else {} for one in series]
+    published = [paper.by_fold(one.method) if paper else {} for one in series]
     columns, values = [Column("fold")], list[ByFold]()
-    for one, known in zip(series, theirs, strict=True):
+    for one, known in zip(series, published, strict=True):
         own = {"ours": one.by_fold(score)} | ({"paper": known} if known else {})
-        columns += [Column(n, one.label) if any(theirs) else Column(one.label) for n in own]
+        columns += [Column(n, one.label) if any(published) else Column(one.label) for n in own]
         values += own.values()
     folds = sorted({fold for one in series for fold in one.folds})
     rows = tuple((str(fold), *(percent(by.get(fold)) for by in values)) for fold in folds)
@@ -218,8 +218,8 @@ def _std_over_seeds(score: Score, a: Series, b: Series) -> float | None:
     """Return the std of the difference of means over seeds that both have with the same folds."""
     if a.folds != b.folds:
         return None
-    ours, theirs = a.over_folds(score), b.over_folds(score)
-    return sample_std([ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()])
+    of_a, of_b = a.over_folds(score), b.over_folds(score)
+    return sample_std([of_a[seed] - of_b[seed] for seed in of_a.keys() & of_b.keys()])
 
 
 def _difference_cells(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[str, ...]:

@@ -145,9 +145,11 @@ def changes(path: Path, record: RunRecord) -> Iterator[str]:
         yield f"{path}: {UNVOUCHED}"
     now = versions() | {"device": device_title(torch.device(record.config.device))}
     before = record.versions | {"device": record.device_name}
-    found = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
-    if found:
-        yield (f"the setup changed since the run started; last bits may differ: {', '.join(found)}")
+    changed = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
+    if changed:
+        yield (
+            f"the setup changed since the run started; last bits may differ: {', '.join(changed)}"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -144,8 +144,8 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> Progress[FoldRe
     """
     with directory.locked():
         directory.remove_partial()
-        if found := directory.result():
-            return _report_finished(job, plain(found))
+        if finished := directory.result():
+            return _report_finished(job, plain(finished))
         with StateSaver(directory, job.save_every_s) as saver:
             return (yield from _FoldTrainer(job, fold, directory, saver).run())
 
@@ -221,8 +221,8 @@ class _FoldTrainer:
                 while not loading.done():
                     yield loading.done
                 self._held[name] = loading.result()
-        data, *others = (self._split.of(self._held[name].stages[self._fold]) for name in names)
-        return data, others[0] if others else None
+        data, *alternates = (self._split.of(self._held[name].stages[self._fold]) for name in names)
+        return data, alternates[0] if alternates else None
 
     def _warn(self, message: str) -> None:
         if message not in self._warnings:

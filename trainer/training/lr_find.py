@@ -315,7 +315,7 @@ def _counted(after_step: Callable[[int, int], None], done: int, most: int) -> Ca
 def clips_for_rates(dataset: StoredDataset, held_out: Sequence[int]) -> tuple[int, ...]:
     """Return the folds whose clips measure the learning rates of a run; see `measure_rates`."""
     trained = [trained_folds(dataset, fold) for fold in held_out]
-    common = tuple(fold for fold in trained[0] if all(fold in others for others in trained))
+    common = tuple(fold for fold in trained[0] if all(fold in folds for folds in trained))
     return common or trained[0]
 
 

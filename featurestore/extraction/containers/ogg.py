@@ -65,7 +65,7 @@ class _Link:
     next_number: int = 0
     incomplete: bool = False
     ended: bool = False
-    others: set[int] = field(default_factory=set)
+    neighbours: set[int] = field(default_factory=set)
     """Serial numbers of streams next to it, such as a skeleton."""
 
 
@@ -134,7 +134,7 @@ def _add(source: Source, links: list[_Link], page: _Page) -> None:
         raise damaged("the first Ogg page does not begin a stream")
     link = links[-1]
     if page.serial != link.serial:
-        if page.serial not in link.others:
+        if page.serial not in link.neighbours:
             raise damaged(
                 f"the Ogg page at byte {page.start} belongs to no stream that has started"
             )
@@ -169,12 +169,14 @@ def _begin(source: Source, links: list[_Link], page: _Page) -> None:
         # Streams that are next to each other all start before any continues.
         if audio:
             old = links.pop()
-            other_serials = {old.serial, *old.others}
+            other_serials = {old.serial, *old.neighbours}
             links.append(
-                _Link(old.start, page.stop, page.serial, head, None, 0, 0, 1, others=other_serials)
+                _Link(
+                    old.start, page.stop, page.serial, head, None, 0, 0, 1, neighbours=other_serials
+                )
             )
         else:
-            links[-1].others.add(page.serial)
+            links[-1].neighbours.add(page.serial)
         return
     if beginning:
         raise unsupported("several sounds next to each other in one Ogg file are not supported")
