@@ -170,7 +170,7 @@ def test_progress_is_shown_and_an_open_store_and_numbers_of_numpy_are_taken(
         ({"batch_size": "64"}, ConfigError, "batch_size '64': expected a whole number"),
         ({"seed": 1.5}, ConfigError, r"seed 1\.5: expected a whole number"),
         ({"seed": -1}, ConfigError, "seed -1: expected at least 0"),
-        ({"arch": "resnet19"}, ConfigError, "arch 'resnet19': expected 'resnet18'"),
+        ({"arch": "resnet19"}, ConfigError, "no network 'resnet19'; there are: resnet18"),
         ({"selection": "best"}, ConfigError, "selection 'best': expected 'heldout'"),
         ({"mixup": 11}, ConfigError, "mixup 11"),
         ({"folds_at_once": 0}, ConfigError, "folds_at_once 0: expected at least 1"),

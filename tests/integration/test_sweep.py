@@ -126,7 +126,7 @@ def test_reproduce_trains_the_papers_methods_and_the_control(
         ("--out s --method mel --set mixpu=1", 1, "did you mean 'mixup'"),
         ("--out s --method mel --set mixup=1 --set mixup=2", 1, "given twice: mixup"),
         ("--out s --method mel --set mixup=99", 1, "mixup 99"),
-        ("--out s --method mel --set arch=vgg", 1, "arch 'vgg'"),
+        ("--out s --method mel --set arch=vgg", 1, "no network 'vgg'"),
         ("--out s --method mel --set mixup=0,0.0", 1, "mixup=0 and mixup=0.0"),
         ("--out s --method mel --set threads=1,2", 1, "threads=1 and threads=2"),
         ("--out s --method mel --set precision=auto,float32", 1, "would be the same run"),

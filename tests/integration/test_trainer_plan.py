@@ -59,7 +59,7 @@ def test_what_the_config_does_not_say_is_the_papers() -> None:
         ({"epochs_scale": 1e9}, ConfigError, "epochs_scale"),
         ({"epochs_scale": float("nan")}, ConfigError, "epochs_scale nan"),
         ({"epochs_scale": float("inf")}, ConfigError, "epochs_scale inf"),
-        ({"arch": "vgg"}, ConfigError, "arch 'vgg'"),
+        ({"arch": "vgg"}, ConfigError, "no network 'vgg'"),
     ],
 )
 def test_what_cannot_be_done_is_told(
