@@ -389,8 +389,9 @@ def _room(width: int) -> int:
 
 def _fold_text(result: FoldResult) -> str:
     scores = []
+    name = "mAP " if result.best_scores or result.last_scores else ""
     if result.best_score is not None:
-        scores.append(f"best {_percent(result.best_score)} % (epoch {result.best_epoch})")
+        scores.append(f"best {name}{_percent(result.best_score)} % (epoch {result.best_epoch})")
     if result.last_score is not None:
-        scores.append(f"last {_percent(result.last_score)} %")
+        scores.append(f"last {name}{_percent(result.last_score)} %")
     return f"fold {result.fold}: {', '.join(scores)}, {result.seconds:.0f} s"

@@ -168,6 +168,13 @@ def in_a_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+# A sweep splits its values at commas, and YAML reads a single rate as a number.
+_RATES_AS_TEXT = (
+    ", which is 'auto' or the rates of all stages, such as '1e-3,1e-4'; a sweep takes rates from "
+    'its YAML file only, as max_lr: ["1e-3,1e-4"]'
+)
+
+
 def refused(error: ValidationError, name: str = "") -> ConfigError:
     """Return an error for the first invalid option: its name, its value, and what is wrong.
 
@@ -178,6 +185,8 @@ def refused(error: ValidationError, name: str = "") -> ConfigError:
     first = error.errors(include_url=False)[0]
     name = name or ".".join(map(str, first["loc"]))
     what = re.sub(r", got [^;]*", "", problem_text(first))  # it is said next to the name
+    if name == "max_lr":
+        what += _RATES_AS_TEXT
     return ConfigError(f"{name} {_short(repr(first['input']))}: {what}")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from featurestore import open_store
 from schemas import Evaluation
 from tests.integration.multilabel_runs import EPOCHS, several_plan, several_run, several_store
 from tests.integration.trainer_runs import copied, finished_run, rewrite
+from trainer import ZarrDataset
 from trainer.cli import main
 from trainer.config import ExecutionOptions
+from trainer.console import _fold_text
 from trainer.errors import EnsembleError, TrainedRunError
 from trainer.inference.ensemble import average
 from trainer.inference.predict import load_network, open_run
@@ -29,6 +32,7 @@ def test_a_run_records_the_scores_of_its_predictions_and_no_accuracy() -> None:
     trained.verify()
     assert trained.config.task == "multilabel"
     for fold in trained.result.folds:
+        assert re.match(rf"fold {fold.fold}: best mAP .* last mAP ", _fold_text(fold))
         assert (fold.best_accuracy, fold.last_accuracy, fold.valid_accuracy) == (None, None, None)
         found = trained.predictions(fold.fold, "last")
         assert np.array_equal(found.labels, store.all_labels([fold.fold]))
@@ -85,7 +89,7 @@ def test_a_changed_score_or_label_of_a_finished_run_is_refused(tmp_path: Path) -
 def test_an_ensemble_averages_probabilities_and_is_never_of_two_tasks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [open_finished(several_run(seed)) for seed in (0, 1)]
+    runs = [open_finished(several_run(method)) for method in ("resize", "mel")]
     found, predictions = average(runs)
     of = [run.predictions(1, "best").probabilities.astype(np.float64) for run in runs]
     assert np.allclose(predictions.probabilities[: len(of[0])], np.mean(of, axis=0))
@@ -93,11 +97,26 @@ def test_an_ensemble_averages_probabilities_and_is_never_of_two_tasks(
     assert found.accuracies == tuple(scores.map for scores in found.scores)
     with pytest.raises(EnsembleError, match="task"):
         average([runs[0], open_finished(finished_run())])
-    paths = [str(several_run(seed)) for seed in (0, 1)]
+    paths = [str(run.path) for run in runs]
     assert main(["ensemble", *paths, "--out", str(tmp_path / "e")]) == 0
     shown = capsys.readouterr().out
     assert "mAP by held-out fold, %" in shown
     assert "ccuracy" not in shown.split("•")[0]
+
+
+@pytest.mark.slow
+def test_the_logits_of_an_onnx_file_are_those_that_the_predictions_come_from(
+    tmp_path: Path,
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file = tmp_path / "network.onnx"
+    arguments = ["--run", str(several_run()), "--fold", "1", "--format", "onnx"]
+    assert main(["export", *arguments, "--out", str(file)]) == 0
+    dataset = ZarrDataset(str(several_store()), "R3/full", folds=[1])
+    images = np.stack([dataset[row][0].numpy() for row in range(len(dataset))])
+    (logits,) = onnxruntime.InferenceSession(file).run(None, {"images": images})
+    recorded = open_finished(several_run()).predictions(1, "best").probabilities
+    assert np.allclose(1 / (1 + np.exp(-logits)), recorded, atol=1e-5)
 
 
 def test_evaluation_repeats_the_runs_scores_and_has_those_of_each_class(
@@ -145,7 +164,7 @@ def test_prediction_gives_each_label_its_probability_and_those_over_the_threshol
 
 
 def test_a_report_has_maps_and_differences_by_class_apart_from_accuracies(tmp_path: Path) -> None:
-    runs = [several_run(), several_run(method="mel"), finished_run()]
+    runs = [several_run(), several_run("mel"), finished_run()]
     report = write_report(runs, tmp_path / "r")
     several, one = sorted(report.sections, key=lambda section: "map" not in str(section).lower())
     titles = [table.title for table in several.tables]

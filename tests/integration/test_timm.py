@@ -83,6 +83,7 @@ def test_a_run_of_a_model_of_timm_records_its_weights_and_resumes_to_the_same_bi
     record = RunRecord.model_validate_json((finished / RECORD).read_bytes())
     assert (record.config.arch, record.init_used) == (SMALL, "file")
     assert record.init_sha256 == digest(checkpoint("pth"))
+    assert record.versions["timm"] == timm.__version__
     dataset, plan = short_plan()
     begin(dataset, plan, tmp_path / "run")
 

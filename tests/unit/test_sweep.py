@@ -105,6 +105,12 @@ def test_a_setting_without_name_or_value_is_told(text: str) -> None:
         parse_setting(text)
 
 
+@pytest.mark.parametrize("text", ["max-lr=1e-3,1e-4", "max-lr=1e-3", "max-lr=auto,1"])
+def test_rates_by_hand_in_a_setting_are_refused_with_the_way_to_give_them(text: str) -> None:
+    with pytest.raises(ConfigError, match="takes rates from its YAML file only"):
+        SweepOptions("s.zarr", settings=[text]).sweep(["mel"], (0,)).runs()
+
+
 def test_a_reproduction_is_in_float32_unless_told_otherwise() -> None:
     for settings, expected in (([], ("float32",)), (["precision=auto,bf16"], ("auto", "bf16"))):
         asked = SweepOptions("s.zarr", settings=settings).reproduction(2)

@@ -18,7 +18,7 @@ NO_CONTROL = (
     "schedule's epochs and learning rates), so a gain over the baseline cannot be credited to "
     "resolution rather than to the learning rates: compare Σ epochs·λ."
 )
-ONE_SEED = "One seed a method: repeats move a fold by 1 to 2 points."
+ONE_SEED = "One seed per method: repeats move a fold by 1 to 2 points."
 PAPER_NOTE = (
     "The paper's summaries stand as printed: it truncated them, ours are rounded. Its accuracies "
     "are those of the best epoch, from one seed."

@@ -143,7 +143,9 @@ def changes(path: Path, record: RunRecord) -> Iterator[str]:
     """Yield what changed since the run was started: it may change the last bits, or is unsure."""
     if record.sha256 is None:
         yield f"{path}: {UNVOUCHED}"
-    now = versions() | {"device": device_title(torch.device(record.config.device))}
+    now = versions(record.config.arch) | {
+        "device": device_title(torch.device(record.config.device))
+    }
     before = record.versions | {"device": record.device_name}
     changed = [f"{n} {now[n]} ({before[n]} then)" for n in now if before.get(n, now[n]) != now[n]]
     if changed:
@@ -152,9 +154,10 @@ def changes(path: Path, record: RunRecord) -> Iterator[str]:
         )
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the computing libraries, by name."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
+def versions(arch: str) -> dict[str, str]:
+    """Return the versions of the computing libraries, by name; and timm's for its networks."""
+    names = (*_LIBRARIES, *(["timm"] if arch.startswith("timm:") else []))
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
 
 
 def _version(library: str) -> str:
