@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featurestore.commands.options import err, out
+from featurestore.commands.options import directory_of, err, out
 from featurestore.errors import DatasetError, MissingLibraryError
 from featurestore.terminal import DATA, MACHINE, OUTPUT
 
@@ -26,6 +26,7 @@ def browse(
             help="Directory of the audio: hear the clips, see their waveforms.",
             metavar="DIR",
             rich_help_panel=DATA,
+            callback=directory_of,
         ),
     ] = None,
     run: Annotated[

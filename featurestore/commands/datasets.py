@@ -1,11 +1,12 @@
 """`featurestore datasets` and `download`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from featurestore.commands.options import RootOption, YesOption, err, out, stopping
-from featurestore.terminal import JsonOption, QuietOption, Table
+from featurestore.commands.options import YesOption, err, out, stopping
+from featurestore.terminal import DATA, JsonOption, QuietOption, Table
 from featurestore.text import json_text
 
 
@@ -45,7 +46,10 @@ def datasets(as_json: JsonOption = False) -> None:
 
 def download(
     dataset: Annotated[str, typer.Argument(help="urbansound8k, esc50 or esc10.", metavar="NAME")],
-    root: RootOption = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Where the audio is to be.", metavar="DIR", rich_help_panel=DATA),
+    ] = None,
     yes: YesOption = False,
     quiet: QuietOption = False,
 ) -> None:

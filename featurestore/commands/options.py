@@ -23,6 +23,12 @@ SHOWN = 10
 """Failures and problems listed in the terminal before `--json` or `info` is pointed to."""
 _NAMED = 3
 
+
+def directory_of(root: Path | None) -> Path | None:
+    """Return the directory that paths are relative to: of a shard or table as --root, its own."""
+    return root.parent if root is not None and root.is_file() else root
+
+
 StoreArgument = Annotated[str, typer.Argument(help="The store: path or URL.", metavar="STORE")]
 StoreOption = Annotated[
     str | None,
@@ -45,7 +51,10 @@ YesOption = Annotated[
     typer.Option("--yes", help="Download missing data without asking.", rich_help_panel=DATA),
 ]
 RootOption = Annotated[
-    Path | None, typer.Option(help="Where the audio is.", metavar="DIR", rich_help_panel=DATA)
+    Path | None,
+    typer.Option(
+        help="Directory of the audio.", metavar="DIR", rich_help_panel=DATA, callback=directory_of
+    ),
 ]
 WorkersOption = Annotated[
     int | None,
@@ -56,11 +65,6 @@ WorkersOption = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
-
-
-def directory_of(root: Path | None) -> Path | None:
-    """Return the directory that paths are relative to: of a shard or table as --root, its own."""
-    return root.parent if root is not None and root.is_file() else root
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`featurestore ls`, `diff` and `export`: several stores, and stores for others."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,6 +11,7 @@ from featurestore.commands.options import (
     SHOWN,
     DatasetOption,
     StoreArgument,
+    directory_of,
     err,
     out,
 )
@@ -129,7 +131,7 @@ def export(
         Path,
         typer.Option(
             "--out",
-            help="The .npz file, or a new directory.",
+            help="The .npz file (replaced if it exists), or a new directory.",
             metavar="PATH",
             rich_help_panel=OUTPUT,
         ),
@@ -167,6 +169,7 @@ def export(
             help="Directory of the audio: write the sounds themselves, too.",
             metavar="DIR",
             rich_help_panel=DATA,
+            callback=directory_of,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -204,16 +207,21 @@ def export(
     else:
         left = f"; {done.num_left_out} without features are left out" if done.num_left_out else ""
         out.print(f"{done.path}: {done.num_clips} clips{left}.")
-    err.suggest("python", "-i", "-c", _READ[output_format].format(path=str(done.path)))
+    err.suggest("python", "-i", "-c", _READ[output_format].format(path=_quoted(done.path)))
 
 
 _READ = {
-    "npz": "import numpy; file = numpy.load({path!r})",
+    "npz": "import numpy; file = numpy.load({path})",
     "webdataset": "import glob, webdataset; samples = webdataset.WebDataset(sorted(glob.glob("
-    "{path!r} + '/*.tar')), shardshuffle=False).decode()",
-    "parquet": "import datasets; clips = datasets.load_dataset({path!r})",
+    '{path} + "/*.tar")), shardshuffle=False).decode()',
+    "parquet": "import datasets; clips = datasets.load_dataset({path})",
 }
 """What reads an export."""
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as Python reads it, in double quotes: the shell needs the single ones."""
+    return json.dumps(str(path), ensure_ascii=not str(path).isprintable())
 
 
 def _watch() -> "Watch":

@@ -102,6 +102,7 @@ def verify(
             help="Directory of the audio: compare every file's digest, and a sample's features.",
             metavar="DIR",
             rich_help_panel=DATA,
+            callback=directory_of,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -114,7 +115,6 @@ def verify(
     from featurestore.progress import counting
 
     problems: list[str] = []
-    root = directory_of(root)
     parts = find_problems(store, dataset, root)
     for part_problems in counting(err, parts, count_parts(store, dataset, root)):
         problems += part_problems
@@ -155,6 +155,7 @@ def plot(
             help="Directory of the audio: draw the clip's waveform, too.",
             metavar="DIR",
             rich_help_panel=DATA,
+            callback=directory_of,
         ),
     ] = None,
     dataset: DatasetOption = None,
@@ -190,7 +191,7 @@ def plot(
     if clip is None:
         written = plot_classes(opened, classes or 1, target)
     else:
-        written = plot_clip(opened, clip, target, compare=compare, root=directory_of(root))
+        written = plot_clip(opened, clip, target, compare=compare, root=root)
     out.print(str(written))
 
 

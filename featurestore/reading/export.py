@@ -81,7 +81,7 @@ def export(
 
     Raises:
         UnknownNameError: The store has no such fold or array.
-        DatasetError: The directory exists, or the sounds cannot be written.
+        DatasetError: The directory exists, the file is no `.npz`, or the sounds cannot be written.
         SourcesError: A sound is missing, or not what the features were made from.
         CorruptError: The store is damaged.
         MissingLibraryError: pyarrow is not installed, for `parquet`.
@@ -90,7 +90,7 @@ def export(
     if kind == "npz":
         if root is not None:
             raise DatasetError("a .npz file holds no sounds: leave the root out, or take another")
-        check_output(out)
+        _check_npz(out)
         with replacing(out) as aside:
             num_clips = _write_npz(plan, aside, watch)
         files: tuple[str, ...] = ()
@@ -105,6 +105,23 @@ def export(
     return Exported(out, files, num_clips, left_out, plan.arrays, plan.folds)
 
 
+def _check_npz(out: Path) -> None:
+    """Refuse a file that no export may replace, such as a table named by mistake.
+
+    Raises:
+        DatasetError: It is not named `.npz`, or there is no place for it.
+    """
+    if out.suffix != ".npz":
+        raise DatasetError(f"{out}: expected a file whose name ends in .npz")
+    _check_parent(out)
+    check_output(out)
+
+
+def _check_parent(out: Path) -> None:
+    if not out.absolute().parent.is_dir():
+        raise DatasetError(f"{out}: the directory {out.absolute().parent} does not exist")
+
+
 @contextmanager
 def _new_directory(out: Path) -> Iterator[Path]:
     """Yield a directory that becomes `out` when the block has ended well; else nothing is left.
@@ -114,8 +131,7 @@ def _new_directory(out: Path) -> Iterator[Path]:
     """
     if os.path.lexists(out):
         raise DatasetError(f"{out}: exists; give another --out, or remove it")
-    if not out.absolute().parent.is_dir():
-        raise DatasetError(f"{out}: the directory {out.absolute().parent} does not exist")
+    _check_parent(out)
     aside = out.with_name(f".{out.name[:60]}.{uuid.uuid4().hex}{TEMPORARY}")
     aside.mkdir()
     try:

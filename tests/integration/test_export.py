@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 import featurestore
-from featurestore.cli import main
+from featurestore.cli import app, main
 from tests.conftest import contents, write_folder
+from tests.shard_files import write_webdataset
 
 SPEC = {
     "resolutions": [
@@ -170,6 +172,8 @@ def test_huggingface_reads_the_features(
         ("--format npz --out x.npz --fold 9", "no fold '9' in the store"),
         ("--format npz --out x.npz --array R9/mel", "no array 'R9/mel'"),
         ("--format npz --out x.npz --root sounds", "holds no sounds"),
+        ("--format npz --out sounds/train/low/low1.wav", "whose name ends in .npz"),
+        ("--format npz --out none/x.npz", "none does not exist"),
         ("--format parquet --out sounds", "sounds: exists"),
         ("--format parquet --out no/where", "does not exist"),
         ("--format webdataset --out x --root nowhere", "nowhere"),
@@ -247,6 +251,7 @@ def test_the_command_that_is_suggested_reads_the_export(
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("next: ")]
     python, interactive, option, code = shlex.split(line.removeprefix("next: "))
     assert (python, interactive, option) == ("python", "-i", "-c")
+    assert '"\'"' not in line
     code += "; print(*file)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "R1/mel" in done.stdout
@@ -296,3 +301,36 @@ def test_waveforms_and_several_labels_are_written_as_what_they_are(here: Path) -
         texts = [tar.extractfile(m) for m in tar if m.name.endswith(".json")]
         found = [json.load(text)["labels"] for text in texts if text]
     assert found == [[store.class_names[i] for i in np.flatnonzero(row)] for row in labels]
+
+
+def test_a_shard_names_the_root_in_every_command_as_it_did_in_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (write_webdataset(tmp_path / "tars") / "shard-0.tar").rename("toads.tar")
+    Path("spec.json").write_text(json.dumps(SPEC))
+    assert main(shlex.split("build --root toads.tar --spec spec.json --workers 0 -q")) == 0
+    clip = featurestore.open_store("toads.zarr").clips().clip_id[0]
+    (chunk,) = Path("toads.zarr/toads").glob("fold1/R2/full/c/0/0/0")
+    whole = chunk.read_bytes()
+    chunk.unlink()
+    for line in (
+        "repair toads.zarr",
+        "verify toads.zarr",
+        f"plot toads.zarr --clip {clip} --out a.png",
+        "export toads.zarr --format webdataset --out a",
+        "browse toads.zarr --export page",
+    ):
+        assert main([*shlex.split(line), "--root", "toads.tar"]) == 0, capsys.readouterr().err
+    assert chunk.read_bytes() == whole
+
+
+def test_every_command_that_reads_sounds_of_a_store_takes_a_shard_as_their_root() -> None:
+    roots = {
+        name: parameter.callback
+        for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+        for parameter in command.params
+        if parameter.name == "root"
+    }
+    without = {name for name, callback in roots.items() if callback is None}
+    assert without == {"build", "download"}, "these keep the file, or make the directory"
