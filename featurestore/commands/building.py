@@ -1,5 +1,6 @@
 """`featurestore build` and `repair`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -202,7 +203,8 @@ def build(
         )
         features = with_variants(load_spec(spec) if spec else FeatureSpec(), variant or ())
         options = building.BuildOptions(strict, retry_failed, coordinates)
-        with stopping("The partial download is kept"):
+        # Only a dataset by name is downloaded; sounds of one's own are read where they are.
+        with stopping("The partial download is kept") if dataset else nullcontext():
             source, default_store = obtain_source(
                 err, dataset, root, own, yes=yes, only_look=dry_run
             )
@@ -285,7 +287,10 @@ def _print_report(report: "BuildReport", path: "Storage") -> None:
     for line in failure_lines(failures, num_failed, every):
         out.print(line)
     name = ("--dataset", report.manifest.card.name) if report.manifest.spec_name else ()
-    err.suggest("trainer", "run", "--store", path, *name, "--method", "resize")
+    if {"R1/resize", "R2/resize", "R3/full"} <= report.manifest.spec.arrays.keys():
+        err.suggest("trainer", "run", "--store", path, *name, "--method", "resize")
+    else:  # other resolutions need a method of their own
+        err.suggest("featurestore", "info", path)
 
 
 def repair(

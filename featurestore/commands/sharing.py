@@ -60,6 +60,7 @@ def ls(
         return
     table = Table("store", "dataset", "state", "clips", "folds", "classes", "arrays", "size")
     table.columns[0].no_wrap = True  # names are to be typed again
+    table.columns[2].min_width = len("complete")  # not cut where a terminal is narrow
     for row in rows:
         table.add_row(*_listed(row))
     out.print(table)

@@ -119,7 +119,19 @@ def _described(own: OwnOptions, default_name: str) -> Iterator[tuple["Naming", C
             ),
         )
     except ValidationError as error:
-        raise DatasetError(f"--name and the other options: {first_problem(error)}") from error
+        raise DatasetError(_option_problem(error)) from error
+
+
+def _option_problem(error: ValidationError) -> str:
+    """Return the first problem of the options, by the option's own name."""
+    problem = error.errors(include_url=False)[0]
+    if problem["type"] == "string_pattern_mismatch":
+        return (
+            f"--name: expected letters, digits, _ and -, beginning with a letter or digit, got "
+            f"{str(problem['input'])!r}"
+        )
+    field, colon, what = first_problem(error).partition(":")
+    return f"--{field.replace('_', '-')}{colon}{what}"
 
 
 def _recognised(root: Path) -> DatasetKind | None:

@@ -345,9 +345,11 @@ def open_store(
     path = locate(path)
     root = read_root(path)
     if dataset is None:
-        if len(root.datasets) != 1:
-            listed = ", ".join(root.datasets) or "none that is complete"
-            raise StoreError(f"{path} holds several datasets or none ({listed}): name one")
+        if not root.datasets:
+            raise StoreError(f"{path} holds no dataset that is complete")
+        if len(root.datasets) > 1:
+            listed = ", ".join(root.datasets)
+            raise StoreError(f"{path} holds several datasets ({listed}): name one, by --dataset")
         (dataset,) = root.datasets
     arrays = open_arrays(path, dataset, copies=path.remote, root=root)
     complete = arrays.manifest.state == "complete"

@@ -7,6 +7,7 @@ import pytest
 
 import featurestore
 from featurestore import cli
+from featurestore.datasets import collection
 from featurestore.store.root import dataset_names
 from tests.conftest import contents
 
@@ -93,3 +94,27 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
     shutil.rmtree(birds / "high")
     assert run(*arguments) == 1
     assert said in capsys.readouterr().err
+
+
+def test_an_interrupt_while_sounds_of_ones_own_are_listed_speaks_of_no_download(
+    birds: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "load_collection", interrupted)
+    assert run("--root", ".") == 130
+    shown = capsys.readouterr().err
+    assert shown.count("stopped.") == 1
+    assert "download" not in shown
+
+
+def interrupted(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_trainer_is_suggested_only_for_a_store_that_its_method_can_train_on(
+    birds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--root", ".") == 0
+    assert "next: featurestore info birds.zarr" in capsys.readouterr().err
+    assert run("--root", ".", "--name", "second", "--store", "birds.zarr") == 0
+    assert cli.main(["export", "birds.zarr", "--format", "npz", "--out", "a.npz"]) == 1
+    assert "holds several datasets (birds, second): name one" in capsys.readouterr().err

@@ -319,7 +319,9 @@ def test_names_and_folds_are_taken_from_the_options_and_recorded(tmp_path: Path)
     ("options", "said"),
     [
         ({"name": "esc50"}, "its own reader"),
-        ({"name": "a/b"}, "--name and the other options"),
+        ({"name": "a/b"}, "--name: expected letters, digits, _ and -, .* got 'a/b'"),
+        ({"folds": "x"}, "--folds: expected a whole number"),
+        ({"fold_seed": -1}, "--fold-seed: expected at least 0"),
         ({"columns": ("path",)}, "expected ROLE=COLUMN"),
         ({"columns": ("colour=red",)}, "expected ROLE=COLUMN"),
         ({"columns": ("class=label",)}, "there is no table"),
