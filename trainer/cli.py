@@ -55,7 +55,7 @@ app = Program(
             "--device --precision --acceleration --threads --reading --folds-at-once --scheduler "
             "--workers"
         ),
-        "Output": "--out --checkpoint-every --mlflow --format --top --dry-run",
+        "Output": "--out --checkpoint-every --mlflow --format --top --threshold --dry-run",
     },
     metavars={
         "--store": "STORE",

@@ -107,7 +107,7 @@ def diff(
 
     Exits with 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
     """
-    err.note(f"{first}, {second}: reading everything")
+    err.note(f"{first} and {second}: reading everything")
     try:
         from featurestore.reading.differences import compare_stores
 

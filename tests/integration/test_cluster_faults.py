@@ -31,7 +31,7 @@ _BIN = Path(sys.executable).parent
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("tcp://127.0.0.1:9", "Connection refused"),
+        ("tcp://127.0.0.1:9", "connection refused"),
         ("tcp://no-such-host.invalid:8786", "no host is called 'no-such-host.invalid'"),
         ("http://127.0.0.1:8786", "unknown address scheme 'http'"),
         ("127.0.0.1", "missing port number"),

@@ -156,7 +156,7 @@ def test_failed_clips_are_listed_with_their_reason(
         (f"{BUILD} --variant resize-aera", 1, "did you mean resize-area?"),
         ("bild", 2, "Did you mean"),
         ("info nowhere.zarr", 1, "no store at nowhere.zarr"),
-        ("info sounds", 1, "is no feature store"),
+        ("info sounds", 1, "is not a feature store"),
         ("verify nowhere.zarr", 1, "no store at nowhere.zarr"),
         ("plot nowhere.zarr --clip x", 1, "no store at nowhere.zarr"),
         ("plot", 2, "STORE"),

@@ -125,7 +125,7 @@ def marked_wrongly(store: Path) -> None:
         (newer_mark, NewerError, "newer version"),
         (newer_manifest, NewerError, "newer version"),
         (newer_everything, NewerError, "newer version"),
-        (not_ours, NotAStoreError, "no feature store"),
+        (not_ours, NotAStoreError, "not a feature store"),
         (damaged, CorruptError, "damaged"),
         (marked_wrongly, CorruptError, "damaged"),
     ],

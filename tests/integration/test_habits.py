@@ -194,7 +194,7 @@ def test_a_long_command_says_what_it_does_before_it_imports_what_it_needs(
     arguments = [sys.executable, "-c", _HEAVY, *command.split()]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     first, second = done.stderr.splitlines()[:2]
-    assert re.fullmatch(r"\S+: (reading|looking).*", first)
+    assert re.fullmatch(r"\S+( and \S+)?: (reading|looking).*", first)
     assert second.endswith("is imported")
 
 

@@ -288,7 +288,7 @@ def test_a_full_disk_keeps_what_has_come(server: Loopback, target: Path) -> None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(DownloadError, match=r"cannot be written \(File too large\)"):
+        with pytest.raises(DownloadError, match=r"cannot be written \(file too large\)"):
             fetch_file(RemoteFile(url), target, QUICK)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
