@@ -82,7 +82,7 @@ def root_in(storage: Storage, data: bytes) -> Root:
         mark = attributes_in(document).get(MARK)
         if mark is None and not _is_ours(storage, data):
             raise NotAStoreError(
-                f"{storage} is a Zarr group, but no feature store: `{MARK}` is not in it"
+                f"{storage} is a Zarr group, but not a feature store: `{MARK}` is not in it"
             )
         says = parse_mark(mark)
     except NewerError as error:

@@ -255,7 +255,7 @@ def test_a_path_that_is_something_else_is_refused_and_left_alone(
     zarr.create_group(foreign)
     for path in (file, full, foreign):
         before = contents(path) if path.is_dir() else file.read_text()
-        with pytest.raises(StoreError, match=r"(no|not a) feature store"):
+        with pytest.raises(StoreError, match="not a feature store"):
             build(folder, path)
         assert (contents(path) if path.is_dir() else file.read_text()) == before
 
