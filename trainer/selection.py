@@ -8,12 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from schemas import BestOf, Carry, CheckpointName, EpochMetrics, RunConfig, Selection
+from schemas import Task as TaskName
 
 OPTIMISTIC = (
     "the best epoch was picked on the held-out fold itself, so its score there is optimistic; "
     "--checkpoint last was not picked by it"
 )
 """Warning with every figure of the best network of selection `heldout`."""
+
+SCORE_NAMES: dict[TaskName, str] = {"multiclass": "accuracy", "multilabel": "mAP"}
+"""The score by which epochs and runs are compared, in words. What computes it needs torch."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,6 @@ class Task(Protocol):
     """What is learnt."""
 
     @property
-    def score_name(self) -> str:
-        """The score by which epochs are compared, in words."""
-
-    @property
     def score_field(self) -> str:
         """The field of `EpochMetrics` that has it."""
 
@@ -62,7 +58,6 @@ class Task(Protocol):
 class OneClass:
     """Each clip is of one class: cross-entropy, softmax, accuracy. Labels are (b,) int64."""
 
-    score_name: str = "accuracy"
     score_field: str = "valid_accuracy"
     keeps_probabilities: bool = False
 
@@ -94,7 +89,6 @@ class SeveralLabels:
     Labels are (b, classes) uint8, multi-hot. Label smoothing draws both targets towards 1/2.
     """
 
-    score_name: str = "mAP"
     score_field: str = "valid_map"
     keeps_probabilities: bool = True
 

@@ -244,13 +244,13 @@ def print_ensemble(console: Terminal, record: Ensemble) -> None:
         TEST_COLUMNS,
         least_note,
     )
-    from trainer.task import TASKS
+    from trainer.selection import SCORE_NAMES
 
     for warning in record.warnings:
         console.warn(warning)
     names = _run_names(record.members)
     columns = (Column("fold"), Column("clips"), *map(Column, names), Column("average"))
-    score = TASKS[record.task].score_name
+    score = SCORE_NAMES[record.task]
     title = f"{'Accuracy' if score == 'accuracy' else score} by held-out fold, %"
     print_table(ReportTable(title, columns, _fold_rows(record)), console)
     columns = (

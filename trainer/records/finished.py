@@ -43,9 +43,8 @@ from trainer.records.rundir import (
 )
 from trainer.records.tables import ClipPredictions, parse_metrics, parse_predictions
 from trainer.safefiles import RESTORE, check_digest
-from trainer.selection import RULES
+from trainer.selection import RULES, SCORE_NAMES
 from trainer.stats import mean, sample_std
-from trainer.task import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +72,7 @@ class FinishedRun:
         std = "" if self.std is None else f" ± {self.std:.4f}"
         return (
             f"<FinishedRun {self.path}: {self.config.method} on {self.config.dataset}, "
-            f"{TASKS[self.config.task].score_name} {self.mean:.4f}{std}, {len(self.folds)} folds>"
+            f"{SCORE_NAMES[self.config.task]} {self.mean:.4f}{std}, {len(self.folds)} folds>"
         )
 
     @property
