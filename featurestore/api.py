@@ -7,6 +7,7 @@ the command asks on the terminal is refused here, with the argument that allows 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,8 +183,8 @@ def executor_for(
     """
     if workers is not None and scheduler is not None:
         raise BuildError("workers and scheduler exclude each other")
-    if workers is not None and workers < 0:
-        raise BuildError(f"workers: expected at least 0, got {workers}")
+    if workers is not None and (not isinstance(workers, Integral) or workers < 0):
+        raise BuildError(f"workers: expected a whole number, at least 0, got {workers!r}")
     if workers == 0:
         from featurestore.building.executors import SerialExecutor
 

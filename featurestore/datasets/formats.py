@@ -8,7 +8,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -222,6 +222,8 @@ def cell_text(value: Any) -> str:  # noqa: ANN401  (a cell of any kind of table)
         return ""
     if isinstance(value, str):
         return value.strip()
+    if isinstance(value, PurePath):  # in data frames that are made with pathlib
+        return str(value)
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     if isinstance(value, int | np.integer):

@@ -36,6 +36,8 @@ def parse_columns(texts: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
                 f"columns: no role {quoted(str(unknown[0]))}; there are: {', '.join(OBVIOUS)}"
             )
         return {role: str(column) for role, column in texts.items()}
+    if isinstance(texts, str):  # one text is a sequence, too: of its letters
+        texts = [texts]
     columns: dict[str, str] = {}
     for part in (part for text in texts for part in text.split(",")):
         role, equals, column = (piece.strip() for piece in part.partition("="))

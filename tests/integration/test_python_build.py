@@ -77,7 +77,7 @@ def by_command(birds: Path) -> dict[str, bytes]:
     return contents(birds / "s.zarr")
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "pandas", "arrow", "mapping"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "pandas", "pathlib", "arrow", "mapping"])
 def test_a_table_of_any_kind_gives_the_bytes_of_the_command(
     kind: str, birds: Path, by_command: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -86,6 +86,7 @@ def test_a_table_of_any_kind_gives_the_bytes_of_the_command(
         "csv": birds / "list.csv",
         "parquet": str(birds / "list.parquet"),
         "pandas": table,
+        "pathlib": table.assign(Filename=table["Filename"].map(Path)),
         "arrow": pa.Table.from_pandas(table),
         "mapping": {name: table[name].tolist() for name in table},
     }
@@ -225,7 +226,9 @@ def test_a_source_that_cannot_be_had_is_refused_with_what_to_do(
         ({"columns": {"klass": "Label"}}, DatasetError, "no role \"?'?klass"),
         ({"name": "esc50"}, DatasetError, "has its own reader"),
         ({"folds": -1}, DatasetError, "folds"),
-        ({"workers": -1}, featurestore.errors.BuildError, "workers: expected at least 0"),
+        ({"workers": -1}, featurestore.errors.BuildError, "workers: expected .* at least 0"),
+        ({"workers": "two"}, featurestore.errors.BuildError, "workers: .* got 'two'"),
+        ({"columns": "path"}, DatasetError, "got 'path'"),
         ({"workers": 1, "scheduler": "tcp://x:1"}, featurestore.errors.BuildError, "exclude"),
         ({"root": "elsewhere"}, DatasetError, "root another"),
     ],
