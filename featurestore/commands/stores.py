@@ -64,6 +64,7 @@ def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
     card, spec = dataset["card"], FeatureSpec.model_validate_json(json.dumps(dataset["spec"]))
     table = Table(title=f"{name}: {card['title']}", show_header=False, title_justify="left")
     changed = spec.model_dump(exclude_defaults=True, exclude={"features"})
+    settings = [f"{field} {json.dumps(dataset['spec'][field])}" for field in changed]
     rows = {
         "state": dataset["state"],
         "clips": counted(dataset["counts"], dataset["silent"]),
@@ -75,7 +76,7 @@ def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
         "labels": "several per clip, or none" if dataset["multilabel"] else "",
         "arrays": shapes_text(spec),
         "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips per chunk",
-        "spec": "the paper's" if not changed else f"the paper's but for {changed}",
+        "spec": "the paper's" if not changed else f"the paper's but for {', '.join(settings)}",
         "features": "; ".join(_feature_words(feature) for feature in spec.features),
         "fingerprint": dataset["fingerprint"],
         "made with": ", ".join(f"{k} {v}" for k, v in dataset["libraries"].items()),

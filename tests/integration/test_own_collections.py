@@ -115,6 +115,10 @@ def test_the_trainer_is_suggested_only_for_a_store_that_its_method_can_train_on(
 ) -> None:
     assert run("--root", ".") == 0
     assert "next: featurestore info birds.zarr" in capsys.readouterr().err
+    assert cli.main(["info", "birds.zarr"]) == 0
+    shown = capsys.readouterr().out
+    assert "the paper's but for resolutions [{" in shown
+    assert "variants []" in shown
     assert run("--root", ".", "--name", "second", "--store", "birds.zarr") == 0
     assert cli.main(["export", "birds.zarr", "--format", "npz", "--out", "a.npz"]) == 1
     assert "holds several datasets (birds, second): name one" in capsys.readouterr().err
