@@ -18,6 +18,9 @@ from featurestore.building.executors import Executor, SerialExecutor
 from featurestore.building.executors.dask import DaskExecutor
 from featurestore.building.executors.processes import ProcessExecutor
 from featurestore.datasets import Dataset, load_dataset
+from featurestore.extraction.compiled import use_cache
+
+use_cache()  # before any test imports librosa: processes that compile it at once break each other
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's jobs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

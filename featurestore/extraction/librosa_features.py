@@ -5,16 +5,10 @@ takes seconds to import, and much longer the first time, when it compiles. `warm
 done once, before workers start. Arguments and shapes are `schemas.librosa_features`.
 """
 
-import importlib.metadata
-import importlib.util
-import os
-import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from math import ceil, log2
-from pathlib import Path
 from threading import Lock
 from typing import Any
 from warnings import catch_warnings, filterwarnings
@@ -23,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import AudioError, SpecError
+from featurestore.extraction.compiled import use_cache
 from featurestore.extraction.features import Array, fit_frames
 from featurestore.safepath import interpreter
 from schemas import ClipStatus, FeatureSpec
@@ -41,12 +36,6 @@ from schemas.librosa_features import (
 _NORMS = {"max": np.inf, "l1": 1, "l2": 2, "none": None}
 _WARNINGS = Lock()
 """Held while a warning is ignored: the filters are the whole process's."""
-_CACHE_VARIABLE = "NUMBA_CACHE_DIR"
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that shape these features; nothing is imported."""
-    return {name: importlib.metadata.version(name) for name in ("librosa", "numba")}
 
 
 class FeatureExtractor:
@@ -61,8 +50,8 @@ class FeatureExtractor:
 
     def __init__(self, spec: FeatureSpec) -> None:
         self._spec = spec
-        if spec.features:
-            use_writable_cache()
+        if not all(isinstance(feature, Waveform) for feature in spec.features):
+            use_cache()
 
     def __call__(self, clip: Array, at_rate: Callable[[int], Array]) -> dict[str, Array]:
         """Return every feature of a clip.
@@ -339,6 +328,7 @@ def warm_cache(spec: FeatureSpec) -> None:
     """
     if all(isinstance(feature, Waveform) for feature in spec.features):
         return
+    use_cache()
     done = subprocess.run(  # noqa: S603
         [*interpreter(__name__)],
         input=spec.model_dump_json(),
@@ -356,41 +346,6 @@ def main() -> None:
     spec = FeatureSpec.model_validate_json(sys.stdin.read())
     noise = np.random.default_rng(0).uniform(-1, 1, spec.sample_rate).astype(np.float32)
     FeatureExtractor(spec)(noise, lambda rate: noise)
-
-
-def use_writable_cache() -> None:
-    """Point Numba to a directory of this user's where its usual places cannot be written.
-
-    librosa cannot be imported without one, which happens in containers. Numba's cache is code: the
-    directory must be nobody else's.
-
-    Raises:
-        SpecError: There is none.
-    """
-    if os.environ.get(_CACHE_VARIABLE) or _usual_place():
-        return
-    place = Path(tempfile.gettempdir()) / f"featurestore-numba-{os.getuid()}"
-    try:
-        place.mkdir(mode=0o700, exist_ok=True)
-        status = place.lstat()
-        is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-        if not is_own or stat.S_IMODE(status.st_mode) & 0o077:
-            place = Path(tempfile.mkdtemp(prefix="featurestore-numba-"))
-    except OSError as error:
-        raise SpecError(
-            f"features: librosa keeps compiled code, and {place} cannot be written "
-            f"({error.strerror}): set {_CACHE_VARIABLE} to a directory that can"
-        ) from error
-    os.environ[_CACHE_VARIABLE] = str(place)
-
-
-def _usual_place() -> bool:
-    """Return whether Numba can write next to librosa's files or into the user's cache."""
-    spec = importlib.util.find_spec("librosa")
-    package = Path((spec and spec.origin) or "").parent
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "numba"  # noqa: PTH111
-    existing = next((path for path in (cache, *cache.parents) if path.exists()), cache)
-    return os.access(package / "util", os.W_OK) or os.access(existing, os.W_OK | os.X_OK)
 
 
 if __name__ == "__main__":

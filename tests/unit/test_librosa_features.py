@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from featurestore.errors import AudioError, SpecError
-from featurestore.extraction import librosa_features
+from featurestore.extraction import compiled
 from featurestore.extraction.extractor import Extractor
 from featurestore.extraction.librosa_features import FeatureExtractor, warm_cache
 from featurestore.store.fingerprint import fingerprint, meaning
@@ -240,26 +240,56 @@ assert not {"librosa", "numba", "featurestore.extraction.librosa_features"} & se
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
 
 
-def test_compiled_code_goes_to_a_directory_of_ones_own_where_the_usual_ones_are_read_only(
+def test_compiled_code_goes_to_a_directory_of_ones_own_that_nobody_else_can_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setattr(librosa_features, "_usual_place", lambda: False)
-    monkeypatch.setattr(librosa_features.tempfile, "tempdir", str(tmp_path))
-    librosa_features.use_writable_cache()
-    place = Path(os.environ["NUMBA_CACHE_DIR"])
-    assert place.parent == tmp_path
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")  # where not even root can write
+    monkeypatch.setattr(compiled.tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(compiled, "_fill", lambda place: None)
+    monkeypatch.delitem(sys.modules, "librosa")
+    (tmp_path / "tmp").mkdir()
+
+    def used(chosen: str = "") -> Path:
+        monkeypatch.setenv("NUMBA_CACHE_DIR", chosen)
+        compiled.use_cache()
+        return Path(os.environ["NUMBA_CACHE_DIR"])
+
+    chosen = used(str(tmp_path / "chosen"))
+    assert chosen.parent == tmp_path / "chosen"
+    place = used()
+    assert place.is_relative_to(tmp_path / "tmp")
+    assert used() == place
     assert place.stat().st_mode & 0o777 == 0o700
     place.chmod(0o777)  # another user's code could lie in it
-    monkeypatch.delenv("NUMBA_CACHE_DIR")
-    librosa_features.use_writable_cache()
-    assert Path(os.environ["NUMBA_CACHE_DIR"]) not in (place, tmp_path)
+    assert used() != place
     place.chmod(0o700)
     place.rename(tmp_path / "moved")
     place.symlink_to(tmp_path / "moved")
-    monkeypatch.delenv("NUMBA_CACHE_DIR")
-    librosa_features.use_writable_cache()
-    assert Path(os.environ["NUMBA_CACHE_DIR"]) != place
+    assert used() != place
+
+
+@pytest.mark.slow
+def test_processes_that_compile_librosa_at_the_same_time_do_not_break_each_other(
+    tmp_path: Path,
+) -> None:
+    code = """
+import numpy
+from featurestore.extraction.librosa_features import FeatureExtractor
+from schemas import FeatureSpec
+spec = FeatureSpec(features=[{"kind": "chroma_stft"}])
+noise = numpy.random.default_rng(0).uniform(-1, 1, 40_000).astype("f4")
+[values] = FeatureExtractor(spec)(noise, lambda rate: noise).values()
+print(float(values.sum()))
+"""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    at_once = [subprocess.Popen(command, env=environment, stdout=-1, text=True) for _ in range(3)]
+    answers = [process.communicate()[0] for process in at_once]
+    afterwards = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    )
+    assert set(answers) == {afterwards.stdout}
+    assert [path.name for path in tmp_path.iterdir()] == [compiled._name()]
 
 
 @pytest.mark.slow
