@@ -31,7 +31,7 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
         ("dask", {"dask.py", "frames.py"}),
         ("distributed", {"connection.py", "dask.py", "idle.py", "tasks.py"}),
         ("soxr", {"audio.py"}),
-        ("librosa", {"librosa_features.py"}),
+        ("librosa", {"librosa_features.py", "compiled.py"}),
         ("matplotlib", {"clipfigure.py", "pictures.py", "plot.py"}),
         ("starlette", {"server.py"}),
         ("uvicorn", {"server.py"}),
