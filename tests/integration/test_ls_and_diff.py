@@ -216,7 +216,7 @@ def test_ls_lists_the_stores_of_a_directory_and_how_far_each_is(
     assert "broken.zarr" in rows["broken.zarr", None]["problem"]
     assert main(["ls", "."]) == 0
     captured = capsys.readouterr()
-    assert "built 8 of" in captured.out
+    assert "built 8" in " ".join(captured.out.split())  # the column may wrap
     assert "R1/mel|resize, R2/full" in captured.out
     assert "next: featurestore info a.zarr" in captured.err
     assert [row["dataset"] for row in told(capsys, "ls a.zarr", 0)] == ["few", "folder"]
