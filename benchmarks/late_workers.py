@@ -1,4 +1,4 @@
-"""Workers that come after a build has begun, and a cluster that scales by itself.
+"""Workers that come after a build has started, and a cluster that scales by itself.
 
 python -m benchmarks.late_workers [--clips 1440] [--late-s 3]
 

@@ -29,7 +29,7 @@ _INTERRUPTED = "Finished blocks are kept: the same call resumes from there."
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build made.
+    """Result of a build.
 
     Attributes:
         store: The dataset, open for reading.

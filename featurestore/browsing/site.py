@@ -53,7 +53,7 @@ _NUMBERED = re.compile(
 
 @dataclass(frozen=True)
 class Answer:
-    """What there is at a path.
+    """Content at a path.
 
     Args:
         body: The bytes.

@@ -217,7 +217,7 @@ _READ = {
     '{path} + "/*.tar")), shardshuffle=False).decode()',
     "parquet": "import datasets; clips = datasets.load_dataset({path})",
 }
-"""What reads an export."""
+"""Libraries that read an export."""
 
 
 def _quoted(path: Path) -> str:

@@ -3,8 +3,8 @@
 Numba keeps a `guvectorize`d function and its wrapper in two files. Two processes that fill one
 cache at the same time can leave the function of the one next to the wrapper of the other, and
 whoever loads such a pair ends in a segmentation fault, today and ever after. So one process
-compiles, under a lock, and all others only read. What is in the directory is code: it must be
-nobody else's.
+compiles, under a lock, and all others read; the little that other arguments add later lies in one
+file each. What is in the directory is code: it must be nobody else's.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featurestore.errors import SpecError
+from featurestore.errors import SpecError, cause
 from featurestore.safepath import interpreter
 
 VARIABLE = "NUMBA_CACHE_DIR"
@@ -42,12 +42,18 @@ def use_cache() -> None:
     """
     name = _name()
     place = Path(os.environ.get(VARIABLE, ""))
-    if place.name == name or "librosa" in sys.modules:
+    if "librosa" in sys.modules or (place.name == name and (place / _READY).exists()):
         return
     place = _own_directory(name)
-    if not (place / _READY).exists():
-        with _locked(place):
-            _fill(place)
+    try:
+        if not (place / _READY).exists():
+            with _locked(place):
+                _fill(place)
+    except OSError as error:
+        raise SpecError(
+            f"features: {place}, where librosa's compiled code is kept, cannot be written "
+            f"({cause(error)}): set {VARIABLE} to a directory that can"
+        ) from error
     os.environ[VARIABLE] = str(place)
     if numba := sys.modules.get("numba"):
         numba.config.CACHE_DIR = str(place)
@@ -64,8 +70,8 @@ def _own_directory(name: str) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111
     temporary = Path(tempfile.gettempdir())
     places = [home / name, temporary / f"{name}-{os.getuid()}" / name]
-    if chosen := os.environ.get(VARIABLE):
-        places.insert(0, Path(chosen) / name)
+    if chosen := os.environ.get(VARIABLE):  # where a parent has found it already, it is this one
+        places.insert(0, Path(chosen) if Path(chosen).name == name else Path(chosen) / name)
     for place in places:
         try:
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -102,7 +102,7 @@ def _checked_size(status: os.stat_result, max_bytes: int) -> int:
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """What tells a file from one that has replaced it."""
+    """Identity of a file: another one that replaced it has another."""
 
     path: str
     device: int

@@ -256,6 +256,12 @@ def test_compiled_code_goes_to_a_directory_of_ones_own_that_nobody_else_can_writ
 
     chosen = used(str(tmp_path / "chosen"))
     assert chosen.parent == tmp_path / "chosen"
+    assert used(str(chosen)) == chosen
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(chosen))
+    with monkeypatch.context() as full:
+        full.setattr(compiled, "_fill", lambda place: (place / "none" / "ready").touch())
+        with pytest.raises(SpecError, match="cannot be written"):
+            compiled.use_cache()
     place = used()
     assert place.is_relative_to(tmp_path / "tmp")
     assert used() == place

@@ -49,14 +49,14 @@ class _Attempt(Generic[T]):
 
 @dataclass
 class _InHand(Generic[T]):
-    """What a busy worker has: the task at whose first step it is, and the one at whose second."""
+    """The tasks of a busy worker: one at its first step, one at its second."""
 
     first: _Attempt[T] | None
     second: _Attempt[T] | None = None
 
     @property
     def attempts(self) -> list[_Attempt[T]]:
-        """What is lost if the worker dies."""
+        """The tasks that are lost if the worker dies."""
         return [attempt for attempt in (self.second, self.first) if attempt is not None]
 
     def take(self) -> None:
