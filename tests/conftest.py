@@ -1,5 +1,6 @@
 """Fixtures that all tests share: a small sound collection made on the spot, and the executors."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,9 @@ from featurestore.building.executors.dask import DaskExecutor
 from featurestore.building.executors.processes import ProcessExecutor
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.extraction.compiled import use_cache
+
+for variable in ("COLUMNS", "LINES"):  # a console made at an import keeps the width it finds
+    os.environ.pop(variable, None)
 
 use_cache()  # before any test imports librosa: processes that compile it at once break each other
 

@@ -4,12 +4,17 @@ Numba keeps a `guvectorize`d function and its wrapper in two files. Two processe
 cache at the same time can leave the function of the one next to the wrapper of the other, and
 whoever loads such a pair ends in a segmentation fault, today and ever after. So one process
 compiles, under a lock, and all others read; the little that other arguments add later lies in one
-file each. What is in the directory is code: it must be nobody else's.
+file each. Numba compiles again for another copy of librosa or another processor, so each has a
+directory of its own here: a directory that is ready for one is not ready for another. What is in
+the directory is code: it must be nobody else's.
 """
 
 import fcntl
+import hashlib
 import importlib.metadata
+import importlib.util
 import os
+import pkgutil
 import platform
 import shutil
 import stat
@@ -17,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from featurestore.errors import SpecError, cause
@@ -59,10 +65,32 @@ def use_cache() -> None:
         numba.config.CACHE_DIR = str(place)
 
 
+@cache
 def _name() -> str:
-    """Return the directory's name: other versions, interpreters and processors have others."""
-    versions = "-".join(library_versions().values())
-    return f"featurestore-numba-{versions}-{sys.implementation.cache_tag}-{platform.node()}"
+    """Return the directory's name, which is another wherever Numba would compile again.
+
+    Numba compiles for each place and time stamp of a source file, for each processor with its
+    instructions, and for each of its own settings.
+    """
+    specification = importlib.util.find_spec("librosa")
+    sources = sorted(Path(str(specification and specification.origin)).parent.rglob("*.py"))
+    stamps = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
+    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
+    settings = [(name, value) for name, value in settings if name != VARIABLE]
+    identity = repr((stamps, _processor(), settings)).encode()
+    versions = "-".join((*library_versions().values(), sys.implementation.cache_tag or ""))
+    return f"featurestore-numba-{versions}-{hashlib.sha256(identity).hexdigest()[:16]}"
+
+
+def _processor() -> list[str]:
+    """Return what names the processor and its instructions; machines of one name may differ."""
+    lines = [platform.machine(), platform.processor(), platform.node()]
+    with suppress(OSError):
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        first = described.split("\n\n", 1)[0].splitlines()
+        keys = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU part", "Features")
+        lines += [line for line in first if line.split("\t")[0].split(":")[0].strip() in keys]
+    return lines
 
 
 def _own_directory(name: str) -> Path:
@@ -122,7 +150,7 @@ def _fill(place: Path) -> None:
             shutil.rmtree(entry)
     done = subprocess.run(  # noqa: S603
         interpreter(__name__),
-        env={**os.environ, VARIABLE: str(place), "EAGER_IMPORT": "1"},
+        env={**os.environ, VARIABLE: str(place)},
         capture_output=True,
         text=True,
         check=False,
@@ -134,7 +162,9 @@ def _fill(place: Path) -> None:
 
 
 def main() -> None:
-    """Import librosa, whole, as EAGER_IMPORT asks."""
+    """Import each module of librosa, always in one order, as some orders end in a circle."""
     import librosa
 
-    librosa.estimate_tuning  # noqa: B018 - which fails if nothing was imported
+    for module in pkgutil.walk_packages(librosa.__path__, "librosa."):
+        if module.name != "librosa.display":  # which draws
+            importlib.import_module(module.name)

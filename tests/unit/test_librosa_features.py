@@ -274,6 +274,39 @@ def test_compiled_code_goes_to_a_directory_of_ones_own_that_nobody_else_can_writ
     assert used() != place
 
 
+def test_each_copy_of_librosa_and_each_processor_has_its_own_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is ready for another would be filled by many processes at once."""
+
+    def name() -> str:
+        compiled._name.cache_clear()
+        return compiled._name()
+
+    for place in ("one", "two"):
+        (tmp_path / place / "librosa").mkdir(parents=True)
+        (tmp_path / place / "librosa/__init__.py").touch()
+    with monkeypatch.context() as patch:
+        names = [name(), name()]
+        patch.delitem(sys.modules, "librosa", raising=False)
+        patch.syspath_prepend(tmp_path / "one")
+        names.append(name())
+        patch.syspath_prepend(tmp_path / "two")
+        names.append(name())
+        os.utime(tmp_path / "two/librosa/__init__.py", (0, 0))
+        names.append(name())
+        patch.setenv("NUMBA_CPU_NAME", "generic")
+        names.append(name())
+        patch.setattr(compiled, "_processor", lambda: ["flags: none"])
+        names.append(name())
+        patch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+        names.append(name())
+    compiled._name.cache_clear()
+    assert names[0] == names[1]
+    assert names[-2] == names[-1]
+    assert len(set(names)) == len(names) - 2
+
+
 @pytest.mark.slow
 def test_processes_that_compile_librosa_at_the_same_time_do_not_break_each_other(
     tmp_path: Path,
