@@ -1,6 +1,5 @@
 """Fixtures that all tests share: a small sound collection made on the spot, and the executors."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from featurestore.building.build import build
@@ -21,8 +21,11 @@ from featurestore.building.executors.processes import ProcessExecutor
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.extraction.compiled import use_cache
 
-for variable in ("COLUMNS", "LINES"):  # a console made at an import keeps the width it finds
-    os.environ.pop(variable, None)
+# The same examples in every run, however slow the machine is.
+settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 use_cache()  # before any test imports librosa: processes that compile it at once break each other
 

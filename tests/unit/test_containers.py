@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.mutate import repair_ogg, sources, spoilt
@@ -612,7 +612,6 @@ def test_ogg_pages_of_any_shape_get_an_answer(pages: list[tuple[int, int, bytes]
     check(bytes(data))
 
 
-@settings(deadline=None)  # the first one makes the sources
 @given(number=st.integers(0, 10**6))
 def test_spoilt_files_get_an_answer(number: int) -> None:
     check(spoilt(0, number)[1])

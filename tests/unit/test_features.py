@@ -126,7 +126,7 @@ def test_mel_and_hz_are_inverse(scale: str) -> None:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 70), st.integers(1, 60), st.integers(1, 9), st.integers(0, 10_000))
 def test_the_banded_product_is_the_dense_product(
     rows: int, bins: int, frames: int, seed: int
@@ -168,7 +168,7 @@ def quiet_ends(lead: float, tail: float, seed: int) -> NDArray[np.float32]:
     return waveform
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0, 1.4), st.floats(0, 1.4), st.integers(0, 1000))
 def test_trimming_is_librosas_split_with_padding(lead: float, tail: float, seed: int) -> None:
     waveform = quiet_ends(lead, tail, seed)

@@ -58,7 +58,7 @@ def test_what_is_not_plain_is_left_to_libsndfile(data: bytes) -> None:
     assert plain_pcm16(data) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(place=st.integers(0, 60), value=st.integers(0, 255))
 def test_a_changed_byte_is_judged_as_libsndfile_judges_it(place: int, value: int) -> None:
     data = bytearray(wav(30))
