@@ -370,6 +370,52 @@ def test_parquet_of_every_kind_of_page_gives_the_bytes(
         assert shards.read_item(path, item, 1 << 20) == cells[item]
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("kind", ["struct", "binary", "required"])
+def test_plain_cells_lie_where_pyarrow_reads_them_and_are_not_copied(
+    tmp_path: Path, version: str, kind: str
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from featurestore.extraction.shards.parquet import ParquetShard
+
+    rng = np.random.default_rng(3)
+    for number, share_of_nulls in enumerate((0.0, 0.0, 0.3)):
+        sizes = rng.integers(1, 3000, 61) if number else np.full(61, 7)
+        cells = [None if rng.random() < share_of_nulls else rng.bytes(size) for size in sizes]
+        column = pa.array(cells, pa.binary())
+        if kind == "struct":
+            column = pa.StructArray.from_arrays(
+                [column, pa.nulls(61, pa.string())], ["bytes", "path"]
+            )
+        if kind == "required" and share_of_nulls:
+            continue
+        schema = pa.schema([pa.field("audio", column.type, nullable=kind != "required")])
+        path = tmp_path / f"{number}.parquet"
+        parquet.write_table(
+            pa.table([column], schema=schema),
+            path,
+            row_group_size=23,
+            compression="none",
+            use_dictionary=False,
+            data_page_version=version,
+            data_page_size=5000,
+            write_batch_size=3,
+        )
+        shard = ParquetShard(os.open(path, os.O_RDONLY))
+        for row in rng.permutation(61).tolist():
+            if cells[row] is None:
+                with pytest.raises(AudioError, match="no bytes"):
+                    shard.item(row)
+            else:
+                assert bytes(shard.item(row)) == cells[row]
+        in_place = [shard._plain_cells(group) is not None for group in range(3)]
+        groups = [cells[first : first + 23] for first in (0, 23, 46)]
+        assert in_place == [None not in group for group in groups]
+        shard.close()
+
+
 def test_a_cell_that_stands_for_many_rows_costs_one_cell(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     options = {"use_dictionary": True, "dictionary_pagesize_limit": 2 << 20}

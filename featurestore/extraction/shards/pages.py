@@ -1,20 +1,31 @@
-"""Sizes of the pages of a Parquet column, by their own headers and not by what the footer says.
+"""The pages of a Parquet column, by their own headers and not by what the footer says.
 
 A page is unpacked as a whole: one whose header says a gigabyte would take a gigabyte, whatever the
-footer promised. The headers are Thrift structs in the compact protocol, of which two numbers count.
+footer promised. Of a page that is not packed, a cell can be taken without a copy of the others. The
+headers are Thrift structs in the compact protocol, of which the numbers count.
 
 Source: https://github.com/apache/parquet-format (PageHeader), and Thrift's compact protocol.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY = 0, 1, 2, 3, 7, 8
 _LIST, _SET, _STRUCT = 9, 10, 12
 _NUMBERS = (4, 5, 6)
-_UNPACKED, _PACKED = 2, 3
-"""Fields of a PageHeader: sizes in bytes, before and after compression."""
+_KIND, _UNPACKED, _PACKED = (1,), (2,), (3,)
+"""Fields of a PageHeader: its kind, and sizes in bytes before and after compression."""
+_DATA_PAGE, _DATA_PAGE_V2 = 0, 3
+_COUNT, _ENCODING, _LEVELS = (5, 1), (5, 2), (5, 3)
+"""Fields of a DataPageHeader: cells, and how they and their definition levels are encoded."""
+_COUNT_V2, _NULLS_V2, _ENCODING_V2, _LEVEL_BYTES_V2 = (8, 1), (8, 2), (8, 4), ((8, 5), (8, 6))
+"""The same of a DataPageHeaderV2, and the sizes of the levels in bytes."""
+_PLAIN, _RUNS = 0, 3
+"""Encodings: each cell behind its size, and levels as runs of equal or packed numbers."""
 _MOST_DEPTH = 8
 _MOST_ELEMENTS = 1 << 16
+Numbers = dict[tuple[int, ...], int]
+"""Numbers of a header by their fields, from the outermost struct in."""
 
 
 class PageError(Exception):
@@ -32,22 +43,98 @@ def largest_page(data: memoryview, start: int, stop: int) -> int:
     Raises:
         PageError: They are no pages.
     """
-    largest = 0
+    return max((header[_UNPACKED] for header, _, _ in _pages(data, start, stop)), default=0)
+
+
+def plain_cells(
+    data: memoryview, start: int, stop: int, max_level: int
+) -> list[tuple[int, int]] | None:
+    """Return where the bytes of each cell of an uncompressed column start, and their number.
+
+    Args:
+        data: The file.
+        start: Where the column's first page begins.
+        stop: Where its last page ends.
+        max_level: Definition level of a cell that is not null; the column is in no list.
+
+    Returns:
+        A pair per cell. None if the pages are not plain, as of a column with a dictionary, or a
+        cell is null.
+
+    Raises:
+        PageError: They are no pages.
+    """
+    cells: list[tuple[int, int]] = []
+    for header, at, end in _pages(data, start, stop):
+        first = _first_cell(header, data[at:end], max_level)
+        if first is None:
+            return None
+        at += first
+        for _ in range(header.get(_COUNT, header.get(_COUNT_V2, 0))):
+            size = int.from_bytes(data[at : at + 4], "little")
+            at += 4
+            if at + size > end:
+                return None
+            cells.append((at, size))
+            at += size
+        if at != end:
+            return None
+    return cells
+
+
+def _pages(data: memoryview, start: int, stop: int) -> Iterator[tuple[Numbers, int, int]]:
+    """Yield the header of each page, and where what is behind it begins and ends."""
     while start < stop:
-        sizes, after = _struct(data, start, 0)
-        packed, unpacked = sizes.get(_PACKED, -1), sizes.get(_UNPACKED, -1)
-        if packed < 0 or unpacked < 0 or after + packed > stop:
+        header, after = _struct(data, start, ())
+        packed, unpacked = header.get(_PACKED, -1), header.get(_UNPACKED, -1)
+        if packed < 0 or unpacked < 0 or after + packed > min(stop, len(data)):
             raise PageError(f"the page at byte {start} does not fit its column")
-        largest = max(largest, unpacked)
+        yield header, after, after + packed
         start = after + packed
-    return largest
 
 
-def _struct(data: memoryview, at: int, depth: int) -> tuple[dict[int, int], int]:
-    """Return the numbers in a struct by field, and where it ends."""
-    if depth > _MOST_DEPTH:
+def _first_cell(header: Numbers, page: memoryview, max_level: int) -> int | None:
+    """Return where in a page the first cell is, behind the levels; None if not all are plain."""
+    if header.get(_KIND) == _DATA_PAGE_V2:
+        if header.get(_ENCODING_V2) != _PLAIN or header.get(_NULLS_V2) != 0:
+            return None
+        return sum(header.get(field, 0) for field in _LEVEL_BYTES_V2)
+    if header.get(_KIND) != _DATA_PAGE or header.get(_ENCODING) != _PLAIN:
+        return None
+    if not max_level:
+        return 0
+    first = 4 + int.from_bytes(page[:4], "little")
+    levels = page[4:first]
+    is_full = header.get(_LEVELS) == _RUNS and _all_are(levels, header.get(_COUNT, 0), max_level)
+    return first if is_full else None
+
+
+def _all_are(levels: memoryview, count: int, level: int) -> bool:
+    """Return whether the runs of a page hold `count` levels, and all are `level`."""
+    width, at = level.bit_length(), 0
+    while count > 0 and at < len(levels):
+        head, at = _varint(levels, at)
+        if head & 1:  # groups of eight packed numbers
+            size = min((head >> 1) * width, len(levels) - at)
+            packed = int.from_bytes(levels[at : at + size], "little")
+            number = min(count, 8 * size // width)
+            full = sum(level << width * i for i in range(number))
+            if packed & ((1 << width * number) - 1) != full:
+                return False
+        else:
+            number, size = head >> 1, -(-width // 8)
+            if int.from_bytes(levels[at : at + size], "little") != level:
+                return False
+        at += size
+        count -= number
+    return count <= 0
+
+
+def _struct(data: memoryview, at: int, path: tuple[int, ...]) -> tuple[Numbers, int]:
+    """Return the numbers in a struct, and in those in it, and where it ends."""
+    if len(path) > _MOST_DEPTH:
         raise PageError(f"the header at byte {at} is nested too deeply")
-    numbers: dict[int, int] = {}
+    numbers: Numbers = {}
     field = 0
     while True:
         head, at = _byte(data, at)
@@ -59,9 +146,12 @@ def _struct(data: memoryview, at: int, depth: int) -> tuple[dict[int, int], int]
         else:
             field, at = _signed(data, at)
         if kind in _NUMBERS:
-            numbers[field], at = _signed(data, at)
+            numbers[(*path, field)], at = _signed(data, at)
+        elif kind == _STRUCT:
+            inner, at = _struct(data, at, (*path, field))
+            numbers |= inner
         elif kind not in (_TRUE, _FALSE):  # which are all that the head says
-            at = _skip(data, at, kind, depth)
+            at = _skip(data, at, kind, len(path))
 
 
 def _skip(data: memoryview, at: int, kind: int, depth: int) -> int:
@@ -76,7 +166,7 @@ def _skip(data: memoryview, at: int, kind: int, depth: int) -> int:
         length, at = _varint(data, at)
         return at + length
     if kind == _STRUCT:
-        return _struct(data, at, depth + 1)[1]
+        return _struct(data, at, (0,) * (depth + 1))[1]
     if kind not in (_LIST, _SET):
         raise PageError(f"there is a value of an unknown kind at byte {at}")
     head, at = _byte(data, at)

@@ -3,6 +3,7 @@
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
@@ -17,7 +18,12 @@ from featurestore.extraction.shards.columns import (
     cells,
     only_sound_column,
 )
-from featurestore.extraction.shards.pages import PageError, column_range, largest_page
+from featurestore.extraction.shards.pages import (
+    PageError,
+    column_range,
+    largest_page,
+    plain_cells,
+)
 from schemas import ClipStatus
 
 MOST_GROUP_BYTES = 1 << 29
@@ -40,6 +46,8 @@ class ParquetShard:
             self._column = only_sound_column(self._file.schema_arrow)
             self._leaves = [sound_leaves(group, self._column) for group in groups]
             self._stops = list(accumulate(group.num_rows for group in groups))
+            self._level = _plain_level(self._file.schema, self._column)
+        self._cells: list[tuple[int, int]] | None = None
         self._group, self._next = -1, 0
         self._rows: Iterator[Any] = iter(())
         self._last: tuple[int, Any] = -1, None
@@ -52,8 +60,11 @@ class ParquetShard:
             group = bisect_right(self._stops, number)
             if group == len(self._stops):
                 raise AudioError(ClipStatus.MISSING, f"the shard has no row {number}")
-            if group != self._group or number < self._next:
+            if group != self._group or (self._cells is None and number < self._next):
                 self._start(group)
+            if self._cells is not None:
+                at, size = self._cells[number - self._next]
+                return memoryview(self._mapped)[at : at + size]
             while self._next <= number:
                 self._last = self._next, cells(self._next_row(), self._column)
                 self._next += 1
@@ -70,6 +81,9 @@ class ParquetShard:
         self._check_pages(group)
         self._mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not count as ours any more
         self._group, self._next = group, self._stops[group - 1] if group else 0
+        self._cells = self._plain_cells(group)
+        if self._cells is not None:
+            return
         # One row at a time: a cell may stand for any number of rows, and only one is copied then.
         self._rows = iter(
             self._file.iter_batches(
@@ -80,23 +94,49 @@ class ParquetShard:
             )
         )
 
+    def _plain_cells(self, group: int) -> list[tuple[int, int]] | None:
+        """Return where the cells of a group are, if they can be taken as they lie in the file.
+
+        pyarrow would copy every row up to the one that is wanted: of folds that alternate, each row
+        several times.
+        """
+        leaves = self._leaves[group]
+        if self._level is None or len(leaves) != 1 or _is_compressed(leaves[0]):
+            return None
+        with _page_errors(), memoryview(self._mapped) as data:
+            cells = plain_cells(data, *column_range(leaves[0]), self._level)
+        first = self._stops[group - 1] if group else 0
+        return cells if cells and len(cells) == self._stops[group] - first else None
+
     def _check_pages(self, group: int) -> None:
         """Refuse a group of which a page is larger than the footer says, before it is unpacked."""
-        try:
-            with memoryview(self._mapped) as data:
-                for leaf in filter(_is_compressed, self._leaves[group]):
-                    size = largest_page(data, *column_range(leaf))
-                    if size > MOST_GROUP_BYTES:
-                        raise AudioError(
-                            ClipStatus.TOO_LONG, _too_large(group, size, MOST_GROUP_BYTES)
-                        )
-        except PageError as error:
-            raise AudioError(ClipStatus.UNREADABLE, f"the shard is damaged: {error}") from error
+        with _page_errors(), memoryview(self._mapped) as data:
+            for leaf in filter(_is_compressed, self._leaves[group]):
+                size = largest_page(data, *column_range(leaf))
+                if size > MOST_GROUP_BYTES:
+                    raise AudioError(ClipStatus.TOO_LONG, _too_large(group, size, MOST_GROUP_BYTES))
 
     def close(self) -> None:
         """Close the file."""
-        self._rows, self._last = iter(()), (-1, None)
+        self._rows, self._last, self._cells = iter(()), (-1, None), None
         self._file.close()
+
+
+@contextmanager
+def _page_errors() -> Iterator[None]:
+    try:
+        yield
+    except PageError as error:
+        raise AudioError(ClipStatus.UNREADABLE, f"the shard is damaged: {error}") from error
+
+
+def _plain_level(schema: Any, name: str) -> int | None:  # noqa: ANN401  (untyped)
+    """Return the definition level of a sound that is there; None if sounds are no plain bytes."""
+    for leaf in map(schema.column, range(len(schema))):
+        if leaf.path in (name, f"{name}.{BYTES}"):
+            is_plain = leaf.physical_type == "BYTE_ARRAY" and not leaf.max_repetition_level
+            return leaf.max_definition_level if is_plain else None
+    return None
 
 
 def group_fault(group: int, metadata: Any, name: str) -> str | None:  # noqa: ANN401  (untyped)
