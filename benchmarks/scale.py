@@ -1,18 +1,21 @@
 """Growth of everything but the audio with the number of clips.
 
-Made-up clips of one 2 × 2 image each go through the real planning, creation, commits, resume,
-`info` and reading, so what is timed is the price of the book-keeping alone.
+A table of clips that exist nowhere is read, and goes through the real planning, creation, commits
+of one 2 × 2 image per clip, resume, `info` and reading, so what is timed is the price of the
+book-keeping alone. Each size has a process of its own, so that its peak of memory is its own.
 
     python -m benchmarks.scale                     # 1,000, 10,000 and 100,000 clips
-    python -m benchmarks.scale --large             # and 1,000,000
+    python -m benchmarks.scale --large             # and 1,000,000 and 10,000,000
 """
 
 import argparse
+import multiprocessing
 import resource
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,22 +24,26 @@ from numpy.typing import NDArray
 
 import featurestore
 from benchmarks import record
-from benchmarks.made_up import complete, made_up, outcomes
+from benchmarks.made_up import complete, outcomes
 from featurestore.building.build import blocks_where
 from featurestore.building.executors.dask import DaskExecutor
 from featurestore.building.manifests import plan_manifest
+from featurestore.datasets.collection import load_collection
 from featurestore.reading.info import describe
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import clip_tables
 from featurestore.store.creation import claim_arrays, create_arrays
 from featurestore.store.metadata import Columns
 from featurestore.store.plan import Block
+from featurestore.store.reader import StoredDataset
 from schemas import ClipStatus, FeatureSpec, StoreManifest
 from schemas.features import Resolution
+from trainer.data.order import EpochOrder
 
 T = TypeVar("T")
 SIZES = (1_000, 10_000, 100_000)
-LARGE = 1_000_000
+LARGE = (1_000_000, 10_000_000)
+_FOLDS, _CLASSES = 5, 50
 _TINY = FeatureSpec(
     resolutions=(Resolution(name="R1", n_mels=2, num_frames=2),), variants=(), dtype="uint8"
 )
@@ -48,46 +55,80 @@ def _tiny_images(block: Block) -> dict[str, NDArray[Any]]:
 
 
 class _Clock:
-    """Seconds of named parts."""
+    """Seconds of named parts, by the clock and of the processor."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
 
     def __call__(self, name: str, part: Callable[[], T]) -> T:
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         result = part()
         self.seconds[name] = time.perf_counter() - started
+        self.cpu[name] = time.process_time() - worked
         return result
+
+
+def write_table(num_clips: int, root: Path) -> None:
+    """Write a table of clips that exist nowhere, but the first, spread over folds and classes.
+
+    A recording has four clips, all in one fold, as the trainer demands.
+    """
+    place = root / "audio/000"
+    place.mkdir(parents=True)
+    (place / "clip00000000.wav").touch()
+    with (root / "clips.csv").open("w") as file:
+        file.write("path,class,fold,recording\n")
+        for row in range(num_clips):
+            recording = row // (4 * _FOLDS) * _FOLDS + row % _FOLDS
+            file.write(
+                f"audio/{row % 1000:03d}/clip{row:08d}.wav,class{row // _FOLDS % _CLASSES:02d},"
+                f"{row % _FOLDS + 1},recording{recording:08d}\n"
+            )
 
 
 def measure(num_clips: int, folder: Path) -> dict[str, Any]:
     """Measure seconds of each part for that many clips, and what the store is made of."""
-    path, clock = folder / f"{num_clips}.zarr", _Clock()
-    arrays, num_tasks = _write(num_clips, path, clock)
+    root, path, clock = folder / f"{num_clips}", folder / f"{num_clips}.zarr", _Clock()
+    write_table(num_clips, root)
+    arrays = _create(root, path, clock)
+    created_mb = _peak_mb()
+    shutil.rmtree(root)
+    num_tasks = _fill(arrays, clock)
     _read(path, arrays, clock)
     files, size = _extent(path)
     shutil.rmtree(path)
     return {
         "clips": num_clips,
         "seconds": clock.seconds,
+        "processor seconds": clock.cpu,
         "us_a_clip": {name: 1e6 * s / num_clips for name, s in clock.seconds.items()},
         "scheduler_tasks": num_tasks,
         "block_clips": arrays.manifest.block_clips,
         "files": files,
         "bytes": size,
         "bytes_a_clip": size / num_clips,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb_created": created_mb,
+        "peak_memory_mb": _peak_mb(),
     }
 
 
-def _write(num_clips: int, path: Path, clock: _Clock) -> tuple[StoredArrays, int]:
-    dataset = clock("make the clip rows", lambda: made_up(num_clips))
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _create(root: Path, path: Path, clock: _Clock) -> StoredArrays:
+    dataset = clock("read the table", lambda: load_collection(root))
     manifest: StoreManifest = clock("plan the manifest", lambda: plan_manifest(dataset, _TINY))
     tables = clock("order the clip table", lambda: clip_tables(dataset.clips, manifest))
-    arrays = clock("create the arrays", lambda: _created(path, manifest, tables))
+    return clock("create the arrays", lambda: _created(path, manifest, tables))
+
+
+def _fill(arrays: StoredArrays, clock: _Clock) -> int:
     blocks = clock("find pending blocks (new)", lambda: _pending(arrays))
     clock("commit every block", lambda: _commit(arrays, blocks))
-    return clock("declare complete", lambda: complete(arrays)), len(blocks)
+    clock("declare complete", lambda: complete(arrays))
+    return len(blocks)
 
 
 def _created(path: Path, manifest: StoreManifest, tables: Mapping[int, Columns]) -> StoredArrays:
@@ -109,8 +150,16 @@ def _read(path: Path, arrays: StoredArrays, clock: _Clock) -> None:
     clock("find pending blocks (finished)", lambda: _pending(arrays))
     clock("info", lambda: describe(path))
     dataset = clock("open", lambda: featurestore.open_store(path))
+    sizes = clock("read the labels", lambda: _chunk_sizes(dataset))
+    order = EpochOrder(0, dataset.fingerprint, dataset.folds, sizes)
+    clock("order an epoch", lambda: order.rows(1))
     clock("read the clip table", dataset.clips)
     clock("load the images", lambda: dataset.load(dataset.arrays[0]))
+
+
+def _chunk_sizes(dataset: StoredDataset) -> tuple[int, ...]:
+    """Return the clips of each chunk, as the trainer counts them."""
+    return tuple(len(dataset.labels(block)) for block in dataset.blocks())
 
 
 def _extent(path: Path) -> tuple[int, int]:
@@ -135,8 +184,15 @@ def _show(measured: Sequence[dict[str, Any]]) -> None:
         for part in parts
     ]
     record.table(rows, "Seconds of each part")
-    kept = ("clips", "scheduler_tasks", "files", "bytes", "bytes_a_clip", "peak_memory_mb")
-    record.table([{name: m[name] for name in kept} for m in measured], "What there is")
+    kept = ("clips", "scheduler_tasks", "files", "bytes", "bytes_a_clip")
+    peaks = ("peak_memory_mb_created", "peak_memory_mb")
+    record.table([{name: m[name] for name in (*kept, *peaks)} for m in measured], "What there is")
+
+
+def _alone(size: int, folder: Path) -> dict[str, Any]:
+    """Measure a size in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, size, folder).result()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -144,16 +200,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("sizes", nargs="*", type=int, help="clips; by default 1000 10000 100000")
-    parser.add_argument("--large", action="store_true", help="1,000,000 clips as well")
+    parser.add_argument("--large", action="store_true", help="1,000,000 and 10,000,000 as well")
     parser.add_argument("--out", default="scale", help="name of the record")
     options = parser.parse_args(argv)
-    sizes = [*(options.sizes or SIZES), *([LARGE] if options.large else [])]
+    sizes = [*(options.sizes or SIZES), *(LARGE if options.large else ())]
     measured: list[dict[str, Any]] = []
     per_task = scheduler_ms()
     print(f"a Dask task that does nothing: {per_task:.2f} ms")
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
-            measured.append(measure(size, Path(folder)))
+            measured.append(_alone(size, Path(folder)))
             print(f"{size:,} clips: {sum(measured[-1]['seconds'].values()):.1f} s")
             record.save(options.out, {"scheduler_ms_a_task": per_task, "sizes": measured})
     _show(measured)
