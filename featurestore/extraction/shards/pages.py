@@ -19,7 +19,7 @@ _DATA_PAGE, _DATA_PAGE_V2 = 0, 3
 _COUNT, _ENCODING, _LEVELS = (5, 1), (5, 2), (5, 3)
 """Fields of a DataPageHeader: cells, and how they and their definition levels are encoded."""
 _COUNT_V2, _NULLS_V2, _ENCODING_V2, _LEVEL_BYTES_V2 = (8, 1), (8, 2), (8, 4), ((8, 5), (8, 6))
-"""The same of a DataPageHeaderV2, and the sizes of the levels in bytes."""
+"""Fields of a DataPageHeaderV2: also nulls, and the sizes of the levels in bytes."""
 _PLAIN, _RUNS = 0, 3
 """Encodings: each cell behind its size, and levels as runs of equal or packed numbers."""
 _MOST_DEPTH = 8
