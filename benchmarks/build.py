@@ -132,7 +132,7 @@ def _row(name: str, found: dict[str, list[tuple[float, float]]], clips: int) -> 
         "clips/s": clips / median(seconds),
         "speed over serial": over("serial"),
         "over 1 worker": over("1 worker"),
-        "peak MB a process": max(memory for _, memory in found[name]),
+        "peak MB per process": max(memory for _, memory in found[name]),
     }
 
 
@@ -164,7 +164,7 @@ def main(
         dataset = wav_dataset(Path(place) / "wav", clips)
         rows = compare(dataset, Path(place), rounds)
         size = size_kb(Path(place) / "a.zarr", clips)
-        others: dict[str, object] = {"kB a clip": size, **starting()}
+        others: dict[str, object] = {"kB per clip": size, **starting()}
     table(rows, f"{clips} WAV clips of 5 s")
     table([others], "beside it")
     save("build", {"executors": rows, "beside": others}, clips=clips, rounds=rounds)

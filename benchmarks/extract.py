@@ -158,7 +158,7 @@ def compare(files: list[Path], cases: dict[str, Case], rounds: int) -> list[dict
         rows.append(
             {
                 "case": name,
-                "ms a clip": 1000 * median(seconds),
+                "ms per clip": 1000 * median(seconds),
                 "over the floor": over_floor,
                 "over featurestore": over_ours,
             }
@@ -223,7 +223,7 @@ def whole_build(wavs: list[Path], rounds: int) -> dict[str, object]:
     return {
         "clips": len(wavs),
         "blocks": len(blocks.tasks),
-        "ms a clip": 1000 * median(times["blocks"]) / len(wavs),
+        "ms per clip": 1000 * median(times["blocks"]) / len(wavs),
         "over the floor": over["median"],
         "low": over["low"],
         "high": over["high"],

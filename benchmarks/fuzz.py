@@ -150,7 +150,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Annotated[int, typer.Option(min=1)] = 2,
     only: Annotated[int | None, typer.Option(help="Try this input alone.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Where to write that input.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="File to write that input to.")] = None,
 ) -> None:
     """Fuzz the decoder and the extractor; exit 1 if a file did what none may do."""
     if only is not None and keep is not None:

@@ -1,4 +1,4 @@
-"""What an installation weighs: packages and megabytes of the base and of what each extra adds.
+"""Size of an installation: packages and megabytes of the base and of what each extra adds.
 
 Each case is a new environment into which uv installs this project at the versions of
 constraints.txt, and which is deleted again.

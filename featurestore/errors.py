@@ -258,7 +258,7 @@ _EXPECTED = {
     "mapping": "a mapping of names to values",
     "path": "a path",
 }
-"""What a value should have been, by how pydantic's name of the problem begins."""
+"""Expected kind of value, by how pydantic's name of the problem begins."""
 
 
 def _meant(name: object, known: Iterable[str]) -> str:

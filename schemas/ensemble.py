@@ -65,6 +65,6 @@ class Ensemble(Schema):
     std: float | None
     warnings: tuple[str, ...] = ()
     task: Task = "multiclass"
-    """What was learnt; says what `accuracies` are."""
+    """Kind of task; determines what `accuracies` are."""
     scores: tuple[MultilabelScores, ...] = ()
     """Scores of the average on each fold, with several labels."""

@@ -1,4 +1,4 @@
-"""What features of librosa's share: their name, frames, and the arguments of one transform.
+"""Shared parts of librosa's features: name, frames, and the arguments of one transform.
 
 Each class is a group of arguments that several librosa functions take; `schemas.librosa_features`
 puts them together.
@@ -28,7 +28,7 @@ Window = Literal["hann", "hamming", "blackman"]
 
 
 class BaseFeature(Schema):
-    """What all features have."""
+    """Fields of every feature."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] | None = None
     """Name of the array in the group `features`; None is the kind."""
@@ -36,7 +36,7 @@ class BaseFeature(Schema):
     long_name: ClassVar[str]
     units: ClassVar[str] = "1"
     relative_to_clip: ClassVar[str] = ""
-    """What in the values is relative to the clip, in words; empty if nothing is."""
+    """Aspect of the values that is relative to the clip, in words; empty if none is."""
 
     @property
     def label(self) -> str:
@@ -55,7 +55,7 @@ class BaseFeature(Schema):
 
     @property
     def comment(self) -> str:
-        """What in the values is relative to the clip, in words; empty if nothing is."""
+        """Aspect of the values that is relative to the clip, in words; empty if none is."""
         return self.relative_to_clip
 
     def refuse_if(self, wrong: bool, message: str) -> None:
@@ -72,7 +72,7 @@ class Framed(BaseFeature):
     hop_length: Annotated[int, Field(ge=16, le=65_536)] = 512
     """Samples between two frames."""
     pad_mode: Literal["constant", "reflect"] = "constant"
-    """What is taken to lie outside the clip: zeros, or its mirror image."""
+    """Padding outside the clip: zeros, or its mirror image."""
 
     bands: ClassVar[str]
     """Name of what the number of bands is."""
@@ -173,7 +173,7 @@ class Decibels(Framed):
 
     @property
     def comment(self) -> str:
-        """What in the values is relative to the clip, in words; empty if nothing is."""
+        """Aspect of the values that is relative to the clip, in words; empty if none is."""
         words = []
         if self.ref == "max":
             words.append("0 dB is the clip's largest value")
@@ -186,7 +186,7 @@ class Chroma(Framed):
     """A feature of pitch classes, C first."""
 
     norm: Norm = "max"
-    """What each frame is divided by: its largest value, or a norm of it."""
+    """Norm that each frame is divided by: its largest value, or another norm."""
     tuning: Annotated[float, Field(ge=-0.5, le=0.5)] | None = None
     """Deviation from A440 in fractions of a bin; None is estimated from each clip."""
     n_chroma: Annotated[int, Field(ge=1, le=120)] = 12
@@ -201,7 +201,7 @@ class Chroma(Framed):
 
     @property
     def comment(self) -> str:
-        """What in the values is relative to the clip, in words; empty if nothing is."""
+        """Aspect of the values that is relative to the clip, in words; empty if none is."""
         return "the tuning is estimated from the clip" if self.tuning is None else ""
 
 

@@ -102,7 +102,7 @@ class FeatureSpec(Schema):
     window: Literal["hann", "hamming", "blackman"] = "hann"
     """Window function, periodic."""
     pad_mode: Literal["reflect", "constant"] = "reflect"
-    """What is taken to lie outside the clip: the first frame is centred on its first sample."""
+    """Padding outside the clip: the first frame is centred on its first sample."""
     power: Annotated[float, Field(ge=0.1, le=4)] = 2.0
     """Exponent of the magnitudes: 2 is power, 1 amplitude."""
     mel_scale: Literal["htk", "slaney", "torchaudio-2019"] = "htk"
@@ -133,7 +133,7 @@ class FeatureSpec(Schema):
     dtype: Literal["float16", "float32", "uint8"] = "float16"
     """Type of the stored images; uint8 has steps of 1/255."""
     features: Annotated[tuple[Feature, ...], Field(max_length=64)] = ()
-    """What librosa computes in addition, each stored as float32; from format version 3 on."""
+    """Features that librosa computes, each stored as float32; from format version 3 on."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

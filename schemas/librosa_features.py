@@ -154,7 +154,7 @@ class SpectralContrast(Stft):
 
     @property
     def comment(self) -> str:
-        """What in the values is relative to the clip, in words; empty if nothing is."""
+        """Aspect of the values that is relative to the clip, in words; empty if none is."""
         return "" if self.linear else "80 dB under the clip's largest peak, or valley, is cut"
 
     def check(self, sample_rate: int) -> None:
@@ -227,7 +227,7 @@ class Cqt(Decibels, ConstantQ):
 
     @property
     def comment(self) -> str:
-        """What in the values is relative to the clip, in words; empty if nothing is."""
+        """Aspect of the values that is relative to the clip, in words; empty if none is."""
         words = [super().comment] if self.decibels else []
         if self.tuning is None:
             words.append("the tuning is estimated from the clip")
@@ -247,7 +247,7 @@ class ChromaCqt(Chroma, ConstantQ):
     cqt_mode: Literal["full", "hybrid"] = "full"
     """Kind of the constant-Q transform."""
     pad_mode: Literal["constant"] = "constant"
-    """What is taken to lie outside the clip: zeros."""
+    """Padding outside the clip: zeros."""
 
     long_name: ClassVar[str] = "chromagram of the constant-Q transform"
 

@@ -24,8 +24,8 @@ class Prediction(Schema):
     """Probability of every class by its name: the mean over the networks. They sum to 1, except
     where sounds may have several labels."""
     labels: tuple[str, ...] | None = None
-    """Where sounds may have several labels: those whose probability is at least the threshold, the
-    most probable first; else None."""
+    """Labels whose probability is at least the threshold, the most probable first; None if sounds
+    have one class each."""
 
 
 class UnusedFile(Schema):
@@ -64,7 +64,7 @@ class FoldEvaluation(Schema):
     accuracy: Accuracy | None
     """None where clips may have several labels."""
     scores: MultilabelScores | None = None
-    """Where clips may have several labels."""
+    """Scores, if clips may have several labels."""
 
 
 class ClassEvaluation(Schema):
@@ -77,7 +77,7 @@ class ClassEvaluation(Schema):
     recall: Share | None
     """Fraction of its clips that were recognised; None if it has no clips."""
     average_precision: Share | None = None
-    """Where clips may have several labels; None if it has no clips."""
+    """Average precision, if clips may have several labels; None if it has no clips."""
     auc: Share | None = None
     """Area under the ROC curve, where clips may have several labels; None if all or none is of
     the class."""

@@ -47,8 +47,8 @@ MaxLrFrom = Literal["method", "measured", "given"]
 stage before the training; or the user."""
 
 Task = Literal["multiclass", "multilabel"]
-"""What is learnt: the one class of each clip, or its labels, several or none. The latter has mean
-average precision where the former has accuracy, and the two are never set side by side."""
+"""Kind of task: learning the one class of each clip, or its labels, several or none, with mean
+average precision in place of accuracy. The two are never set side by side."""
 
 InitUsed = Literal["imagenet", "timm", "random", "file"]
 """Origin of the initial weights: torchvision's of ImageNet, timm's, none, or a file."""
@@ -129,7 +129,7 @@ class RunConfig(Schema):
     allow_duplicates: bool = False
     """Whether the user accepted that some files are in several folds."""
     task: Task = "multiclass"
-    """What is learnt, which follows from the dataset; `multiclass` in files of older versions."""
+    """Kind of task, which follows from the dataset; `multiclass` in files of older versions."""
 
 
 class RangeTest(Schema):
@@ -180,7 +180,7 @@ class RunRecord(Sealed):
 
 
 class MultilabelScores(Schema):
-    """How well clips of several labels, or none, are recognised, over all clips of a fold.
+    """Scores of a network for clips of several labels, or none, over all clips of a fold.
 
     Means are over the classes that occur in the clips; one that does not is not counted as 0.
     """

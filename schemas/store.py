@@ -103,16 +103,16 @@ class Clip(Schema):
     opened: neither through `..` nor through a link."""
     fold: Annotated[int, Field(ge=0)]
     class_id: Annotated[int, Field(ge=-1)]
-    """Its class; with `labels`, the primary one, or -1 where there is none."""
+    """Class number; with `labels`, the primary one, or -1 where there is none."""
     source: str = ""
     """Recording the clip was cut from; clips of one source belong in one fold."""
     start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Where the clip starts in its file, in seconds; None for the file's start."""
+    """Start of the clip in its file, in seconds; None for the file's start."""
     end_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Where it ends; None for the file's end."""
+    """End of the clip in its file, in seconds; None for the file's end."""
     item: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    """Where the clip lies in its file, which is a shard: the row of a Parquet or Arrow file, or the
-    byte at which a tar's member begins; None if the file is the sound."""
+    """Position of the clip in its file, which is a shard: the row of a Parquet or Arrow file, or
+    the byte at which a tar's member begins; None if the file is the sound."""
     labels: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Every class it is of, ascending, perhaps none; None if it is of `class_id` alone."""
 
@@ -156,7 +156,7 @@ class Fold(Schema):
 
 
 class Collection(Schema):
-    """How a collection of one's own was read, so that the same can be read again."""
+    """Record of how a collection of one's own was read, so that the same can be read again."""
 
     table: str = ""
     """Path of the table, relative to the root; empty for directories and for tables elsewhere."""
@@ -211,7 +211,7 @@ class StoreManifest(Schema):
     counts: dict[str, Annotated[int, Field(ge=0, le=MAX_CLIPS)]] = Field(default_factory=dict)
     """Number of clips by outcome (name of a `ClipStatus`, lower case), once complete."""
     collection: Collection = Collection()
-    """How a collection of one's own was read; from format version 3 on."""
+    """Record of how a collection of one's own was read; from format version 3 on."""
     parts: bool = False
     """Whether clips are parts of their files: the clip table then has `start_s` and `end_s`. From
     format version 3 on."""

@@ -138,7 +138,7 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four clips a chunk, so that twenty clips make several blocks a fold."""
+    """Four clips per chunk, so that twenty clips make several blocks per fold."""
     four_clips_a_block(monkeypatch)
 
 

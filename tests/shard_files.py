@@ -56,7 +56,7 @@ def fold(index: int) -> int:
 
 
 def write_files(root: Path) -> Path:
-    """The same clips as files, with a table."""
+    """Write the clips as files, with a table."""
     rows = ["path,label,fold"]
     for index in range(NUM_CLIPS):
         name, data = encoded(index)

@@ -41,7 +41,7 @@ def vbr_mp3(seconds: float = SECONDS) -> bytes:
 
 
 def frame_positions(data: bytes) -> list[int]:
-    """Where the frames of an MPEG stream begin that has nothing else in it."""
+    """Return where the frames of an MPEG stream begin that has nothing else in it."""
     from featurestore.extraction.containers.mpegframe import parse
 
     positions, position = [], 0
@@ -52,7 +52,7 @@ def frame_positions(data: bytes) -> list[int]:
 
 
 def page_positions(data: bytes) -> list[int]:
-    """Where the pages of an Ogg file begin."""
+    """Return where the pages of an Ogg file begin."""
     return [at for at in range(len(data)) if data[at : at + 5] == b"OggS\0"]
 
 

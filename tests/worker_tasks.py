@@ -1,4 +1,4 @@
-"""What tests let worker processes do; imports little, as each worker imports it."""
+"""Tasks for worker processes in tests; imports little, as each worker imports it."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What a run is asked: training options, which shape its numbers, and execution options.
+"""Options of a run: training options, which shape its numbers, and execution options.
 
 Each option is declared once: the command line, sweeps (`--set`) and Python take it from here.
 `trainer.plan` resolves them for a store and a machine into a `schemas.RunConfig`.
@@ -57,7 +57,7 @@ class StepOptions:
     recipe: Annotated[
         Recipe,
         typer.Option(
-            help="What fills in the options that are left out: the paper's text, or what its code "
+            help="Defaults for options that are left out: the paper's text, or what its code "
             "of 2019 must have done (--layer-groups 3, --moments carried, --first-conv red-frozen, "
             "--best-of stage, float32, a store with the filters torchaudio-2019)."
         ),
@@ -222,7 +222,7 @@ _Folds = Annotated[
 ]
 _OwnMethods = Annotated[
     Mapping[str, tuple[Cycle, ...]] | None,
-    typer.Option(help="What is in the methods file, if it has been read already."),
+    typer.Option(help="Contents of the methods file, if it has been read already."),
 ]
 _Mlflow = Annotated[
     str | None, typer.Option(help="Also log to MLflow: http://host:5000, sqlite:///mlflow.db, …")
@@ -238,7 +238,7 @@ _Shown = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ExecutionOptions, TrainingOptions):
-    """What `trainer.train` takes: all options of `trainer run`."""
+    """Options of `trainer.train`: all those of `trainer run`."""
 
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or your own.")] = "resize"
     folds: _Folds = ()
@@ -256,10 +256,10 @@ class RunOptions(ExecutionOptions, TrainingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeOptions(ExecutionOptions):
-    """What `trainer.resume` takes: nothing that changes a result."""
+    """Options of `trainer.resume`, none of which changes a result."""
 
     store: Annotated[
-        Place | None, typer.Option(help="Where the store is, if it has moved since.")
+        Place | None, typer.Option(help="Path of the store, if it has moved since.")
     ] = None
     mlflow: _Mlflow = None
     progress: _Shown = True

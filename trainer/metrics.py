@@ -1,4 +1,4 @@
-"""How well clips of several labels, or none, are recognised. Pure functions of NumPy arrays.
+"""Scores for clips of several labels, or none. Pure functions of NumPy arrays.
 
 Equal to scikit-learn's `average_precision_score`, `roc_auc_score` and
 `label_ranking_average_precision_score` of each class, but for what these make of a class that does

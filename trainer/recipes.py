@@ -1,4 +1,4 @@
-"""What fills in the settings that the user leaves open: a recipe, and a dataset's learning rates.
+"""Defaults for settings that the user leaves open: a recipe, and a dataset's learning rates.
 
 A recipe is a reading of the paper. `paper` follows the text. `fastai-2019` is what the paper's code
 must have done where the text is silent. Every piece is an option of its own, except the filters,

@@ -51,7 +51,7 @@ _OF_RESULT = set(RunResult.model_fields)
 
 @dataclass(frozen=True)
 class Known:
-    """What this process knows already of a run: nothing is read, hashed or measured twice.
+    """Facts of a run that this process has already: nothing is read, hashed or measured twice.
 
     Args:
         splits: Clips of each held-out fold's training.

@@ -1,4 +1,4 @@
-"""What each selection means: the epoch that counts, the one that is carried on, and the wording.
+"""Meaning of each selection: the epoch that counts, the one that is carried on, and the wording.
 
 Training follows the rules after each epoch, and readers of a finished run check it by them. What
 differs in selection, `carry` or `best_of` is never averaged, compared or drawn together.

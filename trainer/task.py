@@ -1,4 +1,4 @@
-"""What is learnt: one class per clip, or several labels, or none, per clip.
+"""Learning tasks: one class per clip, or several labels, or none.
 
 All that differs between the two is here: the loss, what logits become, what is counted on the
 device in each batch, and the score by which the best epoch is picked.
@@ -16,7 +16,7 @@ from trainer.metrics import mean_average_precision
 
 
 class Task(Protocol):
-    """What is learnt."""
+    """Interface of a task: its loss, its probabilities and its score."""
 
     @property
     def score_field(self) -> str:
@@ -118,4 +118,4 @@ class SeveralLabels:
 
 
 TASKS: dict[TaskName, Task] = {"multiclass": OneClass(), "multilabel": SeveralLabels()}
-"""What is learnt, by its name in a run's config."""
+"""Tasks by their name in a run's config."""

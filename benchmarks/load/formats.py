@@ -237,7 +237,7 @@ WAYS: dict[str, Callable[[Source], Epoch]] = {
     "trainer, streaming": lambda source: trainer_epoch(source, "stream"),
     "ZarrDataset, chunks kept": zarr_dataset,
     "ZarrDataset, 8 chunks kept": lambda source: zarr_dataset(source, cache_blocks=8),
-    "one .npy a clip, DataLoader": npy_files,
+    "one .npy per clip, DataLoader": npy_files,
     "one memory-mapped .npy": memory_map,
     "WebDataset": web_dataset,
     "HF datasets (Arrow)": hugging_face,

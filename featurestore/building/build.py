@@ -92,7 +92,7 @@ class BuildReport:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What `build` would do.
+    """Preview of a build: what is there, and what `build` would add.
 
     Attributes:
         manifest: Manifest of the store, as it would be written or is.

@@ -48,7 +48,7 @@ def download(
     dataset: Annotated[str, typer.Argument(help="urbansound8k, esc50 or esc10.", metavar="NAME")],
     root: Annotated[
         Path | None,
-        typer.Option(help="Where the audio is to be.", metavar="DIR", rich_help_panel=DATA),
+        typer.Option(help="Directory for the audio.", metavar="DIR", rich_help_panel=DATA),
     ] = None,
     yes: YesOption = False,
     quiet: QuietOption = False,

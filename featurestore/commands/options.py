@@ -1,4 +1,4 @@
-"""What the commands share: the consoles, options, executors, and texts about failed clips."""
+"""Shared by the commands: consoles, options, executors, and texts about failed clips."""
 
 import shlex
 from collections import defaultdict

@@ -33,11 +33,11 @@ class Dataset:
     fold_names: Mapping[int, str] = field(default_factory=dict)
     """Names of the folds that are official splits."""
     collection: Collection = field(default_factory=Collection)
-    """How it was read, of a collection of one's own."""
+    """Record of how a collection of one's own was read."""
     understood: tuple[str, ...] = ()
-    """What was made of the table or the directories, in phrases."""
+    """Interpretation of the table or the directories, in phrases."""
     warnings: tuple[str, ...] = ()
-    """What a user should know before anything is extracted."""
+    """Warnings for the user before anything is extracted."""
     official_clips: int = 0
     """Number of clips of the published dataset, if only a part of them is here; else 0."""
     in_groups: bool = False

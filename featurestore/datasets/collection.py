@@ -59,7 +59,7 @@ _CLASS_COLUMN, _SPLIT_COLUMN = "class (directory)", "split (directory)"
 
 @dataclass(frozen=True)
 class Naming:
-    """What a user calls a collection; empty is the default.
+    """The user's name for a collection; empty is the default.
 
     Attributes:
         name: Name of the dataset in a store; that of the root's directory by default.

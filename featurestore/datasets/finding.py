@@ -1,4 +1,4 @@
-"""Where the clips of a root are listed: a table, shards, or nowhere but in its directories."""
+"""Finding what lists the clips of a root: a table, shards, or nothing but its directories."""
 
 import os
 from collections.abc import Iterator

@@ -48,7 +48,7 @@ class DatasetKind:
     """Number of clips of the published dataset; 0 if it is none."""
     num_classes: int = 0
     folds: str = ""
-    """Its folds or official splits, in words."""
+    """Folds or official splits, in words."""
     num_bytes: int = 0
     """Size of what is downloaded; 0 if it is not known."""
     licence: str = ""

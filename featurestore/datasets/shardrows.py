@@ -29,9 +29,9 @@ SPLIT = "split"
 """Column of the split in the files' names."""
 _MOST_COLUMNS = 256
 _NUMBERED = re.compile(r"(.+?)-[0-9]{5}-of-[0-9]{5}")
-"""How Hugging Face names the files of a split that has a name of its own."""
+"""Names that Hugging Face gives the files of a split that has a name of its own."""
 _SAVED = "data"
-"""How `save_to_disk` names the files of any split, each in a directory of its name."""
+"""Names that `save_to_disk` gives the files of any split, each in a directory of its name."""
 _PIECES = re.compile(r"[-._ 0-9]+")
 
 

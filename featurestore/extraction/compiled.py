@@ -1,4 +1,4 @@
-"""Where Numba keeps what it compiles of librosa: a directory of our own, filled by one process.
+"""Numba's cache of compiled librosa: a directory of our own, filled by one process.
 
 Numba keeps a `guvectorize`d function and its wrapper in two files. Two processes that fill one
 cache at the same time can leave the function of the one next to the wrapper of the other, and

@@ -205,7 +205,7 @@ def _translated(error: soundfile.LibsndfileError) -> AudioError:
 
 
 def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) -> int:
-    """Return the most sample frames a file may have.
+    """Return the largest number of sample frames that a file may have.
 
     Raises:
         AudioError: Its header says that it has more.

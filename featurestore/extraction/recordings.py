@@ -44,7 +44,7 @@ _MOST_COPIED_BYTES = 1 << 33
 _MOST_OPEN = 64
 """Recordings that a thread keeps open."""
 _MOST_COPIES = 4
-"""Those of them that are copied out of shards."""
+"""Open recordings that may be copies out of shards."""
 _OGG_LEAD_S = 2
 """Seconds that are decoded before a part of an Ogg file."""
 _SLACK_S = 0.01
@@ -53,7 +53,7 @@ _SLACK_S = 0.01
 
 @dataclass(frozen=True)
 class Span:
-    """Where in its file a clip is.
+    """The part of its file that a clip is.
 
     Attributes:
         start_s: Seconds at which it starts in its recording; NaN for the start.
@@ -73,7 +73,7 @@ class Span:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What reading a whole recording once has told."""
+    """Facts from one reading of a whole recording."""
 
     sha256: bytes
     name: str

@@ -1,4 +1,4 @@
-"""How an image is drawn: its seconds and mels, where it repeats, and its best detail. Pure."""
+"""Axes of a drawn image: its seconds and mels, where it repeats, and its best detail. Pure."""
 
 from dataclasses import dataclass
 from itertools import product

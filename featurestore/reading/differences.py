@@ -1,4 +1,4 @@
-"""What differs between two stores, as data: what `featurestore diff` prints.
+"""Differences between two stores, as data that `featurestore diff` prints.
 
 Settings, clips, outcomes and every stored value are compared; the layout and the versions of
 libraries are noted and are no difference. Clips are matched by their ids, whatever their order.

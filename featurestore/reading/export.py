@@ -36,7 +36,7 @@ _TEXT_COLUMNS = ("clip_id", "path")
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         path: The file, or the directory.

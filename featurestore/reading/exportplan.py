@@ -1,4 +1,4 @@
-"""What an export writes: clips of some folds with features, labels and sounds, block by block."""
+"""Contents of an export: clips of some folds with features, labels and sounds, block by block."""
 
 import os
 import re
@@ -72,7 +72,7 @@ def chosen_arrays(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is written, whatever the format."""
+    """Contents of an export, whatever its format."""
 
     store: StoredDataset
     folds: tuple[int, ...]

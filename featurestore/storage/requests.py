@@ -77,7 +77,7 @@ _MOST_CHARS = 200
 """Most characters of a reason that obstore gives."""
 _REPEATED = re.compile(r'"(?:[^"\\]|\\.)*"?')
 _CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "/computeMetadata", "169.254.170.2")
-"""Where obstore looks for a cloud machine's credentials when the environment has none."""
+"""Addresses that obstore asks for a cloud machine's credentials when the environment has none."""
 
 
 def reason(error: Exception) -> str:

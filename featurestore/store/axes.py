@@ -1,4 +1,4 @@
-"""What the axes of stored arrays are, and what their values mean, in the words of xarray and CF.
+"""Names and coordinates of the axes of stored arrays, in the terms of xarray and CF.
 
 All of it follows from the spec, so that it can be derived of any store, whatever its version.
 """

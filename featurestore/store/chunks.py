@@ -26,9 +26,9 @@ OVERHEAD_BYTES: Final = 16 + _CRC_BYTES
 _CRC_OF_CHECKED = 0x48674BC7
 """crc32c of any data that are followed by their own crc32c."""
 _SIZE_IN_HEADER = slice(4, 8)
-"""Where Blosc keeps the number of bytes before compression."""
+"""Bytes of Blosc's header that hold the size before compression."""
 _STORED_IN_HEADER = slice(12, 16)
-"""Where it keeps the number of bytes after it, up to which it reads."""
+"""Bytes of its header that hold the size after compression, up to which it reads."""
 _ENTRY_BYTES = 16
 _COUNT_BYTES = 4
 CHECKSUM_BYTES = _CRC_BYTES

@@ -55,7 +55,7 @@ def write_sounds(root: Path, clips_a_class: int = 3) -> Path:
 
 
 def build_browsed(root: Path, store: Path) -> Path:
-    """Build the store of `write_sounds`, four clips a chunk."""
+    """Build the store of `write_sounds`, four clips per chunk."""
     with pytest.MonkeyPatch.context() as patch:
         four_clips_a_block(patch)
         build(load_dataset("folder", root), store, SMALL)

@@ -1,4 +1,4 @@
-"""What each stage starts from and what is reported, seen in the networks of real runs."""
+"""The network that each stage starts from and the one reported, seen in real runs."""
 
 import json
 from dataclasses import replace

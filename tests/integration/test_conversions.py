@@ -49,12 +49,12 @@ def store(place: Path) -> StoredDataset:
 
 
 class StoppedError(Exception):
-    """What stops a build at some block."""
+    """Raised to stop a build at some block."""
 
 
 @pytest.fixture(scope="module")
 def unfinished(place: Path) -> Path:
-    """The same store, of which two blocks are built."""
+    """An unfinished copy of the store, with two blocks built."""
 
     class Watch:
         committed_blocks = 0
@@ -162,7 +162,7 @@ def test_clips_that_are_not_built_yet_are_nan_and_said_to_be_pending(unfinished:
 
 
 def test_bands_and_frames_are_where_the_extractor_puts_a_tone(tmp_path: Path) -> None:
-    """Of a clip that is a tone, the loudest band is the one whose centre is nearest to it."""
+    """A tone's loudest band is the one whose centre is nearest to it."""
     import soundfile
 
     seconds = np.arange(4 * 22_050) / 22_050

@@ -64,7 +64,7 @@ case "$*" in
 esac
 """,
 }
-"""What is put before our programs, in shell: smaller images, smaller networks, fewer epochs."""
+"""Shell code put before our programs: smaller images, smaller networks, fewer epochs."""
 
 
 @dataclass(frozen=True)

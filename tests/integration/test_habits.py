@@ -1,4 +1,4 @@
-"""What one expects of a command line: help in groups, `--json`, `--quiet`, and what comes next."""
+"""Habits of a good command line: help in groups, `--json`, `--quiet`, and what comes next."""
 
 import json
 import os

@@ -252,7 +252,7 @@ def test_names_that_act_on_a_terminal_are_shown_as_text(
 def test_values_that_differ_in_one_clip_are_found_whatever_the_chunks(
     here: Path, small_blocks: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same clips in chunks of another size: matched by their ids."""
+    """Clips in chunks of another size are matched by their ids."""
     again()
     found = told(capsys, "diff a.zarr b.zarr", 0)["datasets"]["folder"]
     assert found["notes"]["chunk_clips"][1] == 4

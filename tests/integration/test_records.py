@@ -1,4 +1,4 @@
-"""What is changed of an unfinished build is found, and never sealed as it lies."""
+"""Changes to an unfinished build are found, and never sealed as they lie."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator

@@ -170,6 +170,6 @@ def test_a_manifest_that_contradicts_its_store_is_refused_by_every_command(
 
 
 def test_the_store_is_as_good_as_before_when_it_is_sealed_again(arrays: StoredArrays) -> None:
-    """What is refused above is refused for what is wrong in it."""
+    """Stores refused above are refused for the fault in them, not for being copies."""
     seal(arrays, counts=status_counts(arrays))
     assert main([*QUICK.split(), "--store", "s.zarr"]) == 0

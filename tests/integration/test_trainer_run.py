@@ -266,7 +266,7 @@ def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_what_falls_back_on_the_way_is_told_once_and_is_in_the_result(tmp_path: Path) -> None:
-    dataset, plan = tiny_plan(batch_size=12)  # seven steps a stage
+    dataset, plan = tiny_plan(batch_size=12)  # seven steps per stage
     update = {"acceleration": "graph", "stages": plan.config.stages[:1]}
     plan = replace(plan, config=plan.config.model_copy(update=update))
     shown: list[str] = []

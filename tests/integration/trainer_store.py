@@ -45,7 +45,7 @@ def sounds() -> Path:
 
 
 def tiny_store(dtype: str = "float16") -> Path:
-    """Three folds of 48 clips, six classes, one clip failed; three chunks a fold and array."""
+    """Three folds of 48 clips, six classes, one clip failed; three chunks per fold and array."""
     return _tiny_store(dtype)
 
 

@@ -106,7 +106,7 @@ def test_an_unmixed_batch_has_the_smoothed_cross_entropy() -> None:
 
 
 def hidden_part(images: Tensor, seen: Tensor) -> np.ndarray:
-    """Where each image (b, bands, frames) was changed; random values are never a mean by chance."""
+    """Return where each image (b, bands, frames) was changed; no random value is the mean."""
     return (images != seen)[:, 0].numpy()
 
 

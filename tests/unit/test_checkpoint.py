@@ -184,7 +184,7 @@ def test_a_keeper_writes_while_it_runs(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """A limit of 4 kB a file, which a write meets as it would a full disk."""
+    """A limit of 4 kB per file, which a write meets as it would a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     yield

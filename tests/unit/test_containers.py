@@ -207,7 +207,7 @@ def test_an_mpeg_frame_that_is_gone_from_a_stream_without_a_header_is_missed(
 def test_frames_whose_own_checksum_does_not_fit_are_damage_unless_none_does(
     tmp_path: Path,
 ) -> None:
-    """Of an encoder that computes them in another way, they say nothing."""
+    """Checksums that an encoder computes in another way say nothing."""
     head, side = bytes((0xFF, 0xFA, 0x90, 0xC0)), bytes(17)
     frame = head + crc16(head[2:] + side, 0xFFFF).to_bytes(2) + side
     whole = frame.ljust(417, b"\0") * 21

@@ -1,4 +1,4 @@
-"""Which datasets there are, where they are looked for, and what is said when they are not there."""
+"""The available datasets: where each is looked for, and the error when it is not there."""
 
 import os
 import shutil

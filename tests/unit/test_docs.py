@@ -198,7 +198,7 @@ def test_the_readmes_accuracies_are_the_papers_and_those_of_our_report() -> None
 
 
 def test_the_readmes_speeds_are_those_of_the_benchmarks() -> None:
-    milliseconds = {row["case"]: row["ms a clip"] for row in result("extract")["wav"]}
+    milliseconds = {row["case"]: row["ms per clip"] for row in result("extract")["wav"]}
     names = {
         "the floor": "floor",
         "**featurestore**": "featurestore",

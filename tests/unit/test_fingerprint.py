@@ -28,7 +28,7 @@ def test_the_fingerprint_changes_with_all_that_shapes_the_features() -> None:
 
 
 def test_the_fingerprint_of_the_papers_features_is_that_of_the_stores_built_so_far() -> None:
-    """Where this fails, every store there is would be refused: is that meant?"""
+    """If this fails, every existing store would be refused: is that meant?"""
     known = "88f5c4328cd3e363147067e4a3950b41e8db23b3da053a0a0eba826ad737c2db"
     assert fingerprint(FeatureSpec(), "x", version=1) == known
 

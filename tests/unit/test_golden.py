@@ -5,7 +5,7 @@ from tests.golden.make import FILE, images
 
 
 def test_the_extractor_gives_what_it_gave_when_its_version_was_set() -> None:
-    """Where this fails, either the change is wrong or EXTRACTOR_VERSION must be raised."""
+    """If this fails, either the change is wrong or EXTRACTOR_VERSION must be raised."""
     assert EXTRACTOR_VERSION == 2
     with np.load(FILE) as stored:
         golden = {name.replace("|", "/"): stored[name] for name in stored.files}

@@ -277,7 +277,7 @@ def test_compiled_code_goes_to_a_directory_of_ones_own_that_nobody_else_can_writ
 def test_each_copy_of_librosa_and_each_processor_has_its_own_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is ready for another would be filled by many processes at once."""
+    """A cache that is ready for others only would be filled by many processes at once."""
 
     def name() -> str:
         compiled._name.cache_clear()

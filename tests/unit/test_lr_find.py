@@ -14,7 +14,7 @@ from trainer.training.stage import StageTrainer, Stopwatch
 
 
 def trial(**stage: object) -> Trial:
-    """Three steps an epoch, of 8 of 24 clips."""
+    """Three steps per epoch, of 8 of 24 clips."""
     stages = (Stage.model_validate({"array": "R1/mel", "epochs": 1, "max_lr": 1e-3} | stage),)
     config = CONFIG.model_copy(update={"stages": stages})
     rows = tones(24, 0)

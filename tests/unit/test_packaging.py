@@ -1,4 +1,4 @@
-"""What a user gets with the package: metadata, licence, citation, and bounds that were tried."""
+"""Contents of the package: metadata, licence, citation, and bounds that were tried."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Which files a build opens: regular, bounded, and below the dataset's root."""
+"""Files that a build opens: regular, bounded, and below the dataset's root."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Where bytes lie: what a place may be, and what a directory promises."""
+"""Places for bytes: what a place may be, and what a directory promises."""
 
 import errno
 import pickle

@@ -1,4 +1,4 @@
-"""What is learnt: one class per clip as ever, or several labels by binary cross-entropy."""
+"""Learning tasks: one class per clip as ever, or several labels by binary cross-entropy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which epoch counts, and which one is carried: the rules over curves made by hand."""
+"""The epoch that counts and the one that is carried: the rules over curves made by hand."""
 
 import pytest
 

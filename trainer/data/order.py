@@ -92,7 +92,7 @@ class EpochOrder:
         folds: The training folds.
         sizes: Rows of each block of these folds, in the reader's order; may be 0.
         window: Blocks shuffled together, at least 1.
-        kept: (n,) bool, which rows an epoch has; None for all.
+        kept: (n,) bool, rows that an epoch has; None for all.
     """
 
     seed: int

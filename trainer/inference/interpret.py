@@ -1,4 +1,4 @@
-"""What a run's networks get wrong: the worst clips, and each class's recall with its uncertainty.
+"""Mistakes of a run's networks: the worst clips, and each class's recall with its uncertainty.
 
 Reads the predictions that training left on the held-out folds; no network is run.
 """
@@ -47,7 +47,7 @@ class ClassRecall:
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What a run's networks get wrong.
+    """Mistakes of a run's networks.
 
     Args:
         num_clips: Clips of the folds.

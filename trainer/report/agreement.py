@@ -38,7 +38,7 @@ class ComparedClip(NamedTuple):
 
 @dataclass(frozen=True)
 class Agreement:
-    """Where two methods are right: the clips of all seeds that both have.
+    """Clips that two methods get right, over all seeds that both have.
 
     Args:
         first: The one expected to be better.

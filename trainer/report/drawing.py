@@ -1,4 +1,4 @@
-"""What all pictures of the trainer share: size, colours, how a figure becomes files; and box plots.
+"""Shared by all pictures of the trainer: size, colours, how a figure becomes files; and box plots.
 
 Box plots show accuracy over folds: with the folds joined, and in the look of the paper's own.
 Matplotlib's object interface only: no pyplot, so no global state and no window.

@@ -28,7 +28,7 @@ class PaperTable:
 
     @property
     def basis(self) -> str:
-        """How many clips, splits and seeds its numbers are from."""
+        """Numbers of clips, splits and seeds behind the table."""
         splits = len(next(iter(self.splits.values())))
         return f"the paper's: {self.num_clips:,} clips, {splits} splits, 1 seed"
 

@@ -187,7 +187,7 @@ class Series:
 
     @property
     def carrying(self) -> str:
-        """What stages started from and what is reported, in words."""
+        """Networks that stages started from, and those reported, in words."""
         return carrying(self.runs[0].result.config)
 
     @property

@@ -40,7 +40,7 @@ _COMPILING = threading.Lock()
 
 @dataclass
 class Fallbacks:
-    """What kept steps from running as they should.
+    """Reasons why steps do not run as they should.
 
     Args:
         warn: Called with a line once a step runs as it is for good.

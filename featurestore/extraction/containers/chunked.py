@@ -24,7 +24,7 @@ _LARGEST_HEADER = 1 << 20
 _UNCODED = frozenset((1, 3, 6, 7, 0xFFFE))
 """Formats of WAV that have a size of a sample frame: PCM, float, A-law, µ-law, extensible."""
 _READ = _UNCODED | {2, 0x11, 0x31, 0x38, 0x40, 0x55}
-"""Those and ADPCM, GSM 6.10, G.721 and MP3."""
+"""Formats of WAV that are read: the uncoded ones, ADPCM, GSM 6.10, G.721 and MP3."""
 _NOT_READ = {
     0x50: "MP2",
     0xFF: "AAC",

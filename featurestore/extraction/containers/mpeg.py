@@ -60,12 +60,12 @@ class _Stream:
     trimmed: int = 0
     """Samples that the Info header says the encoder added."""
     dropped: int = 0
-    """Those at the start."""
+    """Samples of `trimmed` that are at the start."""
     lame: Lame | None = None
     """Checksums of a stream that LAME made."""
     count: int = 0
     positions: "array[int]" = field(default_factory=lambda: array("Q"))
-    """Where every `EVERY`th frame is."""
+    """Positions in bytes of every `EVERY`th frame."""
     stop: int = 0
     checks: FrameChecks = field(default_factory=FrameChecks)
 

@@ -1,4 +1,4 @@
-"""How many bits of a frame of layer I or II its checksum covers: all that rules its decoding.
+"""Number of bits that the checksum of a frame of layer I or II covers: all that rules its decoding.
 
 These are the bits behind the checksum that say how many bits each subband's samples have, and in
 layer II which scale factors follow. How many there are depends on the bit rate and the channels.

@@ -20,7 +20,7 @@ of frames the first lack what they have in those before: one in a hundred is an 
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """Where the frames of a stream of layer III are.
+    """Positions of the frames of a stream of layer III.
 
     Attributes:
         head: Header of one of them, four bytes.

@@ -92,7 +92,7 @@ def info_at(source: Source, position: int, header: FrameHeader) -> bytes:
 
 @dataclass(frozen=True)
 class Lame:
-    """What LAME says of a stream in its first frame.
+    """LAME's description of a stream, in the stream's first frame.
 
     Attributes:
         num_bytes: Bytes of the stream, this frame included.

@@ -1,4 +1,4 @@
-"""What the frames of an MPEG stream hold: whether their sound is there, whole and in its place.
+"""Checks of the sound in an MPEG stream's frames: whether it is there, whole and in its place.
 
 A frame of layer III may begin its sound in the frames before it, so a frame that was lost, or whose
 side information is damaged, contradicts its neighbours. Checksums are compared where the encoder
