@@ -13,9 +13,10 @@ from featurestore.commands.datasets import datasets, download
 from featurestore.commands.sharing import diff, export, ls
 from featurestore.commands.stores import info, plot, verify
 from featurestore.errors import FeatureStoreError
+from featurestore.program import Program
 from featurestore.safepath import safe_children
 from featurestore.stopping import stoppable
-from featurestore.terminal import Program, harden, print_error, print_os_error
+from featurestore.terminal import harden, print_error, print_os_error
 
 app = Program(
     name="featurestore",

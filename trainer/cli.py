@@ -13,17 +13,10 @@ from typing import Annotated
 import typer
 
 from featurestore.errors import FeatureStoreError
+from featurestore.program import JsonOption, Program, QuietOption
 from featurestore.safepath import safe_children
 from featurestore.stopping import stoppable
-from featurestore.terminal import (
-    JsonOption,
-    Program,
-    QuietOption,
-    Terminal,
-    harden,
-    print_error,
-    print_os_error,
-)
+from featurestore.terminal import Terminal, harden, print_error, print_os_error
 from trainer.commands.evaluate import evaluate, interpret
 from trainer.commands.lr_find import lr_find
 from trainer.commands.networks import ensemble, export, predict

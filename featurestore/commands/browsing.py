@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from featurestore.commands.options import directory_of, err, out
+from featurestore.commands.options import audio_root, err, out
 from featurestore.errors import DatasetError, MissingLibraryError
-from featurestore.terminal import DATA, MACHINE, OUTPUT
+from featurestore.program import DATA, MACHINE, OUTPUT
 
 if TYPE_CHECKING:
     from featurestore.browsing.site import Site
@@ -20,15 +20,7 @@ def browse(
             help="A store (path or URL), or a directory of stores.", metavar="STORE-OR-DIRECTORY"
         ),
     ],
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of the audio: hear the clips, see their waveforms.",
-            metavar="DIR",
-            rich_help_panel=DATA,
-            callback=directory_of,
-        ),
-    ] = None,
+    root: Annotated[Path | None, audio_root("hear the clips, see their waveforms")] = None,
     run: Annotated[
         list[Path] | None,
         typer.Option(

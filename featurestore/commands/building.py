@@ -22,7 +22,7 @@ from featurestore.commands.options import (
     shapes_text,
     stopping,
 )
-from featurestore.terminal import DATA, MACHINE, OUTPUT, JsonOption, QuietOption
+from featurestore.program import DATA, MACHINE, OUTPUT, JsonOption, QuietOption
 
 if TYPE_CHECKING:
     from featurestore.building.build import BuildPlan, BuildReport

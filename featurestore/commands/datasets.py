@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from featurestore.commands.options import YesOption, err, out, stopping
-from featurestore.terminal import DATA, JsonOption, QuietOption, Table
+from featurestore.program import DATA, JsonOption, QuietOption
+from featurestore.terminal import Table
 from featurestore.text import json_text
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from featurestore.api import executor_for
-from featurestore.terminal import DATA, MACHINE, Terminal, end_stopped
+from featurestore.program import DATA, MACHINE, OUTPUT
+from featurestore.terminal import Terminal, end_stopped
 
 if TYPE_CHECKING:
     from featurestore.building.executors import Executor
@@ -27,6 +29,25 @@ _NAMED = 3
 def directory_of(root: Path | None) -> Path | None:
     """Return the directory that paths are relative to: of a shard or table as --root, its own."""
     return root.parent if root is not None and root.is_file() else root
+
+
+def audio_root(purpose: str = "") -> OptionInfo:
+    """Return the option --root of a command.
+
+    Args:
+        purpose: Use that the command makes of the audio, for its help.
+    """
+    return typer.Option(
+        help=f"Directory of the audio{purpose and ': '}{purpose}.",
+        metavar="DIR",
+        rich_help_panel=DATA,
+        callback=directory_of,
+    )
+
+
+def output(help_text: str, metavar: str) -> OptionInfo:
+    """Return the option --out of a command."""
+    return typer.Option("--out", help=help_text, metavar=metavar, rich_help_panel=OUTPUT)
 
 
 StoreArgument = Annotated[str, typer.Argument(help="The store: path or URL.", metavar="STORE")]
@@ -50,12 +71,7 @@ YesOption = Annotated[
     bool,
     typer.Option("--yes", help="Download missing data without asking.", rich_help_panel=DATA),
 ]
-RootOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Directory of the audio.", metavar="DIR", rich_help_panel=DATA, callback=directory_of
-    ),
-]
+RootOption = Annotated[Path | None, audio_root()]
 WorkersOption = Annotated[
     int | None,
     typer.Option(

@@ -11,21 +11,14 @@ from featurestore.commands.options import (
     SHOWN,
     DatasetOption,
     StoreArgument,
-    directory_of,
+    audio_root,
     err,
     out,
+    output,
 )
 from featurestore.errors import FeatureStoreError
-from featurestore.terminal import (
-    DATA,
-    OUTPUT,
-    JsonOption,
-    QuietOption,
-    Table,
-    end_stopped,
-    print_error,
-    print_os_error,
-)
+from featurestore.program import DATA, OUTPUT, JsonOption, QuietOption
+from featurestore.terminal import Table, end_stopped, print_error, print_os_error
 from featurestore.text import json_text
 
 if TYPE_CHECKING:
@@ -130,12 +123,7 @@ def export(
     store: StoreArgument,
     out_path: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            help="The .npz file (replaced if it exists), or a new directory.",
-            metavar="PATH",
-            rich_help_panel=OUTPUT,
-        ),
+        output("The .npz file (replaced if it exists), or a new directory.", "PATH"),
     ],
     output_format: Annotated[
         Literal["npz", "webdataset", "parquet"],
@@ -164,15 +152,7 @@ def export(
             rich_help_panel=DATA,
         ),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of the audio: write the sounds themselves, too.",
-            metavar="DIR",
-            rich_help_panel=DATA,
-            callback=directory_of,
-        ),
-    ] = None,
+    root: Annotated[Path | None, audio_root("write the sounds themselves, too")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

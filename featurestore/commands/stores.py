@@ -9,16 +9,18 @@ import typer
 from featurestore.commands.options import (
     DatasetOption,
     StoreArgument,
+    audio_root,
     command_line,
     counted,
-    directory_of,
     err,
     failure_lines,
     out,
+    output,
     shapes_text,
 )
 from featurestore.errors import DatasetError
-from featurestore.terminal import DATA, OUTPUT, JsonOption, QuietOption, Table, styled
+from featurestore.program import DATA, OUTPUT, JsonOption, QuietOption
+from featurestore.terminal import Table, styled
 from featurestore.text import file_name, printable
 
 if TYPE_CHECKING:
@@ -98,13 +100,7 @@ def verify(
     store: StoreArgument,
     dataset: DatasetOption = None,
     root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of the audio: compare every file's digest, and a sample's features.",
-            metavar="DIR",
-            rich_help_panel=DATA,
-            callback=directory_of,
-        ),
+        Path | None, audio_root("compare every file's digest, and a sample's features")
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -150,15 +146,7 @@ def plot(
             min=1, help="Draw this many clips of each class instead.", rich_help_panel=DATA
         ),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of the audio: draw the clip's waveform, too.",
-            metavar="DIR",
-            rich_help_panel=DATA,
-            callback=directory_of,
-        ),
-    ] = None,
+    root: Annotated[Path | None, audio_root("draw the clip's waveform, too")] = None,
     dataset: DatasetOption = None,
     compare: Annotated[
         bool,
@@ -168,12 +156,7 @@ def plot(
     ] = False,
     out_file: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            help="Default: CLIP.png, or DATASET-classes.png.",
-            metavar="FILE",
-            rich_help_panel=OUTPUT,
-        ),
+        output("Default: CLIP.png, or DATASET-classes.png.", "FILE"),
     ] = None,
 ) -> None:
     """Draw a clip at every resolution by every method, with a detail magnified; or each class."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.measure import Measurement
 
-from featurestore.terminal import JsonOption, QuietOption, Table, Terminal, styled
+from featurestore.program import JsonOption, QuietOption
+from featurestore.terminal import Table, Terminal, styled
 from featurestore.text import json_document, json_text, shorten
 from schemas import CheckpointName, Evaluation, MultilabelScores
 from trainer.commands.options import (

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from featurestore.terminal import Label, QuietOption, Terminal
+from featurestore.program import QuietOption
+from featurestore.terminal import Label, Terminal
 from schemas import LrFind
 from trainer.commands.options import DatasetOption, StoreOption, grouped
 from trainer.config import ReadingOption, StepOptions, TrainingOptions

@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import track
 
-from featurestore.terminal import QuietOption, Table, Terminal
+from featurestore.program import QuietOption
+from featurestore.terminal import Table, Terminal
 from featurestore.text import csv_cell, from_json_text, json_document
 from schemas import (
     CheckpointName,

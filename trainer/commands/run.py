@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from featurestore.program import JsonOption, QuietOption
 from featurestore.stopping import INTERRUPTED
-from featurestore.terminal import JsonOption, QuietOption, Terminal
+from featurestore.terminal import Terminal
 from featurestore.text import from_json_text, json_text
 from schemas import RunConfig
 from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, grouped

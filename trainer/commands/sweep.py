@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featurestore.errors import FeatureStoreError
-from featurestore.terminal import QuietOption, Terminal, styled
+from featurestore.program import QuietOption
+from featurestore.terminal import Terminal, styled
 from featurestore.text import mask_url
 from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, StoreOption, grouped
 from trainer.commands.run import carry_out

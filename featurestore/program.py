@@ -1,0 +1,210 @@
+"""A program of commands, as both programs are: help in groups, and options that all have."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from featurestore.errors import problem_text
+from featurestore.terminal import Terminal, end_stopped
+from featurestore.text import mask_url, printable
+from featurestore.version import __version__
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version."),
+]
+
+
+def _mute(requested: bool) -> None:
+    Terminal.muted = requested
+
+
+OUTPUT, DATA, MACHINE = "Output", "Data", "Machine"
+"""Groups of options that both programs have."""
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=_mute,
+        help="Print warnings and errors only.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the result as JSON on standard output.", rich_help_panel=OUTPUT
+    ),
+]
+_METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+class Group(TyperGroup):
+    """A program's commands: usage errors are printable, and a stopped command ends in a line."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters; none of them takes a value but the flags for completion."""
+        params = super().get_params(ctx)
+        for param in params:
+            param.metavar = ""
+        return params
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the options before the command."""
+        with _printable_usage():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: Any) -> Any:
+        """Parse the rest, and run the command."""
+        try:
+            with _printable_usage():
+                return super().invoke(context)
+        except KeyboardInterrupt:
+            end_stopped("What was finished is kept: the same command can be run again.")
+        finally:
+            Terminal.muted = False  # who calls the program from Python prints on
+
+
+class Command(TyperCommand):
+    """A command whose help shows what a value is, and not its type in Python.
+
+    Attributes:
+        groups: Group of options by option, for those that name none themselves.
+        metavars: Name of the value by option, likewise.
+        loads: Module that the command imports for seconds, unless it is there, and what is said
+            before.
+    """
+
+    groups: Mapping[str, str] = {}
+    metavars: Mapping[str, str] = {}
+    loads = ("", "")
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, each with a group and a name for its value; flags have none."""
+        params: Any = super().get_params(ctx)
+        for param in params:
+            name = param.opts[0]
+            if param.param_type_name == "argument":
+                param.display_type_rich = _no_type
+                continue
+            if param.metavar is None:
+                param.metavar = self.metavars.get(name) or _metavar(param)
+            param.rich_help_panel = param.rich_help_panel or self.groups.get(name)
+        return params
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command, and say what is being done when that begins to load."""
+        module, text = self.loads
+        if not module or module in sys.modules:
+            return super().invoke(ctx)
+        announcer = _Announcer(f"{ctx.info_name}: {text}")
+        sys.meta_path.insert(0, announcer)
+        try:
+            return super().invoke(ctx)
+        finally:
+            announcer.remove()
+
+
+class _Announcer(MetaPathFinder):
+    """Prints a line when the first of the large libraries is imported, which finds it as usual.
+
+    A usage error that a command finds itself, before that, stands alone.
+    """
+
+    LARGE = frozenset(("numpy", "torch"))
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Say what is being done, once; find nothing."""
+        if fullname in self.LARGE:
+            self.remove()
+            Terminal(stderr=True).note(self._text)
+
+    def remove(self) -> None:
+        """See no more imports."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+
+def _no_type(ctx: object) -> str:
+    """Return what is shown of an argument's type: its name says what it is."""
+    return ""
+
+
+def _metavar(option: Any) -> str | None:
+    if option.is_flag:
+        return ""
+    if option.type_descriptor.is_choice:
+        return "|".join(map(str, option.type_descriptor.choices))
+    annotation = option.type_descriptor.annotation
+    (value,) = get_args(annotation) if option.multiple else (annotation,)
+    return _METAVARS.get(value)
+
+
+class Program(typer.Typer):
+    """A program of commands, each with an example at the end of its help.
+
+    Args:
+        groups: Names of options by their group in the help.
+        metavars: Name of the value by option, if its type does not say enough.
+        options: Those of `typer.Typer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: Mapping[str, str] | None = None,
+        metavars: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            cls=Group,
+            no_args_is_help=True,
+            pretty_exceptions_enable=False,
+            context_settings=_HELP_OPTIONS,
+            **options,
+        )
+        named = {name: group for group, names in (groups or {}).items() for name in names.split()}
+        self._tables = {"groups": named, "metavars": metavars or {}}
+        self.callback()(_accept_options)
+
+    def add(
+        self, function: Callable[..., None], example: str, loads: tuple[str, str] = ("", "")
+    ) -> None:
+        """Add a command, with a command line that shows it and what it loads; see `Command`."""
+        kind = type("Command", (Command,), {**self._tables, "loads": loads})
+        self.command(cls=kind, epilog=f"Example: {example}")(function)
+
+
+def _accept_options(version: VersionOption = False) -> None:
+    """Accept options before the command."""
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    try:
+        yield
+    except typer.TyperException as error:
+        problems = getattr(error.__cause__, "errors", None)  # those of pydantic, in its words
+        if problems is not None and hasattr(error, "message"):
+            error.message = problem_text(problems(include_url=False)[0])
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = printable(mask_url(message))
+        raise
