@@ -11,6 +11,7 @@ from featurestore.errors import DatasetError, DatasetNotFoundError, DownloadErro
 from featurestore.progress import StepProgress
 from featurestore.storage import Storage
 from featurestore.terminal import Terminal
+from featurestore.text import quantity
 
 
 def obtain_source(
@@ -87,7 +88,9 @@ def accept_partial(
 
 def print_source(console: Terminal, dataset: Dataset, store: Storage) -> None:
     """Say what a build was understood to be of, what is left out, and what to know before it."""
-    console.print(f"{dataset.card.title}: {len(dataset.clips)} clips in {dataset.root} → {store}")
+    console.print(
+        f"{dataset.card.title}: {quantity(len(dataset.clips), 'clip')} in {dataset.root} → {store}"
+    )
     if dataset.understood:
         console.print(f"understood as {'; '.join(dataset.understood)}")
     if dataset.left_out:

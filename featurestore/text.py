@@ -83,6 +83,13 @@ def shorten(text: object, most: int) -> str:
     return f"{whole[: most - 1 - tail]}…{whole[len(whole) - tail :]}"
 
 
+def quantity(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 clip`, `2,000 clips`, `0 classes`."""
+    if number != 1:
+        noun = re.sub(r"(?<=[^aeiou])y$", "ie", noun) + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun}"
+
+
 def markdown(text: object) -> str:
     """Return a text for a line or a table cell of GitHub-flavoured Markdown, shown as it is.
 

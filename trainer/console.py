@@ -19,7 +19,7 @@ from featurestore import StoredDataset
 from featurestore.bars import progress_bars
 from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Table, Terminal
-from featurestore.text import shorten
+from featurestore.text import quantity, shorten
 from schemas import FoldResult, MultilabelScores, Reading, RunConfig, RunRecord, RunResult
 from trainer.selection import RULES
 from trainer.stats import mean, sample_std
@@ -53,7 +53,7 @@ def print_plan(
     """Print what will be done; learning rates that are measured are known once a run is started."""
     folds = ", ".join(dataset.fold_names.get(fold, str(fold)) for fold in config.folds)
     lines = [
-        f"{config.method} on {dataset.name}: {len(dataset.clips())} clips, "
+        f"{config.method} on {dataset.name}: {quantity(len(dataset.clips()), 'clip')}, "
         f"{len(dataset.class_names)} classes, held-out folds {folds} of {len(dataset.folds)}",
         f"{config.arch} on {config.device} in {config.precision}, initial weights {config.init}, "
         f"batches of {config.batch_size}, seed {config.seed}, epochs by {config.epochs_scale:g}",

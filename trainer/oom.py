@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
+from featurestore.text import quantity
 from schemas import Reading, RunConfig, Stage
 from trainer.errors import DeviceMemoryError
 from trainer.threads import GPU_TURN
@@ -106,7 +107,7 @@ def explain_oom_training(
     """
 
     def explain() -> str:
-        step = f"{config.batch_size} clips of {stage.array} {'×'.join(map(str, shape))}"
+        step = f"{quantity(config.batch_size, 'clip')} of {stage.array} {'×'.join(map(str, shape))}"
         remedies = "train fewer --folds-at-once, use a smaller --arch"
         if placement == "device":
             remedies += " or --reading host"

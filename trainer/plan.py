@@ -289,8 +289,8 @@ def _check_recordings(clips: ClipTable, held_out: NDArray[np.bool_], fold: int) 
     both = sorted(set(of[held_out]) & set(of[~held_out]))
     if both:
         raise DataError(
-            f"fold {fold}: {len(both)} recordings have clips in it and in the folds trained on, "
-            f"such as {both[0]}: its accuracy would mean nothing; correct the dataset's folds"
+            f"fold {fold}: recordings with clips in it and in the folds trained on: {len(both)}, "
+            f"such as {both[0]}; its accuracy would mean nothing; correct the dataset's folds"
         )
 
 

@@ -32,6 +32,7 @@ from featurestore.store.documents import dataset_names
 from featurestore.store.lock import locked, remove_left
 from featurestore.store.plan import Block
 from featurestore.store.sourcecheck import edited_sources
+from featurestore.text import quantity
 from schemas import FORMAT_VERSION, ClipStatus, FeatureSpec, StoreManifest
 
 
@@ -201,8 +202,8 @@ def _build(
     warnings = [*library_warnings(arrays.manifest, planned), *_mixed(arrays.manifest, mixed)]
     if changed:
         warnings.append(
-            f"{changed} blocks that an earlier build had finished were not what it wrote, or it "
-            "had left no record of that: they were built again"
+            f"built again: {quantity(changed, 'block')} that an earlier build had finished, which "
+            "changed since, or of which it had left no record"
         )
     if num_pending < arrays.manifest.num_clips:
         warnings += edited_sources(arrays, dataset.root)
@@ -322,8 +323,8 @@ def _complete(arrays: StoredArrays, dataset: Dataset) -> StoredArrays:
     counts = status_counts(arrays)
     if pending := counts.get(ClipStatus.PENDING.name.lower()):
         raise BuildError(
-            f"{pending} clips of {arrays.storage} were committed and are gone: does something else "
-            "write to it? Run the same command again"
+            f"{arrays.storage} has lost {quantity(pending, 'clip')} that were committed: does "
+            "something else write to it? Run the same command again"
         )
     for fold, table in clip_tables(dataset.clips, arrays.manifest).items():
         if columns := differing_columns(arrays, fold, table):
@@ -358,8 +359,9 @@ def _refuse_failed(arrays: StoredArrays) -> None:
     }
     if failed:
         raise StrictError(
-            f"{sum(failed.values())} clips of {arrays.storage} failed before ({_listed(failed)}) "
-            "and --strict accepts none: put the files right and use --retry-failed"
+            f"{quantity(sum(failed.values()), 'clip')} of {arrays.storage} failed before "
+            f"({_listed(failed)}) and --strict accepts none: put the files right and use "
+            "--retry-failed"
         )
 
 
@@ -367,9 +369,9 @@ def _refuse(failures: list[ClipFailure]) -> None:
     if failures:
         first = failures[0]
         raise StrictError(
-            f"{len(failures)} clips of a block failed and --strict accepts none; the first is "
-            f"{first.path}: {first.status.reason} ({first.detail}). Put the files right and use "
-            "--retry-failed, or leave --strict out"
+            f"{quantity(len(failures), 'clip')} of a block failed and --strict accepts none; the "
+            f"first is {first.path}: {first.status.reason} ({first.detail}). Put the files right "
+            "and use --retry-failed, or leave --strict out"
         )
 
 

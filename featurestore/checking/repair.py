@@ -49,6 +49,7 @@ from featurestore.store.parsing import DOCUMENT
 from featurestore.store.plan import Block
 from featurestore.store.records import remove_records
 from featurestore.store.root import datasets_found, datasets_made, read_root
+from featurestore.text import quantity
 from schemas import StoreManifest
 
 _NAMED = 3
@@ -237,9 +238,10 @@ def _repair_blocks(arrays: StoredArrays, root: Path, executor: Executor) -> Iter
     if changed:
         more = ", …" if len(changed) > _NAMED else ""
         raise SourcesError(
-            f"{len(changed)} clips at {root} are not the files that {arrays.storage} was built "
-            f"from ({', '.join(changed[:_NAMED])}{more}), so their blocks were left broken. Put "
-            "the files back and repair again, or delete the store and build it again"
+            f"the files of {quantity(len(changed), 'clip')} at {root} are not those that "
+            f"{arrays.storage} was built from ({', '.join(changed[:_NAMED])}{more}), so their "
+            "blocks were left broken. Put the files back and repair again, or delete the store and "
+            "build it again"
         )
 
 

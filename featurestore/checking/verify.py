@@ -24,6 +24,7 @@ from featurestore.store.parsing import DOCUMENT, parsed
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import datasets_found, datasets_made, read_root
 from featurestore.store.sourcecheck import changed_sources, sample_problems
+from featurestore.text import quantity
 from schemas import ClipStatus, Fold, StoreManifest
 
 
@@ -219,7 +220,7 @@ def _state(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[str]:
     if manifest.state != "complete":
         yield "the build is not finished; run `featurestore build` again"
     elif pending:
-        yield f"{pending} clips are not committed, but the manifest says complete"
+        yield f"not committed: {quantity(pending, 'clip')}, but the manifest says complete"
     elif counts != manifest.counts:
         yield f"the manifest counts {manifest.counts}, the rows are {counts}"
 

@@ -6,6 +6,8 @@ from contextlib import suppress
 
 from distributed import Client, LocalCluster
 
+from featurestore.text import quantity
+
 _EVERY_S = 30.0
 _ANSWER_S = 5.0
 
@@ -54,7 +56,7 @@ class Idle:
         if count is None:
             return "the scheduler does not answer"
         if count:
-            return f"{count} workers are there; a long task, or a slow disk or network"
+            return f"there: {quantity(count, 'worker')}; a long task, or a slow disk or network"
         if self._workers_seen and not isinstance(self._scheduler, str):
             return "worker processes died, and are being started again"
         if self._workers_seen:

@@ -25,6 +25,7 @@ from featurestore.cluster import connection
 from featurestore.cluster.connection import connect, first_line, silent_logs
 from featurestore.cluster.idle import Idle
 from featurestore.errors import ClusterError, FeatureStoreError, UnfitWorkerError
+from featurestore.text import quantity
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -307,7 +308,8 @@ class Cluster:
     def _wait_for_started(self, lot: _Lot[Any]) -> None:
         deadline, announced = time.monotonic() + _LAST_WAIT_S, False
         while running := _executing(lot):
-            where = f"{sum(map(len, running.values()))} tasks at {', '.join(sorted(running))}"
+            number = quantity(sum(map(len, running.values())), "task")
+            where = f"{number} at {', '.join(sorted(running))}"
             if time.monotonic() > deadline:
                 self._notify(f"still running: {where}. They end by themselves")
                 return

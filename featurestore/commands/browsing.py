@@ -8,6 +8,7 @@ import typer
 from featurestore.commands.options import audio_root, err, out
 from featurestore.errors import DatasetError, MissingLibraryError
 from featurestore.program import DATA, MACHINE, OUTPUT
+from featurestore.text import quantity
 
 if TYPE_CHECKING:
     from featurestore.browsing.site import Site
@@ -84,5 +85,5 @@ def _export(site: "Site", to: Path) -> None:
 
     total, written = export(site, to)
     sizes = list(counting(err, written, total, "writing", "files"))
-    out.print(f"{to}: {sum(map(bool, sizes))} files, {sum(sizes) / 1e6:,.1f} MB.")
+    out.print(f"{to}: {quantity(sum(map(bool, sizes)), 'file')}, {sum(sizes) / 1e6:,.1f} MB.")
     err.suggest("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", to)

@@ -23,6 +23,7 @@ from featurestore.commands.options import (
     stopping,
 )
 from featurestore.program import DATA, MACHINE, OUTPUT, JsonOption, QuietOption
+from featurestore.text import quantity
 
 if TYPE_CHECKING:
     from featurestore.building.build import BuildPlan, BuildReport
@@ -245,7 +246,7 @@ def _print_plan(plan: "BuildPlan", path: "Storage", *, as_json: bool) -> None:
         return
     out.print(f"arrays: {shapes_text(manifest.spec)}, {manifest.spec.dtype}")
     out.print(
-        f"would build {plan.num_pending} of {manifest.num_clips} clips, at most "
+        f"would build {plan.num_pending} of {quantity(manifest.num_clips, 'clip')}, at most "
         f"{plan.most_bytes / 1e6:,.1f} MB before compression. Nothing was written."
     )
 

@@ -8,7 +8,7 @@ import typer
 from featurestore.commands.options import YesOption, err, out, stopping
 from featurestore.program import DATA, JsonOption, QuietOption
 from featurestore.terminal import Table
-from featurestore.text import json_text
+from featurestore.text import json_text, quantity
 
 
 def datasets(as_json: JsonOption = False) -> None:
@@ -63,5 +63,5 @@ def download(
 
     with stopping("The partial download is kept"):
         source = obtain(err, dataset, root, yes=yes)
-    out.print(f"{source.card.title}: {len(source.clips)} clips in {source.root}")
+    out.print(f"{source.card.title}: {quantity(len(source.clips), 'clip')} in {source.root}")
     err.suggest("featurestore", "build", dataset, "--root", source.root)

@@ -13,6 +13,7 @@ from typer.models import OptionInfo
 from featurestore.api import executor_for
 from featurestore.program import DATA, MACHINE, OUTPUT
 from featurestore.terminal import Terminal, end_stopped
+from featurestore.text import quantity
 
 if TYPE_CHECKING:
     from featurestore.building.executors import Executor
@@ -150,7 +151,9 @@ def counted(counts: dict[str, int], num_silent: int | None) -> str:
     """
     from schemas import ClipStatus
 
-    parts = [f"{counts.get('ok', 0)} of {sum(counts.values())} clips have features"]
+    num_all = sum(counts.values())
+    verb = "has" if num_all == 1 else "have"
+    parts = [f"{counts.get('ok', 0)} of {quantity(num_all, 'clip')} {verb} features"]
     if num_silent is None:
         parts.append("how many are silent is unknown, for the store is damaged: see `verify`")
     elif num_silent:

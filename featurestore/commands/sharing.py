@@ -19,7 +19,7 @@ from featurestore.commands.options import (
 from featurestore.errors import FeatureStoreError
 from featurestore.program import DATA, OUTPUT, JsonOption, QuietOption
 from featurestore.terminal import Table, end_stopped, print_error, print_os_error
-from featurestore.text import json_text
+from featurestore.text import json_text, quantity
 
 if TYPE_CHECKING:
     from featurestore.reading import Watch
@@ -186,8 +186,8 @@ def export(
             }
         )
     else:
-        left = f"; {done.num_left_out} without features are left out" if done.num_left_out else ""
-        out.print(f"{done.path}: {done.num_clips} clips{left}.")
+        left = f"; left out without features: {done.num_left_out}" if done.num_left_out else ""
+        out.print(f"{done.path}: {quantity(done.num_clips, 'clip')}{left}.")
     err.suggest("python", "-i", "-c", _READ[output_format].format(path=_quoted(done.path)))
 
 
@@ -236,21 +236,25 @@ def _dataset_lines(differences: dict[str, Any], first: str, second: str) -> Iter
     clips = differences["clips"]
     for place, only in ((first, clips["only_first"]), (second, clips["only_second"])):
         if only:
-            yield f"  {len(only)} clips only in {place}: {_some(only)}"
+            yield f"  {quantity(len(only), 'clip')} only in {place}: {_some(only)}"
     if changed := clips["changed"]:
         listed = [f"{clip} ({', '.join(columns)})" for clip, columns in changed.items()]
-        yield f"  {len(changed)} clips differ: {_some(listed)}"
+        yield f"  different: {quantity(len(changed), 'clip')}: {_some(listed)}"
     if outcomes := differences["outcomes"]:
         listed = [f"{clip} ({one} → {other})" for clip, (one, other) in outcomes.items()]
-        yield f"  {len(outcomes)} clips ended differently: {_some(listed)}"
+        yield f"  ended differently: {quantity(len(outcomes), 'clip')}: {_some(listed)}"
     if audio := differences["audio"]:
-        yield f"  {len(audio)} clips were made from other files: {_some(audio)}"
+        yield f"  made from other files: {quantity(len(audio), 'clip')}: {_some(audio)}"
     for key, array in differences["arrays"].items():
         if array["only"]:
             yield f"  {key}: only in {first if array['only'] == 'first' else second}"
         elif array["different"]:
             by = "" if array["largest"] is None else f", by at most {array['largest']:.3g}"
-            of = f"of {array['compared']} clips" if array["compared"] else "clips, in size"
+            of = (
+                f"of {quantity(array['compared'], 'clip')}"
+                if array["compared"]
+                else "clips, in size"
+            )
             yield f"  {key}: {array['different']} {of} differ{by}"
 
 

@@ -21,7 +21,7 @@ from featurestore.commands.options import (
 from featurestore.errors import DatasetError
 from featurestore.program import DATA, OUTPUT, JsonOption, QuietOption
 from featurestore.terminal import Table, styled
-from featurestore.text import file_name, printable
+from featurestore.text import file_name, printable, quantity
 
 if TYPE_CHECKING:
     from schemas.librosa_features import Feature
@@ -39,7 +39,7 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
         return
     size = "size unknown, as a web server lists nothing"
     if description["bytes"] is not None:
-        size = f"{description['bytes'] / 1e6:,.1f} MB in {description['files']} files"
+        size = f"{description['bytes'] / 1e6:,.1f} MB in {quantity(description['files'], 'file')}"
     out.print(styled(f"{description['path']}: {size}", style="bold"))
     for name, dataset in description["datasets"].items():
         _print_dataset(store, name, dataset)
@@ -49,7 +49,11 @@ def _partial(dataset: dict[str, Any]) -> str:
     from schemas import NOT_COMPARABLE
 
     official = dataset["official_clips"]
-    return f"of {official:,} clips of the published dataset: {NOT_COMPARABLE}" if official else ""
+    return (
+        f"of {quantity(official, 'clip')} of the published dataset: {NOT_COMPARABLE}"
+        if official
+        else ""
+    )
 
 
 def _feature_words(feature: "Feature") -> str:
@@ -77,7 +81,7 @@ def _print_dataset(store: str, name: str, dataset: dict[str, Any]) -> None:
         "classes": ", ".join(f"{n} ({count:,})" for n, count in dataset["clips_by_class"].items()),
         "labels": "several per clip, or none" if dataset["multilabel"] else "",
         "arrays": shapes_text(spec),
-        "stored as": f"{spec.dtype}, {dataset['chunk_clips']} clips per chunk",
+        "stored as": f"{spec.dtype}, {quantity(dataset['chunk_clips'], 'clip')} per chunk",
         "spec": "the paper's" if not changed else f"the paper's but for {', '.join(settings)}",
         "features": "; ".join(_feature_words(feature) for feature in spec.features),
         "fingerprint": dataset["fingerprint"],
@@ -122,7 +126,8 @@ def verify(
         out.write_json({"store": store, "whole": not problems, "problems": problems})
     elif problems:
         out.print(
-            f"{len(problems)} problems in {store}. `featurestore repair` repairs what is broken."
+            f"{quantity(len(problems), 'problem')} in {store}. `featurestore repair` repairs what "
+            "is broken."
         )
     else:
         out.print(f"{store}: everything is there and readable.")

@@ -220,7 +220,7 @@ def check_contents(dataset: Dataset, archive: Archive) -> None:
     if present != paths or len(paths) != archive.num_clips:
         absent, strange = sorted(paths - present), sorted(present - paths)
         raise ArchiveError(
-            f"{len(present & paths)} clips of the table's {len(paths)} are there, of "
+            f"of the table's {len(paths)} clips {len(present & paths)} are there, of "
             f"{archive.num_clips} in all; missing {_some(absent)}; not in the table: "
             f"{_some(strange)}"
         )

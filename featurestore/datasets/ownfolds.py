@@ -17,6 +17,7 @@ from featurestore.datasets.labels import count_labels
 from featurestore.datasets.splits import number_splits
 from featurestore.datasets.table import Problems, Table
 from featurestore.errors import DatasetError
+from featurestore.text import quantity
 
 FOLD_COLUMN = "fold (made)"
 """Column of the folds of a table without any."""
@@ -54,7 +55,7 @@ def listed_folds(folds: Sequence[int], names: Mapping[int, str]) -> str:
     """Return the folds in words: their names, or how many they are."""
     if names:
         return f"folds {', '.join(names[fold] for fold in folds)}"
-    return f"{len(folds)} fold{'s' * (len(folds) != 1)}"
+    return quantity(len(folds), "fold")
 
 
 def with_folds(dataset: Dataset, own: str | None, what: str) -> Dataset:
@@ -73,7 +74,7 @@ def with_folds(dataset: Dataset, own: str | None, what: str) -> Dataset:
     elif how.group_by and own is None:
         raise DatasetError("--group-by is for folds to be made: give --folds, too")
     num_classes, labels = len(dataset.card.class_names), dataset.clips.labels
-    classes = f"{num_classes} class{'es' * (num_classes != 1)}"
+    classes = quantity(num_classes, "class")
     if labels is not None:
         classes += f"; {count_labels(labels)}"
     return replace(dataset, understood=(what, classes, folds_text))
@@ -90,7 +91,7 @@ def _with_made_folds(dataset: Dataset) -> tuple[Dataset, str]:
         made = make_multilabel_folds(clips.labels, groups, how.folds, how.fold_seed, names)
     by = "class" if clips.labels is None else "labels"
     num_groups = int(groups.max()) + 1
-    grouped = f"{num_groups} groups" if num_groups < len(clips) else "each clip on its own"
+    grouped = quantity(num_groups, "group") if num_groups < len(clips) else "each clip on its own"
     folds_text = f"{how.folds} folds made by {by} (seed {how.fold_seed}, {grouped})"
     warnings = (*dataset.warnings, *made.warnings)
     return replace(dataset, clips=replace(clips, fold=made.folds), warnings=warnings), folds_text

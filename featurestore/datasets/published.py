@@ -16,6 +16,7 @@ from featurestore.datasets.clips import Columns, check_clips
 from featurestore.datasets.gtzan import CORRUPT, GENRES, SPLITS
 from featurestore.datasets.table import Table, csv_table, quoted, read_lines, read_table
 from featurestore.errors import DatasetError
+from featurestore.text import quantity
 from schemas import DatasetCard
 
 Row = tuple[str, str, str]
@@ -96,7 +97,9 @@ def load_tau(root: Path) -> Dataset:
     )
     splits = {"train": rows("train"), "test": rows("evaluate")}
     unused = len(known) - sum(map(len, splits.values()))
-    left_out = (f"{unused} clips that are in neither part of the official split",) if unused else ()
+    left_out = (
+        (f"{quantity(unused, 'clip')} in neither part of the official split",) if unused else ()
+    )
     return _dataset(root, card, splits, left_out)
 
 

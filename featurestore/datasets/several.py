@@ -19,6 +19,7 @@ from featurestore.datasets.labels import ClipLabels, count_labels, split_cells
 from featurestore.datasets.table import Table, quoted, read_lines, read_table
 from featurestore.errors import DatasetError
 from featurestore.files import UnusableFileError, read_regular
+from featurestore.text import quantity
 from schemas import DatasetCard
 
 _MOST_JSON = 1 << 30
@@ -74,7 +75,7 @@ def load_fsd50k(root: Path) -> Dataset:
         url="https://zenodo.org/records/4060432",
     )
     unnamed = rows.sources.count("")
-    warning = f"{unnamed} clips have no uploader in {_METADATA}: they are taken to be alone"
+    warning = f"{quantity(unnamed, 'clip')} without an uploader in {_METADATA}: taken to be alone"
     return _dataset(root, card, rows, (warning,) if unnamed else ())
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from featurestore.cliplist import BATCH_ROWS, texts
 from featurestore.errors import DatasetError, cause
 from featurestore.files import UnusableFileError, open_regular, read_regular
+from featurestore.text import quantity
 
 MAX_SHOWN = 5
 """Problems of one table that a message spells out; the others are counted."""
@@ -130,7 +131,7 @@ class Problems:
         if count > MAX_SHOWN:
             shown.append(f"and {count - MAX_SHOWN} more")
         raise DatasetError(
-            f"{self._table}: {count} problem{'s' * (count > 1)} in the table: {'; '.join(shown)}. "
+            f"{self._table}: {quantity(count, 'problem')} in the table: {'; '.join(shown)}. "
             "Correct these rows or put the original table back"
         )
 

@@ -49,6 +49,7 @@ from featurestore.store.metadata import Columns
 from featurestore.store.parsing import DOCUMENT, Document, parsed
 from featurestore.store.plan import Block
 from featurestore.store.root import Root, read_root
+from featurestore.text import quantity
 from schemas import StoreManifest
 
 
@@ -338,9 +339,9 @@ class StoredArrays:
         now = partial(self._sealed_record, values=values)
         if changed := records.changed_blocks(self.storage, manifest, committed, now):
             raise CorruptError(
-                f"{self.storage}: {len(changed)} blocks are not what was committed, the first "
-                f"{changed[0]}: does something else write to it? Run the same command again: it "
-                "builds them again"
+                f"{self.storage}: {quantity(len(changed), 'block')} other than committed, the "
+                f"first {changed[0]}: does something else write to it? Run the same command again: "
+                "it builds them again"
             )
         objects = dict(checksums_object(manifest, fold, of) for fold, of in values.items())
         write_all(self.storage, objects)

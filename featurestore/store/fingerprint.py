@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from featurestore.cliplist import ITEM, LABELS, NO_ITEM, SPAN, ClipList
+from featurestore.text import quantity
 from schemas import (
     EXTRACTOR_VERSION,
     Clip,
@@ -201,7 +202,7 @@ def clip_differences(stored: Iterable[Clip], planned: Iterable[Clip]) -> str:
     }
     sentences = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
     changed = " and ".join(sentences) or "their order or the names of the classes changed"
-    return f"{len(old)} clips in the store, {len(new)} in the dataset: {changed}"
+    return f"{quantity(len(old), 'clip')} in the store, {len(new)} in the dataset: {changed}"
 
 
 def _by_id(clips: ClipList) -> dict[str, tuple[Any, ...]]:

@@ -22,6 +22,7 @@ from featurestore.store.layout import LABELS, has_checksums
 from featurestore.store.metadata import Columns
 from featurestore.store.plan import Block, fold_blocks
 from featurestore.store.root import read_root
+from featurestore.text import quantity
 from schemas import ClipStatus, DatasetCard, StoreManifest
 
 
@@ -40,8 +41,8 @@ class StoredDataset(Conversions):
 
     def __repr__(self) -> str:
         return (
-            f"<StoredDataset {self.name}: {self.manifest.num_clips} clips, {len(self.folds)} "
-            f"folds, {', '.join(self.arrays)}, {self.dtype}>"
+            f"<StoredDataset {self.name}: {quantity(self.manifest.num_clips, 'clip')}, "
+            f"{quantity(len(self.folds), 'fold')}, {', '.join(self.arrays)}, {self.dtype}>"
         )
 
     @property

@@ -42,7 +42,7 @@ def plan(store: Path, **options: object) -> Plan:
 
 def test_the_same_bytes_in_two_folds_are_refused_and_two_are_named(store: Path) -> None:
     with pytest.raises(
-        DataError, match="2 clips have the same bytes as one in another fold"
+        DataError, match="same bytes as a clip in another fold: 2, such as"
     ) as caught:
         plan(store)
     message = str(caught.value)

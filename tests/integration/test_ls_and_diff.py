@@ -111,7 +111,7 @@ def test_clips_that_were_added_removed_moved_or_relabelled_are_named(
         "only": None,
     }
     text = printed(capsys, "diff a.zarr b.zarr", 1)
-    assert "1 clips only in a.zarr: fold1/high/high0.wav" in text
+    assert "1 clip only in a.zarr: fold1/high/high0.wav" in text
     assert "fold2/high/high2.wav (ok → unreadable)" in text
     assert "R1/mel: 1 of 18 clips differ" in text
 

@@ -196,7 +196,9 @@ def test_sources_that_changed_are_refused_and_the_rest_is_mended(
     for file in files(store / "folder"):
         if "R1/mel/c" in str(file):
             delete(file)
-    with pytest.raises(SourcesError, match=rf"^1 clips .*{folder.clips[0].path}.*repair again"):
+    with pytest.raises(
+        SourcesError, match=rf"^the files of 1 clip .*{folder.clips[0].path}.*repair again"
+    ):
         list(repair(folder, store))
     lost = straight.keys() - contents(store).keys()
     assert len(lost) == 1, "the other blocks were not repaired"

@@ -23,8 +23,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_files(
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("trainer.plan.FEW_STEPS", 10**6)  # of which a run would be warned
     assert main(command(f"--method resize --stage 2 --fold 3 --seed 1 --out found {SMALL}")) == 0
     text = " ".join(capsys.readouterr().out.split())
     found = LrFind.model_validate_json(Path("found/lr-find.json").read_bytes())
@@ -47,6 +48,7 @@ def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_
         "Written: found/lr-find.csv, found/lr-find.json, found/lr-find.png",
     ):
         assert part in text
+    assert "steps or fewer" not in text
     assert Path("found/lr-find.png").read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in Path("found").iterdir()} == {
         "lr-find.csv",
@@ -78,7 +80,7 @@ def test_regularisers_are_at_work_in_the_test_and_are_named(
     ("arguments", "code", "message"),
     [
         ("--method rezise", 1, "did you mean 'resize'"),
-        ("--method resize --stage 7", 1, "stage 7: resize has 6 stages"),
+        ("--method resize --stage 7", 1, "stage 7: the last one of resize is 6"),
         ("--method resize --stage 0", 2, "stage"),
         ("--method resize --threads 0", 2, "threads"),
         ("--method resize --mixup 99", 1, "mixup 99"),

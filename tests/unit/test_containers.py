@@ -215,7 +215,7 @@ def test_frames_whose_own_checksum_does_not_fit_are_damage_unless_none_does(
     assert seconds(tmp_path, whole) == pytest.approx(length)
     spoiled = bytearray(whole)
     spoiled[7 * 417 + 12] ^= 0x04
-    assert "checksum of 1 MPEG frames" in str(outcome(tmp_path, bytes(spoiled)))
+    assert "checksum of 1 MPEG frame" in str(outcome(tmp_path, bytes(spoiled)))
     other = (head + b"\1\2" + side).ljust(417, b"\0") * 21
     assert seconds(tmp_path, other) == pytest.approx(length)
 

@@ -24,6 +24,9 @@ PER = re.compile(
     r"|request|row|run|sample|score|second|stage|step|task|thread|worker)\b"
     r"(?! is (opened|repeated))"
 )
+NOUNS = re.compile(
+    r" (blocks|chunks|classes|clips|epochs|files|folds|problems|rows|runs|seeds|stages|steps)\b"
+)
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -62,6 +65,18 @@ def test_no_docstring_or_help_text_is_a_fragment(path: Path) -> None:
 def test_rates_are_per_and_not_a(path: Path) -> None:
     text = re.sub(r"\s+(?:# )?", " ", path.read_text())  # comments and paragraphs are wrapped
     assert [text[found.start() - 40 : found.end()] for found in PER.finditer(text)] == []
+
+
+def test_counts_that_commands_print_are_singular_where_they_are_one() -> None:
+    commands = [path for path in SOURCES if path.parent.name == "commands"]
+    assert len(commands) > 10
+    for path in commands:
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else []
+            for number, noun in pairwise(parts):
+                if isinstance(number, ast.FormattedValue) and isinstance(noun, ast.Constant):
+                    counted = NOUNS.match(str(noun.value))
+                    assert not counted, f"{path}:{node.lineno}: use featurestore.text.quantity"
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,6 @@ def test_every_changed_bit_that_a_frames_checksum_covers_is_damage(
     for bit in {0, 1, 5, covered // 2, covered - 2, covered - 1}:
         spoiled = bytearray(whole)
         spoiled[start + 6 + bit // 8] ^= 0x80 >> bit % 8
-        assert "checksum of 1 MPEG frames does not fit" in outcome(tmp_path, bytes(spoiled)), bit
+        assert "checksum of 1 MPEG frame does not fit" in outcome(tmp_path, bytes(spoiled)), bit
     other = b"".join(data[:4] + b"\1\2" + data[6:] for data, _ in frames)
     assert outcome(tmp_path, other) == "ok", "an encoder that writes others throughout"

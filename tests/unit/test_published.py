@@ -124,7 +124,7 @@ def test_gtzan_is_filtered_and_names_its_corrupt_excerpt(tmp_path: Path) -> None
 
 def test_what_an_official_split_leaves_out_is_counted(tmp_path: Path) -> None:
     assert load_dataset("tau_scenes", tau_scenes(tmp_path / "t")).left_out == (
-        "1 clips that are in neither part of the official split",
+        "1 clip in neither part of the official split",
     )
     assert load_dataset("speech_commands", speech_commands(tmp_path / "s")).left_out == (
         "1 background noises",

@@ -82,7 +82,7 @@ def test_fsd50k_has_its_splits_vocabulary_and_uploaders(tmp_path: Path) -> None:
 def test_fsd50k_without_metadata_says_that_uploaders_are_not_known(tmp_path: Path) -> None:
     for file in (fsd50k(tmp_path) / "FSD50K.metadata").iterdir():
         file.unlink()
-    assert "3 clips have no uploader" in load_dataset("fsd50k", tmp_path).warnings[0]
+    assert "3 clips without an uploader" in load_dataset("fsd50k", tmp_path).warnings[0]
 
 
 @pytest.mark.parametrize(

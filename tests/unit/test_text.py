@@ -21,6 +21,7 @@ from featurestore.text import (
     paragraphs,
     plot_text,
     printable,
+    quantity,
     shorten,
 )
 from tests.hostile import NAMES
@@ -191,3 +192,20 @@ def test_a_password_is_masked_wherever_a_library_repeats_it() -> None:
     assert mask_url(error, secrets_of=address) == (
         "postgresql://***@h/d?***: password '***' (***) or *** is wrong"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (0, "clip", "0 clips"),
+        (1, "clip", "1 clip"),
+        (2000, "clip", "2,000 clips"),
+        (1, "class", "1 class"),
+        (2, "class", "2 classes"),
+        (3, "directory", "3 directories"),
+        (2, "array", "2 arrays"),
+        (2, "MPEG frame", "2 MPEG frames"),
+    ],
+)
+def test_a_number_agrees_with_its_noun(number: int, noun: str, text: str) -> None:
+    assert quantity(number, noun) == text

@@ -9,7 +9,7 @@ from rich.measure import Measurement
 
 from featurestore.program import JsonOption, QuietOption
 from featurestore.terminal import Table, Terminal, styled
-from featurestore.text import json_document, json_text, shorten
+from featurestore.text import json_document, json_text, quantity, shorten
 from schemas import CheckpointName, Evaluation, MultilabelScores
 from trainer.commands.options import (
     CheckpointOption,
@@ -106,9 +106,9 @@ def write_evaluation(out: Path, evaluation: Evaluation) -> str:
 
 
 def _title(evaluation: Evaluation) -> list[str]:
-    accuracy = 100 * (evaluation.accuracy or 0.0)
+    accuracy, clips = 100 * (evaluation.accuracy or 0.0), quantity(evaluation.num_clips, "clip")
     where = f"{evaluation.run} on {evaluation.dataset}"
-    return [f"{where}: {accuracy:.1f} % of {evaluation.num_clips} clips", *evaluation.warnings]
+    return [f"{where}: {accuracy:.1f} % of {clips}", *evaluation.warnings]
 
 
 def _matrix(evaluation: Evaluation) -> "Matrix":
@@ -127,15 +127,15 @@ def print_evaluation(console: Terminal, evaluation: Evaluation) -> None:
         console.print(_label_table(evaluation))
         names, cells = _score_cells(evaluation.scores)
         text = ", ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True))
-        console.print(styled(f"all {evaluation.num_clips} clips: {text}", style="bold"))
+        console.print(styled(f"all {quantity(evaluation.num_clips, 'clip')}: {text}", style="bold"))
         return
     console.print(_class_table(evaluation))
     matrix = _matrix_table(evaluation)
     unbounded = console.options.update(max_width=_WIDEST)
     fits = Measurement.get(console, unbounded, matrix).minimum <= console.width
     console.print(matrix if fits else _confusion_table(evaluation))
-    text = f"accuracy {100 * (evaluation.accuracy or 0.0):.2f} % of {evaluation.num_clips} clips"
-    console.print(styled(text, style="bold"))
+    accuracy, clips = 100 * (evaluation.accuracy or 0.0), quantity(evaluation.num_clips, "clip")
+    console.print(styled(f"accuracy {accuracy:.2f} % of {clips}", style="bold"))
 
 
 def _fold_table(evaluation: Evaluation) -> Table:
@@ -268,8 +268,8 @@ def interpret(
         return
     console.print(_recall_table(interpretation))
     console.print(_worst_table(interpretation, top))
-    wrong, clips = len(interpretation.wrong), interpretation.num_clips
-    text = f"{wrong} of {clips} clips wrong, accuracy {100 * interpretation.accuracy:.2f} %"
+    wrong, clips = len(interpretation.wrong), quantity(interpretation.num_clips, "clip")
+    text = f"{wrong} of {clips} wrong, accuracy {100 * interpretation.accuracy:.2f} %"
     console.print(styled(f"{text}; {chosen} network of each fold", style="bold"))
     console.say(written)
 

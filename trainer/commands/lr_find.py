@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from featurestore.program import QuietOption
 from featurestore.terminal import Label, Terminal
+from featurestore.text import quantity
 from schemas import LrFind
 from trainer.commands.options import DatasetOption, StoreOption, grouped
 from trainer.config import ReadingOption, StepOptions, TrainingOptions
@@ -41,7 +42,7 @@ def lr_find(
     """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
     from featurestore import open_store
     from trainer.data.split import default_folds
-    from trainer.plan import plan_run
+    from trainer.plan import few_steps_warning, plan_run
     from trainer.recipes import find_recipe
     from trainer.safefiles import output_folder
     from trainer.training.lr_find import NUM_STEPS, find_lr
@@ -55,13 +56,15 @@ def lr_find(
     console = Terminal()
     with output_folder(out, (TABLE, RESULT, PICTURE, VECTOR)):
         columns = Label(), BarColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("steps", total=NUM_STEPS)
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("steps", total=NUM_STEPS)
             curve, record, warnings = find_lr(
-                stored, plan.config, stage, lambda: progress.advance(task), reading, sweep
+                stored, plan.config, stage, lambda: bar.advance(task), reading, sweep
             )
         written = write_lr_find(out, curve, record)
-    for warning in (*plan.warnings, *warnings):
+    # That is about the schedule, of which nothing is trained here.
+    untrained = few_steps_warning(plan.config, min(plan.num_train.values()))
+    for warning in (*(one for one in plan.warnings if one != untrained), *warnings):
         console.warn(warning)
     console.say(*_lines(record), written)
 
@@ -109,7 +112,7 @@ def _lines(record: LrFind) -> list[str]:
     body = f", the body at {own.body_lr_ratio:.3g} times it" if own.body_lr_ratio < 1 else ""
     return [
         f"{_title(record)}{earlier}",
-        f"{record.num_steps} steps up to λ {record.last_lr:.2g}, {end}{body}",
+        f"{quantity(record.num_steps, 'step')} up to λ {record.last_lr:.2g}, {end}{body}",
         f"suggested λ: {suggested}, {record.reason}",
         f"the method's own λ: {own.max_lr:.2g}",
     ]

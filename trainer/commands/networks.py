@@ -17,7 +17,7 @@ from rich.progress import track
 
 from featurestore.program import QuietOption
 from featurestore.terminal import Table, Terminal
-from featurestore.text import csv_cell, from_json_text, json_document
+from featurestore.text import csv_cell, from_json_text, json_document, quantity
 from schemas import (
     CheckpointName,
     Ensemble,
@@ -89,7 +89,8 @@ def predict(
     else:
         Terminal(always=True).write(_text(predictions, trained.record, output, top))
     if predictions.unused:
-        raise AudioInputError(f"{len(predictions.unused)} of {len(files)} files could not be used")
+        unused = len(predictions.unused)
+        raise AudioInputError(f"{unused} of {quantity(len(files), 'file')} could not be used")
 
 
 def _note(line: str) -> None:

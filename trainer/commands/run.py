@@ -12,7 +12,7 @@ import typer
 from featurestore.program import JsonOption, QuietOption
 from featurestore.stopping import INTERRUPTED
 from featurestore.terminal import Terminal
-from featurestore.text import from_json_text, json_text
+from featurestore.text import from_json_text, json_text, quantity
 from schemas import RunConfig
 from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, grouped
 from trainer.config import ExecutionOptions, TrainingOptions
@@ -106,7 +106,8 @@ def _print_dry(console: Terminal, plan: "Plan", out: Path, *, as_json: bool) -> 
     for warning in plan.warnings:
         console.warn(warning)
     console.say(
-        f"would train {len(config.folds)} folds of {epochs} epochs, {steps:,} steps in all, in "
+        f"would train {quantity(len(config.folds), 'fold')} of {quantity(epochs, 'epoch')}, "
+        f"{quantity(steps, 'step')} in all, in "
         f"{out}. Nothing was written."
     )
     if as_json:

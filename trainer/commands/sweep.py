@@ -12,7 +12,7 @@ import typer
 from featurestore.errors import FeatureStoreError
 from featurestore.program import QuietOption
 from featurestore.terminal import Terminal, styled
-from featurestore.text import mask_url
+from featurestore.text import mask_url, quantity
 from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, StoreOption, grouped
 from trainer.commands.run import carry_out
 from trainer.config import ExecutionOptions
@@ -155,7 +155,7 @@ def _carry_out(
 
     console = Terminal()
     runs = grid.runs()
-    console.say(f"{len(runs)} runs in {out}")
+    console.say(f"{quantity(len(runs), 'run')} in {out}")
     if stored.partial:
         console.warn(f"{stored.name} has {stored.partial}")
     with tracking_to(mlflow, console.warn) as tracking:
@@ -168,7 +168,7 @@ def _carry_out(
         print_report(write_report(done, out / REPORT, datetime.now(UTC)), console)
     if failed:
         raise SweepError(
-            f"{len(failed)} of {len(runs)} runs failed, the same command tries them again: "
+            f"{len(failed)} of {quantity(len(runs), 'run')} failed; run it again to retry: "
             + "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         )
 

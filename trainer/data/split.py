@@ -223,9 +223,7 @@ def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool)
     if not pairs:
         return None
     one, other = (f"{clips.address(row)} (fold {clips.fold[row]})" for row in pairs[0])
-    what = (
-        f"{len(pairs)} clips have the same bytes as one in another fold, such as {other} and {one}"
-    )
+    what = f"same bytes as a clip in another fold: {len(pairs)}, such as {other} and {one}"
     if allowed:
         return f"{what}: accuracies may be too high (--allow-duplicates)"
     if dataset.dataset_name in OFFICIAL_FOLDS:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featurestore import StoredDataset, open_store
 from featurestore.errors import FeatureStoreError
-from featurestore.text import from_json_text, json_text
+from featurestore.text import from_json_text, json_text, quantity
 from schemas import CheckpointName, ClassEvaluation, Evaluation, FoldEvaluation, RunRecord
 from trainer.data.arrays import PlacementChoice, choose_placements, open_source
 from trainer.data.source import Source, as_float32
@@ -206,7 +206,7 @@ def _asking(network: TrainedNetwork, size: int, shape: tuple[int, int]) -> Itera
 
     def explain() -> str:
         batch = (
-            f"a batch of {size} clips of {network.array} {shape[0]}×{shape[1]} by "
+            f"a batch of {quantity(size, 'clip')} of {network.array} {shape[0]}×{shape[1]} by "
             f"{network.checkpoint.config.arch}"
         )
         advice = f"{halve_batch(size)}, or {LESS}" if size > 1 else LESS

@@ -72,7 +72,7 @@ class FinishedRun:
         std = "" if self.std is None else f" ± {self.std:.4f}"
         return (
             f"<FinishedRun {self.path}: {self.config.method} on {self.config.dataset}, "
-            f"{SCORE_NAMES[self.config.task]} {self.mean:.4f}{std}, {len(self.folds)} folds>"
+            f"{SCORE_NAMES[self.config.task]} {self.mean:.4f}{std}, folds: {len(self.folds)}>"
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from featurestore.text import mask_url
+from featurestore.text import mask_url, quantity
 from trainer.report.paper import PaperTable
 from trainer.report.series import Series, differing
 from trainer.report.tables import DIFFERENCE_NOTES, numbers, p_value, pairs, schedule, signed
@@ -68,7 +68,7 @@ def scope(series: Sequence[Series]) -> str:
     chance = "several labels per clip" if first.multilabel else f"chance {first.chance:.3g} %"
     return (
         f"{clips} clips of {len(first.class_names)} classes ({chance}), "
-        f"held-out folds {folds}; {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} "
+        f"held-out folds {folds}; {quantity(len(seeds), 'seed')} "
         f"({numbers(seeds)})."
     )
 
@@ -79,8 +79,7 @@ def basis(series: Sequence[Series]) -> str:
         _by_method(series, [form(one) for one in series])
         for form in (_num_clips, lambda one: numbers(one.folds), lambda one: str(len(one.seeds)))
     )
-    plural = "" if seeds == "1" else "s"
-    return f"{clips} clips, held-out folds {folds}, {seeds} seed{plural}"
+    return f"{clips} clips, held-out folds {folds}, {seeds} seed{'' if seeds == '1' else 's'}"
 
 
 def _num_clips(series: Series) -> str:

@@ -202,7 +202,7 @@ def find_lr(
         featurestore.errors.StoreError: The store is damaged.
     """
     if stage > len(config.stages):
-        raise ConfigError(f"stage {stage}: {config.method} has {len(config.stages)} stages")
+        raise ConfigError(f"stage {stage}: the last one of {config.method} is {len(config.stages)}")
     device, (fold,) = torch.device(config.device), config.folds
     array = config.stages[stage - 1].array
     weights = initial_weights(config.init, config.arch)

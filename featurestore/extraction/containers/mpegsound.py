@@ -16,6 +16,7 @@ from featurestore.extraction.containers.mpegframe import FrameHeader, Lame
 from featurestore.extraction.containers.parts import damaged, truncated
 from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import marks_near
+from featurestore.text import quantity
 
 _MOST_BACK = 511
 """Bytes before a frame in which its sound may begin."""
@@ -99,8 +100,8 @@ class FrameChecks:
         """
         if self.unfitting and self.fitting >= len(self.unfitting):
             raise damaged(
-                f"the checksum of {len(self.unfitting)} MPEG frames does not fit, the first at "
-                f"byte {self.unfitting[0]}"
+                f"the checksum of {quantity(len(self.unfitting), 'MPEG frame')} does not fit, the "
+                f"first at byte {self.unfitting[0]}"
             )
 
 
