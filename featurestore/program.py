@@ -18,7 +18,7 @@ from featurestore.version import __version__
 
 def _print_version(requested: bool) -> None:
     if requested:
-        typer.echo(__version__)
+        Terminal(always=True).say(__version__)
         raise typer.Exit
 
 

@@ -5,27 +5,27 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from typer.main import get_command
 
-import featurestore
+import featurestore.cli
 import schemas
-import trainer
+import trainer.cli
 
 HEAVY = ("numpy", "zarr", "scipy", "dask", "distributed", "matplotlib", "torch", "soundfile")
-COMMANDS = {
-    "featurestore": (
-        ["build", "info", "verify", "download", "repair", "datasets", "plot"],
-        ["--help", "-h", "--version", "datasets"],
-    ),
-    "trainer": (
-        [
-            *("run", "sweep", "reproduce", "lr-find", "predict", "evaluate", "ensemble", "export"),
-            "report",
-        ],
-        ["--help", "-h", "--version"],
-    ),
-}
+PROGRAMS = {"featurestore": featurestore.cli.app, "trainer": trainer.cli.app}
+OTHERS = ["--help", "-h", "--version"]
 MISTAKES = {
-    "featurestore": ["bild", "build --datset x", "plot s.zarr", "build --dataset x --workers -1"],
+    "featurestore": [
+        "bild",
+        "export s.zarr",
+        "browse",
+        "build --datset x",
+        "plot s.zarr",
+        "info",
+        "ls --bogus",
+        "diff a",
+        "build --dataset x --workers -1",
+    ],
     "trainer": [
         *("rum", "run --folds 1", "run --seed x", "predict", "run --selection best"),
         *("run", "run --method mel", "run --resume here --dry-run"),
@@ -42,16 +42,18 @@ for arguments, expected in {cases!r}:
 """
 
 
-@pytest.mark.parametrize("program", COMMANDS)
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_help_versions_and_usage_errors_import_nothing_heavy(program: str) -> None:
-    commands, others = COMMANDS[program]
-    good = [*(f"{command} --help" for command in commands), *others]
+    commands: list[str] = list(get_command(PROGRAMS[program]).commands)  # type: ignore[attr-defined]
+    assert len(commands) >= 10
+    good = [*(f"{command} --help" for command in commands), *OTHERS]
+    good += ["datasets"] if program == "featurestore" else []
     cases = [*((arguments, 0) for arguments in good), *((a, 2) for a in MISTAKES[program])]
     code = _CODE.format(program=program, cases=cases, heavy=HEAVY)
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
-@pytest.mark.parametrize("program", COMMANDS)
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_says_its_version_also_as_a_module(program: str) -> None:
     command = [sys.executable, "-m", program, "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -42,6 +42,7 @@ def test_importing_featurestore_loads_no_torch_and_no_trainer(module: str) -> No
                 "building.py",
                 "datasets.py",
                 "options.py",
+                "program.py",
                 "sharing.py",
                 "stores.py",
                 "terminal.py",
