@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptError, StoreError, UnknownNameError, cause
+from featurestore.errors import CorruptError, SourcesError, StoreError, UnknownNameError, cause
 from featurestore.storage import Place, Storage, locate, overlap
 from featurestore.store.agreement import agrees
 from featurestore.store.arrays import StoredArrays
@@ -26,6 +27,25 @@ from featurestore.store.root import datasets_found, datasets_made, read_root
 from featurestore.store.sourcecheck import changed_sources, sample_problems
 from featurestore.text import quantity
 from schemas import ClipStatus, Fold, StoreManifest
+
+
+class FileProblem(str):
+    """A problem of one of the audio files, in words; its reason alone, to group many by.
+
+    Attributes:
+        file: The file, as the store names it.
+        reason: The same for all files with the same fault.
+    """
+
+    file: str
+    reason: str
+
+    @classmethod
+    def of(cls, where: str, file: str, reason: str) -> Self:
+        """Return the problem, with the place in which the store was compared."""
+        problem = cls(f"{where}: {file}: {reason}")
+        problem.file, problem.reason = file, f"{where}: {reason}"
+        return problem
 
 
 @dataclass(frozen=True)
@@ -56,13 +76,16 @@ def verify(
         sample: How many clips that is.
 
     Yields:
-        For each part checked, the problems found in it.
+        For each part checked, the problems found in it; a file's as `FileProblem`.
 
     Raises:
         StoreError: There is no store at `path`.
+        SourcesError: There is no directory at `root`.
     """
     storage = locate(path)
     names, problems = _names(storage, dataset)
+    if root is not None and not root.is_dir():
+        raise SourcesError(f"{root}: there is no such directory")
     yield problems
     for name in names:
         try:
@@ -135,7 +158,10 @@ def checked(parts: Iterable[Part], workers: int) -> Iterator[tuple[Part, list[st
 
 def _check(part: Part) -> list[str]:
     try:
-        return [f"{part.what}: {problem}" for problem in part.check()]
+        return [
+            problem if isinstance(problem, FileProblem) else f"{part.what}: {problem}"
+            for problem in part.check()
+        ]
     except StoreError as error:
         return [str(error)]
 
@@ -155,13 +181,18 @@ def _whole_parts(arrays: StoredArrays, manifest: StoreManifest) -> Iterator[Part
     yield Part(name, lambda: _clip_list(arrays))
 
 
+def _changed(where: str, arrays: StoredArrays, root: Path, block: Block) -> Iterator[FileProblem]:
+    for file, reason in changed_sources(arrays, root, block):
+        yield FileProblem.of(where, file, reason)
+
+
 def _parts(arrays: StoredArrays, root: Path | None, sample: int) -> Iterator[Part]:
     manifest = arrays.manifest
     yield from chunk_parts(arrays)
     if root is not None:
         where = f"{arrays.storage}: {manifest.card.name} against {root}"
         for block in itertools.chain(*(_blocks(manifest, fold) for fold in manifest.folds)):
-            yield Part(where, partial(changed_sources, arrays, root, block))
+            yield Part(where, partial(_changed, where, arrays, root, block))
         yield Part(where, lambda: sample_problems(arrays, root, sample))
 
 

@@ -111,7 +111,7 @@ def verify(
 ) -> None:
     """Read everything; exit with 1 and a list where anything is missing or broken."""
     err.note(f"{store}: reading everything")
-    from featurestore.checking.verify import count_parts
+    from featurestore.checking.verify import FileProblem, count_parts
     from featurestore.checking.verify import verify as find_problems
     from featurestore.progress import counting
 
@@ -121,14 +121,20 @@ def verify(
         problems += part_problems
         if not as_json:
             for problem in part_problems:
-                out.say(f"broken: {problem}", style="red")
+                if not isinstance(problem, FileProblem):
+                    out.say(f"broken: {problem}", style="red")
+    # A wrong --root is a problem of every file: those are grouped.
+    files = [(one.reason, one.file) for one in problems if isinstance(one, FileProblem)]
     if as_json:
         out.write_json({"store": store, "whole": not problems, "problems": problems})
     elif problems:
-        out.print(
-            f"{quantity(len(problems), 'problem')} in {store}. `featurestore repair` repairs what "
-            "is broken."
-        )
+        named = ("--dataset", dataset) if dataset else ()
+        every = command_line("featurestore", "verify", store, *named, "--root", root, "--json")
+        for line in failure_lines(files, len(files), every):
+            out.say(line, style="red")
+        broken = len(problems) - len(files)
+        advice = " `featurestore repair` repairs what is broken." if broken else ""
+        out.print(f"{quantity(len(problems), 'problem')} in {store}.{advice}")
     else:
         out.print(f"{store}: everything is there and readable.")
     if problems:

@@ -31,8 +31,8 @@ TOLERANCE = 2e-3
 """Tolerance of re-extracted values in [0, 1]: a float16 step near 1, or another machine's FFT."""
 
 
-def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[str]:
-    """Yield each file of a block whose bytes are not those its features were made from, and how.
+def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[tuple[str, str]]:
+    """Yield each file of a block whose bytes are not those its features were made from, and why.
 
     Clips that failed have no digest and are passed over.
 
@@ -49,9 +49,9 @@ def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[
     # In the order in which shards are read.
     for key in sorted(zip(paths.tolist(), items, map(bytes, digests), strict=True)):
         if key not in compared:
-            compared[key] = _fault(root, *key)
-            if compared[key]:
-                yield f"{address(key[0], item=key[1])}: {compared[key]}"
+            compared[key] = fault = _fault(root, *key)
+            if fault:
+                yield address(key[0], item=key[1]), fault
 
 
 def _fault(root: Path, path: str, item: int, digest: bytes) -> str | None:

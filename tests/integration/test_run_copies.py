@@ -95,6 +95,7 @@ def test_a_fold_in_the_place_of_another_is_refused_by_every_command(
         ["predict", "--run", run_directory, "x.wav"],
         ["evaluate", "--run", run_directory, "--out", str(tmp_path / "evaluation")],
         ["ensemble", run_directory, other, "--out", str(tmp_path / "ensemble")],
+        ["interpret", run_directory, "--out", str(tmp_path / "interpretation")],
         ["report", run_directory, "--out", str(tmp_path / "report")],
         ["export", "--run", run_directory, "--fold", "1", "--format", "torch-export"],
         ["run", "--resume", run_directory],

@@ -39,7 +39,23 @@ def test_an_edited_clip_is_warned_of_by_build_and_proved_by_verify(
     assert edited in warning
     assert "build another --store" in warning
     assert main(["verify", str(built), "--root", str(folder.root)]) == 1
-    assert f"{edited}: the file is not the one" in capsys.readouterr().out
+    assert (
+        f"the file is not the one the features were made from: {edited}" in capsys.readouterr().out
+    )
+
+
+def test_a_wrong_root_is_one_problem_with_the_first_files_and_not_a_line_per_clip(
+    folder: Dataset, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    assert main(["verify", str(built), "--root", str(tmp_path / "other")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith(f"  {len(folder.clips)} × ")
+    assert any(clip.path in lines[0] for clip in folder.clips)
+    assert "repair" not in lines[-1]
+    assert main(["verify", str(built), "--root", str(tmp_path / "absent")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith("absent: there is no such directory")
 
 
 def test_an_edit_that_keeps_the_time_is_noticed_as_well(folder: Dataset, built: Path) -> None:

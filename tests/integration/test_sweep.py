@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from distributed import Client, LocalCluster
 from featurestore import open_store
 from schemas import RunResult
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
+from tests.integration.test_run_copies import put
 from tests.integration.trainer_store import tiny_store
 from trainer.cli import main
 from trainer.cluster import Failed, attempt
@@ -29,6 +31,7 @@ from trainer.records.checkpoint import load_checkpoint
 from trainer.records.rundir import RunDirectory
 from trainer.run import begin
 
+Capture = pytest.CaptureFixture[str]
 SMALL = "--set init=random --set arch=resnet18 --set batch_size=48 --set threads=1 --set device=cpu"
 QUICK = f"{SMALL} --set epochs_scale=0.001"
 
@@ -50,6 +53,20 @@ def sweep(rest: str, command: str = "sweep") -> int:
     return main([command, "--store", str(tiny_store()), *rest.split()])
 
 
+def refuses_another_run(again: str, command: str, runs: Path, capsys: Capture) -> None:
+    """A whole run, or one of its files, in the place of another is one line that names it."""
+    (target, source) = sorted(runs.iterdir())[:2]
+    for name in ("fold1/last.csv", "fold1"):
+        shutil.copytree(target, target.with_name("whole"))
+        put(source / name, target / name)
+        capsys.readouterr()
+        assert sweep(again, command) == 1, name
+        (error,) = (line for line in capsys.readouterr().err.splitlines() if "error:" in line)
+        assert target.name in error
+        shutil.rmtree(target)
+        target.with_name("whole").rename(target)
+
+
 def times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
@@ -69,6 +86,7 @@ def test_a_sweep_is_added_to_and_reported_and_what_is_done_is_left_alone(
     assert {path: after[path] for path in before} == before
     assert Path("s/runs", named("baseline", mixup=0.8), "result.json").is_file()
     assert "baseline (mixup 0.8)" in capsys.readouterr().out
+    refuses_another_run(f"{first} --set mixup=0,0.4", "sweep", Path("s/runs"), capsys)
     assert sweep(f"{first} --set mixup=0,0.4 --fold 2") == 1
     assert "is another run, it differs in: folds ((1, 2), the run has (1,))" in (
         capsys.readouterr().err
@@ -117,6 +135,7 @@ def test_reproduce_trains_the_papers_methods_and_the_control(
     }
     assert all(method in text for method in methods)
     assert Path("reproduce/synthetic/report/report.html").is_file()
+    refuses_another_run(f"--fold 1 {QUICK}", "reproduce", runs, capsys)
 
 
 @pytest.mark.parametrize(
