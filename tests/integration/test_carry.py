@@ -153,6 +153,7 @@ def numbers(row: EpochMetrics) -> dict[str, object]:
 
 def test_carried_moments_survive_a_stop_to_the_bit(tmp_path: Path) -> None:
     pieces = {"moments": "carried", "layer_groups": 3, "first_conv": "red-frozen"}
+    pieces |= {"arch": "resnet18"}  # of which these options are
     dataset, plan = tiny_plan(**pieces)
     stages = tuple(
         stage.model_copy(update={"epochs": 2 if number == 0 else 1, "max_lr": 1e-3})

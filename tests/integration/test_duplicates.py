@@ -11,14 +11,14 @@ from featurestore.datasets import load_dataset
 from featurestore.datasets.base import Dataset
 from schemas import FeatureSpec
 from tests.conftest import write_folder
-from tests.integration.trainer_store import RESOLUTIONS, build_small
+from tests.integration.trainer_store import RESOLUTIONS, TINY, build_small
 from trainer.cli import main
 from trainer.config import TrainingOptions
 from trainer.errors import DataError
 from trainer.plan import Plan, plan_run
 from trainer.run import begin
 
-SMALL = "--arch resnet18 --init random --epochs-scale 0.01 --batch-size 4 --threads 1 --device cpu"
+SMALL = f"--arch {TINY} --init random --epochs-scale 0.01 --batch-size 4 --threads 1 --device cpu"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def store(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(store: Path, **options: object) -> Plan:
-    asked = TrainingOptions(method="baseline", arch="resnet18", **options)  # type: ignore[arg-type]
+    asked = TrainingOptions(method="baseline", arch=TINY, **options)  # type: ignore[arg-type]
     return plan_run(open_store(store), asked)
 
 

@@ -29,6 +29,7 @@ from schemas import FeatureSpec
 from tests.conftest import contents, four_clips_a_block
 from tests.integration.conftest import told
 from tests.integration.test_damage import delete, flip_bit
+from tests.integration.trainer_store import TINY
 
 pytest.importorskip("torch")
 
@@ -285,7 +286,7 @@ def test_stages_train_on_features(
 
     monkeypatch.chdir(tmp_path)
     Path("own.yaml").write_text(METHOD)
-    options = "--fold 1 --init random --arch resnet18 --batch-size 8 --threads 1 --device cpu"
+    options = f"--fold 1 --init random --arch {TINY} --batch-size 8 --threads 1 --device cpu"
     command = f"run --store {featured} --method two --methods-file own.yaml --out run"
     assert main([*command.split(), *options.split(), "--reading", reading]) == 0
     result = json.loads(Path("run/result.json").read_text())

@@ -27,7 +27,7 @@ from schemas import Clip, DatasetCard, Evaluation, FeatureSpec, Predictions, Sta
 from tests.conftest import sound
 from tests.hostile import NAMES
 from tests.integration.reported_runs import make_run
-from tests.integration.trainer_store import RESOLUTIONS
+from tests.integration.trainer_store import RESOLUTIONS, TINY
 from trainer import cli as trainer
 from trainer.config import TrainingOptions
 from trainer.plan import plan_run
@@ -94,7 +94,7 @@ def run(place: Path, store: Path) -> Path:
     options = TrainingOptions(
         method="mel",
         init="random",
-        arch="resnet18",
+        arch=TINY,
         batch_size=48,
         device="cpu",
         precision="float32",

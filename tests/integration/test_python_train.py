@@ -24,7 +24,7 @@ from featurestore.building.build import build
 from featurestore.datasets import load_dataset
 from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
 from tests.integration.trainer_runs import finished_run
-from tests.integration.trainer_store import sounds, tiny_store
+from tests.integration.trainer_store import TINY, sounds, tiny_store
 from trainer.cli import main
 from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import (
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::trainer.errors.TrainerWarning")
 
 SMALL: dict[str, Any] = {
     "method": "baseline",
-    "arch": "resnet18",
+    "arch": TINY,
     "init": "random",
     "batch_size": 48,
     "threads": 1,

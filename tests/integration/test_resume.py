@@ -218,7 +218,7 @@ def test_the_result_has_the_warnings_of_every_fold_whoever_trained_it(tmp_path: 
 def test_initial_weights_that_are_others_than_at_the_beginning_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     torch.save(torchvision.models.resnet18().state_dict(), weights)
-    dataset, plan = short_plan(init=str(weights))
+    dataset, plan = short_plan(init=str(weights), arch="resnet18")
     begin(dataset, plan, tmp_path / "run")
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert RunDirectory(tmp_path / "run").record().init_sha256 == digest

@@ -19,6 +19,7 @@ from tests.integration.reported_runs import read_outputs
 from tests.integration.test_trainer_run import read_metrics
 from tests.integration.trainer_store import (
     RESOLUTIONS,
+    TINY,
     build_small,
     place,
     sounds,
@@ -45,7 +46,7 @@ def finished(selection: Selection) -> tuple[Path, RunResult]:
 
 def _train(dataset: StoredDataset, selection: Selection, out: Path) -> RunResult:
     options = TrainingOptions(
-        method="mel", folds=(1,), init="random", epochs_scale=0.01, batch_size=24, arch="resnet18",
+        method="mel", folds=(1,), init="random", epochs_scale=0.01, batch_size=24, arch=TINY,
         selection=selection, validation_share=0.2, device="cpu", precision="float32", threads=1,
     )  # fmt: skip
     plan = plan_run(dataset, options)
@@ -103,7 +104,7 @@ def test_the_picked_network_has_its_accuracy_on_the_validation_part() -> None:
     dataset = open_store(tiny_store())
     split = split_fold(dataset, result.config, 1)
     checkpoint = load_checkpoint(out / "fold1/best.pt")
-    model = build_model("resnet18", 6, seed=0).eval()
+    model = build_model(TINY, 6, seed=0).eval()
     model.load_state_dict(checkpoint.model)
     images, labels = dataset.read(checkpoint.array, training_folds(dataset, 1))
     assert split.apart is not None

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from schemas import RunResult
 from tests.integration.trainer_runs import finished_run
-from tests.integration.trainer_store import tiny_plan, tiny_store
+from tests.integration.trainer_store import TINY, tiny_plan, tiny_store
 from trainer.cli import main
 from trainer.errors import ConfigError, DataError
 from trainer.records.rundir import RunDirectory
@@ -138,7 +138,7 @@ def test_a_run_stopped_moved_and_ended_while_the_server_is_away_is_one_run_with_
 @pytest.mark.slow
 def test_each_run_of_a_sweep_is_a_run_there(uri: str) -> None:
     asked = f"sweep --store {tiny_store()} --out swept --method baseline --method control --fold 1"
-    small = "arch=resnet18 init=random batch-size=48 threads=1 epochs-scale=0.01 device=cpu"
+    small = f"arch={TINY} init=random batch-size=48 threads=1 epochs-scale=0.01 device=cpu"
     settings = [word for setting in small.split() for word in ("--set", setting)]
     assert main([*asked.split(), *settings, "--mlflow", uri]) == 0
     client = MlflowClient(uri)

@@ -17,11 +17,11 @@ from featurestore.store.layout import TABLE
 from featurestore.store.plan import fold_blocks
 from schemas import Fold, StoreManifest
 from tests.integration.trainer_runs import finished_run
-from tests.integration.trainer_store import tiny_store
+from tests.integration.trainer_store import TINY, tiny_store
 from trainer.cli import main
 
 NAME = "synthetic"
-TRAIN = "--method mel --init random --arch resnet18 --batch-size 48 --device cpu --threads 1"
+TRAIN = f"--method mel --init random --arch {TINY} --batch-size 48 --device cpu --threads 1"
 QUICK = f"run {TRAIN} --fold 1 --epochs-scale 0.001 --out run"
 LR_FIND = f"lr-find {TRAIN}"
 EVALUATE = f"evaluate --run {finished_run.__name__}"

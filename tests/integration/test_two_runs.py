@@ -11,13 +11,13 @@ import pytest
 
 from featurestore.errors import BusyError
 from tests.integration.test_resume import is_as_undisturbed, short_plan
-from tests.integration.trainer_store import tiny_store
+from tests.integration.trainer_store import TINY, tiny_store
 from trainer.errors import RunDirectoryError
 from trainer.records.rundir import RunDirectory
 from trainer.run import begin, resume
 
 TRAINER = [sys.executable, "-c", "import sys; from trainer.cli import main; sys.exit(main())"]
-SMALL = "--init random --arch resnet18 --batch-size 48 --threads 1 --device cpu --fold 1"
+SMALL = f"--init random --arch {TINY} --batch-size 48 --threads 1 --device cpu --fold 1"
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:

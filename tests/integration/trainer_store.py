@@ -26,6 +26,9 @@ RESOLUTIONS = (
     Resolution(name="R3", n_mels=32, num_frames=40),
 )
 CHUNK = 16
+# A network of 0.4 million parameters: a run takes a seventh of the time of resnet18's, and a 25th
+# of its disk. resnet18 is what the tests of the command line train.
+TINY = "timm:test_resnet"
 NUM_CLIPS = 143  # of 144: one file is gone
 
 
@@ -86,7 +89,7 @@ def tiny_plan(**options: object) -> tuple[StoredDataset, Plan]:
         "init": "random",
         "epochs_scale": 0.01,
         "batch_size": 48,
-        "arch": "resnet18",
+        "arch": TINY,
         "device": "cpu",
         "precision": "float32",
         "threads": 1,
