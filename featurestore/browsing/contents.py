@@ -140,12 +140,17 @@ class Contents:
             columns["labels"] = self._labels
         return {"revision": self.revision, "columns": columns}
 
+    def multi_hot(self) -> NDArray[np.bool_]:
+        """Return the labels of every clip, (n, classes); all False of clips without features."""
+        labels = np.zeros((len(self.table), len(self.dataset.class_names)), np.bool_)
+        labels[self.table.status == ClipStatus.OK] = self.dataset.all_labels()
+        return labels
+
     @cached_property
     def _labels(self) -> list[list[int] | None]:
-        labels = iter(self.dataset.all_labels())
+        rows = zip(self.multi_hot(), self.table.status, strict=True)
         return [
-            np.flatnonzero(next(labels)).tolist() if status == ClipStatus.OK else None
-            for status in self.table.status
+            np.flatnonzero(of).tolist() if status == ClipStatus.OK else None for of, status in rows
         ]
 
     def clip(self, number: int) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from featurestore.text import mask_url
 GROUP = "featurestore.runs"
 """Group of the entry point by which a trainer lets its runs be read."""
 _DECIMALS = 5
+_TAKEN = 0.5
+"""Probability from which a clip counts as taken for a class, where it may have several labels."""
 
 
 class Runs:
@@ -125,27 +127,44 @@ class RunsOfDataset:
         names = list(self._contents.dataset.class_names)
         if run["class_names"] != names:
             raise RunError(f"{mask_url(run['path'])}: its classes are not those of the store")
-        places, clips = self._places[at], run["clips"]
-        known, labels = places >= 0, np.maximum(self._contents.table.class_id, 0)
-        predicted, shares = clips["predicted"][places], clips["probabilities"][places]
-        rows = np.arange(len(places))
+        known, columns = self._places[at] >= 0, self._outcomes(at, run)
         kept = ("path", "label", "method", "seed", "score", "notes", "folds", "epochs")
-        return {name: run[name] for name in kept} | {
+        return {name: run[name] for name in (*kept, "multilabel", "precisions")} | {
             "key": str(at),
-            "predicted": _where(known, predicted),
-            "p_predicted": _where(known, np.round(shares[rows, predicted], _DECIMALS)),
-            "p_true": _where(known, np.round(shares[rows, labels], _DECIMALS)),
+            **{name: _where(known, column) for name, column in columns.items()},
         }
 
+    def _outcomes(self, at: int, run: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Return columns by clip: predicted (class_id), p_predicted, p_true, right.
+
+        p_true is the probability of the clip's own class. With several labels `predicted` is the
+        class about which the network is most wrong, p_true what it gives to what is true of it, and
+        the clip is right if each label has at least 0.5 and every other class less.
+        """
+        shares = run["clips"]["probabilities"][self._places[at]]
+        rows = np.arange(len(shares))
+        if run["multilabel"]:
+            labels = self._contents.multi_hot()
+            truths = np.where(labels, shares, 1 - shares)
+            chosen = truths.argmin(axis=1)
+            p_true, right = truths[rows, chosen], ((shares >= _TAKEN) == labels).all(axis=1)
+        else:
+            chosen, own = shares.argmax(axis=1), self._contents.table.class_id
+            p_true, right = shares[rows, np.maximum(own, 0)], chosen == own
+        columns = {"predicted": chosen, "p_predicted": shares[rows, chosen]}
+        return columns | {"p_true": p_true, "right": right}
+
     def _comparison(self, one: Mapping[str, Any]) -> dict[str, Any]:
-        shown = ("first", "second", "seeds", "p", "note")
         codes = {(True, True): 0, (True, False): 1, (False, True): 2, (False, False): 3}
+        compared = {name: one[name] for name in ("first", "second", "seeds", "note")}
+        if "classes" in one:
+            return compared | {"classes": one["classes"]}
         outcomes = [
             (self._numbers[clip_id], codes[bool(first), bool(second)])
             for clip_id, first, second in one["clips"]
             if clip_id in self._numbers
         ]
-        return {name: one[name] for name in shown} | {"clips": outcomes}
+        return compared | {"p": one["p"], "clips": outcomes}
 
 
 def _where(known: NDArray[np.bool_], values: NDArray[Any]) -> list[float | None]:

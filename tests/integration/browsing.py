@@ -23,7 +23,12 @@ from featurestore.datasets.collection import load_collection
 from schemas import FeatureSpec, Resolution, RunResult
 from tests.conftest import four_clips_a_block
 from tests.integration.reported_runs import make_run, seal
-from trainer.records.tables import ClipPredictions, predictions_bytes
+from trainer.records.tables import (
+    ClipPredictions,
+    metrics_bytes,
+    parse_metrics,
+    predictions_bytes,
+)
 
 TOKEN = "the-token"  # noqa: S105  (of a test)
 HOSTILE = "<script>window.hacked=1<"
@@ -134,8 +139,9 @@ def write_run(
         dataset: What it was trained on.
         method: Name of its method.
         right: Whether it recognises the clip of that id; others are taken for the next class, the
-            more surely the later the clip.
+            more surely the later the clip. With several labels they are wrong about one of them.
     """
+    task = "multilabel" if dataset.multilabel else "multiclass"
     run = make_run(
         path,
         method,
@@ -144,22 +150,47 @@ def write_run(
         fingerprint=dataset.fingerprint,
         classes=dataset.class_names,
         selection="last",
+        task=task,
     )
     results = []
     result = RunResult.model_validate_json((run / "result.json").read_bytes())
     for fold in result.folds:
-        table = dataset.clips([fold.fold])
-        labels, number = table.class_id, len(dataset.class_names)
+        table, labels = dataset.clips([fold.fold]), dataset.all_labels([fold.fold])
         known = np.array([right(clip) for clip in table.clip_id])
-        predicted = np.where(known, labels, (labels + 1) % number)
-        sure = 0.9 - 0.3 * np.arange(len(table), dtype=np.float32)[::-1] / len(table)
-        shares = np.repeat(((1 - sure) / (number - 1))[:, None], number, axis=1)
-        shares[np.arange(len(table)), predicted] = sure
+        shares = (_shares_of_labels if dataset.multilabel else _shares)(labels, known, dataset)
         judged = ClipPredictions(tuple(table.clip_id), labels, shares, dataset.class_names)
         (run / f"fold{fold.fold}" / "last.csv").write_bytes(predictions_bytes(judged))
-        results.append(
-            fold.model_copy(update={"num_test": len(table), "last_accuracy": judged.accuracy})
-        )
+        update: dict[str, Any] = {"num_test": len(table), "last_accuracy": None}
+        if dataset.multilabel:
+            _rescore(run / f"fold{fold.fold}" / "metrics.csv")
+            update["last_scores"] = judged.scores
+        else:
+            update["last_accuracy"] = judged.accuracy
+        results.append(fold.model_copy(update=update))
     changed = result.model_copy(update={"folds": tuple(results)})
     (run / "result.json").write_text(changed.model_dump_json())
     return seal(run)
+
+
+def _shares(labels: Any, known: Any, dataset: StoredDataset) -> Any:
+    count, number = len(labels), len(dataset.class_names)
+    predicted = np.where(known, labels, (labels + 1) % number)
+    sure = 0.9 - 0.3 * np.arange(count, dtype=np.float32)[::-1] / count
+    shares = np.repeat(((1 - sure) / (number - 1))[:, None], number, axis=1)
+    shares[np.arange(count), predicted] = sure
+    return shares
+
+
+def _shares_of_labels(labels: Any, known: Any, dataset: StoredDataset) -> Any:
+    rows = np.arange(len(labels))
+    turned = labels.astype(bool)
+    turned[rows[~known], rows[~known] % labels.shape[1]] ^= True
+    return np.where(turned, 0.9, 0.1).astype(np.float32) + rows[:, None].astype(np.float32) / 100
+
+
+def _rescore(metrics: Path) -> None:
+    """Make the accuracies of epochs mean average precisions."""
+    rows = parse_metrics(metrics, metrics.read_bytes())
+    moved = ({"valid_map": row.valid_accuracy, "valid_accuracy": None} for row in rows)
+    rescored = [row.model_copy(update=to) for row, to in zip(rows, moved, strict=True)]
+    metrics.write_bytes(metrics_bytes(rescored))

@@ -33,6 +33,7 @@ from tests.integration.browsing import (
     write_sounds,
 )
 from tests.remote_servers import file_server
+from trainer.metrics import average_precisions
 from trainer.records.finished import open_finished
 from trainer.report.agreement import agreements
 from trainer.report.series import group, read_run
@@ -403,9 +404,59 @@ def test_runs_that_do_not_fit_are_refused_in_a_line(
         assert said.count("\n") == 1
 
 
-def test_features_and_several_labels_are_what_is_stored(tmp_path: Path) -> None:
-    store = build_labelled(tmp_path)
-    site, dataset = Site(Shelf(store), tmp_path / "birds"), open_store(store)
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_labelled(tmp_path_factory.mktemp("labelled"))
+
+
+def test_runs_of_several_labels_are_shown_by_class_and_by_the_label_that_is_most_wrong(
+    labelled: Path, tmp_path: Path
+) -> None:
+    dataset = open_store(labelled)
+    runs = [
+        write_run(tmp_path / "mel", dataset, "mel", lambda clip: clip.endswith("-0.wav")),
+        write_run(tmp_path / "resize", dataset, "resize", lambda clip: clip.startswith("1")),
+    ]
+    site = Site(Shelf(labelled), runs=Runs(runs))
+    base = f"data/birds.zarr/{dataset.name}"
+    facts, columns = read(site, f"{base}/runs.json"), read(site, f"{base}/clips.json")["columns"]
+    for run, path in zip(facts["runs"], runs, strict=True):
+        finished = open_finished(path)
+        judged = {fold: finished.predictions(fold, "last") for fold in finished.folds}
+        for fold, of in judged.items():
+            expected = [v if v is not None else np.nan for v in run["precisions"][str(fold)]]
+            np.testing.assert_array_equal(average_precisions(of.labels, of.probabilities), expected)
+        shares = {
+            clip: (of.labels[at], of.probabilities[at])
+            for of in judged.values()
+            for at, clip in enumerate(of.clip_ids)
+        }
+        wrong = []
+        for row, clip in enumerate(columns["clip_id"]):
+            labels, said = shares[clip]
+            mistakes = np.abs(labels - said)
+            worst = run["predicted"][row]
+            assert mistakes[worst] == mistakes.max()
+            assert run["p_predicted"][row] == pytest.approx(said[worst], abs=1e-5)
+            assert run["p_true"][row] == pytest.approx(1 - mistakes.max(), abs=1e-5)
+            assert run["right"][row] == bool((mistakes < 0.5).all())
+            wrong.append(not run["right"][row])
+        assert 0 < sum(wrong) < len(wrong)
+    (pair,) = facts["comparisons"]
+    series = next(iter(group([read_run(path) for path in runs]).values()))
+    first, second = (one.precisions() for one in series)
+    for number, of_class in enumerate(pair["classes"]):
+        both = [first[fold][number] - second[fold][number] for fold in first]
+        differences = [value for value in both if not np.isnan(value)]
+        assert of_class["num_folds"] == len(differences)
+        if len(differences) > 1:
+            assert of_class["mean"] == pytest.approx(np.mean(differences))
+    assert any("mean" in of_class for of_class in pair["classes"])
+
+
+def test_features_and_several_labels_are_what_is_stored(labelled: Path) -> None:
+    store = labelled
+    site, dataset = Site(Shelf(store), store.parent / "birds"), open_store(store)
     (described,) = read(site, "data/stores.json")["stores"][0]["datasets"]
     base = f"data/birds.zarr/{described['name']}"
     arrays = {a["name"]: a for a in read(site, f"{base}/collection.json")["arrays"]}

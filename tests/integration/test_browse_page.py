@@ -357,10 +357,16 @@ def test_a_hundred_thousand_clips_open_in_two_seconds_and_scroll(
     assert page.locator(".cell").count() < 150
 
 
-def test_features_and_several_labels_are_shown(tab: Tab, serve: Serve, tmp_path: Path) -> None:
+def test_features_and_several_labels_are_shown_with_what_runs_made_of_them(
+    tab: Tab, serve: Serve, tmp_path: Path
+) -> None:
     store = build_labelled(tmp_path)
-    page_served = serve(Site(Shelf(store), tmp_path / "birds"))
-    page = tab.open(page_served)
+    dataset = open_store(store)
+    runs = [
+        write_run(tmp_path / "mel", dataset, "mel", lambda clip: clip.endswith("-0.wav")),
+        write_run(tmp_path / "resize", dataset, "resize", lambda clip: clip.startswith("1")),
+    ]
+    page = tab.open(serve(Site(Shelf(store), tmp_path / "birds", Runs(runs))))
     page.wait_for_selector(".heatmap")
     page.get_by_role("link", name="tit, fold 1: 3 clips").click()
     page.wait_for_selector(".cell canvas[data-drawn]")
@@ -371,6 +377,21 @@ def test_features_and_several_labels_are_shown(tab: Tab, serve: Serve, tmp_path:
     wave.hover(position={"x": 300, "y": 40})
     assert "features/waveform" in page.locator(".readout").inner_text()
     assert page.locator(".panel", has_text="features/mfcc").count() == 1
+    page.get_by_role("link", name="Runs", exact=True).click()
+    assert page.locator(".precisions tbody tr").count() == 3
+    page.locator(".precisions a").nth(0).click()
+    page.wait_for_selector(".cell .wrong")
+    wrong = [cell.query_selector(".wrong") is not None for cell in page.query_selector_all(".cell")]
+    assert wrong == sorted(wrong, reverse=True)
+    table, labels = dataset.all_clips(), dataset.all_labels()
+    assert set(rows(page)) == set(np.flatnonzero(labels[:, 0]))
+    page.go_back()
+    page.locator(".mistakes a").first.click()
+    page.wait_for_selector(".cell .wrong")
+    shown = rows(page)
+    assert not any(table.clip_id[row].endswith("-0.wav") for row in shown)
+    page.locator(".cell a").first.click()
+    page.wait_for_selector(".verdict.wrong")
 
 
 def test_an_exported_page_works_from_any_web_server(

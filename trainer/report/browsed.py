@@ -16,12 +16,14 @@ from schemas import EpochMetrics
 from trainer.errors import TrainerError
 from trainer.records.contradictions import epoch_of, score_of
 from trainer.records.finished import open_finished
-from trainer.report.agreement import NOTE, Agreement, agreements
-from trainer.report.series import Run, group, read_run
+from trainer.report.agreement import NOTE, agreements
+from trainer.report.labels import CLASS_NOTE, class_tests
+from trainer.report.series import Run, Series, group, read_run
+from trainer.report.tables import pairs
 from trainer.selection import OPTIMISTIC, RULES
 from trainer.stats import mcnemar_p
 
-_EPOCHS = ("stage", "epoch", "array", "max_lr", "train_loss", "valid_loss", "valid_accuracy")
+_EPOCHS = ("stage", "epoch", "array", "max_lr", "train_loss", "valid_loss", "score")
 
 
 def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
@@ -32,24 +34,20 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
 
     Returns:
         `runs`: of each its path, label, method, seed, dataset, fingerprint (of the store), score
-        (words for what is shown), notes, class_names; `folds`: accuracy in [0, 1], number of clips
-        and epoch of each; `epochs`: columns by name, by fold; `clips`: clip_id, predicted class_id
-        and probabilities (n, classes) float32.
+        (words for what is shown), notes, class_names, multilabel (whether clips may have several
+        labels); `folds`: accuracy or mean average precision in [0, 1], number of clips and epoch of
+        each; `precisions`: with several labels, average precision of each class by fold, or None;
+        `epochs`: columns by name, by fold; `clips`: clip_id and probabilities (n, classes) float32.
         `comparisons`: of each pair of methods first and second (labels), dataset, fingerprint,
         seeds, p of McNemar's test or None, a note, and `clips`: (clip_id, whether the first is
-        right, whether the second is), once per common seed.
+        right, whether the second is), once per common seed; or, with several labels, `classes`:
+        num_folds, and mean, low, high and p of the difference in average precision or None.
 
     Raises:
         RunError: A directory is no run, or the run is unfinished or damaged, or two are the same.
     """
     try:
         runs = [read_run(path) for path in paths]
-        for run in runs:
-            if run.result.config.task == "multilabel":
-                raise RunError(
-                    f"{run.path}: is of clips with several labels, which the page does not show; "
-                    "`trainer report` does"
-                )
         groups = group(runs)
         labels = {
             run.path: series.label
@@ -59,7 +57,7 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
         }
         return {
             "runs": [_run(run, labels[run.path]) for run in runs],
-            "comparisons": [_comparison(one) for s in groups.values() for one in agreements(s)],
+            "comparisons": [one for series in groups.values() for one in _comparisons(series)],
         }
     except TrainerError as error:
         raise RunError(str(error)) from error
@@ -82,6 +80,11 @@ def _run(run: Run, label: str) -> dict[str, Any]:
         "score": RULES[config.selection].scores[0],
         "notes": notes,
         "class_names": list(run.record.class_names),
+        "multilabel": config.task == "multilabel",
+        "precisions": {
+            fold: [None if np.isnan(value) else float(value) for value in of]
+            for fold, of in run.precisions.get(checkpoint, {}).items()
+        },
         "folds": {
             fold.fold: {
                 "accuracy": score_of(fold, checkpoint),
@@ -93,7 +96,6 @@ def _run(run: Run, label: str) -> dict[str, Any]:
         "epochs": {fold: _epochs(run.epochs, fold) for fold in finished.folds},
         "clips": {
             "clip_id": [clip for of in predictions for clip in of.clip_ids],
-            "predicted": np.concatenate([of.predicted for of in predictions]),
             "probabilities": np.concatenate([of.probabilities for of in predictions]),
         },
     }
@@ -104,21 +106,27 @@ def _epochs(epochs: Sequence[EpochMetrics], fold: int) -> dict[str, list[Any]]:
     return {name: [getattr(row, name) for row in rows] for name in _EPOCHS}
 
 
-def _comparison(one: Agreement) -> dict[str, Any]:
-    _, only_first, only_second, _ = one.counts()
-    alone = len(one.seeds) == 1
+def _comparisons(series: Sequence[Series]) -> Iterator[dict[str, Any]]:
+    """Yield the comparison of each pair of methods: clip by clip, or class by class."""
+    for one in agreements(series):
+        _, only_first, only_second, _ = one.counts()
+        p = mcnemar_p(only_first, only_second) if len(one.seeds) == 1 else None
+        clips = [(clip.clip_id, clip.first, clip.second) for clip in one.clips]
+        yield _compared(one.first, one.second, NOTE, p=p, clips=clips)
+    for a, b in pairs(series):
+        if a.multilabel and a.method != b.method:
+            tests = class_tests(a, b)
+            classes = [{"num_folds": n} | (test.model_dump() if test else {}) for n, test in tests]
+            yield _compared(a, b, CLASS_NOTE, classes=classes)
+
+
+def _compared(first: Series, second: Series, note: str, **found: object) -> dict[str, Any]:
     return {
-        "first": one.first.label,
-        "second": one.second.label,
-        "dataset": one.first.dataset,
-        "fingerprint": one.first.runs[0].result.fingerprint,
-        "seeds": sorted(one.seeds),
-        "p": mcnemar_p(only_first, only_second) if alone else None,
-        "note": NOTE,
-        "clips": list(_outcomes(one)),
+        "first": first.label,
+        "second": second.label,
+        "dataset": first.dataset,
+        "fingerprint": first.runs[0].result.fingerprint,
+        "seeds": sorted({*first.seeds} & {*second.seeds}),
+        "note": note,
+        **found,
     }
-
-
-def _outcomes(one: Agreement) -> Iterator[tuple[str, bool, bool]]:
-    for clip in one.clips:
-        yield clip.clip_id, clip.first, clip.second

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from featurestore.text import mask_url
+from schemas import PairedDifference
 from trainer.report.render import Column, Table
 from trainer.report.series import Series
 from trainer.report.tables import DIFFERENCE_COLUMNS, comparison_cells, mean_std, pairs
@@ -73,16 +74,23 @@ def _class_table(series: Sequence[Series]) -> Table:
     return Table(title, columns, tuple(rows), detail=True)
 
 
-def _difference_table(first: Series, second: Series) -> Table:
+def class_tests(first: Series, second: Series) -> Iterator[tuple[int, PairedDifference | None]]:
+    """Yield for each class the folds in which it occurs for both, and their difference in AP."""
     of_first, of_second = first.precisions(), second.precisions()
-    columns = (Column("class", numeric=False), *DIFFERENCE_COLUMNS[1:])
-    rows = []
-    for number, name in enumerate(first.class_names):
+    for number in range(len(first.class_names)):
         one, other = (
             {fold: float(of[number]) for fold, of in by.items() if not np.isnan(of[number])}
             for by in (of_first, of_second)
         )
-        shared = str(len(one.keys() & other.keys()))
-        rows.append((mask_url(name), shared, *comparison_cells(paired_test(one, other), 100)))
+        yield len(one.keys() & other.keys()), paired_test(one, other)
+
+
+def _difference_table(first: Series, second: Series) -> Table:
+    columns = (Column("class", numeric=False), *DIFFERENCE_COLUMNS[1:])
+    tests = zip(first.class_names, class_tests(first, second), strict=True)
+    rows = [
+        (mask_url(name), str(shared), *comparison_cells(test, 100))
+        for name, (shared, test) in tests
+    ]
     title = f"Differences of average precision by class, points: {first.label} - {second.label}"
     return Table(title, columns, tuple(rows), CLASS_NOTE, detail=True)

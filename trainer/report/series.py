@@ -255,7 +255,7 @@ class Series:
     def judged(self, seed: int, checkpoint: CheckpointName) -> dict[str, JudgedClip]:
         """Return the clips of all folds that a seed has, by clip_id."""
         runs = [run for run in self.runs if run.result.config.seed == seed]
-        return {name: clip for run in runs for name, clip in run.clips[checkpoint].items()}
+        return {name: clip for run in runs for name, clip in run.clips.get(checkpoint, {}).items()}
 
     def _by_seed(self, score: Score) -> dict[int, ByFold]:
         values: dict[int, ByFold] = defaultdict(dict)

@@ -44,7 +44,7 @@ export class Clips {
    *
    * class, fold, status, q: what a row must be or contain; `mark`: one of `rows` sets.
    * sort, down: the order; equal rows keep the store's.
-   * run: outcomes {predicted, p_true, p_predicted} by row, for the suspect order and `cell`.
+   * run: outcomes {right, predicted, p_true, p_predicted} by row, for the suspect order and `cell`.
    */
   choose(query, run = null) {
     const { q, status } = query;
@@ -59,7 +59,7 @@ export class Clips {
       if (status && !this.hasStatus(row, status)) continue;
       if (query.recording !== undefined && this.source[row] !== query.recording) continue;
       if (run && predicted !== null && run.predicted[row] !== predicted) continue;
-      if (run && query.outcome && !hasOutcome(run, this, row, query.outcome)) continue;
+      if (run && query.outcome && !hasOutcome(run, row, query.outcome)) continue;
       if (query.rows && !query.rows.has(row)) continue;
       if (words.length) {
         const text = this.text(row);
@@ -85,7 +85,7 @@ export class Clips {
       name: (row) => this.clip_id[row],
       duration: (row) => this.duration_s[row] ?? -1,
       peak: (row) => this.peak[row] ?? -1,
-      suspect: (row) => suspicion(run, this, row),
+      suspect: (row) => suspicion(run, row),
     };
     const key = sort === "suspect" && !run ? undefined : keys[sort];
     const sign = down ? -1 : 1;
@@ -99,16 +99,12 @@ export class Clips {
 }
 
 /** Return a number that is lowest for a clip that a run is wrong about and sure of. */
-function suspicion(run, clips, row) {
-  if (run.predicted[row] === null) return 3;
-  const right = run.predicted[row] === clips.class_id[row];
-  return (right ? 1 : 0) + run.p_true[row];
+function suspicion(run, row) {
+  if (run.right[row] === null) return 3;
+  return (run.right[row] ? 1 : 0) + run.p_true[row];
 }
 
-function hasOutcome(run, clips, row, outcome) {
-  if (run.predicted[row] === null) return false;
-  return (run.predicted[row] === clips.class_id[row]) === (outcome === "right");
-}
+const hasOutcome = (run, row, outcome) => run.right[row] === (outcome === "right");
 
 /** Return counts and figures of some rows, for a cell of the heat map. */
 export function figures(clips, rows) {

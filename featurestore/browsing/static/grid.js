@@ -33,8 +33,9 @@ function verdict({ clips }, run, row) {
   const as = run.predicted[row];
   if (as === null) return h("span", {}, "not held out");
   const share = run.p_predicted[row].toFixed(2);
-  const right = as === clips.class_id[row];
-  return h("span", { class: right ? "right" : "wrong" }, right ? `right, ${share}` : "→ ", right ? null : name(clips.classes[as]), right ? null : ` ${share}`);
+  if (run.right[row]) return h("span", { class: "right" }, run.multilabel ? "right" : `right, ${share}`);
+  const mark = run.multilabel && clips.labels[row].includes(as) ? "misses " : "→ ";
+  return h("span", { class: "wrong" }, mark, name(clips.classes[as]), ` ${share}`);
 }
 
 class Grid {

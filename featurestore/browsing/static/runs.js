@@ -15,6 +15,7 @@ export function rowsOf(comparison, who) {
 export function runsView(dataset, place) {
   const { runs, comparisons } = dataset.runs;
   const run = runs.find(({ key }) => key === place.query.run) ?? runs[0];
+  const several = run.multilabel;
   const here = (changes) => location.replace(address({ ...place, item: "" }, { ...place.query, ...changes }));
   const pair = comparisons[Number(place.query.pair ?? 0)];
   const element = h(
@@ -22,7 +23,8 @@ export function runsView(dataset, place) {
     { class: "runs" },
     h("h1", {}, "Runs"),
     overview(dataset, run),
-    comparisons.length ? agreement(dataset, pair, here) : null,
+    several ? precisions(dataset, pair, here) : null,
+    comparisons.length && !several ? agreement(dataset, pair, here) : null,
     h(
       "section",
       {},
@@ -32,23 +34,25 @@ export function runsView(dataset, place) {
       run.notes.map((note) => h("p", { class: "line" }, shown(note))),
       h("p", {}, h("a", { class: "button main wide", href: address({ ...place, view: "clips" }, { run: run.key, sort: "suspect" }) }, "Wrong clips first, then the least certain")),
     ),
-    confusion(dataset, run),
+    several ? mistakes(dataset, run) : confusion(dataset, run),
     curves(run),
   );
   return { element, accepts: () => false };
 }
 
-const judged = (run) => run.predicted.filter((value) => value !== null).length;
+const judged = (run) => run.right.filter((value) => value !== null).length;
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-function right({ clips }, run) {
-  let count = 0;
-  run.predicted.forEach((value, row) => (count += value !== null && value === clips.class_id[row]));
-  return count;
+/** Return a run's score of all its folds: accuracy of the clips, or the mean over folds of mAP. */
+function score(run) {
+  if (run.multilabel) return mean(Object.values(run.folds).map(({ accuracy }) => accuracy));
+  return run.right.filter((value) => value).length / judged(run);
 }
 
 function overview(dataset, chosen) {
   const folds = dataset.collection.folds.filter(({ fold }) => dataset.runs.runs.some((run) => run.folds[fold]));
-  const head = ["Run", "Shown", "Clips", "Accuracy", ...folds.map((fold) => `Fold ${shown(fold.name)}`)];
+  const measure = chosen.multilabel ? "mAP" : "Accuracy";
+  const head = ["Run", "Shown", "Clips", measure, ...folds.map((fold) => `Fold ${shown(fold.name)}`)];
   const rows = dataset.runs.runs.map((run) => {
     const link = address({ store: dataset.store, dataset: dataset.dataset, view: "runs" }, { run: run.key });
     const cells = folds.map(({ fold }) => {
@@ -56,9 +60,64 @@ function overview(dataset, chosen) {
       return h("td", { class: "number" }, of ? `${(100 * of.accuracy).toFixed(1)}` : "–");
     });
     const total = judged(run);
-    return h("tr", { class: run === chosen ? "changed" : "" }, h("th", { scope: "row" }, h("a", { href: link }, name(run.label))), h("td", {}, run.score), h("td", { class: "number" }, number(total)), h("td", { class: "number" }, total ? percent(right(dataset, run) / total) : "–"), cells);
+    return h("tr", { class: run === chosen ? "changed" : "" }, h("th", { scope: "row" }, h("a", { href: link }, name(run.label))), h("td", {}, run.score), h("td", { class: "number" }, number(total)), h("td", { class: "number" }, total ? percent(score(run)) : "–"), cells);
   });
-  return h("div", { class: "scroll" }, h("table", { class: "list" }, h("caption", {}, "Accuracy on the held-out folds, in per cent"), h("thead", {}, h("tr", {}, head.map((text, at) => h("th", { scope: "col", class: at > 1 ? "number" : null }, text)))), h("tbody", {}, rows)));
+  const caption = chosen.multilabel ? "Mean average precision on the held-out folds, in per cent; of several folds the mean" : "Accuracy on the held-out folds, in per cent";
+  return h("div", { class: "scroll" }, h("table", { class: "list" }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head.map((text, at) => h("th", { scope: "col", class: at > 1 ? "number" : null }, text)))), h("tbody", {}, rows)));
+}
+
+const methodsSelect = (comparisons, at, here) =>
+  h("p", { class: "controls" }, h("label", { for: "pair" }, "Methods "), h("select", { id: "pair", onchange: (event) => here({ pair: event.target.value }) }, comparisons.map((one, index) => option(index, shown(`${one.first} and ${one.second}`), at))));
+
+/** Average precision by class: a column per run, and the difference of a pair of methods. */
+function precisions(dataset, pair, here) {
+  const { runs, comparisons } = dataset.runs;
+  const { clips, collection, store } = dataset;
+  const counts = collection.card.class_names.map(() => 0);
+  clips.labels.forEach((labels) => (labels ?? []).forEach((label) => (counts[label] += 1)));
+  const link = (run, of) => address({ store, dataset: dataset.dataset, view: "clips" }, { run: run.key, class: of, sort: "suspect" });
+  const rows = collection.card.class_names.map((of, classId) => {
+    const cells = runs.map((run) => {
+      const known = Object.values(run.precisions).map((by) => by[classId]).filter((value) => value !== null);
+      if (!known.length) return h("td", { class: "none" }, "·");
+      const value = mean(known);
+      const cell = h("td", { class: "heat diagonal" }, h("a", { href: link(run, of), "aria-label": `${shown(of)}, ${shown(run.label)}: average precision ${percent(value)}` }, (100 * value).toFixed(1)));
+      cell.style.setProperty("--share", `${Math.round(70 * value)}%`);
+      return cell;
+    });
+    const test = pair?.classes[classId];
+    const difference = pair ? [h("td", { class: "number" }, test.mean === undefined ? "–" : points(test.mean)), h("td", { class: "number" }, test.mean === undefined ? "–" : `${points(test.low)} to ${points(test.high)}`), h("td", { class: "number" }, pText(test.p))] : [];
+    return h("tr", {}, h("th", { scope: "row" }, name(of)), h("td", { class: "number" }, number(counts[classId])), cells, difference);
+  });
+  const head = [...runs.map((run) => name(run.label)), ...(pair ? [h("span", {}, shown(`${pair.first} − ${pair.second}`)), "95 % interval", "p"] : [])];
+  return h(
+    "section",
+    {},
+    h("h2", {}, "Average precision by class"),
+    comparisons.length > 1 ? methodsSelect(comparisons, comparisons.indexOf(pair), here) : null,
+    h("p", {}, "In per cent, the mean over the folds in which a class occurs. A number leads to the clips of the class, those it is most wrong about first."),
+    pair ? h("p", { class: "card" }, pair.note) : null,
+    h("div", { class: "scroll" }, h("table", { class: "heatmap precisions" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "class"), h("th", { scope: "col" }, "clips"), head.map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, rows))),
+  );
+}
+
+const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(1)}`;
+const pText = (p) => (p === null || p === undefined ? "–" : p < 0.001 ? "< 0.001" : p.toFixed(3));
+
+/** Of each class, the clips of a run that it is most wrong about: missed there, or wrongly given. */
+function mistakes(dataset, run) {
+  const { clips, collection, store } = dataset;
+  const counts = collection.card.class_names.map(() => [0, 0]);
+  run.right.forEach((right, row) => right === false && (counts[run.predicted[row]][clips.labels[row].includes(run.predicted[row]) ? 0 : 1] += 1));
+  const link = (of) => address({ store, dataset: dataset.dataset, view: "clips" }, { run: run.key, predicted: of, outcome: "wrong", sort: "suspect" });
+  const rows = collection.card.class_names.map((of, classId) => {
+    const [missed, given] = counts[classId];
+    const total = missed + given;
+    const cell = total ? h("a", { href: link(of), "aria-label": `${shown(of)}: ${total} clips` }, number(total)) : "·";
+    return h("tr", {}, h("th", { scope: "row" }, name(of)), h("td", { class: "number" }, number(missed)), h("td", { class: "number" }, number(given)), h("td", { class: "number" }, cell));
+  });
+  const right = run.right.filter((value) => value).length;
+  return h("section", {}, h("h2", {}, "Wrong labels"), h("p", {}, `A class counts as given from a probability of 0.5. By that ${number(right)} of ${number(judged(run))} clips have all their labels and no other; each of the rest is counted once, at the class that is most wrong.`), h("div", { class: "scroll" }, h("table", { class: "list mistakes" }, h("thead", {}, h("tr", {}, ["class", "missed", "given wrongly", "clips"].map((text, at) => h("th", { scope: "col", class: at ? "number" : null }, text)))), h("tbody", {}, rows))));
 }
 
 /** Who is right where: the counts of a pair of methods, by class and by fold. */
@@ -84,12 +143,12 @@ function agreement(dataset, pair, here) {
   const classes = collection.card.class_names.map((of, classId) => row(of, counts((clip) => clips.class_id[clip] === classId), { class: of }));
   const folds = collection.folds.map(({ fold, name: of }) => row(`fold ${of}`, counts((clip) => clips.fold[clip] === fold), { fold }));
   const [, first, second] = all;
-  const sentence = pair.p === null ? `A test needs one common seed; here are ${pair.seeds.length}.` : `McNemar's test: p ${pair.p < 0.001 ? "< 0.001" : `= ${pair.p.toFixed(3)}`}. ${pair.p < 0.05 ? `${first > second ? pair.first : pair.second} is right more often where one of them is wrong.` : "No difference shown."}`;
+  const sentence = pair.p === null ? `A test needs one common seed; here are ${pair.seeds.length}.` : `McNemar's test: p ${pair.p < 0.001 ? "" : "= "}${pText(pair.p)}. ${pair.p < 0.05 ? `${first > second ? pair.first : pair.second} is right more often where one of them is wrong.` : "No difference shown."}`;
   return h(
     "section",
     {},
     h("h2", {}, "Who is right where"),
-    h("p", { class: "controls" }, h("label", { for: "pair" }, "Methods "), h("select", { id: "pair", onchange: (event) => here({ pair: event.target.value }) }, comparisons.map((one, index) => option(index, shown(`${one.first} and ${one.second}`), at)))),
+    methodsSelect(comparisons, at, here),
     h("ul", { class: "figures" }, labels.map((label, who) => h("li", { class: `key${who}` }, h("a", { href: link(who) }, h("b", {}, number(all[who])), h("span", {}, shown(label)))))),
     h("p", {}, sentence),
     h("p", { class: "card" }, pair.note),
@@ -122,14 +181,15 @@ function confusion(dataset, run) {
 /** Learning curves: accuracy and losses by epoch, a line per fold, a dot where an epoch counts. */
 function curves(run) {
   const folds = Object.keys(run.epochs);
-  const accuracy = chart(run, "valid_accuracy", "accuracy", [0, 1], (value) => `${Math.round(100 * value)} %`);
+  const measure = run.multilabel ? "mAP" : "accuracy";
+  const scores = chart(run, "score", measure, [0, 1], (value) => `${Math.round(100 * value)} %`);
   const losses = folds.flatMap((fold) => [...run.epochs[fold].train_loss]);
   const most = Math.max(...losses, 0.01);
   return h(
     "section",
     {},
     h("h2", {}, "Learning curves"),
-    h("div", { class: "pair" }, h("figure", {}, h("figcaption", {}, "Accuracy by epoch, on what picks or watches the epoch; a dot where it counts"), accuracy), h("figure", {}, h("figcaption", {}, "Training loss by epoch, in nats"), chart(run, "train_loss", "training loss", [0, most], (value) => value.toFixed(1)))),
+    h("div", { class: "pair" }, h("figure", {}, h("figcaption", {}, `${run.multilabel ? measure : "Accuracy"} by epoch, on what picks or watches the epoch; a dot where it counts`), scores), h("figure", {}, h("figcaption", {}, "Training loss by epoch, in nats"), chart(run, "train_loss", "training loss", [0, most], (value) => value.toFixed(1)))),
     h("ul", { class: "legend" }, folds.map((fold, at) => {
       const item = h("li", {}, h("i", {}), `fold ${fold}`);
       item.firstChild.style.background = COLORS[at % COLORS.length];
@@ -141,7 +201,8 @@ function curves(run) {
 function chart(run, column, label, [low, high], text) {
   const folds = Object.keys(run.epochs);
   const epochs = Math.max(1, ...folds.map((fold) => run.epochs[fold].epoch.length));
-  const [left, top, width, height] = [44, 22, 540, 190];
+  // Drawn as wide as it is shown, nearly: letters stay as large as the page's on a phone.
+  const [left, top, width, height] = [44, 22, innerWidth < 720 ? 300 : 540, 190];
   const x = (epoch) => left + (width * (epoch - 0.5)) / epochs;
   const y = (value) => top + height - (height * (value - low)) / (high - low);
   const marks = [];
@@ -168,7 +229,7 @@ function chart(run, column, label, [low, high], text) {
     if (epoch) marks.push(svg("circle", { cx: x(epoch), cy: y(values[epoch - 1]), r: 4, fill: color }, svg("title", {}, `fold ${fold}, epoch ${epoch}`)));
   });
   const ends = folds.map((fold) => `fold ${fold} ends at ${text(run.epochs[fold][column].at(-1))}`).join(", ");
-  return svg("svg", { viewBox: "0 0 596 236", class: "chart", role: "img", "aria-label": `${label}: ${ends}` }, marks);
+  return svg("svg", { viewBox: `0 0 ${left + width + 12} 236`, class: "chart", role: "img", "aria-label": `${label}: ${ends}` }, marks);
 }
 
 /** What each run says of a clip, with probabilities. */
@@ -180,14 +241,17 @@ export function verdicts(dataset, row, probabilities) {
     const shares = probabilities[run.key];
     if (!shares) return h("div", { class: "verdict" }, h("b", {}, name(run.label)), h("p", {}, "No network of it held this clip out."));
     const order = names.map((_, classId) => classId).sort((a, b) => shares[b] - shares[a]);
-    const isRight = run.predicted[row] === clips.class_id[row];
+    const own = clips.classesOf(row);
+    const as = run.predicted[row];
+    const isRight = run.right[row];
+    const said = run.multilabel ? (isRight ? "right: every label" : [`wrong: ${own.includes(as) ? "misses" : "gives"} `, name(names[as])]) : [isRight ? "right: " : "wrong: ", name(names[as])];
     const line = (classId) => {
       const fill = h("i", {});
       fill.style.width = `${100 * shares[classId]}%`;
-      return h("li", { class: classId === clips.class_id[row] ? "true" : "" }, h("span", {}, name(names[classId])), h("span", { class: "share" }, fill), h("span", { class: "value" }, shares[classId].toFixed(3)));
+      return h("li", { class: own.includes(classId) ? "true" : "" }, h("span", {}, name(names[classId])), h("span", { class: "share" }, fill), h("span", { class: "value" }, shares[classId].toFixed(3)));
     };
     const more = order.slice(5);
-    return h("div", { class: `verdict ${isRight ? "right" : "wrong"}` }, h("b", {}, name(run.label)), h("p", {}, isRight ? "right: " : "wrong: ", name(names[run.predicted[row]])), h("ul", {}, order.slice(0, 5).map(line)), more.length ? h("details", {}, h("summary", {}, `${more.length} more classes`), h("ul", {}, more.map(line))) : null);
+    return h("div", { class: `verdict ${isRight ? "right" : "wrong"}` }, h("b", {}, name(run.label)), h("p", {}, said), h("ul", {}, order.slice(0, 5).map(line)), more.length ? h("details", {}, h("summary", {}, `${more.length} more classes`), h("ul", {}, more.map(line))) : null);
   });
   return h("section", { class: "verdicts" }, h("h2", {}, "What the runs say"), h("div", { class: "cards" }, tables));
 }
