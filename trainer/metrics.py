@@ -16,6 +16,8 @@ from schemas import MultilabelScores
 Labels = NDArray[np.uint8]
 """(n, classes) multi-hot."""
 Values = NDArray[np.float64]
+LIKELY = 0.5
+"""Probability from which a clip counts as taken for a class, where it may have several labels."""
 
 
 def average_precisions(labels: Labels, scores: NDArray[Any]) -> Values:

@@ -22,6 +22,7 @@ from trainer.errors import EnsembleError, TrainedRunError
 from trainer.inference.ensemble import average
 from trainer.inference.predict import load_network, open_run
 from trainer.records.finished import open_finished
+from trainer.records.tables import parse_predictions
 from trainer.report.write import write_report
 from trainer.run import resume, run
 from trainer.training.events import EpochDone, Event
@@ -117,6 +118,47 @@ def test_the_logits_of_an_onnx_file_are_those_that_the_predictions_come_from(
     (logits,) = onnxruntime.InferenceSession(file).run(None, {"images": images})
     recorded = open_finished(several_run()).predictions(1, "best").probabilities
     assert np.allclose(1 / (1 + np.exp(-logits)), recorded, atol=1e-5)
+
+
+def test_interpret_shows_the_labels_that_a_run_gets_most_confidently_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    run, out = several_run(), tmp_path / "out"
+    arguments = ["interpret", str(run), "--checkpoint", "last", "--out", str(out)]
+    assert main([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    tables = [parse_predictions(path, path.read_bytes()) for path in run.glob("fold*/last.csv")]
+    labels = np.concatenate([table.labels for table in tables]) > 0
+    shares = np.concatenate([table.probabilities for table in tables])
+    ids = [clip for table in tables for clip in table.clip_ids]
+    mistakes = dict(zip(ids, np.abs(labels - shares), strict=True))
+    wrong = ((shares >= 0.5) != labels).any(axis=1)
+    assert {clip["clip_id"] for clip in document["wrong"]} == {*np.array(ids)[wrong]}
+    assert document["accuracy"] == pytest.approx(1 - wrong.mean())
+    names = tables[0].class_names
+    for clip in document["wrong"]:
+        of_clip = mistakes[clip["clip_id"]]
+        assert of_clip[names.index(clip["predicted"])] == of_clip.max() >= 0.5
+        assert clip["probability"] == pytest.approx(1 - of_clip.max())
+    sureness = [clip["probability"] for clip in document["wrong"]]
+    assert sureness == sorted(sureness)
+    for one in document["classes"]:
+        number = names.index(one["class_name"])
+        has = labels[:, number]
+        assert one["num_clips"] == has.sum()
+        if has.any():
+            assert one["recall"] == (shares[has, number] >= 0.5).mean()
+            assert one["low"] <= one["recall"] <= one["high"]
+        by_fold = [
+            average_precision_score(table.labels[:, number], table.probabilities[:, number])
+            for table in tables
+            if table.labels[:, number].any()
+        ]
+        assert one["average_precision"] == (pytest.approx(np.mean(by_fold)) if by_fold else None)
+    assert main(arguments) == 0
+    assert "most wrong about" in capsys.readouterr().out
+    assert (out / "worst.png").exists()
 
 
 def test_evaluation_repeats_the_runs_scores_and_has_those_of_each_class(

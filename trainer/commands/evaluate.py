@@ -1,8 +1,9 @@
 """`trainer evaluate` and `trainer interpret`: how good a run's networks are, and where not."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.measure import Measurement
@@ -20,7 +21,7 @@ from trainer.config import DeviceOption, ReadingOption
 
 RESULT, PICTURE, VECTOR = "evaluation.json", "confusion.png", "confusion.svg"
 if TYPE_CHECKING:
-    from trainer.inference.interpret import Interpretation
+    from trainer.inference.interpret import Interpretation, WrongClip
     from trainer.stats import Matrix
 
 MOST_CONFUSIONS = 10
@@ -123,13 +124,12 @@ def print_evaluation(console: Terminal, evaluation: Evaluation) -> None:
         loud = warning.startswith("TRAINED ON")
         console.say(f"Warning: {warning}", style="bold red" if loud else "yellow")
     console.print(_fold_table(evaluation))
+    console.print(_class_table(evaluation))
     if evaluation.scores is not None:
-        console.print(_label_table(evaluation))
         names, cells = _score_cells(evaluation.scores)
         text = ", ".join(f"{name} {cell}" for name, cell in zip(names, cells, strict=True))
         console.print(styled(f"all {quantity(evaluation.num_clips, 'clip')}: {text}", style="bold"))
         return
-    console.print(_class_table(evaluation))
     matrix = _matrix_table(evaluation)
     unbounded = console.options.update(max_width=_WIDEST)
     fits = Measurement.get(console, unbounded, matrix).minimum <= console.width
@@ -161,26 +161,18 @@ def _score_cells(
     return ("accuracy %",), (f"{100 * (score or 0.0):.2f}",)
 
 
-def _label_table(evaluation: Evaluation) -> Table:
-    """Return a row per class of clips that may have several labels."""
-    table = Table("id", "class", "clips", "AP %", "AUC %", "at least 50 %", "recall %")
+def _class_table(evaluation: Evaluation) -> Table:
+    several = evaluation.scores is not None
+    scores = ("AP %", "AUC %", "at least 50 %") if several else ("predicted",)
+    table = Table("id", "class", "clips", *scores, "recall %")
     for class_id, one in enumerate(evaluation.classes):
-        shares = [
+        *ranked, recall = (
             "–" if value is None else f"{100 * value:.1f}"
             for value in (one.average_precision, one.auc, one.recall)
-        ]
-        name = shorten(one.class_name, _NAME_CHARS)
-        cells = (str(one.num_clips), *shares[:2], str(one.num_predicted), shares[2])
-        table.add_row(str(class_id), name, *cells)
-    return table
-
-
-def _class_table(evaluation: Evaluation) -> Table:
-    table = Table("id", "class", "clips", "predicted", "recall %")
-    for class_id, one in enumerate(evaluation.classes):
-        recall = "–" if one.recall is None else f"{100 * one.recall:.1f}"
-        name = shorten(one.class_name, _NAME_CHARS)
-        table.add_row(str(class_id), name, str(one.num_clips), str(one.num_predicted), recall)
+        )
+        name, taken = shorten(one.class_name, _NAME_CHARS), str(one.num_predicted)
+        cells = (*(ranked if several else ()), taken, recall)
+        table.add_row(str(class_id), name, str(one.num_clips), *cells)
     return table
 
 
@@ -237,7 +229,6 @@ def interpret(
     quiet: QuietOption = False,
 ) -> None:
     """Show the clips that a run gets most confidently wrong, and the recall of each class."""
-    from trainer.errors import TrainedRunError
     from trainer.inference.evaluate import open_own_store
     from trainer.inference.interpret import interpret as interpret_run
     from trainer.records.finished import open_finished
@@ -246,8 +237,6 @@ def interpret(
     finished = open_finished(run)
     chosen = checkpoint or finished.checkpoints[0]
     stored = open_own_store(finished, store)
-    if stored.multilabel:
-        raise TrainedRunError(f"{run}: its clips have several classes each; see `trainer report`")
     interpretation = interpret_run(finished, chosen, fold or ())
     with output_folder(out, (INTERPRETATION, WORST, WORST_VECTOR)):
         from trainer.report.classes import worst_picture
@@ -256,7 +245,7 @@ def interpret(
         worst = interpretation.wrong[:top]
         images = [stored.read_clip(clip.clip_id)[array] for clip in worst]
         picture = worst_picture(worst, images, array, stored.manifest.spec, run.name)
-        document = _document(interpretation, run, chosen)
+        document = {"run": json_text(run), "checkpoint": chosen, **asdict(interpretation)}
         contents = {INTERPRETATION: json_document(document).encode()}
         contents |= {WORST: picture.png, WORST_VECTOR: picture.svg}
         written = write_outputs(out, contents)
@@ -267,43 +256,33 @@ def interpret(
         console.write_json(document)
         return
     console.print(_recall_table(interpretation))
-    console.print(_worst_table(interpretation, top))
+    console.print(_worst_table(worst, multilabel=stored.multilabel))
     wrong, clips = len(interpretation.wrong), quantity(interpretation.num_clips, "clip")
     text = f"{wrong} of {clips} wrong, accuracy {100 * interpretation.accuracy:.2f} %"
     console.print(styled(f"{text}; {chosen} network of each fold", style="bold"))
     console.say(written)
 
 
-def _document(interpretation: "Interpretation", run: Path, checkpoint: str) -> dict[str, Any]:
-    """Return everything, as interpretation.json and `--json` have it."""
-    return {
-        "run": json_text(run),
-        "checkpoint": checkpoint,
-        "num_clips": interpretation.num_clips,
-        "accuracy": interpretation.accuracy,
-        "classes": [asdict(one) for one in interpretation.classes],
-        "wrong": [asdict(clip) for clip in interpretation.wrong],
-    }
-
-
 def _recall_table(interpretation: "Interpretation") -> Table:
-    table = Table("class", "clips", "recall %", "95 % interval")
+    table = Table("class", "clips", "recall %", "95 % interval", "AP %")
     for one in interpretation.classes:
+        recall, low, high, precision = (
+            "–" if value is None else f"{100 * value:.1f}"
+            for value in (one.recall, one.low, one.high, one.average_precision)
+        )
+        interval = "–" if one.low is None else f"{low} to {high}"
         name = shorten(one.class_name, _NAME_CHARS)
-        if one.recall is None or one.low is None or one.high is None:
-            table.add_row(name, "0", "–", "–")
-            continue
-        interval = f"{100 * one.low:.1f} to {100 * one.high:.1f}"
-        table.add_row(name, str(one.num_clips), f"{100 * one.recall:.1f}", interval)
+        table.add_row(name, str(one.num_clips), recall, interval, precision)
     return table
 
 
-def _worst_table(interpretation: "Interpretation", top: int) -> Table:
+def _worst_table(worst: "Sequence[WrongClip]", *, multilabel: bool) -> Table:
     table = Table()
     table.add_column("clip", overflow="fold")
-    for name in ("fold", "class", "taken for", "with", "its class with"):
+    labels = ("fold", "labels", "most wrong about", "with", "the truth with")
+    for name in labels if multilabel else ("fold", "class", "taken for", "with", "its class with"):
         table.add_column(name)
-    for clip in interpretation.wrong[:top]:
+    for clip in worst:
         table.add_row(
             clip.clip_id,
             str(clip.fold),

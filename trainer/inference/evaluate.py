@@ -21,14 +21,11 @@ from trainer.data.source import Source, as_float32
 from trainer.data.split import trained_folds
 from trainer.errors import DataError, TrainedRunError
 from trainer.inference.predict import LESS, TrainedNetwork
-from trainer.metrics import average_precisions, multilabel_scores, roc_aucs
+from trainer.metrics import LIKELY, average_precisions, multilabel_scores, roc_aucs
 from trainer.oom import explain_oom, halve_batch
 from trainer.records.finished import FinishedRun
 from trainer.selection import OPTIMISTIC
 from trainer.stats import by_class, confusion_matrix
-
-_LIKELY = 0.5
-"""Probability from which a clip counts as taken for a class, where it may have several labels."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,7 @@ def _by_class(
         matrix = tuple(map(tuple, confusion.tolist()))
         return {"classes": by_class(confusion, names), "confusion": matrix}
     precisions, areas = average_precisions(labels, probabilities), roc_aucs(labels, probabilities)
-    taken = probabilities >= _LIKELY
+    taken = probabilities >= LIKELY
     classes = tuple(
         ClassEvaluation(
             class_name=name,

@@ -5,25 +5,32 @@ Reads the predictions that training left on the held-out folds; no network is ru
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas import CheckpointName
+from trainer.metrics import LIKELY, average_precisions
 from trainer.records.finished import FinishedRun
-from trainer.stats import confusion_matrix, wilson_interval
+from trainer.records.tables import ClipPredictions
+from trainer.stats import mean, wilson_interval
 
 
 @dataclass(frozen=True)
 class WrongClip:
-    """A clip that a network took for another class.
+    """A clip that a network took for another class, or of whose labels it got one or more wrong.
 
     Args:
         clip_id: As the store has it.
         fold: The held-out fold that it is in.
-        class_name: Its class.
-        probability: What the network gave to its class, in [0, 1].
-        predicted: The class that the network chose.
-        predicted_probability: What the network gave to that one.
+        class_name: Its class; its labels, with commas between them, where it may have several.
+        probability: What the network gave to its class, in [0, 1]; with several labels, to what is
+            true of `predicted`: that the clip has this label, or has not.
+        predicted: The class that the network chose; with several labels, the one about which it is
+            most wrong: a label it missed, or gave to a clip without it.
+        predicted_probability: What the network gave to `predicted`.
     """
 
     clip_id: str
@@ -36,13 +43,18 @@ class WrongClip:
 
 @dataclass(frozen=True)
 class ClassRecall:
-    """A class's clips, and the fraction that was recognised with its 95 % Wilson interval."""
+    """A class's clips, and the fraction that was recognised with its 95 % Wilson interval.
+
+    With several labels a clip is recognised from a probability of 1/2 on. Average precision is that
+    of the class's probability, the mean over the folds in which the class occurs.
+    """
 
     class_name: str
     num_clips: int
     recall: float | None
     low: float | None
     high: float | None
+    average_precision: float | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Interpretation:
 
     Args:
         num_clips: Clips of the folds.
-        accuracy: Fraction of them that was recognised.
+        accuracy: Fraction of them that was recognised, by all labels and no other.
         classes: Every class that has clips or not, the lowest recall first.
         wrong: All clips that were not recognised, the most confident mistakes first.
     """
@@ -68,46 +80,52 @@ def interpret(
     """Return what the networks of a run get wrong, each on the fold that it held out.
 
     Args:
-        run: Finished, of clips with one class each.
+        run: Finished.
         checkpoint: Networks of the best epoch, or of the last one.
         folds: Held-out folds; all of the run's by default.
 
     Raises:
         TrainedRunError: The run has no such predictions, or did not hold a fold out.
     """
-    names = run.record.class_names
-    confusion = np.zeros((len(names),) * 2, np.int64)
+    names, several = run.record.class_names, run.config.task == "multilabel"
+    has, hits, precisions = [], [], []
     wrong: list[WrongClip] = []
     for fold in run.chosen(folds):
-        answers = run.predictions(fold, checkpoint)
-        confusion += confusion_matrix(answers.labels, answers.predicted, len(names))
-        for row in np.flatnonzero(answers.predicted != answers.labels).tolist():
-            label, predicted = int(answers.labels[row]), int(answers.predicted[row])
-            wrong.append(
-                WrongClip(
-                    answers.clip_ids[row],
-                    fold,
-                    names[label],
-                    float(answers.probabilities[row, label]),
-                    names[predicted],
-                    float(answers.probabilities[row, predicted]),
-                )
-            )
+        of = run.predictions(fold, checkpoint)
+        labels, taken, worst, truths = _judged(of)
+        has.append(labels)
+        hits.append(labels & taken)
+        precisions.append(average_precisions(labels, of.probabilities))
+        for row in np.flatnonzero((labels != taken).any(axis=1)).tolist():
+            own = ", ".join(names[i] for i in np.flatnonzero(labels[row])) or "no label"
+            said, truth = (float(p) for p in (of.probabilities[row, worst[row]], truths[row]))
+            wrong.append(WrongClip(of.clip_ids[row], fold, own, truth, names[worst[row]], said))
     # Equal probabilities are told apart by name, so that the order is always the same.
-    wrong.sort(key=lambda clip: (-clip.predicted_probability, clip.clip_id))
-    classes = [
-        _recall(name, int(row[i]), int(row.sum()))
-        for i, (name, row) in enumerate(zip(names, confusion, strict=True))
-    ]
+    wrong.sort(key=lambda c: (c.probability if several else -c.predicted_probability, c.clip_id))
+    num_clips = sum(map(len, has))
+    counts = (np.concatenate(of).sum(axis=0).tolist() for of in (hits, has))
+    classes = list(starmap(_recall, zip(names, *counts, np.transpose(precisions), strict=True)))
     classes.sort(key=lambda one: (one.recall is None, one.recall or 0.0))
-    total = int(confusion.sum())
-    accuracy = float(confusion.trace() / total)
-    return Interpretation(total, accuracy, tuple(classes), tuple(wrong))
+    accuracy = (num_clips - len(wrong)) / num_clips
+    return Interpretation(num_clips, accuracy, tuple(classes), tuple(wrong))
 
 
-def _recall(name: str, num_right: int, num_clips: int) -> ClassRecall:
+def _judged(of: ClipPredictions) -> tuple[NDArray[Any], ...]:
+    """Return labels and classes taken, (n, classes) bool, and the worst class with its truth."""
+    rows, shares = np.arange(len(of.labels)), of.probabilities
+    if of.multilabel:
+        labels = of.labels > 0
+        truths = np.where(labels, shares, 1 - shares)
+        worst = truths.argmin(axis=1)
+        return labels, shares >= LIKELY, worst, truths[rows, worst]
+    each = np.eye(shares.shape[1], dtype=np.bool_)
+    return each[of.labels], each[of.predicted], of.predicted, shares[rows, of.labels]
+
+
+def _recall(name: str, num_right: int, num_clips: int, by_fold: Sequence[float]) -> ClassRecall:
+    known = [float(precision) for precision in by_fold if not np.isnan(precision)]
+    precision = mean(known) if known else None
     if not num_clips:
-        return ClassRecall(name, 0, None, None, None)
-    return ClassRecall(
-        name, num_clips, num_right / num_clips, *wilson_interval(num_right, num_clips)
-    )
+        return ClassRecall(name, 0, None, None, None, precision)
+    interval = wilson_interval(num_right, num_clips)
+    return ClassRecall(name, num_clips, num_right / num_clips, *interval, precision)

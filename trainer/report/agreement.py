@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from featurestore.text import mask_url
 from trainer.report.render import Column, Table
-from trainer.report.series import Series
+from trainer.report.series import Series, common_clips
 from trainer.report.tables import p_value, pairs
 from trainer.stats import mcnemar_p
 
@@ -72,14 +72,10 @@ def agreements(series: Sequence[Series]) -> list[Agreement]:
     checkpoint = series[0].scores[0].checkpoint
     compared = []
     for a, b in pairs(series):
-        clips = []
-        for seed in sorted(set(a.seeds) & set(b.seeds)):
-            by_a, by_b = a.judged(seed, checkpoint), b.judged(seed, checkpoint)
-            both = ((name, by_a[name], by_b[name]) for name in by_a if name in by_b)
-            clips += [
-                ComparedClip(name, x.fold, x.label, x.predicted == x.label, y.predicted == y.label)
-                for name, x, y in both
-            ]
+        clips = [
+            ComparedClip(name, x.fold, x.label, x.predicted == x.label, y.predicted == y.label)
+            for name, x, y in common_clips(a, b, checkpoint)
+        ]
         if a.method != b.method and clips:
             compared.append(Agreement(a, b, clips))
     return compared

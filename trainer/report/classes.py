@@ -24,7 +24,7 @@ from trainer.report.drawing import (
     plain,
     rendered,
 )
-from trainer.report.series import Series
+from trainer.report.series import Series, common_clips
 from trainer.stats import Matrix, by_class, confusion_matrix, mean
 
 if TYPE_CHECKING:
@@ -195,14 +195,8 @@ def common_confusions(
     first: Series, second: Series, checkpoint: CheckpointName
 ) -> tuple[Matrix, Matrix]:
     """Return both confusion matrices over the clips and seeds that both series have."""
-    answers = []
-    for seed in sorted(set(first.seeds) & set(second.seeds)):
-        of_first, of_second = first.judged(seed, checkpoint), second.judged(seed, checkpoint)
-        answers += [
-            (of_first[name].label, of_first[name].predicted, of_second[name].predicted)
-            for name in of_first
-            if name in of_second
-        ]
+    clips = common_clips(first, second, checkpoint)
+    answers = [(a.label, a.predicted, b.predicted) for _, a, b in clips]
     labels, by_first, by_second = np.array(answers, np.int64).reshape(-1, 3).T
     number = len(first.class_names)
     return confusion_matrix(labels, by_first, number), confusion_matrix(labels, by_second, number)

@@ -5,7 +5,7 @@ differs in selection, or in what stages start from and what is reported, is not 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -252,10 +252,13 @@ class Series:
         _, labels, predicted = np.array(clips, np.int64).T
         return confusion_matrix(labels, predicted, len(self.class_names))
 
-    def judged(self, seed: int, checkpoint: CheckpointName) -> dict[str, JudgedClip]:
-        """Return the clips of all folds that a seed has, by clip_id."""
-        runs = [run for run in self.runs if run.result.config.seed == seed]
-        return {name: clip for run in runs for name, clip in run.clips.get(checkpoint, {}).items()}
+    def judged(self, checkpoint: CheckpointName) -> dict[tuple[int, str], JudgedClip]:
+        """Return the clips of all seeds and folds, by seed and clip_id; none of several labels."""
+        return {
+            (run.result.config.seed, name): clip
+            for run in self.runs
+            for name, clip in run.clips.get(checkpoint, {}).items()
+        }
 
     def _by_seed(self, score: Score) -> dict[int, ByFold]:
         values: dict[int, ByFold] = defaultdict(dict)
@@ -265,6 +268,15 @@ class Series:
                 assert value is not None, "a finished run was checked for it"  # noqa: S101
                 values[run.result.config.seed][fold.fold] = 100 * value
         return values
+
+
+def common_clips(
+    first: Series, second: Series, checkpoint: CheckpointName
+) -> Iterator[tuple[str, JudgedClip, JudgedClip]]:
+    """Yield clip_id and both judgements of each clip that two series have, once per common seed."""
+    of_first, of_second = first.judged(checkpoint), second.judged(checkpoint)
+    for seed, name in sorted(of_first.keys() & of_second.keys()):
+        yield name, of_first[seed, name], of_second[seed, name]
 
 
 def settings_of(result: RunResult) -> Settings:
