@@ -338,7 +338,7 @@ class _Scan:
             f"{spec.full.name}/{FULL}",
             spec.hop_length / spec.sample_rate,
         )
-        self._periods: dict[int, list[float | None]] = {}
+        self._periods: dict[int, list[float | None]] = {fold: [] for fold in dataset.folds}
         self._done, self._error = 0, ""
         self._thread: Thread | None = None
         self._lock = Lock()
@@ -351,7 +351,7 @@ class _Scan:
         if wait:
             self._thread.join()
         total = sum(fold.num_clips for fold in self._dataset.manifest.folds)
-        complete = self._done == total
+        complete = self._done == total  # seen before the periods, which are added first
         periods = [p for fold in self._dataset.folds for p in self._periods[fold]]
         return {
             "done": self._done,
@@ -362,8 +362,6 @@ class _Scan:
         }
 
     def _run(self) -> None:
-        for fold in self._dataset.folds:
-            self._periods[fold] = []
         try:
             for block in self._dataset.blocks():
                 self._periods[block.fold] += self._of_block(block)

@@ -7,7 +7,7 @@ import typer
 
 from featurestore.commands.options import audio_root, err, out
 from featurestore.errors import DatasetError, MissingLibraryError
-from featurestore.program import DATA, MACHINE, OUTPUT
+from featurestore.program import DATA, MACHINE, OUTPUT, end_stopped
 from featurestore.text import quantity
 
 if TYPE_CHECKING:
@@ -71,12 +71,16 @@ def browse(
 
     def ready(address: str) -> None:
         out.print(address)
+        if not shelf.describe():
+            err.note(
+                f"There is no store in {shelf.place} yet; one is listed once its build starts."
+            )
         err.note("Open this address in a browser of this machine. Ctrl-C ends it.")
 
     try:
         serve(site, port, ready)
     except KeyboardInterrupt:
-        err.note("stopped")
+        end_stopped("The page is no longer served.")
 
 
 def _export(site: "Site", to: Path) -> None:

@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
+import re
 import shutil
+import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +36,6 @@ from tests.integration.browsing import (
     write_run,
     write_sounds,
 )
-from tests.remote_servers import file_server
 from trainer.metrics import average_precisions
 from trainer.records.finished import open_finished
 from trainer.report.agreement import agreements
@@ -231,6 +234,14 @@ def test_clips_that_were_repeated_are_found(site: Site, browsed: Path) -> None:
     assert any(periods)
 
 
+def test_whoever_asks_before_the_search_for_repetition_has_begun_is_told_how_far_it_is(
+    browsed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading.Thread, "start", lambda self: None)
+    facts = read(Site(Shelf(browsed)), f"{DATA}/repetition.json")
+    assert (facts["done"], facts["total"], facts["period_s"]) == (0, 19, None)
+
+
 def test_a_store_that_is_built_shows_what_is_there_and_then_the_rest(tmp_path: Path) -> None:
     finished = filled_store.fill_store(tmp_path / "all.zarr", (8, 16), {1: 16}, chunk=4)
     blocks = finished.blocks()
@@ -313,17 +324,41 @@ def test_a_hundred_thousand_clips_are_answered_in_a_second(tmp_path: Path) -> No
     assert read_s < 2
 
 
-def test_the_command_prints_an_address_and_ends_when_it_is_stopped(
-    browsed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_stopped_and_says_so_as_every_command(
+    number: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def stop_once_it_answers() -> None:
+        while not said:
+            said.extend(re.findall(r"http://127.0.0.1:\S+/", capfd.readouterr().out))
+            time.sleep(0.01)
+        with urllib.request.urlopen(f"{said[0]}data/stores.json") as answer:  # noqa: S310
+            said.append(answer.read().decode())
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=stop_once_it_answers)
+    thread.start()
+    try:
+        assert cli.main(["browse", str(tmp_path)]) == 128 + number
+    finally:
+        said.append("")  # of a command that printed no address
+        thread.join()
+    assert '"stores":[]' in said[1]
+
+
+def test_a_directory_without_stores_is_shown_and_said_to_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(self: object, sockets: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("uvicorn.Server.run", stop)
-    assert cli.main(["browse", str(browsed)]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("http://127.0.0.1:")
-    assert "stopped" in said.err
+    assert cli.main(["browse", str(tmp_path)]) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert "There is no store in" in said
+    assert "stopped. The page is no longer served." in said
 
 
 @pytest.mark.parametrize(
@@ -479,13 +514,6 @@ def test_features_and_several_labels_are_what_is_stored(labelled: Path) -> None:
                 low + of * (high - low), stored[array["name"]], atol=1e-4 * (high - low)
             )
     assert read(site, f"{base}/sounds/0.json")["compared"]
-
-
-def test_a_store_behind_a_web_server_is_shown(browsed: Path, root: Path) -> None:
-    with file_server(browsed.parent) as address:
-        far, near = Site(Shelf(f"{address}/s.zarr"), root), Site(Shelf(browsed), root)
-        for path in ("clips.json", "thumbnails/0.bin", "clips/0.bin", "sounds/0.wav"):
-            assert far.answer(f"{DATA}/{path}").body == near.answer(f"{DATA}/{path}").body
 
 
 def test_an_export_has_the_bytes_that_the_server_answers(

@@ -8,6 +8,9 @@ import pytest
 
 import featurestore
 from featurestore import cli
+from featurestore.browsing.export import export_paths
+from featurestore.browsing.shelf import Shelf
+from featurestore.browsing.site import Site
 from tests.conftest import contents
 from tests.integration.conftest import problems, put_all, told
 from tests.integration.filled_store import fill_store
@@ -58,3 +61,20 @@ def test_shards_are_read_through_a_server_without_ranges_and_in_parts_through_on
             found = featurestore.open_store(place)
             np.testing.assert_array_equal(found.load("R3/full")[0], images)
             np.testing.assert_array_equal(found.load("R3/full")[1], labels)
+
+
+def test_the_page_of_a_store_behind_an_s3_or_a_web_server_is_that_of_the_directory(
+    web: str, url: str, store: Path, sounds: Path
+) -> None:
+    put_all(url, contents(store))
+    near = Site(Shelf(store), sounds, exported=True)
+    paths = [path for path in export_paths(near) if path.startswith("data/s.zarr/")]
+    kinds = {path.rsplit("/", 2)[-2]: path for path in paths}
+    assert kinds.keys() >= {"folder", "thumbnails", "clips", "sounds"}
+    for place in (web, url):
+        far = Site(Shelf(place), sounds, exported=True)
+        for path in [*kinds.values(), "data/s.zarr/folder/clips.json"]:
+            if not path.endswith("collection.json"):  # it names the place
+                assert far.answer(path) == near.answer(path)
+        (listed,) = far.stores()["stores"]
+        assert listed == near.stores()["stores"][0]
