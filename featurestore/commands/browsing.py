@@ -7,7 +7,8 @@ import typer
 
 from featurestore.commands.options import audio_root, err, out
 from featurestore.errors import DatasetError, MissingLibraryError
-from featurestore.program import DATA, MACHINE, OUTPUT, end_stopped
+from featurestore.program import DATA, MACHINE, OUTPUT
+from featurestore.terminal import end_stopped
 from featurestore.text import quantity
 
 if TYPE_CHECKING:

@@ -153,7 +153,7 @@ function heatMap({ store, dataset, collection, clips }, query) {
         const text = chosen.text(value);
         const link = h("a", { href, "aria-label": `${className}, fold ${label}: ${text} ${chosen.label}` }, text);
         const share = heat(value, least, most);
-        const cell = h("td", { class: share > 0.55 ? "heat strong" : "heat" }, link);
+        const cell = h("td", { class: share > 0.75 ? "heat strong" : "heat" }, link);
         cell.style.setProperty("--share", `${Math.round(100 * share)}%`);
         return cell;
       }),

@@ -170,7 +170,7 @@ function confusion(dataset, run) {
       if (!count) return h("td", { class: "none" }, "·");
       const cell = h("td", { class: of === as ? "heat diagonal" : "heat" }, h("a", { href: link(of, as), "aria-label": `${count} clips of ${names[of]} taken for ${names[as]}` }, number(count)));
       cell.style.setProperty("--share", `${Math.round(of === as ? (70 * count) / total : (90 * count) / worst)}%`);
-      if (of !== as && count / worst > 0.6) cell.classList.add("strong");
+      if (of !== as && count / worst > 0.85) cell.classList.add("strong");
       return cell;
     });
     return h("tr", {}, h("th", { scope: "row" }, name(names[of])), cells, h("td", { class: "number" }, total ? percent(row[of] / total) : "–"));
@@ -211,12 +211,13 @@ function chart(run, column, label, [low, high], text) {
     marks.push(svg("line", { x1: left, x2: left + width, y1: y(value), y2: y(value), class: "gridline" }), svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, text(value)));
   }
   const first = run.epochs[folds[0]];
+  const arrays = first.stage.map((stage) => first.array[first.stage.indexOf(stage)]);
   first.stage.forEach((stage, at) => {
-    if (at && stage === first.stage[at - 1]) return;
     const start = left + (width * at) / epochs;
-    if (at) marks.push(svg("line", { x1: start, x2: start, y1: top, y2: top + height, class: "stage" }));
-    const length = first.stage.filter((one) => one === stage).length;
-    if ((width * length) / epochs > 48) marks.push(svg("text", { x: start + 3, y: top - 7 }, shown(first.array[at])));
+    if (at && stage !== first.stage[at - 1]) marks.push(svg("line", { x1: start, x2: start, y1: top, y2: top + height, class: "stage" }));
+    if (at && arrays[at] === arrays[at - 1]) return;
+    const next = arrays.findIndex((array, later) => later > at && array !== arrays[at]);
+    if ((width * ((next < 0 ? epochs : next) - at)) / epochs > 48) marks.push(svg("text", { x: start + 3, y: top - 7 }, shown(first.array[at])));
   });
   const step = Math.max(1, Math.ceil(epochs / 8));
   for (let epoch = step; epoch <= epochs; epoch += step) marks.push(svg("text", { x: x(epoch), y: top + height + 15, "text-anchor": "middle" }, epoch));
