@@ -100,6 +100,41 @@ def test_two_files_joined_are_read_both_or_refused(tmp_path: Path, name: str) ->
         assert found == pytest.approx(2 * one, abs=1e-3)
 
 
+@pytest.mark.parametrize("name", [*NAMES, "AVR", "MPC2K", "NIST", "W64", "WVE"])
+def test_what_follows_the_declared_end_is_never_sound(tmp_path: Path, name: str) -> None:
+    data = sound_files().get(name) or encoded(name, "ALAW" if name == "WVE" else "PCM_16")
+    whole = seconds(tmp_path, data)
+    for tail in (bytes(100), bytes(5000), b"a note of a recorder's program", b"\xfe\x01" * 9):
+        found = outcome(tmp_path, data + tail)
+        if isinstance(found, AudioError):
+            assert name.startswith((".mp", ".ogg", ".oga", ".opus")), found
+        else:
+            assert found == pytest.approx(whole, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if " " not in name])
+def test_a_file_of_another_kind_behind_one_is_never_left_out(tmp_path: Path, name: str) -> None:
+    for other in (".wav", ".aiff", ".au", ".caf", ".w64", ".voc", ".flac", ".ogg", ".sph"):
+        found = outcome(tmp_path, sound_files()[name] + sound_files()[other])
+        if isinstance(found, float):
+            assert found > 1.9 * SECONDS, other  # of one kind, in another suffix
+
+
+def test_the_name_of_another_format_among_the_samples_is_chance(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-(2**15), 2**15, 4096, np.int16)
+    noise[2000:2002] = np.frombuffer(b"RIFF", ">i2")
+    soundfile.write(tmp_path / "verbatim.flac", noise, RATE)
+    data = (tmp_path / "verbatim.flac").read_bytes()
+    assert b"RIFF" in data
+    assert seconds(tmp_path, data) == pytest.approx(4096 / RATE)
+
+
+def test_a_voc_without_its_end_is_cut_short(tmp_path: Path) -> None:
+    data = encoded("VOC", "PCM_U8")
+    assert seconds(tmp_path, data) == pytest.approx(SECONDS, abs=0.01)  # whole µs per sample
+    assert status(tmp_path, data[:-1]) == ClipStatus.TRUNCATED
+
+
 @pytest.mark.parametrize("name", [".ogg", ".opus", ".flac"])
 def test_a_byte_flipped_anywhere_in_a_file_with_checksums_is_damage(
     tmp_path: Path, name: str

@@ -228,6 +228,8 @@ def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container
                 _check_rest(source, end, None if is_unknown(total) else 8 + start + total)
                 _check_sole(source, end, sound, "big")
             part = _part(source, chunk, "big", end is None)
+            if sound == b"BODY" and end is not None:
+                part = replace(part, stop=end)  # the decoder takes what follows for samples
             known = frames if end is not None and not is_unknown(frames) else None
             return Container(name, (replace(part, num_frames=known),))
     return _without_sound(name, source, total + 8)
@@ -248,9 +250,12 @@ def walk_w64(source: Source, start: int = 0) -> Container:
             end = _check_sound(source, position + 24, max(0, size - 24), 64, "little")
             if end is not None:
                 joined(source, {start + total, end, end + -end % 8})
+                check_tail(source, max(end, start + total))
             stop = source.size if end is None else end
             frames = (stop - position - 24) // form if form else None
-            return Container("W64", (Part(0, source.size, num_frames=frames, exact=True),))
+            # What follows the declared whole would be counted as samples.
+            whole = source.size if end is None else max(end, min(source.size, start + total))
+            return Container("W64", (Part(0, whole, num_frames=frames, exact=True),))
         position += max(24, size + -size % 8)
     return _without_sound("W64", source, total)
 
@@ -289,3 +294,4 @@ def _check_caf_rest(source: Source, end: int) -> None:
         size = int.from_bytes(header[4:], signed=True)
         position += 12 + max(0, size)
         joined(source, {position})
+    check_tail(source, position)

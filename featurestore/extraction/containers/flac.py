@@ -7,6 +7,7 @@ decoder then knows where it ends.
 from dataclasses import dataclass
 
 from featurestore.extraction.containers.crc16 import crc16
+from featurestore.extraction.containers.foreign import find_joined, joined
 from featurestore.extraction.containers.parts import Container, Part, damaged, truncated
 from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import end_without_tags
@@ -53,8 +54,22 @@ def walk_flac(source: Source, position: int) -> Container:
         if len(infos) > _MOST_STREAMS:
             raise damaged(f"more than {_MOST_STREAMS} FLAC streams")
     stops = [info.position for info in infos[1:]] + [source.size]
-    parts = (_part(source, info, stop) for info, stop in zip(infos, stops, strict=True))
-    return Container("FLAC", tuple(parts))
+    parts = tuple(_part(source, info, stop) for info, stop in zip(infos, stops, strict=True))
+    _check_sole(source, parts[-1])
+    return Container("FLAC", parts)
+
+
+def _check_sole(source: Source, part: Part) -> None:
+    """Check that no other sound file follows the last frame: the decoder would not read it."""
+    if part.last_at is None:
+        return
+    crc, begin = 0, part.last_at
+    for position in find_joined(source, begin, min(source.size, begin + _TAILS[-1])):
+        crc = crc16(source.at(begin, position - begin), crc)
+        begin = position
+        # The same bytes within a frame are chance: its checksum is 0 at its end, hardly before.
+        if crc == 0:
+            joined(source, {position})
 
 
 def _next_stream(source: Source, start: int) -> int:

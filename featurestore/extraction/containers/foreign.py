@@ -1,5 +1,7 @@
 """Formats by their first bytes: those that are not read, and those of which one follows another."""
 
+import re
+
 from featurestore.extraction.containers.parts import damaged, unsupported
 from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import skip_tags
@@ -43,7 +45,7 @@ _MOST_TAIL = 4096
 # fmt: off
 _MAGICS = (
     b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"NIST_1A", b"2BIT",
-    b"riff\x2e\x91\xcf\x11", b"Creative",
+    b"riff\x2e\x91\xcf\x11", b"Creative", b"ALawSoun", b"fLaC", b"OggS",
 )
 # fmt: on
 
@@ -71,6 +73,23 @@ def joined(source: Source, positions: set[int]) -> None:
             raise damaged(
                 f"a second file begins at byte {position}: only the first would be read; split them"
             )
+
+
+def joined_behind(source: Source, end: int) -> None:
+    """Raise if another sound file begins at the end of a stream, or behind tags and zeros there.
+
+    Raises:
+        AudioError: See `joined`.
+    """
+    joined(source, {end, source.after_zeros(skip_tags(source, end), source.size)})
+
+
+def find_joined(source: Source, start: int, stop: int) -> list[int]:
+    """Return positions in [start, stop) at which another sound file may begin, in order."""
+    return sorted(
+        start + match.start()
+        for match in re.finditer(b"|".join(map(re.escape, _MAGICS)), source.at(start, stop - start))
+    )
 
 
 def check_tail(source: Source, end: int) -> None:

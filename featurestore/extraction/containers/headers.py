@@ -24,21 +24,25 @@ def walk_au(source: Source, start: int = 0) -> Container:
     head = source.at(start, 12)
     order: Order = "little" if head[:4] == b"dns." else "big"
     offset, size = int.from_bytes(head[4:8], order), int.from_bytes(head[8:12], order)
-    _check(source, start + offset, size, unknown=is_unknown(size))
+    stop = source.size if is_unknown(size) else _end(source, start + offset, size)
     if size or not 12 <= offset <= source.size:
-        return Container("AU", (Part(0, source.size),))
+        return Container("AU", (Part(0, stop),))
     # Of an unknown length, which libsndfile understands if it is written in the other way.
     return Container("AU", (Part(start + 12, source.size, head[:8] + b"\xff" * 4),))
 
 
-def _check(source: Source, body: int, size: int, *, unknown: bool = False) -> None:
+def _end(source: Source, body: int, size: int) -> int:
+    """Return where the samples end: the decoder takes whatever follows for more of them.
+
+    Raises:
+        AudioError: They are not all there, or what follows may be sound.
+    """
     present = max(0, source.size - body)
-    if unknown:
-        return
     if present < size:
         raise truncated(f"{present} of {size} bytes of samples")
     joined(source, {body + size, body + size + size % 2})
     check_tail(source, body + size)
+    return body + size
 
 
 def walk_sphere(source: Source, start: int = 0) -> Container:
@@ -51,46 +55,51 @@ def walk_sphere(source: Source, start: int = 0) -> Container:
         raise unsupported(f"SPHERE with {coding.decode('latin-1')} is not supported")
     names = (b"sample_count", b"channel_count", b"sample_n_bytes")
     values = [fields.get(name, b"") for name in names]
+    stop = source.size
     if length.isdigit() and all(v.isdigit() and len(v) < 12 for v in values) and int(values[0]):
         count, channels, width = map(int, values)
-        _check(source, start + int(length[:8]), count * channels * width)
-    return Container("SPHERE", (Part(0, source.size),))
+        stop = _end(source, start + int(length[:8]), count * channels * width)
+    return Container("SPHERE", (Part(0, stop),))
 
 
 def walk_voc(source: Source, start: int = 0) -> Container:
     """Walk Creative's VOC: blocks of sound, silence and marks, and a byte 0 at the end."""
     position = start + int.from_bytes(source.at(start + 20, 2), "little")
-    sounds = 0
+    kinds, stop = [], source.size
     for _ in range(_MOST_BLOCKS):
         head = source.at(position, 4)
         joined(source, {position, position + 1})
+        if not head and kinds == [1]:  # which the decoder does not read then
+            raise truncated("the byte 0 that ends a VOC file is not there")
         if not head or head[0] == 0:
+            stop = min(position + 1, source.size)
+            check_tail(source, stop)
             break
         size = int.from_bytes(head[1:4], "little")
         if position + 4 + size > source.size:
             present = source.size - position - 4
             raise truncated(f"{max(0, present)} of {size} bytes of samples")
-        sounds += head[0] in _VOC_SOUND
+        kinds += [head[0]] if head[0] in _VOC_SOUND else []
         if head[0] not in range(1, 10):
             raise damaged(f"the VOC block at byte {position} is of unknown type {head[0]}")
         position += 4 + size
-    if sounds > 1:
-        raise unsupported(f"VOC with {sounds} blocks of sound is not supported")
-    return Container("VOC", (Part(0, source.size),))
+    if len(kinds) > 1:
+        raise unsupported(f"VOC with {len(kinds)} blocks of sound is not supported")
+    return Container("VOC", (Part(0, stop),))
 
 
 def walk_wve(source: Source, start: int = 0) -> Container:
     """Walk Psion's WVE: the number of samples, of a byte each, in the header."""
-    _check(source, start + 32, int.from_bytes(source.at(start + 18, 4)))
-    return Container("WVE", (Part(0, source.size),))
+    stop = _end(source, start + 32, int.from_bytes(source.at(start + 18, 4)))
+    return Container("WVE", (Part(0, stop),))
 
 
 def walk_mpc(source: Source, start: int = 0) -> Container:
     """Walk Akai's MPC 2000: the number of sample frames in the header."""
     head = source.at(start, 42)
     channels = 2 if head[21:22] == b"\1" else 1
-    _check(source, start + 42, int.from_bytes(head[30:34], "little") * 2 * channels)
-    return Container("MPC", (Part(0, source.size),))
+    stop = _end(source, start + 42, int.from_bytes(head[30:34], "little") * 2 * channels)
+    return Container("MPC", (Part(0, stop),))
 
 
 def walk_avr(source: Source, start: int = 0) -> Container:
@@ -98,5 +107,5 @@ def walk_avr(source: Source, start: int = 0) -> Container:
     head = source.at(start, 128)
     channels = 2 if any(head[12:14]) else 1
     width = int.from_bytes(head[14:16]) // 8
-    _check(source, start + 128, int.from_bytes(head[26:30]) * channels * max(1, width))
-    return Container("AVR", (Part(0, source.size),))
+    stop = _end(source, start + 128, int.from_bytes(head[26:30]) * channels * max(1, width))
+    return Container("AVR", (Part(0, stop),))

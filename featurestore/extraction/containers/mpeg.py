@@ -9,6 +9,7 @@ from array import array
 from dataclasses import dataclass, field
 
 from featurestore.errors import AudioError
+from featurestore.extraction.containers.foreign import joined_behind
 from featurestore.extraction.containers.mpegcut import (
     EVERY,
     FrameIndex,
@@ -183,6 +184,7 @@ def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | 
     Raises:
         AudioError: Something else is between two frames.
     """
+    joined_behind(source, position)
     behind_tags = after_tags(source, position)
     behind = source.after_zeros(behind_tags, source.size)
     if behind == source.size and behind - behind_tags <= _MOST_TAIL:

@@ -4,8 +4,9 @@ A frame of layer III may begin its sound in the frames before it, so a frame tha
 side information is damaged, contradicts its neighbours. Checksums are compared where the encoder
 wrote any: one per frame of what rules its decoding, and LAME's one of the whole stream. Of damage
 within the coded samples themselves, in a stream without LAME's, nothing but a long run of zeros is
-certain; what else the decoder stumbles over it says itself. (Of 8 bytes overwritten there it is
-a tenth. To follow the codes of the samples would tell more, and take as long as decoding them.)
+certain; what else the decoder stumbles over it says itself. (Of 8 bytes overwritten in the coded
+samples that is a tenth, of 8 in the side information four fifths. The codes of the samples have no
+redundancy but their length, which only decoding them tells.)
 """
 
 from dataclasses import dataclass, field

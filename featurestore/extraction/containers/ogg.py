@@ -7,6 +7,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
+from featurestore.extraction.containers.foreign import joined_behind
 from featurestore.extraction.containers.parts import (
     Container,
     Part,
@@ -191,6 +192,7 @@ def _check_end(source: Source, link: _Link, tail: int) -> None:
     """Check the link's end. An end mark is not required: programs that record leave it out."""
     if link.incomplete:
         raise truncated("the last Ogg packet is cut short")
+    joined_behind(source, tail)
     if link.ended or tail == source.size:
         return
     rest = source.at(tail, 4)
