@@ -16,7 +16,7 @@ _NAMES = (
     *("PYTHONIOENCODING", "PYTHONSAFEPATH", "PYTHONUTF8"),
 )
 _PREFIXES = (
-    *("AWS_", "CLICOLOR", "DASK_", "FEATURESTORE_", "GIT_", "LC_", "MLFLOW_", "MPL", "OMP_"),
+    *("AWS_", "CLICOLOR", "DASK_", "FEATURESTORE_", "GIT_", "HF_", "LC_", "MLFLOW_", "MPL", "OMP_"),
     *("TTY_", "TYPER_", "_TYPER_", "ZARR_"),
 )
 

@@ -3,12 +3,14 @@
 `datasets`, `webdataset` and `lhotse` write them; without its library a kind is skipped.
 """
 
+import atexit
 import io
 import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,15 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@cache
+def _hf_home() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="hf-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 def needs(name: str) -> Any:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_HOME", str(Path(tempfile.gettempdir(), "featurestore-tests-hf")))
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": _hf_home()}
     with quiet():
         return pytest.importorskip(name, reason=f"{name}, which writes these files, is absent")
 

@@ -167,7 +167,10 @@ def _directories(directory: Path) -> Iterator[Path]:
 
 def is_store(directory: Path) -> bool:
     """Return whether a directory is a Zarr store, such as one that an earlier build made here."""
-    return (directory / "zarr.json").is_file() or (directory / ".zgroup").is_file()
+    try:
+        return (directory / "zarr.json").is_file() or (directory / ".zgroup").is_file()
+    except PermissionError:  # whoever lists it is refused with a better message
+        return False
 
 
 def _has_sounds(directory: Path) -> bool:

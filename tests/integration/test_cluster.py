@@ -54,16 +54,23 @@ def process(
                 started.kill()
 
 
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[str]:
-    """The address of a `dask scheduler`."""
-    log = tmp_path / "scheduler.log"
-    with process("scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard", log=log):
+@contextmanager
+def listening(log: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A `dask scheduler` that answers, and its address."""
+    options = ("--host=127.0.0.1", f"--port={port}", "--no-dashboard")
+    with process("scheduler", *options, log=log) as started:
         deadline = time.monotonic() + _PATIENCE_S
         while not (found := re.search(r"Scheduler at: +(tcp://\S+)", log.read_text())):
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield found[1]
+        yield started, found[1]
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[str]:
+    """The address of a `dask scheduler`."""
+    with listening(tmp_path / "scheduler.log") as (_, address):
+        yield address
 
 
 def worker(

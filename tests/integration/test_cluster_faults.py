@@ -20,7 +20,7 @@ from featurestore.cluster import Cluster, connect
 from featurestore.datasets import load_dataset
 from featurestore.errors import ClusterError
 from tests.conftest import contents, write_folder
-from tests.integration.test_cluster import _ENVIRONMENT, process, scheduler, worker
+from tests.integration.test_cluster import _ENVIRONMENT, listening, process, scheduler, worker
 
 __all__ = ["scheduler"]
 
@@ -185,24 +185,23 @@ def test_a_scheduler_that_dies_is_one_line_and_one_that_comes_back_gets_the_task
     restarted: bool, tmp_path: Path
 ) -> None:
     root = write_folder(tmp_path / "sounds", num_folds=4, clips_a_class=150)
-    log, store = tmp_path / "scheduler.log", tmp_path / "s.zarr"
-    options = ["scheduler", "--host=127.0.0.1", "--port=18791", "--no-dashboard"]
-    address = "tcp://127.0.0.1:18791"
+    store = tmp_path / "s.zarr"
     with ExitStack() as stack:
-        first = stack.enter_context(process(*options, log=log))
+        first, address = stack.enter_context(listening(tmp_path / "first.log"))
         stack.enter_context(worker(address, tmp_path, nanny=True))
         running = stack.enter_context(start_build(root, store, address))
         while not list(store.glob("folder/fold*/status/c/*")):
-            assert running.poll() is None
+            assert running.poll() is None, running.communicate()[0]
             time.sleep(0.01)
         first.send_signal(signal.SIGKILL)
         first.wait()
         if restarted:
-            stack.enter_context(process(*options, log=log))
+            port = int(address.rpartition(":")[2])
+            stack.enter_context(listening(tmp_path / "second.log", port))
             stack.enter_context(worker(address, tmp_path))
         told = running.communicate(timeout=120)[0]
     assert "Traceback" not in told
-    assert "the Dask scheduler at tcp://127.0.0.1:18791 is gone" in told
+    assert f"the Dask scheduler at {address} is gone" in told
     assert running.returncode == (0 if restarted else 1), told
     if restarted:
         build(load_dataset("folder", root), tmp_path / "straight.zarr")

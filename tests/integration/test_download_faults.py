@@ -29,7 +29,7 @@ Spoil = Callable[[Path], None]
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda root: (root / "audio/1-0-A-0.wav").unlink(), "9 clips of the table's 10 are there"),
+        (lambda root: (root / "audio/1-0-A-0.wav").unlink(), "of the table's 10 clips 9 are there"),
         (lambda root: (root / "audio/new.wav").write_text("x"), "not in the table: audio/new.wav"),
         (
             lambda root: (root / "audio/1-0-A-0.wav").write_text("x"),
@@ -203,4 +203,4 @@ def test_a_part_of_urbansound8k_is_not_taken_for_the_whole(
     assert official is not None
     believe(monkeypatch, official, url=url, num_bytes=len(content), checksum="")
     assert run("download urbansound8k --yes") == 1
-    assert "37 clips of the table's 8732 are there, of 8732 in all" in the_error(capsys)
+    assert "of the table's 8732 clips 37 are there, of 8732 in all" in the_error(capsys)

@@ -7,6 +7,7 @@ import pytest
 
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.errors import DatasetError
+from tests.permissions import permissions_hold
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -191,9 +192,15 @@ def test_a_users_table_is_checked_like_any_other(tmp_path: Path, row: str, said:
         load_dataset("folder", tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every directory")
-def test_a_directory_that_cannot_be_listed_is_our_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("denied", ["2", "1/dog"])
+def test_a_directory_that_cannot_be_listed_is_our_error(denied: str, tmp_path: Path) -> None:
     touch(tmp_path, "1/cat/a.wav")
-    (tmp_path / "2").mkdir(mode=0)
-    with pytest.raises(DatasetError, match="cannot list the directory"):
+    touch(tmp_path, "2/cat/b.wav")
+    (tmp_path / denied).mkdir(exist_ok=True)
+    (tmp_path / denied).chmod(0)
+    with (
+        permissions_hold(),
+        pytest.raises(DatasetError, match=f"{denied}: cannot list the directory"),
+    ):
         load_dataset("folder", tmp_path)
+    (tmp_path / denied).chmod(0o700)
