@@ -150,19 +150,6 @@ def download(
         raise WeightsError(str(error)) from error
 
 
-def read_weights(path: Path, arch: str) -> Mapping[str, Tensor]:
-    """Return the body's parameters of a state dict on disk.
-
-    Args:
-        path: A file as torchvision publishes it, or of a network with the same parameters.
-        arch: The network they must fit; its classifier `fc` is left out.
-
-    Raises:
-        WeightsError: The file cannot be read, or does not fit.
-    """
-    return _body(path, _read(path), arch)
-
-
 def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
     try:
         state = safetensors(data) if path.suffix == ".safetensors" else read_tensors(data)

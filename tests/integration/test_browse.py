@@ -39,6 +39,7 @@ from tests.integration.browsing import (
 from trainer.metrics import average_precisions
 from trainer.records.finished import open_finished
 from trainer.report.agreement import agreements
+from trainer.report.classes import agreement_picture
 from trainer.report.series import group, read_run
 from trainer.stats import mcnemar_p
 
@@ -419,6 +420,31 @@ def test_who_is_right_where_is_what_the_report_says(browsed: Path, two_runs: lis
     for row, code in pair["clips"]:
         clip = str(table.clip_id[row])
         assert code == 2 * (not clip.endswith("/0.wav")) + (not clip.startswith("fold1"))
+
+
+def test_the_reports_picture_of_who_is_right_where_has_the_pages_numbers(
+    browsed: Path, two_runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = agreements(next(iter(group([read_run(path) for path in two_runs]).values())))
+    figures: list[Any] = []
+    monkeypatch.setattr("trainer.report.classes.rendered", figures.append)
+    agreement_picture(one)
+    (axes,) = figures[0].axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [HOSTILE, "high", "low", "fold 1", "fold 2"]
+    (pair,) = read(Site(Shelf(browsed), runs=Runs(two_runs)), f"{DATA}/runs.json")["comparisons"]
+    table = open_store(browsed).all_clips()
+    of_row = [table.class_id == label for label in range(3)] + [table.fold == f for f in (1, 2)]
+    for outcome, bars in enumerate(axes.containers):
+        for has, bar in zip(of_row, bars, strict=True):
+            codes = [code for row, code in pair["clips"] if has[row]]
+            assert bar.get_width() == pytest.approx(100 * codes.count(outcome) / len(codes))
+    said = sorted(text.get_text() for text in axes.texts)
+    assert said == sorted(
+        str([code for row, code in pair["clips"] if has[row]].count(outcome) or "")
+        for has in of_row
+        for outcome in range(4)
+    )
 
 
 def test_runs_that_do_not_fit_are_refused_in_a_line(

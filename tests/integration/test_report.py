@@ -18,6 +18,10 @@ from tests.integration.trainer_runs import as_older
 from trainer.report import Report, print_report, write_report
 
 PNG = b"\x89PNG\r\n\x1a\n"
+PAIRS = (
+    *("1-mel-baseline", "2-resize-baseline", "3-control-baseline"),
+    *("4-mel-resize", "5-mel-control", "6-resize-control"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +34,7 @@ def test_report_writes_markdown_html_and_the_figures(paper: Report) -> None:
     names = (
         *("boxplot", "paper-boxplot", "learning-curves", "recall"),
         *("confusion-1-baseline", "confusion-2-mel", "confusion-3-resize", "confusion-4-control"),
-        *("difference-1-mel-baseline", "difference-2-resize-baseline"),
-        *("difference-3-control-baseline", "difference-4-mel-resize"),
-        *("difference-5-mel-control", "difference-6-resize-control"),
+        *(f"{kind}-{pair}" for kind in ("difference", "who-is-right") for pair in PAIRS),
     )
     files = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert {path.name for path in paper.out.iterdir()} == files | {"report.html", "report.md"}
@@ -84,7 +86,7 @@ def test_html_is_one_self_contained_file_with_every_table_and_picture(paper: Rep
     text = (paper.out / "report.html").read_text()
     page = Page(text)
     pictures = [link for link in page.links if not link.startswith("#")]
-    assert len(pictures) == page.tags.count("img") == 14
+    assert len(pictures) == page.tags.count("img") == 20
     assert all(link.startswith("data:image/png;base64,") for link in pictures)
     assert page.tags.count("table") == len(paper.sections[0].tables) == 11
     assert not re.search(r"https?://|<script|@import|url\(", text)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from featurestore.pictures import drawing, fitted, legend, shown
 from schemas import CheckpointName, FeatureSpec
 from trainer.inference.interpret import WrongClip
+from trainer.report.agreement import Agreement
 from trainer.report.drawing import (
     DPI,
     FAINT,
@@ -42,12 +43,8 @@ def recall_picture(series: Sequence[Series]) -> Drawing:
     recalls = [_recalls(one, score.checkpoint) for one in series]
     names = dict.fromkeys(name for by_name in recalls for name in by_name)
     ranked = sorted(names, key=lambda name: mean([r[name] for r in recalls if name in r]))
-    height = (
-        CLASS_INCHES * len(ranked)
-        + MARGIN_INCHES
-        + LEGEND_INCHES * ceil(len(series) / LEGEND_COLUMNS)
-    )
-    figure = new_figure(height)
+    legend_inches = LEGEND_INCHES * ceil(len(series) / LEGEND_COLUMNS)
+    figure = new_figure(CLASS_INCHES * len(ranked) + MARGIN_INCHES + legend_inches)
     axes = figure.subplots()
     _draw_recalls(axes, series, recalls, ranked)
     plain(axes)
@@ -85,6 +82,35 @@ def _recalls(series: Series, checkpoint: CheckpointName) -> dict[str, float]:
 
 
 NAME_CHARS, TITLE_CHARS = 30, 70
+WHO = "#3d6b57", "#b63679", "#3b63b8", "#6b7280"
+"""Colours of both right, only the first, only the second, neither; as on the browsing page."""
+
+
+@drawing()
+def agreement_picture(pair: Agreement) -> Drawing:
+    """Draw who is right where: a bar per class and per fold, of who recognises its clips."""
+    classes = pair.first.class_names
+    folds = sorted({clip.fold for clip in pair.clips})
+    names = [*(shown(name, NAME_CHARS) for name in classes), *(f"fold {fold}" for fold in folds)]
+    counts = [pair.counts(label=label) for label in range(len(classes))]
+    clips = np.array([*counts, *(pair.counts(fold=fold) for fold in folds)]).T
+    shares = 100 * clips / np.maximum(clips.sum(axis=0), 1)
+    figure = new_figure(CLASS_INCHES * len(names) + MARGIN_INCHES)
+    axes, rows = figure.subplots(), range(len(names))
+    methods = legend(pair.first.label), legend(pair.second.label)
+    outcomes = "both", *(f"only {method}" for method in methods), "neither"
+    for at, (outcome, colour) in enumerate(zip(outcomes, WHO, strict=True)):
+        before = shares[:at].sum(axis=0)
+        bars = axes.barh(rows, shares[at], left=before, color=colour, label=outcome)
+        numbers = [str(number or "") for number in clips[at]]
+        axes.bar_label(bars, numbers, label_type="center", color="white", fontsize=7)
+    axes.set(xlim=(0, 100), xlabel="clips (%)", ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(rows, names, fontsize=8)
+    axes.set_title(f"Who is right where on {shown(pair.first.dataset)}", size=10)
+    figure.legend(loc="outside lower center", ncols=len(WHO), frameon=False, fontsize=8)
+    return rendered(figure)
+
+
 DARK = 0.6
 """Part of the scale above which numbers are white."""
 MOST_WITH_NUMBERS = 20
@@ -180,15 +206,9 @@ def _write_numbers(
 ) -> None:
     """Write the clips of each cell that has some; white on the dark ones."""
     for row, column in np.argwhere(counts):
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]:+d}" if signed else str(counts[row, column]),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if darkness[row, column] > DARK else "black",
-        )
+        number = f"{counts[row, column]:+d}" if signed else str(counts[row, column])
+        colour = "white" if darkness[row, column] > DARK else "black"
+        axes.text(column, row, number, ha="center", va="center", fontsize=7, color=colour)
 
 
 def common_confusions(
@@ -233,15 +253,8 @@ def worst_picture(
     for axes, clip, image in zip(grid.flat, clips, images, strict=False):
         bands, frames = image.shape
         seconds = frames * spec.hop_length / spec.sample_rate
-        axes.imshow(
-            image,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=0,
-            vmax=1,
-            extent=(0, seconds, 0, bands),
-        )
+        edges = 0, seconds, 0, bands
+        axes.imshow(image, cmap="magma", clim=(0, 1), origin="lower", aspect="auto", extent=edges)
         taken = f"{100 * clip.predicted_probability:.0f} % {clip.predicted}"
         own = f"is {clip.class_name} ({100 * clip.probability:.0f} %)"
         lines = fitted(taken, _TAKEN_CHARS, 1), fitted(own, _TAKEN_CHARS, 1)

@@ -36,11 +36,9 @@ def label_tables(series: Sequence[Series]) -> Iterator[Table]:
 
 
 def _scores_table(series: Sequence[Series]) -> Table:
-    columns = (
-        *(Column("method", numeric=False), Column("classes"), Column("mAP")),
-        *(Column("ROC-AUC"), Column("d′"), Column("lwlrap")),
-    )
-    rows = []
+    names = ("classes", "mAP", "ROC-AUC", "d′", "lwlrap")
+    columns = Column("method", numeric=False), *map(Column, names)
+    rows, network = [], series[0].scores[0].name
     for one in series:
         by_fold = list(one.label_scores().values())
         numbers = sorted({scores.num_classes for of in by_fold for scores in of})
@@ -50,9 +48,7 @@ def _scores_table(series: Sequence[Series]) -> Table:
             for name, scale in (("map", 100), ("auc", 100), ("d_prime", 1), ("lwlrap", 100))
         ]
         rows.append((one.label, shown, *cells))
-    title = (
-        f"All scores, %: mean ± sample standard deviation over folds: {series[0].scores[0].name}"
-    )
+    title = f"All scores, %: mean ± sample standard deviation over folds: {network}"
     return Table(title, columns, tuple(rows), SCORES_NOTE)
 
 

@@ -160,21 +160,10 @@ def report_json(report: Report) -> dict[str, Any]:
         "made": report.made,
         "command": json_text(report.command),
         "sections": [
-            {
-                "dataset": section.dataset,
-                "selection": section.selection,
-                "heading": section.heading,
-                "findings": list(section.findings),
-                "warnings": list(section.warnings),
-                "notes": list(section.notes),
+            vars(section)
+            | {
                 "tables": [
-                    {
-                        "title": table.title,
-                        "basis": table.basis,
-                        "columns": [column.heading for column in table.columns],
-                        "rows": [list(row) for row in table.rows],
-                        "note": table.note,
-                    }
+                    vars(table) | {"columns": [column.heading for column in table.columns]}
                     for table in section.tables
                 ],
                 "pictures": [picture.file for picture in section.pictures],

@@ -13,8 +13,9 @@ from featurestore.files import write_output
 from featurestore.text import file_name
 from trainer.errors import ReportError
 from trainer.report import notes, tables
-from trainer.report.agreement import agreement_tables
+from trainer.report.agreement import agreement_tables, agreements
 from trainer.report.classes import (
+    agreement_picture,
     common_confusions,
     confusion_difference_picture,
     confusion_picture,
@@ -151,10 +152,12 @@ def _section(series: Sequence[Series], suffix: str) -> Section:
     drawn[f"recall{suffix}"] = RECALL, recall_picture(series)
     for number, one in enumerate(series, start=1):
         drawn[f"confusion{suffix}-{number}-{file_name(one.method)}"] = _confusion(one)
-    compared = [(a, b) for a, b in tables.pairs(series) if a.method != b.method]
-    for number, (a, b) in enumerate(compared[:MOST_DIFFERENCES], start=1):
-        name = f"{file_name(a.method)}-{file_name(b.method)}"
-        drawn[f"difference{suffix}-{number}-{name}"] = _difference(a, b)
+    for number, pair in enumerate(agreements(series)[:MOST_DIFFERENCES], start=1):
+        a, b = pair.first, pair.second
+        name = f"{suffix}-{number}-{file_name(a.method)}-{file_name(b.method)}"
+        caption = f"Who is right where, {a.label} and {b.label}: share of a class's or fold's clips"
+        drawn[f"who-is-right{name}"] = caption, agreement_picture(pair)
+        drawn[f"difference{name}"] = _difference(a, b)
     pictures = (Picture(f"{name}.png", *content) for name, content in drawn.items())
     return replace(text, pictures=tuple(pictures))
 
