@@ -18,7 +18,7 @@ install: $(STAMP)
 $(DEMO_STAMP): pyproject.toml constraints.txt
 	@$(call say_size,trainer)
 	$(call prepare)
-	$(UV) --editable '.[trainer]'
+	$(UV) --editable '.[browse,trainer]'
 	touch $@
 
 $(STAMP): pyproject.toml constraints.txt

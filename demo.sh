@@ -24,7 +24,9 @@ trainer predict --run runs/mel sounds/audio/fold3/*-004-seed0.*
 cat <<'END'
 
 Pictures: demo/report/report.html, demo/classes.png, demo/bird.png
-Next, with real sounds, here or in a directory of your own (PATH="$PWD/.venv/bin:$PATH"):
+See and hear the clips, and what the networks get wrong (PATH="$PWD/.venv/bin:$PATH"):
+    featurestore browse demo/demo.zarr --root demo/sounds --run demo/runs/mel --run demo/runs/resize
+Next, with real sounds, here or in a directory of your own:
     featurestore build --dataset esc10
     trainer run --store esc10.zarr --method resize --arch resnet18 --epochs-scale 0.1
     trainer predict --run runs/esc10-resize-seed0 YOUR.wav

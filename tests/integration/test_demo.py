@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,11 @@ def test_the_demo_learns_by_every_method_and_draws_what_it_names(tmp_path: Path)
     shutil.copy(ROOT / "demo.sh", tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path}
     done = subprocess.run(
         ["sh", "demo.sh"],
         cwd=tmp_path,
-        env=os.environ | {"PATH": path},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -33,3 +36,13 @@ def test_the_demo_learns_by_every_method_and_draws_what_it_names(tmp_path: Path)
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("Pictures: "))
     for picture in line.removeprefix("Pictures: ").split(", "):
         assert (tmp_path / picture).stat().st_size > 10_000
+    (browse,) = (line for line in done.stdout.splitlines() if "featurestore browse" in line)
+    with subprocess.Popen(
+        shlex.split(browse), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as page:
+        assert page.stdout is not None
+        address = page.stdout.readline().strip()
+        with urllib.request.urlopen(f"{address}data/demo.zarr/synthetic/runs.json") as answer:  # noqa: S310
+            assert len(json.load(answer)["runs"]) == 2
+        page.terminate()
+    assert page.returncode == 143
