@@ -9,7 +9,7 @@ data/STORE/DATASET/thumbnails/GROUP.bin       tiles of the grid
 data/STORE/DATASET/clips/NUMBER.json, .bin    a clip's row and images
 data/STORE/DATASET/sounds/NUMBER.json, .wav   its sound
 data/STORE/DATASET/runs.json                  the runs; see `runs`
-data/STORE/DATASET/runs/RUN/NUMBER.json       probabilities of a clip
+data/STORE/DATASET/probabilities/NUMBER.json   what each run gives to the classes of a clip
 
 What is at a path depends on nothing but the store, the audio and the runs.
 """
