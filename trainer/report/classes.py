@@ -256,7 +256,7 @@ def worst_picture(
         edges = 0, seconds, 0, bands
         axes.imshow(image, cmap="magma", clim=(0, 1), origin="lower", aspect="auto", extent=edges)
         taken = f"{100 * clip.predicted_probability:.0f} % {clip.predicted}"
-        own = f"is {clip.class_name} ({100 * clip.probability:.0f} %)"
+        own = f"own: {clip.class_name} ({100 * clip.probability:.0f} %)"
         lines = fitted(taken, _TAKEN_CHARS, 1), fitted(own, _TAKEN_CHARS, 1)
         axes.set_title("\n".join(lines), size=8)
         axes.set_xlabel(f"{shown(clip.clip_id, _ID_CHARS)}, fold {clip.fold}", size=6)
