@@ -334,7 +334,7 @@ def test_a_riff_whose_size_was_unknown_is_read_whole(
     assert seconds(tmp_path, data[:-1000]) == pytest.approx(SECONDS, abs=0.03)
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF])
 def test_an_au_file_whose_size_was_unknown_is_read_whole(tmp_path: Path, size: int) -> None:
     data = bytearray(sound_files()[".au"])
     data[8:12] = size.to_bytes(4)

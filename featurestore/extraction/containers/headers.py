@@ -13,6 +13,8 @@ from featurestore.extraction.containers.parts import (
 )
 from featurestore.extraction.containers.source import Source
 
+_AU_UNKNOWN = 0xFFFFFFFF
+"""Size of the samples that says it is not known, the only such one that libsndfile understands."""
 _MOST_BLOCKS = 100_000
 _VOC_SOUND = {1: 2, 9: 12, 2: 0}
 """Bytes before the samples, by the type of a block that holds sound."""
@@ -24,11 +26,12 @@ def walk_au(source: Source, start: int = 0) -> Container:
     head = source.at(start, 12)
     order: Order = "little" if head[:4] == b"dns." else "big"
     offset, size = int.from_bytes(head[4:8], order), int.from_bytes(head[8:12], order)
-    stop = source.size if is_unknown(size) else _end(source, start + offset, size)
-    if size or not 12 <= offset <= source.size:
-        return Container("AU", (Part(0, stop),))
-    # Of an unknown length, which libsndfile understands if it is written in the other way.
-    return Container("AU", (Part(start + 12, source.size, head[:8] + b"\xff" * 4),))
+    if not is_unknown(size):
+        return Container("AU", (Part(0, _end(source, start + offset, size)),))
+    if size == _AU_UNKNOWN or not 12 <= offset <= source.size:
+        return Container("AU", (Part(0, source.size),))
+    prefix = head[:8] + _AU_UNKNOWN.to_bytes(4)
+    return Container("AU", (Part(start + 12, source.size, prefix),))
 
 
 def _end(source: Source, body: int, size: int) -> int:
