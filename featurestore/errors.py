@@ -28,13 +28,14 @@ A message says what, where, what was expected, what was found and what to do. Th
 print it as one line and exit with 1.
 """
 
-import difflib
 import errno
 import os
 import re
 import reprlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from featurestore.text import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -166,9 +167,9 @@ class UnknownNameError(StoreError):
 
     def __str__(self) -> str:
         known = ", ".join(map(str, self.known)) or "none"
-        return f"no {self.kind} {self.name!r} in the store; it has: {known}" + (
-            f". {self.hint}" if self.hint else ""
-        )
+        meant = did_you_mean(self.name, self.known)
+        hint = f". {self.hint}" if self.hint else ""
+        return f"no {self.kind} {self.name!r} in the store; it has: {known}{meant}{hint}"
 
 
 def first_problem(error: "ValidationError", names: Iterable[str] = ()) -> str:
@@ -195,10 +196,10 @@ def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return f"no such field{_meant(problem['loc'][-1], names)}"
+        return f"no such field{did_you_mean(problem['loc'][-1], names)}"
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"expected {context['expected']}, got {shown}{_meant(problem['input'], known)}"
+        return f"expected {context['expected']}, got {shown}{did_you_mean(problem['input'], known)}"
     for bound, words in _BOUNDS.items():
         if bound in context:
             return f"expected {words} {context[bound]}, got {shown}"
@@ -259,11 +260,6 @@ _EXPECTED = {
     "path": "a path",
 }
 """Expected kind of value, by how pydantic's name of the problem begins."""
-
-
-def _meant(name: object, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _shown(value: object) -> str:

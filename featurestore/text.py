@@ -6,9 +6,11 @@ one function here, and all of them keep a text recognisable: what is ordinary Un
 not becomes a Python escape such as `\x1b`. HTML is left to Jinja's autoescape, after `printable`.
 """
 
+import difflib
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from urllib.parse import parse_qsl, unquote
 
 MASK = "***"
@@ -88,6 +90,18 @@ def quantity(number: int, noun: str) -> str:
     if number != 1:
         noun = re.sub(r"(?<=[^aeiou])y$", "ie", noun) + ("es" if noun.endswith("s") else "s")
     return f"{number:,} {noun}"
+
+
+def did_you_mean(name: object, known: Iterable[object], cutoff: float = 0.6) -> str:
+    """Return the end of an error about an unknown name: `; did you mean 'mel'?`, or nothing.
+
+    Args:
+        name: The name that there is not.
+        known: The names there are.
+        cutoff: Least similarity in [0, 1] of a name that may be meant.
+    """
+    near = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def markdown(text: object) -> str:

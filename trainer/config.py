@@ -4,7 +4,6 @@ Each option is declared once: the command line, sweeps (`--set`) and Python take
 `trainer.plan` resolves them for a store and a machine into a `schemas.RunConfig`.
 """
 
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from typer.models import OptionInfo
 
+from featurestore.text import did_you_mean
 from schemas import BestOf, Carry, Cycle, FirstConv, Moments, Recipe, ResizeOperator, Selection
 from trainer.errors import ConfigError, refused
 from trainer.methods import METHODS
@@ -314,8 +314,7 @@ def checked(kind: type[R], function: str, options: dict[str, Any]) -> R:
     """
     hints = get_type_hints(kind, include_extras=True)
     for name in options.keys() - hints.keys():
-        near = difflib.get_close_matches(name, hints, 1)
-        meant = f"; did you mean {near[0]}?" if near else ""
+        meant = did_you_mean(name, hints)
         raise TypeError(f"{function}() got an unexpected argument {name!r}{meant}")
     values = {name: _plain(value, hints[name]) for name, value in options.items()}
     for name, value in values.items():

@@ -24,7 +24,6 @@ message says what, where, what was expected, what was found and what to do. The 
 prints it as one line and exits with 1.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from featurestore.errors import first_problem, problem_text
+from featurestore.text import did_you_mean
 from schemas import Stage
 
 
@@ -60,8 +60,7 @@ class UnknownMethodError(ConfigError):
         super().__init__(name, self.known)
 
     def __str__(self) -> str:
-        near = difflib.get_close_matches(self.name, self.known, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = did_you_mean(self.name, self.known)
         return f"no method {self.name!r}; there are: {', '.join(self.known)}{meant}"
 
 

@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from featurestore.text import did_you_mean
 from schemas import FirstConv, LayerGroups
 from trainer.errors import ConfigError, WeightsError, in_a_line
 
@@ -206,8 +207,7 @@ def check_arch(arch: str) -> None:
     if arch in RESNETS:
         return
     if not arch.startswith(TIMM):
-        near = difflib.get_close_matches(arch, RESNETS, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = did_you_mean(arch, RESNETS)
         raise ConfigError(
             f"no network {arch!r}; there are: {', '.join(RESNETS)}, and {TIMM}NAME for any of "
             f"timm's{meant}"

@@ -4,7 +4,6 @@ A sweep is nothing but its runs: the same sweep again resumes where it stopped, 
 methods, seeds or settings adds to what is there.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,7 +15,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from featurestore import StoredDataset
-from featurestore.text import file_name
+from featurestore.text import did_you_mean, file_name
 from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig
 from trainer.config import ExecutionOptions, TrainingOptions
@@ -146,8 +145,7 @@ def _options(settings: Mapping[str, Any]) -> TrainingOptions:
 def _check_known(settings: Mapping[str, Any]) -> None:
     for name in settings:
         if name not in _SETTINGS:
-            near = difflib.get_close_matches(name, _SETTINGS, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
+            meant = did_you_mean(name, _SETTINGS)
             known = ", ".join(sorted(_SETTINGS))
             raise ConfigError(f"no setting {name!r}; there are: {known}{meant}")
 

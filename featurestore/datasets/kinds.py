@@ -1,6 +1,5 @@
 """The available datasets: how each is recognised, downloaded and read."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,6 +18,7 @@ from featurestore.datasets.archives import (
 )
 from featurestore.datasets.base import SYNTHETIC_MARKER, Dataset
 from featurestore.errors import DatasetError
+from featurestore.text import did_you_mean
 
 GROUP = "featurestore.datasets"
 """Group of entry points by which any package adds datasets: each names a DatasetKind."""
@@ -260,9 +260,8 @@ def find_kind(name: str) -> DatasetKind:
     for point in entry_points(group=GROUP, name=name):
         return _kind_of(point)
     names = known_names()
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise DatasetError(f"no dataset {name!r}; there are: {', '.join(names)}.{hint}")
+    meant = did_you_mean(name.lower(), names, cutoff=0.4)
+    raise DatasetError(f"no dataset {name!r}; there are: {', '.join(names)}{meant}")
 
 
 def known_names() -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """A FeatureSpec from a YAML or JSON file, and messages about mistakes in one."""
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import get_args
 from pydantic import ValidationError
 
 from featurestore.errors import SpecError, cause, first_problem
+from featurestore.text import did_you_mean
 from featurestore.yamlfile import YamlError, read_yaml
 from schemas import EXTRACTOR_VERSION as EXTRACTOR_VERSION  # public in `featurestore`
 from schemas import FeatureSpec as FeatureSpec
@@ -64,8 +64,8 @@ def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
     """
     chosen, known = set(more), get_args(Variant)
     for name in sorted(chosen.difference(known)):
-        near = "".join(f"; did you mean {n}?" for n in difflib.get_close_matches(name, known, 1))
-        raise SpecError(f"no variant {name!r}; there are: {', '.join(known)}{near}")
+        meant = did_you_mean(name, known)
+        raise SpecError(f"no variant {name!r}; there are: {', '.join(known)}{meant}")
     lacking = (v for v in known if v in chosen.difference(spec.variants))
     values = spec.model_dump() | {"variants": (*spec.variants, *lacking)}
     try:

@@ -122,7 +122,7 @@ def test_nothing_is_downloaded_for_a_root_that_may_be_mistyped(
     [
         ("download synthetic", "is not published anywhere: it is made where it is absent"),
         ("download folder", "These can be downloaded: urbansound8k, esc50, esc10"),
-        ("download esc51", "Did you mean esc50?"),
+        ("download esc51", "did you mean 'esc50'?"),
         ("download esc50 --yes --root taken", "is there already, and holds no esc50"),
         ("download esc50 --yes --root taken/file", "is a file"),
         ("download esc50 --yes --root taken/file/x", "cannot be written|cannot look"),

@@ -144,7 +144,7 @@ def test_failed_clips_are_listed_with_their_reason(
     [
         ("build --dataset urbansound8k", 1, "./data/urbansound8k"),
         ("build --dataset urbansound8k", 1, "zenodo"),
-        ("build --dataset urbansoud8k", 1, "Did you mean urbansound8k?"),
+        ("build --dataset urbansoud8k", 1, "did you mean 'urbansound8k'?"),
         ("build --dataset esc50 --root nowhere", 1, "nowhere"),
         ("build --dataset esc50 --root sounds", 1, "esc50.csv"),
         ("build", 2, "--dataset"),
@@ -153,7 +153,7 @@ def test_failed_clips_are_listed_with_their_reason(
         (f"{BUILD} --scheduler tcp://127.0.0.1:1", 2, "exclude each other"),
         ("build --dataset folder --root sounds --sped x", 2, "--sped"),
         (f"{BUILD} --spec nope.yaml", 1, "nope.yaml"),
-        (f"{BUILD} --variant resize-aera", 1, "did you mean resize-area?"),
+        (f"{BUILD} --variant resize-aera", 1, "did you mean 'resize-area'?"),
         ("bild", 2, "Did you mean"),
         ("info nowhere.zarr", 1, "no store at nowhere.zarr"),
         ("info sounds", 1, "is not a feature store"),

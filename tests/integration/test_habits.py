@@ -340,7 +340,7 @@ class _Outer(BaseModel, extra="forbid", strict=True):
         ('{"rate": 1, "inner": 3}', "inner: expected a mapping of names to values, got 3"),
         ('{"rate": 1, "inner": {"depth": 0}}', "inner.depth: expected at least 1, got 0"),
         ('{"rate": 1, "inner": {"depth": 10}}', "inner.depth: expected at most 9, got 10"),
-        ('{"rate": 1, "inner": {"depht": 1}}', "inner.depht: no such field; did you mean depth?"),
+        ('{"rate": 1, "inner": {"depht": 1}}', "inner.depht: no such field; did you mean 'depth'?"),
         ('{"rate": 1, "sizes": 1}', "sizes: expected a list, got 1"),
     ],
 )
@@ -374,8 +374,8 @@ def test_a_mistyped_field_of_a_spec_is_told_the_one_that_was_meant(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for text, meant in {
-        "hop_lenght: 256": "hop_lenght: no such field; did you mean hop_length?",
-        "trim: {top_bd: 1}": "trim.top_bd: no such field; did you mean top_db?",
+        "hop_lenght: 256": "hop_lenght: no such field; did you mean 'hop_length'?",
+        "trim: {top_bd: 1}": "trim.top_bd: no such field; did you mean 'top_db'?",
         "window: han": "window: expected 'hann', 'hamming' or 'blackman', got 'han'; did you",
     }.items():
         (here / "spec.yaml").write_text(text)

@@ -194,7 +194,7 @@ def test_failures_and_what_is_left_out_are_in_the_result_and_are_warned_of(
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        (("esc5O",), DatasetError, "no dataset 'esc5O'.*Did you mean esc50"),
+        (("esc5O",), DatasetError, "no dataset 'esc5O'.*did you mean 'esc50"),
         (("esc50",), DatasetNotFoundError, "featurestore download esc50"),
         ((Path("esc50"),), DatasetError, "esc50: does not exist; expected the directory"),
         (("no/where",), DatasetError, "no/where: does not exist"),
@@ -219,7 +219,11 @@ def test_a_source_that_cannot_be_had_is_refused_with_what_to_do(
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"spec": {"hop_lenght": 3}}, SpecError, "hop_lenght: no such field; did you mean hop_len"),
+        (
+            {"spec": {"hop_lenght": 3}},
+            SpecError,
+            "hop_lenght: no such field; did you mean 'hop_len",
+        ),
         ({"spec": {"n_fft": "1024"}}, SpecError, "n_fft: expected a whole number"),
         ({"spec": [1]}, SpecError, "no mapping"),
         ({"variants": ["mell"]}, SpecError, "no variant 'mell'"),

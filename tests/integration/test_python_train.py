@@ -180,7 +180,7 @@ def test_progress_is_shown_and_an_open_store_and_numbers_of_numpy_are_taken(
         ({"folds": 1}, ConfigError, "folds 1: expected a list"),
         ({"device": "gpu"}, ConfigError, "gpu"),
         ({"dataset": "esc50"}, UnknownNameError, "no dataset 'esc50'"),
-        ({"sed": 1}, TypeError, r"train\(\) got an unexpected argument 'sed'; did you mean seed"),
+        ({"sed": 1}, TypeError, r"train\(\) got an unexpected argument 'sed'; did you mean 'seed'"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_written(

@@ -233,7 +233,7 @@ def test_an_installed_package_adds_a_dataset(
     assert listed["frogs"]["licence"] == "CC0"
     assert listed["frogs"]["root"].endswith("frogs")
     assert listed["esc50"]["root"] is None
-    with pytest.raises(DatasetError, match=r"Did you mean frogs\?"):
+    with pytest.raises(DatasetError, match=r"did you mean 'frogs'\?"):
         load_dataset("frosg")
 
 

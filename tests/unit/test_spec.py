@@ -83,7 +83,7 @@ def test_a_file_changes_any_field_and_leaves_the_rest(tmp_path: Path, suffix: st
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("hop_lenght: 128", "did you mean hop_length"),
+        ("hop_lenght: 128", "did you mean 'hop_length'"),
         ("n_fft: many", "n_fft"),
         ('n_fft: "1024x"', "n_fft"),
         ("sample_rate: 0", "sample_rate"),

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featurestore.errors import UnknownNameError
 from featurestore.text import (
     csv_cell,
     csv_text,
+    did_you_mean,
     from_json_text,
     json_text,
     markdown,
@@ -209,3 +211,10 @@ def test_a_password_is_masked_wherever_a_library_repeats_it() -> None:
 )
 def test_a_number_agrees_with_its_noun(number: int, noun: str, text: str) -> None:
     assert quantity(number, noun) == text
+
+
+def test_a_name_that_is_probably_meant_is_offered_and_no_other() -> None:
+    assert did_you_mean("R1/mell", ["R1/mel", "R3/full"]) == "; did you mean 'R1/mel'?"
+    assert did_you_mean("x", ["R1/mel", "R3/full"]) == ""
+    error = UnknownNameError("array", "R1/mell", ["R1/mel", "R3/full"])
+    assert "it has: R1/mel, R3/full; did you mean 'R1/mel'?" in str(error)
