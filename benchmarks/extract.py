@@ -25,13 +25,12 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from benchmarks.record import interleave, ratios, save, table
-from featurestore import Extractor, FeatureSpec, load
+from featurestore import Extractor, FeatureSpec, extract_file
 from featurestore.building.block import BlockTask, block_tasks, build_once
 from featurestore.building.build import blocks_where
 from featurestore.building.executors import SerialExecutor
 from featurestore.building.manifests import plan_manifest
 from featurestore.datasets import load_dataset
-from featurestore.extraction.extractor import quantize
 from featurestore.extraction.features import window
 from featurestore.storage import locate
 from featurestore.store.cliptable import clip_tables
@@ -47,8 +46,7 @@ Case = Callable[[Path], object]
 
 def ours(path: Path) -> object:
     """Decode, resample, and compute all five images as they are stored."""
-    images = EXTRACTOR(load(path, SPEC).waveform)
-    return [quantize(image, SPEC.dtype) for image in images.values()]
+    return extract_file(path, EXTRACTOR)
 
 
 def floor(path: Path) -> object:

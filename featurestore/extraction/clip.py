@@ -10,7 +10,7 @@ from threadpoolctl import ThreadpoolController
 
 from featurestore.extraction import audio
 from featurestore.extraction.audio import Recording
-from featurestore.extraction.extractor import Extractor, quantize
+from featurestore.extraction.extractor import Extractor
 from featurestore.extraction.recordings import Span
 
 
@@ -49,6 +49,4 @@ def extract_file(
         OSError: The machine could not read it, for a reason that is not the file's.
     """
     recording = audio.load(path, extractor.spec, span)
-    arrays = extractor(recording.waveform, recording.at_rates)
-    spec = extractor.spec
-    return {a: quantize(values, spec.dtype_of(a)) for a, values in arrays.items()}, recording
+    return extractor.stored(recording.waveform, recording.at_rates), recording

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from featurestore.extraction.librosa_features import FeatureExtractor
 
 _FRAMES_AT_ONCE = 256
-"""Bounds the memory of a long clip, and is enough for the products to run at full speed."""
+"""Bounds the memory of a long clip, and is enough for the products to run at full speed.
+
+With more, BLAS adds the products in another order: stored bits would change.
+"""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,24 @@ class Extractor:
 
         return arrays | self._features(trimmed, at_rate)
 
+    def stored(
+        self, waveform: Array, at_rates: Mapping[int, Array] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Return all arrays of one clip as they are stored; see `__call__`.
+
+        Returns:
+            By the keys of `spec.arrays`: images of the spec's dtype (`quantize`), and features.
+        """
+        arrays = self(waveform, at_rates)
+        # All images at once: on one image alone, a third of the time is what calls cost.
+        flat = np.concatenate([arrays[name].ravel() for name in self._shapes])
+        values = quantize(flat, self.spec.dtype)
+        start, images = 0, {}
+        for name, shape in self._shapes.items():
+            images[name] = values[start : start + arrays[name].size].reshape(shape)
+            start += arrays[name].size
+        return arrays | images
+
     def trim_bounds(self, waveform: Array) -> tuple[int, int]:
         """Return samples [start, stop) of a waveform (N,) that the arrays are made of."""
         if self.spec.trim is None:
@@ -131,7 +152,7 @@ class Extractor:
             low, high = np.minimum(low, energy.min(axis=0)), np.maximum(high, energy.max(axis=0))
             if first < self._num_frames:
                 kept.append(energy[: self._num_frames - first])
-        return np.concatenate(kept), low, high
+        return kept[0] if len(kept) == 1 else np.concatenate(kept), low, high
 
     def _variants(self, images: dict[int, Array]) -> dict[str, Array]:
         fitted = {
@@ -168,7 +189,7 @@ def quantize(images: Array, dtype: str) -> NDArray[Any]:
         return _to_float16(images)
     if dtype == "uint8":
         return np.rint(images * np.float32(255)).astype(np.uint8)  # type: ignore[no-any-return]
-    return images.astype(np.float32)
+    return images.astype(np.float32, copy=False)
 
 
 _HALF_MIN = np.float32(2**-14)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featurestore.cliplist import NO_ITEM, address
 from featurestore.errors import AudioError
 from featurestore.extraction import audio
-from featurestore.extraction.extractor import Extractor, quantize
+from featurestore.extraction.extractor import Extractor
 from featurestore.extraction.recordings import Span
 from featurestore.extraction.shards import item_sha256
 from featurestore.extraction.sources import clip_file, open_source
@@ -154,8 +154,7 @@ def _source(
         return
     if recording.source_sha256 != stored("source_sha256").tobytes():
         return
-    for array, values in extractor(recording.waveform, recording.at_rates).items():
-        fresh = quantize(values, extractor.spec.dtype_of(array))
+    for array, fresh in extractor.stored(recording.waveform, recording.at_rates).items():
         worst = distance(fresh, stored(array), extractor.spec, array)
         if worst > TOLERANCE:
             yield f"{path}, {array}: stored values differ from the file's by up to {worst:.2g}"

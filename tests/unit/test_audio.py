@@ -84,6 +84,18 @@ def test_downmixing_is_the_mean_of_the_channels(tmp_path: Path) -> None:
     np.testing.assert_allclose(waveform, (left + right) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 7, 8, 9])
+def test_downmixing_rounds_as_numpys_mean_does(channels: int, dtype: str) -> None:
+    bits = np.random.default_rng(channels).integers(0, 2**16, (5000, 2 * channels), np.uint16)
+    piece = bits.view(dtype)[:, :channels]  # of floats, any: also infinite ones, and none
+    mono = np.empty(len(piece), np.float32)
+    decode.mix(piece, mono)
+    scale = np.float32(2**-15 if dtype == "int16" else 1)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(mono, piece.mean(axis=1, dtype=np.float32) * scale)
+
+
 @pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000])
 def test_resampling_is_librosas_soxr(rate: int) -> None:
     waveform = sound(3, 1.0, rate).astype(np.float32)

@@ -200,6 +200,16 @@ def test_rounding_to_float16_is_numpys_to_the_bit() -> None:
         )
 
 
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "float32"])
+def test_the_images_of_a_clip_are_stored_as_each_alone_would_be(dtype: str) -> None:
+    extractor = Extractor(FeatureSpec(dtype=dtype, variants=("mel", "mel-time", "resize")))
+    images, stored = extractor(clip(3, 2.0)), extractor.stored(clip(3, 2.0))
+    assert list(stored) == list(images)
+    for name, image in images.items():
+        assert stored[name].dtype == dtype
+        np.testing.assert_array_equal(stored[name], quantize(image, dtype), err_msg=name)
+
+
 def test_storing_costs_no_more_than_the_dtype_promises() -> None:
     image = np.random.default_rng(0).random((128, 300)).astype(np.float32)
 

@@ -191,6 +191,19 @@ def test_what_is_20_db_under_the_loudest_frame_is_trimmed_and_what_is_above_is_k
     assert ((start, stop) == (0, waveform.size)) == is_kept
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9000), st.integers(1, 3000), st.integers(1, 5000), st.integers(0, 1000))
+def test_the_frames_that_trimming_compares_are_summed_as_one_by_one_to_the_bit(
+    num_samples: int, frame_length: int, hop: int, seed: int
+) -> None:
+    waveform = np.random.default_rng(seed).standard_normal(num_samples).astype(np.float32)
+    starts = range(-(frame_length // 2), num_samples + 1 - frame_length // 2, hop)
+    frames = [waveform[max(start, 0) : start + frame_length] for start in starts]
+    np.testing.assert_array_equal(
+        features._frame_powers(waveform, frame_length, hop), [frame @ frame for frame in frames]
+    )
+
+
 def test_trimming_cuts_only_the_ends_and_keeps_200_ms_of_silence() -> None:
     waveform = np.zeros(10 * 4400, np.float32)
     waveform[4 * 4400 : 5 * 4400] = 0.5
