@@ -120,7 +120,7 @@ def _comparisons(series: Sequence[Series]) -> Iterator[dict[str, Any]]:
             yield _compared(a, b, CLASS_NOTE, classes=classes)
 
 
-def _compared(first: Series, second: Series, note: str, **found: object) -> dict[str, Any]:
+def _compared(first: Series, second: Series, note: str, **outcome: object) -> dict[str, Any]:
     return {
         "first": first.label,
         "second": second.label,
@@ -128,5 +128,5 @@ def _compared(first: Series, second: Series, note: str, **found: object) -> dict
         "fingerprint": first.runs[0].result.fingerprint,
         "seeds": sorted({*first.seeds} & {*second.seeds}),
         "note": note,
-        **found,
+        **outcome,
     }

@@ -21,7 +21,7 @@ export const runOf = (dataset, query) => dataset.runs.runs.find(({ key }) => key
 /** Return the rows that a query chooses, in its order. */
 export function chosenRows(dataset, query) {
   const pair = query.pair === undefined ? undefined : dataset.runs.comparisons[Number(query.pair)];
-  const rows = pair ? rowsOf(pair, query.who) : undefined;
+  const rows = pair?.clips ? rowsOf(pair, query.who) : undefined;
   return dataset.clips.choose({ ...query, rows }, runOf(dataset, query));
 }
 
@@ -125,7 +125,7 @@ class Grid {
     const run = runOf(this.dataset, query);
     const pair = comparisons[Number(query.pair ?? -1)];
     const chips = ["recording", "predicted"].filter((field) => query[field] !== undefined).map((field) => [`${field}: ${shown(query[field])}`, { [field]: "" }]);
-    if (pair) chips.push([shown(`right: ${words(pair, query.who)}`), { pair: "", who: "" }]);
+    if (pair?.clips) chips.push([shown(`right: ${words(pair, query.who)}`), { pair: "", who: "" }]);
     this.toolbar.replaceChildren(
       h("label", { class: "search" }, h("span", {}, "Search"), h("input", { type: "search", name: "q", value: query.q ?? "", placeholder: "id, path, class, recording", oninput: search })),
       select("class", "Class", [any("all", "class"), ...collection.card.class_names.map((text) => option(text, shown(text), query.class))]),
