@@ -4,7 +4,7 @@ import { address } from "./app.js";
 import { h, name, number, option, percent, shown, svg } from "./dom.js";
 
 export const WHO = ["both", "only first", "only second", "neither"];
-const COLORS = ["#3b528b", "#c2410c", "#2a9d7c", "#8b5cf6", "#b45309", "#be185d", "#0e7490", "#4d7c0f", "#64748b", "#7f1d1d"];
+const COLORS = ["#5b7bd5", "#c2410c", "#2a9d7c", "#8b5cf6", "#b45309", "#be185d", "#0e7490", "#4d7c0f", "#64748b", "#d9485f"];
 
 /** Return the rows of a comparison that have one of its outcomes: `WHO`'s place, or any. */
 export function rowsOf(comparison, who) {
