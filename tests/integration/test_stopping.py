@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,9 @@ from featurestore.datasets import load_dataset
 from featurestore.stopping import INTERRUPTED, TERMINATED, stoppable
 from tests.conftest import contents, write_folder
 from tests.integration.test_kill import start_build, wait_for_commit
-from tests.integration.test_resume import is_as_undisturbed, short_plan
+from tests.integration.test_resume import is_as_undisturbed, resumed_and_signalled, short_plan
 from trainer.cli import main
 from trainer.run import begin
-
-_TRAINER = "import sys; from trainer.cli import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -41,33 +38,15 @@ def test_a_build_that_is_terminated_says_what_is_kept_and_loses_nothing(
     assert contents(store) == contents(tmp_path / "straight")
 
 
-def start_training(out: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", _TRAINER, "run", "--resume", str(out)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-
-
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None, "it ended before it was stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 def test_a_training_that_is_terminated_saves_its_state_and_resumes_to_the_same_bits(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "run"
     begin(*short_plan(), out)
-    metrics = out / "fold1/metrics.csv"
-    with start_training(out) as process:
-        wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 2, process)
-        assert not (out / "fold1/last.pt").exists(), "it was saved before it was stopped"
-        process.terminate()
-        told = process.communicate(timeout=60)[1]
-    assert process.returncode == TERMINATED, told
-    _, line = told.splitlines()
+    stopped = resumed_and_signalled(out, signal.SIGTERM, [out / "fold1/metrics.csv"], 2)
+    assert stopped.returncode == TERMINATED, stopped.stderr
+    _, line = stopped.stderr.splitlines()
     assert line.startswith("stopped: ")
     assert f"--resume {out} resumes it" in line
     assert (out / "fold1/last.pt").is_file()
