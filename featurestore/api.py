@@ -11,18 +11,19 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore.arguments import typed
 from featurestore.bars import SilentTerminal
 from featurestore.errors import BuildError, ClusterError, DatasetError, FeatureStoreWarning
+from featurestore.storage import Place
 from featurestore.terminal import Terminal
+from schemas import FeatureSpec
 
 if TYPE_CHECKING:
     from featurestore.building.block import ClipFailure
     from featurestore.building.executors import Executor
     from featurestore.datasets import Dataset
     from featurestore.datasets.own import OwnOptions
-    from featurestore.storage import Place
     from featurestore.store.reader import StoredDataset
-    from schemas import FeatureSpec
 
 _INTERRUPTED = "Finished blocks are kept: the same call resumes from there."
 
@@ -53,12 +54,13 @@ class BuildResult:
         return dict(self.store.manifest.counts)
 
 
+@typed
 def build(
     source: Any,  # noqa: ANN401 - a name, a path, or a data frame of any library
-    store: "Place | None" = None,
+    store: Place | None = None,
     *,
     root: Path | str | None = None,
-    spec: "FeatureSpec | Mapping[str, Any] | Path | str | None" = None,
+    spec: FeatureSpec | Mapping[str, Any] | Path | str | None = None,
     variants: Iterable[str] = (),
     spec_name: str = "",
     coordinates: bool = False,
@@ -209,8 +211,8 @@ def executor_for(
             yield executor
 
 
-def _features(spec: "FeatureSpec | Mapping[str, Any] | Path | str | None") -> "FeatureSpec":
-    from featurestore.extraction.spec import FeatureSpec, load_spec, spec_of
+def _features(spec: FeatureSpec | Mapping[str, Any] | Path | str | None) -> FeatureSpec:
+    from featurestore.extraction.spec import load_spec, spec_of
 
     if spec is None:
         return FeatureSpec()

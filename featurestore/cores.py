@@ -4,7 +4,10 @@ import math
 import os
 from pathlib import Path
 
+from featurestore.arguments import typed
 
+
+@typed
 def usable_cores(root: Path = Path("/")) -> int:
     """Return the cores this process may use: by its affinity and its control group's share.
 

@@ -1,6 +1,7 @@
 """Errors of `featurestore`.
 
     FeatureStoreError
+    ├── ArgumentError        a function was called with another value than it takes
     ├── SpecError            a FeatureSpec that is unknown, unreadable or impossible
     ├── DatasetError         a dataset's root or table
     │   └── DatasetNotFoundError
@@ -52,6 +53,13 @@ class FeatureStoreError(Exception):
 
 class FeatureStoreWarning(UserWarning):
     """Something the user should know, of a call that prints nothing."""
+
+
+class ArgumentError(FeatureStoreError, TypeError, ValueError):
+    """A public function was called with another value than it takes.
+
+    It also is what Python raises itself for values of another type, and for impossible ones.
+    """
 
 
 class SpecError(FeatureStoreError):

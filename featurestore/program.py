@@ -1,9 +1,11 @@
 """A program of commands, as both programs are: help in groups, and options that all have."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -106,6 +108,15 @@ class Command(TyperCommand):
                 param.metavar = self.metavars.get(name) or _metavar(param)
             param.rich_help_panel = param.rich_help_panel or self.groups.get(name)
         return params
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse the arguments; an empty one, as of a variable that is not set, is no value."""
+        for before, given in pairwise(["", *args]):
+            option = before if before.startswith("--") else given.rstrip("=")
+            if not given or re.fullmatch(r"--[a-z-]+=", given):
+                message = "expected a value, got an empty text"
+                raise typer.BadParameter(message, ctx, param_hint=option or None)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Call the command, and say what is being done when that begins to load."""

@@ -7,12 +7,14 @@ it. Options are declared in `trainer.config`, once for both.
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
 from featurestore import StoredDataset, open_store
+from featurestore.arguments import typed
 from featurestore.bars import SilentTerminal, progress_bars
 from featurestore.terminal import Label, Terminal
 from featurestore.text import from_json_text, json_text
@@ -41,8 +43,11 @@ from trainer.tracking import Tracking, tracking_to
 from trainer.training.device import repeatable, resolve_device
 from trainer.training.events import Event, Notify, RunStarted, Warned
 
+Results = Iterator[Prediction | UnusedFile]
+
 
 @taking(RunOptions)
+@typed
 def train(store: StoredDataset | Place, **settings: Any) -> FinishedRun:  # noqa: ANN401
     """Train a method's whole schedule for each held-out fold; the same as `trainer run`.
 
@@ -75,6 +80,7 @@ def train(store: StoredDataset | Place, **settings: Any) -> FinishedRun:  # noqa
 
 
 @taking(ResumeOptions)
+@typed
 def resume(run: Place, **settings: Any) -> FinishedRun:  # noqa: ANN401
     """Resume a run that was stopped, with its own settings; the same as `trainer run --resume`.
 
@@ -108,6 +114,7 @@ def resume(run: Place, **settings: Any) -> FinishedRun:  # noqa: ANN401
     return finished
 
 
+@typed
 def predict(
     run: FinishedRun | Place,
     files: Place | Iterable[Place],
@@ -135,10 +142,13 @@ def predict(
         each with the reason.
 
     Raises:
+        ConfigError: The threshold is out of range.
         TrainedRunError: The run is unfinished, damaged, or of other features than this version's.
         CheckpointError: A network is absent or damaged.
         AudioInputError: There is no audio in a directory.
     """
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold {threshold}: expected a number from 0 to 1")
     console = _console(progress)
     trained = open_run(Path(run.path if isinstance(run, FinishedRun) else run))
     if trained.warning:
@@ -146,19 +156,15 @@ def predict(
     paths = [files] if isinstance(files, str | os.PathLike) else list(files)
     sounds = audio_files([Path(path) for path in paths], console.say)
 
-    def watched(
-        results: Iterator[Prediction | UnusedFile],
-    ) -> Iterator[Prediction | UnusedFile]:
+    def watched(results: Results) -> Results:
         columns = Label(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        bars = progress_bars(console, *columns, transient=True) if progress else None
-        with bars or nullcontext():
-            task = bars.add_task("predicting", total=len(sounds)) if bars else None
+        with progress_bars(console, *columns, transient=True) as bars:
+            task = bars.add_task("predicting", total=len(sounds))
             for result in results:
                 if isinstance(result, UnusedFile):
                     console.warn(f"{result.path}: {result.reason}")
                 yield result
-                if bars and task is not None:
-                    bars.advance(task)
+                bars.advance(task)
 
     return classify(trained, sounds, folds, checkpoint, device, watched, threshold)
 
@@ -169,9 +175,7 @@ def classify(
     folds: Sequence[int],
     checkpoint: CheckpointName,
     device: str,
-    watched: Callable[
-        [Iterator[Prediction | UnusedFile]], Iterable[Prediction | UnusedFile]
-    ] = iter,
+    watched: Callable[[Results], Results] = iter,
     threshold: float = 0.5,
 ) -> Predictions:
     """Return a run's predictions for sound files; see `predict`.
@@ -253,7 +257,7 @@ def carry_out(
         console, plan.config, plan.num_train, plan.num_valid, points
     )
     if isinstance(console, SilentTerminal):
-        view = nullcontext(_Warnings(console))
+        view = nullcontext(partial(_warn, console))
     with _resumable(out), view as notify:
         # Before a first run the initial weights are downloaded: the view shows that, too.
         known = start(notify) if start else Known(plan.splits)
@@ -266,20 +270,14 @@ def carry_out(
     return result
 
 
-class _Warnings:
-    """Watches a run that prints nothing."""
-
-    def __init__(self, console: Terminal) -> None:
-        self._console = console
-
-    def __call__(self, event: Event) -> None:
-        """Warn of what a user should know."""
-        match event:
-            case RunStarted(record):
-                for warning in record.warnings:
-                    self._console.warn(warning)
-            case Warned(message):
-                self._console.warn(message)
+def _warn(console: Terminal, event: Event) -> None:
+    """Warn of what a user should know of a run that prints nothing."""
+    match event:
+        case RunStarted(record):
+            for warning in record.warnings:
+                console.warn(warning)
+        case Warned(message):
+            console.warn(message)
 
 
 @contextmanager

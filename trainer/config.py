@@ -224,6 +224,10 @@ _OwnMethods = Annotated[
     Mapping[str, tuple[Cycle, ...]] | None,
     typer.Option(help="Contents of the methods file, if it has been read already."),
 ]
+_Rates = Annotated[
+    str | Sequence[float] | None,
+    typer.Option(help="Peak learning rates λ, one per stage (default: the method's), or auto."),
+]
 _Mlflow = Annotated[
     str | None, typer.Option(help="Also log to MLflow: http://host:5000, sqlite:///mlflow.db, …")
 ]
@@ -243,6 +247,7 @@ class RunOptions(ExecutionOptions, TrainingOptions):
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or your own.")] = "resize"
     folds: _Folds = ()
     own_methods: _OwnMethods = None
+    max_lr: _Rates = None  # type: ignore[assignment]  # a command has texts alone
     dataset: Annotated[
         str | None, typer.Option(help="Dataset name; needed only if the store holds several.")
     ] = None

@@ -103,7 +103,7 @@ AUTO, UNMEASURED = "auto", 1.0
 
 
 def stage_rates(
-    method: str, cycles: Sequence[Cycle], dataset: str, max_lr: str | None = None
+    method: str, cycles: Sequence[Cycle], dataset: str, max_lr: str | Sequence[float] | None = None
 ) -> list[float]:
     """Return the learning rate of each stage, see `trainer.methods.stages`.
 
@@ -125,15 +125,15 @@ def with_rates(stages: Sequence[Stage], rates: Sequence[float]) -> tuple[Stage, 
     return tuple(stage.model_copy(update={"max_lr": rate}) for stage, rate in pairs)
 
 
-def _given_rates(text: str, num_stages: int) -> list[float]:
+def _given_rates(given: str | Sequence[float], num_stages: int) -> list[float]:
     try:
-        rates = [float(part) for part in text.split(",")]
+        rates = [float(rate) for rate in (given.split(",") if isinstance(given, str) else given)]
     except ValueError:
         rates = []
     if len(rates) != num_stages or not all(0 < rate < math.inf for rate in rates):
         raise ConfigError(
-            f"max_lr {text!r}: expected {num_stages} numbers above 0 with commas, one per stage of "
-            f"the method, or {AUTO!r}"
+            f"max_lr {given!r}: expected {num_stages} numbers above 0 with commas, one per stage "
+            f"of the method, or {AUTO!r}"
         )
     return rates
 

@@ -311,7 +311,7 @@ def _record(
         features=dataset.manifest.spec,
         extractor_version=dataset.manifest.extractor_version,
         class_names=dataset.class_names,
-        versions=versions(plan.config.arch),
+        versions=versions(plan.config.arch, dataset.manifest.libraries.items()),
         device_name=device_title(torch.device(plan.config.device)),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         init_used=weights.used,

@@ -184,10 +184,12 @@ def _build(
     pending = blocks_where(arrays, lambda status: status == ClipStatus.PENDING)
     num_pending = sum(map(len, pending))
     observer.started(arrays.manifest, arrays.manifest.num_clips - num_pending)
-    if pending and arrays.manifest.spec.features and not isinstance(executor, SerialExecutor):
+    if pending and arrays.manifest.spec.features:
         from featurestore.extraction.librosa_features import warm_cache
 
-        warm_cache(arrays.manifest.spec)
+        in_workers = not isinstance(executor, SerialExecutor)
+        quiet = isinstance(observer, _Silent)
+        warm_cache(arrays.manifest.spec, in_workers=in_workers, quiet=quiet)
     tasks = block_tasks(arrays, dataset.root, pending)
     failures: list[ClipFailure] = []
     mixed: dict[str, str] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from featurestore.arguments import typed, typed_methods
 from featurestore.cliplist import NO_ITEM, ClipList, texts
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.clips import Columns, check_clips, name_classes
@@ -57,6 +58,7 @@ _UNNAMED = "sounds"
 _CLASS_COLUMN, _SPLIT_COLUMN = "class (directory)", "split (directory)"
 
 
+@typed_methods
 @dataclass(frozen=True)
 class Naming:
     """The user's name for a collection; empty is the default.
@@ -74,6 +76,7 @@ class Naming:
     citation: str = ""
 
 
+@typed
 def load_collection(
     root: Path,
     naming: Naming | None = None,
@@ -133,6 +136,7 @@ def load_folder(root: Path) -> Dataset:
     return _from_table(rows, chooser, root, Naming(**card), Collection())
 
 
+@typed
 def read_frame(
     frame: Any,  # noqa: ANN401  (pandas, Arrow or a mapping)
     root: Path | str,

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from featurestore.arguments import typed
 from featurestore.datasets.archives import Archive
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.kinds import DATASETS, DatasetKind, find_kind
@@ -149,6 +150,7 @@ class Download:
         return root
 
 
+@typed
 def plan_download(
     name: str, root: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Download:

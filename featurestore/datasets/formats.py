@@ -68,15 +68,20 @@ def frame_table(frame: Any, choose: Choose, name: str = "the table") -> Table:  
         )
     names = list(dict.fromkeys(choose(header)))
     check_header(name, header, names)
-    columns = {column: cells_of(path, column, _values(frame[column])) for column in names}
+    keys = dict(zip(header, _keys(frame), strict=True))  # pandas also has numbers for names
+    columns = {column: cells_of(path, column, _values(frame[keys[column]])) for column in names}
     return _checked(Table(path, _rows(columns), columns, "row"))
 
 
 def _names(frame: Any) -> list[str] | None:  # noqa: ANN401
+    keys = _keys(frame)
+    return None if keys is None else [str(key) for key in keys]
+
+
+def _keys(frame: Any) -> Any:  # noqa: ANN401
     if isinstance(frame, Mapping):
         return list(frame)
-    names = getattr(frame, "column_names", getattr(frame, "columns", None))
-    return None if names is None else [str(name) for name in names]
+    return getattr(frame, "column_names", getattr(frame, "columns", None))
 
 
 def _values(column: Any) -> Sequence[Any]:  # noqa: ANN401

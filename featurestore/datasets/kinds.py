@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
 
+from featurestore.arguments import typed
 from featurestore.datasets.archives import (
     AUDIO,
     ESC50,
@@ -249,6 +250,7 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType({kind.name: kind for kind
 """Every dataset by its name."""
 
 
+@typed
 def find_kind(name: str) -> DatasetKind:
     """Return the dataset of that name.
 

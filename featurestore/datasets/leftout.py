@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from featurestore.arguments import typed
 from featurestore.errors import cause
 
 # fmt: off
@@ -37,6 +38,7 @@ class FoundSounds:
     left_out: tuple[str, ...]
 
 
+@typed
 def find_sounds(directory: Path) -> FoundSounds:
     """Find the sound files in a directory, at any depth.
 

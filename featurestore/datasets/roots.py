@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from featurestore.arguments import typed
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.kinds import DatasetKind, find_kind
 from featurestore.errors import DatasetError, DatasetNotFoundError, cause
@@ -13,6 +14,7 @@ DATA_VARIABLE = "FEATURESTORE_DATA"
 """Environment variable that names the directory the datasets' directories are in."""
 
 
+@typed
 def find_root(
     name: str, root: Path | str | None = None, environ: Mapping[str, str] | None = None
 ) -> Path:
@@ -43,6 +45,7 @@ def find_root(
         raise DatasetError(f"cannot look for {name} in {where}; check the path") from error
 
 
+@typed
 def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
     """Find a dataset and read its table.
 

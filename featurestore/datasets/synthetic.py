@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from featurestore.arguments import typed
 from featurestore.datasets.base import SYNTHETIC_MARKER, Dataset
 from featurestore.datasets.clips import Columns, check_clips, name_classes
 from featurestore.datasets.scenes import draw_duration, draw_encoding, encode, render
@@ -51,6 +52,7 @@ class Recipe:
                 )
 
 
+@typed
 def make_synthetic(
     root: Path, seed: int = 0, num_folds: int = 3, clips_per_class: int = 8
 ) -> Dataset:

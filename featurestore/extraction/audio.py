@@ -16,6 +16,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from featurestore.arguments import typed
 from featurestore.cliplist import NO_ITEM, address
 from featurestore.errors import AudioError
 from featurestore.extraction.containers import Source, walk
@@ -55,6 +56,7 @@ class Recording:
     at_rates: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
+@typed
 def load(path: Path, spec: FeatureSpec, span: Span = WHOLE) -> Recording:
     """Read, decode, downmix and resample a file of any format libsndfile knows.
 

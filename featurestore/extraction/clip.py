@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from featurestore.arguments import typed
 from featurestore.extraction import audio
 from featurestore.extraction.audio import Recording
 from featurestore.extraction.extractor import Extractor
@@ -28,6 +29,7 @@ def one_thread() -> AbstractContextManager[object]:
     return limit
 
 
+@typed
 def extract_file(
     path: Path, extractor: Extractor, span: Span = audio.WHOLE
 ) -> tuple[dict[str, NDArray[Any]], Recording]:

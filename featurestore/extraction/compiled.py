@@ -38,10 +38,13 @@ def library_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("librosa", "numba")}
 
 
-def use_cache() -> None:
+def use_cache(*, quiet: bool = False) -> None:
     """Have Numba read from the directory, which is filled first if it is new (20 s, 400 MB).
 
     Does nothing if librosa was imported already: its place is settled then.
+
+    Args:
+        quiet: Do not print why it takes that long.
 
     Raises:
         SpecError: There is no directory that can be written, or librosa cannot be imported.
@@ -53,6 +56,10 @@ def use_cache() -> None:
     place = _own_directory(name)
     try:
         if not (place / _READY).exists():
+            if not quiet:
+                from featurestore.terminal import Terminal  # Rich, which hardly any process needs
+
+                Terminal(stderr=True).note("compiling librosa, once: about 20 s")
             with _locked(place):
                 _fill(place)
     except OSError as error:

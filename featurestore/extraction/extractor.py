@@ -5,11 +5,14 @@ The steps are `features` and `resize`, and `librosa_features`.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.arguments import typed_methods
+from featurestore.errors import SpecError
 from featurestore.extraction import features
 from featurestore.extraction.features import Array, BandedMatrix
 from featurestore.extraction.resize import RESIZES, resizer
@@ -33,17 +36,25 @@ class _Bank:
     num_frames: int
 
 
+@typed_methods
 class Extractor:
     """Computes every stored array of a clip.
 
     Args:
         spec: What to compute. Filterbanks, window and resize operators are made once, here.
+        librosa: Version of librosa that the spec's features must be computed by, if it has any.
 
     Raises:
-        SpecError: The spec has features of librosa's, and its compiled code can be kept nowhere.
+        SpecError: The spec has features of librosa's, and another version of it is installed, or
+            its compiled code can be kept nowhere.
     """
 
-    def __init__(self, spec: FeatureSpec) -> None:
+    def __init__(self, spec: FeatureSpec, librosa: str | None = None) -> None:
+        if spec.features and librosa not in (None, installed := version("librosa")):
+            raise SpecError(
+                f"expected features of librosa {librosa}, and version {installed} is installed, "
+                f"which may compute others: pip install librosa=={librosa}"
+            )
         self.spec = spec
         self._window = features.window(spec)
         self._shapes = spec.images

@@ -318,17 +318,24 @@ _FUNCTIONS: dict[type, Callable[[Any, Array, int], Array]] = {
 }
 
 
-def warm_cache(spec: FeatureSpec) -> None:
+def warm_cache(spec: FeatureSpec, *, in_workers: bool = True, quiet: bool = False) -> None:
     """Have a process compute the features of a spec once, so that all is compiled that they need.
 
     Compiling takes 17 seconds and 400 MB: done once, no worker has to.
+
+    Args:
+        spec: Spec of the features.
+        in_workers: Whether other processes compute them. This one compiles the rest by itself.
+        quiet: See `use_cache`.
 
     Raises:
         SpecError: librosa refuses the features, or Numba has no directory that it may write to.
     """
     if all(isinstance(feature, Waveform) for feature in spec.features):
         return
-    use_cache()
+    use_cache(quiet=quiet)
+    if not in_workers:
+        return
     done = subprocess.run(  # noqa: S603
         [*interpreter(__name__)],
         input=spec.model_dump_json(),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.arguments import typed_methods
 from featurestore.cliplist import ITEM, NO_ITEM, address
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.layout import LABELS, SPAN_COLUMNS
@@ -17,6 +18,7 @@ from featurestore.store.values import check_primary
 _FROM_TABLE = ("clip_id", "class_id", "path", "source")
 
 
+@typed_methods
 @dataclass(frozen=True)
 class ClipTable:
     """Columns of one value per clip, in the order in which images are read.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.arguments import typed_methods
 from featurestore.errors import MissingLibraryError
 from featurestore.store.axes import attributes, axes_of
 from featurestore.store.plan import Block
@@ -39,6 +40,7 @@ _TABLE = (
 )
 
 
+@typed_methods
 class Conversions:
     """The part of a `StoredDataset` that hands it to other libraries."""
 
@@ -118,7 +120,7 @@ class Conversions:
         nodes = {"/": xr.Dataset(attrs=_attributes(store))}
         for array in store.arrays if arrays is None else arrays:
             lazy = _Rows(store, array, blocks, present)
-            sizes = (tuple(map(len, blocks)), *((size,) for size in store.shape(array)))
+            sizes = (tuple(map(len, blocks)) or (0,), *((size,) for size in store.shape(array)))
             features = da.from_array(lazy, chunks=sizes, name=False, asarray=False)
             spec, words = store.manifest.spec, {"long_name": array}
             of_array = axes_of(spec, array)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import StoreError, UnfinishedError, UnknownNameError
+from featurestore.arguments import typed, typed_methods
+from featurestore.errors import ArgumentError, StoreError, UnfinishedError, UnknownNameError
 from featurestore.storage import LocalStorage, Place, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.columns import ClipTable, fold_columns, join_columns
@@ -26,6 +27,7 @@ from featurestore.text import quantity
 from schemas import ClipStatus, DatasetCard, StoreManifest
 
 
+@typed_methods
 class StoredDataset(Conversions):
     """One dataset of a store, read-only. `open_store` makes it.
 
@@ -185,12 +187,12 @@ class StoredDataset(Conversions):
         Raises:
             CorruptError: A chunk is missing or damaged.
             UnknownNameError: The store does not have the array.
-            ValueError: `out` does not fit.
+            ArgumentError: `out` does not fit.
         """
         ok = self._ok(block)
         expected, dtype = (int(ok.sum()), *self.shape(array)), self.dtype_of(array)
         if out is not None and (out.shape, out.dtype) != (expected, dtype):
-            raise ValueError(f"out is {out.dtype} {out.shape}, expected {dtype} {expected}")
+            raise ArgumentError(f"out: expected {dtype} {expected}, got {out.dtype} {out.shape}")
         if not ok.any():
             return np.empty(expected, dtype) if out is None else out
         if ok.all():
@@ -222,8 +224,14 @@ class StoredDataset(Conversions):
         return self.read_row(int(clip.fold[0]), int(clip.row[0]))
 
     def read_row(self, fold: int, row: int) -> dict[str, NDArray[np.float32]]:
-        """Return all images of a row of a fold, which must have features; see `read_clip`."""
-        images = {a: self._stored.read(fold, a, slice(row, row + 1))[0] for a in self.arrays}
+        """Return all images of a row of a fold, which must have features; see `read_clip`.
+
+        Raises:
+            UnknownNameError: No fold of that number.
+            ArgumentError: The fold does not have that row.
+        """
+        only = self._only(fold, row)
+        images = {a: self._stored.read(fold, a, only)[0] for a in self.arrays}
         return {
             a: values.astype(np.float32) * np.float32(self.scale_of(a))
             for a, values in images.items()
@@ -247,6 +255,8 @@ class StoredDataset(Conversions):
             (n, …) as stored, and labels, in the order of `clips`: class_id (n,), or
             (n, classes) uint8, see `labels`.
         """
+        if threads is not None and threads < 1:
+            raise ArgumentError(f"threads: expected at least 1, got {threads}")
         blocks = self.blocks(folds)
         counts = [int(self._ok(block).sum()) for block in blocks]
         starts = np.cumsum([0, *counts])
@@ -286,7 +296,7 @@ class StoredDataset(Conversions):
 
     def source_digest(self, fold: int, row: int) -> bytes:
         """Return the SHA-256 (32 bytes) of the audio file of a row, which must have features."""
-        (digest,) = self._stored.read(fold, "source_sha256", slice(row, row + 1))
+        (digest,) = self._stored.read(fold, "source_sha256", self._only(fold, row))
         return bytes(digest)
 
     def failures(self, folds: Iterable[int] | None = None) -> ClipTable:
@@ -296,7 +306,18 @@ class StoredDataset(Conversions):
 
     def all_clips(self, folds: Iterable[int] | None = None) -> ClipTable:
         """Return every clip of some folds, also those that failed or are not built yet."""
-        return join_columns([self._columns(fold) for fold in self._known(folds)])
+        known = self._known(folds)
+        if not known:  # none, with the columns that any has
+            none = np.zeros(0, np.intp)
+            return join_columns([self._columns(self.folds[0])]).where(none)
+        return join_columns([self._columns(fold) for fold in known])
+
+    def _only(self, fold: int, row: int) -> slice:
+        self._known([fold])
+        num_clips = next(f.num_clips for f in self.manifest.folds if f.fold == fold)
+        if not 0 <= row < num_clips:
+            raise ArgumentError(f"row: expected 0 to {num_clips - 1} (fold {fold}), got {row}")
+        return slice(row, row + 1)
 
     def _known(self, folds: Iterable[int] | None) -> tuple[int, ...]:
         chosen = self.folds if folds is None else tuple(folds)
@@ -324,6 +345,7 @@ def _build_command(manifest: StoreManifest) -> str:
     return f"featurestore build --dataset {manifest.dataset_name}{named}"
 
 
+@typed
 def open_store(
     path: Place, dataset: str | None = None, *, committed_only: bool = False
 ) -> StoredDataset:

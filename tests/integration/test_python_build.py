@@ -22,6 +22,7 @@ import featurestore
 from featurestore import cli
 from featurestore.cli import main
 from featurestore.errors import (
+    ArgumentError,
     DatasetError,
     DatasetNotFoundError,
     FeatureStoreWarning,
@@ -225,14 +226,14 @@ def test_a_source_that_cannot_be_had_is_refused_with_what_to_do(
             "hop_lenght: no such field; did you mean 'hop_len",
         ),
         ({"spec": {"n_fft": "1024"}}, SpecError, "n_fft: expected a whole number"),
-        ({"spec": [1]}, SpecError, "no mapping"),
+        ({"spec": [1]}, ArgumentError, "spec: expected a FeatureSpec, a mapping, .* got [[]1"),
         ({"variants": ["mell"]}, SpecError, "no variant 'mell'"),
         ({"columns": {"klass": "Label"}}, DatasetError, "no role \"?'?klass"),
         ({"name": "esc50"}, DatasetError, "has its own reader"),
         ({"folds": -1}, DatasetError, "folds"),
         ({"workers": -1}, featurestore.errors.BuildError, "workers: expected .* at least 0"),
-        ({"workers": "two"}, featurestore.errors.BuildError, "workers: .* got 'two'"),
-        ({"columns": "path"}, DatasetError, "got 'path'"),
+        ({"workers": "two"}, ArgumentError, "workers: .* got 'two'"),
+        ({"columns": "path"}, ArgumentError, "got 'path'"),
         ({"workers": 1, "scheduler": "tcp://x:1"}, featurestore.errors.BuildError, "exclude"),
         ({"root": "elsewhere"}, DatasetError, "root another"),
     ],

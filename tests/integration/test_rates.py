@@ -9,7 +9,7 @@ from featurestore import StoredDataset
 from schemas import Cycle, RunRecord
 from tests.integration.test_trainer_run import read_metrics
 from tests.integration.trainer_store import tiny_plan
-from trainer.config import ExecutionOptions, TrainingOptions
+from trainer.config import ExecutionOptions, RunOptions, TrainingOptions, checked
 from trainer.data.split import split_fold
 from trainer.errors import ConfigError, ResumeError
 from trainer.plan import Plan
@@ -152,6 +152,14 @@ def test_rates_are_given_one_per_stage_and_recorded_as_given() -> None:
     _, plan = tiny_plan(method="baseline", max_lr="1e-2, 3e-4,1e-6")
     assert [stage.max_lr for stage in plan.config.stages] == [1e-2, 3e-4, 1e-6]
     assert plan.config.max_lr_from == "given"
+    _, listed = tiny_plan(method="baseline", max_lr=(1e-2, 3e-4, 1e-6))
+    assert listed.config == plan.config
+    for given in ([1e-2, 3e-4, 1e-6], np.array([1e-2, 3e-4, 1e-6]), (1, 2.0, 3)):
+        taken = checked(RunOptions, "train", {"max_lr": given}).max_lr
+        assert taken == tuple(map(float, given))
+    for wrong in ([1e-2, "x"], 5, [None], {}):
+        with pytest.raises(ConfigError, match="max_lr"):
+            checked(RunOptions, "train", {"max_lr": wrong})
     assert not any("learning rates" in warning for warning in plan.warnings)
 
 

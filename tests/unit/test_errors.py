@@ -9,6 +9,7 @@ from schemas import ClipStatus
 
 SAMPLES = [
     errors.FeatureStoreError("m"),
+    errors.ArgumentError("m"),
     errors.SpecError("m"),
     errors.DatasetError("m"),
     errors.DatasetNotFoundError("m"),

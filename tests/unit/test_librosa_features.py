@@ -1,5 +1,6 @@
 """Features that librosa computes: equal to librosa's own call, finite for any clip, or refused."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -221,6 +222,26 @@ def test_the_fingerprint_covers_every_argument_and_librosas_version() -> None:
 def test_a_manifest_spells_every_argument_of_a_feature_out(model: type) -> None:
     (written,) = meaning(spec({"kind": model.model_fields["kind"].default}))["features"]  # type: ignore[attr-defined]
     assert written.keys() == model.model_fields.keys()  # type: ignore[attr-defined]
+
+
+def test_features_of_another_version_of_librosa_are_refused() -> None:
+    featured = spec({"kind": "waveform", "num_samples": 10, "sample_rate": 8000})
+    Extractor(featured, importlib.metadata.version("librosa"))
+    with pytest.raises(SpecError, match=r"pip install librosa==0\.1\.0"):
+        Extractor(featured, "0.1.0")
+    Extractor(FeatureSpec(), "0.1.0")  # whose images are ours
+
+
+def test_it_is_said_that_librosa_is_compiled_unless_nobody_wants_to_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compiled, "_fill", lambda place: None)
+    monkeypatch.delitem(sys.modules, "librosa", raising=False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    compiled.use_cache(quiet=True)
+    assert capsys.readouterr().err == ""
+    compiled.use_cache()
+    assert "compiling librosa, once" in capsys.readouterr().err
 
 
 def test_librosa_is_not_imported_where_no_feature_asks_for_it(tmp_path: Path) -> None:

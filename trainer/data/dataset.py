@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from featurestore import StoredDataset, open_store, usable_cores
+from featurestore.arguments import typed_methods
 from trainer.data.buffers import BufferPool
 from trainer.data.order import WINDOW, EpochOrder
 from trainer.data.source import Batch, as_float32
@@ -35,6 +36,7 @@ _BATCHES = 8
 """Number of batches whose memory is kept for the next ones."""
 
 
+@typed_methods
 class ZarrDataset(Dataset[Any]):
     """One array of some folds of a store; item i is (image, class_id), or (image, labels).
 
@@ -217,6 +219,7 @@ class ZarrDataset(Dataset[Any]):
         self._lock = threading.Lock()
 
 
+@typed_methods
 class BlockSampler(Sampler[int]):
     """Shuffled items in an order that decodes each chunk once: the order `trainer run` uses.
 

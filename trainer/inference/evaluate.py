@@ -304,16 +304,16 @@ def check_match(record: RunRecord, dataset: StoredDataset) -> None:
 def _mismatches(record: RunRecord, dataset: StoredDataset) -> Sequence[str]:
     of_run = record.features.model_dump(mode="json")
     of_store = dataset.manifest.spec.model_dump(mode="json")
+    manifest, versions = dataset.manifest, record.versions
+    pairs = {name: (of_store[name], of_run[name]) for name in of_run} | {
+        "the extractor's version": (manifest.extractor_version, record.extractor_version),
+        "librosa's version": (manifest.libraries.get("librosa"), versions.get("librosa")),
+    }
     mismatches = [
-        f"{name} is {of_store[name]} in the store, {of_run[name]} in the run"
-        for name in of_run
-        if of_store[name] != of_run[name]
+        f"{name} is {here} in the store, {then} in the run"
+        for name, (here, then) in pairs.items()
+        if here != then
     ]
-    if dataset.manifest.extractor_version != record.extractor_version:
-        mismatches.append(
-            f"the extractor's version is {dataset.manifest.extractor_version} in the store, "
-            f"{record.extractor_version} in the run"
-        )
     if dataset.multilabel != (record.config.task == "multilabel"):
         has = "several labels per clip" if dataset.multilabel else "one class per clip"
         mismatches.append(f"the store has {has}, the run's task is {record.config.task}")

@@ -182,8 +182,9 @@ def predict(
 
     Raises:
         DeviceMemoryError: Not even one clip fits.
+        SpecError: librosa's version is not the one that the networks' features are of.
     """
-    extractor = Extractor(record.features)
+    extractor = Extractor(record.features, record.versions.get("librosa"))
     for path in files:
         try:
             with one_thread():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurestore.arguments import typed, typed_methods
 from featurestore.errors import MissingLibraryError
 from schemas import (
     NOT_COMPARABLE,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from trainer.records.checkpoint import Checkpoint
 
 
+@typed_methods
 @dataclass(frozen=True, repr=False)
 class FinishedRun:
     """A finished run. `train`, `resume` and `open_finished` return it.
@@ -227,6 +229,7 @@ class FinishedRun:
         return next(one for one in self.result.folds if one.fold == fold)
 
 
+@typed
 def open_finished(path: Path | str) -> FinishedRun:
     """Read a finished run's records.
 

@@ -11,16 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from featurestore.pictures import drawing, fitted, shown
 from schemas import EpochMetrics
-from trainer.report.drawing import (
-    BLUE,
-    DIM,
-    GREY,
-    ORANGE,
-    Drawing,
-    new_figure,
-    plain,
-    rendered,
-)
+from trainer.report.drawing import BLUE, DIM, GREY, ORANGE, Drawing, new_figure, plain, rendered
 from trainer.report.series import Series
 from trainer.report.tables import images_of
 from trainer.selection import reported_epoch

@@ -2,7 +2,7 @@
 
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -154,10 +154,14 @@ def changes(path: Path, record: RunRecord) -> Iterator[str]:
         )
 
 
-def versions(arch: str) -> dict[str, str]:
-    """Return the versions of the computing libraries, by name; and timm's for its networks."""
+def versions(arch: str, of_store: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Return the versions of the computing libraries, by name; and timm's for its networks.
+
+    librosa's is that of the store, if it has features that librosa computed.
+    """
     names = (*_LIBRARIES, *(["timm"] if arch.startswith("timm:") else []))
-    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+    here = {"python": platform.python_version()} | {name: _version(name) for name in names}
+    return here | {name: number for name, number in of_store if name == "librosa"}
 
 
 def _version(library: str) -> str:
