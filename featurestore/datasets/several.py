@@ -5,6 +5,7 @@ source the uploader, recordist or recording where that is published.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ _MOST_JSON = 1 << 30
 _TRUTH, _METADATA = "FSD50K.ground_truth", "FSD50K.metadata"
 _BIRDSET_TABLES = {"train": "train", "test": "test_5s"}
 """End of the name of each split's table; the test is of segments of 5 s."""
+_SEGMENT = re.compile(r"_[0-9]+_[0-9]+(?=[.]ogg$)")
+"""What a segment's file is named by, behind its recording: the seconds of its start and end."""
 
 
 @dataclass
@@ -83,12 +86,19 @@ def load_birdset(root: Path) -> Dataset:
     """Read a subset of BirdSet, such as HSN: focal recordings to train on, soundscapes as the test.
 
     The root has the subset's tables `NAME_metadata_train.parquet` and `…_test_5s.parquet`, and its
-    unpacked archives, whose files may lie in any directory. XCL and XCM have no test of their own.
+    unpacked archives, whose files may lie in any directory. XCL and XCM have one table, called
+    `NAME_metadata.parquet`, and no test of their own. Segments of the test are files of their own.
+
+    Source: https://huggingface.co/datasets/DBD-research-group/BirdSet (`BirdSet.py`).
 
     Raises:
         DatasetError: A table is missing, cannot be read or is wrong.
     """
-    tables = sorted(root.glob("*_metadata_train.parquet"))
+    tables = [
+        path
+        for path in sorted(root.glob("*_metadata*.parquet"))
+        if path.stem.endswith(("_metadata", "_metadata_train"))
+    ]
     if len(tables) != 1:
         listed = ", ".join(path.name for path in tables) or "none"
         raise DatasetError(
@@ -99,7 +109,7 @@ def load_birdset(root: Path) -> Dataset:
     places = _by_name(root)
     rows = _Rows()
     for split, end in _BIRDSET_TABLES.items():
-        path = root / f"{subset}_metadata_{end}.parquet"
+        path = tables[0] if split == "train" else root / f"{subset}_metadata_{end}.parquet"
         if split == "train" or path.exists():
             _add_birds(rows, path, split, places)
     names = sorted({name for row in rows.labels for name in row})
@@ -116,19 +126,23 @@ def load_birdset(root: Path) -> Dataset:
 
 
 def _add_birds(rows: _Rows, path: Path, split: str, places: Mapping[str, str]) -> None:
-    optional = ("ebird_code", "recordist", *(("start_time", "end_time") if split == "test" else ()))
+    labels = ("ebird_code_multilabel", "ebird_code")
+    optional = (*labels, "recordist", *(("start_time", "end_time") if split == "test" else ()))
 
     def choose(header: Sequence[str]) -> list[str]:
-        return ["filepath", "ebird_code_multilabel", *(n for n in optional if n in header)]
+        needed = () if set(labels) & set(header) else labels[:1]
+        return ["filepath", *needed, *(n for n in optional if n in header)]
 
     table = any_table(path, choose)
     files = [Path(file).name for file in table["filepath"].tolist()]
     empty = [""] * len(files)
+    are_parts = len(set(files)) < len(files)  # else a segment is a file of its own
 
     def column(name: str) -> list[str]:
         return list(map(str, table[name].tolist())) if name in table.columns else empty
 
-    primary, several = column("ebird_code"), _lists(table, "ebird_code_multilabel")
+    primary = column("ebird_code")
+    several = _lists(table, labels[0] if labels[0] in table.columns else labels[1])
     # A soundscape's segment has no leading bird, a focal recording is made for one.
     rows.primary += primary if split == "train" else empty
     leading = primary if split == "train" else empty
@@ -137,11 +151,11 @@ def _add_birds(rows: _Rows, path: Path, split: str, places: Mapping[str, str]) -
     rows.splits += [split] * len(files)
     recordists = column("recordist") if split == "train" else empty
     rows.sources += [
-        f"recordist {who}" if who else f"file {file}"
+        f"recordist {who}" if who else f"file {_SEGMENT.sub('', file)}"
         for who, file in zip(recordists, files, strict=True)
     ]
-    rows.starts += column("start_time")
-    rows.ends += column("end_time")
+    rows.starts += column("start_time") if are_parts else empty
+    rows.ends += column("end_time") if are_parts else empty
 
 
 def _by_name(root: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """FSD50K and BirdSet in miniature, as their publishers distribute them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -116,6 +117,34 @@ def test_birdset_has_recordings_to_train_on_and_segments_of_soundscapes_as_test(
     }
     assert "HSN_test/S1.ogg#t=5.0,10.0" in found
     assert dataset.card.title == "BirdSet HSN"
+
+
+def test_birdsets_segments_are_files_and_its_largest_subsets_have_one_table(tmp_path: Path) -> None:
+    place, name = tmp_path / "test5s", "HSN_001_20150708_061805"
+    touch(tmp_path, "XC1.ogg", *(f"test5s/{name}_{of}.ogg" for of in ("000_005", "095_100")))
+    one = pa.table({"filepath": ["XC1.ogg"], "ebird_code": ["gcrfin"]})
+    segments = pa.table(
+        {
+            "filepath": [f"{name}_000_005.ogg", f"{name}_095_100.ogg"],
+            "start_time": [0.0, 95.0],
+            "end_time": [5.0, 100.0],
+            "ebird_code_multilabel": [["gcrfin"], ["whcspa", "amepip"]],
+        }
+    )
+    parquet.write_table(one, tmp_path / "HSN_metadata_train.parquet")
+    parquet.write_table(segments, tmp_path / "HSN_metadata_test_5s.parquet")
+    assert rows(load_dataset("birdset", tmp_path)) == {
+        "XC1.ogg": ("train", "gcrfin", ["gcrfin"], "file XC1.ogg"),
+        f"test5s/{name}_000_005.ogg": ("test", None, ["gcrfin"], f"file {name}.ogg"),
+        f"test5s/{name}_095_100.ogg": ("test", None, ["amepip", "whcspa"], f"file {name}.ogg"),
+    }
+    for table in tmp_path.glob("*.parquet"):
+        table.unlink()
+    shutil.rmtree(place)
+    parquet.write_table(one, tmp_path / "XCM_metadata.parquet")
+    dataset = load_dataset("birdset", tmp_path)
+    assert dataset.card.title == "BirdSet XCM"
+    assert list(rows(dataset)) == ["XC1.ogg"]
 
 
 def test_two_subsets_of_birdset_in_one_root_are_refused(tmp_path: Path) -> None:
