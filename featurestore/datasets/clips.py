@@ -295,10 +295,11 @@ def _check_cells(table: Table, columns: Columns, problems: Problems) -> None:
         controls = _have_controls(table[column])
         problems.add_cells(table, column, controls, "with a control character")
     files = table[columns.file]
+    name = "the path" if columns.file.startswith("(") else columns.file  # of a shard's cell
     problems.add_where(
         table,
         _may_be_unsafe(files),
-        lambda row: f"{columns.file} is {quoted(files[row])}, {path_fault(files[row])}",
+        lambda row: f"{name} is {quoted(files[row])}, {path_fault(files[row])}",
     )
 
 

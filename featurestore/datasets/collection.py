@@ -20,6 +20,7 @@ from featurestore.datasets.clips import Columns, check_clips, name_classes
 from featurestore.datasets.directories import (
     SPLIT_LAYOUT,
     find_clips,
+    is_store,
 )
 from featurestore.datasets.finding import (
     ELSEWHERE,
@@ -32,7 +33,8 @@ from featurestore.datasets.finding import (
     table_below,
 )
 from featurestore.datasets.formats import any_table, frame_table
-from featurestore.datasets.labels import comma_note, table_labels
+from featurestore.datasets.labels import comma_note, missing_note, table_labels
+from featurestore.datasets.leftout import count_unlisted
 from featurestore.datasets.ownfolds import FOLD_COLUMN, listed_folds, numbered_folds, with_folds
 from featurestore.datasets.roles import assign_roles, other_candidates
 from featurestore.datasets.shardrows import (
@@ -48,11 +50,14 @@ from featurestore.datasets.shardrows import (
 from featurestore.datasets.splits import is_split
 from featurestore.datasets.table import Table, quoted
 from featurestore.errors import DatasetError
+from featurestore.text import quantity
 from schemas import Collection, DatasetCard
 
 _LEGACY = ("path", "fold", "class")
 _LOOKED_AT = 100
 """Rows whose files are looked for before a table is taken to be of this root."""
+_MOST_COMPARED = 200_000
+"""Rows of a table up to which the root is searched for sounds that it does not list."""
 _MOST_NAME = 60
 _UNNAMED = "sounds"
 _CLASS_COLUMN, _SPLIT_COLUMN = "class (directory)", "split (directory)"
@@ -195,6 +200,8 @@ class _Chooser:
                 continue
             candidates = other_candidates(role, column, self.header)
             also = f" (and not {', '.join(map(repr, candidates))})" if candidates else ""
+            if role == "start" and "end" not in self.roles:
+                also += " (clips end where their files do)"
             sentences.append(f"{role} from {column!r}{also}")
         return ", ".join(sentences)
 
@@ -305,7 +312,8 @@ def _from_table(
         table, roles = _classes_of_directories(table, roles, chooser)
     column = roles.get("class", roles.get("labels", ""))
     official = shards.class_names.get(column, ()) if shards else ()
-    note = comma_note(table, roles)
+    notes = [missing_note(table, roles)]
+    commas = comma_note(table, roles)
     table, labels = table_labels(table, roles, official)
     table, own, fold_names = numbered_folds(table, roles.get("fold"))
     checked = check_clips(
@@ -331,8 +339,13 @@ def _from_table(
         checked.clips,
         fold_names=fold_names,
         collection=how,
-        warnings=(note,) if labels and note else (),
+        warnings=tuple(filter(None, [*notes, commas if labels else ""])),
     )
+    if not shards and not chooser.legacy and len(table) <= _MOST_COMPARED:
+        unlisted = count_unlisted(root, set(checked.clips.path.tolist()), is_store)
+        if unlisted:
+            text = f"{quantity(unlisted, 'sound')} that the table does not list"
+            dataset = replace(dataset, left_out=(text,))
     what = what or (shards.what if shards else table.path.name)
     return with_folds(dataset, own, f"{what} ({chooser.described()})")
 
@@ -370,14 +383,13 @@ def _check_place(root: Path, table: Table, clips: ClipList, chooser: _Chooser) -
         return
     first = clips.path[:_LOOKED_AT].tolist()
     if not any((root / path).exists() for path in first):
-        count = f"none of the first {len(first)} files" if len(first) > 1 else "the file is not"
-        verb = "is" if len(first) > 1 else ""
+        count = f"none of the first {len(first)} files is" if len(first) > 1 else "the file is not"
         column = chooser.roles["path"]
         where = f"from the column {column!r}"
         cure = "or the right column with --columns path=COLUMN"
         if column == SHARD:
             where, cure = "as it is listed", "and name what lists them with --table"
         raise DatasetError(
-            f"{table.path}: {count} {verb} below {root}, such as {quoted(first[0])}, "
+            f"{table.path}: {count} below {root}, such as {quoted(first[0])}, "
             f"{where}. Paths are relative to the root: give the right --root, {cure}"
         )

@@ -24,6 +24,7 @@ from featurestore.datasets.shardrows import (
     RowGatherer,
     Shards,
     named_files,
+    relative_path,
     shard_table,
     with_splits,
 )
@@ -228,7 +229,12 @@ def _place(
             f"{where}: the recording has {shown}, expected one of type 'file'; save the sounds "
             "(CutSet.save_audios), or export them as shar with its recordings"
         )
-    path = path.removeprefix(f"{root.resolve()}/")
+    path = relative_path(root, path)
+    if path.startswith("/"):
+        raise DatasetError(
+            f"{where}: the recording is {quoted(path)}, expected one below {root}: give a --root "
+            "that the sounds and the manifest are below, or paths relative to the root"
+        )
     start, end = (float(span[name]) if span[name] else math.nan for name in (START, END))
     return {SHARD: path, ITEM: str(NO_ITEM), IDENTITY: address(path, start, end)}
 

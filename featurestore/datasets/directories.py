@@ -28,7 +28,7 @@ from featurestore.datasets.splits import is_split, number_splits
 from featurestore.datasets.table import MAX_SHOWN
 from featurestore.errors import DatasetError, cause
 
-_FOLD = re.compile(r"(?:fold)?[ _-]?([0-9]{1,9})", re.IGNORECASE)
+_FOLD = re.compile(r"(?:fold[ _-]?)?([0-9]{1,9})", re.IGNORECASE)
 STORES = "Zarr stores"
 FOLD_LAYOUT, CLASS_LAYOUT, SPLIT_LAYOUT = "fold/class/file", "class/file", "split/class/file"
 _EXAMPLES = {

@@ -23,6 +23,7 @@ from featurestore.datasets.shardrows import (
     SPLIT,
     Shards,
     named_files,
+    relative_path,
     shard_table,
     with_splits,
 )
@@ -187,6 +188,11 @@ class _HfFile:
             identities = texts(f"{file}#{number}" for number in numbers.tolist())
             if is_path.any():
                 own = _paths(root, batch.column(sounds).field("path").to_pylist())
+                if (none := is_path & (own == "")).any():
+                    raise DatasetError(
+                        f"{self._name}: {int(none.sum())} of {size} cells of {quoted(sounds)} have "
+                        "neither bytes nor a path; write the dataset with its sounds"
+                    )
                 paths = np.where(is_path, own, paths)
                 identities = np.where(is_path, own, identities)
             items = np.where(is_path, NO_ITEM, numbers)
@@ -235,8 +241,8 @@ class _HfFile:
                 if 0 < nulls < rows.num_rows:
                     raise DatasetError(
                         f"{self._name}: expected sounds in all rows of row group {group}, or in "
-                        f"none: {nulls} of {rows.num_rows} have a path only; embed them all "
-                        "(datasets.table.embed_table_storage)"
+                        f"none: {nulls} of {rows.num_rows} have no bytes, and a path at most; "
+                        "embed them all (datasets.table.embed_table_storage)"
                     )
                 return bool(nulls)
         return False
@@ -283,8 +289,7 @@ def _named(values: Sequence[Any], names: tuple[str, ...] | None) -> Sequence[Any
 
 def _paths(root: Path, values: Sequence[str | None]) -> NDArray[Any]:
     """Return paths relative to the root, also of those that are absolute and below it."""
-    start = f"{root.resolve()}/"
-    return texts((value or "").removeprefix(start) for value in values)
+    return texts(relative_path(root, value or "") for value in values)
 
 
 @contextmanager

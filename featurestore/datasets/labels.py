@@ -3,6 +3,7 @@
 import ast
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,9 @@ from featurestore.datasets.table import Problems, Table
 from featurestore.errors import DatasetError
 
 _NO_PRIMARY = -1
+_ADJACENT = re.compile(r"""(?<=['"])\s+(?=['"])""")
+_MISSING = frozenset(("nan", "none", "null", "<na>", "nat"))
+"""Words for a missing value in the output of programs, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,25 @@ def comma_note(table: Table, roles: Mapping[str, str]) -> str:
     )
 
 
+def missing_note(table: Table, roles: Mapping[str, str]) -> str:
+    """Return a note if a class or group is called as programs write a missing value; else nothing.
+
+    It may be somebody's name for a class, so it stays one.
+    """
+    for role in ("class", "labels", "group"):
+        column = roles.get(role)
+        codes, cells = factorize(table[column]) if column in table.columns else ([], [])
+        for number, cell in enumerate(cells):
+            if cell.lower() in _MISSING:
+                rows = int((codes == number).sum())
+                return (
+                    f"{rows} of {len(table)} cells of {column!r} are {cell!r}, which is taken for "
+                    f"the name of a {'group' if role == 'group' else 'class'}; where a value is "
+                    "missing, leave the cell empty"
+                )
+    return ""
+
+
 def _distinct(
     codes: Sequence[NDArray[np.int64]],
 ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
@@ -192,9 +215,10 @@ def _bracketed(cell: str) -> list[str] | None:
     """Return the labels of a list in brackets; None if the cell is none."""
     if not (cell.startswith("[") and cell.endswith("]")):
         return None
-    for parse in (json.loads, ast.literal_eval):
+    # Python joins the texts of ['a' 'b'], which is how NumPy writes an array.
+    for parse, text in ((json.loads, cell), (ast.literal_eval, _ADJACENT.sub(", ", cell))):
         try:
-            labels = parse(cell)
+            labels = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(labels, list) and all(isinstance(one, str | int) for one in labels):

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,30 @@ def find_sounds(directory: Path) -> FoundSounds:
             else:
                 files.append(Path(place, name))
     return FoundSounds(tuple(sorted(files)), by_number(kinds))
+
+
+def count_unlisted(
+    root: Path, listed_paths: Collection[str], is_apart: Callable[[Path], bool]
+) -> int:
+    """Return the number of sounds below a root that are not listed.
+
+    Args:
+        root: Where to look. Hidden directories and links to directories are passed over.
+        listed_paths: Paths relative to it, with `/`.
+        is_apart: Whether a directory is passed over, too.
+    """
+    number = 0
+    for place, folders, names in os.walk(root):
+        folders[:] = [f for f in folders if f[0] != "." and not is_apart(Path(place, f))]
+        below = os.path.relpath(place, root)
+        start = "" if below == "." else f"{below}/"
+        number += sum(
+            name[0] != "."
+            and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (for every file)
+            and f"{start}{name}" not in listed_paths
+            for name in names
+        )
+    return number
 
 
 def why_not(path: Path) -> str:

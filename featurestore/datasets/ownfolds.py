@@ -1,5 +1,6 @@
 """Folds of a collection of one's own: those that it has, by number or name, or made ones."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,17 +11,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from featurestore.cliplist import TEXT, ClipList, address, factorize, texts
+from featurestore.datasets.alike import alike_names
 from featurestore.datasets.base import Dataset
 from featurestore.datasets.directories import fold_number
 from featurestore.datasets.folds import make_folds, make_multilabel_folds
 from featurestore.datasets.labels import count_labels
 from featurestore.datasets.splits import number_splits
-from featurestore.datasets.table import Problems, Table
+from featurestore.datasets.table import Problems, Table, quoted
 from featurestore.errors import DatasetError
 from featurestore.text import quantity
 
 FOLD_COLUMN = "fold (made)"
 """Column of the folds of a table without any."""
+_WHOLE = re.compile(r"(?<=[0-9])[.]0+$")
 
 
 def numbered_folds(table: Table, column: str | None) -> tuple[Table, str | None, dict[int, str]]:
@@ -31,7 +34,8 @@ def numbered_folds(table: Table, column: str | None) -> tuple[Table, str | None,
     if column is None:
         return _with_column(table, FOLD_COLUMN, np.full(len(table), "1", TEXT)), None, {}
     codes, names = factorize(table[column])
-    numbers = [fold_number(name) for name in names]
+    # pandas writes 1.0 where a fold is missing in another row.
+    numbers = [fold_number(_WHOLE.sub("", name)) for name in names]
     fold_names: dict[int, str] = {}
     if all(number is not None for number in numbers):
         written = texts(str(number) for number in numbers)[codes]
@@ -39,6 +43,9 @@ def numbered_folds(table: Table, column: str | None) -> tuple[Table, str | None,
     elif all(number is None for number in numbers):
         problems = Problems.of(table)
         problems.add_where(table, table[column] == "", f"{column} is empty")
+        problems.raise_any()
+        for one, other in alike_names(names):
+            problems.add_cells(table, column, table[column] == other, f"and also {quoted(one)}")
         problems.raise_any()
         of = number_splits(names)
         fold_names = {number: name for name, number in of.items()}

@@ -29,7 +29,7 @@ _TRUTH, _METADATA = "FSD50K.ground_truth", "FSD50K.metadata"
 _BIRDSET_TABLES = {"train": "train", "test": "test_5s"}
 """End of the name of each split's table; the test is of segments of 5 s."""
 _SEGMENT = re.compile(r"_[0-9]+_[0-9]+(?=[.]ogg$)")
-"""What a segment's file is named by, behind its recording: the seconds of its start and end."""
+"""Seconds of its start and end, which a segment's file has in its name behind the recording's."""
 
 
 @dataclass

@@ -95,6 +95,13 @@ class RowGatherer:
         return {name: np.concatenate(pieces) for name, pieces in self._pieces.items()}
 
 
+def relative_path(root: Path, path: str) -> str:
+    """Return a path relative to the root, also of one that is absolute and below it."""
+    for place in (root.resolve(), root.absolute()):
+        path = path.removeprefix(f"{place}/")
+    return path
+
+
 def shard_table(where: Path, columns: Mapping[str, NDArray[Any]]) -> Table:
     """Return rows as a table whose messages name a clip by its id.
 
