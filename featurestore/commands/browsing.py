@@ -7,7 +7,7 @@ import typer
 
 from featurestore.commands.options import audio_root, err, out
 from featurestore.errors import DatasetError, MissingLibraryError
-from featurestore.program import DATA, MACHINE, OUTPUT
+from featurestore.program import DATA, MACHINE, OUTPUT, QuietOption
 from featurestore.terminal import end_stopped
 from featurestore.text import quantity
 
@@ -48,8 +48,10 @@ def browse(
             rich_help_panel=MACHINE,
         ),
     ] = 0,
+    quiet: QuietOption = False,
 ) -> None:
     """Show stores on a page of this machine: clips as pictures and sounds, builds as they go."""
+    err.note(f"{place}: reading what there is to show")
     from featurestore.browsing.runs import Runs
     from featurestore.browsing.shelf import Shelf
     from featurestore.browsing.site import Site

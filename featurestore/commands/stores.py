@@ -169,12 +169,14 @@ def plot(
         Path | None,
         output("Default: CLIP.png, or DATASET-classes.png.", "FILE"),
     ] = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Draw a clip at every resolution by every method, with a detail magnified; or each class."""
     if (clip is None) == (classes is None):
         raise typer.BadParameter("expected either --clip or --classes")
     if clip is None and (compare or root):
         raise typer.BadParameter("--compare and --root are for --clip")
+    err.note(f"{store}: reading the clips")
     import featurestore.pictures  # noqa: F401 - before Matplotlib, whose start it explains
     from featurestore.reading.plot import plot_classes, plot_clip
     from featurestore.store.reader import open_store

@@ -459,7 +459,7 @@ def test_runs_that_do_not_fit_are_refused_in_a_line(
         "no such directory": ([str(browsed)], tmp_path / "absent"),
     }
     for words, (place, run) in cases.items():
-        assert cli.main(["browse", *place, "--run", str(run)]) == 1
+        assert cli.main(["browse", *place, "--run", str(run), "-q"]) == 1
         said = capsys.readouterr().err
         assert words in said
         assert said.count("\n") == 1

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -31,6 +32,49 @@ MISTAKES = {
         *("run", "run --method mel", "run --resume here --dry-run"),
     ],
 }
+SHORT = {"datasets", "info", "ls"}  # which print their result within a second
+LONG = {
+    "featurestore": {
+        "browse": "s.zarr",
+        "build": "synthetic",
+        "diff": "s.zarr t.zarr",
+        "download": "esc50 --yes --root root",
+        "export": "s.zarr --out a.npz --format npz",
+        "plot": "s.zarr --clip x",
+        "repair": "s.zarr",
+        "verify": "s.zarr",
+    },
+    "trainer": {
+        "ensemble": "a b",
+        "evaluate": "--run a",
+        "export": "--run a --fold 1 --format onnx",
+        "interpret": "a",
+        "lr-find": "--store s.zarr --method mel",
+        "predict": "--run a a.wav",
+        "report": "a",
+        "reproduce": "--store s.zarr",
+        "run": "--store s.zarr --method mel",
+        "sweep": "--store s.zarr --method mel --out sweep",
+    },
+}
+_FIRST_LINE = """
+import os, sys
+from {program}.cli import main
+
+class Heavy:
+    def find_spec(self, name, *_):
+        if name in {heavy!r}:  # which every large library imports first
+            os._exit(0)  # whatever was not printed before is lost
+
+sys.meta_path.insert(0, Heavy())
+for name, arguments in {lines!r}.items():
+    print("==", name, flush=True)
+    child = os.fork()
+    if not child:
+        main([name, *arguments.split()])
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
 _CODE = """
 import sys
 from {program}.cli import main
@@ -66,3 +110,23 @@ def test_every_public_name_is_there_when_it_is_first_used(package: object) -> No
     assert all(hasattr(package, name) for name in names)
     assert set(names) <= set(dir(package))
     assert not hasattr(package, "no_such_name")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_long_command_prints_a_line_before_it_imports_what_takes_long(
+    program: str, tmp_path: Path
+) -> None:
+    commands: list[str] = list(get_command(PROGRAMS[program]).commands)  # type: ignore[attr-defined]
+    assert set(commands) - SHORT == set(LONG[program])
+    code = _FIRST_LINE.format(program=program, lines=LONG[program], heavy=("numpy", "torch"))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    first = dict(part.split("\n", 1) for part in done.stdout.split("== ")[1:])
+    assert [name for name, text in first.items() if not text.strip()] == []
+    assert set(first) == set(LONG[program])
