@@ -91,15 +91,16 @@ def interpret(
     has, hits, precisions = [], [], []
     wrong: list[WrongClip] = []
     for fold in run.chosen(folds):
-        of = run.predictions(fold, checkpoint)
-        labels, taken, worst, truths = _judged(of)
+        predictions = run.predictions(fold, checkpoint)
+        ids, shares = predictions.clip_ids, predictions.probabilities
+        labels, taken, worst, truths = _judged(predictions)
         has.append(labels)
         hits.append(labels & taken)
-        precisions.append(average_precisions(labels, of.probabilities))
+        precisions.append(average_precisions(labels, shares))
         for row in np.flatnonzero((labels != taken).any(axis=1)).tolist():
             own = ", ".join(names[i] for i in np.flatnonzero(labels[row])) or "no label"
-            said, truth = (float(p) for p in (of.probabilities[row, worst[row]], truths[row]))
-            wrong.append(WrongClip(of.clip_ids[row], fold, own, truth, names[worst[row]], said))
+            truth, taken_as, share = float(truths[row]), worst[row], float(shares[row, worst[row]])
+            wrong.append(WrongClip(ids[row], fold, own, truth, names[taken_as], share))
     # Equal probabilities are told apart by name, so that the order is always the same.
     wrong.sort(key=lambda c: (c.probability if several else -c.predicted_probability, c.clip_id))
     num_clips = sum(map(len, has))
@@ -110,16 +111,17 @@ def interpret(
     return Interpretation(num_clips, accuracy, tuple(classes), tuple(wrong))
 
 
-def _judged(of: ClipPredictions) -> tuple[NDArray[Any], ...]:
+def _judged(predictions: ClipPredictions) -> tuple[NDArray[Any], ...]:
     """Return labels and classes taken, (n, classes) bool, and the worst class with its truth."""
-    rows, shares = np.arange(len(of.labels)), of.probabilities
-    if of.multilabel:
-        labels = of.labels > 0
+    rows, shares = np.arange(len(predictions.labels)), predictions.probabilities
+    if predictions.multilabel:
+        labels = predictions.labels > 0
         truths = np.where(labels, shares, 1 - shares)
         worst = truths.argmin(axis=1)
         return labels, shares >= LIKELY, worst, truths[rows, worst]
-    each = np.eye(shares.shape[1], dtype=np.bool_)
-    return each[of.labels], each[of.predicted], of.predicted, shares[rows, of.labels]
+    each, own = np.eye(shares.shape[1], dtype=np.bool_), predictions.labels
+    predicted = predictions.predicted
+    return each[own], each[predicted], predicted, shares[rows, own]
 
 
 def _recall(name: str, num_right: int, num_clips: int, by_fold: Sequence[float]) -> ClassRecall:
