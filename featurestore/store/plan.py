@@ -18,6 +18,9 @@ _COST_OF_A_CHUNK = 2
 """Cost in clips of the largest images (50 µs each): opening a file and bookkeeping, 0.1 ms."""
 MAX_FILES = 100_000
 """Above about this many files, chunks are gathered in shards."""
+MOST_BLOCK_BYTES = 1 << 27
+"""Size of a shard's images and features up to which it is doubled: a worker holds two blocks, as
+one is written while the next is extracted, and one of them encoded."""
 OUTCOME_ARRAYS = 4
 """Number of arrays of one value per clip that a block writes next to the images."""
 ORDER_SEED = 0
@@ -69,15 +72,17 @@ def block_clips(
 ) -> int:
     """Return the clips per block: one chunk, or as many as keep the store's files in bounds.
 
+    Memory comes first: a store of tens of millions of clips has more files than that.
+
     Args:
         spec: Says how many arrays there are.
         num_clips: Clips of the whole dataset.
         chunk_clips: Clips a chunk.
-        max_files: The number of files aimed at; doubling the shard until it is met.
+        max_files: The number of files aimed at; doubling the shard until it is met, or too large.
     """
     arrays = len(spec.arrays) + OUTCOME_ARRAYS
     block = chunk_clips
-    while arrays * num_clips / block > max_files:
+    while arrays * num_clips / block > max_files and 2 * block * spec.clip_bytes < MOST_BLOCK_BYTES:
         block *= 2
     return block
 

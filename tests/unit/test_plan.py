@@ -44,7 +44,16 @@ def test_blocks_are_whole_chunks_and_keep_the_number_of_files_in_bounds(
     spec = FeatureSpec()
     size = plan.block_clips(spec, num_clips, chunk)
     assert size % chunk == 0
-    assert num_clips / size * (len(spec.arrays) + plan.OUTCOME_ARRAYS) <= plan.MAX_FILES
+    files = num_clips / size * (len(spec.arrays) + plan.OUTCOME_ARRAYS)
+    assert files <= plan.MAX_FILES or 2 * size * spec.clip_bytes >= plan.MOST_BLOCK_BYTES
+
+
+def test_no_number_of_clips_makes_a_block_too_large_for_a_worker() -> None:
+    log_stft = {"features": [{"kind": "log_stft", "num_frames": 400}]}
+    for spec in (FeatureSpec(), FeatureSpec.model_validate(log_stft)):
+        for num_clips in (10**6, 10**7, 10**8, 10**10):
+            size = plan.block_clips(spec, num_clips, 64)
+            assert size == 64 or size * spec.clip_bytes < plan.MOST_BLOCK_BYTES
 
 
 def test_the_papers_datasets_need_no_shards() -> None:
