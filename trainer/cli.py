@@ -59,7 +59,7 @@ app = Program(
         "--file": "FILE",
         "--resume": "DIR",
         "--run": "DIR",
-        "--out": "PATH",
+        "--out": "DIR",
         "--device": "DEVICE",
         "--precision": "PRECISION",
         "--acceleration": "HOW",

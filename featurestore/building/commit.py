@@ -41,6 +41,7 @@ def commit(
         StorageError: It cannot be written.
     """
     with held(arrays, fingerprint) as held_arrays:
+        # Compared again when all but `status` is written: an object store cannot be held.
         check = partial(check_current, held_arrays, fingerprint)
         held_arrays.write_block(block, values, paths, check)
 
@@ -111,12 +112,14 @@ def _held(storage: Storage) -> Iterator[Storage]:
         yield storage
         return
     try:
+        # What is put at the same path from now on is another directory, and gets none of this.
         descriptor = os.open(storage.path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError as error:
         raise gone(storage) from error
     try:
         yield _HeldStorage(_DESCRIPTORS / str(descriptor), str(storage))
     except StorageError as error:
+        # A directory that was deleted while it is open has no link left.
         if os.fstat(descriptor).st_nlink == 0:
             raise gone(storage) from error
         raise

@@ -67,6 +67,7 @@ class Extractor:
             if (variant := name.split("/")[1]) in RESIZES
         }
         frames = _frames(s for name, s in self._shapes.items() if name not in self._resizers)
+        # One product for the filters of all banks: those that use the same columns are neighbours.
         self._filters = BandedMatrix(
             np.concatenate([features.mel_filterbank(spec, n_mels) for n_mels in frames])
         )
@@ -103,6 +104,7 @@ class Extractor:
         def at_rate(rate: int) -> Array:
             if rate not in (at_rates or {}):
                 raise ValueError(f"at_rates: there is none at {rate} Hz, of which the spec has one")
+            # The same silence is cut off at every rate, though it was found at one of them.
             scale = rate / self.spec.sample_rate
             return (at_rates or {})[rate][round(start * scale) : round(stop * scale)]
 
@@ -134,6 +136,7 @@ class Extractor:
 
     def _images(self, waveform: Array) -> dict[int, Array]:
         """Return (B, T) in [0, 1] for each bank, from one STFT of the whole clip."""
+        # The extremes are those of the whole clip, also of frames that no image shows.
         kept, low, high = self._energies(waveform)
         return {
             n_mels: features.min_max_level(

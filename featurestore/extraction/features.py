@@ -221,6 +221,7 @@ class BandedMatrix:
     @staticmethod
     def _slab(matrix: Array, rows: slice) -> _Slab:
         used = np.flatnonzero(matrix[rows].any(axis=0))
+        # Filters without a bin, as many narrow ones are, still need a column to be multiplied.
         columns = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
         return _Slab(rows, columns, np.ascontiguousarray(matrix[rows, columns].T))
 
@@ -258,6 +259,7 @@ def min_max_level(energy: Array, low: np.float32, high: np.float32, spec: Featur
     scaled = np.clip(energy, amin, np.float32(np.inf))  # `maximum` of a number takes twice as long
     np.log(scaled, out=scaled)
     scaled -= floor
+    # A clip of one level, such as silence, has no range to be scaled by.
     scaled *= 1 / (peak - floor) if peak > floor else np.float32(0)
     return np.clip(scaled, 0, 1, out=scaled)
 

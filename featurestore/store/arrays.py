@@ -205,9 +205,11 @@ class StoredArrays:
                     # Each waits for the disk or the server, and none for the next one's encoding.
                     waiting.append(pool.submit(self.storage.write, key, data))
             if self.manifest.state != "complete" and has_checksums(self.manifest):
+                # Before the commit: a committed block without a record would be built again.
                 waiting.append(pool.submit(self._put_record, block, ends, paths))
             for written in waiting:
                 written.result()
+        # Whoever reads takes a row for there once its status says so: that comes after all else.
         before_commit()
         if "status" in files:
             with writing(where):

@@ -54,7 +54,9 @@ def predict(
         Format | None,
         typer.Option("--format", help="table, csv or json. Default: by --out's suffix, or table."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write instead of printing.", metavar="FILE")
+    ] = None,
     top: Annotated[
         int, typer.Option(min=1, help="Classes shown in a table; csv and json have all.")
     ] = 3,
@@ -169,7 +171,8 @@ def export(
     ],
     checkpoint: CheckpointOption = "best",
     out: Annotated[
-        Path | None, typer.Option(help="Default: next to the network, as best.onnx or .pt2.")
+        Path | None,
+        typer.Option(help="Default: best.onnx or .pt2, next to best.pt.", metavar="FILE"),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:

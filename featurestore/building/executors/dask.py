@@ -64,6 +64,7 @@ class DaskExecutor:
         with ExitStack() as stack:
             place = self._start_local(stack) if self._scheduler is None else self._scheduler
             self._cluster = stack.enter_context(Cluster(place, self._notify, _CONNECT_TIMEOUT))
+            # Only now: if the client fails, the local cluster is closed again.
             self._stack = stack.pop_all()
         return self
 
@@ -127,6 +128,7 @@ def _local_cluster(workers: int) -> LocalCluster:
                 threads_per_worker=1,
                 processes=True,
                 host=_LOOPBACK,
+                # Dask's own default listens on every interface.
                 dashboard_address=f"{_LOOPBACK}:0",
                 silence_logs=logging.CRITICAL,
                 preload=["featurestore.building.executors.dask"],
