@@ -30,7 +30,7 @@ from featurestore.store.plan import Block
 from featurestore.store.records import end_of_paths
 from schemas import ClipStatus
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Constants of glibc's <malloc.h>."""
 
 
@@ -131,12 +131,14 @@ def _keep_freed_memory() -> None:
     """Let malloc keep the memory a clip freed for the next one; do nothing without glibc.
 
     By default, and more so under Dask, large arrays go back to the system at once and the same
-    pages are faulted in for every clip: that took a quarter of a build.
+    pages are faulted in for every clip: that took a quarter of a build. And each thread that
+    commits would fault in pages of its own: one heap serves all of them, and one the rest.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**25)
         mallopt(_M_TRIM_THRESHOLD, 2**28)
+        mallopt(_M_ARENA_MAX, 2)
 
 
 @dataclass(frozen=True)

@@ -256,8 +256,7 @@ def min_max_level(energy: Array, low: np.float32, high: np.float32, spec: Featur
     amin, to_log = np.float32(spec.amin), np.float32(spec.power / 20 * np.log(10))
     peak = np.log(max(high, amin))
     floor = max(np.log(max(low, amin)), peak - np.float32(spec.top_db) * to_log)
-    scaled = np.clip(energy, amin, np.float32(np.inf))  # `maximum` of a number takes twice as long
-    np.log(scaled, out=scaled)
+    scaled = np.log(energy if low >= amin else np.maximum(energy, amin))
     scaled -= floor
     # A clip of one level, such as silence, has no range to be scaled by.
     scaled *= 1 / (peak - floor) if peak > floor else np.float32(0)
