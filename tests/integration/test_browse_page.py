@@ -325,14 +325,14 @@ def test_a_build_is_followed_and_a_directory_lists_it(
     until(page, "document.querySelectorAll('canvas[data-drawn]').length === 12")
 
 
-def test_damage_is_said_in_a_line_and_the_rest_is_shown(
-    tab: Tab, serve: Serve, browsed: Path, tmp_path: Path
+def test_damage_is_said_in_a_line_and_the_rest_is_shown_and_heard(
+    tab: Tab, serve: Serve, browsed: Path, root: Path, tmp_path: Path
 ) -> None:
     store = shutil.copytree(browsed, tmp_path / "s.zarr")
     (store / "folder/fold1/R2/full/c/0/0/0").write_bytes(b"rubbish")
-    page_served = serve(Site(Shelf(store)))
-    page = tab.open(page_served, "#/s.zarr/folder/clip/0")
+    page = tab.open(serve(Site(Shelf(store), root)), "#/s.zarr/folder/clip/0")
     page.wait_for_selector(".problem >> text=R2/full")
+    page.wait_for_selector("audio[src][controls]")
     assert page.locator(".chips").inner_text()
     assert tab.faults
     assert all(fault.startswith("422 ") for fault in tab.faults)

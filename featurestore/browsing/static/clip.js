@@ -134,6 +134,7 @@ class ClipView {
       this.audio.src = `${key}/sounds/${row}.wav`;
       this.sound = sound;
       if (this.values) this.compose(sound);
+      else this.audio.controls = true; // damaged images: the sound can still be heard
     } catch (error) {
       if (!this.gone) this.message.append(problem(`No sound: ${error.message}`));
     }
