@@ -378,6 +378,7 @@ def test_features_and_several_labels_are_shown_with_what_runs_made_of_them(
     assert "features/waveform" in page.locator(".readout").inner_text()
     assert page.locator(".panel", has_text="features/mfcc").count() == 1
     page.get_by_role("link", name="Runs", exact=True).click()
+    page.wait_for_selector(".precisions a")
     assert page.locator(".precisions tbody tr").count() == 3
     page.locator(".precisions a").nth(0).click()
     page.wait_for_selector(".cell .wrong")
