@@ -21,7 +21,7 @@ from featurestore.cli import main
 from featurestore.errors import first_problem
 from tests.conftest import contents, write_folder
 from tests.integration.reported_runs import make_run
-from tests.integration.trainer_store import tiny_store
+from tests.integration.trainer_store import TINY, tiny_store
 
 PROGRAMS: dict[str, Any] = {
     name: typer.main.get_command(app)
@@ -198,7 +198,7 @@ def test_a_long_command_says_what_it_does_before_it_imports_what_it_needs(
     assert second.endswith("is imported")
 
 
-SMALL = "--init random --arch resnet18 --batch-size 48 --threads 1 --epochs-scale 0.01"
+SMALL = f"--init random --arch {TINY} --batch-size 48 --threads 1 --epochs-scale 0.01"
 
 
 def test_the_trainers_json_is_all_that_standard_output_holds(

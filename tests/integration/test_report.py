@@ -26,8 +26,7 @@ PAIRS = (
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    folder = tmp_path_factory.mktemp("paper")
-    return write_report(paper_runs(folder), folder / "out")
+    return write_report(paper_runs(), tmp_path_factory.mktemp("paper") / "out")
 
 
 def test_report_writes_markdown_html_and_the_figures(paper: Report) -> None:

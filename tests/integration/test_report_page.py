@@ -26,7 +26,7 @@ FRAME = """
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_does_not_scroll_sideways_but_its_tables_do(tmp_path: Path, width: int) -> None:
     long = make_run(tmp_path / "long", "mel", {1: 70.0}, warnings=("x" * 300,), mixup=0.2)
-    write_report([*paper_runs(tmp_path), long], tmp_path / "out")
+    write_report([*paper_runs(), long], tmp_path / "out")
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.format(width=width))
     access = "--allow-file-access-from-files"

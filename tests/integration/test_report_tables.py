@@ -12,8 +12,8 @@ from trainer.report.paper import ESC50
 
 
 @pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> Section:
-    return section_of(*paper_runs(tmp_path_factory.mktemp("paper")))
+def paper() -> Section:
+    return section_of(*paper_runs())
 
 
 def test_summary_has_mean_and_sample_std_of_best_and_last_beside_the_papers(paper: Section) -> None:

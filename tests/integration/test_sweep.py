@@ -22,7 +22,7 @@ from featurestore import open_store
 from schemas import RunResult
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.test_run_copies import put
-from tests.integration.trainer_store import tiny_store
+from tests.integration.trainer_store import TINY, tiny_store
 from trainer.cli import main
 from trainer.cluster import Failed, attempt
 from trainer.config import TrainingOptions
@@ -32,13 +32,18 @@ from trainer.records.rundir import RunDirectory
 from trainer.run import begin
 
 Capture = pytest.CaptureFixture[str]
-SMALL = "--set init=random --set arch=resnet18 --set batch_size=48 --set threads=1 --set device=cpu"
+SMALL = f"--set init=random --set arch={TINY} --set batch_size=48 --set threads=1 --set device=cpu"
 QUICK = f"{SMALL} --set epochs_scale=0.001"
 
 
 def named(method: str, seed: int = 0, scale: str = "0.001", **others: object) -> str:
     """The directory of a run of SMALL at that scale: every setting that is not the default."""
-    settings = {"arch": "resnet18", "batch-size": 48, "epochs-scale": scale, "init": "random"}
+    settings = {
+        "arch": TINY.replace(":", "_"),
+        "batch-size": 48,
+        "epochs-scale": scale,
+        "init": "random",
+    }
     parts = (f"{name}={value}" for name, value in sorted((settings | others).items()))
     return "-".join([method, f"seed{seed}", *parts])
 
@@ -265,7 +270,7 @@ def test_what_is_met_at_several_workers_is_in_the_result_of_the_last_one() -> No
         precision="float32",
         threads=1,
     )
-    begin(dataset, plan_run(dataset, replace(options, arch="resnet18")), directory.path)
+    begin(dataset, plan_run(dataset, replace(options, arch=TINY)), directory.path)
     record = directory.record()
     # The first fold's worker has another version of a library, by what is installed first there.
     installed = Path("other/torchvision-0.1.dist-info")

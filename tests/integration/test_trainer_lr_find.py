@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from schemas import LrFind
-from tests.integration.trainer_store import tiny_store
+from tests.integration.trainer_store import TINY, tiny_store
 from trainer.cli import main
 
-SMALL = "--arch resnet18 --batch-size 16 --init random --device cpu"
+SMALL = f"--arch {TINY} --batch-size 16 --init random --device cpu"
 
 STEPS = 25  # the same sweep in greater strides
 
@@ -39,7 +39,7 @@ def test_a_test_says_what_it_found_beside_the_methods_own_rate_and_leaves_it_in_
     assert float(rows[0]["loss"]) == float(rows[0]["smoothed"])
     suggested = "none" if found.suggestion is None else f"{found.suggestion:.2g}"
     for part in (
-        "resize stage 2 (R1/resize), fold 3 held out, resnet18 from random weights, seed 1",
+        f"resize stage 2 (R1/resize), fold 3 held out, {TINY} from random weights, seed 1",
         "no earlier stage was trained",
         "the body at 0.333 times it",
         f"suggested λ: {suggested}, ",
