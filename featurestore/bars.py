@@ -29,8 +29,11 @@ def progress_bars(console: Terminal, *columns: ProgressColumn, transient: bool =
         columns: Of each bar.
         transient: Remove the bars at the end.
     """
-    kind = NotebookBars if console.is_jupyter else Progress
-    return kind(*columns, console=console, transient=transient)
+    if console.is_jupyter:
+        return NotebookBars(*columns, console=console, transient=transient)
+    # Where there is no terminal, bars that are removed at the end would leave an empty line.
+    absent = transient and not console.is_terminal
+    return Progress(*columns, console=console, transient=transient, disable=absent)
 
 
 class NotebookBars(Progress):

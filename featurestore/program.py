@@ -76,8 +76,9 @@ class Group(TyperGroup):
         try:
             with _printable_usage():
                 return super().invoke(context)
-        except KeyboardInterrupt:
-            end_stopped("What was finished is kept: the same command can be run again.")
+        except KeyboardInterrupt as stop:
+            kept = "What was finished is kept: the same command can be run again."
+            end_stopped(" ".join(getattr(stop, "__notes__", [kept])))
         finally:
             Terminal.muted = False  # who calls the program from Python prints on
 

@@ -7,7 +7,6 @@ it. Options are declared in `trainer.config`, once for both.
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,7 @@ from trainer.run import Known, begin
 from trainer.run import resume as carry_on
 from trainer.tracking import Tracking, tracking_to
 from trainer.training.device import repeatable, resolve_device
-from trainer.training.events import Event, Notify, RunStarted, Warned
-
-Results = Iterator[Prediction | UnusedFile]
+from trainer.training.events import Notify
 
 
 @taking(RunOptions)
@@ -66,17 +63,10 @@ def train(store: StoredDataset | Place, **settings: Any) -> FinishedRun:  # noqa
         KeyboardInterrupt: As usual; `resume` resumes the run from its last epoch.
     """
     options = checked(RunOptions, "train", settings)
-    console = _console(options.progress)
     training, execution = part(TrainingOptions, options), part(ExecutionOptions, options)
     stored = _opened(store, options.dataset)
-    plan, out, execution = planned(stored, training, execution, options.out)
-    with tracking_to(options.mlflow, console.warn) as tracking:
-        print_plan(console, stored, plan.config, execution.folds_at_once)
-        carry_out(
-            *(console, stored, plan, out, execution, tracking),
-            start=lambda notify: begin(stored, plan, out, notify, execution),
-        )
-    return open_finished(out)
+    planned = plan_new(stored, training, execution, options.out)
+    return train_new(_console(options.progress), stored, *planned, options.mlflow)
 
 
 @taking(ResumeOptions)
@@ -96,22 +86,8 @@ def resume(run: Place, **settings: Any) -> FinishedRun:  # noqa: ANN401
         TrainerError: See `train`; or a record is damaged.
     """
     options = checked(ResumeOptions, "resume", settings)
-    console, out = _console(options.progress), Path(run)
-    execution = part(ExecutionOptions, options)
-    with tracking_to(options.mlflow, console.warn) as tracking:
-        if (out / RESULT).exists():
-            finished = open_finished(out)
-            finished.verify()
-            if tracking:
-                tracking.changed(out)
-        else:
-            stored, plan = stopped_run(out, options.store)
-            print_plan(console, stored, plan.config, execution.folds_at_once, started=True)
-            carry_out(console, stored, plan, out, execution, tracking)
-            finished = open_finished(out)
-    for warning in filter(None, (finished.warning,)):
-        console.warn(warning)
-    return finished
+    console, execution = _console(options.progress), part(ExecutionOptions, options)
+    return train_rest(console, Path(run), options.store, execution, options.mlflow)
 
 
 @typed
@@ -149,50 +125,39 @@ def predict(
     """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"threshold {threshold}: expected a number from 0 to 1")
-    console = _console(progress)
     trained = open_run(Path(run.path if isinstance(run, FinishedRun) else run))
-    if trained.warning:
-        console.warn(trained.warning)
-    paths = [files] if isinstance(files, str | os.PathLike) else list(files)
-    sounds = audio_files([Path(path) for path in paths], console.say)
-
-    def watched(results: Results) -> Results:
-        columns = Label(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with progress_bars(console, *columns, transient=True) as bars:
-            task = bars.add_task("predicting", total=len(sounds))
-            for result in results:
-                if isinstance(result, UnusedFile):
-                    console.warn(f"{result.path}: {result.reason}")
-                yield result
-                bars.advance(task)
-
-    return classify(trained, sounds, folds, checkpoint, device, watched, threshold)
+    paths = [files] if isinstance(files, str | os.PathLike) else files
+    sounds = list(map(Path, paths))
+    return classify(_console(progress), trained, sounds, folds, checkpoint, device, threshold)
 
 
 def classify(
+    console: Terminal,
     trained: FinishedRun,
-    files: Sequence[Path],
+    paths: Sequence[Path],
     folds: Sequence[int],
     checkpoint: CheckpointName,
     device: str,
-    watched: Callable[[Results], Results] = iter,
-    threshold: float = 0.5,
+    threshold: float,
 ) -> Predictions:
-    """Return a run's predictions for sound files; see `predict`.
+    """Return a run's predictions for sound files, showing a bar and what is unusable.
 
-    Args:
-        trained: From `open_run`.
-        files: From `audio_files`.
-        folds: Of the networks; all if empty.
-        checkpoint: Which networks.
-        device: Where they are.
-        watched: Hands the results on, showing them.
-        threshold: Least probability of a label, where sounds may have several.
+    See `predict`; `console` is where it is shown.
     """
+    if trained.warning:
+        console.warn(trained.warning)
     chosen, on = trained.chosen(folds), resolve_device(device)
+    files = audio_files(paths, console.say)
     networks = [load_network(trained, fold, checkpoint, on) for fold in chosen]
-    with repeatable(on):
-        results = list(watched(predict_files(trained.record, networks, files, threshold)))
+    columns = Label(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    results = []
+    with repeatable(on), progress_bars(console, *columns, transient=True) as bars:
+        task = bars.add_task("predicting", total=len(files))
+        for result in predict_files(trained.record, networks, files, threshold):
+            if isinstance(result, UnusedFile):
+                console.warn(f"{result.path}: {result.reason}")
+            results.append(result)
+            bars.advance(task)
     return Predictions(
         run=json_text(trained.path),
         fingerprint=trained.record.fingerprint,
@@ -205,11 +170,8 @@ def classify(
     )
 
 
-def planned(
-    stored: StoredDataset,
-    training: TrainingOptions,
-    execution: ExecutionOptions,
-    out: Place | None,
+def plan_new(
+    stored: StoredDataset, training: TrainingOptions, execution: ExecutionOptions, out: Place | None
 ) -> tuple[Plan, Path, ExecutionOptions]:
     """Return what a new run trains, where to, and how; nothing is written.
 
@@ -220,6 +182,49 @@ def planned(
     place = default_out(plan.config) if out is None else Path(out)
     check_free(place)
     return plan, place, execution.for_folds(len(plan.config.folds))
+
+
+def train_new(
+    console: Terminal,
+    stored: StoredDataset,
+    plan: Plan,
+    out: Path,
+    execution: ExecutionOptions,
+    mlflow: str | None,
+) -> FinishedRun:
+    """Train what `plan_new` has returned."""
+    with tracking_to(mlflow, console.warn) as tracking:
+        print_plan(console, stored, plan.config, execution.folds_at_once)
+        carry_out(
+            *(console, stored, plan, out, execution, tracking),
+            start=lambda notify: begin(stored, plan, out, notify, execution),
+        )
+    return open_finished(out)
+
+
+def train_rest(
+    console: Terminal,
+    out: Path,
+    store: Place | None,
+    execution: ExecutionOptions,
+    mlflow: str | None,
+) -> FinishedRun:
+    """Train what is left of a run, with its own settings; see `resume`."""
+    with tracking_to(mlflow, console.warn) as tracking:
+        if not (out / RESULT).exists():
+            stored, plan = stopped_run(out, store)
+            print_plan(console, stored, plan.config, execution.folds_at_once, started=True)
+            carry_out(console, stored, plan, out, execution, tracking)
+            return open_finished(out)
+        finished = open_finished(out)
+        finished.verify()
+        for text in filter(None, (finished.warning, *finished.partial)):
+            console.warn(text)
+        console.say(f"{out} is finished")
+        print_result(console, finished.result)
+        if tracking:
+            tracking.changed(out)
+    return finished
 
 
 def stopped_run(out: Path, store: Place | None = None) -> tuple[StoredDataset, Plan]:
@@ -253,11 +258,8 @@ def carry_out(
     """Train what is left of a run, showing and logging it; `start` begins one, if it is new."""
     shapes = {stage.array: stored.shape(stage.array) for stage in plan.config.stages}
     points = {array: bands * frames for array, (bands, frames) in shapes.items()}
-    view: AbstractContextManager[Notify] = ProgressView(
-        console, plan.config, plan.num_train, plan.num_valid, points
-    )
-    if isinstance(console, SilentTerminal):
-        view = nullcontext(partial(_warn, console))
+    view: AbstractContextManager[Notify]
+    view = ProgressView(console, plan.config, plan.num_train, plan.num_valid, points)
     with _resumable(out), view as notify:
         # Before a first run the initial weights are downloaded: the view shows that, too.
         known = start(notify) if start else Known(plan.splits)
@@ -270,16 +272,6 @@ def carry_out(
     return result
 
 
-def _warn(console: Terminal, event: Event) -> None:
-    """Warn of what a user should know of a run that prints nothing."""
-    match event:
-        case RunStarted(record):
-            for warning in record.warnings:
-                console.warn(warning)
-        case Warned(message):
-            console.warn(message)
-
-
 @contextmanager
 def _resumable(out: Path) -> Iterator[None]:
     """Add to an interrupt how to resume the run, if it has begun."""
@@ -288,7 +280,8 @@ def _resumable(out: Path) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         if RunDirectory(out).begun:
             stop.add_note(
-                f"{out} keeps the epochs and networks so far: trainer.resume({str(out)!r}) resumes"
+                f"{out} keeps the epochs and networks so far; --resume {out} resumes it, and so "
+                f"does trainer.resume({str(out)!r})"
             )
         raise
 

@@ -99,11 +99,7 @@ def report(
         print_report(written, Terminal())
 
 
-app.add(
-    report,
-    "trainer report runs/esc10-mel-seed0 runs/esc10-resize-seed0 --out report",
-    _RUNS,
-)
+app.add(report, "trainer report runs/esc10-mel-seed0 runs/esc10-resize-seed0 --out report", _RUNS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -92,21 +92,6 @@ class Failed:
     reason: str
 
 
-@dataclass(frozen=True)
-class TaskDone:
-    """Result of a task that trained a fold.
-
-    Args:
-        run: Name of the run.
-        fold: Held out.
-        outcome: What came of it.
-    """
-
-    run: str
-    fold: int
-    outcome: FoldResult | Failed
-
-
 def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
     """Begin a run, as a task, with the device that the worker has."""
 
@@ -204,29 +189,27 @@ class Cluster(featurestore.cluster.Cluster):
 
     def begin(
         self, work: Work, runs: Sequence[SweepRun]
-    ) -> Iterator[tuple[SweepRun, Begun | Failed]]:
-        """Begin runs, and yield each as it is started.
+    ) -> Iterator[tuple[tuple[Work, SweepRun], Begun | Failed]]:
+        """Begin runs, and yield each task with its outcome, as it is done.
 
         Raises:
             featurestore.errors.ClusterError: The scheduler is gone, or no worker can take part.
         """
-        tasks = [(work, run) for run in runs]
-        for (_, run), outcome in self.run(_begin, tasks, rescue=_died):
-            yield run, outcome
+        return self.run(_begin, [(work, run) for run in runs], rescue=_died)
 
-    def train(self, work: Work, tasks: Sequence[tuple[str, str, int]]) -> Iterator[TaskDone]:
-        """Train folds of runs, and yield each as it is done.
+    def train(
+        self, work: Work, folds: Sequence[tuple[str, str, int]]
+    ) -> Iterator[tuple[tuple[Work, str, str, int], FoldResult | Failed]]:
+        """Train folds of runs, and yield each task with its outcome, as it is done.
 
         Args:
             work: What all share.
-            tasks: Name of a run, digest of its run.json, and fold, each.
+            folds: Name of a run, digest of its run.json, and held-out fold, of each.
 
         Raises:
             featurestore.errors.ClusterError: See `begin`.
         """
-        arguments = [(work, *task) for task in tasks]
-        for (_, run, _, fold), outcome in self.run(_train, arguments, rescue=_died):
-            yield TaskDone(run, fold, outcome)
+        return self.run(_train, [(work, *fold) for fold in folds], rescue=_died)
 
 
 def _begin(task: tuple[Work, SweepRun]) -> Begun | Failed:

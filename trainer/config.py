@@ -35,6 +35,15 @@ Place = str | os.PathLike[str]
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+DatasetOption = Annotated[
+    str | None, typer.Option(help="Dataset name; required only if the store holds several.")
+]
+MlflowOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI", help="Also log to MLflow: http://host:5000, sqlite:///mlflow.db and so on."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 ReadingOption = Annotated[
     Literal["auto", "device", "host", "stream"],
@@ -43,6 +52,13 @@ ReadingOption = Annotated[
         "on a CPU), or stream, from the store. Does not affect results."
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Doc:
+    """Text of an option that the command line does not have."""
+
+    documentation: str
 
 
 @dataclass(frozen=True)
@@ -95,8 +111,7 @@ class StepOptions:
         ),
     ] = "resnet34"
     threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads per fold. Default: all cores, shared."),
+        int | None, typer.Option(min=1, help="CPU threads per fold. Default: all cores, shared.")
     ] = None
     mixup: Annotated[
         float, typer.Option(help="Mixup: mix pairs of clips by shares of Beta(α, α); 0 is off.")
@@ -130,11 +145,7 @@ class StepOptions:
 class TrainingOptions(StepOptions):
     """Options of a run that shape its numbers.
 
-    Args:
-        folds: Held out one after the other, by number or name; where empty, the official test
-            folds, or all.
-        own_methods: What is in the methods file, which is not read again then: on another machine
-            another file may have its name.
+    Those without an option of the command line are documented by `Doc`.
     """
 
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")] = ""
@@ -187,8 +198,18 @@ class TrainingOptions(StepOptions):
             "or compile-graph. Falls back to eager, with a warning, if unavailable."
         ),
     ] = "auto"
-    folds: Sequence[int | str] = ()
-    own_methods: Mapping[str, tuple[Cycle, ...]] | None = None
+    folds: Annotated[
+        Sequence[int | str],
+        Doc(
+            "Folds held out one after the other, by number or name. Default: the official test "
+            "folds, or all."
+        ),
+    ] = ()
+    own_methods: Annotated[
+        Mapping[str, tuple[Cycle, ...]] | None,
+        # On another machine another file may have its name.
+        Doc("Contents of the methods file, if it has been read already."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -213,61 +234,43 @@ class ExecutionOptions:
         return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
 
 
-_Folds = Annotated[
-    Sequence[int | str],
-    typer.Option(
-        help="Folds held out one after the other, by number or name. Default: the official test "
-        "folds, or all."
-    ),
-]
-_OwnMethods = Annotated[
-    Mapping[str, tuple[Cycle, ...]] | None,
-    typer.Option(help="Contents of the methods file, if it has been read already."),
-]
-_Rates = Annotated[
-    str | Sequence[float] | None,
-    typer.Option(help="Peak learning rates λ, one per stage (default: the method's), or auto."),
-]
-_Mlflow = Annotated[
-    str | None, typer.Option(help="Also log to MLflow: http://host:5000, sqlite:///mlflow.db, …")
-]
-_Shown = Annotated[
-    bool,
-    typer.Option(
-        help="Show what is trained, bars and the result. Without, nothing is printed, and "
-        "warnings are Python's (TrainerWarning)."
-    ),
-]
+@dataclass(frozen=True, kw_only=True)
+class CallOptions(ExecutionOptions):
+    """Options that the functions of Python have in addition."""
+
+    mlflow: MlflowOption = None
+    progress: Annotated[
+        bool,
+        Doc(
+            "Show what is trained, bars and the result. Without, nothing is printed, and "
+            "warnings are Python's (TrainerWarning)."
+        ),
+    ] = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(ExecutionOptions, TrainingOptions):
+class RunOptions(CallOptions, TrainingOptions):
     """Options of `trainer.train`: all those of `trainer run`."""
 
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or your own.")] = "resize"
-    folds: _Folds = ()
-    own_methods: _OwnMethods = None
-    max_lr: _Rates = None  # type: ignore[assignment]  # a command has texts alone
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset name; needed only if the store holds several.")
+    max_lr: Annotated[  # type: ignore[assignment]  # a command has texts alone
+        str | Sequence[float] | None,
+        typer.Option(help="Peak learning rates λ, one per stage (default: the method's), or auto."),
     ] = None
+    dataset: DatasetOption = None
     out: Annotated[
         Place | None,
         typer.Option(help="Directory of the run. Default: ./runs/<dataset>-<method>-seed<seed>."),
     ] = None
-    mlflow: _Mlflow = None
-    progress: _Shown = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResumeOptions(ExecutionOptions):
+class ResumeOptions(CallOptions):
     """Options of `trainer.resume`, none of which changes a result."""
 
     store: Annotated[
         Place | None, typer.Option(help="Path of the store, if it has moved since.")
     ] = None
-    mlflow: _Mlflow = None
-    progress: _Shown = True
 
 
 def taking(
@@ -301,7 +304,8 @@ def taking(
 
 
 def _help(hint: Any) -> str:  # noqa: ANN401 - any annotation
-    return next(str(o.help) for o in hint.__metadata__ if isinstance(o, OptionInfo))
+    described = hint.__metadata__[0]
+    return described.documentation if isinstance(described, Doc) else str(described.help)
 
 
 def part(kind: Callable[..., R], options: object) -> R:

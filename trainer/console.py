@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self
+from itertools import zip_longest
+from typing import Any, Self
 
 from rich.progress import (
     BarColumn,
@@ -17,24 +17,13 @@ from rich.progress import (
 
 from featurestore import StoredDataset
 from featurestore.bars import progress_bars
-from featurestore.download.fetch import Progress
 from featurestore.terminal import Label, Table, Terminal
 from featurestore.text import quantity, shorten
-from schemas import FoldResult, MultilabelScores, Reading, RunConfig, RunRecord, RunResult
+from schemas import FoldResult, MultilabelScores, RunConfig, RunRecord, RunResult
+from trainer.records.finished import score_of
 from trainer.selection import RULES
 from trainer.stats import mean, sample_std
-from trainer.training.events import (
-    BatchDone,
-    EpochDone,
-    Event,
-    FoldDone,
-    FoldStarted,
-    RatesComing,
-    RunStarted,
-    StageStarted,
-    Warned,
-    WeightsComing,
-)
+from trainer.training import events
 from trainer.training.schedule import num_steps
 
 _WIDE, _MEDIUM = 124, 80
@@ -52,20 +41,15 @@ def print_plan(
 ) -> None:
     """Print what will be done; learning rates that are measured are known once a run is started."""
     folds = ", ".join(dataset.fold_names.get(fold, str(fold)) for fold in config.folds)
-    lines = [
+    console.say(
         f"{config.method} on {dataset.name}: {quantity(len(dataset.clips()), 'clip')}, "
         f"{len(dataset.class_names)} classes, held-out folds {folds} of {len(dataset.folds)}",
         f"{config.arch} on {config.device} in {config.precision}, initial weights {config.init}, "
         f"batches of {config.batch_size}, seed {config.seed}, epochs by {config.epochs_scale:g}",
         f"execution: {config.acceleration} · folds in parallel: {folds_at_once} · "
         f"threads per fold: {config.threads} · model selection: {config.selection}",
-    ]
-    console.say(*lines)
-    known = started or config.max_lr_from != "measured"
-    console.print(_stage_table(dataset, config, rates=known))
-
-
-def _stage_table(dataset: StoredDataset, config: RunConfig, *, rates: bool) -> Table:
+    )
+    rates = started or config.max_lr_from != "measured"
     table = Table("stage", "array", "bands, frames", "epochs", "λ head", "λ body")
     for number, stage in enumerate(config.stages, start=1):
         bands, frames = dataset.shape(stage.array)
@@ -77,7 +61,7 @@ def _stage_table(dataset: StoredDataset, config: RunConfig, *, rates: bool) -> T
             f"{stage.max_lr:.3g}" if rates else "measured",
             f"{stage.max_lr * stage.body_lr_ratio:.3g}" if rates else "",
         )
-    return table
+    console.print(table)
 
 
 def print_result(console: Terminal, result: RunResult) -> None:
@@ -86,24 +70,29 @@ def print_result(console: Terminal, result: RunResult) -> None:
     The score is accuracy; with several labels, mean average precision, and the last network's, or
     else the best one's, other scores.
     """
-    selection = result.config.selection
-    best, last = selection != "last", selection != "validation"
-    table = Table("fold", "clips")
-    of = "" if result.config.task == "multiclass" else "mAP "
-    for name in ([f"best {of}%", "at epoch"] if best else []) + ([f"last {of}%"] if last else []):
-        table.add_column(name)
-    for fold in result.folds:
-        picked = [_percent(fold.best_score), f"{fold.best_epoch} of {fold.last_epoch}"]
-        row = (picked if best else []) + ([_percent(fold.last_score)] if last else [])
-        table.add_row(str(fold.fold), str(fold.num_test), *row)
+    selection, several = result.config.selection, result.config.task == "multilabel"
+    of = "mAP " if several else ""
+    columns: dict[str, list[str]] = {"fold": [str(fold.fold) for fold in result.folds]}
+    columns["clips"] = [str(fold.num_test) for fold in result.folds]
+    for name in RULES[selection].checkpoints:
+        scores = [score_of(fold, name) for fold in result.folds]
+        columns[f"{name} {of}%"] = [*map(_percent, scores), _over_folds(scores)]
+        if name == "best":
+            columns["at epoch"] = [f"{f.best_epoch} of {f.last_epoch}" for f in result.folds]
+    table = Table(*columns)
+    *rows, means = zip_longest(*columns.values(), fillvalue="")
+    for row in rows:
+        table.add_row(*row)
     table.add_section()
-    means = [_over_folds([fold.best_score for fold in result.folds]), ""] if best else []
-    means += [_over_folds([fold.last_score for fold in result.folds])] if last else []
-    table.add_row("mean ± std", "", *means)
+    table.add_row("mean ± std", *means[1:])
     console.print(table)
-    if result.config.task == "multilabel":
-        which = "best" if best else "last"
-        console.print(_scores_table({f.fold: getattr(f, f"{which}_scores") for f in result.folds}))
+    if several:
+        table = Table("fold", *SCORES_COLUMNS)
+        for fold in result.folds:
+            counted = RULES[selection].checkpoints[0]
+            scores = fold.best_scores if counted == "best" else fold.last_scores
+            table.add_row(str(fold.fold), *(scores_cells(scores) if scores else ()))
+        console.print(table)
     console.print(RULES[selection].summary)
 
 
@@ -117,13 +106,6 @@ def scores_cells(scores: MultilabelScores) -> tuple[str, ...]:
 
 
 SCORES_COLUMNS = ("mAP %", "classes", "AUC %", "d′", "lwlrap %")
-
-
-def _scores_table(scores: Mapping[int, MultilabelScores]) -> Table:
-    table = Table("fold", *SCORES_COLUMNS)
-    for fold, of_fold in scores.items():
-        table.add_row(str(fold), *scores_cells(of_fold))
-    return table
 
 
 def _percent(accuracy: float | None) -> str:
@@ -263,33 +245,37 @@ class ProgressView:
         self._estimator = Estimator(config, per_epoch, num_valid, points)
         self._reading: dict[int, str] = {}
         self._bars: dict[int, TaskID] = {}
-        self._download: TaskID | None = None
-        self._rates: TaskID | None = None
+        self._before: dict[str, TaskID] = {}
         self._whole = self._progress.add_task("initial weights", total=sum(self._steps.values()))
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Show what happened."""
         match event:
-            case BatchDone(fold):
+            case events.BatchDone(fold):
                 self._show_batch(fold)
-            case EpochDone(metrics):
+            case events.EpochDone(metrics):
                 self._estimator.stop()
                 self._describe(metrics.fold, _epoch_text(event, self._epochs, self._width))
-            case WeightsComing(progress):
-                self._show_download(progress)
-            case RatesComing(done, most):
-                self._show_rates(done, most)
-            case StageStarted(fold, number, stage):
+            case events.WeightsComing(progress):
+                size = f", {progress.total / 1e6:.0f} MB" if progress.total else ""
+                line = f"downloading ImageNet's weights of {self._config.arch}{size}"
+                text = f"{progress.step} {progress.done / 1e6:.0f} MB {progress.note}"
+                text = shorten(f"initial weights · {text}", _room(self._width))
+                self._show_before("weights", line, text, progress.done, progress.total)
+            case events.RatesComing(done, most):
+                line = "measuring the learning rates by a range test of each stage"
+                self._show_before("rates", line, "range tests", done, most)
+            case events.StageStarted(fold, number, stage):
                 self._reading[fold] = f"stage {number}/{len(self._config.stages)} {stage.array}"
                 self._describe(fold, f"{self._reading[fold]}: reading")
-            case FoldStarted(fold, _, _, epochs_done):
+            case events.FoldStarted(fold, _, _, epochs_done):
                 self._show_fold(fold, epochs_done)
-            case FoldDone(result):
+            case events.FoldDone(result):
                 self._progress.remove_task(self._bars.pop(result.fold))
-                self._console.say(_fold_text(result))
-            case Warned(message):
+                self._console.say(f"fold {result.fold}: {fold_text(result)}")
+            case events.Warned(message):
                 self._console.warn(message)
-            case RunStarted(record):
+            case events.RunStarted(record):
                 self._show_start(record)
 
     def _show_batch(self, fold: int) -> None:
@@ -309,35 +295,27 @@ class ProgressView:
         self._progress.advance(self._whole, done)
 
     def _show_start(self, record: RunRecord) -> None:
-        for task in (self._download, self._rates):
-            if task is not None:
-                self._progress.remove_task(task)
+        for task in self._before.values():
+            self._progress.remove_task(task)
         several = len(self._steps) > 1
         self._progress.update(self._whole, description="all folds", visible=several)
-        self._console.say(_readings_text(record.readings))
+        lie = ", ".join(f"{array} {READINGS[how]}" for array, how in record.readings.items())
+        self._console.say(f"reading: {lie}")
         for test in record.range_tests:
             numbers = " and ".join(map(str, test.stages))
             self._console.say(f"stage {numbers}: λ {test.max_lr:.3g}, {test.reason}")
         for warning in record.warnings:
             self._console.warn(warning)
 
-    def _show_download(self, progress: Progress) -> None:
-        """Show the download of the initial weights: a line where there is no terminal for a bar."""
-        if self._download is None:
-            size = f", {progress.total / 1e6:.0f} MB" if progress.total else ""
-            self._console.say(f"downloading ImageNet's weights of {self._config.arch}{size}")
-            self._download = self._progress.add_task("initial weights")
-        text = f"initial weights · {progress.step} {progress.done / 1e6:.0f} MB {progress.note}"
-        text = shorten(text, _room(self._width))
-        self._progress.update(
-            self._download, description=text, total=progress.total, completed=progress.done
-        )
-
-    def _show_rates(self, done: int, most: int) -> None:
-        if self._rates is None:
-            self._console.say("measuring the learning rates by a range test of each stage")
-            self._rates = self._progress.add_task("range tests", total=most)
-        self._progress.update(self._rates, completed=done)
+    def _show_before(
+        self, what: str, line: str, description: str, done: int, most: int | None
+    ) -> None:
+        """Show what precedes the training: a bar, and a line where no terminal shows it."""
+        if what not in self._before:
+            self._console.say(line)
+            self._before[what] = self._progress.add_task("")
+        shown: dict[str, Any] = {"description": description, "total": most, "completed": done}
+        self._progress.update(self._before[what], **shown)
 
     def _describe(self, fold: int, text: str) -> None:
         text = shorten(f"fold {fold} · {text}", _room(self._width))
@@ -347,20 +325,11 @@ class ProgressView:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
 
-def _readings_text(readings: Mapping[str, Reading]) -> str:
-    return "reading: " + ", ".join(f"{array} {READINGS[how]}" for array, how in readings.items())
-
-
-def _epoch_text(event: EpochDone, epochs: int, width: int) -> str:
+def _epoch_text(event: events.EpochDone, epochs: int, width: int) -> str:
     metrics = event.metrics
     epoch, score = f"{metrics.epoch}/{epochs}", _percent(metrics.score)
     if width < _MEDIUM:
@@ -387,11 +356,12 @@ def _room(width: int) -> int:
     return width - (20 if width < _MEDIUM else 32)
 
 
-def _fold_text(result: FoldResult) -> str:
+def fold_text(result: FoldResult) -> str:
+    """Return the scores of a finished fold and the time it took."""
     scores = []
     name = "mAP " if result.best_scores or result.last_scores else ""
     if result.best_score is not None:
         scores.append(f"best {name}{_percent(result.best_score)} % (epoch {result.best_epoch})")
     if result.last_score is not None:
         scores.append(f"last {name}{_percent(result.last_score)} %")
-    return f"fold {result.fold}: {', '.join(scores)}, {result.seconds:.0f} s"
+    return f"{', '.join(scores)}, {result.seconds:.0f} s"

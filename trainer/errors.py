@@ -8,13 +8,13 @@
     ├── WeightsError             initial weights that are absent, damaged or of another network
     ├── DivergedError            the loss is no longer a number
     ├── DeviceMemoryError        data or a step do not fit into the device's memory
-    ├── RunDirectoryError        the run directory is taken, or cannot be written
-    ├── CheckpointError          a checkpoint that is absent or damaged
+    ├── TrainedRunError          a run that cannot be used as asked for
+    │   └── RunDirectoryError        its directory is taken, damaged, or cannot be written
+    │       └── CheckpointError          a checkpoint that is absent or damaged
     ├── ResumeError              a run cannot be resumed as asked for
     ├── ClusterError             no Dask cluster can be reached
     ├── SweepError               runs of a sweep failed; the others are done
     ├── ReportError              a report could not be made of the runs given
-    ├── TrainedRunError          a run whose networks cannot be used as asked for
     ├── EnsembleError            runs whose predictions cannot be averaged
     ├── AudioInputError          files to predict that are not there, or not usable
     └── ExportError              a network could not be written in another format
@@ -25,13 +25,12 @@ prints it as one line and exits with 1.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from featurestore.errors import first_problem, problem_text
-from featurestore.text import did_you_mean
 from schemas import Stage
 
 
@@ -48,20 +47,7 @@ class ConfigError(TrainerError):
 
 
 class UnknownMethodError(ConfigError):
-    """There is no method of that name.
-
-    Args:
-        name: The name that was given.
-        known: The names there are.
-    """
-
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        self.name, self.known = name, tuple(known)
-        super().__init__(name, self.known)
-
-    def __str__(self) -> str:
-        meant = did_you_mean(self.name, self.known)
-        return f"no method {self.name!r}; there are: {', '.join(self.known)}{meant}"
+    """There is no method of that name."""
 
 
 class DeviceError(ConfigError):
@@ -77,51 +63,22 @@ class WeightsError(TrainerError):
 
 
 class DivergedError(TrainerError):
-    """The loss is no longer a number.
-
-    Args:
-        fold: The held-out fold.
-        stage: Number of the stage, from 1.
-        settings: The stage.
-        epoch: Number of the epoch, from 1 over the whole schedule.
-        rates: The lowest and the highest learning rate of that epoch's steps.
-        kept: Checkpoint of the last good epoch; None if there was none.
-    """
-
-    def __init__(
-        self,
-        fold: int,
-        stage: int,
-        settings: Stage,
-        epoch: int,
-        rates: tuple[float, float],
-        kept: Path | None,
-    ) -> None:
-        super().__init__(fold, stage, settings, epoch, rates, kept)
-        self.fold, self.stage, self.settings, self.epoch = fold, stage, settings, epoch
-        self.rates, self.kept = rates, kept
-
-    def __str__(self) -> str:
-        kept = f"the last good model is {self.kept}" if self.kept else "no epoch was finished"
-        low, high = self.rates
-        between = f"{low:.3g}" if low == high else f"between {low:.3g} and {high:.3g}"
-        return (
-            f"the loss became NaN or infinite in fold {self.fold}, stage {self.stage} "
-            f"({self.settings.array}, λ {self.settings.max_lr:g}), epoch {self.epoch}, where "
-            f"λ was {between}; {kept}. A larger batch or another seed may help; else λ is "
-            "too large for this dataset: see `trainer lr-find`"
-        )
+    """The loss is no longer a number."""
 
 
 class DeviceMemoryError(TrainerError):
     """Data or a training step do not fit into the device's memory."""
 
 
-class RunDirectoryError(TrainerError):
-    """The run directory is taken, or cannot be written."""
+class TrainedRunError(TrainerError):
+    """A run cannot be used as asked for."""
 
 
-class CheckpointError(TrainerError):
+class RunDirectoryError(TrainedRunError):
+    """The run directory is taken or damaged, or cannot be written."""
+
+
+class CheckpointError(RunDirectoryError):
     """A checkpoint is absent or damaged."""
 
 
@@ -141,10 +98,6 @@ class ReportError(TrainerError):
     """A report could not be made of the runs given."""
 
 
-class TrainedRunError(TrainerError):
-    """A run's networks cannot be used as asked for."""
-
-
 class EnsembleError(TrainerError):
     """Predictions of the runs cannot be averaged."""
 
@@ -155,6 +108,34 @@ class AudioInputError(TrainerError):
 
 class ExportError(TrainerError):
     """A network could not be written in another format."""
+
+
+def diverged(
+    fold: int,
+    stage: int,
+    settings: Stage,
+    epoch: int,
+    rates: tuple[float, float],
+    kept: Path | None,
+) -> DivergedError:
+    """Return the error of a loss that is not finite.
+
+    Args:
+        fold: The held-out fold.
+        stage: Number of the stage, from 1.
+        settings: The stage.
+        epoch: Number of the epoch, from 1 over the whole schedule.
+        rates: The lowest and the highest learning rate of that epoch's steps.
+        kept: Checkpoint of the last good epoch; None if there was none.
+    """
+    good = f"the last good model is {kept}" if kept else "no epoch was finished"
+    low, high = rates
+    between = f"{low:.3g}" if low == high else f"between {low:.3g} and {high:.3g}"
+    return DivergedError(
+        f"the loss became NaN or infinite in fold {fold}, stage {stage} ({settings.array}, "
+        f"λ {settings.max_lr:g}), epoch {epoch}, where λ was {between}; {good}. A larger batch or "
+        "another seed may help; else λ is too large for this dataset: see `trainer lr-find`"
+    )
 
 
 _MOST_CHARS = 40

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from featurestore import yamlfile
 from featurestore.errors import UnknownNameError, cause, problem_text
+from featurestore.text import did_you_mean
 from featurestore.yamlfile import YamlError
 from schemas import Cycle, FeatureSpec, MethodsFile, ResizeOperator, Stage, Variant
 from schemas.feature_parts import FEATURES
@@ -146,7 +147,9 @@ def find_method(
         own = own_methods(methods_file) if methods_file else {}
     methods = {**METHODS, **own}
     if name not in methods:
-        raise UnknownMethodError(name, methods)
+        raise UnknownMethodError(
+            f"no method {name!r}; there are: {', '.join(methods)}{did_you_mean(name, methods)}"
+        )
     if resize_operator is None:
         return Method(name, methods[name])
     if resize_operator not in get_args(ResizeOperator):
@@ -161,7 +164,7 @@ def find_method(
     if resize_operator == "bilinear":
         return Method(name, methods[name])
     cycles = tuple(_resized_by(resize_operator, cycle) for cycle in methods[name])
-    return Method(_operator_name(name, resize_operator), cycles)
+    return Method(f"{name}-{resize_operator}", cycles)
 
 
 def resizes(name: str, methods_file: Path | str | None = None) -> bool:
@@ -173,15 +176,11 @@ def resizes(name: str, methods_file: Path | str | None = None) -> bool:
     return _resizes(find_method(name, methods_file).cycles)
 
 
-def _operator_name(name: str, operator: str) -> str:
-    return f"{name}-{operator}"
-
-
 def _reserved_names() -> set[str]:
     """Return the names a file may not use: ours, also with an operator's name appended."""
     resizing = (name for name, cycles in METHODS.items() if _resizes(cycles))
     operators = get_args(ResizeOperator)
-    return METHODS.keys() | {_operator_name(n, o) for n in resizing for o in operators}
+    return METHODS.keys() | {f"{n}-{o}" for n in resizing for o in operators}
 
 
 def _is_resized(array: str | None) -> bool:

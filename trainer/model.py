@@ -5,10 +5,9 @@ and without a classifier. What would drop at random in them is off, so that the 
 whose numbers come from the run's seed, is the only chance in a training step.
 """
 
-import difflib
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -163,15 +162,8 @@ def _one_channel(conv: nn.Conv2d, how: FirstConv) -> nn.Conv2d:
     weights = conv.weight.detach()
     red = how == "red-frozen"
     weight = weights[:, :1].clone() if red else weights.sum(dim=1, keepdim=True)
-    padding = (int(conv.padding[0]), int(conv.padding[1]))
-    single = nn.Conv2d(
-        1,
-        conv.out_channels,
-        kernel_size=(conv.kernel_size[0], conv.kernel_size[1]),
-        stride=(conv.stride[0], conv.stride[1]),
-        padding=padding,
-        bias=False,
-    )
+    shape = conv.kernel_size, conv.stride, conv.padding
+    single = nn.Conv2d(1, conv.out_channels, *shape, bias=False)  # type: ignore[arg-type]
     single.weight = nn.Parameter(weight, requires_grad=not red)
     return single
 
@@ -207,10 +199,9 @@ def check_arch(arch: str) -> None:
     if arch in RESNETS:
         return
     if not arch.startswith(TIMM):
-        meant = did_you_mean(arch, RESNETS)
         raise ConfigError(
             f"no network {arch!r}; there are: {', '.join(RESNETS)}, and {TIMM}NAME for any of "
-            f"timm's{meant}"
+            f"timm's{did_you_mean(arch, RESNETS)}"
         )
     import timm
 
@@ -218,8 +209,7 @@ def check_arch(arch: str) -> None:
     # After a dot, timm's names say which of a model's published weights are meant.
     known = timm.list_pretrained() if "." in name else timm.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        meant = f"; did you mean {' or '.join(TIMM + one for one in near)}?" if near else ""
+        meant = did_you_mean(arch, (TIMM + one for one in known), cutoff=0.4)
         raise ConfigError(f"timm {timm.__version__} has no model {name!r}{meant}")
 
 
@@ -267,10 +257,10 @@ def timm_body(arch: str, *, pretrained: bool = False) -> nn.Module:
 
     name = arch.removeprefix(TIMM)
     options: dict[str, Any] = {"in_chans": 1, "num_classes": 0}
+    # Transformers then take images of any size, another one in each stage; others know no such.
+    sizes: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
     try:
         try:
-            # Transformers then take images of any size, another one in each stage.
-            sizes: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
             body = timm.create_model(name, pretrained, **options, **sizes)
         except TypeError:
             body = timm.create_model(name, pretrained, **options)
@@ -314,14 +304,37 @@ def one_channel_state(arch: str, state: Mapping[str, Tensor]) -> dict[str, Tenso
             adapted[name] = adapt_input_conv(1, tensor)
         else:
             adapted[name] = tensor
-    shapes = {name: tensor.shape for name, tensor in adapted.items()}
-    wrong = sorted(n for n in expected.keys() | shapes.keys() if expected.get(n) != shapes.get(n))
-    if wrong:
-        raise ValueError(
-            f"is not of {arch}: {len(wrong)} parameters are missing, too many or of another shape, "
-            f"such as {wrong[0]}"
-        )
+    if unlike := mismatch(arch, adapted, body.state_dict()):
+        raise ValueError(unlike)
     return adapted
+
+
+def mismatch(
+    arch: str,
+    state: Mapping[str, Any],
+    expected: Mapping[str, Tensor],
+    is_optional: Callable[[str], bool] = lambda _name: False,
+) -> str | None:
+    """Return what keeps a state dict from being loaded; None if names and shapes are as expected.
+
+    Args:
+        arch: Name of the network.
+        state: Tensors, or whatever a file holds.
+        expected: The network's own.
+        is_optional: Returns whether a name may be absent.
+    """
+    own, shapes = (
+        {name: getattr(value, "shape", None) for name, value in of.items()}
+        for of in (expected, state)
+    )
+    names = sorted(own.keys() | shapes.keys())
+    wrong = [n for n in names if own.get(n) != shapes.get(n) and not is_optional(n)]
+    return (
+        f"is not of {arch}: {len(wrong)} parameters are missing, too many or of another shape, "
+        f"such as {wrong[0]}"
+        if wrong
+        else None
+    )
 
 
 def num_outputs(body: nn.Module) -> int:

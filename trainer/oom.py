@@ -7,7 +7,7 @@ the allocator meets (a container's, `ulimit -v`, or more than there is) ends her
 import gc
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -63,10 +63,9 @@ def explain_oom(explain: Callable[[], str]) -> Iterator[None]:
         raise DeviceMemoryError(explain()) from None
 
 
-@contextmanager
 def explain_oom_loading(
     array: str, num_bytes: int, placement: Reading, device: str
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Explain data that do not fit, with the placement that needs less.
 
     Args:
@@ -79,21 +78,17 @@ def explain_oom_loading(
         DeviceMemoryError: They do not fit.
     """
     place = device if placement == "device" else "the host"
-
-    def explain() -> str:
-        return (
-            f"the images of {array} ({num_bytes / 1e9:.2g} GB, reading: {placement}) do not fit "
-            f"into the memory of {place}: {_REMEDIES[placement]}"
+    return explain_oom(
+        lambda: (
+            f"the images of {array} ({num_bytes / 1e9:.2g} GB, reading: {placement}) do not "
+            f"fit into the memory of {place}: {_REMEDIES[placement]}"
         )
-
-    with explain_oom(explain):
-        yield
+    )
 
 
-@contextmanager
 def explain_oom_training(
     stage: Stage, shape: tuple[int, ...], config: RunConfig, placement: Reading
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Explain a training step that does not fit.
 
     Args:
@@ -105,19 +100,15 @@ def explain_oom_training(
     Raises:
         DeviceMemoryError: A step does not fit.
     """
-
-    def explain() -> str:
-        step = f"{quantity(config.batch_size, 'clip')} of {stage.array} {'×'.join(map(str, shape))}"
-        remedies = "train fewer --folds-at-once, use a smaller --arch"
-        if placement == "device":
-            remedies += " or --reading host"
-        return (
+    step = f"{quantity(config.batch_size, 'clip')} of {stage.array} {'×'.join(map(str, shape))}"
+    remedies = "train fewer --folds-at-once, use a smaller --arch"
+    remedies += " or --reading host" if placement == "device" else ""
+    return explain_oom(
+        lambda: (
             f"out of memory on {config.device}: a step of {step} by {config.arch} in "
             f"{config.precision} does not fit; {halve_batch(config.batch_size)}, or {remedies}"
         )
-
-    with explain_oom(explain):
-        yield
+    )
 
 
 def halve_batch(size: int) -> str:

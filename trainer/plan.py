@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from featurestore import ClipTable, StoredDataset, usable_cores
-from schemas import (
-    RunConfig,
-)
+from schemas import RunConfig
 from trainer.config import TrainingOptions
 from trainer.data.split import (
     FoldSplit,
@@ -154,20 +152,14 @@ def _filled_in(options: TrainingOptions) -> dict[str, object]:
             "stage continues from the last; leave --carry out, or choose another --selection"
         )
     recipe = find_recipe(options.recipe)
-    layer_groups = options.layer_groups or recipe.layer_groups
-    first_conv = options.first_conv or recipe.first_conv
-    if options.arch not in RESNETS and (layer_groups, first_conv) != (2, "sum"):
+    names = ("best_of", "layer_groups", "moments", "first_conv")
+    filled = {name: getattr(options, name) or getattr(recipe, name) for name in names}
+    if options.arch not in RESNETS and (filled["layer_groups"], filled["first_conv"]) != (2, "sum"):
         raise ConfigError(
             f"arch {options.arch!r}: three layer groups and a frozen first convolution are defined "
             "for torchvision's ResNets only; use --layer-groups 2 --first-conv sum"
         )
-    return {
-        "carry": options.carry or ("last" if nothing_picked else recipe.carry),
-        "best_of": options.best_of or recipe.best_of,
-        "layer_groups": layer_groups,
-        "moments": options.moments or recipe.moments,
-        "first_conv": first_conv,
-    }
+    return filled | {"carry": options.carry or ("last" if nothing_picked else recipe.carry)}
 
 
 def _on_this_machine(

@@ -15,32 +15,17 @@ from featurestore.text import json_text
 from schemas import FoldResult, RangeTest, Reading, RunConfig, RunRecord, RunResult
 from trainer.config import ExecutionOptions
 from trainer.data.arrays import SharedArrays, choose_placements
-from trainer.data.split import FoldSplit, split_folds
+from trainer.data.split import FoldSplit, split_fold
 from trainer.errors import ResumeError, differing
 from trainer.plan import Plan
 from trainer.recipes import with_rates
 from trainer.records.finished import check_finished, open_finished, plain
-from trainer.records.rundir import (
-    FOLD_RESULT,
-    RECORD,
-    RESULT,
-    RunDirectory,
-    check_free,
-)
+from trainer.records.rundir import FOLD_RESULT, RECORD, RESULT, RunDirectory, check_free
 from trainer.safefiles import RESTORE, sealed
 from trainer.threads import computing_threads
+from trainer.training import events
 from trainer.training.curves import Curves
 from trainer.training.device import changes, device_title, repeatable, versions
-from trainer.training.events import (
-    EpochDone,
-    Event,
-    Notify,
-    RatesComing,
-    RunStarted,
-    Warned,
-    WeightsComing,
-    ignore,
-)
 from trainer.training.fold import Job
 from trainer.training.folds import train_folds
 from trainer.training.lr_find import measure_rates
@@ -68,7 +53,7 @@ def run(
     dataset: StoredDataset,
     plan: Plan,
     out: Path,
-    notify: Notify = ignore,
+    notify: events.Notify = events.ignore,
     execution: ExecutionOptions | None = None,
 ) -> RunResult:
     """Train for every fold of the plan.
@@ -96,7 +81,7 @@ def begin(
     dataset: StoredDataset,
     plan: Plan,
     out: Path,
-    notify: Notify = ignore,
+    notify: events.Notify = events.ignore,
     execution: ExecutionOptions | None = None,
     init_sha256: str | None = None,
 ) -> Known:
@@ -114,17 +99,32 @@ def begin(
             f"{plan.config.init}: is another file on {platform.node()}: SHA-256 "
             f"{str(weights.sha256)[:12]}, not {str(init_sha256)[:12]}; put the same file there"
         )
-    readings = _readings(dataset, plan.config, execution or ExecutionOptions())
+    execution, config = execution or ExecutionOptions(), plan.config
+    readings = _readings(dataset, config, execution)
     tests: tuple[RangeTest, ...] = ()
-    if plan.config.max_lr_from == "measured":
+    if config.max_lr_from == "measured":
         tests = measure_rates(
-            dataset, plan.config, weights, readings, lambda *done: notify(RatesComing(*done))
+            dataset, config, weights, readings, lambda *done: notify(events.RatesComing(*done))
         )
         rates = {number: test.max_lr for test in tests for number in test.stages}
-        stages = with_rates(plan.config.stages, [rate for _, rate in sorted(rates.items())])
-        plan = replace(plan, config=plan.config.model_copy(update={"stages": stages}))
-    record = _record(dataset, plan, weights, execution or ExecutionOptions()).model_copy(
-        update={"readings": readings, "range_tests": tests}
+        stages = with_rates(config.stages, [rate for _, rate in sorted(rates.items())])
+        config = config.model_copy(update={"stages": stages})
+    record = RunRecord(
+        config=config,
+        fingerprint=dataset.fingerprint,
+        store=json_text(dataset.path),
+        features=dataset.manifest.spec,
+        extractor_version=dataset.manifest.extractor_version,
+        class_names=dataset.class_names,
+        versions=versions(config.arch, dataset.manifest.libraries.items()),
+        device_name=device_title(torch.device(config.device)),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        init_used=weights.used,
+        init_sha256=weights.sha256,
+        warnings=(*plan.warnings, *([weights.warning] if weights.warning else [])),
+        folds_at_once=execution.folds_at_once,
+        readings=readings,
+        range_tests=tests,
     )
     RunDirectory(out).create_record(record)
     return Known(plan.splits, weights, readings)
@@ -133,7 +133,7 @@ def begin(
 def resume(
     dataset: StoredDataset,
     out: Path,
-    notify: Notify = ignore,
+    notify: events.Notify = events.ignore,
     execution: ExecutionOptions | None = None,
     folds: Sequence[int] = (),
     known: Known | None = None,
@@ -167,31 +167,28 @@ def resume(
             f"{dataset.path} has {dataset.fingerprint[:12]}: other features or clips; give the "
             "run's own store, or start a new run with another --out"
         )
-    _check_record(out, record, dataset)
-    with nullcontext() if folds else directory.locked():
-        job = _job(dataset, directory, known, notify, execution or ExecutionOptions())
-        return _train(job, directory, (execution or ExecutionOptions()).folds_at_once, folds)
-
-
-def _check_record(out: Path, record: RunRecord, dataset: StoredDataset) -> None:
-    """Refuse a record that does not say of the store what it is: it would be found too late."""
-    known = {
+    # What the record says wrongly of its store would be found too late.
+    of_store = {
         "features": dataset.manifest.spec,
         "extractor_version": dataset.manifest.extractor_version,
         "class_names": dataset.class_names,
     }
-    if problems := differing(known, dict(record)):
+    if problems := differing(of_store, dict(record)):
         raise ResumeError(
             f"{out / RECORD}: is not of the store that it names, which differs in: "
             f"{', '.join(problems)}; {RESTORE}"
         )
+    with nullcontext() if folds else directory.locked():
+        folds, execution = folds or record.config.folds, execution or ExecutionOptions()
+        job = _job(dataset, directory, known, notify, execution, folds)
+        return _train(job, directory, execution.folds_at_once, folds)
 
 
-def _weights(init: str, arch: str, notify: Notify) -> InitialWeights:
-    return initial_weights(init, arch, lambda progress: notify(WeightsComing(progress)))
+def _weights(init: str, arch: str, notify: events.Notify) -> InitialWeights:
+    return initial_weights(init, arch, lambda progress: notify(events.WeightsComing(progress)))
 
 
-def _same_weights(out: Path, record: RunRecord, notify: Notify) -> InitialWeights:
+def _same_weights(out: Path, record: RunRecord, notify: events.Notify) -> InitialWeights:
     """Return the initial weights that the run was started with."""
     # `imagenet` asks for what timm publishes where the network is timm's.
     init = {"file": record.config.init, "timm": "imagenet"}.get(record.init_used, record.init_used)
@@ -209,12 +206,13 @@ def _job(
     dataset: StoredDataset,
     directory: RunDirectory,
     known: Known | None,
-    notify: Notify,
+    notify: events.Notify,
     execution: ExecutionOptions,
+    folds: Sequence[int],
 ) -> Job:
-    """Return what all folds share; only what is not known is read or measured."""
+    """Return what these folds share; only what is not known is read or measured."""
     record, digest = directory.record_and_digest()
-    splits = known.splits if known else split_folds(dataset, record.config)
+    splits = known.splits if known else {f: split_fold(dataset, record.config, f) for f in folds}
     weights = (known and known.weights) or _same_weights(directory.path, record, notify)
     readings = (known and known.readings) or _readings(dataset, record.config, execution)
     return Job(
@@ -231,13 +229,13 @@ def _job(
 
 
 def _train(
-    job: Job, directory: RunDirectory, folds_at_once: int, folds: Sequence[int] = ()
+    job: Job, directory: RunDirectory, folds_at_once: int, folds: Sequence[int]
 ) -> RunResult | None:
-    job.notify(RunStarted(job.record))
+    job.notify(events.RunStarted(job.record))
     device, threads = torch.device(job.config.device), job.config.threads
     with Curves(directory.path) as curves, repeatable(device), computing_threads(threads):
         recorded = replace(job, notify=_Recorder(curves, job.notify))
-        train_folds(recorded, directory.fold, folds_at_once, folds or job.config.folds)
+        train_folds(recorded, directory.fold, folds_at_once, folds)
     return finish(directory, job.record.readings)
 
 
@@ -284,41 +282,21 @@ class _Recorder:
     Folds in several threads take turns.
     """
 
-    def __init__(self, curves: Curves, notify: Notify) -> None:
+    def __init__(self, curves: Curves, notify: events.Notify) -> None:
         self._warnings: set[str] = set()
         self._curves, self._notify = curves, notify
         self._turn = threading.Lock()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         with self._turn:
             match event:
-                case EpochDone(metrics):
+                case events.EpochDone(metrics):
                     self._curves.add(metrics)
-                case Warned(message):
+                case events.Warned(message):
                     if message in self._warnings:
                         return
                     self._warnings.add(message)
             self._notify(event)
-
-
-def _record(
-    dataset: StoredDataset, plan: Plan, weights: InitialWeights, execution: ExecutionOptions
-) -> RunRecord:
-    return RunRecord(
-        config=plan.config,
-        fingerprint=dataset.fingerprint,
-        store=json_text(dataset.path),
-        features=dataset.manifest.spec,
-        extractor_version=dataset.manifest.extractor_version,
-        class_names=dataset.class_names,
-        versions=versions(plan.config.arch, dataset.manifest.libraries.items()),
-        device_name=device_title(torch.device(plan.config.device)),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        init_used=weights.used,
-        init_sha256=weights.sha256,
-        warnings=(*plan.warnings, *([weights.warning] if weights.warning else [])),
-        folds_at_once=execution.folds_at_once,
-    )
 
 
 def _readings(

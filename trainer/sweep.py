@@ -4,20 +4,22 @@ A sweep is nothing but its runs: the same sweep again resumes where it stopped, 
 methods, seeds or settings adds to what is there.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from featurestore import StoredDataset
+from featurestore.errors import first_problem
 from featurestore.text import did_you_mean, file_name
 from featurestore.yamlfile import YamlError, parse_yaml
-from schemas import Cycle, RunConfig
+from schemas import Cycle, RunConfig, Schema
 from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ConfigError, ResumeError, differing, refused
 from trainer.methods import own_methods, read_yaml, resizes
@@ -39,7 +41,6 @@ _SETTINGS = {field.name for field in fields(TrainingOptions)} - {
 FREE = {"device", "threads", "acceleration"}
 """Options that may differ on the machine that resumes: a run keeps its own."""
 _CHECKED = TypeAdapter(TrainingOptions)
-_LISTS = ("methods", "seeds", "folds")
 _MOST_SHOWN = 60
 _MOST_RUNS = 10_000
 
@@ -145,8 +146,7 @@ def _options(settings: Mapping[str, Any]) -> TrainingOptions:
 def _check_known(settings: Mapping[str, Any]) -> None:
     for name in settings:
         if name not in _SETTINGS:
-            meant = did_you_mean(name, _SETTINGS)
-            known = ", ".join(sorted(_SETTINGS))
+            known, meant = ", ".join(sorted(_SETTINGS)), did_you_mean(name, _SETTINGS)
             raise ConfigError(f"no setting {name!r}; there are: {known}{meant}")
 
 
@@ -191,6 +191,18 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")
 
 
+_Listed = BeforeValidator(lambda value: value if isinstance(value, list) else [value])
+
+
+class SweepFile(Schema):
+    """A sweep as a YAML file has it; a single value stands for a list of one."""
+
+    methods: Annotated[list[str], _Listed]
+    seeds: Annotated[list[int], _Listed] = Field(default=[0])
+    folds: Annotated[list[int | str], _Listed] = Field(default=[])
+    settings: dict[str, Annotated[list[Any], _Listed]] = Field(default={})
+
+
 def read_sweep(path: Path) -> Sweep:
     """Read a sweep from a YAML file: lists `methods`, `seeds`, `folds`, and a mapping `settings`.
 
@@ -198,30 +210,17 @@ def read_sweep(path: Path) -> Sweep:
         ConfigError: It cannot be read, or holds something else.
     """
     content = read_yaml(path)
-    known = (*_LISTS, "settings")
-    if not isinstance(content, dict) or not set(content) <= set(known):
-        raise ConfigError(f"{path}: expected a mapping with some of: {', '.join(known)}")
-    values = {name: _listed(path, name, content[name]) for name in _LISTS if name in content}
-    settings = content.get("settings") or {}
-    if "methods" not in values or not isinstance(settings, dict):
-        raise ConfigError(f"{path}: expected a list of methods, and settings as a mapping")
+    try:
+        file = SweepFile.model_validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_problem(error)}") from error
     crossed: dict[str, tuple[Any, ...]] = {}
-    for name, choices in settings.items():
-        option = str(name).replace("-", "_")
+    for name, values in file.settings.items():
+        option = name.replace("-", "_")
         if option in crossed:
             raise ConfigError(f"{path}: setting given twice: {option}")
-        crossed[option] = tuple(choices) if isinstance(choices, list) else (choices,)
-    return Sweep(settings=crossed, **values)
-
-
-def _listed(path: Path, name: str, content: object) -> tuple[Any, ...]:
-    values = content if isinstance(content, list) else [content]
-    kinds = {"methods": (str,), "seeds": (int,), "folds": (int, str)}[name]
-    for value in values:
-        if type(value) not in kinds:
-            expected = " or ".join(kind.__name__ for kind in kinds)
-            raise ConfigError(f"{path}: {name}: {value!r} is no {expected}")
-    return tuple(values)
+        crossed[option] = tuple(values)
+    return Sweep(tuple(file.methods), tuple(file.seeds), tuple(file.folds), crossed)
 
 
 def plan_sweep(

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Self
 
 from featurestore.text import mask_url, printable
 from schemas import RunConfig
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, in_a_line
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.stats import mean, sample_std
 from trainer.training.events import EpochDone, Event, FoldDone, Notify, RunStarted
@@ -37,9 +38,6 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # read when mlflow is imported
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # repeated here; MLflow's own seven take minutes
 }
-
-Value = tuple[str, float, int]
-"""Name, value and step of a metric."""
 
 
 @contextmanager
@@ -85,13 +83,10 @@ class Tracking:
                 self._client = MlflowClient(uri)
             except Exception as error:  # MlflowException, OSError, and any driver's
                 raise ConfigError(f"--mlflow {mask_url(uri)}: {_line(error, uri)}") from error
-        self._uri, self._shown = uri, mask_url(uri)
-        self._warn, self._warned = warn, False
+        self._uri, self._warn, self._warned = uri, warn, False
         self._logged: dict[Path, _LoggedRun] = {}
-        self._pending: dict[Path, str] = {}
-        self._taken: dict[Path, str] = {}
-        self._closing = False
-        self._news = threading.Condition()
+        self._missing: dict[Path, str] = {}
+        self._news: SimpleQueue[tuple[Path, str] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._open = ExitStack()
 
@@ -102,9 +97,7 @@ class Tracking:
             out: The directory.
             status: Status of MLflow; a run that has its result is FINISHED whatever is said.
         """
-        with self._news:
-            self._pending[out] = status
-            self._news.notify()
+        self._news.put((out, status))
 
     @contextmanager
     def watching(self, out: Path, notify: Notify) -> Iterator[Notify]:
@@ -129,46 +122,42 @@ class Tracking:
 
     def __exit__(self, *_: object) -> None:
         with self._open:
-            with self._news:
-                self._closing = True
-                self._news.notify()
+            self._news.put(None)
             self._thread.join(PATIENCE_S)
-        with self._news:
-            missing = self._taken | self._pending
-        for out in missing:
+        # A thread that still waits for the server has not taken what came last.
+        while self._thread.is_alive() and not self._news.empty():
+            self._missing |= dict(filter(None, [self._news.get()]))
+        place = mask_url(self._uri)
+        for out in list(self._missing):
             self._warn(
-                f"MLflow at {self._shown} has not got all of {out}; "
-                f"`trainer run --resume {out} --mlflow {self._shown}` logs the rest"
+                f"MLflow at {place} has not got all of {out}; "
+                f"`trainer run --resume {out} --mlflow {place}` logs the rest"
             )
 
     def _work(self) -> None:
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: self._pending or self._closing)
-                last = self._closing
-                self._taken, self._pending = self._pending, {}
-            failed = {o: status for o, status in self._taken.items() if not self._try(o, status)}
-            with self._news:
-                self._taken, self._pending = {}, failed | self._pending
-                if last:
-                    return
-                if failed:
-                    self._news.wait_for(lambda: self._closing, RETRY_S)
+        retry_at = 0.0
+        while news := self._news.get():
+            self._missing |= [news]
+            if self._news.empty() and time.monotonic() >= retry_at and not self._catch_up():
+                retry_at = time.monotonic() + RETRY_S
+        self._catch_up()
 
-    def _try(self, out: Path, status: str) -> bool:
+    def _catch_up(self) -> bool:
+        """Log what is missing; return whether all of it is there now."""
         try:
-            if out not in self._logged:
-                self._logged[out] = _LoggedRun(self._client, out)
-            self._logged[out].catch_up(status)
+            for out, status in list(self._missing.items()):
+                if out not in self._logged:
+                    self._logged[out] = _LoggedRun(self._client, out)
+                self._logged[out].catch_up(status)
+                del self._missing[out]
         except Exception as error:  # noqa: BLE001  (of a server, a driver, a disk: training continues)
             if not self._warned:
                 self._warn(
-                    f"MLflow at {self._shown} cannot be written to, training continues and it will "
-                    f"be tried again: {_line(error, self._uri)}"
+                    f"MLflow at {mask_url(self._uri)} cannot be written to, training continues and "
+                    f"it will be tried again: {_line(error, self._uri)}"
                 )
             self._warned = True
-            return False
-        return True
+        return not self._missing
 
 
 class _LoggedRun:
@@ -190,16 +179,18 @@ class _LoggedRun:
         title = printable(out.absolute().name)
         run = logged[0] if logged else client.create_run(experiment, started, tags, title)
         self._id, self._status = run.info.run_id, run.info.status
-        self._folds = record.config.folds
         self._known = {
             (point.key, point.step)
             for name in run.data.metrics
             for point in client.get_metric_history(self._id, name)
         }
         params = [Param(*item) for item in _flat(record.config) if item[0] not in run.data.params]
-        for first in range(0, len(params), _BATCH):
-            client.log_batch(self._id, params=params[first : first + _BATCH])
+        self._log("params", params)
         client.log_artifact(self._id, str(out / RECORD))
+
+    def _log(self, kind: str, values: list[Any]) -> None:
+        for first in range(0, len(values), _BATCH):
+            self._client.log_batch(self._id, **{kind: values[first : first + _BATCH]})
 
     def catch_up(self, status: str) -> None:
         """Log what is on disk and not there."""
@@ -207,12 +198,9 @@ class _LoggedRun:
 
         result = self._directory.result()
         now = int(1000 * time.time())
-        values = [value for value in self._values() if (value[0], value[2]) not in self._known]
-        for first in range(0, len(values), _BATCH):
-            batch = values[first : first + _BATCH]
-            metrics = [Metric(name, value, now, step) for name, value, step in batch]
-            self._client.log_batch(self._id, metrics=metrics)
-            self._known |= {(name, step) for name, _, step in batch}
+        values = [v for v in _values(self._directory) if (v[0], v[2]) not in self._known]
+        self._log("metrics", [Metric(name, value, now, step) for name, value, step in values])
+        self._known |= {(name, step) for name, _, step in values}
         if result and self._status != "FINISHED":
             self._client.log_artifact(self._id, str(self._directory.path / RESULT))
         status = "FINISHED" if result else status
@@ -221,22 +209,24 @@ class _LoggedRun:
             change(self._id, status)
             self._status = status
 
-    def _values(self) -> Iterator[Value]:
-        """Yield the metrics on disk: of each epoch, of each fold, and over the folds."""
-        for fold in self._folds:
-            folder = self._directory.fold(fold)
-            for epoch in folder.epochs():
-                values = ((f"fold{fold}/{n}", getattr(epoch, n), epoch.epoch) for n in _OF_EPOCH)
-                yield from (value for value in values if value[1] is not None)
-            if done := folder.result():
-                values = ((f"fold{fold}/{n}", getattr(done, n), done.last_epoch) for n in _OF_FOLD)
-                yield from (value for value in values if value[1] is not None)
-        if result := self._directory.result():
-            step = max(fold.last_epoch for fold in result.folds)
-            for name in _OF_FOLD:
-                known = [v for fold in result.folds if (v := getattr(fold, name)) is not None]
-                means = {name: mean(known) if known else None, f"{name}_std": sample_std(known)}
-                yield from ((n, value, step) for n, value in means.items() if value is not None)
+
+def _values(directory: RunDirectory) -> Iterator[tuple[str, float, int]]:
+    """Yield name, value and step of each metric on disk: of epochs, of folds, over the folds."""
+    values: list[tuple[str, float | None, int]] = []
+    for fold in directory.record().config.folds:
+        folder = directory.fold(fold)
+        for row in folder.epochs():
+            values += [(f"fold{fold}/{name}", getattr(row, name), row.epoch) for name in _OF_EPOCH]
+        if done := folder.result():
+            step = done.last_epoch
+            values += [(f"fold{fold}/{name}", getattr(done, name), step) for name in _OF_FOLD]
+    if result := directory.result():
+        step = max(fold.last_epoch for fold in result.folds)
+        for name in _OF_FOLD:
+            known = [v for fold in result.folds if (v := getattr(fold, name)) is not None]
+            values += [(name, mean(known), step)] if known else []
+            values += [(f"{name}_std", sample_std(known), step)]
+    return ((name, value, step) for name, value, step in values if value is not None)
 
 
 def _flat(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -250,4 +240,4 @@ def _flat(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 def _line(error: Exception, uri: str) -> str:
     """Return one line that repeats no password of the address, as drivers do."""
-    return mask_url(" ".join(str(error).split()), secrets_of=uri) or type(error).__name__
+    return mask_url(in_a_line(error), secrets_of=uri)

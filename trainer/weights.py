@@ -16,7 +16,7 @@ from featurestore.errors import DownloadError, cause
 from featurestore.files import read_regular
 from schemas import InitUsed
 from trainer.errors import WeightsError
-from trainer.model import TIMM, one_channel_state, safetensors, state_digest, timm_body
+from trainer.model import TIMM, mismatch, one_channel_state, safetensors, state_digest, timm_body
 from trainer.safefiles import read_tensors
 
 PATIENCE = Patience(silence_s=10.0, limit_s=900.0, tries=3)
@@ -64,6 +64,7 @@ def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialW
         return InitialWeights(None, "random")
     if init not in ("auto", "imagenet"):
         return _of_file(Path(init), arch, "file")
+    published = f"{'timm' if arch.startswith(TIMM) else 'ImageNet'}'s weights of {arch}"
     try:
         if arch.startswith(TIMM):
             state = timm_body(arch, pretrained=True).state_dict()
@@ -71,8 +72,11 @@ def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialW
         return _of_file(_imagenet(arch, observe), arch, "imagenet")
     except WeightsError as error:
         if init == "imagenet":
-            raise WeightsError(f"{_published(arch)}: {error}. {_GIVE_A_FILE}") from error
-        return InitialWeights(None, "random", _fallback(arch, error))
+            raise WeightsError(f"{published}: {error}. {_GIVE_A_FILE}") from error
+        warning = f"training starts from random weights: {published} are unavailable ({error})"
+        if not arch.startswith(TIMM):
+            warning += ". The paper found the same final accuracy without them"
+        return InitialWeights(None, "random", warning)
 
 
 def _of_file(path: Path, arch: str, used: InitUsed) -> InitialWeights:
@@ -94,17 +98,6 @@ def _read(path: Path) -> bytes:
         return read_regular(path, _MOST_BYTES, follow=True)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be used as initial weights: {cause(error)}") from error
-
-
-def _fallback(arch: str, error: WeightsError) -> str:
-    line = f"training starts from random weights: {_published(arch)} are unavailable ({error})"
-    if arch.startswith(TIMM):
-        return line
-    return f"{line}. The paper found the same final accuracy without them"
-
-
-def _published(arch: str) -> str:
-    return f"{'timm' if arch.startswith(TIMM) else 'ImageNet'}'s weights of {arch}"
 
 
 def imagenet_file(arch: str) -> tuple[str, Path]:
@@ -159,34 +152,18 @@ def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
         raise WeightsError(f"{path}: is no state dict but a {type(state).__name__}")
     if arch.startswith(TIMM):
         try:
-            adapted = one_channel_state(arch, state)
+            body = one_channel_state(arch, state)
         except (ValueError, AttributeError) as error:
             raise WeightsError(f"{path}: {error}. {_GIVE_A_FILE}") from error
-        _check_numbers(path, adapted)
-        return adapted
-    body = {name: value for name, value in state.items() if not str(name).startswith("fc.")}
-    _check_fits(path, body, arch)
+    else:
+        body = {name: value for name, value in state.items() if not str(name).startswith("fc.")}
+        # On the meta device parameters have shapes and no memory.
+        with torch.device("meta"):
+            network = torchvision.models.get_model(arch, weights=None)
+        if unlike := mismatch(arch, body, network.state_dict(), _optional):
+            raise WeightsError(f"{path}: {unlike}. {_GIVE_A_FILE}")
+    _check_numbers(path, body)
     return body
-
-
-def _check_fits(path: Path, state: Mapping[str, Tensor], arch: str) -> None:
-    """Compare names and shapes with the network's, before any of it is loaded."""
-    # On the meta device parameters have shapes and no memory.
-    with torch.device("meta"):
-        network = torchvision.models.get_model(arch, weights=None)
-    expected = {name: value.shape for name, value in network.state_dict().items()}
-    shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
-    wrong = [
-        name
-        for name in sorted(expected.keys() | shapes.keys())
-        if shapes.get(name) != expected.get(name) and not _optional(name)
-    ]
-    if wrong:
-        raise WeightsError(
-            f"{path}: is not of {arch}: {len(wrong)} parameters are missing, too many or of "
-            f"another shape, such as {wrong[0]}. {_GIVE_A_FILE}"
-        )
-    _check_numbers(path, state)
 
 
 def _check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -38,8 +38,8 @@ from tests.integration.browsing import (
 )
 from trainer.metrics import average_precisions
 from trainer.records.finished import open_finished
-from trainer.report.agreement import agreements
 from trainer.report.classes import agreement_picture
+from trainer.report.comparisons import agreements
 from trainer.report.series import group, read_run
 from trainer.stats import mcnemar_p
 

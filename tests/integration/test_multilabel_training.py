@@ -17,7 +17,7 @@ from tests.integration.trainer_runs import copied, finished_run, rewrite
 from trainer import ZarrDataset
 from trainer.cli import main
 from trainer.config import ExecutionOptions
-from trainer.console import _fold_text
+from trainer.console import fold_text
 from trainer.errors import EnsembleError, TrainedRunError
 from trainer.inference.ensemble import average
 from trainer.inference.predict import load_network, open_run
@@ -33,7 +33,7 @@ def test_a_run_records_the_scores_of_its_predictions_and_no_accuracy() -> None:
     trained.verify()
     assert trained.config.task == "multilabel"
     for fold in trained.result.folds:
-        assert re.match(rf"fold {fold.fold}: best mAP .* last mAP ", _fold_text(fold))
+        assert re.match("best mAP .* last mAP ", fold_text(fold))
         assert (fold.best_accuracy, fold.last_accuracy, fold.valid_accuracy) == (None, None, None)
         found = trained.predictions(fold.fold, "last")
         assert np.array_equal(found.labels, store.all_labels([fold.fold]))

@@ -62,7 +62,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         edit(
             "result.json", lambda text: text.replace('"best_accuracy":0.7', '"best_accuracy":null')
         ),
-        "fold 1 has no best_accuracy, which selection heldout gives",
+        "fold 1 has scores of the last network, selection heldout of the best and last",
     ),
     "no answers": (lose("fold1/last.csv"), r"fold1/last\.csv: is missing"),
     "cut answers": (

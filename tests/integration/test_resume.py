@@ -17,7 +17,7 @@ import torchvision
 from featurestore import StoredDataset
 from featurestore.errors import BusyError
 from schemas import RunResult
-from tests.integration.test_trainer_run import read_metrics
+from tests.integration.test_trainer_run import counted, read_metrics
 from tests.integration.trainer_store import place, tiny_plan, tiny_store
 from trainer.cli import main
 from trainer.config import ExecutionOptions
@@ -277,10 +277,14 @@ def test_a_fold_that_another_process_trains_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_folds_may_be_trained_one_by_one_and_the_last_one_ends_the_run(tmp_path: Path) -> None:
+def test_folds_may_be_trained_one_by_one_and_the_last_one_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset, plan = short_plan(folds=(1, 2))
     begin(dataset, plan, tmp_path / "run")
+    splits = counted(monkeypatch, "trainer.run.split_fold")
     assert resume(dataset, tmp_path / "run", folds=(2,)) is None
+    assert [fold for _, _, fold in splits] == [2], "no other fold is split"
     assert not (tmp_path / "run/result.json").exists()
     assert resume(dataset, tmp_path / "run", folds=(1,)) is not None
     assert is_as_undisturbed(tmp_path / "run")

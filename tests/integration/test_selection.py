@@ -179,7 +179,7 @@ def test_a_recording_on_both_sides_of_a_split_is_refused(tmp_path: Path) -> None
         rows.append(f"{fold}/{name}/{file},{fold[4:]},{name},{source}")
     (root / "clips.csv").write_text("\n".join(rows))
     build(load_dataset("folder", root), tmp_path / "s.zarr", FeatureSpec(resolutions=RESOLUTIONS))
-    with pytest.raises(DataError, match=r"fold 1: 1 recordings .* source tape7"):
+    with pytest.raises(DataError, match=r"fold 1: recordings .*: 1, such as source tape7"):
         plan_run(open_store(tmp_path / "s.zarr"), TrainingOptions(method="baseline"))
 
 

@@ -44,7 +44,7 @@ def test_each_fold_gets_the_batches_it_would_get_alone_also_from_three_threads(
         train = training_folds(dataset, fold)
         sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(train))
         windows = list(EpochOrder(0, dataset.fingerprint, train, sizes).windows(1))
-        stage = held.stages[fold]
+        stage = held[fold]
         alone = [open_source(dataset, ARRAY, folds, CPU, "host") for folds in (train, (fold,))]
         return all(
             same(stage.train, alone[0], windows)

@@ -46,8 +46,8 @@ def test_a_training_that_is_terminated_saves_its_state_and_resumes_to_the_same_b
     begin(*short_plan(), out)
     stopped = resumed_and_signalled(out, signal.SIGTERM, [out / "fold1/metrics.csv"], 2)
     assert stopped.returncode == TERMINATED, stopped.stderr
-    _, line = stopped.stderr.splitlines()
-    assert line.startswith("stopped: ")
+    line = stopped.stderr.splitlines()[-1]
+    assert line.startswith("stopped. ")
     assert f"--resume {out} resumes it" in line
     assert (out / "fold1/last.pt").is_file()
     assert main(["run", "--resume", str(out)]) == 0

@@ -122,8 +122,8 @@ def test_the_range_test_runs_on_it(tmp_path: Path) -> None:
     [
         ("resnet43", "no network 'resnet43'; there are: resnet18, resnet34, resnet50, and timm:"),
         ("resnet43", "did you mean 'resnet34'"),
-        ("timm:test_rsnet", "has no model 'test_rsnet'; did you mean timm:test_resnet"),
-        ("timm:test_resnet.r160_in2k", "did you mean timm:test_resnet.r160_in1k"),
+        ("timm:test_rsnet", "has no model 'test_rsnet'; did you mean 'timm:test_resnet'"),
+        ("timm:test_resnet.r160_in2k", "did you mean 'timm:test_resnet.r160_in1k'"),
         ("timm:", "has no model ''"),
         ("timm:swin_tiny_patch4_window7_224", "cannot take images of 16×16: "),
     ],

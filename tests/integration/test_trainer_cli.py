@@ -211,7 +211,7 @@ def test_ctrl_c_and_sigterm_end_with_a_code_of_theirs_and_keep_what_was_done(
     code = main(command(tiny_store(), f"--method mel {SMALL} --folds-at-once {folds_at_once}"))
     thread.join()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
-    assert "stopped: runs/synthetic-mel-seed0" in capsys.readouterr().err
+    assert "stopped. runs/synthetic-mel-seed0" in capsys.readouterr().err
     for fold in range(1, folds_at_once + 1):
         assert (out / f"fold{fold}" / "last.pt").is_file()
     assert not any(thread.name.startswith("fold") for thread in threading.enumerate())

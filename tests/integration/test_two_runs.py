@@ -86,7 +86,9 @@ def test_a_signal_while_two_folds_train_at_once_costs_no_bit(
     assert stopped.returncode == code
     assert stopped.stderr.splitlines() == [
         "run: loading PyTorch",
-        f"stopped: {out} keeps the epochs and networks so far; --resume {out} resumes it",
+        "",
+        f"stopped. {out} keeps the epochs and networks so far; --resume {out} resumes it, and so "
+        f"does trainer.resume({str(out)!r})",
     ]
     unfinished = [fold for fold in folds if not (out / f"fold{fold}/fold.json").exists()]
     assert unfinished

@@ -55,6 +55,28 @@ def test_each_library_has_one_owner(library: str, owners: set[str]) -> None:
     assert users == owners
 
 
+@pytest.mark.parametrize(
+    ("library", "owners"),
+    [
+        ("mlflow", {"tracking.py"}),
+        ("timm", {"model.py"}),
+        ("safetensors", {"model.py"}),
+        ("onnx", {"export.py"}),
+        ("onnxruntime", {"export.py"}),
+        ("jinja2", {"render.py"}),
+        ("pandas", {"finished.py"}),
+        ("threadpoolctl", {"threads.py"}),
+        ("matplotlib", {"classes.py", "curves.py", "drawing.py"}),
+        ("zarr", set()),
+        ("dask", set()),
+        ("distributed", set()),
+    ],
+)
+def test_each_library_of_the_trainer_has_one_owner(library: str, owners: set[str]) -> None:
+    users = {path.name for path in TRAINER.rglob("*.py") if library in imported(path.read_text())}
+    assert users == owners
+
+
 def imported(text: str) -> set[str]:
     """The packages that a module imports, at its top or when it is needed, but not for types."""
     packages = set()

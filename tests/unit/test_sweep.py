@@ -82,12 +82,12 @@ def test_a_file_says_the_same_as_the_command_line(tmp_path: Path) -> None:
         (None, "cannot be read"),
         ("methods: [", "no YAML"),
         ("- mel", "expected a mapping"),
-        ("methods: [mel]\nseed: 1", "expected a mapping with some of"),
-        ("seeds: [1]", "expected a list of methods"),
-        ("methods: [mel]\nseeds: [one]", "seeds: 'one' is no int"),
-        ("methods: [mel]\nfolds: [true]", "folds: True is no int"),
-        ("methods: [1]", "methods: 1 is no str"),
-        ("methods: [mel]\nsettings: [mixup]", "settings as a mapping"),
+        ("methods: [mel]\nseed: 1", "seed: no such field"),
+        ("seeds: [1]", "methods: is missing"),
+        ("methods: [mel]\nseeds: [one]", "seeds.0: expected a whole number"),
+        ("methods: [mel]\nfolds: [true]", "folds.0.*got true"),
+        ("methods: [1]", "methods.0: expected text"),
+        ("methods: [mel]\nsettings: [mixup]", "settings: expected a mapping"),
     ],
 )
 def test_a_file_that_is_no_sweep_is_one_clear_error(

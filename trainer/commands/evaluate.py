@@ -11,13 +11,9 @@ from rich.measure import Measurement
 from featurestore.program import JsonOption, QuietOption
 from featurestore.terminal import Table, Terminal, styled
 from featurestore.text import json_document, json_text, quantity, shorten
-from schemas import CheckpointName, Evaluation, MultilabelScores
-from trainer.commands.options import (
-    CheckpointOption,
-    DatasetOption,
-    RunOption,
-)
-from trainer.config import DeviceOption, ReadingOption
+from schemas import Evaluation, MultilabelScores
+from trainer.commands.options import CheckpointOption, CountingCheckpointOption, RunOption
+from trainer.config import DatasetOption, DeviceOption, ReadingOption
 
 RESULT, PICTURE, VECTOR = "evaluation.json", "confusion.png", "confusion.svg"
 if TYPE_CHECKING:
@@ -150,9 +146,7 @@ def _fold_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _score_cells(
-    score: MultilabelScores | float | None,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _score_cells(score: MultilabelScores | float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names and the cells of an accuracy, or of the scores of several labels."""
     from trainer.console import SCORES_COLUMNS, scores_cells
 
@@ -163,17 +157,18 @@ def _score_cells(
 
 def _class_table(evaluation: Evaluation) -> Table:
     several = evaluation.scores is not None
-    scores = ("AP %", "AUC %", "at least 50 %") if several else ("predicted",)
-    table = Table("id", "class", "clips", *scores, "recall %")
+    own = ("AP %", "AUC %", "at least 50 %") if several else ("predicted",)
+    table = Table("id", "class", "clips", *own, "recall %")
     for class_id, one in enumerate(evaluation.classes):
-        *ranked, recall = (
-            "–" if value is None else f"{100 * value:.1f}"
-            for value in (one.average_precision, one.auc, one.recall)
-        )
-        name, taken = shorten(one.class_name, _NAME_CHARS), str(one.num_predicted)
-        cells = (*(ranked if several else ()), taken, recall)
-        table.add_row(str(class_id), name, str(one.num_clips), *cells)
+        name = shorten(one.class_name, _NAME_CHARS)
+        measured = [_percent(one.average_precision), _percent(one.auc)] if several else []
+        counts = str(one.num_clips), *measured, str(one.num_predicted)
+        table.add_row(str(class_id), name, *counts, _percent(one.recall))
     return table
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _matrix_table(evaluation: Evaluation) -> Table:
@@ -205,20 +200,13 @@ INTERPRETATION, WORST, WORST_VECTOR = "interpretation.json", "worst.png", "worst
 def interpret(
     run: Annotated[Path, typer.Argument(help="Directory of a finished run.", metavar="RUN")],
     store: Annotated[
-        str | None,
-        typer.Option(help="Path or URL of the run's store, where it was moved."),
+        str | None, typer.Option(help="Path or URL of the run's store, where it was moved.")
     ] = None,
     fold: Annotated[
         list[int] | None,
         typer.Option(help="Held-out fold; may be repeated. Default: all of the run's."),
     ] = None,
-    checkpoint: Annotated[
-        CheckpointName | None,
-        typer.Option(
-            help="Networks of the best epoch, or of the last one. Default: best, or last if none "
-            "was picked."
-        ),
-    ] = None,
+    checkpoint: CountingCheckpointOption = None,
     top: Annotated[
         int, typer.Option(min=1, max=100, help="Clips to show, the most confident mistakes first.")
     ] = 12,
@@ -266,22 +254,18 @@ def interpret(
 def _recall_table(interpretation: "Interpretation") -> Table:
     table = Table("class", "clips", "recall %", "95 % interval", "AP %")
     for one in interpretation.classes:
-        recall, low, high, precision = (
-            "–" if value is None else f"{100 * value:.1f}"
-            for value in (one.recall, one.low, one.high, one.average_precision)
-        )
-        interval = "–" if one.low is None else f"{low} to {high}"
+        interval = "–" if one.low is None else f"{_percent(one.low)} to {_percent(one.high)}"
         name = shorten(one.class_name, _NAME_CHARS)
-        table.add_row(name, str(one.num_clips), recall, interval, precision)
+        measured = _percent(one.recall), interval, _percent(one.average_precision)
+        table.add_row(name, str(one.num_clips), *measured)
     return table
 
 
 def _worst_table(worst: "Sequence[WrongClip]", *, multilabel: bool) -> Table:
-    table = Table()
-    table.add_column("clip", overflow="fold")
-    labels = ("fold", "labels", "most wrong about", "with", "the truth with")
-    for name in labels if multilabel else ("fold", "class", "taken for", "with", "its class with"):
-        table.add_column(name)
+    named = ("labels", "most wrong about", "with", "the truth with")
+    named = named if multilabel else ("class", "taken for", "with", "its class with")
+    table = Table("clip", "fold", *named)
+    table.columns[0].overflow = "fold"
     for clip in worst:
         table.add_row(
             clip.clip_id,

@@ -12,8 +12,8 @@ from featurestore.program import QuietOption
 from featurestore.terminal import Label, Terminal
 from featurestore.text import quantity
 from schemas import LrFind
-from trainer.commands.options import DatasetOption, StoreOption, grouped
-from trainer.config import ReadingOption, StepOptions, TrainingOptions
+from trainer.commands.options import StoreOption, grouped
+from trainer.config import DatasetOption, ReadingOption, StepOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from trainer.training.lr_find import Curve

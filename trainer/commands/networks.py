@@ -7,27 +7,17 @@ other programs, `ensemble` compares the averaged probabilities of several runs w
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import track
 
 from featurestore.program import QuietOption
 from featurestore.terminal import Table, Terminal
 from featurestore.text import csv_cell, from_json_text, json_document, quantity
-from schemas import (
-    CheckpointName,
-    Ensemble,
-    EnsembleMember,
-    Prediction,
-    Predictions,
-    RunRecord,
-    UnusedFile,
-)
-from trainer.commands.options import CheckpointOption, RunOption
+from schemas import Ensemble, Predictions, RunRecord
+from trainer.commands.options import CheckpointOption, CountingCheckpointOption, RunOption
 from trainer.config import DeviceOption
 from trainer.errors import AudioInputError
 
@@ -71,18 +61,14 @@ def predict(
 ) -> None:
     """Classify audio files with a run's trained models."""
     from trainer.api import classify
-    from trainer.inference.predict import audio_files, open_run
+    from trainer.inference.predict import open_run
     from trainer.safefiles import check_output, write_output
 
     trained = open_run(run)
-    if trained.warning:
-        Terminal(stderr=True).warn(trained.warning)
-    folds = trained.chosen(fold or ())
-    files = audio_files(audio, _note)
     if out:
         check_output(out)
-    watched = partial(_watched, total=len(files))
-    predictions = classify(trained, files, folds, checkpoint, device, watched, threshold)
+    shown = Terminal(stderr=True), trained, audio
+    predictions = classify(*shown, fold or (), checkpoint, device, threshold)
     output = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
     if out:
         write_output(out, _text(predictions, trained.record, output, top).encode())
@@ -92,30 +78,8 @@ def predict(
         Terminal(always=True).write(_text(predictions, trained.record, output, top))
     if predictions.unused:
         unused = len(predictions.unused)
-        raise AudioInputError(f"{unused} of {quantity(len(files), 'file')} could not be used")
-
-
-def _note(line: str) -> None:
-    """Print a line about the files on standard error."""
-    Terminal(stderr=True).say(line)
-
-
-def _watched(
-    results: Iterator[Prediction | UnusedFile], total: int
-) -> Iterator[Prediction | UnusedFile]:
-    """Yield the results, with a bar, and print a line for each file that could not be used."""
-    console, muted = Terminal(stderr=True, always=True), Terminal.muted
-    for result in track(
-        results,
-        "predicting",
-        total,
-        console=console,
-        transient=True,
-        disable=muted or not console.is_terminal,
-    ):
-        if isinstance(result, UnusedFile):
-            console.say(f"{result.path}: {result.reason}")
-        yield result
+        number = quantity(unused + len(predictions.predictions), "file")
+        raise AudioInputError(f"{unused} of {number} could not be used")
 
 
 def _text(predictions: Predictions, record: RunRecord, output: Format, top: int) -> str:
@@ -166,8 +130,7 @@ def export(
     run: RunOption,
     fold: Annotated[int, typer.Option(help="Use the network that held this fold out.")],
     output_format: Annotated[
-        Literal["onnx", "torch-export"],
-        typer.Option("--format", help="File format."),
+        Literal["onnx", "torch-export"], typer.Option("--format", help="File format.")
     ],
     checkpoint: CheckpointOption = "best",
     out: Annotated[
@@ -209,13 +172,7 @@ def ensemble(
         list[Path],
         typer.Argument(help="Directories of finished runs, two or more.", metavar="RUN..."),
     ],
-    checkpoint: Annotated[
-        CheckpointName | None,
-        typer.Option(
-            help="Networks of the best epoch, or of the last one. Default: best, or last if "
-            "none was picked."
-        ),
-    ] = None,
+    checkpoint: CountingCheckpointOption = None,
     out: Annotated[Path, typer.Option(help="Folder for ensemble.json and .csv.")] = Path(
         "ensemble"
     ),
@@ -242,67 +199,47 @@ def ensemble(
 def print_ensemble(console: Terminal, record: Ensemble) -> None:
     """Print the warnings, accuracies by fold, and what the average gains over each run."""
     from trainer.console import SCORES_COLUMNS, scores_cells
-    from trainer.report.render import Column, print_table
+    from trainer.report.render import Column, headings, print_table
     from trainer.report.render import Table as ReportTable
     from trainer.report.tables import (
         DIFFERENCE_NOTES,
-        TEST_COLUMNS,
+        TESTS,
+        comparison_cells,
         least_note,
+        mean_std,
+        percent,
     )
     from trainer.selection import SCORE_NAMES
 
     for warning in record.warnings:
         console.warn(warning)
-    names = _run_names(record.members)
-    columns = (Column("fold"), Column("clips"), *map(Column, names), Column("average"))
+    short = [Path(member.run).name for member in record.members]
+    names = short if len(set(short)) == len(short) else [member.run for member in record.members]
+    values = [*(member.accuracies for member in record.members), record.accuracies]
+    # By row: a run or the average, in points.
+    points = [[100 * value for value in of] for of in values]
     score = SCORE_NAMES[record.task]
     title = f"{'Accuracy' if score == 'accuracy' else score} by held-out fold, %"
-    print_table(ReportTable(title, columns, _fold_rows(record)), console)
-    columns = (
-        *(Column("run", numeric=False), Column("method", numeric=False), Column("seed")),
-        *(Column(f"{score}, %"), Column("average gains"), Column("95 % CI")),
-        *TEST_COLUMNS,
+    columns = tuple(map(Column, ("fold", "clips", *names, "average")))
+    folds = zip(record.folds, record.num_clips, *points, strict=True)
+    rows: tuple[tuple[str, ...], ...]
+    rows = tuple((str(fold), str(clips), *map(percent, of)) for fold, clips, *of in folds)
+    print_table(ReportTable(title, columns, rows), console)
+    gains = f"{score}, %", "average gains", "95 % CI", *TESTS
+    columns = *headings("run"), *headings("method", "seed", *gains)
+    names[record.best_member] += " (best)"
+    rows = tuple(
+        (name, member.method, str(member.seed), mean_std(of), *comparison_cells(member.gain, 100))
+        for name, member, of in zip(names, record.members, points, strict=False)
     )
+    rows += (("average", "", "", mean_std(points[-1]), *[""] * 7),)
+    title = "Mean ± sample standard deviation over folds"
     note = f"The best single run is picked on these very folds. {least_note(len(record.folds))}"
-    rows = _member_rows(record, names)
-    print_table(
-        ReportTable("Mean ± sample standard deviation over folds", columns, rows, note), console
-    )
+    print_table(ReportTable(title, columns, rows, note), console)
     if record.scores:
         columns = (Column("fold"), *map(Column, SCORES_COLUMNS))
-        rows = tuple(
-            (str(fold), *scores_cells(scores))
-            for fold, scores in zip(record.folds, record.scores, strict=True)
-        )
+        scored = zip(record.folds, record.scores, strict=True)
+        rows = tuple((str(fold), *scores_cells(scores)) for fold, scores in scored)
         print_table(ReportTable("All scores of the average", columns, rows), console)
     for text in DIFFERENCE_NOTES:
         console.print(f"• {text}")
-
-
-def _run_names(members: tuple[EnsembleMember, ...]) -> list[str]:
-    """Return the directories' last parts if they tell the runs apart."""
-    short = [Path(member.run).name for member in members]
-    return short if len(set(short)) == len(short) else [member.run for member in members]
-
-
-def _fold_rows(record: Ensemble) -> tuple[tuple[str, ...], ...]:
-    from trainer.report.tables import percent
-
-    values = [*(member.accuracies for member in record.members), record.accuracies]
-    return tuple(
-        (str(fold), str(clips), *(percent(100 * of[at]) for of in values))
-        for at, (fold, clips) in enumerate(zip(record.folds, record.num_clips, strict=True))
-    )
-
-
-def _member_rows(record: Ensemble, names: list[str]) -> tuple[tuple[str, ...], ...]:
-    from trainer.report.tables import comparison_cells, mean_std
-
-    rows = []
-    for at, (member, name) in enumerate(zip(record.members, names, strict=True)):
-        best = " (best)" if at == record.best_member else ""
-        accuracy = mean_std([100 * value for value in member.accuracies])
-        cells = comparison_cells(member.gain, scale=100)
-        rows.append((name + best, member.method, str(member.seed), accuracy, *cells))
-    whole = mean_std([100 * value for value in record.accuracies])
-    return (*rows, ("average", "", "", whole, *[""] * 7))

@@ -10,9 +10,10 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from schemas import CheckpointName
 
@@ -20,24 +21,21 @@ RunOption = Annotated[Path, typer.Option(help="Directory of a finished run.")]
 CheckpointOption = Annotated[
     CheckpointName, typer.Option(help="Networks of the best epoch, or of the last one.")
 ]
+CountingCheckpointOption = Annotated[
+    CheckpointName | None,
+    typer.Option(
+        help="Networks of the best epoch, or of the last one. Default: best, or last if none was "
+        "picked."
+    ),
+]
 StoreOption = Annotated[
     str, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
-]
-DatasetOption = Annotated[
-    str | None, typer.Option(help="Dataset name; required only if the store holds several.")
 ]
 FoldOption = Annotated[
     list[str] | None,
     typer.Option(
         help="Held-out fold, by number or name; may be repeated. Default: the official test folds, "
         "or every fold."
-    ),
-]
-MlflowOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URI",
-        help="Also log to MLflow: http://host:5000, sqlite:///mlflow.db and so on.",
     ),
 ]
 
@@ -64,6 +62,10 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def _is_option(hint: Any) -> bool:  # noqa: ANN401 - any annotation
+    return any(isinstance(one, OptionInfo) for one in getattr(hint, "__metadata__", ()))
+
+
 def _members(group: type) -> dict[str, Parameter]:
     hints = get_type_hints(group, include_extras=True)
     return {
@@ -74,5 +76,5 @@ def _members(group: type) -> dict[str, Parameter]:
             annotation=hints[field.name],
         )
         for field in fields(group)
-        if hasattr(hints[field.name], "__metadata__")  # declared as an option
+        if _is_option(hints[field.name])
     }

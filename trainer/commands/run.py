@@ -1,8 +1,6 @@
 """`trainer run`: a method's whole schedule for each held-out fold, new or from where it stopped."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -10,20 +8,15 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from featurestore.program import JsonOption, QuietOption
-from featurestore.stopping import INTERRUPTED
 from featurestore.terminal import Terminal
 from featurestore.text import from_json_text, json_text, quantity
 from schemas import RunConfig
-from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, grouped
-from trainer.config import ExecutionOptions, TrainingOptions
+from trainer.commands.options import FoldOption, grouped
+from trainer.config import DatasetOption, ExecutionOptions, MlflowOption, TrainingOptions
 from trainer.errors import ResumeError, differing
 
 if TYPE_CHECKING:
-    from featurestore import StoredDataset
     from trainer.plan import Plan
-    from trainer.run import Known
-    from trainer.tracking import Tracking
-    from trainer.training.events import Notify
 
 _OF_CONFIG = {"fold": "folds"}
 """Config names of options that are called differently."""
@@ -39,8 +32,7 @@ def run(
     *,
     context: typer.Context,
     store: Annotated[
-        str | None,
-        typer.Option(help="Path or URL of the store that `featurestore build` wrote."),
+        str | None, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
     ] = None,
     resume: Annotated[
         Path | None,
@@ -68,32 +60,27 @@ def run(
     if resume is not None and dry_run:
         raise typer.BadParameter("--dry-run is for a new run, not for --resume")
     from featurestore import open_store
-    from trainer.api import planned
+    from trainer.api import plan_new, train_new, train_rest
     from trainer.console import print_plan
-    from trainer.run import begin
-    from trainer.tracking import tracking_to
 
     console = Terminal(stderr=as_json)  # standard output is the result's
-    if resume is not None:
-        with tracking_to(mlflow, console.warn) as tracking:
-            _go_on(console, resume, store, _given(context), execution, tracking)
-        _conclude(resume, as_json=as_json)
-        return
-    assert store is not None  # noqa: S101 - asked for above
-    training = replace(training, folds=tuple(fold or ()))
-    stored = open_store(store, dataset)
-    plan, out, execution = planned(stored, training, execution, out)
-    if dry_run:
-        print_plan(console, stored, plan.config, execution.folds_at_once)
-        _print_dry(console, plan, out, as_json=as_json)
-        return
-    with tracking_to(mlflow, console.warn) as tracking:
-        print_plan(console, stored, plan.config, execution.folds_at_once)
-        carry_out(
-            *(console, stored, plan, out, execution, tracking),
-            start=lambda notify: begin(stored, plan, out, notify, execution),
-        )
-    _conclude(out, as_json=as_json)
+    if store is None or resume is not None:
+        assert resume is not None  # noqa: S101 - asked for above
+        _check_options(resume, store, _given(context))
+        finished = train_rest(console, resume, store, execution, mlflow)
+    else:
+        stored = open_store(store, dataset)
+        training = replace(training, folds=tuple(fold or ()))
+        plan, out, execution = plan_new(stored, training, execution, out)
+        if dry_run:
+            print_plan(console, stored, plan.config, execution.folds_at_once)
+            _print_dry(console, plan, out, as_json=as_json)
+            return
+        finished = train_new(console, stored, plan, out, execution, mlflow)
+    if as_json:
+        result = json.loads((finished.path / "result.json").read_bytes())
+        Terminal().write_json({"out": json_text(finished.path), **result})
+    Terminal(stderr=True).suggest("trainer", "report", finished.path)
 
 
 def _print_dry(console: Terminal, plan: "Plan", out: Path, *, as_json: bool) -> None:
@@ -115,86 +102,15 @@ def _print_dry(console: Terminal, plan: "Plan", out: Path, *, as_json: bool) -> 
         Terminal().write_json(summary | {"config": config.model_dump(mode="json")})
 
 
-def _conclude(out: Path, *, as_json: bool) -> None:
-    """Print the result as JSON, and what may come next, if the run is finished."""
-    from trainer.records.rundir import RESULT
-
-    if not (out / RESULT).exists():
-        return
-    if as_json:
-        result = json.loads((out / RESULT).read_bytes())
-        Terminal().write_json({"out": json_text(out), **result})
-    Terminal(stderr=True).suggest("trainer", "report", out)
-
-
-def carry_out(
-    console: Terminal,
-    stored: "StoredDataset",
-    plan: "Plan",
-    out: Path,
-    execution: ExecutionOptions,
-    tracking: "Tracking | None" = None,
-    *,
-    start: "Callable[[Notify], Known] | None" = None,
-) -> None:
-    """Train what is left of a run; see `trainer.api.carry_out`. Say how to resume it if stopped."""
-    from trainer import api
-
-    with _resumable(out):
-        api.carry_out(console, stored, plan, out, execution, tracking, start=start)
-
-
-@contextmanager
-def _resumable(out: Path) -> Iterator[None]:
-    """Say how to resume a run that is stopped, if it was begun."""
+def _check_options(out: Path, store: str | None, options: dict[str, object]) -> None:
+    """Refuse options that differ from a run's own settings."""
     from trainer.records.rundir import RunDirectory
 
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not RunDirectory(out).begun:
-            raise
-        Terminal(stderr=True).say(
-            f"stopped: {out} keeps the epochs and networks so far; --resume {out} resumes it"
-        )
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _go_on(
-    console: Terminal,
-    out: Path,
-    store: str | None,
-    options: dict[str, object],
-    execution: ExecutionOptions,
-    tracking: "Tracking | None",
-) -> None:
-    """Resume a run as its record says; options given as well must not differ from it."""
-    from trainer.api import stopped_run
-    from trainer.console import print_plan, print_result
-    from trainer.records.finished import open_finished
-    from trainer.records.rundir import RESULT, RunDirectory
-
-    directory = RunDirectory(out)
-    record = directory.record()
-    place = store or from_json_text(record.store)
+    record = RunDirectory(out).record()
     if folds := cast("list[str]", options.get("folds")):
+        place = store or from_json_text(record.store)
         options["folds"] = _numbered(folds, place, record.config.dataset)
     _check_same(out, record.config, options)
-    if (out / RESULT).exists():
-        finished = open_finished(out)
-        finished.verify()
-        if finished.warning:
-            Terminal(stderr=True).warn(finished.warning)
-        for text in finished.partial:
-            console.warn(text)
-        console.say(f"{out} is finished")
-        print_result(console, finished.result)
-        if tracking:
-            tracking.changed(out)
-        return
-    stored, plan = stopped_run(out, store)
-    print_plan(console, stored, record.config, execution.folds_at_once, started=True)
-    carry_out(console, stored, plan, out, execution, tracking)
 
 
 def _numbered(folds: list[str], place: str, dataset: str) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """`trainer sweep` and `trainer reproduce`: many runs in one directory, and one report of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,9 +13,8 @@ from featurestore.errors import FeatureStoreError
 from featurestore.program import QuietOption
 from featurestore.terminal import Terminal, styled
 from featurestore.text import mask_url, quantity
-from trainer.commands.options import DatasetOption, FoldOption, MlflowOption, StoreOption, grouped
-from trainer.commands.run import carry_out
-from trainer.config import ExecutionOptions
+from trainer.commands.options import FoldOption, StoreOption, grouped
+from trainer.config import DatasetOption, ExecutionOptions, MlflowOption
 from trainer.errors import ConfigError, SweepError, TrainerError
 
 if TYPE_CHECKING:
@@ -159,10 +158,8 @@ def _carry_out(
     if stored.partial:
         console.warn(f"{stored.name} has {stored.partial}")
     with tracking_to(mlflow, console.warn) as tracking:
-        if scheduler is None:
-            failed = _here(console, stored, runs, out, execution, tracking)
-        else:
-            failed = _on_cluster(console, stored, runs, out, execution, scheduler, tracking)
+        training = _Training(console, stored, runs, out, execution, tracking)
+        failed = training.on_cluster(scheduler) if scheduler else training.here()
     done = finished(out, runs)
     if done:
         print_report(write_report(done, out / REPORT, datetime.now(UTC)), console)
@@ -173,80 +170,86 @@ def _carry_out(
         )
 
 
-def _here(
-    console: Terminal,
-    stored: "StoredDataset",
-    runs: Sequence["SweepRun"],
-    out: Path,
-    execution: ExecutionOptions,
-    tracking: "Tracking | None",
-) -> dict[str, str]:
-    """Train on this machine, run after run; return the failures by the run's name."""
-    from trainer.sweep import RUNS, plan_sweep, start
+@dataclass(frozen=True)
+class _Training:
+    """A sweep being trained: its runs, and who watches them."""
 
-    failed = {}
-    for number, (run, plan) in enumerate(plan_sweep(stored, runs, execution), start=1):
-        console.rule(styled(f"{number}/{len(runs)} {run.name}"), align="left")
-        at_once = execution.for_folds(len(plan.config.folds))
-        begin = partial(start, stored, run, out, at_once, plan)
-        try:
-            path = out / RUNS / run.name
-            carry_out(console, stored, plan, path, at_once, tracking, start=begin)
-        except (TrainerError, FeatureStoreError) as error:
-            console.say(f"failed: {mask_url(error)}", style="red")
-            failed[run.name] = str(error)
-    return failed
+    console: Terminal
+    stored: "StoredDataset"
+    runs: Sequence["SweepRun"]
+    out: Path
+    execution: ExecutionOptions
+    tracking: "Tracking | None"
 
+    def path(self, run: str) -> Path:
+        """Return the directory of a run."""
+        from trainer.sweep import RUNS
 
-def _on_cluster(
-    console: Terminal,
-    stored: "StoredDataset",
-    runs: Sequence["SweepRun"],
-    out: Path,
-    execution: ExecutionOptions,
-    scheduler: str,
-    tracking: "Tracking | None",
-) -> dict[str, str]:
-    """Train on a cluster, fold by fold; return the failures by the run's name."""
-    from trainer.cluster import Cluster, Failed, Work, check_shared
-    from trainer.records.rundir import RunDirectory
-    from trainer.run import finish
-    from trainer.sweep import RUNS, plan_sweep
+        return self.out / RUNS / run
 
-    planned = [run for run, _ in plan_sweep(stored, runs, execution, elsewhere=True)]
-    work = Work(stored.path, stored.name, stored.fingerprint, out.absolute(), execution)
-    failed: dict[str, str] = {}
-    started = {}
+    def here(self) -> dict[str, str]:
+        """Train on this machine, run after run; return the failures by the run's name."""
+        from trainer.api import carry_out
+        from trainer.sweep import plan_sweep, start
 
-    def notify(line: str) -> None:
-        console.say(line, style="yellow")
+        failed = {}
+        planned = plan_sweep(self.stored, self.runs, self.execution)
+        for number, (run, plan) in enumerate(planned, start=1):
+            self.console.rule(styled(f"{number}/{len(self.runs)} {run.name}"), align="left")
+            at_once = self.execution.for_folds(len(plan.config.folds))
+            begin = partial(start, self.stored, run, self.out, at_once, plan)
+            what = self.console, self.stored, plan, self.path(run.name), at_once, self.tracking
+            try:
+                carry_out(*what, start=begin)
+            except (TrainerError, FeatureStoreError) as error:
+                self._report(failed, run.name, "failed", str(error))
+        return failed
 
-    with Cluster(scheduler, notify) as cluster:
-        for run, outcome in cluster.begin(work, planned):
-            if isinstance(outcome, Failed):
-                failed[run.name] = outcome.reason
-                console.say(f"{run.name}: failed: {mask_url(outcome.reason)}", style="red")
-            else:
-                check_shared(work.out / RUNS / run.name, outcome.record_sha256)
-                started[run.name] = outcome
-        tasks = [(n, b.record_sha256, fold) for n, b in started.items() for fold in b.config.folds]
-        for number, done in enumerate(cluster.train(work, tasks), start=1):
-            line = f"{number}/{len(tasks)} {done.run} fold {done.fold}: "
-            if isinstance(done.outcome, Failed):
-                failed[done.run] = done.outcome.reason
-                console.say(f"{line}failed: {mask_url(done.outcome.reason)}", style="red")
-            else:
-                shown = done.outcome.best_score, done.outcome.last_score
-                named = zip(("best", "last"), shown, strict=True)
-                text = ", ".join(f"{name} {100 * a:.2f} %" for name, a in named if a is not None)
-                console.say(f"{line}{text}, {done.outcome.seconds:.0f} s")
-            if tracking:
-                tracking.changed(out / RUNS / done.run)
-    for name in started:
-        try:
-            finish(RunDirectory(out / RUNS / name))
-        except TrainerError as error:
-            failed.setdefault(name, str(error))
-        if tracking:
-            tracking.changed(out / RUNS / name, "FAILED" if name in failed else "RUNNING")
-    return failed
+    def on_cluster(self, scheduler: str) -> dict[str, str]:
+        """Train on a cluster, fold by fold; return the failures by the run's name."""
+        from trainer.cluster import Cluster, Failed, Work, check_shared
+        from trainer.console import fold_text
+        from trainer.sweep import plan_sweep
+
+        stored, out = self.stored, self.out.absolute()
+        planned = plan_sweep(stored, self.runs, self.execution, elsewhere=True)
+        work = Work(stored.path, stored.name, stored.fingerprint, out, self.execution)
+        failed: dict[str, str] = {}
+        started = {}
+        with Cluster(scheduler, partial(self.console.say, style="yellow")) as cluster:
+            for (_, run), begun in cluster.begin(work, [run for run, _ in planned]):
+                if isinstance(begun, Failed):
+                    self._report(failed, run.name, f"{run.name}: failed", begun.reason)
+                else:
+                    check_shared(self.path(run.name), begun.record_sha256)
+                    started[run.name] = begun
+            tasks = [(n, b.record_sha256, f) for n, b in started.items() for f in b.config.folds]
+            done = cluster.train(work, tasks)
+            for number, ((_, name, _, fold), outcome) in enumerate(done, start=1):
+                line = f"{number}/{len(tasks)} {name} fold {fold}"
+                if isinstance(outcome, Failed):
+                    self._report(failed, name, f"{line}: failed", outcome.reason)
+                else:
+                    self.console.say(f"{line}: {fold_text(outcome)}")
+                if self.tracking:
+                    self.tracking.changed(self.path(name))
+        return self._finish(started) | failed
+
+    def _report(self, failed: dict[str, str], run: str, what: str, reason: str) -> None:
+        failed[run] = reason
+        self.console.say(f"{what}: {mask_url(reason)}", style="red")
+
+    def _finish(self, runs: Iterable[str]) -> dict[str, str]:
+        """Write the results of runs all of whose folds are trained; return the failures by name."""
+        from trainer.records.rundir import RunDirectory
+        from trainer.run import finish
+
+        failed = {}
+        for name in runs:
+            try:
+                done = finish(RunDirectory(self.path(name)))
+            except TrainerError as error:
+                failed[name], done = str(error), None
+            if self.tracking:
+                self.tracking.changed(self.path(name), "RUNNING" if done else "FAILED")
+        return failed

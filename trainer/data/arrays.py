@@ -182,17 +182,11 @@ def open_source(
         return load(dataset, array, folds, device)
 
 
-@dataclass(frozen=True, eq=False)
-class HeldArray:
+class HeldArray(dict[int, StageData]):
     """An array, held in memory while this object is.
 
-    Args:
-        name: `resolution/variant`.
-        stages: Its training and its held-out rows, by held-out fold; each for one thread.
+    By held-out fold, its training and its held-out rows; each for one thread.
     """
-
-    name: str
-    stages: Mapping[int, StageData]
 
 
 class SharedArrays:
@@ -247,7 +241,7 @@ class SharedArrays:
             held = self._held.get(array)
             if held is None:
                 self._latest = None  # the memory of the one before is free before this one is read
-                held = HeldArray(array, self._open(array))
+                held = HeldArray(self._open(array))
                 self._held[array] = held
             self._latest = held
             return held
@@ -262,7 +256,7 @@ class SharedArrays:
         with self._opening:
             held = self._held.get(array)
         if held is not None:
-            return held.stages[fold].valid
+            return held[fold].valid
         return open_source(self._dataset, array, [fold], self._device, self._placements[array])
 
     def _open(self, array: str) -> dict[int, StageData]:

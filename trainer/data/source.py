@@ -16,15 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import StoredDataset, usable_cores
-from trainer.data.buffers import (
-    BufferPool,
-    gather,
-    loading_onto,
-    read_block,
-    staging_buffer,
-    torch_dtype,
-    upload,
-)
+from trainer.data import buffers
 from trainer.data.order import Window
 from trainer.threads import one_torch_thread
 
@@ -135,7 +127,7 @@ class StageData:
     valid: Source
 
 
-def as_float32(images: Tensor, scale: float, pool: BufferPool | None = None) -> Tensor:
+def as_float32(images: Tensor, scale: float, pool: buffers.BufferPool | None = None) -> Tensor:
     """Return stored images as float32 in [0, 1]; the input is left as it is.
 
     Args:
@@ -170,15 +162,11 @@ class HostSource:
     """
 
     def __init__(
-        self,
-        images: NDArray[Any],
-        labels: NDArray[Any],
-        scale: float,
-        device: torch.device,
+        self, images: NDArray[Any], labels: NDArray[Any], scale: float, device: torch.device
     ) -> None:
         self.scale, self.device = scale, device
         self._images, self._labels = images, labels
-        self._pool = BufferPool(_BATCHES)
+        self._pool = buffers.BufferPool(_BATCHES)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -203,16 +191,16 @@ class HostSource:
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
             images = self._buffer(size)[: len(chosen)]
-            gather(self._images, chosen, images)
-            batch = upload(images, self.device).unsqueeze(1)
+            buffers.gather(self._images, chosen, images)
+            batch = buffers.upload(images, self.device).unsqueeze(1)
             del images  # so that the next batch can have this memory once the caller is done
-            yield batch, upload(self._labels[chosen], self.device)
+            yield batch, buffers.upload(self._labels[chosen], self.device)
 
     def _buffer(self, size: int) -> Tensor:
         """Return memory for a batch: pinned memory, which PyTorch reuses itself, for a GPU."""
         shape = (size, *self._images.shape[1:])
         if self.device.type == "cuda":
-            return staging_buffer(shape, self._images.dtype, self.device)
+            return buffers.staging_buffer(shape, self._images.dtype, self.device)
         return self._pool.get(shape, self._images.dtype)
 
 
@@ -237,7 +225,7 @@ class DeviceSource:
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
         """See `Source`."""
-        return self._selected(upload(_rows(windows), self.device), size)
+        return self._selected(buffers.upload(_rows(windows), self.device), size)
 
     def in_order(self, size: int) -> Batches:
         """See `Source`."""
@@ -281,19 +269,21 @@ def load_to_device(
     Raises:
         featurestore.errors.StoreError: The store lacks it, or is damaged.
     """
-    shape, dtype = dataset.shape(array), torch_dtype(dataset.dtype_of(array))
+    shape, dtype = dataset.shape(array), buffers.torch_dtype(dataset.dtype_of(array))
     blocks = dataset.blocks(folds)
     stops = np.cumsum([0, *(len(dataset.labels(block)) for block in blocks)]).tolist()
-    with loading_onto(device):
+    with buffers.loading_onto(device):
         images = torch.empty((stops[-1], *shape), dtype=dtype, device=device)
 
     def fill(number: int) -> None:
-        read_block(dataset, blocks[number], array, images[stops[number] : stops[number + 1]])
+        buffers.read_block(
+            dataset, blocks[number], array, images[stops[number] : stops[number + 1]]
+        )
 
     with ThreadPoolExecutor(min(_MOST_THREADS, usable_cores())) as pool:
         list(pool.map(fill, range(len(blocks))))
-    with loading_onto(device):
-        on_device = upload(dataset.all_labels(folds), device)
+    with buffers.loading_onto(device):
+        on_device = buffers.upload(dataset.all_labels(folds), device)
     return DeviceSource(images.unsqueeze(1), on_device, dataset.scale_of(array), device)
 
 

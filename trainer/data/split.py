@@ -123,15 +123,8 @@ def _class_counts(labels: NDArray[Any], num_classes: int = 0) -> NDArray[np.int6
 
 OFFICIAL_FOLDS = frozenset(
     (
-        "birdset",
-        "esc10",
-        "esc50",
-        "fsd50k",
-        "fsdnoisy18k",
-        "gtzan",
-        "speech_commands",
-        "tau_scenes",
-        "urbansound8k",
+        *("birdset", "esc10", "esc50", "fsd50k", "fsdnoisy18k", "gtzan", "speech_commands"),
+        *("tau_scenes", "urbansound8k"),
     )
 )
 """Datasets whose folds are published with them: results on other folds could not be compared."""

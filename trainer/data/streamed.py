@@ -20,16 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore import StoredDataset
-from trainer.data.buffers import (
-    HOST,
-    BufferPool,
-    loading_onto,
-    record_work,
-    scatter_rows,
-    staging_buffer,
-    torch_dtype,
-    upload,
-)
+from trainer.data import buffers
 from trainer.data.order import WINDOW, Window, store_order
 from trainer.data.source import Batch, Batches
 from trainer.threads import one_torch_thread
@@ -71,7 +62,7 @@ class StreamedSource:
         self._sizes = [len(dataset.labels(block)) for block in self._blocks]
         self._starts = np.cumsum([0, *self._sizes], dtype=np.int64)
         self._labels: NDArray[Any] = dataset.all_labels(folds)
-        self._pool, self._thread = BufferPool(_WINDOWS), threading.local()
+        self._pool, self._thread = buffers.BufferPool(_WINDOWS), threading.local()
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -110,22 +101,22 @@ class StreamedSource:
     def _start(self, pool: ThreadPoolExecutor, window: Window) -> "_PendingWindow":
         """Start reading a window."""
         memory, blocks = [self._window_memory(window)], deque(self._block_rows(window))
-        wait_for_device = record_work(self.device)
+        wait_for_device = buffers.record_work(self.device)
 
         def read() -> None:
             (images,) = memory
-            with loading_onto(self.device):
+            with buffers.loading_onto(self.device):
                 wait_for_device()  # it may still be training on what this memory held before
             for number, rows, places in _take_all(blocks):
                 decoded = self._block_memory(self._sizes[number])
                 self._dataset.read_block(self._blocks[number], self._array, decoded)
                 whole = len(rows) == len(decoded)
-                scatter_rows(decoded if whole else decoded[rows], images, places)
+                buffers.scatter_rows(decoded if whole else decoded[rows], images, places)
 
         # One task per thread that takes blocks in turn: with one task per block, each that ends
         # would wake the thread that trains.
         tasks = [pool.submit(read) for _ in range(self._dataset.threads)]
-        classes = upload(self._labels[window.rows], self.device)
+        classes = buffers.upload(self._labels[window.rows], self.device)
         return _PendingWindow(tasks, blocks, memory, classes)
 
     def _block_rows(self, window: Window) -> Iterator[_BlockRows]:
@@ -142,11 +133,11 @@ class StreamedSource:
         """Return memory for a window's images."""
         # As large as a window of so many blocks can be, so that the next one fits into it.
         shape = (len(window.blocks) * max(self._sizes), *self._shape)
-        if self.device == HOST:
+        if self.device == buffers.HOST:
             memory = self._pool.get(shape, self._dtype)
         else:
             with torch.inference_mode(mode=False):  # other threads write to it
-                dtype = torch_dtype(self._dtype)
+                dtype = buffers.torch_dtype(self._dtype)
                 memory = torch.empty(shape, dtype=dtype, device=self.device)
         return memory[: len(window.rows)]
 
@@ -154,8 +145,8 @@ class StreamedSource:
         """Return this thread's own memory for a decoded block."""
         if not hasattr(self._thread, "memory"):
             shape = (max(self._sizes), *self._shape)
-            with loading_onto(self.device):
-                staging = staging_buffer(shape, self._dtype, self.device)
+            with buffers.loading_onto(self.device):
+                staging = buffers.staging_buffer(shape, self._dtype, self.device)
             self._thread.memory = staging.numpy()
         memory: NDArray[np.generic] = self._thread.memory
         return memory[:num_images]

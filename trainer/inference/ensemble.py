@@ -4,6 +4,7 @@ Reads the tables of predictions next to the networks; no store, no network.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -88,18 +89,13 @@ def _check_runs(runs: Sequence[FinishedRun]) -> None:
     for at, run in enumerate(runs):
         if paths[at] in paths[:at]:
             raise EnsembleError(f"{run.path}: is given twice; each run has one vote")
-    for first, second in pairwise(runs):
-        _check_alike(first, second)
-
-
-def _check_alike(first: FinishedRun, second: FinishedRun) -> None:
-    unlike = [fact for fact in _ALIKE if fact[1](first) != fact[1](second)]
-    if unlike:
-        differing = " and ".join(f"{name} ({of(first)}; {of(second)})" for name, of, _ in unlike)
-        needed = ", and ".join(remedy for *_, remedy in unlike)
-        raise EnsembleError(
-            f"{first.path} and {second.path} differ in {differing}; an average needs {needed}"
-        )
+    for one, other in pairwise(runs):
+        if unlike := [fact for fact in _ALIKE if fact[1](one) != fact[1](other)]:
+            differing = " and ".join(f"{name} ({of(one)}; {of(other)})" for name, of, _ in unlike)
+            needed = ", and ".join(remedy for *_, remedy in unlike)
+            raise EnsembleError(
+                f"{one.path} and {other.path} differ in {differing}; an average needs {needed}"
+            )
 
 
 def _predictions(
@@ -129,19 +125,13 @@ def _aligned(predictions: ClipPredictions, first: ClipPredictions, where: str) -
     if differs.any():
         clip = first.clip_ids[int(differs.argmax())]
         raise EnsembleError(f"{where} give clip {clip} different classes; one of them is mistaken")
-    return ClipPredictions(
-        first.clip_ids, labels, predictions.probabilities[order], first.class_names
-    )
+    return replace(first, probabilities=predictions.probabilities[order])
 
 
 def _average(predictions: Sequence[ClipPredictions]) -> ClipPredictions:
-    probabilities = (
-        np.stack([one.probabilities for one in predictions]).astype(np.float64).mean(axis=0)
-    )
-    first = predictions[0]
-    return ClipPredictions(
-        first.clip_ids, first.labels, probabilities.astype(np.float32), first.class_names
-    )
+    stacked = np.stack([one.probabilities for one in predictions])
+    mean_of = stacked.astype(np.float64).mean(axis=0).astype(np.float32)
+    return replace(predictions[0], probabilities=mean_of)
 
 
 def _concatenated(parts: Sequence[ClipPredictions]) -> ClipPredictions:

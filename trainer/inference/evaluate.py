@@ -4,9 +4,10 @@ On the run's own store each fold is judged by the network that held it out. On a
 networks judge together. Whatever was trained on is counted, and said.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -174,19 +175,17 @@ def _mean_probabilities(
     """Return probabilities (n, classes) of one fold: the mean over the networks."""
     size = len(dataset.clips([part.fold]))
     probabilities = np.zeros((size, len(dataset.class_names)))
+    most = min(batch_size, size)
+    less = f"{halve_batch(most)}, or {LESS}" if most > 1 else LESS
     for network in networks:
-        split = _open(dataset, part.fold, network, reading)
-        with _asking(network, min(batch_size, size), dataset.shape(network.array)):
-            probabilities += _probabilities(split, network, batch_size)
+        array, device = network.array, network.device
+        placement = choose_placements(dataset, [array], device, reading)[array]
+        source = open_source(dataset, array, [part.fold], device, placement)
+        step = f"{quantity(most, 'clip')} of {array} {'×'.join(map(str, dataset.shape(array)))}"
+        what = f"a batch of {step} by {network.checkpoint.config.arch} does not fit; {less}"
+        with explain_oom(partial("out of memory on {}: {}".format, device, what)):
+            probabilities += _probabilities(source, network, batch_size)
     return probabilities / len(networks)
-
-
-def _open(
-    dataset: StoredDataset, fold: int, network: TrainedNetwork, choice: PlacementChoice
-) -> Source:
-    array, device = network.array, network.device
-    reading = choose_placements(dataset, [array], device, choice)[array]
-    return open_source(dataset, array, [fold], device, reading)
 
 
 def _probabilities(split: Source, network: TrainedNetwork, batch_size: int) -> NDArray[np.float64]:
@@ -195,22 +194,6 @@ def _probabilities(split: Source, network: TrainedNetwork, batch_size: int) -> N
     with closing(split.in_order(batch_size)) as batches:
         parts += [network.probabilities(as_float32(images, split.scale)) for images, _ in batches]
     return np.concatenate(parts)
-
-
-@contextmanager
-def _asking(network: TrainedNetwork, size: int, shape: tuple[int, int]) -> Iterator[None]:
-    """Explain a batch that does not fit."""
-
-    def explain() -> str:
-        batch = (
-            f"a batch of {quantity(size, 'clip')} of {network.array} {shape[0]}×{shape[1]} by "
-            f"{network.checkpoint.config.arch}"
-        )
-        advice = f"{halve_batch(size)}, or {LESS}" if size > 1 else LESS
-        return f"out of memory on {network.device}: {batch} does not fit; {advice}"
-
-    with explain_oom(explain):
-        yield
 
 
 def _trained_on(
@@ -233,13 +216,11 @@ def _trained_on(
         own = open_own_store(run)
     except TrainedRunError:
         return {part.fold: None for part in parts}
-    digests = {fold: set(own.source_digests([fold]).tolist()) for fold in own.folds}
     counts: dict[int, int | None] = {}
     for part in parts:
-        trained = set().union(
-            *(digests[fold] for k in part.networks for fold in trained_folds(own, k))
-        )
-        counts[part.fold] = sum(d in trained for d in dataset.source_digests([part.fold]).tolist())
+        folds = {fold for network in part.networks for fold in trained_folds(own, network)}
+        trained = set(own.source_digests(sorted(folds)))
+        counts[part.fold] = sum(d in trained for d in dataset.source_digests([part.fold]))
     return counts
 
 
@@ -295,13 +276,13 @@ def check_match(record: RunRecord, dataset: StoredDataset) -> None:
     Raises:
         TrainedRunError: They differ; the message names the fields.
     """
-    if mismatches := list(_mismatches(record, dataset)):
+    if mismatches := _mismatches(record, dataset):
         raise TrainedRunError(
             f"{dataset.path}: not what the run was trained on: {'; '.join(mismatches)}"
         )
 
 
-def _mismatches(record: RunRecord, dataset: StoredDataset) -> Sequence[str]:
+def _mismatches(record: RunRecord, dataset: StoredDataset) -> list[str]:
     of_run = record.features.model_dump(mode="json")
     of_store = dataset.manifest.spec.model_dump(mode="json")
     manifest, versions = dataset.manifest, record.versions

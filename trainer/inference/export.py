@@ -7,8 +7,7 @@ at a time, gives `logits` (batch, classes), and carries what it is as JSON under
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +28,6 @@ METADATA = "featurestore.json"
 """Name of the extra file in PyTorch's format, and of the property in ONNX's."""
 INPUT, OUTPUT = "images", "logits"
 
-_TOO_LITTLE = "out of memory: {format} of {arch} takes several times its size; end other programs"
 _CHECKED_BATCHES = (1, 2, 5)
 _TOLERANCE = 1e-4
 """Tolerance relative to the largest logit's magnitude, or to 1: float32 sums in another order."""
@@ -97,12 +95,16 @@ def export(record: RunRecord, network: TrainedNetwork, output_format: Format) ->
     model = _Named(network.model).to(memory_format=torch.contiguous_format).eval()
     write, read = _FORMATS[output_format]
     text = json.dumps(metadata(record, network), indent=2)
-    arch = record.config.arch
     try:
         with (
-            _quiet(),
+            warnings.catch_warnings(action="ignore"),  # the exporters' own
             torch.no_grad(),
-            explain_oom(lambda: _TOO_LITTLE.format(arch=arch, format=output_format)),
+            explain_oom(
+                lambda: (
+                    f"out of memory: {output_format} of {record.config.arch} takes several "
+                    "times its size; end other programs"
+                )
+            ),
         ):
             data = write(model, torch.zeros(2, *shape), text)
             difference = _difference(model, read(data), shape)
@@ -126,14 +128,6 @@ def _difference(model: nn.Module, ask: Callable[[Array], Array], shape: tuple[in
         gap = np.abs(logits - ask(images)).max() / max(1.0, float(np.abs(logits).max()))
         worst = max(worst, float(gap)) if np.isfinite(gap) else float("inf")
     return worst
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporters' own warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _dynamic() -> dict[str, dict[int, Any]]:
@@ -180,10 +174,9 @@ def _read_onnx(data: bytes) -> Callable[[Array], Array]:
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
-_FORMATS: dict[
-    Format,
-    tuple[Callable[[nn.Module, Tensor, str], bytes], Callable[[bytes], Callable[[Array], Array]]],
-] = {
+_Write = Callable[[nn.Module, Tensor, str], bytes]
+_Read = Callable[[bytes], Callable[[Array], Array]]
+_FORMATS: dict[Format, tuple[_Write, _Read]] = {
     "onnx": (_write_onnx, _read_onnx),
     "torch-export": (_write_torch_export, _read_torch_export),
 }

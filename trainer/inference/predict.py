@@ -13,13 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore import (
-    SUFFIXES,
-    Extractor,
-    extract_file,
-    find_sounds,
-    one_thread,
-)
+from featurestore import SUFFIXES, Extractor, extract_file, find_sounds, one_thread
 from featurestore.errors import AudioError, cause
 from featurestore.text import json_text
 from schemas import (
@@ -31,7 +25,7 @@ from schemas import (
     UnusedFile,
 )
 from trainer.data.source import as_float32
-from trainer.errors import AudioInputError, CheckpointError, TrainedRunError
+from trainer.errors import AudioInputError, CheckpointError, TrainedRunError, in_a_line
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom
 from trainer.records.checkpoint import Checkpoint
@@ -114,21 +108,15 @@ def load_network(
     if not path.exists() and (note := _NEVER.get((run.config.selection, name))):
         raise CheckpointError(f"{path}: does not exist: {note}")
     with explain_oom(lambda: f"out of memory on {device}: {path} does not fit in addition; {LESS}"):
-        return _loaded(run, fold, name, path, device)
-
-
-def _loaded(
-    run: FinishedRun, fold: int, name: CheckpointName, path: Path, device: torch.device
-) -> TrainedNetwork:
-    checkpoint = run.checkpoint(fold, name)
-    model = build_model(run.config.arch, len(checkpoint.class_names), seed=0)
-    try:
-        model.load_state_dict(checkpoint.model)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: is not a {run.config.arch}: {reason}") from error
-    model.eval().to(device).to(memory_format=torch.channels_last)
-    return TrainedNetwork(model, fold, checkpoint.array, checkpoint)
+        checkpoint = run.checkpoint(fold, name)
+        model = build_model(run.config.arch, len(checkpoint.class_names), seed=0)
+        try:
+            model.load_state_dict(checkpoint.model)
+        except RuntimeError as error:
+            what = f"{path}: is not a {run.config.arch}: {in_a_line(error)}"
+            raise CheckpointError(what) from error
+        model.eval().to(device).to(memory_format=torch.channels_last)
+        return TrainedNetwork(model, fold, checkpoint.array, checkpoint)
 
 
 def audio_files(
@@ -190,7 +178,8 @@ def predict(
             with one_thread():
                 images, _ = extract_file(path, extractor)
         except (AudioError, OSError) as error:
-            yield UnusedFile(path=json_text(path), reason=_reason(error))
+            reason = str(error) if isinstance(error, AudioError) else cause(error)
+            yield UnusedFile(path=json_text(path), reason=reason)
             continue
         probabilities = mean_probabilities(networks, images, record.features)
         least = threshold if record.config.task == "multilabel" else None
@@ -203,21 +192,17 @@ def mean_probabilities(
     """Return the probability of each class, (classes,): the mean over the networks.
 
     Args:
-        networks: Each takes its own array.
+        networks: Each takes its own array; all are on one device.
         images: Images of one clip, as stored.
         features: Spec of the images.
     """
-    probabilities = [
-        _probabilities_of(network, images, features.scale_of(network.array)) for network in networks
-    ]
+    probabilities, device = [], networks[0].device
+    with explain_oom(lambda: f"out of memory on {device}: not even one clip fits; {LESS}"):
+        for network in networks:
+            image = torch.from_numpy(images[network.array])[None, None].to(device)
+            stored = as_float32(image, features.scale_of(network.array))
+            probabilities.append(network.probabilities(stored)[0])
     return np.asarray(np.mean(probabilities, axis=0))
-
-
-def _probabilities_of(network: TrainedNetwork, images: Images, scale: float) -> NDArray[np.float64]:
-    with explain_oom(lambda: f"out of memory on {network.device}: not even one clip fits; {LESS}"):
-        image = torch.from_numpy(images[network.array])[None, None].to(network.device)
-        probabilities: NDArray[np.float64] = network.probabilities(as_float32(image, scale))[0]
-        return probabilities
 
 
 def _prediction(
@@ -239,8 +224,3 @@ def _prediction(
         probabilities=dict(zip(class_names, values, strict=True)),
         labels=labels,
     )
-
-
-def _reason(error: AudioError | OSError) -> str:
-    """Return the reason in one line, without the path."""
-    return str(error) if isinstance(error, AudioError) else cause(error)

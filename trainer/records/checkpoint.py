@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from itertools import groupby
@@ -13,16 +14,8 @@ import torch
 from torch import Tensor
 
 from schemas import EpochMetrics, FeatureSpec, RunConfig, RunRecord
+from trainer import safefiles
 from trainer.errors import CheckpointError, RunDirectoryError, differing, in_a_line
-from trainer.safefiles import (
-    check_comment,
-    check_digest,
-    file_digest,
-    read_file,
-    read_tensors,
-    replace_file,
-    with_comment,
-)
 
 MOST_BYTES = 8 << 30
 """Largest file of networks in bytes. A state of the largest has some 500 MB."""
@@ -83,17 +76,23 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
         CheckpointError: It is absent, damaged, not the one of that digest, or no checkpoint of
             ours.
     """
+    with _described(path, "is no checkpoint of this program: {}"):
+        data = safefiles.read_file(path, MOST_BYTES)
+        safefiles.check_digest(
+            path, safefiles.file_digest(data) if sha256 else "", sha256, "fold.json"
+        )
+        return from_values(load_values(data))
+
+
+@contextmanager
+def _described(path: Path, what: str) -> Iterator[None]:
+    """Say of a file of networks why it cannot be read."""
     try:
-        data = read_file(path, MOST_BYTES)
-        check_digest(path, file_digest(data) if sha256 else "", sha256, "fold.json")
+        yield
     except RunDirectoryError as error:
         raise CheckpointError(str(error)) from error
-    try:
-        return from_values(load_values(data))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: is no checkpoint of this program: {in_a_line(error)}"
-        ) from error
+        raise CheckpointError(f"{path}: {what.format(in_a_line(error))}") from error
 
 
 def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -126,9 +125,9 @@ def save_values(path: Path, values: Mapping[str, Any]) -> str:
     """
     buffer = io.BytesIO()
     torch.save(values, buffer)
-    data = with_comment(buffer)
-    replace_file(path, data)
-    return file_digest(data)
+    data = safefiles.with_comment(buffer)
+    safefiles.replace_file(path, data)
+    return safefiles.file_digest(data)
 
 
 def load_values(data: bytes) -> Any:  # noqa: ANN401 - a file may hold anything
@@ -137,8 +136,8 @@ def load_values(data: bytes) -> Any:  # noqa: ANN401 - a file may hold anything
     Raises:
         ValueError: It is damaged, or no such file.
     """
-    check_comment(data)
-    return read_tensors(data)
+    safefiles.check_comment(data)
+    return safefiles.read_tensors(data)
 
 
 @dataclass(frozen=True)
@@ -215,8 +214,9 @@ def load_state(path: Path) -> FoldState:
     Raises:
         CheckpointError: It is damaged, or no state of ours.
     """
-    try:
-        values = cast("dict[str, Any]", load_values(read_file(path, MOST_BYTES)))
+    what = "is no state of an unfinished fold, or is damaged ({}); remove it, and it starts over"
+    with _described(path, what):
+        values = cast("dict[str, Any]", load_values(safefiles.read_file(path, MOST_BYTES)))
         last = from_values(values["last"])
         best = from_values(values["best"]) if values["best"] else last
         networks = {"last": last, "best": best}
@@ -233,13 +233,6 @@ def load_state(path: Path) -> FoldState:
             warnings=tuple(values.get("warnings", ())),
             moments=values.get("moments"),
         )
-    except RunDirectoryError as error:
-        raise CheckpointError(str(error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: is no state of an unfinished fold, or is damaged ({in_a_line(error)}); "
-            "remove it, and the fold starts over"
-        ) from error
 
 
 def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int) -> None:
@@ -248,18 +241,13 @@ def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int
     Raises:
         CheckpointError: With every field that differs.
     """
-    of_network = _identity(checkpoint.config, checkpoint.fingerprint, checkpoint.class_names)
-    of_run = _identity(record.config, record.fingerprint, record.class_names)
-    of_network["fold"], of_run["fold"] = checkpoint.fold, fold
-    for name in ("features", "extractor_version"):  # which older versions did not write
-        if (value := getattr(checkpoint, name)) is not None:
-            of_network[name], of_run[name] = value, getattr(record, name)
-    if problems := differing(of_network, of_run):
+    names = ("fingerprint", "class_names", "features", "extractor_version")
+    own = {name: getattr(checkpoint, name) for name in ("fold", *names)}
+    # Older versions did not write the features and the extractor.
+    own = {name: value for name, value in own.items() if value is not None}
+    of_run = {name: getattr(record, name) for name in names} | {"fold": fold}
+    if problems := differing(dict(checkpoint.config) | own, dict(record.config) | of_run):
         raise CheckpointError(f"{path}: is not of this run, it differs in: {', '.join(problems)}")
-
-
-def _identity(config: Any, fingerprint: str, class_names: tuple[str, ...]) -> dict[str, object]:  # noqa: ANN401
-    return {**dict(config), "fingerprint": fingerprint, "class_names": class_names}
 
 
 Keys = tuple[Any, ...]

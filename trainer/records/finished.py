@@ -5,10 +5,10 @@ of it. Whatever does not fit is a TrainedRunError, or a CheckpointError of a net
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from featurestore.arguments import typed, typed_methods
 from featurestore.errors import MissingLibraryError
@@ -23,15 +23,6 @@ from schemas import (
     RunResult,
 )
 from trainer.errors import CheckpointError, RunDirectoryError, TrainedRunError
-from trainer.records.contradictions import (
-    epoch_of,
-    fold_problems,
-    metrics_problems,
-    prediction_problems,
-    result_problems,
-    schedule_problems,
-    score_of,
-)
 from trainer.records.rundir import (
     FOLD_RESULT,
     METRICS,
@@ -44,7 +35,7 @@ from trainer.records.rundir import (
 )
 from trainer.records.tables import ClipPredictions, parse_metrics, parse_predictions
 from trainer.safefiles import RESTORE, check_digest
-from trainer.selection import RULES, SCORE_NAMES
+from trainer.selection import RULES, SCORE_NAMES, reported_epoch
 from trainer.stats import mean, sample_std
 
 if TYPE_CHECKING:
@@ -160,13 +151,12 @@ class FinishedRun:
         Raises:
             TrainedRunError: The table is absent, damaged, or not what the result says.
         """
-        outcome, directory = self._outcome(fold), self._directory(fold)
+        directory = self._directory(fold)
         path = directory.predictions(checkpoint)
-        with _explained():
-            data = directory.read(path.name, self.folders[fold], MOST_TABLE_BYTES)
-            predictions = parse_predictions(path, data)
-        problems = prediction_problems(predictions, outcome, checkpoint, self.record.class_names)
-        _refuse(path, problems)
+        data = directory.read(path.name, self.folders[fold], MOST_TABLE_BYTES)
+        predictions = parse_predictions(path, data)
+        names = self.record.class_names
+        _refuse(path, _of_predictions(predictions, self._outcome(fold), checkpoint, names))
         return predictions
 
     def epochs(self, fold: int) -> tuple[EpochMetrics, ...]:
@@ -177,10 +167,8 @@ class FinishedRun:
         """
         directory = self._directory(fold)
         path = directory.path / METRICS
-        with _explained():
-            data = directory.read(METRICS, self.folders[fold], MOST_TABLE_BYTES)
-            rows = parse_metrics(path, data)
-        _refuse(path, metrics_problems(rows, self._outcome(fold), self.config))
+        rows = parse_metrics(path, directory.read(METRICS, self.folders[fold], MOST_TABLE_BYTES))
+        _refuse(path, _of_metrics(rows, self._outcome(fold), self.config))
         return rows
 
     def checkpoint(self, fold: int, name: CheckpointName) -> "Checkpoint":
@@ -195,13 +183,12 @@ class FinishedRun:
         path = directory.network(name)
         checkpoint = directory.checkpoint(name, self.folders[fold])
         check_is_of(path, checkpoint, self.record, fold)
-        problems = list(
-            schedule_problems(checkpoint.stage, checkpoint.epoch, checkpoint.array, self.config)
-        )
-        if checkpoint.epoch != (epoch := epoch_of(self._outcome(fold), name)):
-            problems.append(f"is of epoch {checkpoint.epoch}, {RESULT} says {epoch}")
-        if problems:
-            raise CheckpointError(f"{path}: {problems[0]}; {RESTORE}")
+        expected = epoch_of(self._outcome(fold), name)
+        if checkpoint.epoch != expected or not _is_scheduled(checkpoint, self.config):
+            raise CheckpointError(
+                f"{path}: is of epoch {checkpoint.epoch}, stage {checkpoint.stage}, "
+                f"{checkpoint.array}; {RESULT} says epoch {expected}; {RESTORE}"
+            )
         return checkpoint
 
     def verify(self, networks: bool = True) -> None:
@@ -247,9 +234,8 @@ def open_finished(path: Path | str) -> FinishedRun:
     if not (path / RESULT).is_file():
         raise TrainedRunError(_why_no_result(path))
     directory = RunDirectory(path)
-    with _explained():
-        record, digest = directory.record_and_digest()
-        result = directory.result()
+    record, digest = directory.record_and_digest()
+    result = directory.result()
     assert result is not None, "it is there"  # noqa: S101
     return check_finished(directory, record, digest, result)
 
@@ -268,13 +254,9 @@ def check_finished(
     Raises:
         TrainedRunError: They do not fit together, or a fold.json is missing or damaged.
     """
-    with _explained():
-        check_digest(directory.path / RECORD, digest, result.digests.get(RECORD), RESULT)
-    _refuse(directory.path / RESULT, result_problems(result, record))
-    for outcome in result.folds:
-        _refuse(directory.path / RESULT, fold_problems(outcome, record.config))
-    with _explained():
-        folders = {one.fold: _fold_record(directory, result, one, digest) for one in result.folds}
+    check_digest(directory.path / RECORD, digest, result.digests.get(RECORD), RESULT)
+    _refuse(directory.path / RESULT, _of_result(result, record))
+    folders = {one.fold: _fold_record(directory, result, one, digest) for one in result.folds}
     return FinishedRun(directory.path, record, result, folders)
 
 
@@ -314,14 +296,108 @@ def _why_no_result(path: Path) -> str:
     return f"{path}: is not a run, it has neither {RECORD} nor {RESULT}"
 
 
-def _refuse(path: Path, problems: Iterator[str]) -> None:
-    for problem in problems:
-        raise TrainedRunError(f"{path}: is damaged or was changed: {problem}; {RESTORE}")
+def _refuse(path: Path, facts: Iterator[tuple[object, str]]) -> None:
+    """Refuse a file for the first of the facts that is true."""
+    for is_wrong, what in facts:
+        if is_wrong:
+            raise TrainedRunError(f"{path}: is damaged or was changed: {what}; {RESTORE}")
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except RunDirectoryError as error:
-        raise TrainedRunError(str(error)) from error
+_ROUNDING = 1e-12
+"""Difference of the same scores: NumPy may add floats in another order on another machine."""
+_ALIKE = ("config", "fingerprint", "init_used", "versions", "device_name")
+"""Fields that run.json and result.json share."""
+_OF_ONE = ("best_accuracy", "last_accuracy", "valid_accuracy")
+_OF_SEVERAL = ("best_scores", "last_scores", "valid_map")
+
+
+def score_of(fold: FoldResult, checkpoint: CheckpointName) -> float | None:
+    """Return a network's accuracy, or mean average precision, on the held-out fold, in [0, 1].
+
+    None if it was not evaluated there.
+    """
+    return fold.best_score if checkpoint == "best" else fold.last_score
+
+
+def epoch_of(fold: FoldResult, checkpoint: CheckpointName) -> int | None:
+    """Return the epoch, from 1, of a network."""
+    return fold.best_epoch if checkpoint == "best" else fold.last_epoch
+
+
+def _of_result(result: RunResult, record: RunRecord) -> Iterator[tuple[object, str]]:
+    """Yield what result.json cannot be, by run.json, each with whether it is that."""
+    config = record.config
+    selection, rule = config.selection, RULES[config.selection]
+    for name in _ALIKE:
+        yield getattr(result, name) != getattr(record, name), f"its {name} is not that of run.json"
+    folds = tuple(fold.fold for fold in result.folds)
+    listed = ", ".join(map(str, folds)) or "none"
+    expected = ", ".join(map(str, config.folds))
+    yield folds != config.folds, f"expected each fold once, {expected}; found folds: {listed}"
+    num_epochs = sum(stage.epochs for stage in config.stages)
+    validates, picks = selection == "validation", selection != "last"
+    other_task = _OF_ONE if config.task == "multilabel" else _OF_SEVERAL
+    for fold in result.folds:
+        where = f"fold {fold.fold}"
+        of_other = [name for name in other_task if getattr(fold, name) is not None]
+        yield of_other, f"{where} has scores of another task than {config.task}: {of_other}"
+        scored = {name for name in get_args(CheckpointName) if score_of(fold, name) is not None}
+        gives = " and ".join(rule.checkpoints)
+        named = " and ".join(sorted(scored)) or "no"
+        what = f"{where} has scores of the {named} network, selection {selection} of the {gives}"
+        yield scored != set(rule.checkpoints), what
+        last, best = fold.last_epoch, fold.best_epoch
+        yield last != num_epochs, f"{where} ends with epoch {last}, the schedule has {num_epochs}"
+        is_one = best is not None and 1 <= best <= num_epochs
+        yield is_one != picks, f"{where} cannot have {best} as its best epoch"
+        parts = {fold.valid_score is not None, fold.num_valid > 0}
+        yield parts != {validates}, f"{where}: a validation part goes with selection validation"
+        yield min(fold.num_train, fold.num_test) < 1, f"{where} has no clips"
+
+
+def _of_metrics(
+    rows: Sequence[EpochMetrics], fold: FoldResult, config: RunConfig
+) -> Iterator[tuple[object, str]]:
+    """Yield what metrics.csv cannot be, by the schedule and the fold's outcome."""
+    expected = [(fold.fold, epoch) for epoch in range(1, fold.last_epoch + 1)]
+    yield (
+        [(row.fold, row.epoch) for row in rows] != expected,
+        f"expected the epochs 1 to {fold.last_epoch} of fold {fold.fold}, each once",
+    )
+    for row in rows:
+        where = f"epoch {row.epoch} of stage {row.stage}"
+        yield not _is_scheduled(row, config), f"{where}, {row.array}, is not in the schedule"
+        rate = config.stages[row.stage - 1].max_lr
+        yield row.max_lr != rate, f"{where} has max_lr {row.max_lr:g}, its stage {rate:g}"
+    if picked := reported_epoch(rows, config):
+        for name, of_fold, own in (
+            ("epoch", fold.best_epoch, picked.epoch),
+            ("array", fold.best_array or picked.array, picked.array),
+            ("score", picked.score if fold.valid_score is None else fold.valid_score, picked.score),
+        ):
+            yield of_fold != own, f"the {name} of its best is {own}, the fold's outcome: {of_fold}"
+
+
+def _is_scheduled(row: "EpochMetrics | Checkpoint", config: RunConfig) -> bool:
+    """Return whether an epoch is of the stage, and of an array, that the schedule gives it."""
+    stops = list(accumulate(stage.epochs for stage in config.stages))
+    number = next((n for n, stop in enumerate(stops, start=1) if 1 <= row.epoch <= stop), 0)
+    stage = config.stages[number - 1]
+    return row.stage == number > 0 and row.array in (stage.array, stage.alternate)
+
+
+def _of_predictions(
+    predictions: ClipPredictions,
+    fold: FoldResult,
+    checkpoint: CheckpointName,
+    class_names: Sequence[str],
+) -> Iterator[tuple[object, str]]:
+    """Yield what a network's predictions cannot be, by the fold's outcome and the run."""
+    number, name = len(predictions.labels), "mAP" if predictions.multilabel else "accuracy"
+    yield number != fold.num_test, f"has {number} clips, {RESULT} says {fold.num_test}"
+    of_one = fold.best_scores is None and fold.last_scores is None
+    yield predictions.multilabel == of_one, f"its labels are of another task than {RESULT} scores"
+    own, recorded = predictions.score, score_of(fold, checkpoint)
+    differs = abs(own - (recorded or 0.0)) > _ROUNDING
+    yield differs, f"its {name} is {own:.6g}, {RESULT} says {recorded}"
+    yield predictions.class_names != tuple(class_names), f"its classes are not those of {RECORD}"

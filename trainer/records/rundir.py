@@ -23,22 +23,9 @@ from schemas import (
     RunRecord,
     RunResult,
 )
+from trainer import safefiles
 from trainer.errors import RunDirectoryError
 from trainer.records.tables import ClipPredictions, metrics_bytes, parse_metrics, predictions_bytes
-from trainer.safefiles import (
-    append_file,
-    check_digest,
-    create_file,
-    file_digest,
-    make_folder,
-    read_file,
-    read_sealed,
-    record_bytes,
-    replace_file,
-    sealed,
-    write_sealed,
-    writing,
-)
 
 if TYPE_CHECKING:
     from trainer.records.checkpoint import Checkpoint, FoldState
@@ -97,7 +84,7 @@ def held(path: Path) -> Iterator[None]:
         RunDirectoryError: It cannot be made.
     """
     with ExitStack() as lock:
-        with writing(path):
+        with safefiles.writing(path):
             try:
                 lock.enter_context(locked(path))
             except LockedError as error:
@@ -134,7 +121,7 @@ class FoldDirectory:
         """
         if self.path.is_symlink():
             raise RunDirectoryError(f"{self.path}: is a link; remove it, or give another --out")
-        make_folder(self.path)
+        safefiles.make_folder(self.path)
         with held(self.path / LOCK):
             yield
 
@@ -161,7 +148,7 @@ class FoldDirectory:
     def result_and_digest(self) -> tuple[FoldRecord, str] | None:
         """Return the fold's result with the digest of fold.json."""
         path = self.path / FOLD_RESULT
-        return read_sealed(path, FoldRecord) if path.exists() else None
+        return safefiles.read_sealed(path, FoldRecord) if path.exists() else None
 
     def read(self, name: str, record: FoldRecord | None, max_bytes: int) -> bytes:
         """Read a file of a finished fold, as it was when the fold was finished.
@@ -175,13 +162,15 @@ class FoldDirectory:
             RunDirectoryError: It is missing, or is not what the record vouches for.
         """
         path = self.path / name
-        data = read_file(path, max_bytes)
+        data = safefiles.read_file(path, max_bytes)
         if record is not None and record.sha256 is not None:
             if name not in record.files:
                 raise RunDirectoryError(
                     f"{path}: is not a file that {FOLD_RESULT} knows of; remove it"
                 )
-            check_digest(path, file_digest(data), record.files[name], FOLD_RESULT)
+            safefiles.check_digest(
+                path, safefiles.file_digest(data), record.files[name], FOLD_RESULT
+            )
         return data
 
     def state(self, record: RunRecord, fold: int) -> "FoldState | None":
@@ -237,8 +226,8 @@ class FoldDirectory:
         self._write(self.path / METRICS, metrics_bytes(epochs))
 
     def _write(self, path: Path, data: bytes) -> None:
-        replace_file(path, data)
-        self._written[path.name] = file_digest(data)
+        safefiles.replace_file(path, data)
+        self._written[path.name] = safefiles.file_digest(data)
 
     def finish(self, result: FoldResult, record_sha256: str | None = None) -> FoldRecord:
         """Write fold.json, which marks the fold as finished, and drop what is needed no more.
@@ -252,7 +241,7 @@ class FoldDirectory:
         known = FoldRecord.model_validate(result.model_dump())
         files = known.files | self._written
         record = known.model_copy(update={"files": files, "record_sha256": record_sha256})
-        record = write_sealed(self.path / FOLD_RESULT, record)
+        record = safefiles.write_sealed(self.path / FOLD_RESULT, record)
         self.remove_partial()
         return record
 
@@ -270,7 +259,7 @@ class FoldDirectory:
 
     def append(self, metrics: EpochMetrics) -> None:
         """Add a row to metrics.csv; the system has it when this returns."""
-        append_file(self.path / METRICS, metrics_bytes([metrics], header=False))
+        safefiles.append_file(self.path / METRICS, metrics_bytes([metrics], header=False))
 
 
 class RunDirectory:
@@ -310,7 +299,7 @@ class RunDirectory:
         """Return the run's record with the digest of run.json."""
         if not self.begun:
             raise RunDirectoryError(f"{self.path}: is not a run, it has no {RECORD}")
-        return read_sealed(self.path / RECORD, RunRecord)
+        return safefiles.read_sealed(self.path / RECORD, RunRecord)
 
     def result(self) -> RunResult | None:
         """Return the run's result, once it is finished.
@@ -319,7 +308,7 @@ class RunDirectory:
             RunDirectoryError: The record is damaged.
         """
         path = self.path / RESULT
-        return read_sealed(path, RunResult)[0] if path.exists() else None
+        return safefiles.read_sealed(path, RunResult)[0] if path.exists() else None
 
     def create_record(self, record: RunRecord) -> None:
         """Write run.json, in a directory that is created if it is missing.
@@ -327,10 +316,12 @@ class RunDirectory:
         Raises:
             RunDirectoryError: There is one already, or it cannot be written.
         """
-        make_folder(self.path)
-        if not create_file(self.path / RECORD, record_bytes(sealed(record))):
+        safefiles.make_folder(self.path)
+        if not safefiles.create_file(
+            self.path / RECORD, safefiles.record_bytes(safefiles.sealed(record))
+        ):
             raise taken(self.path)
 
     def write_result(self, result: RunResult) -> RunResult:
         """Write result.json, which marks the run as finished; returns it as it was written."""
-        return write_sealed(self.path / RESULT, result)
+        return safefiles.write_sealed(self.path / RESULT, result)

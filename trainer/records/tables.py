@@ -135,31 +135,30 @@ def _parse_labels(cells: Sequence[str], heading: str, num_classes: int) -> NDArr
 def _problem(header: Sequence[str], predictions: ClipPredictions) -> str | None:
     """Return what cannot be true of a network's predictions."""
     ids, labels, probabilities = predictions.clip_ids, predictions.labels, predictions.probabilities
-    names = predictions.class_names
-    if (
-        header[0] != _CLIP
-        or header[1] not in (_CLASS, _LABELS)
-        or not ids
-        or probabilities.shape != (len(ids), len(names))
-    ):
+    names, several = predictions.class_names, predictions.multilabel
+    known = header[0] == _CLIP and header[1] in (_CLASS, _LABELS)
+    if not known or not ids or probabilities.shape != (len(ids), len(names)):
         return f"expected a heading with {_CLIP}, {_CLASS} and the classes, and rows as long as it"
-    if len(set(names)) < len(names):
-        return "a class has two columns"
-    if len(set(ids)) < len(ids):
-        twice = next(clip for clip, times in Counter(ids).items() if times > 1)
-        return f"clip {twice} has two rows"
-    if predictions.multilabel and not labels.any():
-        return "no clip has a label"
-    if not predictions.multilabel and (labels.min() < 0 or labels.max() >= len(names)):
-        return f"a class_id is out of range, there are {len(names)} classes"
-    # Compared so that NaN fails, too.
-    if not (probabilities.min() >= 0 and probabilities.max() <= 1 + _ROUNDING):
-        return "a probability is out of range [0, 1]"
-    if predictions.multilabel:
-        return None
-    worst = int(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).argmax())
-    if abs(float(probabilities[worst].sum(dtype=np.float64)) - 1) > _ROUNDING:
-        return f"the probabilities of clip {ids[worst]} do not sum to 1"
+    clip, times = Counter(ids).most_common(1)[0]
+    sums = np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1)
+    in_range = labels.any() if several else 0 <= labels.min() <= labels.max() < len(names)
+    for is_wrong, what in (
+        (len(set(names)) < len(names), "a class has two columns"),
+        (times > 1, f"clip {clip} has two rows"),
+        (not in_range and several, "no clip has a label"),
+        (not in_range, f"a class_id is out of range, there are {len(names)} classes"),
+        # Compared so that NaN fails, too.
+        (
+            not (probabilities.min() >= 0 and probabilities.max() <= 1 + _ROUNDING),
+            "a probability is out of range [0, 1]",
+        ),
+        (
+            not several and sums.max() > _ROUNDING,
+            f"the probabilities of clip {ids[int(sums.argmax())]} do not sum to 1",
+        ),
+    ):
+        if is_wrong:
+            return what
     return None
 
 

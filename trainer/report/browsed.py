@@ -14,10 +14,8 @@ from featurestore.errors import RunError
 from featurestore.text import json_text
 from schemas import EpochMetrics
 from trainer.errors import TrainerError
-from trainer.records.contradictions import epoch_of, score_of
-from trainer.records.finished import open_finished
-from trainer.report.agreement import NOTE, agreements
-from trainer.report.labels import CLASS_NOTE, class_tests
+from trainer.records.finished import epoch_of, score_of
+from trainer.report.comparisons import CLASS_NOTE, NOTE, agreements, class_tests
 from trainer.report.series import Run, Series, group, read_run
 from trainer.report.tables import pairs
 from trainer.selection import OPTIMISTIC, RULES
@@ -50,13 +48,13 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
         runs = [read_run(path) for path in paths]
         groups = group(runs)
         labels = {
-            run.path: series.label
+            run: series.label
             for section in groups.values()
             for series in section
             for run in series.runs
         }
         return {
-            "runs": [_run(run, labels[run.path]) for run in runs],
+            "runs": [_run(run, labels[run]) for run in runs],
             "comparisons": [one for series in groups.values() for one in _comparisons(series)],
         }
     except TrainerError as error:
@@ -64,14 +62,14 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _run(run: Run, label: str) -> dict[str, Any]:
-    config, finished = run.result.config, open_finished(run.path)
+    config, finished = run.config, run.finished
     checkpoint = finished.checkpoints[0]
-    predictions = [finished.predictions(fold, checkpoint) for fold in finished.folds]
+    predictions = run.predictions[checkpoint].values()
     notes = [*run.result.warnings]
     if config.selection == "heldout" and checkpoint == "best":
         notes.insert(0, OPTIMISTIC)
     return {
-        "path": json_text(run.path),
+        "path": json_text(finished.path),
         "label": f"{label}, seed {config.seed}",
         "method": config.method,
         "seed": config.seed,
@@ -79,7 +77,7 @@ def _run(run: Run, label: str) -> dict[str, Any]:
         "fingerprint": run.result.fingerprint,
         "score": RULES[config.selection].scores[0],
         "notes": notes,
-        "class_names": list(run.record.class_names),
+        "class_names": list(finished.record.class_names),
         "multilabel": config.task == "multilabel",
         "precisions": {
             fold: [None if np.isnan(value) else float(value) for value in of]

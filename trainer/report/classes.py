@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featurestore.pictures import drawing, fitted, legend, shown
 from schemas import CheckpointName, FeatureSpec
 from trainer.inference.interpret import WrongClip
-from trainer.report.agreement import Agreement
+from trainer.report.comparisons import Agreement
 from trainer.report.drawing import (
     DPI,
     FAINT,

@@ -11,8 +11,18 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from featurestore.pictures import drawing, fitted, shown
 from schemas import EpochMetrics
-from trainer.report.drawing import BLUE, DIM, GREY, ORANGE, Drawing, new_figure, plain, rendered
-from trainer.report.series import Series
+from trainer.report.drawing import (
+    BLUE,
+    DIM,
+    GREY,
+    ORANGE,
+    Drawing,
+    annotate,
+    new_figure,
+    plain,
+    rendered,
+)
+from trainer.report.series import Run, Series
 from trainer.report.tables import images_of
 from trainer.selection import reported_epoch
 from trainer.stats import mean
@@ -44,44 +54,26 @@ def learning_curves(series: Sequence[Series]) -> Drawing:
         *(2 * len(series), 2), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )
     for (left, right), rates, one in zip(grid[::2], grid[1::2], series, strict=True):
-        _draw_curves(left, one, _curve_accuracy, BLUE)
+        _draw_curves(left, one, lambda row: 100 * row.score, BLUE)
         watched = one.rule.watched.replace("accuracy", "mAP" if one.multilabel else "accuracy")
         left.set_ylabel(f"{watched} (%)", size=9)
-        _draw_curves(right, one, _curve_loss, ORANGE)
+        _draw_curves(right, one, lambda row: row.train_loss, ORANGE)
         right.set_ylabel("training loss (nats)", size=9)
         _mark_picked(left, one)
         for axes in rates:
             _draw_rates(axes, one)
         rates[0].set_ylabel("λ", size=9)
-    for column, height in ((0, "accuracy"), (1, "loss")):
-        _share_height([row[column] for row in grid[::2]], top=100 if height == "accuracy" else None)
+    for column, top in ((0, 100.0), (1, math.inf)):
+        panels = [row[column] for row in grid[::2]]
+        highest = max(axes.get_ylim()[1] for axes in panels)
+        for axes in panels:
+            axes.set_ylim(0, min(highest, top))
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
-    figure.supxlabel(_legend_line(series), size=9)
-    return rendered(figure)
-
-
-def _legend_line(series: Sequence[Series]) -> str:
+    line = "thin: a fold; thick: their mean; dotted: next stage; dashed: next stage, other images"
     picked = "; dots: the epoch picked in each fold" if series[0].selection != "last" else ""
-    return (
-        "thin: a fold; thick: their mean; dotted: next stage; dashed: next stage, other images"
-        + picked
-    )
-
-
-def _share_height(panels: Sequence["Axes"], top: float | None) -> None:
-    """Give panels the same range from 0 to a little above the highest curve."""
-    highest = max(axes.get_ylim()[1] for axes in panels)
-    for axes in panels:
-        axes.set_ylim(0, highest if top is None else min(highest, top))
-
-
-def _curve_accuracy(row: EpochMetrics) -> float:
-    return 100 * row.score
-
-
-def _curve_loss(row: EpochMetrics) -> float:
-    return row.train_loss
+    figure.supxlabel(line + picked, size=9)
+    return rendered(figure)
 
 
 def _draw_curves(
@@ -102,11 +94,17 @@ def _draw_curves(
 
 def _curves(series: Series, value: Callable[[EpochMetrics], float]) -> Iterator[ByEpoch]:
     """Yield a curve for each fold of each run."""
+    for _, rows in _by_fold(series):
+        yield {row.epoch: value(row) for row in rows}
+
+
+def _by_fold(series: Series) -> Iterator[tuple[Run, list[EpochMetrics]]]:
+    """Yield the epochs of each fold of each run."""
     for run in series.runs:
-        curves: dict[int, ByEpoch] = defaultdict(dict)
+        folds: dict[int, list[EpochMetrics]] = defaultdict(list)
         for row in run.epochs:
-            curves[row.fold][row.epoch] = value(row)
-        yield from curves.values()
+            folds[row.fold].append(row)
+        yield from ((run, rows) for rows in folds.values())
 
 
 def _average(curves: Sequence[ByEpoch]) -> ByEpoch:
@@ -117,13 +115,9 @@ def _average(curves: Sequence[ByEpoch]) -> ByEpoch:
 
 def _mark_picked(axes: "Axes", series: Series) -> None:
     """Draw a dot on each fold's curve at the epoch whose network counts, where one is picked."""
-    for run in series.runs:
-        by_fold: dict[int, list[EpochMetrics]] = defaultdict(list)
-        for row in run.epochs:
-            by_fold[row.fold].append(row)
-        picked = [reported_epoch(rows, run.result.config) for rows in by_fold.values()]
-        rows = [row for row in picked if row is not None]
-        axes.plot([row.epoch for row in rows], list(map(_curve_accuracy, rows)), "o", **PICKED)
+    for run, rows in _by_fold(series):
+        if row := reported_epoch(rows, run.config):
+            axes.plot(row.epoch, 100 * row.score, "o", **PICKED)
 
 
 def _stage_ends(series: Series) -> list[float]:
@@ -145,15 +139,7 @@ def _name_images(axes: "Axes", series: Series) -> None:
     for name, last, at in zip(names, ["", *names], _stage_ends(series), strict=False):
         if name != last:
             text = shown(name, ARRAY_CHARS).replace("+", " +\n")
-            label = axes.annotate(
-                text,
-                (at, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                fontsize=8,
-                color=DIM,
-            )
+            label = annotate(axes, text, (at, 1), ("data", "axes fraction"))
             label.set_in_layout(False)  # the title keeps the room free
 
 

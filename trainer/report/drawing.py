@@ -20,6 +20,7 @@ from trainer.stats import mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
 
 # Of the palette by Okabe and Ito, whose colours are told apart with any colour vision.
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#8C8C8C"
@@ -73,6 +74,14 @@ def plain(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def annotate(
+    axes: "Axes", text: str, place: tuple[float, float], coordinates: tuple[str, str]
+) -> "Annotation":
+    """Write a small note a little above a place, in Matplotlib's coordinates of x and of y."""
+    above: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points"}
+    return axes.annotate(text, place, xycoords=coordinates, color=DIM, fontsize=8, **above)
 
 
 def pale(colour: str) -> tuple[float, float, float]:
@@ -172,15 +181,7 @@ def _mark_chance(panels: Sequence["Axes"], chance: float) -> None:
         place = chance if near else low
         text = f"chance {chance:.3g} %" if near else f"↓ chance {chance:.3g} %"
         axes.axhline(place, color=DIM, linewidth=1, linestyle=":")
-        axes.annotate(
-            text,
-            (0.01, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            color=DIM,
-            fontsize=8,
-        )
+        annotate(axes, text, (0.01, place), ("axes fraction", "data"))
 
 
 PAPERS_METHODS = ("baseline", "mel", "resize")

@@ -62,7 +62,7 @@ def findings(series: Sequence[Series]) -> tuple[str, ...]:
 def scope(series: Sequence[Series]) -> str:
     """Return what all tables of a section are about: clips, classes, folds, seeds."""
     first = series[0]
-    clips = " / ".join(dict.fromkeys(map(_num_clips, series)))
+    clips = " / ".join(dict.fromkeys(f"{one.num_clips:,}" for one in series))
     folds = numbers(fold for one in series for fold in one.folds)
     seeds = sorted({seed for one in series for seed in one.seeds})
     chance = "several labels per clip" if first.multilabel else f"chance {first.chance:.3g} %"
@@ -75,15 +75,10 @@ def scope(series: Sequence[Series]) -> str:
 
 def basis(series: Sequence[Series]) -> str:
     """Return how many clips, folds and seeds the numbers of a section's tables are from."""
-    clips, folds, seeds = (
-        _by_method(series, [form(one) for one in series])
-        for form in (_num_clips, lambda one: numbers(one.folds), lambda one: str(len(one.seeds)))
-    )
+    clips = _by_method(series, [f"{one.num_clips:,}" for one in series])
+    folds = _by_method(series, [numbers(one.folds) for one in series])
+    seeds = _by_method(series, [str(len(one.seeds)) for one in series])
     return f"{clips} clips, held-out folds {folds}, {seeds} seed{'' if seeds == '1' else 's'}"
-
-
-def _num_clips(series: Series) -> str:
-    return f"{series.num_clips:,}"
 
 
 def _by_method(series: Sequence[Series], values: Sequence[str]) -> str:
@@ -96,14 +91,11 @@ def _by_method(series: Sequence[Series], values: Sequence[str]) -> str:
 
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:
     """Return the lines above the tables: whatever keeps numbers from being compared at sight."""
-    small = [SMALL_IMAGES] if _counts_all_stages(series[0]) else []
+    config = series[0].config
+    all_stages = config.selection != "last" and "run" in (config.carry, config.best_of)
+    small = [SMALL_IMAGES] if all_stages else []
     lines = [*_mixed(series), *_shortened(series), *_uneven(series), *small, *_own(series)]
     return tuple(map(mask_url, lines))
-
-
-def _counts_all_stages(series: Series) -> bool:
-    config = series.runs[0].result.config
-    return config.selection != "last" and "run" in (config.carry, config.best_of)
 
 
 def _mixed(series: Sequence[Series]) -> Iterator[str]:
@@ -127,12 +119,10 @@ def _shortened(series: Sequence[Series]) -> Iterator[str]:
 
 
 def _uneven(series: Sequence[Series]) -> Iterator[str]:
-    if len({tuple(one.folds) for one in series}) > 1:
-        listed = "; ".join(f"{one.label}: {numbers(one.folds)}" for one in series)
-        yield f"The means are over different folds ({listed})."
-    if len({tuple(one.seeds) for one in series}) > 1:
-        listed = "; ".join(f"{one.label}: {numbers(one.seeds)}" for one in series)
-        yield f"The means are over different seeds ({listed})."
+    for what in ("folds", "seeds"):
+        values = [numbers(getattr(one, what)) for one in series]
+        if len(set(values)) > 1:
+            yield f"The means are over different {what} {_by_method(series, values)}."
     for one in series:
         if not one.complete:
             yield f"{one.label}: not every seed has every fold; a fold's value is over its own."

@@ -49,6 +49,11 @@ class Column:
         return f"{self.group} {self.name}".strip()
 
 
+def headings(text: str, *numbers: str) -> tuple[Column, ...]:
+    """Return a column of text and columns of numbers."""
+    return (Column(text, numeric=False), *map(Column, numbers))
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of finished text cells; each row has one cell per column.
@@ -213,27 +218,18 @@ def _grids(table: Table, console: Terminal) -> Iterator[Grid]:
 
     A group of columns stays in one part.
     """
-    part = [0]
-    for columns in _together(table):
-        if len(part) > 1 and _needed(_grid(table, [*part, *columns]), console) > console.width:
+    unbounded = console.options.update(max_width=WIDEST)
+    part, start = [0], 0
+    for _, span in table.groups or [("", 1)] * len(table.columns):
+        columns = [index for index in range(start, start + span) if index > 0]
+        start += span
+        # The least width at which no number of the grid is cut.
+        needed = Measurement.get(console, unbounded, _grid(table, [*part, *columns])).minimum
+        if len(part) > 1 and needed > console.width:
             yield _grid(table, part)
             part = [0]
         part += columns
     yield _grid(table, part)
-
-
-def _needed(grid: Grid, console: Terminal) -> int:
-    """Return the least width at which no number of the grid is cut."""
-    unbounded = console.options.update(max_width=WIDEST)
-    return Measurement.get(console, unbounded, grid).minimum
-
-
-def _together(table: Table) -> Iterator[list[int]]:
-    """Yield indices of the columns after the first, by group; one by one if there are no groups."""
-    start = 0
-    for _, span in table.groups or [("", 1)] * len(table.columns):
-        yield [index for index in range(start, start + span) if index > 0]
-        start += span
 
 
 def _grid(table: Table, indices: Sequence[int]) -> Grid:

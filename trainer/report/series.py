@@ -6,7 +6,8 @@ differs in selection, or in what stages start from and what is reported, is not 
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +18,15 @@ from schemas import (
     CheckpointName,
     EpochMetrics,
     MultilabelScores,
-    RunRecord,
+    RunConfig,
     RunResult,
     Selection,
     Stage,
 )
 from trainer.errors import ReportError
 from trainer.metrics import average_precisions
-from trainer.records.contradictions import score_of
-from trainer.records.finished import FinishedRun, open_finished
+from trainer.records.finished import FinishedRun, open_finished, score_of
+from trainer.records.tables import ClipPredictions
 from trainer.selection import RULES, Rule, carrying
 from trainer.stats import Matrix, confusion_matrix, mean
 
@@ -70,29 +71,51 @@ class JudgedClip(NamedTuple):
     predicted: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run.
+    """A finished run, read as a whole.
 
     Args:
-        path: Its directory.
-        record: Its run.json.
-        result: Its result.json.
+        finished: Its records.
+        result: Its result.json, with a warning if its files have no digests.
         epochs: Epochs of all folds.
-        clips: By the network that was tried on the held-out folds, and by clip_id; none where clips
-            may have several labels.
-        precisions: Where they may, the average precision of each class, (classes,), NaN where it
-            does not occur, by network and fold.
+        predictions: By the network that was tried on the held-out folds, and by fold.
     """
 
-    path: Path
-    record: RunRecord
+    finished: FinishedRun
     result: RunResult
     epochs: tuple[EpochMetrics, ...]
-    clips: Mapping[CheckpointName, Mapping[str, JudgedClip]]
-    precisions: Mapping[CheckpointName, Mapping[int, NDArray[np.float64]]] = field(
-        default_factory=dict
-    )
+    predictions: Mapping[CheckpointName, Mapping[int, ClipPredictions]]
+
+    @property
+    def config(self) -> RunConfig:
+        """The config of the run."""
+        return self.result.config
+
+    @cached_property
+    def precisions(self) -> dict[CheckpointName, dict[int, NDArray[np.float64]]]:
+        """Average precision of each class, (classes,), NaN where it does not occur.
+
+        By network and fold; none where clips have one label.
+        """
+        return {
+            name: {fold: average_precisions(of.labels, of.probabilities) for fold, of in by.items()}
+            for name, by in self.predictions.items()
+            if self.config.task == "multilabel"
+        }
+
+    @cached_property
+    def clips(self) -> dict[CheckpointName, dict[str, JudgedClip]]:
+        """The judged clips by network and clip_id; none where clips may have several labels."""
+        return {
+            name: {
+                clip: JudgedClip(fold, int(label), int(predicted))
+                for fold, of in by.items()
+                for clip, label, predicted in zip(of.clip_ids, of.labels, of.predicted, strict=True)
+            }
+            for name, by in self.predictions.items()
+            if self.config.task == "multiclass"
+        }
 
 
 def read_run(path: Path) -> Run:
@@ -102,32 +125,12 @@ def read_run(path: Path) -> Run:
         TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
     """
     run = open_finished(path)
-    result = run.result
-    if run.warning:
-        result = result.model_copy(update={"warnings": (*result.warnings, run.warning)})
+    warnings = *run.result.warnings, *filter(None, [run.warning])
     epochs = tuple(row for fold in run.folds for row in run.epochs(fold))
-    if run.config.task == "multilabel":
-        precisions = {name: _precisions(run, name) for name in run.checkpoints}
-        return Run(path, run.record, result, epochs, {}, precisions)
-    clips = {name: _judged(run, name) for name in run.checkpoints}
-    return Run(path, run.record, result, epochs, clips)
-
-
-def _precisions(run: FinishedRun, checkpoint: CheckpointName) -> dict[int, NDArray[np.float64]]:
-    predictions = {fold: run.predictions(fold, checkpoint) for fold in run.folds}
-    return {
-        fold: average_precisions(of.labels, of.probabilities) for fold, of in predictions.items()
+    predictions = {
+        n: {fold: run.predictions(fold, n) for fold in run.folds} for n in run.checkpoints
     }
-
-
-def _judged(run: FinishedRun, checkpoint: CheckpointName) -> dict[str, JudgedClip]:
-    clips: dict[str, JudgedClip] = {}
-    for fold in run.folds:
-        predictions = run.predictions(fold, checkpoint)
-        classes = zip(predictions.labels.tolist(), predictions.predicted.tolist(), strict=True)
-        judged = (JudgedClip(fold, label, predicted) for label, predicted in classes)
-        clips |= dict(zip(predictions.clip_ids, judged, strict=True))
-    return clips
+    return Run(run, run.result.model_copy(update={"warnings": warnings}), epochs, predictions)
 
 
 @dataclass(frozen=True)
@@ -151,14 +154,19 @@ class Series:
     label: str = ""
 
     @property
+    def config(self) -> RunConfig:
+        """The config of one of the runs."""
+        return self.runs[0].config
+
+    @property
     def selection(self) -> Selection:
         """Selection that picked the networks."""
-        return self.runs[0].result.config.selection
+        return self.config.selection
 
     @property
     def multilabel(self) -> bool:
         """Whether clips may have several labels: scores are then mean average precisions."""
-        return self.runs[0].result.config.task == "multilabel"
+        return self.config.task == "multilabel"
 
     @property
     def rule(self) -> Rule:
@@ -188,7 +196,7 @@ class Series:
     @property
     def carrying(self) -> str:
         """Networks that stages started from, and those reported, in words."""
-        return carrying(self.runs[0].result.config)
+        return carrying(self.config)
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -198,7 +206,7 @@ class Series:
     @property
     def seeds(self) -> list[int]:
         """Seeds of any fold, ascending."""
-        return sorted({run.result.config.seed for run in self.runs})
+        return sorted({run.config.seed for run in self.runs})
 
     @property
     def folds(self) -> list[int]:
@@ -213,7 +221,7 @@ class Series:
     @property
     def epochs_scale(self) -> float:
         """Scale of the schedule: 1 is the whole one."""
-        return self.runs[0].result.config.epochs_scale
+        return self.config.epochs_scale
 
     @property
     def complete(self) -> bool:
@@ -234,7 +242,7 @@ class Series:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class names by class_id."""
-        return self.runs[0].record.class_names
+        return self.runs[0].finished.record.class_names
 
     def by_fold(self, score: Score) -> ByFold:
         """Return a score in % by fold; the mean over seeds."""
@@ -255,7 +263,7 @@ class Series:
     def judged(self, checkpoint: CheckpointName) -> dict[tuple[int, str], JudgedClip]:
         """Return the clips of all seeds and folds, by seed and clip_id; none of several labels."""
         return {
-            (run.result.config.seed, name): clip
+            (run.config.seed, name): clip
             for run in self.runs
             for name, clip in run.clips.get(checkpoint, {}).items()
         }
@@ -266,7 +274,7 @@ class Series:
             for fold in run.result.folds:
                 value = score_of(fold, score.checkpoint)
                 assert value is not None, "a finished run was checked for it"  # noqa: S101
-                values[run.result.config.seed][fold.fold] = 100 * value
+                values[run.config.seed][fold.fold] = 100 * value
         return values
 
 
@@ -307,7 +315,7 @@ def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
     """
     gathered: dict[tuple[str, str, Settings, tuple[Stage, ...]], list[Run]] = defaultdict(list)
     for run in runs:
-        config = run.result.config
+        config = run.config
         key = (config.dataset, config.method, settings_of(run.result), config.stages)
         gathered[key].append(run)
     sections: dict[tuple[str, str, str], list[Series]] = defaultdict(list)
@@ -323,15 +331,15 @@ def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
 def _refuse_duplicates(runs: Sequence[Run]) -> None:
     seen: dict[tuple[int, int], Path] = {}
     for run in runs:
-        config = run.result.config
+        config, path = run.config, run.finished.path
         for fold in run.result.folds:
             key = (config.seed, fold.fold)
             if key in seen:
                 raise ReportError(
-                    f"{seen[key]} and {run.path} are both {config.method}, seed {config.seed}, "
+                    f"{seen[key]} and {path} are both {config.method}, seed {config.seed}, "
                     f"fold {fold.fold} of {config.dataset}: leave one of them out"
                 )
-            seen[key] = run.path
+            seen[key] = path
 
 
 def differing(series: Sequence[Series]) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from statistics import median
 
 from schemas import EpochMetrics, PairedDifference, RunResult, Stage
 from trainer.report.paper import PaperTable
-from trainer.report.render import Column, Table
+from trainer.report.render import Column, Table, headings
 from trainer.report.series import OFF, ByFold, Score, Series, shown
 from trainer.stats import least_rank_p, mean, paired_test, sample_std
 
@@ -18,13 +18,8 @@ OVER_SEEDS = "Over seeds: sample standard deviation of the mean over folds."
 # Of two methods, the one further on in this list is expected to be better: it comes first in the
 # difference, as in the paper.
 STRENGTH = ("baseline", "control", "resize", "mel")
-TEST_COLUMNS = (
-    *(Column("p of t"), Column("p of ranks"), Column("d_z"), Column("t"), Column("std")),
-)
-DIFFERENCE_COLUMNS = (
-    *(Column("difference", numeric=False), Column("folds"), Column("mean"), Column("95 % CI")),
-    *TEST_COLUMNS,
-)
+TESTS = ("p of t", "p of ranks", "d_z", "t", "std")
+DIFFERENCE_COLUMNS = headings("difference", "folds", "mean", "95 % CI", *TESTS)
 STD_OVER_SEEDS = Column("std over seeds")
 DIFFERENCE_NOTES = (
     "Differences are paired over folds, seeds averaged first. 95 % CI: of the mean difference, by "
@@ -41,9 +36,8 @@ TOO_FEW = "Fewer than two common folds allow no test."
 UNDEFINED = "t and d_z are not defined where every fold differs by the same amount."
 
 SPEED_COLUMNS = (
-    *(Column("method", numeric=False), Column("stage"), Column("images", numeric=False)),
-    *(Column("epochs"), Column("λ"), Column("time per fold"), Column("samples/s")),
-    Column("waiting, %"),
+    *headings("method", "stage"),
+    *headings("images", "epochs", "λ", "time per fold", "samples/s", "waiting, %"),
 )
 SPEED_NOTE = (
     "Time per fold: wall time of the epochs with their evaluation, mean over folds and seeds. "
@@ -64,10 +58,8 @@ def signed(value: float | None) -> str:
 
 def mean_std(values: Sequence[float]) -> str:
     """Format mean ± sample standard deviation; the mean alone of a single value."""
-    if not values:
-        return NOTHING
-    std = sample_std(values)
-    return percent(mean(values)) if std is None else f"{mean(values):.2f} ± {std:.2f}"
+    known = [mean(values), sample_std(values)] if values else [None]
+    return " ± ".join(percent(value) for value in known if value is not None) or NOTHING
 
 
 def p_value(p: float | None) -> str:
@@ -112,7 +104,7 @@ def images_of(stage: Stage) -> str:
 def summary_table(series: Sequence[Series], paper: PaperTable | None) -> Table:
     """Return one row per method: mean ± sample std over folds of every score, and the paper's."""
     several = any(len(one.seeds) > 1 for one in series)
-    columns = [Column("method", numeric=False), Column("folds"), Column("seeds")]
+    columns = [*headings("method", "folds", "seeds")]
     rows = [[one.label, numbers(one.folds), str(len(one.seeds))] for one in series]
     for score in series[0].scores:
         columns.append(Column("mean ± std", score.name) if several else Column(score.name))
@@ -202,16 +194,25 @@ def difference_tables(series: Sequence[Series], paper: PaperTable | None) -> Ite
 
 def _difference_table(score: Score, compared: Sequence[tuple[Series, Series]]) -> Table:
     """Return differences of one score; with the spread over seeds if there are several."""
-    by_fold = [(a.by_fold(score), b.by_fold(score)) for a, b in compared]
     spreads = [_std_over_seeds(score, a, b) for a, b in compared]
     with_seeds = any(spread is not None for spread in spreads)
     columns = (*DIFFERENCE_COLUMNS, STD_OVER_SEEDS) if with_seeds else DIFFERENCE_COLUMNS
-    rows = tuple(
-        (f"{a.label} - {b.label}", *_difference_cells(*values), percent(spread))[: len(columns)]
-        for (a, b), values, spread in zip(compared, by_fold, spreads, strict=True)
+    rows, counts, tests = [], [], []
+    for (a, b), spread in zip(compared, spreads, strict=True):
+        first, second = a.by_fold(score), b.by_fold(score)
+        cells = f"{a.label} - {b.label}", *_difference_cells(first, second), percent(spread)
+        rows.append(cells[: len(columns)])
+        counts.append(len(first.keys() & second.keys()))
+        tests.append(paired_test(first, second))
+    notes = (
+        least_note(max(counts)),
+        SEEDS_NOTE if with_seeds else "",
+        TOO_FEW if min(counts) < 2 else "",
+        # Without t, every fold that both have differs by the same amount.
+        UNDEFINED if any(test and test.t is None for test in tests) else "",
     )
     title = f"Paired differences, points: {score.name}"
-    return Table(title, columns, rows, _difference_note(by_fold, SEEDS_NOTE if with_seeds else ""))
+    return Table(title, columns, tuple(rows), " ".join(filter(None, notes)))
 
 
 def _std_over_seeds(score: Score, a: Series, b: Series) -> float | None:
@@ -235,26 +236,13 @@ def comparison_cells(test: PairedDifference | None, scale: float = 1.0) -> tuple
         scale: What makes points of its differences.
     """
     if test is None:
-        return (NOTHING,) * (2 + len(TEST_COLUMNS))
+        return (NOTHING,) * (2 + len(TESTS))
     return (
         signed(scale * test.mean),
         f"{signed(scale * test.low)} to {signed(scale * test.high)}",
         *(p_value(test.p), p_value(test.rank_p), signed(test.d_z), signed(test.t)),
         percent(scale * test.std),
     )
-
-
-def _difference_note(by_fold: Sequence[tuple[ByFold, ByFold]], seeds: str) -> str:
-    counts = [len(first.keys() & second.keys()) for first, second in by_fold]
-    # Without t, every fold that both have differs by the same amount.
-    undefined = any(test and test.t is None for test in (paired_test(*pair) for pair in by_fold))
-    parts = [
-        least_note(max(counts)),
-        seeds,
-        TOO_FEW if min(counts) < 2 else "",
-        UNDEFINED if undefined else "",
-    ]
-    return " ".join(filter(None, parts))
 
 
 def least_note(num_folds: int) -> str:
@@ -311,7 +299,7 @@ def _facts(series: Series) -> dict[str, str]:
         "Σ epochs·λ": f"{load:.3g}",
         "seeds": numbers(series.seeds),
         **settings,
-        "started": ", ".join(sorted({run.record.started[:10] for run in series.runs})),
+        "started": ", ".join(sorted({run.finished.record.started[:10] for run in series.runs})),
         "versions": "; ".join(dict.fromkeys(_versions(run.result) for run in series.runs)),
         "device": ", ".join(dict.fromkeys(run.result.device_name for run in series.runs)),
     }

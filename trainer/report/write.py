@@ -13,7 +13,6 @@ from featurestore.files import write_output
 from featurestore.text import file_name
 from trainer.errors import ReportError
 from trainer.report import notes, tables
-from trainer.report.agreement import agreement_tables, agreements
 from trainer.report.classes import (
     agreement_picture,
     common_confusions,
@@ -21,9 +20,9 @@ from trainer.report.classes import (
     confusion_picture,
     recall_picture,
 )
+from trainer.report.comparisons import agreement_tables, agreements, label_tables
 from trainer.report.curves import learning_curves
 from trainer.report.drawing import PAPERS_METHODS, Drawing, boxplot, paper_boxplot
-from trainer.report.labels import label_tables
 from trainer.report.paper import PAPER
 from trainer.report.render import Picture, Report, Section, Table, to_html, to_markdown
 from trainer.report.series import Series, group, read_run

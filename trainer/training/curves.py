@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
@@ -57,12 +56,7 @@ class Curves:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # Of a run that fails, the failure is what must be said; and all writers are to be closed.
         with suppress(OSError) if error else writing(self._folder):
             self._open.close()

@@ -31,18 +31,13 @@ def resolve_device(name: str) -> torch.device:
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
     if match is None:
         raise DeviceError(f"no device {name!r}; there are: auto, cpu, cuda, cuda:N")
-    if name != "cpu":
-        _check_present(name, int(match[1] or 0))
-    return torch.device(name)
-
-
-def _check_present(name: str, index: int) -> None:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if index >= count:
+    if name != "cpu" and int(match[1] or 0) >= count:
         raise DeviceError(
             f"device {name!r} is absent: torch {torch.__version__} finds {count} GPUs here; "
             "use --device auto or --device cpu"
         )
+    return torch.device(name)
 
 
 LEAST_SIDE = 33

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -22,24 +21,16 @@ from trainer.data.arrays import HeldArray, SharedArrays
 from trainer.data.order import derive_seed
 from trainer.data.source import StageData
 from trainer.data.split import FoldSplit
-from trainer.errors import DivergedError
-from trainer.model import Network, build_model
+from trainer.errors import diverged
+from trainer.model import build_model
 from trainer.oom import explain_oom_training
 from trainer.records.checkpoint import Checkpoint, FoldState, Snapshots, tensors_in
 from trainer.records.finished import plain
 from trainer.records.rundir import BEST, LAST, FoldDirectory
 from trainer.records.tables import ClipPredictions
-from trainer.selection import carried_epoch, reported_epoch
+from trainer.selection import RULES, carried_epoch, reported_epoch
 from trainer.task import TASKS
-from trainer.training.events import (
-    BatchDone,
-    EpochDone,
-    FoldDone,
-    FoldStarted,
-    Notify,
-    StageStarted,
-    Warned,
-)
+from trainer.training import events
 from trainer.training.stage import EpochResult, Progress, StageTrainer
 from trainer.training.step import predict
 
@@ -85,12 +76,7 @@ class StateSaver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and self.state is not None:
             self._save()
             self._directory.write_networks(self.state)
@@ -117,7 +103,7 @@ class Job:
     arrays: SharedArrays
     splits: Mapping[int, FoldSplit]
     body_state: Mapping[str, Tensor] | None
-    notify: Notify
+    notify: events.Notify
     save_every_s: float
     warnings: tuple[str, ...] = ()
     record_sha256: str | None = None
@@ -151,8 +137,10 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> Progress[FoldRe
 
 
 def _report_finished(job: Job, result: FoldResult) -> FoldResult:
-    job.notify(FoldStarted(result.fold, result.num_train, result.num_test, result.last_epoch))
-    job.notify(FoldDone(result))
+    job.notify(
+        events.FoldStarted(result.fold, result.num_train, result.num_test, result.last_epoch)
+    )
+    job.notify(events.FoldDone(result))
     return result
 
 
@@ -164,7 +152,11 @@ class _FoldTrainer:
         self._config = job.config
         # The layout decides the order of sums: a fold that resumes after its last epoch, with
         # no stage left that would set it, must give the same last bits.
-        model = _initial_model(job, fold).to(torch.device(self._config.device))
+        config, num_classes = self._config, len(job.dataset.class_names)
+        # The same initial network for every method.
+        seed = derive_seed("init", config.seed, fold)
+        model = build_model(config.arch, num_classes, seed, job.body_state, config.first_conv)
+        model.to(torch.device(config.device))
         self._model = model.to(memory_format=torch.channels_last)
         self._split = job.splits[fold]
         self._held: dict[str, HeldArray] = {}
@@ -180,7 +172,7 @@ class _FoldTrainer:
         split = self._split
         self._directory.write_metrics(self._epochs)
         self._job.notify(
-            FoldStarted(self._fold, split.num_train, split.num_test, len(self._epochs))
+            events.FoldStarted(self._fold, split.num_train, split.num_test, len(self._epochs))
         )
         for warning in self._job.warnings:
             self._warn(warning)
@@ -189,12 +181,12 @@ class _FoldTrainer:
             if done < stage.epochs:
                 yield from self._run_stage(number, stage, done)
         result = self._finish()
-        self._job.notify(FoldDone(result))
+        self._job.notify(events.FoldDone(result))
         return result
 
     def _run_stage(self, number: int, stage: Stage, done: int) -> Progress[None]:
         """Train what is left of a stage."""
-        self._job.notify(StageStarted(self._fold, number, stage))
+        self._job.notify(events.StageStarted(self._fold, number, stage))
         state = self._saver.state
         if state:
             # In the middle of a stage, training resumes from the last network.
@@ -221,13 +213,13 @@ class _FoldTrainer:
                 while not loading.done():
                     yield loading.done
                 self._held[name] = loading.result()
-        data, *alternates = (self._split.of(self._held[name].stages[self._fold]) for name in names)
+        data, *alternates = (self._split.of(self._held[name][self._fold]) for name in names)
         return data, alternates[0] if alternates else None
 
     def _warn(self, message: str) -> None:
         if message not in self._warnings:
             self._warnings.append(message)
-        self._job.notify(Warned(message))
+        self._job.notify(events.Warned(message))
 
     def _run_epoch(self, number: int, stage: Stage, trainer: StageTrainer) -> Progress[None]:
         epoch, array = len(self._epochs) + 1, trainer.data.array
@@ -239,13 +231,13 @@ class _FoldTrainer:
         if not result.finite:
             # The state before this epoch is still the saver's: that is what stays on disk.
             kept = self._directory.network(LAST) if self._saver.state else None
-            raise DivergedError(self._fold, number, stage, epoch, result.lrs, kept)
+            raise diverged(self._fold, number, stage, epoch, result.lrs, kept)
         metrics = self._metrics(number, epoch, array, stage, result)
         self._epochs.append(metrics)
         self._directory.append(metrics)
         self._saver.update(self._state(metrics, trainer))
         best = max(e.score for e in self._epochs if e.array == array)
-        self._job.notify(EpochDone(metrics, best))
+        self._job.notify(events.EpochDone(metrics, best))
 
     def _metrics(
         self, number: int, epoch: int, array: str, stage: Stage, result: EpochResult
@@ -268,7 +260,7 @@ class _FoldTrainer:
 
     def _announced(self, epoch: Progress[EpochResult]) -> Progress[EpochResult]:
         """Report each step of an epoch."""
-        done = BatchDone(self._fold)
+        done = events.BatchDone(self._fold)
         with closing(epoch):
             while True:
                 try:
@@ -329,43 +321,39 @@ class _FoldTrainer:
         state = self._saver.state
         assert state is not None, "a schedule has an epoch"  # noqa: S101
         self._held = {}
-        best = self._predict(BEST, state.best) if state.best else None
-        last = None
-        if self._config.selection != "validation":
-            same = best if state.last is state.best else None  # predicted once if it is one network
-            last = self._predict(LAST, state.last, known=same)
+        networks = {BEST: state.best, LAST: state.last}
+        judged: dict[str, ClipPredictions] = {}
+        for name in RULES[self._config.selection].checkpoints:
+            network = networks[name]
+            assert network is not None, "every stage has its best epoch"  # noqa: S101
+            known = (
+                judged.get(BEST) if network is state.best else None
+            )  # predicted once if the same
+            judged[name] = known or self._predictions(network)
+            self._directory.write_predictions(name, judged[name])
         self._directory.write_networks(state)
         self._directory.write_metrics(self._epochs)
-        valid = state.best.accuracy if state.best and self._split.num_valid else None
-        hot = self._config.task == "multilabel"
+        several = self._config.task == "multilabel"
+        field = "scores" if several else "accuracy"
+        scores: dict[str, Any] = {"best_accuracy": None, "last_accuracy": None}
+        scores |= {f"{name}_{field}": getattr(of, field) for name, of in judged.items()}
+        if state.best and self._split.num_valid:
+            scores["valid_map" if several else "valid_accuracy"] = state.best.accuracy
         result = FoldResult(
             fold=self._fold,
             num_train=self._split.num_train,
             num_valid=self._split.num_valid,
             num_test=self._split.num_test,
-            best_accuracy=best.accuracy if best and not hot else None,
-            best_scores=best.scores if best and hot else None,
             best_epoch=state.best.epoch if state.best else None,
             best_array=state.best.array if state.best else None,
-            last_accuracy=last.accuracy if last and not hot else None,
-            last_scores=last.scores if last and hot else None,
             last_epoch=state.last.epoch,
-            valid_accuracy=None if hot else valid,
-            valid_map=valid if hot else None,
             seconds=self._spent(),
             warnings=tuple(self._warnings),
+            **scores,
         )
         self._directory.finish(result, self._job.record_sha256)
         self._saver.close()
         return result
-
-    def _predict(
-        self, which: str, checkpoint: Checkpoint, known: ClipPredictions | None = None
-    ) -> ClipPredictions:
-        """Write a network's probabilities for the held-out fold, and return them."""
-        predictions = known or self._predictions(checkpoint)
-        self._directory.write_predictions(which, predictions)
-        return predictions
 
     def _predictions(self, checkpoint: Checkpoint) -> ClipPredictions:
         dataset, array = self._job.dataset, checkpoint.array
@@ -378,10 +366,3 @@ class _FoldTrainer:
             probabilities=predict(self._model, source, self._config),
             class_names=dataset.class_names,
         )
-
-
-def _initial_model(job: Job, fold: int) -> Network:
-    """Return the network a fold starts from; the same for every method."""
-    seed = derive_seed("init", job.config.seed, fold)
-    num_classes, config = len(job.dataset.class_names), job.config
-    return build_model(config.arch, num_classes, seed, job.body_state, config.first_conv)

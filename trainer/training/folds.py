@@ -15,7 +15,6 @@ from functools import partial
 
 import torch
 
-from schemas import FoldResult
 from trainer.data.arrays import release_freed_memory
 from trainer.records.rundir import FoldDirectory
 from trainer.training.device import own_stream
@@ -32,7 +31,7 @@ def train_folds(
     folds_at_once: int,
     folds: Sequence[int],
     num_threads: int | None = None,
-) -> tuple[FoldResult, ...]:
+) -> None:
     """Train for some folds of the job, in their order.
 
     However it ends, no thread is left, and the state of every started fold is on disk.
@@ -49,11 +48,10 @@ def train_folds(
     """
     device = torch.device(job.config.device)
     threads = num_threads or (1 if device.type == "cuda" else folds_at_once)
-    results: dict[int, FoldResult] = {}
 
     def train(fold: int) -> Progress[None]:
         try:
-            results[fold] = yield from train_fold(job, fold, directory(fold))
+            yield from train_fold(job, fold, directory(fold))
         finally:
             release_freed_memory()
 
@@ -70,7 +68,6 @@ def train_folds(
             # then leaves its state.
             stop.set()
             raise
-    return tuple(results[fold] for fold in folds)
 
 
 def take_turns(

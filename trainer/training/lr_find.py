@@ -210,8 +210,8 @@ def find_lr(
     with repeatable(device), computing_threads(config.threads):
         rows = open_source(dataset, array, training_folds(dataset, fold), device, placement)
         split = split_fold(dataset, config, fold)
-        trial = Trial(config, stage, split.of(StageData(array, rows, rows)), split.order)
-        curve = _from_initial_weights(dataset, trial, weights, placement, sweep, after_step)
+        trial = _trial(config, stage, rows, split)
+        curve = _from_initial_weights(dataset, trial, weights, placement, after_step, sweep)
     suggestion = curve.suggestion
     record = LrFind(
         config=config,
@@ -229,13 +229,18 @@ def find_lr(
     return curve, record, (weights.warning,) if weights.warning else ()
 
 
+def _trial(config: RunConfig, stage: int, rows: Source, split: FoldSplit) -> Trial:
+    data = StageData(config.stages[stage - 1].array, rows, rows)
+    return Trial(config, stage, split.of(data), split.order)
+
+
 def _from_initial_weights(
     dataset: StoredDataset,
     trial: Trial,
     weights: InitialWeights,
     placement: Placement,
-    sweep: Sweep | None,
     after_step: Callable[[], None],
+    sweep: Sweep | None = None,
 ) -> Curve:
     config, stage = trial.config, trial.config.stages[trial.stage - 1]
     seed = derive_seed("init", config.seed, config.folds[0])
@@ -292,24 +297,14 @@ def measure_rates(
                 opened.clear()
                 folds = training_folds(dataset, fold)
                 opened[array] = open_source(dataset, array, folds, device, placements[array])
-            stages = alike[array, ratio]
-            data = split.of(StageData(array, opened[array], opened[array]))
-            after_one = _counted(after_step, done * NUM_STEPS, len(alike) * NUM_STEPS)
+            stages, steps = alike[array, ratio], count(done * NUM_STEPS + 1)
+            one = _trial(config, stages[0], opened[array], split)
             curve = _from_initial_weights(
-                dataset,
-                Trial(config, stages[0], data, split.order),
-                weights,
-                placements[array],
-                None,
-                after_one,
+                *(dataset, one, weights, placements[array]),
+                lambda steps=steps: after_step(next(steps), len(alike) * NUM_STEPS),
             )
             tests.append(_range_test(curve, stages, array, seen))
     return tuple(tests)
-
-
-def _counted(after_step: Callable[[int, int], None], done: int, most: int) -> Callable[[], None]:
-    steps = count(done + 1)
-    return lambda: after_step(next(steps), most)
 
 
 def clips_for_rates(dataset: StoredDataset, held_out: Sequence[int]) -> tuple[int, ...]:
