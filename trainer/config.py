@@ -234,6 +234,12 @@ class ExecutionOptions:
         return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
 
 
+_Rates = Annotated[
+    str | Sequence[float] | None,
+    typer.Option(help="Peak learning rates λ, one per stage (default: the method's), or auto."),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class CallOptions(ExecutionOptions):
     """Options that the functions of Python have in addition."""
@@ -253,10 +259,7 @@ class RunOptions(CallOptions, TrainingOptions):
     """Options of `trainer.train`: all those of `trainer run`."""
 
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or your own.")] = "resize"
-    max_lr: Annotated[  # type: ignore[assignment]  # a command has texts alone
-        str | Sequence[float] | None,
-        typer.Option(help="Peak learning rates λ, one per stage (default: the method's), or auto."),
-    ] = None
+    max_lr: _Rates = None  # type: ignore[assignment]  # a command has texts alone
     dataset: DatasetOption = None
     out: Annotated[
         Place | None,

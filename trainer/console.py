@@ -90,8 +90,8 @@ def print_result(console: Terminal, result: RunResult) -> None:
         table = Table("fold", *SCORES_COLUMNS)
         for fold in result.folds:
             counted = RULES[selection].checkpoints[0]
-            scores = fold.best_scores if counted == "best" else fold.last_scores
-            table.add_row(str(fold.fold), *(scores_cells(scores) if scores else ()))
+            of_labels = fold.best_scores if counted == "best" else fold.last_scores
+            table.add_row(str(fold.fold), *(scores_cells(of_labels) if of_labels else ()))
         console.print(table)
     console.print(RULES[selection].summary)
 

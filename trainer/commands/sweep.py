@@ -192,7 +192,7 @@ class _Training:
         from trainer.api import carry_out
         from trainer.sweep import plan_sweep, start
 
-        failed = {}
+        failed: dict[str, str] = {}
         planned = plan_sweep(self.stored, self.runs, self.execution)
         for number, (run, plan) in enumerate(planned, start=1):
             self.console.rule(styled(f"{number}/{len(self.runs)} {run.name}"), align="left")

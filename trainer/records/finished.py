@@ -200,12 +200,11 @@ class FinishedRun:
         Raises:
             TrainedRunError, CheckpointError: One is damaged, absent, or does not fit.
         """
-        kept: tuple[CheckpointName, ...] = ("best", "last")
         for fold in self.folds:
             self.epochs(fold)
             for name in self.checkpoints:
                 self.predictions(fold, name)
-            for name in kept if networks else ():
+            for name in get_args(CheckpointName) if networks else ():
                 if name == "last" or self.config.selection != "last":
                     self.checkpoint(fold, name)
 
@@ -228,9 +227,8 @@ def open_finished(path: Path | str) -> FinishedRun:
     """
     path = Path(path)
     if not path.is_dir():
-        raise TrainedRunError(
-            f"{path}: no such directory; give the directories that `trainer run` wrote"
-        )
+        what = "no such directory; give the directories that `trainer run` wrote"
+        raise TrainedRunError(f"{path}: {what}")
     if not (path / RESULT).is_file():
         raise TrainedRunError(_why_no_result(path))
     directory = RunDirectory(path)
@@ -335,7 +333,6 @@ def _of_result(result: RunResult, record: RunRecord) -> Iterator[tuple[object, s
     expected = ", ".join(map(str, config.folds))
     yield folds != config.folds, f"expected each fold once, {expected}; found folds: {listed}"
     num_epochs = sum(stage.epochs for stage in config.stages)
-    validates, picks = selection == "validation", selection != "last"
     other_task = _OF_ONE if config.task == "multilabel" else _OF_SEVERAL
     for fold in result.folds:
         where = f"fold {fold.fold}"
@@ -349,9 +346,12 @@ def _of_result(result: RunResult, record: RunRecord) -> Iterator[tuple[object, s
         last, best = fold.last_epoch, fold.best_epoch
         yield last != num_epochs, f"{where} ends with epoch {last}, the schedule has {num_epochs}"
         is_one = best is not None and 1 <= best <= num_epochs
-        yield is_one != picks, f"{where} cannot have {best} as its best epoch"
+        yield is_one != (selection != "last"), f"{where} cannot have {best} as its best epoch"
         parts = {fold.valid_score is not None, fold.num_valid > 0}
-        yield parts != {validates}, f"{where}: a validation part goes with selection validation"
+        yield (
+            parts != {selection == "validation"},
+            f"{where}: a validation part goes with selection validation",
+        )
         yield min(fold.num_train, fold.num_test) < 1, f"{where} has no clips"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, count, takewhile
 
 import numpy as np
@@ -301,10 +302,14 @@ def measure_rates(
             one = _trial(config, stages[0], opened[array], split)
             curve = _from_initial_weights(
                 *(dataset, one, weights, placements[array]),
-                lambda steps=steps: after_step(next(steps), len(alike) * NUM_STEPS),
+                partial(_report_step, after_step, steps, len(alike) * NUM_STEPS),
             )
             tests.append(_range_test(curve, stages, array, seen))
     return tuple(tests)
+
+
+def _report_step(after_step: Callable[[int, int], None], steps: Iterator[int], most: int) -> None:
+    after_step(next(steps), most)
 
 
 def clips_for_rates(dataset: StoredDataset, held_out: Sequence[int]) -> tuple[int, ...]:
