@@ -347,11 +347,8 @@ def _of_result(result: RunResult, record: RunRecord) -> Iterator[tuple[object, s
         yield last != num_epochs, f"{where} ends with epoch {last}, the schedule has {num_epochs}"
         is_one = best is not None and 1 <= best <= num_epochs
         yield is_one != (selection != "last"), f"{where} cannot have {best} as its best epoch"
-        parts = {fold.valid_score is not None, fold.num_valid > 0}
-        yield (
-            parts != {selection == "validation"},
-            f"{where}: a validation part goes with selection validation",
-        )
+        parts = {fold.valid_score is not None, fold.num_valid > 0, selection == "validation"}
+        yield len(parts) > 1, f"{where}: a validation part goes with selection validation"
         yield min(fold.num_train, fold.num_test) < 1, f"{where} has no clips"
 
 
@@ -360,10 +357,8 @@ def _of_metrics(
 ) -> Iterator[tuple[object, str]]:
     """Yield what metrics.csv cannot be, by the schedule and the fold's outcome."""
     expected = [(fold.fold, epoch) for epoch in range(1, fold.last_epoch + 1)]
-    yield (
-        [(row.fold, row.epoch) for row in rows] != expected,
-        f"expected the epochs 1 to {fold.last_epoch} of fold {fold.fold}, each once",
-    )
+    what = f"expected the epochs 1 to {fold.last_epoch} of fold {fold.fold}, each once"
+    yield [(row.fold, row.epoch) for row in rows] != expected, what
     for row in rows:
         where = f"epoch {row.epoch} of stage {row.stage}"
         yield not _is_scheduled(row, config), f"{where}, {row.array}, is not in the schedule"
