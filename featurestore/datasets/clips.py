@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from featurestore.cliplist import (
 )
 from featurestore.datasets.alike import alike_names, folded, how_they_differ
 from featurestore.datasets.labels import ClipLabels
+from featurestore.datasets.paths import may_be_unsafe, path_fault, placed, plain_paths
 from featurestore.datasets.table import Problems, Table, quoted
 from featurestore.errors import DatasetError
 
@@ -87,7 +88,7 @@ def check_clips(table: Table, columns: Columns, labels: ClipLabels | None = None
     problems = Problems.of(table)
     _check_cells(table, columns, problems)
     # Two spellings of one path, a/b and a//b, are one file.
-    paths = _plain_paths(table[columns.file])
+    paths = plain_paths(table[columns.file])
     spans = _spans(table, columns, problems)
     items = None if columns.item is None else table[columns.item].astype(np.int64)
     _check_unique(table, columns.file, _addresses(paths, spans, items), problems)
@@ -96,7 +97,7 @@ def check_clips(table: Table, columns: Columns, labels: ClipLabels | None = None
     class_ids, names = _checked_classes(table, columns, labels, problems)
     problems.raise_any()
     folds = table[columns.fold].astype(np.int64)
-    paths = _placed(columns.directory, folds, paths)
+    paths = placed(columns.directory, folds, paths)
     start_s, end_s = spans or (None, None)
     places = _addresses(paths, spans, items)
     inside = spans is not None or items is not None
@@ -203,29 +204,6 @@ def _addresses(
     return texts(map(address, *(column.tolist() for column in columns)))
 
 
-def _placed(directory: str, folds: NDArray[np.int64], paths: NDArray[Any]) -> NDArray[Any]:
-    """Return the paths below a directory, which may have `{fold}` in its name."""
-    if not directory:
-        return paths
-    start, _, end = directory.partition("{fold}")
-    if "{fold}" not in directory:
-        return np.strings.add(f"{start}/", paths)
-    numbers = np.strings.add(start, folds.astype(TEXT))
-    return np.strings.add(np.strings.add(numbers, f"{end}/"), paths)
-
-
-def _plain_paths(paths: NDArray[Any]) -> NDArray[Any]:
-    """Return paths without the empty steps and dots that mean nothing."""
-    padded = np.strings.add(np.strings.add("/", paths), "/")
-    odd = np.zeros(len(paths), bool)
-    for step in ("//", "/./"):
-        odd |= np.strings.find(padded, step) >= 0
-    plain = paths.copy()
-    for row in np.flatnonzero(odd):
-        plain[row] = PurePosixPath(paths[row]).as_posix()
-    return plain
-
-
 def name_classes(
     table: Path,
     names: Mapping[int, str],
@@ -298,7 +276,7 @@ def _check_cells(table: Table, columns: Columns, problems: Problems) -> None:
     name = "the path" if columns.file.startswith("(") else columns.file  # of a shard's cell
     problems.add_where(
         table,
-        _may_be_unsafe(files),
+        may_be_unsafe(files),
         lambda row: f"{name} is {quoted(files[row])}, {path_fault(files[row])}",
     )
 
@@ -328,28 +306,6 @@ def _have_controls(cells: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _batches(cells: NDArray[Any]) -> Iterator[list[str]]:
     return (cells[s : s + BATCH_ROWS].tolist() for s in range(0, len(cells), BATCH_ROWS))
-
-
-def _may_be_unsafe(paths: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which paths must not be opened below a root."""
-    suspects = np.strings.find(paths, "\\") >= 0
-    suspects |= np.strings.startswith(paths, "/")
-    suspects |= np.strings.find(paths, ":/") == 1
-    suspects |= np.strings.find(paths, "..") >= 0
-    for row in np.flatnonzero(suspects):
-        suspects[row] = path_fault(paths[row]) is not None
-    return np.asarray(suspects)
-
-
-def path_fault(path: str) -> str | None:
-    """Return why a path must not be opened below a root, or None."""
-    if "\\" in path:
-        return "with a backslash; write / between directories"
-    if path.startswith("/") or path[1:3] == ":/":
-        return "an absolute path; give it relative to the dataset's root"
-    if ".." in PurePosixPath(path).parts:
-        return "which leaves the dataset's root; remove the '..'"
-    return None
 
 
 def _check_unique(table: Table, column: str, values: NDArray[Any], problems: Problems) -> None:

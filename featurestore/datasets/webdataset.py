@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featurestore.datasets.clips import path_fault
 from featurestore.datasets.formats import cell_text
 from featurestore.datasets.leftout import SUFFIXES, by_number
+from featurestore.datasets.paths import path_fault
 from featurestore.datasets.shardrows import (
     IDENTITY,
     ITEM,
