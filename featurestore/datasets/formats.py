@@ -69,7 +69,7 @@ def frame_table(frame: Any, choose: Choose, name: str = "the table") -> Table:  
     names = list(dict.fromkeys(choose(header)))
     check_header(name, header, names)
     keys = dict(zip(header, _keys(frame), strict=True))  # pandas also has numbers for names
-    columns = {column: cells_of(path, column, _values(frame[keys[column]])) for column in names}
+    columns = {n: cells_of(path, n, _values(name, n, frame[keys[n]])) for n in names}
     return _checked(Table(path, _rows(columns), columns, "row"))
 
 
@@ -84,7 +84,12 @@ def _keys(frame: Any) -> Any:  # noqa: ANN401
     return getattr(frame, "column_names", getattr(frame, "columns", None))
 
 
-def _values(column: Any) -> Sequence[Any]:  # noqa: ANN401
+def _values(name: str, title: str, column: Any) -> Sequence[Any]:  # noqa: ANN401
+    if isinstance(column, str | bytes) or not isinstance(column, Iterable):
+        raise DatasetError(
+            f"{name}: expected the cells of the column {quoted(title)}, one per row, got "
+            f"{quoted(repr(column))}"
+        )
     for method in ("to_pylist", "tolist"):
         if hasattr(column, method):
             return list(getattr(column, method)())
@@ -240,7 +245,13 @@ def cell_text(value: Any) -> str:  # noqa: ANN401  (a cell of any kind of table)
         # pandas makes floats of whole numbers where one is missing.
         return str(int(number)) if number.is_integer() else repr(number)
     if isinstance(value, list | tuple | np.ndarray):
-        return json.dumps([cell_text(item) for item in value], ensure_ascii=False)
+        return _list_text(value)
     if type(value).__name__ in ("NAType", "NaTType"):  # pandas, which need not be installed
         return ""
     raise TypeError(type(value).__name__)
+
+
+def _list_text(values: Iterable[Any]) -> str:
+    if any(isinstance(value, list | tuple | np.ndarray) for value in values):
+        raise TypeError("a list of lists")
+    return json.dumps([cell_text(value) for value in values], ensure_ascii=False)

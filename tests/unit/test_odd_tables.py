@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from featurestore.datasets import Dataset, load_collection
+from featurestore.datasets import Dataset, load_collection, read_frame
 from featurestore.errors import DatasetError
+from schemas import Collection
 from tests.unit.test_dataset_folder import touch
 
 
@@ -121,3 +122,30 @@ def test_cells_with_neither_bytes_nor_a_path_are_counted(tmp_path: Path) -> None
     parquet.write_table(pa.table({"audio": cells, "label": ["x", "y"]}), tmp_path / "x.parquet")
     with pytest.raises(DatasetError, match="1 of 2 cells of 'audio' have neither bytes nor a path"):
         load_collection(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        ({"path": "ab", "class": "xy"}, "cells of the column 'path', one per row, got \"'ab'\""),
+        ({"path": None, "class": ["x"]}, "cells of the column 'path', one per row, got 'None'"),
+        ({"path": ["a.wav"], "class": 5}, "cells of the column 'class', one per row, got '5'"),
+        ({"path": ["a.wav"], "labels": [[["x"]]]}, "row 1: labels is \"[['x']]\", expected a text"),
+        ({"path": ["a.wav"], "class": [{"x"}]}, "row 1: class is \"{'x'}\", expected a text"),
+        ({1: ["a.wav"], "class": ["x"]}, "no column says where the sounds are"),
+        ([{"path": "a.wav"}], "expected a pandas data frame, an Arrow table or a mapping"),
+    ],
+)
+def test_what_is_no_column_of_a_frame_is_refused(frame: object, words: str, tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    with pytest.raises(DatasetError) as caught:
+        read_frame(frame, tmp_path)
+    assert words in str(caught.value)
+
+
+def test_columns_that_have_numbers_for_names_are_read(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    touch(tmp_path, "a.wav")
+    frame = pandas.DataFrame([["a.wav", "x"]])
+    how = Collection(columns={"path": "0", "class": "1"})
+    assert read_frame(frame, tmp_path, how=how).card.class_names == ("x",)
