@@ -147,7 +147,9 @@ def missing_note(table: Table, roles: Mapping[str, str]) -> str:
     """
     for role in ("class", "labels", "group"):
         column = roles.get(role)
-        codes, cells = factorize(table[column]) if column in table.columns else ([], [])
+        if column is None or column not in table.columns:
+            continue
+        codes, cells = factorize(table[column])
         for number, cell in enumerate(cells):
             if cell.lower() in _MISSING:
                 rows = int((codes == number).sum())
