@@ -308,8 +308,8 @@ class StoredDataset(Conversions):
         """Return every clip of some folds, also those that failed or are not built yet."""
         known = self._known(folds)
         if not known:  # none, with the columns that any has
-            none = np.zeros(0, np.intp)
-            return join_columns([self._columns(self.folds[0])]).where(none)
+            table = join_columns([self._columns(self.folds[0])])
+            return table.where(np.zeros(len(table), bool))
         return join_columns([self._columns(fold) for fold in known])
 
     def _only(self, fold: int, row: int) -> slice:
