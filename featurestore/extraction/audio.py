@@ -7,6 +7,7 @@ A file that cannot be used raises AudioError with the code its row gets. Conditi
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,19 +109,51 @@ def _read_item(
     plain = plain_pcm16(data)
     if plain is not None and plain.num_behind <= 1:
         return _mixed(plain, max_duration_s), plain.rate, digest
-    with _nameless_file() as copy:  # which the decoder needs, and the walk of what is behind a WAV
-        copy.write(data)
-        copy.flush()
-        source = Source(copy.fileno(), len(data), data)
-        waveform, rate = _decoded(source, data, max_duration_s, address(str(path), item=item))
+    # The decoder needs a file, and so does the walk of what is behind a WAV.
+    source = Source(_written(data), len(data), data)
+    waveform, rate = _decoded(source, data, max_duration_s, address(str(path), item=item))
     return waveform, rate, digest
+
+
+class _Copy:
+    """A file without a name, written again for each sound: fresh pages take longer."""
+
+    def __init__(self) -> None:
+        self._file, self.process = _nameless_file(), os.getpid()
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def written(self, data: bytes) -> int:
+        """Return the descriptor of the file, whose content is `data` until the next call."""
+        descriptor, position = self._file.fileno(), 0
+        while position < len(data):
+            position += os.pwrite(descriptor, memoryview(data)[position:], position)
+        os.ftruncate(descriptor, len(data))
+        return descriptor
+
+
+class _Copies(threading.local):
+    """The file of each thread."""
+
+    copy: _Copy | None = None
+
+
+_copies = _Copies()
+
+
+def _written(data: bytes) -> int:
+    """Return the descriptor of a file of this thread with these bytes, until the next call."""
+    if _copies.copy is None or _copies.copy.process != os.getpid():  # a fork would share it
+        _copies.copy = _Copy()
+    return _copies.copy.written(data)
 
 
 def _nameless_file() -> IO[bytes]:
     """Return a file without a name, in memory where the system has such."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("sound"), "w+b")
-    return tempfile.TemporaryFile()
+        return os.fdopen(os.memfd_create("sound"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def _decoded(

@@ -549,3 +549,20 @@ def test_the_directories_in_a_tar_are_classes_if_nothing_else_says_any(tmp_path:
     dataset = load_collection(write_tar(tmp_path / "x.tar", members))
     assert dataset.card.class_names == ("cat", "owl")
     assert dataset.clips.class_id.tolist() == [1, 1, 0, 0]
+
+
+def test_a_sound_is_not_mixed_with_a_longer_one_that_was_read_before(tmp_path: Path) -> None:
+    from featurestore.extraction.audio import read_mono
+    from featurestore.extraction.recordings import Span
+
+    sounds = []
+    for number, seconds in enumerate((2.0, 0.1, 1.0, 0.05)):
+        samples = np.random.default_rng(number).uniform(-1, 1, int(8000 * seconds))
+        soundfile.write(tmp_path / f"{number}.flac", samples, 8000)
+        sounds.append((tmp_path / f"{number}.flac").read_bytes())
+    path = write_parquet(tmp_path / "x.parquet", list(sounds))
+    for number in range(4):
+        file = read_mono(tmp_path / f"{number}.flac", 10)
+        cell = read_mono(path, 10, Span(item=number))
+        np.testing.assert_array_equal(cell[0], file[0])
+        assert cell[1:] == file[1:]
