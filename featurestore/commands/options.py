@@ -38,17 +38,21 @@ def audio_root(purpose: str = "") -> OptionInfo:
     Args:
         purpose: Use that the command makes of the audio, for its help.
     """
-    return typer.Option(
+    option: OptionInfo = typer.Option(
         help=f"Directory of the audio{purpose and ': '}{purpose}.",
         metavar="DIR",
         rich_help_panel=DATA,
         callback=directory_of,
     )
+    return option
 
 
 def output(help_text: str, metavar: str) -> OptionInfo:
     """Return the option --out of a command."""
-    return typer.Option("--out", help=help_text, metavar=metavar, rich_help_panel=OUTPUT)
+    option: OptionInfo = typer.Option(
+        "--out", help=help_text, metavar=metavar, rich_help_panel=OUTPUT
+    )
+    return option
 
 
 StoreArgument = Annotated[str, typer.Argument(help="The store: path or URL.", metavar="STORE")]

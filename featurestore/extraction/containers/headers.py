@@ -68,7 +68,8 @@ def walk_sphere(source: Source, start: int = 0) -> Container:
 def walk_voc(source: Source, start: int = 0) -> Container:
     """Walk Creative's VOC: blocks of sound, silence and marks, and a byte 0 at the end."""
     position = start + int.from_bytes(source.at(start + 20, 2), "little")
-    kinds, stop = [], source.size
+    kinds: list[int] = []
+    stop = source.size
     for _ in range(_MOST_BLOCKS):
         head = source.at(position, 4)
         joined(source, {position, position + 1})
