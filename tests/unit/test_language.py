@@ -72,8 +72,9 @@ def test_counts_that_commands_print_are_singular_where_they_are_one() -> None:
     assert len(commands) > 10
     for path in commands:
         for node in ast.walk(ast.parse(path.read_text())):
-            parts = node.values if isinstance(node, ast.JoinedStr) else []
-            for number, noun in pairwise(parts):
+            if not isinstance(node, ast.JoinedStr):
+                continue
+            for number, noun in pairwise(node.values):
                 if isinstance(number, ast.FormattedValue) and isinstance(noun, ast.Constant):
                     counted = NOUNS.match(str(noun.value))
                     assert not counted, f"{path}:{node.lineno}: use featurestore.text.quantity"
