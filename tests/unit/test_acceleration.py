@@ -23,6 +23,8 @@ from trainer.training.acceleration import (
 )
 from trainer.training.stage import EpochResult, StageTrainer
 
+torch.set_num_threads(1)  # next to other tests, threads wait for cores they do not get
+
 CPU = torch.device("cpu")
 
 

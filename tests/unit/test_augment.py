@@ -17,6 +17,8 @@ from trainer.training.acceleration import compiler_fault
 from trainer.training.augment import Augmentation, Mixed, mix, mixup_shares, training_loss
 from trainer.training.stage import EpochResult, StageTrainer, Stopwatch
 
+torch.set_num_threads(1)  # next to other tests, threads wait for cores they do not get
+
 ON = {"mixup": 0.4, "freq_mask": 0.25, "time_mask": 0.4, "label_smoothing": 0.1}
 
 

@@ -12,6 +12,8 @@ from trainer.training.lr_find import Curve, Trial, range_test
 from trainer.training.schedule import Sweep
 from trainer.training.stage import StageTrainer, Stopwatch
 
+torch.set_num_threads(1)  # next to other tests, threads wait for cores they do not get
+
 
 def trial(**stage: object) -> Trial:
     """Three steps per epoch, of 8 of 24 clips."""

@@ -16,6 +16,8 @@ from trainer.training.schedule import OneCycle, num_steps
 from trainer.training.stage import EpochResult, StageTrainer, Stopwatch
 from trainer.training.step import make_optimizer
 
+torch.set_num_threads(1)  # next to other tests, threads wait for cores they do not get
+
 CPU = torch.device("cpu")
 STAGE = Stage(array="R1/mel", epochs=8, max_lr=3e-3)
 CONFIG = RunConfig(
