@@ -135,7 +135,7 @@ class Bench:
         """Return all folds but the first, and the first, in the device's memory."""
         readings: dict[str, Reading] = {array: "device" if self.how.on_gpu else "host"}
         held = SharedArrays(self.dataset, self.plan().config, readings).hold(array)
-        return held.stages[self.dataset.folds[0]]
+        return held[self.dataset.folds[0]]
 
     def trainer(
         self, data: StageData, acceleration: Acceleration, network: Network | None = None

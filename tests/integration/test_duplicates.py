@@ -55,7 +55,7 @@ def test_the_same_bytes_in_two_folds_are_refused_and_two_are_named(store: Path) 
 def test_accepted_duplicates_are_recorded_in_the_config_and_as_a_warning(store: Path) -> None:
     accepted = plan(store, allow_duplicates=True)
     assert accepted.config.allow_duplicates
-    assert any("same bytes as one in another fold" in w for w in accepted.warnings)
+    assert any("same bytes as a clip in another fold" in w for w in accepted.warnings)
 
 
 def test_duplicates_in_one_fold_are_no_fault(copied: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_every_command_that_trains_refuses_them(
     monkeypatch.chdir(tmp_path)
     for line in commands(store):
         assert main(line) == 1
-        assert "same bytes as one in another fold" in capsys.readouterr().err
+        assert "same bytes as a clip in another fold" in capsys.readouterr().err
 
 
 def test_that_it_was_overruled_is_in_the_runs_record(store: Path, tmp_path: Path) -> None:

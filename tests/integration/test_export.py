@@ -237,7 +237,10 @@ def test_parts_of_recordings_are_written_as_features_and_not_as_sounds(
         *(f"test/low/low0.wav,{c},0.{i},0.{i + 1}" for i, c in enumerate("abab")),
     ]
     Path("parts.csv").write_text("\n".join(lines) + "\n")
-    featurestore.build("parts.csv", "p.zarr", root="sounds", spec=SPEC, workers=0, progress=False)
+    with pytest.warns(featurestore.FeatureStoreWarning, match="19 sounds that the table does not"):
+        featurestore.build(
+            "parts.csv", "p.zarr", root="sounds", spec=SPEC, workers=0, progress=False
+        )
     assert main(shlex.split("export p.zarr --format webdataset --out a -q")) == 0
     assert main(shlex.split("export p.zarr --format webdataset --out b --root sounds -q")) == 1
     assert "parts of their recordings" in capsys.readouterr().err
@@ -280,9 +283,10 @@ def test_waveforms_and_several_labels_are_written_as_what_they_are(here: Path) -
     files = sorted(str(f.relative_to("sounds")) for f in Path("sounds/test").rglob("*.*"))
     table = {"path": files, "labels": [("a;b", "a", "b", "")[n % 4] for n in range(len(files))]}
     spec = SPEC | {"features": [{"kind": "waveform", "sample_rate": 4000, "num_samples": 300}]}
-    store = featurestore.build(
-        table, "m.zarr", root="sounds", name="m", spec=spec, workers=0, progress=False
-    ).store
+    with pytest.warns(featurestore.FeatureStoreWarning, match="10 sounds that the table does not"):
+        store = featurestore.build(
+            table, "m.zarr", root="sounds", name="m", spec=spec, workers=0, progress=False
+        ).store
     waveforms, labels = store.read("features/waveform")
     assert labels.shape == (10, 2)
     option = "--array features/waveform"

@@ -156,7 +156,7 @@ def test_reproduce_says_it_before_it_trains(
 ) -> None:
     from trainer.commands import sweep
 
-    monkeypatch.setattr(sweep, "_here", lambda *_: {})  # hours of training
+    monkeypatch.setattr(sweep._Training, "here", lambda _: {})  # hours of training
     main(["reproduce", "--store", str(part_store()), "--out", str(tmp_path / "r")])
     shown = capsys.readouterr()
     assert f"esc10 has {LINE}" in " ".join((shown.out + shown.err).split())
