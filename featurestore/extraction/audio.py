@@ -118,8 +118,8 @@ def _read_item(
 class _Copy:
     """A file without a name, written again for each sound: fresh pages take longer."""
 
-    def __init__(self) -> None:
-        self._file, self.process = _nameless_file(), os.getpid()
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.process = file, os.getpid()
 
     def __del__(self) -> None:
         self._file.close()
@@ -145,7 +145,7 @@ _copies = _Copies()
 def _written(data: bytes) -> int:
     """Return the descriptor of a file of this thread with these bytes, until the next call."""
     if _copies.copy is None or _copies.copy.process != os.getpid():  # a fork would share it
-        _copies.copy = _Copy()
+        _copies.copy = _Copy(_nameless_file())
     return _copies.copy.written(data)
 
 

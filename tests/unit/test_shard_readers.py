@@ -416,6 +416,29 @@ def test_plain_cells_lie_where_pyarrow_reads_them_and_are_not_copied(
         shard.close()
 
 
+def test_after_a_damaged_row_group_no_row_is_that_of_another(tmp_path: Path) -> None:
+    from featurestore.extraction.shards.parquet import ParquetShard
+
+    cells: list[bytes | None] = [bytes([65 + row]) * (100 + row) for row in range(12)]
+    path = write_parquet(tmp_path / "x.parquet", cells, row_group_size=4)
+    descriptor = os.open(path, os.O_RDONLY)
+    (leaf,) = ParquetShard(descriptor)._leaves[1]
+    os.close(descriptor)
+    data = path.read_bytes()
+    for damage in (bytes(4), b"\xff" * 12, b"\x15\x00\x15\xfe\xff\xff\x0f"):
+        at = leaf.data_page_offset
+        path.write_bytes(data[:at] + damage + data[at + len(damage) :])
+        descriptor = os.open(path, os.O_RDONLY)
+        shard = ParquetShard(descriptor)
+        assert bytes(shard.item(1)) == cells[1]
+        for row in (5, 5, 4, 6, 7):
+            with suppress(AudioError):
+                assert bytes(shard.item(row)) == cells[row]
+        assert bytes(shard.item(9)) == cells[9]
+        shard.close()
+        os.close(descriptor)
+
+
 def test_a_cell_that_stands_for_many_rows_costs_one_cell(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     options = {"use_dictionary": True, "dictionary_pagesize_limit": 2 << 20}

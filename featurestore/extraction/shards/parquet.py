@@ -3,7 +3,7 @@
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
@@ -80,19 +80,19 @@ class ParquetShard:
             raise AudioError(ClipStatus.TOO_LONG, fault)
         self._check_pages(group)
         self._mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not count as ours any more
-        self._group, self._next = group, self._stops[group - 1] if group else 0
+        self._group = -1  # if this fails, no row may be looked for among those of another group
         self._cells = self._plain_cells(group)
-        if self._cells is not None:
-            return
-        # One row at a time: a cell may stand for any number of rows, and only one is copied then.
-        self._rows = iter(
-            self._file.iter_batches(
-                1,
-                row_groups=[group],
-                columns=[leaf.path_in_schema for leaf in self._leaves[group]],
-                use_threads=False,
+        if self._cells is None:
+            # One row at a time: a cell may stand for any number of rows, and only one is copied.
+            self._rows = iter(
+                self._file.iter_batches(
+                    1,
+                    row_groups=[group],
+                    columns=[leaf.path_in_schema for leaf in self._leaves[group]],
+                    use_threads=False,
+                )
             )
-        )
+        self._group, self._next = group, self._stops[group - 1] if group else 0
 
     def _plain_cells(self, group: int) -> list[tuple[int, int]] | None:
         """Return where the cells of a group are, if they can be taken as they lie in the file.
@@ -103,31 +103,29 @@ class ParquetShard:
         leaves = self._leaves[group]
         if self._level is None or len(leaves) != 1 or _is_compressed(leaves[0]):
             return None
-        with _page_errors(), memoryview(self._mapped) as data:
+        cells = None
+        with suppress(PageError), memoryview(self._mapped) as data:  # pyarrow reads up to damage
             cells = plain_cells(data, *column_range(leaves[0]), self._level)
         first = self._stops[group - 1] if group else 0
         return cells if cells and len(cells) == self._stops[group] - first else None
 
     def _check_pages(self, group: int) -> None:
         """Refuse a group of which a page is larger than the footer says, before it is unpacked."""
-        with _page_errors(), memoryview(self._mapped) as data:
-            for leaf in filter(_is_compressed, self._leaves[group]):
-                size = largest_page(data, *column_range(leaf))
-                if size > MOST_GROUP_BYTES:
-                    raise AudioError(ClipStatus.TOO_LONG, _too_large(group, size, MOST_GROUP_BYTES))
+        try:
+            with memoryview(self._mapped) as data:
+                for leaf in filter(_is_compressed, self._leaves[group]):
+                    size = largest_page(data, *column_range(leaf))
+                    if size > MOST_GROUP_BYTES:
+                        raise AudioError(
+                            ClipStatus.TOO_LONG, _too_large(group, size, MOST_GROUP_BYTES)
+                        )
+        except PageError as error:
+            raise AudioError(ClipStatus.UNREADABLE, f"the shard is damaged: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
         self._rows, self._last, self._cells = iter(()), (-1, None), None
         self._file.close()
-
-
-@contextmanager
-def _page_errors() -> Iterator[None]:
-    try:
-        yield
-    except PageError as error:
-        raise AudioError(ClipStatus.UNREADABLE, f"the shard is damaged: {error}") from error
 
 
 def _plain_level(schema: Any, name: str) -> int | None:  # noqa: ANN401  (untyped)
