@@ -52,7 +52,8 @@ _REPR.maxstring = _REPR.maxother = 60
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Have a function refuse arguments of other types than it is annotated with.
 
-    A text is taken for a `Path`; of an iterator, what it yields is checked and handed on.
+    A text or `os.PathLike` is taken for a `Path`; of an iterator, what it yields is checked and
+    handed on.
 
     Raises:
         ArgumentError: By the function that is returned, naming the argument, what was expected and
@@ -102,15 +103,24 @@ def _taken(name: str, value: Any, hint: Any) -> Any:  # noqa: ANN401 (whatever i
     Raises:
         ArgumentError: It is of another type.
     """
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if isinstance(value, Iterator):
-        if not any(_origin(one) in _PLURAL for one in _alternatives(hint)):
+    kinds = _alternatives(hint)
+    if Path in kinds and not (isinstance(value, str) and str in kinds):  # a text may be a URL
+        value = _as_path(value)
+    if isinstance(value, Iterator) and Any not in kinds:
+        if not any(_origin(one) in _PLURAL for one in kinds):
             raise _refusal(name, value, hint)
         value = tuple(value)
     if not _fits(value, hint):
         raise _refusal(name, value, hint)
     return value
+
+
+def _as_path(value: Any) -> Any:  # noqa: ANN401
+    """Return a text, or whatever stands for a path, as a path; anything else as it is."""
+    if isinstance(value, Path) or not isinstance(value, str | os.PathLike):
+        return value
+    place = os.fspath(value)
+    return Path(place) if place and isinstance(place, str) else value
 
 
 def _refusal(name: str, value: object, hint: Any) -> ArgumentError:  # noqa: ANN401
@@ -137,7 +147,7 @@ def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401
     if hint is Any or isinstance(hint, TypeVar | str):
         return True
     if origin is Literal:
-        return any(value == one and type(value) is type(one) for one in inner)
+        return any(isinstance(value, type(one)) and bool(value == one) for one in inner)
     if hint is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
     if hint in (int, SupportsIndex):

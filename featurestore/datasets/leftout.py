@@ -23,6 +23,8 @@ IRCAM (.sf), PVF, PAF and others do not: one cut short could not be told from a 
 HIDDEN = "hidden"
 LINKED = "links to directories"
 _MOST_KINDS = 12
+_MOST_NAMES = 1_000_000
+"""Files that are compared with a table in seconds, on a disk of this machine."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ def find_sounds(directory: Path) -> FoundSounds:
 
 
 def count_unlisted(
-    root: Path, listed_paths: Collection[str], is_apart: Callable[[Path], bool]
+    root: Path,
+    listed_paths: Collection[str],
+    is_apart: Callable[[Path], bool],
+    most_names: int = _MOST_NAMES,
 ) -> int:
     """Return the number of sounds below a root that are not listed.
 
@@ -81,9 +86,14 @@ def count_unlisted(
         root: Where to look. Hidden directories and links to directories are passed over.
         listed_paths: Paths relative to it, with `/`.
         is_apart: Whether a directory is passed over, too.
+        most_names: Files and directories that are looked at: where there are more, as below a root
+            of everything, the number is 0.
     """
     number = 0
     for place, folders, names in os.walk(root):
+        most_names -= len(folders) + len(names)
+        if most_names < 0:
+            return 0
         folders[:] = [f for f in folders if f[0] != "." and not is_apart(Path(place, f))]
         below = os.path.relpath(place, root)
         start = "" if below == "." else f"{below}/"

@@ -68,9 +68,10 @@ class ClipTable:
         place = float(self.start_s[row]), float(self.end_s[row]), int(self.item[row])
         return address(str(self.path[row]), *place)
 
-    def where(self, mask: NDArray[np.bool_]) -> "ClipTable":
+    def where(self, mask: NDArray[np.bool_] | Sequence[bool]) -> "ClipTable":
         """Return the rows at which `mask` (len,) is true."""
-        return ClipTable(**{name: column[mask] for name, column in self.columns().items()})
+        rows = mask if isinstance(mask, np.ndarray) else np.array(list(mask), np.bool_)
+        return ClipTable(**{name: column[rows] for name, column in self.columns().items()})
 
 
 def join_columns(folds: Sequence[Columns]) -> ClipTable:

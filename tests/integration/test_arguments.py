@@ -4,7 +4,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import pytest
 import featurestore
 import trainer
 from featurestore import FeatureStoreError, datasets, open_store
+from featurestore.arguments import typed
 from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import sounds, tiny_store
 from trainer import TrainerError
@@ -179,6 +180,38 @@ def test_what_fits_is_taken_also_from_numpy_and_of_iterators() -> None:
         np.testing.assert_array_equal(store.read("R1/mel", folds)[0], one)
     assert len(store.clips([]).clip_id) == 0
     assert featurestore.find_sounds(str(sounds())) == featurestore.find_sounds(sounds())
+
+
+def test_what_stands_for_a_path_a_word_or_a_mask_is_taken_for_it() -> None:
+    class Place:
+        def __fspath__(self) -> str:
+            return str(sounds())
+
+    @typed
+    def taken(
+        path: Path | None = None,
+        place: Path | str = "",
+        word: Literal["best", "last"] = "best",
+        frame: Any = None,
+    ) -> tuple[Any, ...]:
+        return path, place, word, frame
+
+    assert featurestore.find_sounds(Place()) == featurestore.find_sounds(sounds())  # type: ignore[arg-type]
+    reader = iter("ab")
+    assert taken("a", "s3://b/c", np.str_("last"), reader) == (  # type: ignore[arg-type]
+        Path("a"),
+        "s3://b/c",
+        "last",
+        reader,
+    )
+    for wrong in ({"path": ""}, {"path": b"a"}, {"word": "worst"}, {"word": True}):
+        with pytest.raises(featurestore.FeatureStoreError, match="expected"):
+            taken(**wrong)
+    table = open_store(tiny_store()).clips()
+    mask = np.arange(len(table)) % 2 == 0
+    for same in (mask, mask.tolist(), tuple(mask), (bool(one) for one in mask)):
+        assert table.where(same).clip_id.tolist() == table.clip_id[mask].tolist()  # type: ignore[arg-type]
+    assert len(table.where([])) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from featurestore.datasets import Dataset, load_collection, read_frame
+from featurestore.datasets.directories import is_store
+from featurestore.datasets.leftout import count_unlisted
 from featurestore.errors import DatasetError
 from schemas import Collection
 from tests.unit.test_dataset_folder import touch
@@ -82,6 +84,14 @@ def test_sounds_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:
         "path,class\na.wav,x\nb.wav,y\nmore/c.wav,x\nmore/d.FLAC,x\n"
     )
     assert load_collection(tmp_path).left_out == ()
+
+
+def test_a_root_of_everything_is_not_searched_for_what_a_table_does_not_list(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, "a.wav", "b/c.wav", "b/d.wav")
+    for most_names, number in ((4, 2), (3, 0), (1, 0)):
+        assert count_unlisted(tmp_path, {"a.wav"}, is_store, most_names) == number
 
 
 def cut(source: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -589,3 +590,21 @@ def test_a_sound_is_not_mixed_with_a_longer_one_that_was_read_before(tmp_path: P
         cell = read_mono(path, 10, Span(item=number))
         np.testing.assert_array_equal(cell[0], file[0])
         assert cell[1:] == file[1:]
+
+
+def test_threads_that_read_sounds_of_one_shard_never_hear_each_other(tmp_path: Path) -> None:
+    from featurestore.extraction.audio import read_mono
+    from featurestore.extraction.recordings import Span
+
+    sounds: list[bytes | None] = []
+    for number in range(8):
+        file = io.BytesIO()
+        soundfile.write(file, sound(number, 0.05 + 0.1 * (number % 3), RATE), RATE, format="FLAC")
+        sounds.append(file.getvalue())
+    path = write_parquet(tmp_path / "x.parquet", sounds, row_group_size=3)
+    alone = [read_mono(path, 10, Span(item=number))[0] for number in range(8)]
+    order = np.random.default_rng(0).integers(8, size=200).tolist()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda item: read_mono(path, 10, Span(item=item))[0], order))
+    for item, samples in zip(order, together, strict=True):
+        np.testing.assert_array_equal(samples, alone[item])
