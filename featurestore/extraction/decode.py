@@ -284,6 +284,8 @@ def mix(piece: NDArray[Any], mono: NDArray[np.float32]) -> None:
             np.add(piece[:, 0], piece[:, 1], out=mono, dtype=np.float32)
             for channel in range(2, channels):
                 mono += piece[:, channel]
+            if not integer:
+                mono += np.float32(0)  # where `mean` begins: it makes 0.0 of nothing but -0.0
             mono /= np.float32(channels)
         else:
             piece.mean(axis=1, dtype=np.float32, out=mono)

@@ -96,6 +96,13 @@ def test_downmixing_rounds_as_numpys_mean_does(channels: int, dtype: str) -> Non
         np.testing.assert_array_equal(mono, piece.mean(axis=1, dtype=np.float32) * scale)
 
 
+def test_negative_zeros_of_several_channels_are_one_positive_zero() -> None:
+    for channels in range(2, 8):  # as in stores of earlier versions, to the bit
+        mono = np.empty(3, np.float32)
+        decode.mix(np.full((3, channels), -0.0, np.float32), mono)
+        assert not np.signbit(mono).any()
+
+
 @pytest.mark.parametrize("rate", [8000, 11_025, 44_100, 48_000])
 def test_resampling_is_librosas_soxr(rate: int) -> None:
     waveform = sound(3, 1.0, rate).astype(np.float32)
