@@ -200,7 +200,7 @@ class SweepFile(Schema):
     methods: Annotated[list[str], _Listed]
     seeds: Annotated[list[int], _Listed] = Field(default=[0])
     folds: Annotated[list[int | str], _Listed] = Field(default=[])
-    settings: dict[str, Annotated[list[Any], _Listed]] = Field(default={})
+    settings: dict[str, Annotated[list[Any], _Listed]] | None = None
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -213,9 +213,9 @@ def read_sweep(path: Path) -> Sweep:
     try:
         file = SweepFile.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_problem(error)}") from error
+        raise ConfigError(f"{path}: {first_problem(error, SweepFile.model_fields)}") from error
     crossed: dict[str, tuple[Any, ...]] = {}
-    for name, values in file.settings.items():
+    for name, values in (file.settings or {}).items():
         option = name.replace("-", "_")
         if option in crossed:
             raise ConfigError(f"{path}: setting given twice: {option}")

@@ -10,10 +10,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from featurestore.text import mask_url, printable
@@ -125,8 +125,9 @@ class Tracking:
             self._news.put(None)
             self._thread.join(PATIENCE_S)
         # A thread that still waits for the server has not taken what came last.
-        while self._thread.is_alive() and not self._news.empty():
-            self._missing |= dict(filter(None, [self._news.get()]))
+        with suppress(Empty):
+            while self._thread.is_alive():
+                self._missing |= dict(filter(None, [self._news.get_nowait()]))
         place = mask_url(self._uri)
         for out in list(self._missing):
             self._warn(
@@ -143,20 +144,20 @@ class Tracking:
         self._catch_up()
 
     def _catch_up(self) -> bool:
-        """Log what is missing; return whether all of it is there now."""
-        try:
-            for out, status in list(self._missing.items()):
+        """Log what is missing, run by run; return whether all of it is there now."""
+        for out, status in list(self._missing.items()):
+            try:
                 if out not in self._logged:
                     self._logged[out] = _LoggedRun(self._client, out)
                 self._logged[out].catch_up(status)
                 del self._missing[out]
-        except Exception as error:  # noqa: BLE001  (of a server, a driver, a disk: training continues)
-            if not self._warned:
-                self._warn(
-                    f"MLflow at {mask_url(self._uri)} cannot be written to, training continues and "
-                    f"it will be tried again: {_line(error, self._uri)}"
-                )
-            self._warned = True
+            except Exception as error:  # noqa: BLE001  (of a server, a driver, a disk: training continues)
+                if not self._warned:
+                    self._warn(
+                        f"MLflow at {mask_url(self._uri)} cannot be written to, training continues "
+                        f"and it will be tried again: {_line(error, self._uri)}"
+                    )
+                self._warned = True
         return not self._missing
 
 
@@ -185,12 +186,9 @@ class _LoggedRun:
             for point in client.get_metric_history(self._id, name)
         }
         params = [Param(*item) for item in _flat(record.config) if item[0] not in run.data.params]
-        self._log("params", params)
+        for first in range(0, len(params), _BATCH):
+            client.log_batch(self._id, params=params[first : first + _BATCH])
         client.log_artifact(self._id, str(out / RECORD))
-
-    def _log(self, kind: str, values: list[Any]) -> None:
-        for first in range(0, len(values), _BATCH):
-            self._client.log_batch(self._id, **{kind: values[first : first + _BATCH]})
 
     def catch_up(self, status: str) -> None:
         """Log what is on disk and not there."""
@@ -199,8 +197,11 @@ class _LoggedRun:
         result = self._directory.result()
         now = int(1000 * time.time())
         values = [v for v in _values(self._directory) if (v[0], v[2]) not in self._known]
-        self._log("metrics", [Metric(name, value, now, step) for name, value, step in values])
-        self._known |= {(name, step) for name, _, step in values}
+        for first in range(0, len(values), _BATCH):
+            batch = values[first : first + _BATCH]
+            metrics = [Metric(name, value, now, step) for name, value, step in batch]
+            self._client.log_batch(self._id, metrics=metrics)
+            self._known |= {(name, step) for name, _, step in batch}
         if result and self._status != "FINISHED":
             self._client.log_artifact(self._id, str(self._directory.path / RESULT))
         status = "FINISHED" if result else status

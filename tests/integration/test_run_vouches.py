@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from featurestore import open_store
-from tests.integration.reported_runs import seal
+from tests.integration.reported_runs import make_run, seal
 from tests.integration.test_resume import OFTEN, short_plan, stop_at
 from tests.integration.trainer_runs import copied, finished_run, older_run, rewrite
 from tests.integration.trainer_store import sounds, tiny_store
@@ -202,6 +202,14 @@ def test_without_digests_what_is_said_twice_still_finds_it(
     assert said.startswith(str(run)) or "extractor_version=99" in said
     if "extractor_version=99" in said:
         assert main(["predict", "--run", str(run), "x.wav"]) == 1
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 99])
+def test_a_run_that_picks_no_epoch_has_no_best_one(epoch: int, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "mel", {1: 70.0}, selection="last")
+    assert everything(run, networks=False).startswith("believed")
+    in_json("result.json", folds__0__best_epoch=epoch)(run)
+    assert f"fold 1 cannot have {epoch} as its best epoch" in everything(seal(run))
 
 
 def test_an_edit_with_a_new_digest_of_its_own_is_refused_by_the_record_above_it(run: Path) -> None:

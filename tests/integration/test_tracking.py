@@ -1,6 +1,8 @@
+import itertools
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +149,39 @@ def test_each_run_of_a_sweep_is_a_run_there(uri: str) -> None:
     names = {run.info.run_name.split("-seed0")[0] for run in found}
     assert names == {"baseline", "control"}
     assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_a_run_that_cannot_be_logged_keeps_no_other_out(uri: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    with Tracking(uri, lines.append) as tracking:
+        tracking.changed(tmp_path / "absent")
+        tracking.changed(finished_run())
+    assert the_run(uri)[1].info.status == "FINISHED"
+    assert len(lines) == 2
+    assert all(str(tmp_path / "absent") in line for line in lines)
+
+
+def test_a_batch_that_the_server_has_is_not_logged_again_after_one_that_failed(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.tracking._BATCH", 3)
+    log_batch, calls, refused = MlflowClient.log_batch, itertools.count(), threading.Event()
+
+    def fail_once(self: MlflowClient, *args: object, **values: object) -> None:
+        if "metrics" in values and next(calls) == 1:
+            refused.set()
+            raise OSError("the connection was lost")
+        log_batch(self, *args, **values)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", fail_once)
+    with Tracking(uri, [].append) as tracking:
+        tracking.changed(finished_run())
+        assert refused.wait(60)
+    client, run = the_run(uri)
+    assert run.info.status == "FINISHED"
+    for name in run.data.metrics:
+        points = steps(client, run, name)
+        assert len(points) == len(set(points)), name
 
 
 def test_variables_for_mlflow_do_not_outlive_the_call(

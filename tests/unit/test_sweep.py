@@ -76,13 +76,18 @@ def test_a_file_says_the_same_as_the_command_line(tmp_path: Path) -> None:
     assert parse_setting("label-smoothing=0.1") == ("label_smoothing", (0.1,))
 
 
+def test_settings_that_are_all_commented_out_are_none(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("methods: mel\nsettings:\n  # mixup: [0, 0.2]\n")
+    assert read_sweep(tmp_path / "s.yaml") == Sweep(("mel",), settings={})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "cannot be read"),
         ("methods: [", "no YAML"),
         ("- mel", "expected a mapping"),
-        ("methods: [mel]\nseed: 1", "seed: no such field"),
+        ("methods: [mel]\nseed: 1", "seed: no such field; did you mean 'seeds'"),
         ("seeds: [1]", "methods: is missing"),
         ("methods: [mel]\nseeds: [one]", "seeds.0: expected a whole number"),
         ("methods: [mel]\nfolds: [true]", "folds.0.*got true"),

@@ -159,7 +159,7 @@ def _carry_out(
         console.warn(f"{stored.name} has {stored.partial}")
     with tracking_to(mlflow, console.warn) as tracking:
         training = _Training(console, stored, runs, out, execution, tracking)
-        failed = training.on_cluster(scheduler) if scheduler else training.here()
+        failed = training.here() if scheduler is None else training.on_cluster(scheduler)
     done = finished(out, runs)
     if done:
         print_report(write_report(done, out / REPORT, datetime.now(UTC)), console)

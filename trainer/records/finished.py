@@ -345,8 +345,8 @@ def _of_result(result: RunResult, record: RunRecord) -> Iterator[tuple[object, s
         yield scored != set(rule.checkpoints), what
         last, best = fold.last_epoch, fold.best_epoch
         yield last != num_epochs, f"{where} ends with epoch {last}, the schedule has {num_epochs}"
-        is_one = best is not None and 1 <= best <= num_epochs
-        yield is_one != (selection != "last"), f"{where} cannot have {best} as its best epoch"
+        possible = (None,) if selection == "last" else range(1, num_epochs + 1)
+        yield best not in possible, f"{where} cannot have {best} as its best epoch"
         parts = {fold.valid_score is not None, fold.num_valid > 0, selection == "validation"}
         yield len(parts) > 1, f"{where}: a validation part goes with selection validation"
         yield min(fold.num_train, fold.num_test) < 1, f"{where} has no clips"
