@@ -327,8 +327,8 @@ def mismatch(
         {name: getattr(value, "shape", None) for name, value in of.items()}
         for of in (expected, state)
     )
-    names = sorted(own.keys() | shapes.keys())
-    wrong = [n for n in names if own.get(n) != shapes.get(n) and not is_optional(n)]
+    names = sorted(own.keys() | shapes.keys(), key=str)  # a file may have numbers for names
+    wrong = [n for n in names if own.get(n) != shapes.get(n) and not is_optional(str(n))]
     return (
         f"is not of {arch}: {len(wrong)} parameters are missing, too many or of another shape, "
         f"such as {wrong[0]}"

@@ -145,9 +145,9 @@ class RunsOfDataset:
         rows = np.arange(len(shares))
         if run["multilabel"]:
             labels = self._contents.multi_hot()
-            truths = np.where(labels, shares, 1 - shares)
-            chosen = truths.argmin(axis=1)
-            p_true, right = truths[rows, chosen], ((shares >= _TAKEN) == labels).all(axis=1)
+            truths, wrong = np.where(labels, shares, 1 - shares), (shares >= _TAKEN) != labels
+            chosen = (truths - wrong).argmin(axis=1)  # of 1/2 each, the wrong one
+            p_true, right = truths[rows, chosen], ~wrong.any(axis=1)
         else:
             chosen, own = shares.argmax(axis=1), self._contents.table.class_id
             p_true, right = shares[rows, np.maximum(own, 0)], chosen == own

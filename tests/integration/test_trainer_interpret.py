@@ -4,18 +4,22 @@ import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from featurestore.browsing.runs import RunsOfDataset
 from schemas import FeatureSpec
 from tests.hostile import NAMES
 from tests.integration.reported_runs import make_run, read_outputs
 from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import tiny_store
 from trainer.cli import main
-from trainer.inference.interpret import WrongClip
+from trainer.inference.interpret import WrongClip, _judged
+from trainer.records.tables import ClipPredictions
 from trainer.report.classes import worst_picture
 from trainer.stats import wilson_interval
 
@@ -85,3 +89,17 @@ def test_the_interval_of_a_recall_is_wilsons() -> None:
     assert wilson_interval(8, 10) == pytest.approx((0.490162, 0.943318), abs=1e-6)
     assert wilson_interval(10, 10)[1] == pytest.approx(1.0)
     assert wilson_interval(0, 5)[0] == pytest.approx(0.0)
+
+
+def test_among_equally_likely_labels_a_clip_is_most_wrong_about_the_wrong_one() -> None:
+    labels, halves = np.array([[1, 0], [0, 1]], np.uint8), np.full((2, 2), 0.5, np.float32)
+    _, taken, worst, truths = _judged(ClipPredictions(("a", "b"), labels, halves, ("x", "y")))
+    assert taken.all()
+    assert worst.tolist() == [1, 0]
+    assert truths.tolist() == [0.5, 0.5]
+    table = np.rec.array([("a",), ("b",)], dtype=[("clip_id", "U1")])
+    contents: Any = SimpleNamespace(table=table, multi_hot=lambda: labels > 0)
+    run = {"multilabel": True, "clips": {"clip_id": ["a", "b"], "probabilities": halves}}
+    on_page = RunsOfDataset(contents, [run], [])._outcomes(0, run)
+    assert on_page["predicted"].tolist() == worst.tolist()
+    assert not on_page["right"].any()

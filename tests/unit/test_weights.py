@@ -87,7 +87,7 @@ def test_files_from_before_batch_counters_are_accepted(resnet18: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "damage", ["empty", "text", "json", "pickle", "cut", "list", "absent", "folder"]
+    "damage", ["empty", "text", "json", "pickle", "cut", "list", "numbers", "absent", "folder"]
 )
 # torch.load remarks on the protocol of a pickle that it then refuses.
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
@@ -106,6 +106,8 @@ def test_anything_but_a_state_dict_is_a_clear_error(
         path.write_bytes(contents[damage])
     elif damage == "list":
         torch.save([torch.zeros(2)], path)
+    elif damage == "numbers":
+        torch.save({0: torch.zeros(2), "conv1.weight": torch.zeros(2)}, path)
     elif damage == "folder":
         path.mkdir()
     with pytest.raises(WeightsError, match=r"weights\.pth"):

@@ -115,10 +115,10 @@ def _judged(predictions: ClipPredictions) -> tuple[NDArray[Any], ...]:
     """Return labels and classes taken, (n, classes) bool, and the worst class with its truth."""
     rows, shares = np.arange(len(predictions.labels)), predictions.probabilities
     if predictions.multilabel:
-        labels = predictions.labels > 0
+        labels, taken = predictions.labels > 0, shares >= LIKELY
         truths = np.where(labels, shares, 1 - shares)
-        worst = truths.argmin(axis=1)
-        return labels, shares >= LIKELY, worst, truths[rows, worst]
+        worst = (truths - (labels != taken)).argmin(axis=1)  # of 1/2 each, the wrong one
+        return labels, taken, worst, truths[rows, worst]
     each, own = np.eye(shares.shape[1], dtype=np.bool_), predictions.labels
     predicted = predictions.predicted
     return each[own], each[predicted], predicted, shares[rows, own]

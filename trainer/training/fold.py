@@ -326,9 +326,8 @@ class _FoldTrainer:
         for name in RULES[self._config.selection].checkpoints:
             network = networks[name]
             assert network is not None, "every stage has its best epoch"  # noqa: S101
-            known = (
-                judged.get(BEST) if network is state.best else None
-            )  # predicted once if the same
+            # Predicted once if it is one network.
+            known = judged.get(BEST) if network is state.best else None
             judged[name] = known or self._predictions(network)
             self._directory.write_predictions(name, judged[name])
         self._directory.write_networks(state)
