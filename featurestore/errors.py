@@ -259,6 +259,7 @@ _EXPECTED = {
     "string_type": "text",
     "tuple": "a list",
     "list": "a list",
+    "sequence_str": "a list",
     "is_instance_of": "a list or another collection",
     "too_short": "more of them",
     "too_long": "fewer of them",

@@ -178,6 +178,7 @@ def test_progress_is_shown_and_an_open_store_and_numbers_of_numpy_are_taken(
         ({"folds": [1, 1]}, ConfigError, "folds repeat"),
         ({"folds": [9]}, UnknownNameError, "no fold 9"),
         ({"folds": 1}, ConfigError, "folds 1: expected a list"),
+        ({"folds": "1"}, ConfigError, "folds '1': expected a list"),
         ({"device": "gpu"}, ConfigError, "gpu"),
         ({"dataset": "esc50"}, UnknownNameError, "no dataset 'esc50'"),
         ({"sed": 1}, TypeError, r"train\(\) got an unexpected argument 'sed'; did you mean 'seed'"),
