@@ -124,9 +124,14 @@ def test_a_remote_build_killed_at_any_request_resumes_to_the_same_objects(
     number: int,
 ) -> None:
     request = number if number > 0 else num_requests + 1 + number
-    assert killed_at(proxy, request, sounds, url) == -signal.SIGKILL
-    build(load_dataset("folder", sounds), url)
-    assert objects(url) == straight
+    for fewer in range(5):  # the builds of two processes differ by a request or two
+        place = f"{url}{fewer}"
+        code = killed_at(proxy, request - fewer, sounds, place)
+        if code != 0:
+            break
+    assert code == -signal.SIGKILL
+    build(load_dataset("folder", sounds), place)
+    assert objects(place) == straight
 
 
 @pytest.mark.slow
