@@ -35,7 +35,7 @@ def plan_manifest(
     coordinates = coordinates or bool(spec.features)
     numbers, counts = np.unique(dataset.clips.fold, return_counts=True)
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    chunk = plan.chunk_clips(sizes.values())
+    chunk = min(plan.chunk_clips(sizes.values()), plan.most_clips(spec))
     block = plan.block_clips(spec, len(dataset.clips), chunk)
     clips = clips_sha256(dataset.clips, dataset.card.class_names)
     names = dataset.fold_names

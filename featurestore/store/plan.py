@@ -19,8 +19,8 @@ _COST_OF_A_CHUNK = 2
 MAX_FILES = 100_000
 """Above about this many files, chunks are gathered in shards."""
 MOST_BLOCK_BYTES = 1 << 27
-"""Size of a shard's images and features up to which it is doubled: a worker holds two blocks, as
-one is written while the next is extracted, and one of them encoded."""
+"""Size of a block's images and features at most: a worker holds two blocks, as one is written while
+the next is extracted, and one of them encoded."""
 OUTCOME_ARRAYS = 4
 """Number of arrays of one value per clip that a block writes next to the images."""
 ORDER_SEED = 0
@@ -65,6 +65,11 @@ def chunk_clips(fold_sizes: Collection[int]) -> int:
         return sum(-(-num_clips // size) * (size + _COST_OF_A_CHUNK) for num_clips in fold_sizes)
 
     return min(_CHUNK_CLIPS, key=cost)
+
+
+def most_clips(spec: FeatureSpec) -> int:
+    """Return how many clips fit into a block; of waveforms of 30 s, fewer than a chunk has."""
+    return max(1, MOST_BLOCK_BYTES // spec.clip_bytes)
 
 
 def block_clips(

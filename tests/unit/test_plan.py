@@ -48,12 +48,16 @@ def test_blocks_are_whole_chunks_and_keep_the_number_of_files_in_bounds(
     assert files <= plan.MAX_FILES or 2 * size * spec.clip_bytes >= plan.MOST_BLOCK_BYTES
 
 
-def test_no_number_of_clips_makes_a_block_too_large_for_a_worker() -> None:
+def test_no_number_and_size_of_clips_makes_a_block_too_large_for_a_worker() -> None:
     log_stft = {"features": [{"kind": "log_stft", "num_frames": 400}]}
-    for spec in (FeatureSpec(), FeatureSpec.model_validate(log_stft)):
-        for num_clips in (10**6, 10**7, 10**8, 10**10):
-            size = plan.block_clips(spec, num_clips, 64)
-            assert size == 64 or size * spec.clip_bytes < plan.MOST_BLOCK_BYTES
+    waveform = {"kind": "waveform", "sample_rate": 44_100, "num_samples": 30 * 44_100}
+    for fields in ({}, log_stft, {"features": [waveform]}):
+        spec = FeatureSpec.model_validate(fields)
+        for num_clips in (10, 10**4, 10**6, 10**7, 10**8, 10**10):
+            chunk = min(plan.chunk_clips([num_clips]), plan.most_clips(spec))
+            size = plan.block_clips(spec, num_clips, chunk)
+            assert size % chunk == 0
+            assert size * spec.clip_bytes <= plan.MOST_BLOCK_BYTES
 
 
 def test_the_papers_datasets_need_no_shards() -> None:
