@@ -237,7 +237,7 @@ def _count(told: Marathon, workers: int, committed: int, pace: Pace) -> None:
         return
     told.kills += 1
     told.workers[workers] += 1
-    told.in_flight += max(1, workers)
+    told.in_flight += 2 * max(1, workers)  # one is written while the next is extracted
     told.committed_at_kill.append(committed)
 
 
