@@ -235,7 +235,7 @@ def test_clips_that_were_repeated_are_found(site: Site, browsed: Path) -> None:
     assert any(periods)
 
 
-def test_whoever_asks_before_the_search_for_repetition_has_begun_is_told_how_far_it_is(
+def test_the_page_says_how_far_the_search_for_repetition_is_before_it_has_started(
     browsed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)

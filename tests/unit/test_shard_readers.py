@@ -23,6 +23,7 @@ from featurestore.datasets.collection import load_collection
 from featurestore.datasets.shardrows import split_of
 from featurestore.errors import AudioError, DatasetError
 from featurestore.extraction import shards
+from featurestore.extraction.shards.pages import plain_cells
 from featurestore.extraction.shards.tar import TarError, walk_tar
 from featurestore.store.plan import run_order
 from featurestore.store.reader import open_store
@@ -608,3 +609,28 @@ def test_threads_that_read_sounds_of_one_shard_never_hear_each_other(tmp_path: P
         together = list(pool.map(lambda item: read_mono(path, 10, Span(item=item))[0], order))
     for item, samples in zip(order, together, strict=True):
         np.testing.assert_array_equal(samples, alone[item])
+
+
+def _page(num_values: int, level_bytes: int, content: bytes) -> bytes:
+    """Return a Parquet page of version 2 that says of itself whatever is given."""
+
+    def number(value: int) -> bytes:
+        zigzag, out = (value << 1) ^ (value >> 63), bytearray([0x15])
+        while zigzag > 127:
+            out.append(zigzag & 127 | 128)
+            zigzag >>= 7
+        return bytes([*out, zigzag])
+
+    sizes = number(3) + number(len(content)) + number(len(content))
+    counts = [num_values, 0, num_values, 0, level_bytes, 0]
+    return sizes + b"\x5c" + b"".join(map(number, counts)) + b"\x00\x00" + content
+
+
+def test_what_a_page_says_of_its_levels_and_cells_bounds_no_search() -> None:
+    whole = _page(2, 0, b"\x01\x00\x00\x00a\x01\x00\x00\x00b")
+    cells = plain_cells(memoryview(whole), 0, len(whole), 0, 2)
+    assert cells is not None
+    assert [whole[at : at + size] for at, size in cells] == [b"a", b"b"]
+    for lying in (_page(1 << 40, -(1 << 42), b""), _page(1 << 40, 0, bytes(4_000_000))):
+        assert plain_cells(memoryview(lying), 0, len(lying), 0, 2) is None
+    assert plain_cells(memoryview(whole), 0, len(whole), 0, 3) is None

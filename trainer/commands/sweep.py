@@ -217,12 +217,12 @@ class _Training:
         failed: dict[str, str] = {}
         started = {}
         with Cluster(scheduler, partial(self.console.say, style="yellow")) as cluster:
-            for (_, run), begun in cluster.begin(work, [run for run, _ in planned]):
-                if isinstance(begun, Failed):
-                    self._report(failed, run.name, f"{run.name}: failed", begun.reason)
+            for (_, run), answer in cluster.begin(work, [run for run, _ in planned]):
+                if isinstance(answer, Failed):
+                    self._report(failed, run.name, f"{run.name}: failed", answer.reason)
                 else:
-                    check_shared(self.path(run.name), begun.record_sha256)
-                    started[run.name] = begun
+                    check_shared(self.path(run.name), answer.record_sha256)
+                    started[run.name] = answer
             tasks = [(n, b.record_sha256, f) for n, b in started.items() for f in b.config.folds]
             done = cluster.train(work, tasks)
             for number, ((_, name, _, fold), outcome) in enumerate(done, start=1):

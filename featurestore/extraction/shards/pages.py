@@ -47,7 +47,7 @@ def largest_page(data: memoryview, start: int, stop: int) -> int:
 
 
 def plain_cells(
-    data: memoryview, start: int, stop: int, max_level: int
+    data: memoryview, start: int, stop: int, max_level: int, num_cells: int
 ) -> list[tuple[int, int]] | None:
     """Return where the bytes of each cell of an uncompressed column start, and their number.
 
@@ -56,10 +56,11 @@ def plain_cells(
         start: Where the column's first page begins.
         stop: Where its last page ends.
         max_level: Definition level of a cell that is not null; the column is in no list.
+        num_cells: How many there shall be.
 
     Returns:
-        A pair per cell. None if the pages are not plain, as of a column with a dictionary, or a
-        cell is null.
+        A pair per cell. None if the pages are not plain, as of a column with a dictionary, a cell
+        is null, or there are more or fewer.
 
     Raises:
         PageError: They are no pages.
@@ -73,13 +74,13 @@ def plain_cells(
         for _ in range(header.get(_COUNT, header.get(_COUNT_V2, 0))):
             size = int.from_bytes(data[at : at + 4], "little")
             at += 4
-            if at + size > end:
+            if at + size > end or len(cells) == num_cells:
                 return None
             cells.append((at, size))
             at += size
         if at != end:
             return None
-    return cells
+    return cells if len(cells) == num_cells else None
 
 
 def _pages(data: memoryview, start: int, stop: int) -> Iterator[tuple[Numbers, int, int]]:
@@ -98,7 +99,8 @@ def _first_cell(header: Numbers, page: memoryview, max_level: int) -> int | None
     if header.get(_KIND) == _DATA_PAGE_V2:
         if header.get(_ENCODING_V2) != _PLAIN or header.get(_NULLS_V2) != 0:
             return None
-        return sum(header.get(field, 0) for field in _LEVEL_BYTES_V2)
+        sizes = [header.get(field, 0) for field in _LEVEL_BYTES_V2]
+        return sum(sizes) if min(sizes) >= 0 else None
     if header.get(_KIND) != _DATA_PAGE or header.get(_ENCODING) != _PLAIN:
         return None
     if not max_level:

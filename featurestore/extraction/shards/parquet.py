@@ -105,9 +105,10 @@ class ParquetShard:
             return None
         cells = None
         with suppress(PageError), memoryview(self._mapped) as data:  # pyarrow reads up to damage
-            cells = plain_cells(data, *column_range(leaves[0]), self._level)
-        first = self._stops[group - 1] if group else 0
-        return cells if cells and len(cells) == self._stops[group] - first else None
+            first = self._stops[group - 1] if group else 0
+            num_rows = self._stops[group] - first
+            cells = plain_cells(data, *column_range(leaves[0]), self._level, num_rows)
+        return cells
 
     def _check_pages(self, group: int) -> None:
         """Refuse a group of which a page is larger than the footer says, before it is unpacked."""
