@@ -1,9 +1,9 @@
 """featurestore: a sound collection as multi-resolution mel-spectrograms, made once.
 
-`build` makes a store, `open_store` reads one, and `datasets` says what a store can be made of.
-`Extractor` and `load` give the same features of other files (`extract_file`: as stored). Importing
-this loads no torch; each public name is imported when it is first used, so that `--help` need not
-wait for NumPy.
+`build` makes a store, `open_store` reads one, and `datasets` lists what a store can be built from.
+`Extractor` and `load` compute the same features for other files (`extract_file`: as stored).
+Importing this package does not load torch; each public name is imported on first use, so that
+`--help` need not wait for NumPy.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`python -m featurestore`: the same as the program `featurestore`."""
+"""Run the `featurestore` program by `python -m featurestore`."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """A build as a function: what `featurestore build` does, for scripts and notebooks.
 
-The command and the function share each step, so a store has the same bytes whichever made it. What
-the command asks on the terminal is refused here, with the argument that allows it.
+The command and the function share every step, so both write the same bytes. Where the command would
+ask on the terminal, the function raises an error that names the argument to pass.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,11 +34,12 @@ class BuildResult:
 
     Attributes:
         store: The dataset, open for reading.
-        num_built: Clips that this call extracted, failed ones included; 0 if all was there.
+        num_built: Clips that this call extracted, failed ones included; 0 if nothing was left to
+            do.
         failures: Clips that failed in this call: `clip_id`, `path`, `status`, `detail` of each.
-        understood: What was made of the table or the directories, in phrases.
-        left_out: Files in the root that are no clips, by kind and number.
-        warnings: What a user should know.
+        understood: How the table or the directories were interpreted, in phrases.
+        left_out: Files in the root that are not clips, counted by kind.
+        warnings: Warnings for the user.
     """
 
     store: "StoredDataset"
@@ -50,7 +51,7 @@ class BuildResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Clips of the store by outcome: `ok`, `missing`, `unreadable` and so on."""
+        """Number of clips in the store by outcome: `ok`, `missing`, `unreadable` and so on."""
         return dict(self.store.manifest.counts)
 
 
@@ -80,19 +81,20 @@ def build(
     citation: str = "",
     progress: bool = True,
 ) -> BuildResult:
-    """Build a store, or finish one that was interrupted; the same as the command `build`.
+    """Build a store, or finish one that was interrupted, as the command `build` does.
 
     A store that is complete already is left as it is. The bytes written do not depend on `workers`,
     nor on how often the build was interrupted.
 
     Args:
-        source: Name of a dataset (`featurestore.datasets.known_names()`); or the directory of a
-            collection of your own, or its table (CSV, TSV, JSON Lines, Parquet); or the table
-            itself: a pandas data frame, an Arrow table, a mapping of names to columns; or a
-            `featurestore.datasets.Dataset`. A name of ours in the form of a `Path` is a directory.
-        store: Path or URL of the store. Default: `./NAME.zarr` (`us8k.zarr` of UrbanSound8K).
-        root: Directory of the audio. By default that of the dataset's usual places, or the table's;
-            a data frame needs one.
+        source: Name of a dataset (`featurestore.datasets.known_names()`); the directory of your own
+            collection, or its table (CSV, TSV, JSON Lines, Parquet); the table itself as a pandas
+            data frame, an Arrow table or a mapping of names to columns; or a
+            `featurestore.datasets.Dataset`. To build from a directory that is named like a
+            dataset, pass it as a `Path`.
+        store: Path or URL of the store. Default: `./NAME.zarr` (`us8k.zarr` for UrbanSound8K).
+        root: Directory of the audio. By default the dataset is looked for in its usual places, and
+            files are relative to the table's directory; required for a data frame.
         spec: Feature settings that differ from the paper's: a `FeatureSpec`, a mapping, or a YAML
             or JSON file.
         variants: Images to store in addition to the spec's.
@@ -100,32 +102,33 @@ def build(
             hyphen and this one; the command's `--as`.
         coordinates: Store Hz, seconds, class names and trimmed lengths next to the arrays, for
             readers that do not know this package. Features always do so.
-        workers: Most local processes; 0 uses only this one. Default: one per core.
+        workers: Maximum number of local processes; 0 uses only this one. Default: one per core.
         scheduler: Address of a Dask scheduler to use instead.
-        strict: Fail if a clip fails.
-        retry_failed: Try clips again that failed before.
-        partial: Accept a part of a published dataset.
-        download: Download a dataset that is absent.
-        columns: Column of your table by role: `{"path": "Filename", "class": "Label"}`.
+        strict: Raise an error if a clip fails.
+        retry_failed: Retry clips that failed before.
+        partial: Accept a published dataset of which files are missing.
+        download: Download the dataset if it is not on disk.
+        columns: Columns of your table by role: `{"path": "Filename", "class": "Label"}`.
         folds: Number of folds to make, stratified by class.
-        group_by: Column of which no value may be in two folds.
+        group_by: Column whose values must not be split across folds, such as the recording.
         fold_seed: Random seed of `folds`.
         name: Name of your dataset. Default: that of the directory.
-        title: Its title, for people.
+        title: Human-readable title of your dataset.
         licence: Licence of your sounds.
         citation: How to cite them.
-        progress: Print what was understood, and show a bar, in a terminal or a notebook. Without,
-            nothing is printed, and warnings are Python's (`FeatureStoreWarning`).
+        progress: Print how the source was interpreted, and show a progress bar, in a terminal or a
+            notebook. If False, nothing is printed, and warnings are issued as
+            `FeatureStoreWarning`.
 
     Raises:
-        DatasetError: The source is absent, cannot be read, or the arguments do not go together;
-            messages name arguments as the command's options, so `--group-by` is `group_by`.
+        DatasetError: The source is missing or cannot be read, or the arguments contradict each
+            other; messages name arguments like the command's options (`--group-by` is `group_by`).
         SpecError: A setting is unknown or impossible.
-        StoreError: The store holds this dataset with other features or clips, or is something else.
-        BuildError: See `featurestore.errors`: a clip failed (`strict`), another process writes the
-            store, the machine cannot read what it must.
+        StoreError: The store holds this dataset with other features or clips, or is not a store.
+        BuildError: A clip failed (with `strict`), another process is writing the store, or a file
+            cannot be read because of the machine; see `featurestore.errors` for the subclasses.
         StorageError: The store cannot be written.
-        KeyboardInterrupt: As usual; the same call resumes.
+        KeyboardInterrupt: The build was stopped; the same call resumes it.
     """
     console = (
         Terminal(stderr=True, soft_wrap=True) if progress else SilentTerminal(FeatureStoreWarning)
@@ -171,17 +174,17 @@ def executor_for(
     dashboard: bool = False,
     console: Terminal,
 ) -> "Iterator[Executor]":
-    """Yield where blocks are run, and say where; local processes start to import at once.
+    """Yield the executor for the blocks, and print where they run; local processes start at once.
 
     Args:
-        workers: Most local processes; 0 uses this one, None is one per core.
+        workers: Maximum number of local processes; 0 uses this one, None means one per core.
         scheduler: Address of a Dask scheduler to use instead.
-        dashboard: Run the local processes by Dask, which shows them in a browser.
-        console: Where that is said.
+        dashboard: Run the local processes with Dask, which shows them in a browser.
+        console: Where it is printed.
 
     Raises:
-        BuildError: The arguments exclude each other.
-        ClusterError: There is no such cluster, or no dashboard.
+        BuildError: The arguments contradict each other.
+        ClusterError: The cluster does not exist, or has no dashboard.
     """
     if workers is not None and scheduler is not None:
         raise BuildError("workers and scheduler exclude each other")
@@ -228,10 +231,10 @@ def _dataset(
     from featurestore.datasets import Dataset
     from featurestore.datasets.kinds import find_kind, known_names
     from featurestore.datasets.own import load_frame, load_own
-    from featurestore.obtain import obtain_source
+    from featurestore.obtain import load_source
 
     if isinstance(source, str) and source in known_names():
-        return obtain_source(console, source, root, own, yes=download, may_ask=False)
+        return load_source(console, source, root, own, yes=download, may_ask=False)
     if isinstance(source, Dataset):
         if root is not None or own.given:
             raise DatasetError("a Dataset has its root and its names: leave the others out")

@@ -1,7 +1,7 @@
-"""Arguments of public functions: refused in one line if they are not what the function takes.
+"""Argument checks of public functions: a wrong type is refused in a message of one line.
 
-What a function takes is what its parameters are annotated with. Only types are looked at here;
-whether a fold or a path exists is the function's own to say.
+Arguments are checked against the type annotations of the parameters. Only types are checked here;
+whether a fold or a path exists is checked by the function itself.
 """
 
 import inspect
@@ -43,21 +43,21 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
     Callable: ("a function", "functions"),
 }
 _PLURAL = (Iterable, Collection, Sequence, list, tuple)
-"""Types of which the items are checked, too."""
+"""Types whose items are checked, too."""
 _MAGIC = ("__init__", "__call__")
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
 
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function refuse arguments of other types than it is annotated with.
+    """Make a function refuse arguments whose types differ from its annotations.
 
-    A text or `os.PathLike` is taken for a `Path`; of an iterator, what it yields is checked and
-    handed on.
+    A string or `os.PathLike` is accepted as a `Path`; items of an iterator are checked as they are
+    consumed.
 
     Raises:
-        ArgumentError: By the function that is returned, naming the argument, what was expected and
-            what was given.
+        ArgumentError: Raised by the decorated function; names the argument, the expected type and
+            the value.
     """
     signature = inspect.signature(function)
 
@@ -77,7 +77,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def typed_methods(kind: C) -> C:
-    """Have a class's public methods, and its constructor, check their arguments."""
+    """Make the constructor and the public methods of a class check their arguments."""
     for name, member in list(vars(kind).items()):
         if isinstance(member, types.FunctionType) and (name in _MAGIC or name[0] != "_"):
             setattr(kind, name, typed(member))

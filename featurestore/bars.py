@@ -1,7 +1,7 @@
-"""Progress bars of both programs: in a terminal, in a notebook, or none for callers who want none.
+"""Progress bars of both programs: in a terminal, in a notebook, or none at all.
 
-Rich draws in notebooks by ipywidgets, which few of them need for anything else, and draws nothing
-without. Here the same bars are an output of the cell that is replaced a few times per second.
+Rich needs ipywidgets to draw in a notebook, and draws nothing without it. Here the same bars are an
+output of the cell that is replaced a few times per second.
 """
 
 import io
@@ -15,7 +15,7 @@ from featurestore.terminal import Terminal
 from featurestore.text import mask_url, printable
 
 _EVERY_S = 0.25
-"""Seconds between two drawings: each is a message to the browser."""
+"""Minimum seconds between two updates: each is a message to the browser."""
 _WIDTH = 110
 """Characters in a line of a notebook's output."""
 _HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
@@ -26,8 +26,8 @@ def progress_bars(console: Terminal, *columns: ProgressColumn, transient: bool =
 
     Args:
         console: Where they are shown.
-        columns: Of each bar.
-        transient: Remove the bars at the end.
+        columns: Columns of each bar.
+        transient: Whether to remove the bars at the end.
     """
     if console.is_jupyter:
         return NotebookBars(*columns, console=console, transient=transient)
@@ -37,7 +37,7 @@ def progress_bars(console: Terminal, *columns: ProgressColumn, transient: bool =
 
 
 class NotebookBars(Progress):
-    """Bars in the output of a notebook's cell, drawn by whoever advances them."""
+    """Bars in the output of a notebook cell, redrawn whenever they are advanced."""
 
     def __init__(self, *columns: ProgressColumn, console: Terminal, transient: bool) -> None:
         super().__init__(*columns, console=console, auto_refresh=False)
@@ -46,7 +46,7 @@ class NotebookBars(Progress):
         self._drawn_at = 0.0
 
     def start(self) -> None:
-        """Make the output."""
+        """Create the output of the cell."""
         from IPython.display import HTML, display
 
         self._html: Any = HTML
@@ -55,22 +55,22 @@ class NotebookBars(Progress):
         self._shown = display(HTML(self._document()), display_id=True)
 
     def stop(self) -> None:
-        """Draw the end, or nothing if the bars are transient."""
+        """Draw the final state, or clear the output if the bars are transient."""
         self._draw("" if self._transient else self._document())
         self._shown = None
 
     def update(self, task_id: TaskID, **changes: Any) -> None:  # noqa: ANN401
-        """Change a task, and draw if it is time."""
+        """Update a task, and redraw if the last update is long enough ago."""
         super().update(task_id, **changes)
         self.refresh()
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """Advance a task, and draw if it is time."""
+        """Advance a task, and redraw if the last update is long enough ago."""
         super().advance(task_id, advance)
         self.refresh()
 
     def refresh(self) -> None:
-        """Draw, unless that was a moment ago."""
+        """Redraw, unless the last update was a moment ago."""
         if time.monotonic() - self._drawn_at >= _EVERY_S:
             self._draw(self._document())
 
@@ -88,10 +88,10 @@ class NotebookBars(Progress):
 
 
 class SilentTerminal(Terminal):
-    """A console for callers that want no output: nothing is printed, and warnings are Python's.
+    """A console that prints nothing and issues warnings as Python warnings.
 
     Args:
-        category: Of the warnings.
+        category: Category of the warnings.
     """
 
     def __init__(self, category: type[Warning]) -> None:
@@ -99,5 +99,5 @@ class SilentTerminal(Terminal):
         self._category = category
 
     def warn(self, message: object) -> None:
-        """Warn as Python does, without the secrets of addresses."""
+        """Issue a Python warning, with credentials in URLs masked."""
         warnings.warn(printable(mask_url(message)), self._category, stacklevel=2)

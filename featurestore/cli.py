@@ -1,7 +1,7 @@
-"""The `featurestore` program. Our errors end as one line and exit code 1.
+"""The `featurestore` program. Its own errors become one line and exit code 1.
 
-Each command imports what it needs when it runs, so that `--help` and a typing mistake are answered
-without NumPy, Zarr and Dask.
+Each command imports what it needs when it runs, so that `--help` and usage errors do not wait for
+NumPy, Zarr and Dask.
 """
 
 import sys
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program.
 
     Returns:
-        Its exit code: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by
-        Ctrl-C, 143 by SIGTERM.
+        The exit code: 0 on success, 1 after an error the user can fix, 2 after wrong usage, 130
+        after Ctrl-C, 143 after SIGTERM.
     """
     harden()
     with safe_children():

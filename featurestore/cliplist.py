@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from schemas import Clip
 
 TEXT = np.dtypes.StringDType()
-"""dtype of a column of texts."""
+"""dtype of a column of strings."""
 BATCH_ROWS = 1 << 16
-"""Rows that are turned into Python's objects at once."""
+"""Number of rows converted to Python objects at once."""
 _TEXTS = frozenset(("clip_id", "path", "source"))
 SPAN = ("start_s", "end_s")
-"""Columns of clips that are parts of their files."""
+"""Columns present if clips are parts of their files."""
 ITEM = "item"
-"""Column of clips that lie in shards."""
+"""Column present if clips are in shards."""
 NO_ITEM = -1
-"""Item of a clip whose file is its sound."""
+"""Value of `item` for a clip in a plain audio file."""
 LABELS = "labels"
-"""Column of clips that may have several labels, or none: multi-hot, (n, classes) uint8."""
+"""Column present if clips may have several labels or none: multi-hot, (n, classes) uint8."""
 
 
 def _dtype(name: str) -> Any:  # noqa: ANN401  (NumPy's)
@@ -43,19 +43,20 @@ class ClipList(Sequence[Clip]):
     """The clips of a dataset, in the order of its table: a sequence of `Clip`, kept as columns.
 
     Attributes:
-        clip_id: (n,) texts; unique in the dataset.
-        path: (n,) texts; of the file, relative to the dataset's root, with `/`.
+        clip_id: (n,) strings, unique in the dataset.
+        path: (n,) strings, the file relative to the dataset's root, with `/`.
         fold: (n,) int64.
-        class_id: (n,) int64; with `labels`, the primary class, or -1 where there is none.
-        source: (n,) texts; recording the clip was cut from, or empty.
-        start_s: (n,) float64, seconds at which a clip starts in its file, NaN for the file's start;
+        class_id: (n,) int64; with `labels`, the primary class, or -1 if there is none.
+        source: (n,) strings, the recording from which the clip was cut, or empty.
+        start_s: (n,) float64, start of the clip in its file in seconds, NaN for the file's start;
             None if every clip is a whole file.
-        end_s: (n,) float64, the same of its end.
-        item: (n,) int64, where a clip lies in its file, which is a shard: the row of a Parquet or
-            Arrow file, the byte at which a tar's member begins; `NO_ITEM` of a plain file; None if
-            every clip has a file of its own.
-        labels: (n, classes) uint8, 1 for each class that a clip is of; None if every clip is of
-            its `class_id` alone.
+        end_s: (n,) float64, end of the clip in its file in seconds, NaN for the file's end; None
+            if every clip is a whole file.
+        item: (n,) int64, position of the clip in a shard: the row of a Parquet or Arrow file, or
+            the byte offset of a tar member's header; `NO_ITEM` for a plain file; None if every
+            clip has a file of its own.
+        labels: (n, classes) uint8, 1 for each label of a clip; None if `class_id` is the only
+            label of every clip.
     """
 
     clip_id: NDArray[Any]
@@ -70,11 +71,11 @@ class ClipList(Sequence[Clip]):
 
     @classmethod
     def of(cls, clips: Iterable[Clip], num_classes: int = 0) -> "ClipList":
-        """Return the columns of some clips; of a list of columns, itself.
+        """Return clips as columns; a `ClipList` is returned unchanged.
 
         Args:
             clips: The clips.
-            num_classes: Columns that labels have at least; by default as the highest class needs.
+            num_classes: Minimum number of columns of the labels. Default: highest class_id + 1.
         """
         if isinstance(clips, ClipList):
             return clips
@@ -90,7 +91,7 @@ class ClipList(Sequence[Clip]):
         )
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Return the columns by name, without those that every clip leaves out."""
+        """Return the columns by name, without those that are None."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in named.items() if column is not None}
 
@@ -130,7 +131,7 @@ class ClipList(Sequence[Clip]):
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
     def batches(self, names: Sequence[str] = ()) -> Iterator[dict[str, list[Any]]]:
-        """Yield some columns (all), a bounded number of rows at a time, as lists of values.
+        """Yield columns (default: all) as lists of values, a bounded number of rows at a time.
 
         Labels are tuples of class_ids, ascending.
         """
@@ -153,7 +154,7 @@ def _labels_of(clips: Sequence[Clip], num_classes: int) -> NDArray[np.uint8] | N
 
 
 def multi_hot(ids: Sequence[Sequence[int]], num_classes: int) -> NDArray[np.uint8]:
-    """Return (n, num_classes) uint8 with a 1 for each class_id of each row."""
+    """Return multi-hot labels (n, num_classes) uint8 of rows of class_ids."""
     hot = np.zeros((len(ids), num_classes), np.uint8)
     rows = np.repeat(np.arange(len(ids)), [len(some) for some in ids])
     hot[rows, np.array([number for some in ids for number in some], np.int64)] = 1
@@ -161,7 +162,7 @@ def multi_hot(ids: Sequence[Sequence[int]], num_classes: int) -> NDArray[np.uint
 
 
 def class_ids(labels: NDArray[np.uint8]) -> list[tuple[int, ...]]:
-    """Return the class_ids, ascending, of each row of multi-hot labels (n, classes)."""
+    """Return the ascending class_ids of each row of multi-hot labels (n, classes)."""
     rows, numbers = np.nonzero(labels)
     ends = np.cumsum(np.bincount(rows, minlength=len(labels))).tolist()
     listed = numbers.tolist()
@@ -169,12 +170,12 @@ def class_ids(labels: NDArray[np.uint8]) -> list[tuple[int, ...]]:
 
 
 def texts(values: Iterable[str]) -> NDArray[Any]:
-    """Return a column of texts."""
+    """Return a column of strings."""
     return np.array(list(values), TEXT)
 
 
 def factorize(column: NDArray[Any]) -> tuple[NDArray[np.int64], list[Any]]:
-    """Return the number of each value, and the values in the order of their first row."""
+    """Return integer codes (n,) int64 of a column, and its values in order of first occurrence."""
     numbers: dict[Any, int] = {}
     codes = np.empty(len(column), np.int64)
     for start in range(0, len(column), BATCH_ROWS):
@@ -184,9 +185,9 @@ def factorize(column: NDArray[Any]) -> tuple[NDArray[np.int64], list[Any]]:
 
 
 def repeated(column: NDArray[Any]) -> dict[int, int]:
-    """Return the rows whose text is in an earlier row, each with the first row that has it.
+    """Return the rows that repeat the text of an earlier row, each with the first row that has it.
 
-    Texts are compared where their hashes agree: a set of ten million would need a gigabyte.
+    Strings are compared only if their hashes agree: a set of ten million would need a gigabyte.
     """
     hashes = np.empty(len(column), np.int64)
     for start in range(0, len(column), BATCH_ROWS):
@@ -208,9 +209,9 @@ def repeated(column: NDArray[Any]) -> dict[int, int]:
 def address(
     path: str, start_s: float = math.nan, end_s: float = math.nan, item: int = NO_ITEM
 ) -> str:
-    """Return a file and the part of it that a clip is, as one text: `tape.wav#t=2.5,7.5`.
+    """Return a file, and the part of it that is a clip, as one string: `tape.wav#t=2.5,7.5`.
 
-    Of a clip in a shard, `a.parquet#item=7`, or `a.parquet#item=7&t=2.5,7.5`.
+    For a clip in a shard: `a.parquet#item=7`, or `a.parquet#item=7&t=2.5,7.5`.
 
     Source: W3C, Media Fragments URI 1.0, temporal dimension.
     """

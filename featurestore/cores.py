@@ -9,10 +9,10 @@ from featurestore.arguments import typed
 
 @typed
 def usable_cores(root: Path = Path("/")) -> int:
-    """Return the cores this process may use: by its affinity and its control group's share.
+    """Return the number of cores this process may use, by its affinity and its control group.
 
     Args:
-        root: Where `sys` lies.
+        root: Directory that contains `sys`, for tests.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

@@ -1,32 +1,32 @@
 """Errors of `featurestore`.
 
     FeatureStoreError
-    ├── ArgumentError        a function was called with another value than it takes
-    ├── SpecError            a FeatureSpec that is unknown, unreadable or impossible
+    ├── ArgumentError        a function was called with an invalid argument
+    ├── SpecError            a FeatureSpec is unreadable or invalid
     ├── DatasetError         a dataset's root or table
     │   └── DatasetNotFoundError
     ├── DownloadError        a file could not be fetched, or is not what it should be
     │   └── ArchiveError         an archive is damaged, or would write where it must not
-    ├── AudioError           one clip's file; carries the ClipStatus it ends with
-    ├── BuildError           a build that could not be completed
+    ├── AudioError           a clip's file is unusable; carries the ClipStatus of the clip
+    ├── BuildError           a build could not be completed
     │   ├── StrictError      clips failed under --strict
-    │   ├── BusyError        another process writes the store
-    │   ├── ClusterError     a Dask cluster that cannot be reached, is gone, or has no fit worker
-    │   └── UnfitWorkerError this process cannot take part: another version, no such root or store
+    │   ├── BusyError        another process is writing the store
+    │   ├── ClusterError     a Dask cluster is unreachable, gone, or has no suitable worker
+    │   └── UnfitWorkerError this process cannot take part: other version, no root, no store
     ├── MissingLibraryError  an optional library is not installed
-    ├── RunError             a run that cannot be shown next to its clips
-    ├── StorageError         the store's place cannot be written or reached
+    ├── RunError             a run cannot be shown next to its clips
+    ├── StorageError         the store cannot be written or reached
     └── StoreError           a store on disk
-        ├── FingerprintError     holds other features than asked for
-        ├── SourcesError         its sources are not the files it was made from
-        ├── UnfinishedError      is not complete
-        ├── UnknownNameError     has no such dataset, fold, array or clip
-        ├── NotAStoreError       is something else
-        ├── NewerError           was made by a newer version of this program
-        └── CorruptError         is damaged: a checksum, a chunk, metadata
+        ├── FingerprintError     it holds other features than requested
+        ├── SourcesError         the audio files have changed since it was built
+        ├── UnfinishedError      its build is not complete
+        ├── UnknownNameError     it has no such dataset, fold, array or clip
+        ├── NotAStoreError       it is something else
+        ├── NewerError           it was made by a newer version of this program
+        └── CorruptError         it is damaged: a checksum, a chunk, metadata
 
-A message says what, where, what was expected, what was found and what to do. The command lines
-print it as one line and exit with 1.
+A message says what happened and where, what was expected and found, and what to do. The commands
+print it as one line and exit with code 1.
 """
 
 import errno
@@ -48,30 +48,30 @@ _MOST_CHARS = 200
 
 
 class FeatureStoreError(Exception):
-    """Anything the user can put right."""
+    """Any error that the user can fix."""
 
 
 class FeatureStoreWarning(UserWarning):
-    """Something the user should know, of a call that prints nothing."""
+    """A warning of a function that prints nothing."""
 
 
 class ArgumentError(FeatureStoreError, TypeError, ValueError):
-    """A public function was called with another value than it takes.
+    """A public function was called with an invalid argument.
 
-    It also is what Python raises itself for values of another type, and for impossible ones.
+    Also a TypeError and a ValueError, which Python itself raises in such cases.
     """
 
 
 class SpecError(FeatureStoreError):
-    """A FeatureSpec is unknown, unreadable or impossible."""
+    """A FeatureSpec is unreadable or invalid."""
 
 
 class DatasetError(FeatureStoreError):
-    """A dataset's root or table is not what its layout promises."""
+    """A dataset's root or table is missing, unreadable or invalid."""
 
 
 class DatasetNotFoundError(DatasetError):
-    """No root holds the dataset."""
+    """The dataset is in none of the places searched."""
 
 
 class DownloadError(FeatureStoreError):
@@ -79,15 +79,15 @@ class DownloadError(FeatureStoreError):
 
 
 class ArchiveError(DownloadError):
-    """An archive is damaged, or would write where or what it must not."""
+    """An archive is damaged, or would write forbidden files."""
 
 
 class AudioError(FeatureStoreError):
-    """One clip has no usable samples.
+    """The audio of a clip is unusable.
 
     Args:
-        status: The failure code its row gets.
-        detail: What the decoder said, without the path.
+        status: Failure code stored for the clip.
+        detail: Reason, without the path.
     """
 
     def __init__(self, status: "ClipStatus", detail: str) -> None:
@@ -104,11 +104,11 @@ class BuildError(FeatureStoreError):
 
 
 class StrictError(BuildError):
-    """Clips failed and the build was asked not to accept that."""
+    """Clips failed in a build with `strict`."""
 
 
 class RunError(FeatureStoreError):
-    """A run cannot be shown: it is damaged, unfinished, or of other clips."""
+    """A run cannot be shown: it is damaged, unfinished, or was trained on other clips."""
 
 
 class StorageError(FeatureStoreError):
@@ -120,11 +120,11 @@ class BusyError(BuildError):
 
 
 class ClusterError(BuildError):
-    """A Dask cluster cannot be reached, is gone, or has no worker that is fit for the tasks."""
+    """A Dask cluster is unreachable, gone, or has no worker that can run the tasks."""
 
 
 class UnfitWorkerError(BuildError):
-    """This process cannot do a task that another may: by its version, or by what it sees."""
+    """This process cannot run a task that another could: wrong version, or files not visible."""
 
 
 class MissingLibraryError(FeatureStoreError):
@@ -132,19 +132,19 @@ class MissingLibraryError(FeatureStoreError):
 
 
 class StoreError(FeatureStoreError):
-    """A store on disk is not what was asked for."""
+    """A store is missing, or not what was requested."""
 
 
 class FingerprintError(StoreError):
-    """The store holds other features, or other clips, than asked for."""
+    """The store holds other features or other clips than requested."""
 
 
 class SourcesError(StoreError):
-    """The files at the root are not those the store was made from."""
+    """The audio files are missing, or have changed since the store was built."""
 
 
 class UnfinishedError(StoreError):
-    """The store is not complete."""
+    """The build of the store is not complete."""
 
 
 class NotAStoreError(StoreError):
@@ -152,7 +152,7 @@ class NotAStoreError(StoreError):
 
 
 class NewerError(StoreError):
-    """The store is of a format, or has settings, that only a newer version knows."""
+    """The store has a format or settings that only a newer version knows."""
 
 
 class CorruptError(StoreError):
@@ -160,13 +160,13 @@ class CorruptError(StoreError):
 
 
 class UnknownNameError(StoreError):
-    """The store has nothing of that name.
+    """The store has no dataset, fold, array or clip with that name.
 
     Args:
-        kind: What was asked for: dataset, fold, array, clip.
-        name: The name that was given.
-        known: The names there are.
-        hint: What to do.
+        kind: What was requested: dataset, fold, array or clip.
+        name: The unknown name.
+        known: The existing names.
+        hint: Advice for the user.
     """
 
     def __init__(self, kind: str, name: object, known: Iterable[object], hint: str = "") -> None:
@@ -181,11 +181,11 @@ class UnknownNameError(StoreError):
 
 
 def first_problem(error: "ValidationError", names: Iterable[str] = ()) -> str:
-    """Return the first problem that pydantic found, as one line: where, and what.
+    """Return the first problem found by pydantic as one line: where and what.
 
     Args:
-        error: What pydantic raised.
-        names: Names that exist, one of which an unknown name may be meant as.
+        error: Error raised by pydantic.
+        names: Existing names, to suggest one instead of an unknown name.
     """
     first = error.errors(include_url=False)[0]
     where = ".".join(_shortened(str(part)) for part in first["loc"])
@@ -194,11 +194,11 @@ def first_problem(error: "ValidationError", names: Iterable[str] = ()) -> str:
 
 
 def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
-    """Return what is wrong with a value, in our words instead of pydantic's.
+    """Return what is wrong with a value in plain words.
 
     Args:
-        problem: One of the errors that pydantic found.
-        names: Names that exist, one of which an unknown name may be meant as.
+        problem: One of the problems found by pydantic.
+        names: Existing names, to suggest one instead of an unknown name.
     """
     kind, context, shown = problem["type"], problem.get("ctx", {}), _shown(problem["input"])
     if kind == "missing":
@@ -218,10 +218,10 @@ def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """Return why something failed, to stand after a path and a colon: without the path itself.
+    """Return the reason for a failure without the path, to follow a path and a colon.
 
     Args:
-        error: What was raised; of an error of the system its number is put into words.
+        error: The exception; for OSError, its error number is put into words.
     """
     if not isinstance(error, OSError) or not error.strerror:
         return str(error) or type(error).__name__
@@ -247,7 +247,7 @@ _SYSTEM = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "too many symbolic links",
 }
-"""Errors of the system in words."""
+"""System errors in words."""
 
 
 _BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
@@ -268,7 +268,7 @@ _EXPECTED = {
     "mapping": "a mapping of names to values",
     "path": "a path",
 }
-"""Expected kind of value, by how pydantic's name of the problem begins."""
+"""Expected type of value, by prefix of pydantic's error type."""
 
 
 def _shown(value: object) -> str:

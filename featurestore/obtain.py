@@ -1,4 +1,4 @@
-"""A dataset for a command line: found on disk or, after asking, downloaded."""
+"""Datasets for the command line: found on disk or, after asking, downloaded."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from featurestore.terminal import Terminal
 from featurestore.text import quantity
 
 
-def obtain_source(
+def load_source(
     console: Terminal,
     name: str | None,
     root: Path | None,
@@ -24,22 +24,23 @@ def obtain_source(
     only_look: bool = False,
     may_ask: bool = True,
 ) -> tuple[Dataset, str]:
-    """Read the dataset that a build is asked for; download it if that is needed and allowed.
+    """Read the dataset requested for a build; download it if necessary and allowed.
 
     Args:
-        console: Where questions and the progress are shown.
-        name: One of `DATASETS`; None for a collection of one's own.
-        root: Where it is.
-        own: How to read a collection of one's own.
-        yes: Download without asking.
-        only_look: Neither download nor make anything.
-        may_ask: Whether there is somebody to ask.
+        console: Console for questions and progress.
+        name: One of `DATASETS`; None for a custom collection.
+        root: Directory of the audio.
+        own: How to read a custom collection.
+        yes: Whether to download without asking.
+        only_look: Whether to neither download nor create anything.
+        may_ask: Whether the user can be asked.
 
     Returns:
-        The dataset, and where its store is by default.
+        The dataset, and the default path of its store.
 
     Raises:
-        DatasetError: It cannot be had or read, or the options do not go together.
+        DatasetError: The dataset is unavailable or unreadable, or the options contradict each
+            other.
     """
     if name is None or (name == FOLDER and own.given):
         dataset = load_own(root, own, FOLDER if name else "")
@@ -53,23 +54,23 @@ def obtain_source(
         )
     if only_look:
         return _load_present(kind, root), kind.default_store
-    dataset = load_or_download(console, name, root, yes=yes, may_ask=may_ask)
+    dataset = ensure_dataset(console, name, root, yes=yes, may_ask=may_ask)
     return dataset, kind.default_store
 
 
 def accept_partial(
     console: Terminal, dataset: Dataset, *, accepted: bool, may_ask: bool = True
 ) -> None:
-    """Say that only a part of a published dataset is here, and ask whether to build from it.
+    """Warn that only a part of a published dataset is here, and ask whether to build from it.
 
     Args:
-        console: Where that is said.
-        dataset: What is here.
-        accepted: Whether the user accepts a part.
-        may_ask: Whether there is somebody to ask.
+        console: Console for the warning and the question.
+        dataset: The dataset on disk.
+        accepted: Whether the user has accepted a part in advance.
+        may_ask: Whether the user can be asked.
 
     Raises:
-        DatasetError: The user does not accept it, or cannot be asked.
+        DatasetError: The user declines, or cannot be asked.
     """
     if dataset.partial is None:
         return
@@ -87,7 +88,7 @@ def accept_partial(
 
 
 def print_source(console: Terminal, dataset: Dataset, store: Storage) -> None:
-    """Say what a build was understood to be of, what is left out, and what to know before it."""
+    """Print how the source of a build was interpreted, what is left out, and warnings."""
     console.print(
         f"{dataset.card.title}: {quantity(len(dataset.clips), 'clip')} in {dataset.root} → {store}"
     )
@@ -106,21 +107,21 @@ def _load_present(kind: DatasetKind, root: Path | None) -> Dataset:
     return load_dataset(kind.name, root)
 
 
-def load_or_download(
+def ensure_dataset(
     console: Terminal, name: str, root: Path | None, *, yes: bool, may_ask: bool = True
 ) -> Dataset:
-    """Read a dataset; download it first if it is in none of the usual places.
+    """Read a dataset, downloaded first if it is in none of the usual places.
 
     Args:
-        console: Where the question and the progress are shown.
+        console: Console for the question and the progress.
         name: One of `DATASETS`.
-        root: Where it is; nothing is downloaded to a place that was given, as it may be mistyped.
-        yes: Do not ask.
-        may_ask: Whether there is somebody to ask; if not, nothing is downloaded without `yes`.
+        root: Directory of the dataset; nothing is downloaded to it, as it may be mistyped.
+        yes: Whether to download without asking.
+        may_ask: Whether the user can be asked; if not, nothing is downloaded without `yes`.
 
     Raises:
-        DatasetNotFoundError: It is not there, and cannot or may not be downloaded.
-        FeatureStoreError: The download failed, or the table is wrong.
+        DatasetNotFoundError: The dataset is not on disk, and cannot or may not be downloaded.
+        FeatureStoreError: The download failed, or the table is invalid.
     """
     try:
         return load_dataset(name, root)
@@ -131,17 +132,17 @@ def load_or_download(
     return load_dataset(name)
 
 
-def obtain(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:
-    """Download a dataset, unless it is there.
+def download_dataset(console: Terminal, name: str, root: Path | None, *, yes: bool) -> Dataset:
+    """Download a dataset, unless it is on disk.
 
     Args:
-        console: Where the question and the progress are shown.
+        console: Console for the question and the progress.
         name: One of `DATASETS`.
-        root: Where it is to be; where `load_or_download` looks if None.
-        yes: Do not ask.
+        root: Target directory; if None, one of those searched by `ensure_dataset`.
+        yes: Whether to download without asking.
 
     Raises:
-        FeatureStoreError: It cannot or may not be downloaded, or its table is wrong.
+        FeatureStoreError: The dataset cannot or may not be downloaded, or its table is invalid.
     """
     archive = find_archive(name)
     try:

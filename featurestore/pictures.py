@@ -1,7 +1,7 @@
-"""Matplotlib with other people's text in it: no mathematics, and no character that no font has.
+"""Matplotlib with untrusted text: no math mode, and no characters missing from all fonts.
 
-A class name or a title goes through `fitted` or `shown` before it becomes a title, a label or an
-entry of a legend; a figure is made and saved within `drawing`.
+Class names and titles go through `fitted` or `shown` before they become a title, a label or an
+entry of a legend; figures are made and saved within `drawing`.
 """
 
 import warnings
@@ -30,7 +30,7 @@ _MORE_FAMILIES = (
     *("Microsoft YaHei", "Malgun Gothic", "Segoe UI Symbol", "Hiragino Sans", "PingFang SC"),
     "Unifont",
 )
-"""Fonts with more scripts than Matplotlib's own; those that are installed are asked in turn."""
+"""Fonts with more scripts than Matplotlib's own; the installed ones are tried in turn."""
 
 _WIDE, _UPPER = 1.8, 0.7
 _BROAD = frozenset("ABCDEFGHKMNOQRUVWXmw%@—…")
@@ -38,9 +38,9 @@ _BROAD = frozenset("ABCDEFGHKMNOQRUVWXmw%@—…")
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw with every font there is, without TeX, and in Matplotlib's own style.
+    """Draw with all available fonts, without TeX, and in Matplotlib's default style.
 
-    A `matplotlibrc` of the user, or one that lies in the working directory, changes no picture.
+    A `matplotlibrc` of the user or in the working directory is ignored.
     Usable as a decorator.
     """
     with mpl.rc_context(), warnings.catch_warnings():
@@ -53,13 +53,13 @@ def drawing() -> Iterator[None]:
 
 
 def shown(text: object, most: int = 60) -> str:
-    """Return a text as one line of a figure, of about `most` characters; a longer one is cut."""
+    """Return a text as one line of a figure, shortened to about `most` characters."""
     line = _drawn(text)
     return plot_text(shorten(line, int(most / _width(line))))
 
 
 def fitted(text: object, chars: int, lines: int = 3) -> str:
-    """Return a text as lines of a figure; what does not fit into them is cut from its middle."""
+    """Return a text as lines of a figure; if it is too long, its middle is cut."""
     line = _drawn(text)
     chars = max(1, int(chars / _width(line)))
     rows = wrap(shorten(line, chars * lines), chars)
@@ -67,7 +67,7 @@ def fitted(text: object, chars: int, lines: int = 3) -> str:
 
 
 def legend(text: object, most: int = 40) -> str:
-    """Return a text as an entry of a legend, which would leave out a name that starts with `_`."""
+    """Return a text as an entry of a legend, also if it starts with `_`, which Matplotlib skips."""
     entry = shown(text, most)
     return f"\u2009{entry}" if entry.startswith("_") else entry
 

@@ -1,4 +1,4 @@
-"""A program of commands, as both programs are: help in groups, and options that all have."""
+"""Base of both command-line programs: grouped help, common options, examples."""
 
 import re
 import sys
@@ -35,7 +35,7 @@ def _mute(requested: bool) -> None:
 
 
 OUTPUT, DATA, MACHINE = "Output", "Data", "Machine"
-"""Groups of options that both programs have."""
+"""Names of option groups that both programs have."""
 QuietOption = Annotated[
     bool,
     typer.Option(
@@ -57,10 +57,10 @@ _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
 class Group(TyperGroup):
-    """A program's commands: usage errors are printable, and a stopped command ends in a line."""
+    """A program's commands; usage errors are printable, and a stopped command prints one line."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters; none of them takes a value but the flags for completion."""
+        """Return the parameters; only those for completion take values."""
         params = super().get_params(ctx)
         for param in params:
             param.metavar = ""
@@ -72,7 +72,7 @@ class Group(TyperGroup):
             return super().make_context(*arguments, **options)
 
     def invoke(self, context: Any) -> Any:
-        """Parse the rest, and run the command."""
+        """Parse the remaining arguments, and run the command."""
         try:
             with _printable_usage():
                 return super().invoke(context)
@@ -84,13 +84,13 @@ class Group(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command whose help shows what a value is, and not its type in Python.
+    """A command whose help shows meaningful placeholders for values instead of Python types.
 
     Attributes:
-        groups: Group of options by option, for those that name none themselves.
-        metavars: Name of the value by option, likewise.
-        loads: Module that the command imports for seconds, unless it is there, and what is said
-            before.
+        groups: Option group by option, for options that do not name one.
+        metavars: Placeholder for the value by option, for options that do not name one.
+        loads: Slow module that the command imports, and the line printed before unless it is
+            loaded already.
     """
 
     groups: Mapping[str, str] = {}
@@ -98,7 +98,7 @@ class Command(TyperCommand):
     loads = ("", "")
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters, each with a group and a name for its value; flags have none."""
+        """Return the parameters, each with a group, and with a placeholder unless it is a flag."""
         params: Any = super().get_params(ctx)
         for param in params:
             name = param.opts[0]
@@ -111,7 +111,7 @@ class Command(TyperCommand):
         return params
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Parse the arguments; an empty one, as of a variable that is not set, is no value."""
+        """Parse the arguments; an empty one, such as from an unset variable, is not a value."""
         for before, given in pairwise(["", *args]):
             option = before if before.startswith("--") else given.rstrip("=")
             if not given or re.fullmatch(r"--[a-z-]+=", given):
@@ -120,7 +120,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Call the command, and say what is being done when that begins to load."""
+        """Call the command, and print what is being loaded if that is slow."""
         module, text = self.loads
         if not module or module in sys.modules:
             return super().invoke(ctx)
@@ -171,12 +171,12 @@ def _metavar(option: Any) -> str | None:
 
 
 class Program(typer.Typer):
-    """A program of commands, each with an example at the end of its help.
+    """A program whose commands end their help with an example.
 
     Args:
-        groups: Names of options by their group in the help.
-        metavars: Name of the value by option, if its type does not say enough.
-        options: Those of `typer.Typer`.
+        groups: Names of options by group in the help, separated by spaces.
+        metavars: Placeholders for values by option, if their type does not say enough.
+        options: Options of `typer.Typer`.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Program(typer.Typer):
     def add(
         self, function: Callable[..., None], example: str, loads: tuple[str, str] = ("", "")
     ) -> None:
-        """Add a command, with a command line that shows it and what it loads; see `Command`."""
+        """Add a command, with an example command line and what it loads; see `Command`."""
         kind = type("Command", (Command,), {**self._tables, "loads": loads})
         self.command(cls=kind, epilog=f"Example: {example}")(function)
 

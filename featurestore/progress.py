@@ -84,7 +84,7 @@ class _OfBytes(ProgressColumn):
 
 
 class StepProgress(_Drawn):
-    """An observer of a download that draws a bar of its current step. A context manager."""
+    """An observer of a download that draws a bar for its current step. A context manager."""
 
     def __init__(self, console: Terminal) -> None:
         columns = (
@@ -117,7 +117,7 @@ class BuildProgress(_Drawn):
         self._failed = 0
 
     def started(self, manifest: "StoreManifest", num_done: int) -> None:
-        """Show the bar, beginning at what is committed."""
+        """Show the bar, starting at the committed clips."""
         self._task = self._bar.add_task("building", total=manifest.num_clips, note="")
         self._bar.advance(self._task, num_done)
         self._bar.reset(self._task, completed=num_done)
@@ -132,7 +132,7 @@ class BuildProgress(_Drawn):
 def counting(
     console: Terminal, parts: Iterable[T], total: int, what: str = "reading", unit: str = "chunks"
 ) -> Iterator[T]:
-    """Yield the parts, with a bar that counts them."""
+    """Yield the parts, and draw a bar that counts them."""
     with _bar(console, unit) as bar:
         task = bar.add_task(what, total=total, note="")
         for part in parts:

@@ -1,8 +1,8 @@
-"""No interpreter that the programs start imports modules from the working directory.
+"""Protection of child interpreters from modules in the working directory.
 
-Python puts the working directory first on the import path of `python -c` and `python -m`, by which
-`multiprocessing`, Dask and torch start their processes. A program that is run inside a received
-collection would so run the collection's `signal.py`.
+Python puts the working directory first on the import path of `python -c` and `python -m`, with
+which `multiprocessing`, Dask and torch start their processes. A program run inside an untrusted
+collection would thus run the collection's `signal.py`.
 """
 
 import os
@@ -22,10 +22,10 @@ _PACKAGE_PARENT = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def safe_children() -> Iterator[None]:
-    """Keep the working directory off the import path of this process and of those it starts.
+    """Keep the working directory off the import path of this process and its children.
 
-    The environment and the path are as before afterwards. A working directory that holds this very
-    package stays, for it was imported from there.
+    The environment and the path are restored afterwards. The working directory stays on the path if
+    this package was imported from it.
     """
     before, path = _variables(), sys.path.copy()
     os.environ[SAFE_PATH] = "1"
@@ -45,10 +45,10 @@ def safe_entries(path: Iterable[str]) -> list[str]:
 
 
 def interpreter(module: str, *arguments: str) -> list[str]:
-    """Return the command that calls `main(*arguments)` of a module in a new interpreter.
+    """Return a command that calls `main(*arguments)` of a module in a new interpreter.
 
-    It finds modules where this process does. Without -P, and by -m, whatever lies in the working
-    directory would come first.
+    It has the import path of this process. With -m and without -P, the working directory would come
+    first.
     """
     return [sys.executable, "-P", "-c", _CALL, module, *arguments, "--", *safe_entries(sys.path)]
 
@@ -58,7 +58,7 @@ def _variables() -> dict[str, str | None]:
 
 
 def restore(variables: Mapping[str, str | None]) -> None:
-    """Give environment variables the values they had; None is absent."""
+    """Restore environment variables; None for those that were not set."""
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)

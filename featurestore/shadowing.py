@@ -1,8 +1,8 @@
-"""Whether the imports of this distribution's packages find them, and nothing of somebody else's.
+"""Check that other distributions do not shadow this one's packages.
 
-`trainer` and `schemas` are also the import names of other packages on the index. One that is
-installed over ours, or lies before it on the path, breaks it in ways that say nothing of the
-reason. Only names and sizes are looked at, with the standard library alone.
+`trainer` and `schemas` are also import names of other packages on PyPI. One that is installed over
+ours, or comes before it on the path, breaks it with misleading errors. Only names and sizes of
+files are compared, with the standard library alone.
 """
 
 import os
@@ -18,11 +18,11 @@ _HERE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PT
 
 
 def check_imports() -> None:
-    """Warn, in one line each, of other packages' files under our names.
+    """Warn of files of other packages under our names, in one line each.
 
     Raises:
-        ImportError: `schemas` is another package: nothing of ours could work.
-        SystemExit: The same, of our programs, which end with the line.
+        ImportError: `schemas` is another package, so that nothing here can work.
+        SystemExit: The same, if one of our programs is running.
     """
     for package in PACKAGES:
         place = _place(package)

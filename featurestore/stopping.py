@@ -1,7 +1,7 @@
-"""SIGTERM stops a program as Ctrl-C does; what batch systems and containers send is no accident.
+"""Handling of SIGTERM, sent by batch systems and containers, in the same way as Ctrl-C.
 
-A stopped program exits with 130 (Ctrl-C) or 143 (SIGTERM): 128 and the signal's number, by which
-shells, SLURM and container engines recognise a program that ended because it was asked to.
+A stopped program exits with 130 (Ctrl-C) or 143 (SIGTERM), which is 128 plus the signal's number,
+so that shells, SLURM and container engines can tell that it was stopped by a signal.
 """
 
 import signal
@@ -15,20 +15,21 @@ TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
 _SAME_REQUEST_S = 0.5
-"""`timeout` and some batch systems signal a process and then its group: that is one request."""
+"""Seconds within which a second signal is taken for the same request: `timeout` and some batch
+systems signal a process and then its group."""
 
 
 def stoppable(program: Callable[[], int]) -> int:
-    """Run a program; while it runs, SIGTERM raises KeyboardInterrupt in it.
+    """Run a program in which SIGTERM raises KeyboardInterrupt.
 
-    A second SIGTERM ends the process at once. Outside the main thread, and where SIGTERM is
-    ignored or handled already, nothing is changed. The handler is restored afterwards.
+    A second SIGTERM kills the process. Outside the main thread, and if SIGTERM is ignored or
+    handled already, nothing is changed. The handler is restored afterwards.
 
     Args:
-        program: Returns its exit code, INTERRUPTED where it was stopped.
+        program: Function that returns the exit code, INTERRUPTED if it was stopped.
 
     Returns:
-        The exit code; TERMINATED in place of INTERRUPTED if SIGTERM was the reason.
+        The exit code; TERMINATED instead of INTERRUPTED if SIGTERM was the reason.
     """
     handler = _Terminator()
     installed = _is_replaceable()

@@ -1,8 +1,8 @@
-"""The terminal of both programs: whatever is printed here is data, and cannot act on the terminal.
+"""Terminal output of both programs, in which all text is data that cannot control the terminal.
 
-Names reach it from files, tables, servers and command lines. So nothing is markup, no `:dog:` is an
-emoji, and what `featurestore.text.printable` calls unsafe is shown as an escape. Nothing else
-prints: this is the only module that makes a console or a styled text.
+Names come from files, tables, servers and command lines. So nothing is interpreted as markup or
+emoji codes, and unsafe characters (see `featurestore.text.printable`) are escaped. This is the only
+module that creates consoles and styled texts.
 """
 
 import logging
@@ -32,19 +32,19 @@ _format_warning = warnings.formatwarning
 
 
 def styled(*lines: object, style: str = "") -> Text:
-    """Return lines of text, each made printable, in one style of Rich."""
+    """Return lines of text, each made printable, in one Rich style."""
     return Text("\n".join(map(printable, lines)), style)
 
 
 class Terminal(Console):
-    """A console for which every string is plain text of one line.
+    """A console that prints every string as plain text on one line.
 
     Args:
-        always: Print also under `--quiet`: errors, and what was asked for as JSON.
-        options: Those of `rich.console.Console`.
+        always: Whether to print with `--quiet` as well: for errors and JSON output.
+        options: Arguments of `rich.console.Console`.
 
     Attributes:
-        muted: Whether `--quiet` was given, which holds for all consoles of the process.
+        muted: Whether `--quiet` was given; shared by all consoles of the process.
     """
 
     muted = False
@@ -55,39 +55,39 @@ class Terminal(Console):
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is printed."""
+        """Whether output is suppressed."""
         return Terminal.muted and not self._always
 
     @quiet.setter
     def quiet(self, value: bool) -> None:
-        """Ignore what Rich sets as it starts."""
+        """Ignore the value that Rich sets in its constructor."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Make a string, also the cell of a table, a text that can be printed."""
+        """Convert a string, such as a table cell, to printable text."""
         return super().render_str(printable(text), **options)
 
     def on_broken_pipe(self) -> None:
-        """End the program as SIGPIPE ends others: who read its output wants no more of it."""
+        """Exit like a program killed by SIGPIPE: the reader of its output has closed the pipe."""
         # What is still buffered must go somewhere, or Python complains at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(PIPE_CLOSED)
 
     def say(self, *lines: object, style: str = "") -> None:
-        """Print lines, none of which is wrapped or cut."""
+        """Print lines without wrapping or cropping them."""
         for line in lines:
             self.print(styled(line, style=style), soft_wrap=True)
 
     def warn(self, message: object) -> None:
-        """Print a warning of one line, without the secrets of addresses; also under `--quiet`."""
+        """Print a one-line warning, with credentials in URLs masked; also with `--quiet`."""
         with self._aloud():
             self.say(f"warning: {mask_url(message)}", style="yellow")
 
     def note(self, message: object, style: str = "") -> None:
-        """Print what is being done, without the secrets of addresses."""
+        """Print a status message, with credentials in URLs masked."""
         self.say(mask_url(message), style=style)
 
     def suggest(self, *words: object) -> None:
-        """Print the command that one may want next, as a shell takes it."""
+        """Print a suggestion for the next command, quoted for a shell."""
         self.note(f"next: {shlex.join(map(str, words))}", style="dim")
 
     @contextmanager
@@ -99,20 +99,20 @@ class Terminal(Console):
             self._always = before
 
     def write(self, text: str) -> None:
-        """Print a document of several lines as it is, but for what is unsafe in a terminal."""
+        """Print a document of several lines unchanged, except for unsafe characters."""
         self.print(Text(paragraphs(text)), soft_wrap=True, end="")
 
     def write_json(self, value: object) -> None:
-        """Print a value as a JSON document; also under `--quiet`."""
+        """Print a value as a JSON document; also with `--quiet`."""
         with self._aloud():
             self.write(json_document(value))
 
 
 class Label(TextColumn):
-    """A column of a progress bar that is a field of its task.
+    """A column of a progress bar that shows a field of its task as plain text.
 
     Args:
-        field: `description`, or the name of a field that `add_task` was given.
+        field: `description`, or the name of a field passed to `add_task`.
     """
 
     def __init__(self, field: str = "description") -> None:
@@ -120,16 +120,16 @@ class Label(TextColumn):
         self._field = field
 
     def render(self, task: Task) -> Text:
-        """Show it as plain text."""
+        """Return the field as plain text."""
         is_description = self._field == "description"
         return styled(task.description if is_description else task.fields[self._field])
 
 
 def end_stopped(kept: str) -> NoReturn:
-    """End a stopped command.
+    """Exit after a command was stopped.
 
     Args:
-        kept: What is kept, and how to resume: a sentence.
+        kept: Sentence on what is kept and how to resume.
 
     Raises:
         typer.Exit: Always, with INTERRUPTED.
@@ -140,7 +140,7 @@ def end_stopped(kept: str) -> NoReturn:
 
 
 def print_error(error: object) -> None:
-    """Print what went wrong as one line on standard error, without the secrets of addresses."""
+    """Print an error as one line on standard error, with credentials in URLs masked."""
     console = Terminal(stderr=True, always=True)
     # Libraries lay out what they say in indented lines; a line break in a name is shown.
     message = re.sub(r"\n[ \t]+", " ", mask_url(error))
@@ -149,10 +149,10 @@ def print_error(error: object) -> None:
 
 
 def print_os_error(error: OSError) -> None:
-    """Print what the system refused, such as a path that is too long.
+    """Print a system error about a path, such as one that is too long.
 
     Raises:
-        OSError: The same, where it names no file: it is no path of the user's.
+        OSError: The same error, if it does not name a file.
     """
     if error.filename is None or error.strerror is None:
         raise error
@@ -160,11 +160,10 @@ def print_os_error(error: OSError) -> None:
 
 
 def harden() -> None:
-    """Make what this process prints safe where no console of ours has a say.
+    """Make output that does not go through our consoles safe, too.
 
-    Output in an encoding that lacks a character gets an escape instead of an exception; warnings of
-    libraries, their logs and the traceback of an unforeseen error become printable, and addresses
-    in them lose their secrets.
+    Characters missing in the output's encoding are escaped instead of raising an error; warnings
+    and logs of libraries and tracebacks are made printable, with credentials in URLs masked.
     """
     Terminal.muted = False  # as a program may be called several times by one process
     for stream in (sys.stdout, sys.stderr):

@@ -1,9 +1,9 @@
-r"""Names and other people's text, made harmless for each place where they are shown or written.
+r"""Escaping of untrusted text for each kind of output.
 
-A class name, a path, a title or a server's answer is data: it must not move the cursor of a
-terminal, start a formula, end a table cell, be taken for markup or leak a password. Each output has
-one function here, and all of them keep a text recognisable: what is ordinary Unicode stays, what is
-not becomes a Python escape such as `\x1b`. HTML is left to Jinja's autoescape, after `printable`.
+Class names, paths, titles and server responses are data: they must not move the cursor of a
+terminal, start a formula, end a table cell, be taken for markup or leak a password. Each kind of
+output has one function here, and all keep a text recognisable: ordinary Unicode stays, anything
+else becomes a Python escape such as `\x1b`. HTML is left to Jinja's autoescape, after `printable`.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from urllib.parse import parse_qsl, unquote
 
 MASK = "***"
-"""Replacement for user information, queries and passwords."""
+"""Replacement for user names, passwords and queries in URLs."""
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -56,7 +56,7 @@ _QUERY = re.compile(
     rf"({_SCHEME}[^\s?#\"'<>`]*|\burl: /[^\s?#]*)\?{_PART}*(?<![:;,.)\]])", re.IGNORECASE
 )
 _LEAST_SECRET = 3
-"""Characters of a password that is masked wherever it stands; shorter ones are in every word."""
+"""Minimum length of a password that is masked outside its URL; shorter ones occur in any word."""
 
 
 def printable(text: object) -> str:
@@ -64,20 +64,20 @@ def printable(text: object) -> str:
 
     Control and escape characters, marks of direction, invisible characters, separators of lines and
     bytes that were not UTF-8 (lone surrogates) become `\n`, `\x1b`, `\u202e` or `\udce9`; so do
-    spaces if there is nothing else. Letters of any script, emoji and punctuation stay, square
-    brackets too, which must not be taken for markup: `featurestore.terminal` prints.
+    spaces if there is nothing else. Letters of any script, emoji and punctuation stay, including
+    square brackets, which `featurestore.terminal` does not interpret as markup.
     """
     line = _visible(str(text))
     return r"\x20" * len(line) if line.isspace() and line.strip(" ") == "" else line
 
 
 def paragraphs(text: object) -> str:
-    """Return a text as `printable` does, but keep the line breaks of a text of our own."""
+    """Return a text like `printable`, but keep line breaks; for text of our own."""
     return "\n".join(map(_visible, str(text).split("\n")))
 
 
 def shorten(text: object, most: int) -> str:
-    """Return a text of at most `most` characters; of a longer one both ends, around an ellipsis."""
+    """Return a text shortened to at most `most` characters by an ellipsis in the middle."""
     whole = str(text)
     if len(whole) <= most:
         return whole
@@ -86,29 +86,29 @@ def shorten(text: object, most: int) -> str:
 
 
 def quantity(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 clip`, `2,000 clips`, `0 classes`."""
+    """Return a number with its noun in singular or plural: `1 clip`, `2,000 clips`, `0 classes`."""
     if number != 1:
         noun = re.sub(r"(?<=[^aeiou])y$", "ie", noun) + ("es" if noun.endswith("s") else "s")
     return f"{number:,} {noun}"
 
 
 def did_you_mean(name: object, known: Iterable[object], cutoff: float = 0.6) -> str:
-    """Return the end of an error about an unknown name: `; did you mean 'mel'?`, or nothing.
+    """Return a suggestion to append to an error: `; did you mean 'mel'?`, or an empty string.
 
     Args:
-        name: The name that there is not.
-        known: The names there are.
-        cutoff: Least similarity in [0, 1] of a name that may be meant.
+        name: The unknown name.
+        known: The existing names.
+        cutoff: Minimum similarity of a suggestion, in [0, 1].
     """
     near = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def markdown(text: object) -> str:
-    """Return a text for a line or a table cell of GitHub-flavoured Markdown, shown as it is.
+    """Escape a text for a line or a table cell of GitHub-flavoured Markdown.
 
-    Besides `printable`: characters that mark up, start a block, end a cell or make a link are
-    escaped; spaces that Markdown would drop are kept.
+    In addition to `printable`, characters that are markup, start a block, end a cell or make a link
+    are escaped, and spaces that Markdown would drop are kept.
     """
     line = _MARKED.sub(_unmarked, printable(text))
     if block := _BLOCK.match(line):
@@ -117,7 +117,7 @@ def markdown(text: object) -> str:
 
 
 def markdown_code(text: object) -> str:
-    """Return a text as a code span of Markdown, outside tables, whatever backticks it has."""
+    """Return a text as a Markdown code span, outside tables, whatever backticks it contains."""
     line = printable(text)
     fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
     padding = " " if line[:1] in ("`", " ") or line[-1:] in ("`", " ") or not line else ""
@@ -127,8 +127,8 @@ def markdown_code(text: object) -> str:
 def file_name(text: object, most_bytes: int = 120) -> str:
     """Return a text as the name of a file or directory: letters, digits and `_ . = -` only.
 
-    It leads nowhere else, is hidden by no dot and no option. One that is too long is cut, and ends
-    in a part of its digest, so that two long names stay two.
+    The name contains no path, and does not look like a hidden file or an option. Long names are
+    shortened and end with a part of their digest, so that different names stay different.
     """
     name = re.sub(r"^[.-]|[^\w.=-]", "_", str(text))
     if len(name.encode()) <= most_bytes:
@@ -138,45 +138,47 @@ def file_name(text: object, most_bytes: int = 120) -> str:
 
 
 def plot_text(text: object) -> str:
-    """Return a text as Matplotlib shows it letter by letter: a `$` starts no mathematics."""
+    """Escape a text for Matplotlib, so that `$` does not start math mode."""
     return printable(text).replace("$", r"\$")
 
 
 def csv_cell(text: object) -> str:
-    r"""Return a text as a cell of CSV, always UTF-8 and never a formula; `csv_text` undoes it.
+    r"""Escape a text for a CSV cell: valid UTF-8 and never a formula; `csv_text` is the inverse.
 
-    What `printable` makes visible is written in the same way; in such a cell, and in one that has a
-    backslash that reads like such an escape, every backslash is doubled. A cell that a spreadsheet
-    would compute (`=`, `+`, `-` or `@` first, and no number) gets an apostrophe in front.
+    Characters are escaped as by `printable`; if there are any, or the text contains something like
+    an escape, all backslashes are doubled. A cell that a spreadsheet would evaluate (starting with
+    `=`, `+`, `-` or `@`, and not a number) is prefixed by an apostrophe.
     """
     cell = _reversible(str(text), _UNSAFE, _ESCAPE)
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def csv_text(cell: str) -> str:
-    """Return the text that `csv_cell` wrote."""
+    """Return the text that `csv_cell` escaped."""
     return _restored(cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell, _ESCAPE)
 
 
 def json_text(text: object) -> str:
-    r"""Return a text that JSON can hold; `from_json_text` undoes it.
+    r"""Escape a text for JSON; `from_json_text` is the inverse.
 
-    JSON holds everything but bytes that were not UTF-8 (lone surrogates). Those are written as
-    `\udce9`; in such a text, and in one that reads like it, every backslash is doubled.
+    JSON cannot represent bytes that were not UTF-8 (lone surrogates). These are written as
+    `\udce9`; in such a text, and in one that contains something like it, all backslashes are
+    doubled.
     """
     return _reversible(str(text), _SURROGATE, _SURROGATE_ESCAPE)
 
 
 def from_json_text(text: str) -> str:
-    """Return the text that `json_text` was given."""
+    """Return the text that `json_text` escaped."""
     return _restored(text, _SURROGATE_ESCAPE)
 
 
 def json_document(value: object) -> str:
-    """Return a value as an indented JSON document that is safe in a terminal and valid everywhere.
+    """Return a value as an indented JSON document that is safe to print in a terminal.
 
-    Letters of any script stay; what `printable` makes visible is written as JSON's escapes. Texts
-    that may hold bytes that were not UTF-8, such as paths, belong through `json_text` first.
+    Letters of any script stay; unsafe characters (see `printable`) are written as JSON escapes.
+    Texts that may contain bytes that were not UTF-8, such as paths, must go through `json_text`
+    first.
     """
     document = json.dumps(value, ensure_ascii=False, indent=2)
     lines = (_UNSAFE.sub(_json_escape, line) for line in document.split("\n"))
@@ -184,12 +186,12 @@ def json_document(value: object) -> str:
 
 
 def mask_url(text: object, secrets_of: str = "") -> str:
-    """Return a text in which no address shows its user, its password or its query.
+    """Mask user names, passwords and queries of all URLs in a text.
 
     Args:
-        text: May hold any number of addresses between other words.
-        secrets_of: An address whose password and values of its query are masked wherever they
-            stand, such as within an error of a library that was given it.
+        text: Text that may contain any number of URLs.
+        secrets_of: URL whose password and query values are masked wherever they occur, such as in
+            an error of a library to which it was passed.
     """
     masked = str(text)
     if secrets_of:

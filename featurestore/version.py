@@ -1,4 +1,4 @@
-"""The installed version of this distribution, which holds both programs."""
+"""Installed version of this distribution, which contains both programs."""
 
 from importlib.metadata import PackageNotFoundError, version
 

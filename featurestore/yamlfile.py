@@ -1,7 +1,7 @@
-"""YAML and JSON that a user gives: one reader, bounded in size, depth and time.
+"""Reader of YAML and JSON files of users, bounded in size, depth and time.
 
-Less is taken for something than YAML 1.1 would have it: dates, times and words such as `on` are
-text or are refused, tags are refused, and a name that is there twice is an error, not the last one.
+Stricter than YAML 1.1: dates, times and words such as `on` are strings or refused, tags are
+refused, and duplicate keys are errors.
 """
 
 import re
@@ -16,7 +16,7 @@ from featurestore.files import read_regular
 MOST_BYTES: Final = 256 << 10
 MOST_DEPTH: Final = 20
 MOST_VALUES: Final = 20_000
-"""Names and values, those counted again that an alias repeats."""
+"""Maximum number of keys and values, counting repetitions by aliases."""
 _MOST_DIGITS = 25
 _MOST_SHOWN = 40
 
@@ -32,23 +32,24 @@ _AMBIGUOUS: Final = {
 }
 
 _Event = Any
-"""Event of the parser; its kinds have other attributes each."""
+"""Event of the parser, whose attributes differ by kind."""
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlError(ValueError):
-    """A text that is no YAML, or more, or other, than is accepted; names the line."""
+    """A text is not YAML, or exceeds what is accepted; the message names the line."""
 
 
 def read_yaml(path: Path) -> object:
-    """Read a user's file: None, bool, int, float, str, lists, and dicts by text.
+    """Read a YAML or JSON file as None, bool, int, float, str, lists, and dicts with string keys.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Raises:
-        YamlError: It is no such text, in one line that begins with `line N: ` where that is known.
-        OSError: It cannot be read, is no plain file, or is larger than `MOST_BYTES`.
+        YamlError: The text is invalid; the message has one line, which begins with `line N: ` if
+            the line is known.
+        OSError: The file cannot be read, is not a plain file, or is larger than `MOST_BYTES`.
     """
     data = read_regular(path, MOST_BYTES, follow=True)
     try:
@@ -65,10 +66,10 @@ def parse_yaml(text: str) -> object:
     """Parse a text; see `read_yaml`.
 
     Args:
-        text: At most `MOST_BYTES` characters.
+        text: Text of at most `MOST_BYTES` characters.
 
     Raises:
-        YamlError: It is no YAML, or holds what is refused.
+        YamlError: The text is not YAML, or contains something that is refused.
     """
     if len(text) > MOST_BYTES:
         raise YamlError(f"it has {len(text):,} characters, where at most {MOST_BYTES:,} make sense")

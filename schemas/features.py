@@ -21,7 +21,7 @@ EXTRACTOR_VERSION = 2
 MAX_CLIP_BYTES = 8 << 20
 """Largest size of a stored clip in bytes: a worker holds a block of 64 at once, half a gigabyte."""
 MAX_FILTER_WEIGHTS = 1 << 24
-"""Most weights of all filterbanks together, before their zeros are left out: 128 MB."""
+"""Maximum number of weights of all filterbanks together, including zeros: 128 MB."""
 
 # The highest resolution is computed once and shared by every method, under this variant's name.
 FULL = "full"

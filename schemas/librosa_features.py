@@ -24,9 +24,9 @@ from schemas.feature_parts import (
 )
 
 MAX_SPECTRUM_VALUES = 1 << 23
-"""Most values of a spectrum that is computed on the way: 64 MB as complex numbers."""
+"""Maximum number of values of a spectrum that is computed on the way: 64 MB as complex numbers."""
 MAX_FEATURE_SAMPLES = 1 << 23
-"""Most samples that a feature is computed of: over 6 minutes at 22 kHz."""
+"""Maximum number of samples that a feature is computed of: over 6 minutes at 22 kHz."""
 
 
 class Waveform(BaseFeature):

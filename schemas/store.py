@@ -18,10 +18,10 @@ PLAIN_VERSION = 2
 """Format version of new datasets that say nothing that version 2 had no word for."""
 
 MAX_CLIPS = 10**9
-"""Most clips of a dataset; also the largest fold number."""
+"""Maximum number of clips of a dataset; also the largest fold number."""
 MAX_FOLDS = 10_000
 MAX_CHUNKS = 2**22
-"""Most chunks of one array, over all folds: a reader loops over them."""
+"""Maximum number of chunks of one array, over all folds: a reader loops over them."""
 MAX_CHUNK_BYTES = 2**31 - 1
 """Largest chunk in bytes before compression, as in Blosc."""
 _MAX_BLOCK_CLIPS = 2**17
@@ -29,7 +29,7 @@ TABLE_BLOCKS = 16
 """Blocks of rows in one chunk of the clip table."""
 _MAX_ARRAYS = 1000
 _MAX_LABELS = 2**33
-"""Most values of the multi-hot labels of a dataset, which are held in memory."""
+"""Maximum number of values of the multi-hot labels of a dataset, which are held in memory."""
 _MAX_NAME = 128
 
 NOT_COMPARABLE = "not comparable with the paper"

@@ -1,6 +1,6 @@
-"""One dataset for the page: its facts, its table, its images as tiles. JSON-ready, read on demand.
+"""One dataset for the page: metadata, clip table, images as tiles. JSON-ready, read on demand.
 
-Counts by class and fold, medians and the like are made of the table by the page itself.
+Counts by class and fold, medians and the like are computed from the table by the page itself.
 """
 
 import math
@@ -27,20 +27,20 @@ from featurestore.text import json_text, mask_url
 from schemas import FULL, ClipStatus, FeatureSpec
 
 GROUP_CLIPS = 16
-"""Thumbnails in one file."""
+"""Number of thumbnails per file."""
 _THUMBNAIL = (64, 128)
-"""Most bands and frames of a thumbnail."""
+"""Maximum number of bands and of frames in a thumbnail."""
 _KEPT_CHUNKS = 128
-"""Chunks of thumbnails kept in memory, half a MB each."""
+"""Number of chunks of thumbnails kept in memory, half a MB each."""
 _STEPS = 65_535
-"""Steps in which the page gets a value of its declared range: uint16."""
+"""Quantisation steps of the values that the page receives: uint16 over the declared range."""
 
 
 class Contents:
-    """A dataset of a store, as the page sees it.
+    """A dataset of a store in the form that the page needs.
 
     Args:
-        dataset: What was opened, finished or not.
+        dataset: The open dataset, complete or not.
     """
 
     def __init__(self, dataset: StoredDataset) -> None:
@@ -51,23 +51,23 @@ class Contents:
 
     @cached_property
     def table(self) -> ClipTable:
-        """Every clip, in the order of the folds and rows: a clip's number is its place here."""
+        """All clips in order of folds and rows; a clip's number is its position here."""
         return self.dataset.all_clips()
 
     @property
     def complete(self) -> bool:
-        """Whether its build has ended."""
+        """Whether the build is complete."""
         return self.dataset.manifest.state == "complete"
 
     @cached_property
     def revision(self) -> str:
-        """Text that changes when there is more to see."""
+        """String that changes whenever the dataset changes."""
         manifest = self.dataset.manifest
         done = int(np.count_nonzero(self.table.status))
         return f"{manifest.fingerprint[:16]}-{manifest.state}-{done}"
 
     def collection(self) -> dict[str, Any]:
-        """Return what the dataset is, how it was made, and what its arrays are."""
+        """Return the dataset's metadata, how it was built, and its arrays."""
         dataset, manifest = self.dataset, self.dataset.manifest
         status, counts = np.unique(self.table.status, return_counts=True)
         return {
@@ -113,10 +113,10 @@ class Contents:
         }
 
     def clips(self) -> dict[str, Any]:
-        """Return the clip table as columns; None stands for what is not known.
+        """Return the clip table as columns, with None for unknown values.
 
-        `path` and `source` are None where they say no more than `clip_id`, or nothing. `labels`,
-        where clips may have several, are lists of class_id; None of clips without features.
+        `path` and `source` are None if they are empty or add nothing to `clip_id`. `labels`, if
+        clips may have several, are lists of class_id; None for clips without features.
         """
         table = self.table
         columns: dict[str, list[Any]] = {
@@ -141,7 +141,7 @@ class Contents:
         return {"revision": self.revision, "columns": columns}
 
     def multi_hot(self) -> NDArray[np.bool_]:
-        """Return the labels of every clip, (n, classes); all False of clips without features."""
+        """Return the labels of every clip, (n, classes); all False for clips without features."""
         labels = np.zeros((len(self.table), len(self.dataset.class_names)), np.bool_)
         labels[self.table.status == ClipStatus.OK] = self.dataset.all_labels()
         return labels
@@ -154,7 +154,7 @@ class Contents:
         ]
 
     def clip(self, number: int) -> dict[str, Any]:
-        """Return a clip's row, how its images lie in `images`, its repetition and best detail."""
+        """Return a clip's row, the layout of `images`, its repetition and best detail."""
         fold, row = self.place(number)
         columns = {name: _plain(of[number]) for name, of in self.table.columns().items()}
         if self.dataset.multilabel:
@@ -203,7 +203,7 @@ class Contents:
         }
 
     def images(self, number: int) -> bytes:
-        """Return all arrays of a clip, one after another, as little-endian uint16 of their range.
+        """Return all arrays of a clip, concatenated, as little-endian uint16 scaled to their range.
 
         Raises:
             StoreError: The clip has no features, or they are damaged.
@@ -226,11 +226,11 @@ class Contents:
         return low, high if high > low else low + 1
 
     def thumbnails(self, group: int) -> bytes:
-        """Return the thumbnails of a group of clips: uint8, black where there are no features.
+        """Return the thumbnails of a group of clips: uint8, black for clips without features.
 
         Raises:
             IndexError: There is no such group.
-            StoreError: They are damaged.
+            StoreError: The images are damaged.
         """
         numbers = range(group * GROUP_CLIPS, min((group + 1) * GROUP_CLIPS, len(self.table)))
         if group < 0 or not len(numbers):
@@ -248,18 +248,18 @@ class Contents:
         return int(self.table.fold[number]), int(self.table.row[number])
 
     def has_features(self, number: int) -> bool:
-        """Return whether there is anything of a clip to see."""
+        """Return whether a clip has features."""
         return bool(self.table.status[number] == ClipStatus.OK)
 
     def digest(self, number: int) -> bytes:
-        """Return the SHA-256 (32 bytes) of the file that a clip with features was made from."""
+        """Return the SHA-256 (32 bytes) of the file from which a clip's features were made."""
         return self.dataset.source_digest(*self.place(number))
 
     def repetition(self, *, wait: bool = False) -> dict[str, Any]:
-        """Return the seconds after which each clip is repeated, as far as that is known by now.
+        """Return the period in seconds with which each clip was repeated, as far as known yet.
 
         Args:
-            wait: Until it is known of all.
+            wait: Whether to wait until it is known for all clips.
         """
         return self._scan.facts(wait=wait)
 

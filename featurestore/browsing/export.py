@@ -14,7 +14,7 @@ _DONE = "index.html"
 
 
 def export_paths(site: Site) -> list[str]:
-    """Return the paths of all files of the page, the one that opens it last.
+    """Return the paths of all files of the page, `index.html` last.
 
     Raises:
         StoreError: A dataset is damaged.
@@ -52,12 +52,12 @@ def export(site: Site, to: Path) -> tuple[int, Iterator[int]]:
     """Write the page to a directory.
 
     Args:
-        site: The files.
-        to: A directory that is not there, or empty.
+        site: Files of the page.
+        to: A directory that is empty or does not exist.
 
     Returns:
-        The number of files, and an iterator that writes them and yields the bytes of each; 0 where
-        a sound or an image is not available, of which the file next to it says why.
+        The number of files, and an iterator that writes them and yields the size of each in bytes:
+        0 for an unavailable sound or image, for which the file next to it says why.
 
     Raises:
         StorageError: The directory is not empty, or cannot be written.

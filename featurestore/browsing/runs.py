@@ -1,7 +1,7 @@
-"""Training runs next to the clips: what networks made of them, and who is right where.
+"""Training runs next to the clips: predictions of the networks, and where they are right.
 
-Reading runs is for the program that trains them: the entry point `featurestore.runs` names a
-function that takes run directories and returns what `trainer.report.browsed.browsed_runs` says.
+Runs are read by the program that trains them: the entry point `featurestore.runs` names a function
+from run directories to the data described in `trainer.report.browsed.browsed_runs`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,21 @@ from featurestore.errors import MissingLibraryError, RunError
 from featurestore.text import mask_url
 
 GROUP = "featurestore.runs"
-"""Group of the entry point by which a trainer lets its runs be read."""
+"""Entry point group in which a trainer registers its reader of runs."""
 _DECIMALS = 5
 _TAKEN = 0.5
-"""Probability from which a clip counts as taken for a class, where it may have several labels."""
+"""Minimum probability at which a class counts as predicted for clips with several labels."""
 
 
 class Runs:
-    """Runs that were read, of any datasets.
+    """Training runs on any datasets.
 
     Args:
-        paths: Their directories.
+        paths: Run directories.
 
     Raises:
-        RunError: One cannot be read.
-        MissingLibraryError: No trainer is installed.
+        RunError: A run cannot be read.
+        MissingLibraryError: The trainer is not installed.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -56,7 +56,7 @@ class Runs:
         """Refuse a run that was not trained on any of these datasets.
 
         Raises:
-            RunError: There is one.
+            RunError: A run was trained on another dataset.
         """
         for run in self._runs:
             if run["fingerprint"] not in fingerprints:
@@ -79,7 +79,7 @@ def _reader() -> Any:  # noqa: ANN401  (whatever the trainer provides)
 
 
 class RunsOfDataset:
-    """The runs of one dataset, their clips matched with its rows by clip_id."""
+    """The runs on one dataset, with their clips matched to its rows by clip_id."""
 
     def __init__(
         self,
@@ -90,14 +90,14 @@ class RunsOfDataset:
         self._contents, self._runs, self._comparisons = contents, runs, comparisons
 
     def facts(self) -> dict[str, Any]:
-        """Return what every run made of every clip; None where a run did not hold it out."""
+        """Return the predictions of every run, with None for clips it did not hold out."""
         return {
             "runs": [self._run(at, run) for at, run in enumerate(self._runs)],
             "comparisons": [self._comparison(one) for one in self._comparisons],
         }
 
     def probabilities(self, number: int) -> dict[str, list[float] | None]:
-        """Return the probability of each class by each run, for one clip."""
+        """Return the class probabilities of one clip by run."""
         self._contents.place(number)
         answer: dict[str, list[float] | None] = {}
         for at, run in enumerate(self._runs):

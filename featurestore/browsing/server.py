@@ -1,8 +1,8 @@
-"""The page's server: loopback only, behind a token that cannot be guessed.
+"""The web server of the page: loopback only, behind an unguessable token.
 
-The token is the first part of every path, so that the page's addresses are relative ones and no
-other site can name them. A request whose Host is not this server's is refused: a foreign name that
-leads to 127.0.0.1 does not reach it.
+The token is the first component of every path, so that the page's links can be relative and no
+other site can guess them. Requests with a foreign Host header are refused: a domain name that
+resolves to 127.0.0.1 (DNS rebinding) does not reach the server.
 """
 
 import re
@@ -36,12 +36,12 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 def make_app(site: Site, token: str, port: int) -> Starlette:
-    """Return the application.
+    """Return the ASGI application.
 
     Args:
-        site: The files.
-        token: First part of every path.
-        port: Port that Host must name.
+        site: Files of the page.
+        token: First component of every path.
+        port: Port that the Host header must name.
     """
     hosts = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
 
@@ -79,12 +79,12 @@ def serve(site: Site, port: int, ready: Callable[[str], object]) -> None:
     """Serve the page until the process is asked to stop.
 
     Args:
-        site: The files.
-        port: Port on loopback; 0 takes a free one.
-        ready: Called with the page's address once it can be opened.
+        site: Files of the page.
+        port: Port on the loopback interface; 0 for any free one.
+        ready: Called with the URL of the page once it can be opened.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
     with socket.create_server((LOOPBACK, port)) as listening:
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)

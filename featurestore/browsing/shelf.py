@@ -14,7 +14,7 @@ from featurestore.store.root import read_root
 from featurestore.text import file_name, json_text, mask_url
 
 _MOST_STORES = 500
-"""Most stores of a directory that are listed."""
+"""Maximum number of stores listed per directory."""
 
 
 class Shelf:
@@ -24,7 +24,7 @@ class Shelf:
         place: Path or URL of a store, or path of a directory of stores.
 
     Raises:
-        StoreError: There is neither.
+        StoreError: The place is neither.
     """
 
     def __init__(self, place: Place) -> None:
@@ -33,25 +33,25 @@ class Shelf:
 
     @property
     def place(self) -> str:
-        """The store or the directory, for people."""
+        """Human-readable name of the store or the directory."""
         storage = self._storage
         return json_text(storage.path if isinstance(storage, LocalStorage) else mask_url(storage))
 
     def open(self, store: str, dataset: str) -> StoredDataset:
-        """Open a dataset, finished or not.
+        """Open a dataset, complete or not.
 
         Args:
             store: Key of the store.
             dataset: Name of the dataset.
 
         Raises:
-            KeyError: There is no store of that key.
-            StoreError: It is damaged, or has no such dataset.
+            KeyError: There is no store with that key.
+            StoreError: The store is damaged, or has no such dataset.
         """
         return open_store(self._stores()[store], dataset, committed_only=True)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return the stores: key, name, and their datasets with state and counts, or an error."""
+        """Return key, name and datasets of each store, with state and counts, or an error."""
         return [_described(key, storage) for key, storage in self._stores().items()]
 
     def fingerprints(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every file of the page, live or exported: `Site.answer` gives the bytes at a path.
+"""Every file of the page, live or exported: `Site.answer` returns the bytes at a path.
 
 index.html, static/…                          the page itself
 data/stores.json                              the stores, and the state of their builds
@@ -9,9 +9,9 @@ data/STORE/DATASET/thumbnails/GROUP.bin       tiles of the grid
 data/STORE/DATASET/clips/NUMBER.json, .bin    a clip's row and images
 data/STORE/DATASET/sounds/NUMBER.json, .wav   its sound
 data/STORE/DATASET/runs.json                  the runs; see `runs`
-data/STORE/DATASET/probabilities/NUMBER.json   what each run gives to the classes of a clip
+data/STORE/DATASET/probabilities/NUMBER.json  class probabilities of a clip by run
 
-What is at a path depends on nothing but the store, the audio and the runs.
+The content depends on nothing but the store, the audio and the runs.
 """
 
 import json
@@ -44,7 +44,7 @@ _TYPES = {
     ".bin": "application/octet-stream",
 }
 _LEAST_AGE_S = 1.0
-"""Seconds after which a dataset is opened again to see whether it has changed."""
+"""Seconds after which a dataset is reopened to see whether it has changed."""
 _DATA = re.compile(r"data/(?P<store>[^/]+)/(?P<dataset>[^/]+)/(?P<file>.+)")
 _NUMBERED = re.compile(
     r"(?P<kind>thumbnails|clips|sounds|probabilities)/(?P<number>\d{1,9})\.(?P<type>\w+)"
@@ -56,9 +56,9 @@ class Answer:
     """Content at a path.
 
     Args:
-        body: The bytes.
-        media_type: Their MIME type.
-        status: HTTP status.
+        body: Content.
+        media_type: MIME type of the content.
+        status: HTTP status code.
     """
 
     body: bytes
@@ -67,7 +67,7 @@ class Answer:
 
 
 def json_answer(value: object, status: int = 200) -> Answer:
-    """Return a value as JSON, in ASCII: a lone surrogate in a name stays what it is."""
+    """Return a value as ASCII JSON, in which lone surrogates of names survive."""
     return Answer(json.dumps(value, separators=(",", ":"), allow_nan=False).encode(), JSON, status)
 
 
@@ -83,10 +83,10 @@ class Site:
     """The page's files.
 
     Args:
-        shelf: The stores.
-        root: Root of the audio; without one there are no sounds.
+        shelf: Stores to show.
+        root: Directory of the audio; None for a page without sounds.
         runs: Training runs to show with the clips.
-        exported: Whether the files are written to a directory, where nothing changes any more.
+        exported: Whether the page is a static export, which never changes.
     """
 
     shelf: Shelf
@@ -98,9 +98,9 @@ class Site:
     _lock: Lock = field(default_factory=Lock)
 
     def answer(self, path: str) -> Answer:
-        """Return what there is at a path below the page, which is not trusted.
+        """Return the content at a path below the page; the path is not trusted.
 
-        Errors are answers, too: a damaged tile says so.
+        Errors are returned as answers, too: a damaged tile says so.
         """
         try:
             return self._answer(path)
@@ -122,7 +122,7 @@ class Site:
         return self._of_dataset(match["store"], match["dataset"], match["file"])
 
     def stores(self) -> dict[str, Any]:
-        """Return the stores with the state of their builds."""
+        """Return the stores, with the state of their builds."""
         return {
             "version": __version__,
             "exported": self.exported,
@@ -195,7 +195,7 @@ class Site:
         return Sounds(self.root) if self.root else None
 
     def contents(self, store: str, dataset: str, *, refresh: bool = False) -> Contents:
-        """Return an opened dataset; another once it has changed, if asked to look.
+        """Return an open dataset, reopened with `refresh` if it has changed.
 
         Raises:
             LookupError: There is no such store or dataset.

@@ -1,6 +1,6 @@
-"""The sound of a clip, made on demand from the audio's root, and what is drawn with it.
+"""The sound of a clip, read on demand from the root of the audio, and its waveform for drawing.
 
-The file must be the one that the features were made from: its digest is compared with the store's.
+The file must be the one from which the features were made: its digest is compared with the store's.
 """
 
 import io
@@ -25,9 +25,9 @@ from featurestore.text import json_text
 from schemas import ClipStatus
 
 _ENVELOPE = 2000
-"""Points of a waveform that are drawn."""
+"""Number of points of a drawn waveform."""
 _KEPT_BYTES = 1 << 28
-"""Bytes of sounds kept in memory; one that is larger is kept alone."""
+"""Bytes of sounds kept in memory; a larger sound is kept alone."""
 _PIECE = 1 << 16
 """Samples written at once."""
 
@@ -37,8 +37,8 @@ class Sound:
     """A clip's sound.
 
     Args:
-        wav: A WAV file, 16 bits, mono, at the file's own rate.
-        facts: Level, length, what silence was removed, and the waveform's outline.
+        wav: Content of a 16-bit mono WAV file, at the file's own sample rate.
+        facts: Level, duration, trimmed silence, and the envelope of the waveform.
     """
 
     wav: bytes
@@ -46,7 +46,7 @@ class Sound:
 
 
 class Sounds:
-    """Makes the sounds of a dataset's clips, and keeps the last ones.
+    """Reads the sounds of a dataset's clips, and caches the most recent ones.
 
     Args:
         root: Root of the audio.
@@ -62,8 +62,8 @@ class Sounds:
 
         Raises:
             IndexError: There is no such clip.
-            AudioError: The file is absent, or cannot be decoded.
-            SourcesError: It is not the file that the features were made from.
+            AudioError: The file is missing, or cannot be decoded.
+            SourcesError: It is not the file from which the features were made.
         """
         contents.place(number)
         key = contents.revision, number
@@ -130,7 +130,7 @@ def _outline(waveform: NDArray[np.float32], peak: float) -> tuple[list[float], l
 
 
 def wav_bytes(waveform: NDArray[np.float32], rate: int) -> bytes:
-    """Return samples (N,) in [-1, 1] as a WAV file of 16 bits."""
+    """Return samples (N,) in [-1, 1] as the bytes of a 16-bit WAV file."""
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
         file.setnchannels(1)

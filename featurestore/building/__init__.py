@@ -1,1 +1,1 @@
-"""From a dataset to a finished store: what is pending, block by block, and who does it."""
+"""From a dataset to a complete store: planning, extracting and committing blocks, and executors."""

@@ -39,17 +39,17 @@ class BlockTask:
     """Block and settings for a worker process, whose working directory may differ.
 
     Attributes:
-        store: Where to write; absolute, whatever it was made with.
+        store: Storage to write to; its path is absolute.
         dataset: Name of the dataset in the store.
-        fingerprint: Features that the block is made for; never empty.
-        root: Where to read; absolute.
-        block: Which rows.
-        crashed: Rows of the block that are not opened, for their file kills the process, and how
-            it died.
-        paths_end: Checksum of the paths of the block's clips, if the worker is to compare it with
+        fingerprint: Fingerprint of the features that the block is built for; never empty.
+        root: Root of the audio files; absolute.
+        block: Rows to build.
+        crashed: Rows that must not be opened because their file kills the process, and how the
+            process died.
+        paths_end: Checksum of the paths of the block's clips, if the worker has to compare it with
             the clip table.
-        witness: A file below the root that is there where the build was started: a worker that
-            does not see it is at fault, and not the clips.
+        witness: A file below the root that the process that started the build can see: if a
+            worker cannot, the worker is at fault and not the clips.
     """
 
     store: Storage
@@ -73,7 +73,7 @@ class BlockTask:
 
 @dataclass(frozen=True)
 class ClipFailure:
-    """A clip that has no features, and why; `path` says which part of the file it is."""
+    """A clip without features, and why; `path` includes the part of the file that the clip is."""
 
     clip_id: str
     path: str
@@ -89,7 +89,7 @@ class BlockOutcome:
     failures: tuple[ClipFailure, ...]
     host: str = ""
     libraries: str = ""
-    """Differences between the host's libraries and those the store was started with."""
+    """Differences between this host's libraries and those with which the store was started."""
 
 
 def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> list[BlockTask]:
@@ -167,15 +167,15 @@ def _commit_once(extraction: _Extraction) -> BlockOutcome:
 build_once = TwoSteps(_extract_once, _commit_once)
 """Build a block as `build_block` does, unless it is already committed.
 
-Dask runs a task again whose result died with its worker, although the block is in the store. The
-second step is the commit, which mostly waits for the disk: a third of a build, if nothing overlaps.
+Dask reruns a task whose result was lost with its worker, although the block is in the store. The
+second step is the commit, which mostly waits for the disk: a third of a build if nothing overlaps.
 
 Raises:
-    UnfitWorkerError: This process may not, and another one may.
-    FingerprintError: The store holds other features by now.
-    BuildError: It is gone.
+    UnfitWorkerError: This process cannot do the task, but another worker may.
+    FingerprintError: The store now holds other features.
+    BuildError: The store was deleted.
     StorageError: The store cannot be written.
-    OSError: The machine could not read a file, for a reason that is not the file's.
+    OSError: Reading failed for a reason other than the file itself, such as a disk error.
 """
 
 
@@ -204,11 +204,12 @@ def build_block(task: BlockTask, starting: Callable[[int], object] = int) -> Blo
 
     Args:
         task: The block.
-        starting: Called with each row before its file is opened, and with the number of rows last.
+        starting: Called with each row before its file is opened, and with the number of rows at the
+            end.
 
     Raises:
         StorageError: The store cannot be written.
-        OSError: The machine could not read a file, for a reason that is not the file's.
+        OSError: Reading failed for a reason other than the file itself, such as a disk error.
     """
     return _commit(task, extract_block(task, starting))
 
@@ -225,7 +226,7 @@ class Extracted:
 
     Attributes:
         values: Array name to rows (len(block), ...).
-        paths: Paths of the clips, with the parts that they are, as the clip table had them.
+        paths: Paths of the clips, with the part of the file that each is, as in the clip table.
         failures: Clips without features.
     """
 
@@ -238,9 +239,9 @@ def extract_block(task: BlockTask, starting: Callable[[int], object] = int) -> E
     """Return the rows of every array of a block, and the clips without features.
 
     Raises:
-        UnfitWorkerError: The whole root is missing.
-        CorruptError: The clip table is not the one that the task was made for.
-        OSError: The machine could not read a file, for a reason that is not the file's.
+        UnfitWorkerError: The whole root is missing on this machine.
+        CorruptError: The clip table is not the one for which the task was made.
+        OSError: Reading failed for a reason other than the file itself, such as a disk error.
     """
     _keep_freed_memory()
     arrays, extractor = _opened(task.store, task.dataset, task.fingerprint)

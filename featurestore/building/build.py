@@ -1,7 +1,7 @@
-"""A build: from a dataset to a complete store, resuming whatever an earlier one left.
+"""A build: from a dataset to a complete store, resuming what an earlier build left unfinished.
 
-Plan the blocks, create the arrays, run the blocks that are not committed, declare the store
-complete. What a block does is `block`; where it runs is `executors`.
+Plan the blocks, create the arrays, run the blocks that are not committed, mark the store as
+complete. `block` has what is done per block, `executors` where it runs.
 """
 
 import errno
@@ -41,10 +41,10 @@ class BuildOptions:
     """Handling of failed clips, and of what the store already holds.
 
     Attributes:
-        strict: A failed clip is an error; the build stops at the first block that has one.
-        retry_failed: Blocks with failed clips are built again.
-        coordinates: A new dataset gets Hz, seconds and class names as coordinates, and each clip's
-            trimmed length, whatever its spec.
+        strict: Treat a failed clip as an error; the build stops at the first block that has one.
+        retry_failed: Rebuild blocks with failed clips.
+        coordinates: Store Hz, seconds and class names as coordinates of a new dataset, and each
+            clip's trimmed length, whatever its spec.
     """
 
     strict: bool = False
@@ -82,7 +82,7 @@ class BuildReport:
         manifest: Manifest of the complete store.
         num_built: Clips built by this call, failed ones included.
         failures: Clips that failed in this call.
-        warnings: What a user should know.
+        warnings: Warnings for the user.
     """
 
     manifest: StoreManifest
@@ -93,12 +93,12 @@ class BuildReport:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """Preview of a build: what is there, and what `build` would add.
+    """Preview of a build: what exists, and what `build` would add.
 
     Attributes:
-        manifest: Manifest of the store, as it would be written or is.
+        manifest: Manifest of the store, as stored or as it would be written.
         num_pending: Clips that are not built yet.
-        most_bytes: Size of their images in bytes, before compression.
+        most_bytes: Size of their arrays in bytes, before compression.
     """
 
     manifest: StoreManifest
@@ -111,7 +111,7 @@ def plan_build(dataset: Dataset, path: Place, spec: FeatureSpec | None = None) -
 
     Raises:
         FingerprintError: The store holds this dataset with other features or clips.
-        StoreError: `path` is something else.
+        StoreError: `path` is not a store.
     """
     planned = plan_manifest(dataset, spec or FeatureSpec())
     stored = _find(dataset, locate(path), planned)
@@ -132,24 +132,24 @@ def build(
 ) -> BuildReport:
     """Build a dataset into a store, or finish a build that was interrupted.
 
-    A complete store is a no-op. The bytes written do not depend on the executor, nor on how often
-    the build was interrupted.
+    Does nothing if the store is complete. The bytes written do not depend on the executor, nor on
+    how often the build was interrupted.
 
     Args:
         dataset: Card, root and clips.
-        path: Path of the store, or its URL; it may hold other datasets.
-        spec: Spec of the features; None is the paper's.
-        executor: Where blocks run; None is here, one after another.
-        options: How failed clips are treated.
+        path: Path or URL of the store, which may hold other datasets.
+        spec: Spec of the features; None for the paper's.
+        executor: Where blocks run; None means in this process, one after another.
+        options: Handling of failed clips.
         observer: Receives the progress.
 
     Raises:
         FingerprintError: The store holds this dataset with other features or clips.
-        StrictError: A clip failed and `options.strict`.
+        StrictError: A clip failed, with `options.strict`.
         StorageError: The store cannot be written.
         BusyError: Another process is writing the store.
-        BuildError: The machine cannot read what it has to, or processes die.
-        StoreError: `path` is something else.
+        BuildError: A file cannot be read because of the machine, or processes die.
+        StoreError: `path` is not a store.
     """
     options, observer = options or BuildOptions(), observer or _Silent()
     planned = plan_manifest(dataset, spec or FeatureSpec(), coordinates=options.coordinates)
@@ -266,7 +266,7 @@ class _Condition(Protocol):
 
 
 def blocks_where(arrays: StoredArrays, condition: _Condition) -> list[Block]:
-    """Return the blocks with a clip whose status fulfils the condition, in order."""
+    """Return the blocks that have a clip whose status meets the condition, in order."""
     chosen: list[Block] = []
     for fold in arrays.manifest.folds:
         status = arrays.read(fold.fold, "status")

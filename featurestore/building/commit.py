@@ -1,8 +1,8 @@
-"""Writing a block into the store it was made for, and into no other that has taken its place.
+"""Writing a block into the store it was made for, and never into another that replaced it.
 
-A worker may still extract when its build was stopped, the store deleted and another one built at
-the same place. So the manifest is read again before anything of a block is written, and before its
-commit; and a directory is written to through what was open then, not by its name.
+A worker may still be extracting when its build has been stopped, the store deleted and another one
+built in the same place. So the manifest is read again before anything of a block is written, and
+before its commit; and a directory is written to through the descriptor opened then, not by name.
 """
 
 import os
@@ -26,18 +26,18 @@ _DESCRIPTORS = Path("/proc/self/fd")
 def commit(
     arrays: StoredArrays, fingerprint: str, block: Block, values: Columns, paths: Sequence[str]
 ) -> None:
-    """Write rows of a block, `status` last, if the store is still the one they were made for.
+    """Write the rows of a block, `status` last, if the store is still the one they were made for.
 
     Args:
         arrays: Arrays of the store.
-        fingerprint: Features that the values belong to.
+        fingerprint: Fingerprint of the features that the values belong to.
         block: Whole chunks of a fold.
         values: Array name to rows (len(block), ...).
         paths: Paths of the block's clips, which the values were made from.
 
     Raises:
-        FingerprintError: The store holds other features by now.
-        BuildError: It is gone.
+        FingerprintError: The store now holds other features.
+        BuildError: The store was deleted.
         StorageError: It cannot be written.
     """
     with held(arrays, fingerprint) as held_arrays:
@@ -48,11 +48,11 @@ def commit(
 
 @contextmanager
 def held(arrays: StoredArrays, fingerprint: str) -> Iterator[StoredArrays]:
-    """Yield the arrays of the very directory that is open, after a comparison with its manifest.
+    """Yield the arrays of the directory as opened now, after comparing its manifest.
 
     Raises:
-        FingerprintError: The store holds other features by now.
-        BuildError: It is gone, or vanishes while the context lasts.
+        FingerprintError: The store now holds other features.
+        BuildError: The store was deleted, also while the context lasts.
     """
     with _held(arrays.storage) as storage:
         held_arrays = replace(arrays, storage=storage)
@@ -61,11 +61,11 @@ def held(arrays: StoredArrays, fingerprint: str) -> Iterator[StoredArrays]:
 
 
 def check_current(arrays: StoredArrays, fingerprint: str) -> StoreManifest:
-    """Compare what blocks were made for with the manifest as it is now, which is returned.
+    """Return the current manifest, provided that it is still of the features the blocks are for.
 
     Raises:
-        FingerprintError: The store holds other features by now.
-        BuildError: It is gone.
+        FingerprintError: The store now holds other features.
+        BuildError: The store was deleted.
         CorruptError: The manifest is damaged.
     """
     storage, name = arrays.storage, arrays.manifest.card.name
@@ -85,7 +85,7 @@ def check_current(arrays: StoredArrays, fingerprint: str) -> StoreManifest:
 
 
 def gone(storage: Storage) -> BuildError:
-    """Return the error for a deleted store: those who only finish blocks do not recreate it."""
+    """Return the error for a deleted store, which workers do not recreate."""
     return BuildError(
         f"{storage} is gone: it was deleted or moved while it was being built. Put it back, or run "
         "the same command to start again"

@@ -1,7 +1,7 @@
 """Whether this process may build blocks of a store: its version, its libraries, its data.
 
-Workers of a cluster come from anywhere and at any time, so each checks itself before its first
-block. One that may not says so, and its blocks are given to others.
+Workers of a cluster may join from anywhere and at any time, so each checks itself before its first
+block. One that is unfit says so, and its blocks are given to others.
 """
 
 import importlib.metadata
@@ -21,10 +21,10 @@ from schemas import StoreManifest, features
 
 
 def check_versions(manifest: StoreManifest) -> None:
-    """Refuse to extract for a store that was started by another extractor, or another librosa.
+    """Refuse to extract for a store started with another version of the extractor or of librosa.
 
     Raises:
-        UnfitWorkerError: Naming both versions.
+        UnfitWorkerError: The versions differ; the message names both.
     """
     if manifest.extractor_version != features.EXTRACTOR_VERSION:
         raise UnfitWorkerError(
@@ -46,17 +46,18 @@ def check_fit(store: Storage, dataset: str, root: Path, witness: str | None) -> 
     """Check this process before its first block.
 
     Args:
-        store: Where the store lies.
+        store: Storage of the store.
         dataset: Name of the dataset in it.
         root: Root of the files.
-        witness: A file below it that is there where the build was started.
+        witness: A file below the root that the process that started the build can see.
 
     Returns:
-        How its libraries differ from those the store was started with; empty if they do not.
+        Differences between its libraries and those with which the store was started; empty if
+        none.
 
     Raises:
-        UnfitWorkerError: It has another extractor, is too old for the store, or does not see the
-            store or the files.
+        UnfitWorkerError: The process has another extractor, is too old for the store, or cannot see
+            the store or the files.
     """
     try:
         manifest = open_arrays(store, dataset).manifest
@@ -76,10 +77,10 @@ def check_fit(store: Storage, dataset: str, root: Path, witness: str | None) -> 
 
 
 def check_root(root: Path, witness: str | None) -> None:
-    """Refuse to take the files for missing where the whole root is.
+    """Refuse to report files as missing if the whole root is missing.
 
     Raises:
-        UnfitWorkerError: The root is absent, or the witness in it.
+        UnfitWorkerError: The root or the witness in it is missing.
     """
     if not root.is_dir() or (witness is not None and not os.path.lexists(root / witness)):
         what = f"{witness} is not there" if root.is_dir() else "there is no such directory"
@@ -90,7 +91,7 @@ def check_root(root: Path, witness: str | None) -> None:
 
 
 def differing_libraries(libraries: Mapping[str, str]) -> str:
-    """Return in words how this process's libraries differ from a store's; empty if they do not."""
+    """Return how this process's libraries differ from a store's, in words; empty if they do not."""
     here = {name: _version(name) for name in libraries}
     return ", ".join(
         f"{name} {here[name]} (the store: {version})"

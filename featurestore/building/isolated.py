@@ -1,7 +1,8 @@
-"""A block in a process of its own, for one over which workers have died.
+"""A block in a process of its own, for blocks that have killed workers.
 
-The process says which row it is about to open. When it dies, that row is to blame; at the second
-death the block is run again without it. So one poisonous file costs the clip, never the build.
+The process reports which row it is about to open. If it dies, that row is to blame; after the
+second death the block is rerun without it. So a file that crashes the decoder costs one clip, not
+the build.
 """
 
 import os
@@ -25,20 +26,20 @@ T = TypeVar("T", bound=BlockTask)
 R = TypeVar("R")
 
 _DEATHS = 2
-"""Deaths at the same row until that row is given up: the first may be somebody's `kill`."""
+"""Number of deaths at the same row before it is given up: the first may be somebody's `kill`."""
 
 
 def run_isolated(function: Callable[..., R], task: T) -> R:
-    """Return `function(task, starting)`, run in a process of its own, as often as it takes.
+    """Return `function(task, starting)`, run in a process of its own and rerun as often as needed.
 
     Args:
-        function: Function of a module; calls `starting(row)` before it opens a row's file and
+        function: Module-level function; calls `starting(row)` before it opens a row's file and
             `starting(len(block))` after the last, and leaves the rows of `task.crashed` alone.
         task: The block.
 
     Raises:
-        BuildError: The process dies although no file is open.
-        Exception: Whatever `function` raises.
+        BuildError: The process dies while no file is open.
+        Exception: Any error raised by `function`.
     """
     deaths: Counter[int] = Counter()
     row: int | None = None

@@ -1,4 +1,4 @@
-"""The manifest of a store about to be built, and how the one that is there differs from it."""
+"""The manifest of a store about to be built, and its differences from an existing one."""
 
 import importlib.metadata
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def plan_manifest(
 ) -> StoreManifest:
     """Return the manifest of a store about to be built.
 
-    Features come with coordinates: nothing else in the store says what their axes are.
+    Datasets with librosa features always get coordinates: nothing else describes their axes.
     """
     coordinates = coordinates or bool(spec.features)
     numbers, counts = np.unique(dataset.clips.fold, return_counts=True)
@@ -75,10 +75,10 @@ def _library_versions(spec: FeatureSpec) -> dict[str, str]:
 
 
 def refuse_other(arrays: StoredArrays, planned: StoreManifest, dataset: Dataset) -> None:
-    """Refuse a store of other features, or of other clips.
+    """Refuse to continue a store of other features or other clips.
 
     Raises:
-        FingerprintError: Naming what differs, and what to do.
+        FingerprintError: They differ; the message says in what, and what to do.
     """
     if arrays.manifest.fingerprint == planned.fingerprint:
         return
@@ -105,7 +105,7 @@ def _clip_differences(arrays: StoredArrays, dataset: Dataset) -> str:
 
 
 def library_warnings(stored: StoreManifest, planned: StoreManifest) -> Iterable[str]:
-    """Yield a warning if the libraries that shape the numbers differ from those of the store."""
+    """Yield a warning if the versions of numerical libraries differ from the store's."""
     differing = [
         f"{name} {version} (now {planned.libraries.get(name)})"
         for name, version in stored.libraries.items()

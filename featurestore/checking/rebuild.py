@@ -20,7 +20,7 @@ from schemas import ClipStatus, FeatureSpec
 
 @dataclass(frozen=True)
 class RebuiltBlock:
-    """Result of repairing a block: the arrays written, or the files that have changed."""
+    """Result of repairing a block: the arrays rewritten, or the files that have changed."""
 
     block: Block
     arrays: tuple[str, ...] = ()
@@ -28,16 +28,16 @@ class RebuiltBlock:
 
 
 def rebuild_block(task: BlockTask, starting: Callable[[int], object] = int) -> RebuiltBlock:
-    """Rewrite those arrays of a block that differ from what its files give.
+    """Rewrite the arrays of a block that differ from what its files give.
 
-    Nothing is written where a file is not the one the features were made from.
+    Nothing is written if a file is not the one from which the features were made.
 
     Raises:
-        UnfitWorkerError: This process may not, and another one may.
-        FingerprintError: The store holds other features by now.
-        BuildError: It is gone.
+        UnfitWorkerError: This process cannot do the task, but another worker may.
+        FingerprintError: The store now holds other features.
+        BuildError: The store was deleted.
         StorageError: The store cannot be written.
-        OSError: The machine could not read a file, for a reason that is not the file's.
+        OSError: Reading failed for a reason other than the file itself, such as a disk error.
     """
     check_fit(task.store, task.dataset, task.root, task.witness)
     arrays = open_arrays(task.store, task.dataset)

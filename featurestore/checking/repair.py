@@ -1,7 +1,7 @@
-"""Repair of a damaged store from the sources it was made from: what is broken, and nothing else.
+"""Repair of the damaged parts of a store, and nothing else, from its original audio files.
 
-Metadata and the clip table follow from the manifest and the dataset's table. A broken chunk is made
-again from its block's files, once these are seen to be the same as when it was built.
+Metadata and the clip table follow from the manifest and the dataset's table. A damaged chunk is
+rebuilt from the files of its block, after checking that these have not changed.
 """
 
 from collections.abc import Iterator
@@ -56,26 +56,26 @@ _NAMED = 3
 
 
 def repair(dataset: Dataset, path: Place, executor: Executor | None = None) -> Iterator[str]:
-    """Repair one dataset of a store, to the bytes of a store that was never damaged.
+    """Repair one dataset of a store, which is byte for byte as before the damage afterwards.
 
-    An unfinished build is repaired as far as it is committed; `build` resumes the rest. A store
+    An unfinished build is repaired as far as it is committed; `build` does the rest. A store
     without damage is left alone.
 
     Args:
-        dataset: As it was when the store was built.
-        path: Path of the store, or its URL.
-        executor: Where blocks are extracted; None is here, one after another.
+        dataset: The dataset, unchanged since the store was built.
+        path: Path or URL of the store.
+        executor: Where blocks are extracted; None means in this process, one after another.
 
     Yields:
-        What was repaired, in words.
+        A line about each thing repaired.
 
     Raises:
-        SourcesError: Files are not those the features were made from; all else is repaired.
-        FingerprintError: The dataset's table is not the one the store was built from.
+        SourcesError: Some files have changed since the build; everything else is repaired.
+        FingerprintError: The dataset's table is not the one from which the store was built.
         CorruptError: No copy of the manifest is left.
         StoreError: There is no store at `path`.
-        BusyError: Another process is writing it.
-        StorageError: It cannot be written.
+        BusyError: Another process is writing the store.
+        StorageError: The store cannot be written.
     """
     storage, name = locate(path), dataset.card.name
     try:
@@ -112,10 +112,10 @@ def _refuse_newer(storage: Storage) -> None:
 
 
 def only_dataset(path: Place) -> str:
-    """Return the name of the one dataset that a store holds, whatever its root says.
+    """Return the name of the only dataset in a store, even if the root is damaged.
 
     Raises:
-        StoreError: There are none or several.
+        StoreError: The store holds no dataset, or several.
     """
     names = datasets_found(locate(path))
     if len(names) != 1:

@@ -1,4 +1,4 @@
-"""The dataset that a store was built from, read again the way it was read then."""
+"""The dataset from which a store was built, read again as recorded in its manifest."""
 
 from pathlib import Path
 
@@ -16,15 +16,15 @@ from schemas import Collection, StoreManifest
 
 
 def reread_dataset(place: Place, name: str, root: Path | None) -> Dataset:
-    """Read the dataset of a store again, under the name that it has there.
+    """Read the dataset of a store again, under its name in the store.
 
     Args:
-        place: Path of the store, or its URL.
+        place: Path or URL of the store.
         name: Name of the dataset in it.
-        root: Where its audio is; for collections of one's own it must be given.
+        root: Directory of its audio; required for custom collections.
 
     Raises:
-        DatasetError: It cannot be read, or no root is given.
+        DatasetError: The dataset cannot be read, or no root is given.
         CorruptError: Neither the manifest nor the dataset's name says how it was read.
     """
     storage = locate(place)

@@ -1,4 +1,4 @@
-"""Verification that a store holds what its manifest says. Reads everything; changes nothing."""
+"""Verification that a store holds what its manifest says. Reads everything, changes nothing."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,11 +30,11 @@ from schemas import ClipStatus, Fold, StoreManifest
 
 
 class FileProblem(str):
-    """A problem of one of the audio files, in words; its reason alone, to group many by.
+    """A problem with one audio file, in words, with its reason for grouping.
 
     Attributes:
-        file: The file, as the store names it.
-        reason: The same for all files with the same fault.
+        file: Path of the file, as in the store.
+        reason: Reason without the file, equal for all files with the same fault.
     """
 
     file: str
@@ -42,7 +42,7 @@ class FileProblem(str):
 
     @classmethod
     def of(cls, where: str, file: str, reason: str) -> Self:
-        """Return the problem, with the place in which the store was compared."""
+        """Return the problem of a file, prefixed by the place where it was found."""
         problem = cls(f"{where}: {file}: {reason}")
         problem.file, problem.reason = file, f"{where}: {reason}"
         return problem
@@ -53,9 +53,9 @@ class Part:
     """One thing to check.
 
     Attributes:
-        what: A chunk of one array, or something of the whole dataset, in words.
-        check: Yields what is wrong with it.
-        chunk: Where it lies, of a chunk: its rows and its array.
+        what: What is checked, in words: a chunk of an array, or something of the whole dataset.
+        check: Yields the problems found.
+        chunk: Rows and array of the chunk, if it is one.
     """
 
     what: str
@@ -69,18 +69,18 @@ def verify(
     """Check a store part by part.
 
     Args:
-        path: Path of the store, or its URL.
-        dataset: One dataset only; None is all of them.
+        path: Path or URL of the store.
+        dataset: Name of the only dataset to check; None for all.
         root: Root of the dataset's files: the digest of each is compared, and a sample of clips is
             extracted again.
-        sample: How many clips that is.
+        sample: Number of clips in the sample.
 
     Yields:
-        For each part checked, the problems found in it; a file's as `FileProblem`.
+        For each part checked, the problems found in it; those of audio files as `FileProblem`.
 
     Raises:
         StoreError: There is no store at `path`.
-        SourcesError: There is no directory at `root`.
+        SourcesError: `root` is not a directory.
     """
     storage = locate(path)
     names, problems = _names(storage, dataset)
@@ -137,7 +137,7 @@ def _root_problems(storage: Storage) -> list[str]:
 
 
 def count_parts(path: Place, dataset: str | None = None, root: Path | None = None) -> int:
-    """About how many parts `verify` will yield."""
+    """Return about how many parts `verify` will yield."""
     storage, total = locate(path), 0
     for name in _names(storage, dataset)[0]:
         with suppress(CorruptError):
@@ -149,7 +149,7 @@ def count_parts(path: Place, dataset: str | None = None, root: Path | None = Non
 
 
 def checked(parts: Iterable[Part], workers: int) -> Iterator[tuple[Part, list[str]]]:
-    """Yield each part with its problems; checked by threads, a bounded number ahead."""
+    """Yield each part with its problems, checked by threads a bounded number of parts ahead."""
     queue = iter(parts)
     with ThreadPoolExecutor(workers) as pool:
         while batch := list(itertools.islice(queue, 8 * workers)):
@@ -197,7 +197,7 @@ def _parts(arrays: StoredArrays, root: Path | None, sample: int) -> Iterator[Par
 
 
 def chunk_parts(arrays: StoredArrays) -> Iterator[Part]:
-    """Yield every chunk that blocks write, but for those of blocks that are not committed."""
+    """Yield every chunk written by blocks, except those of uncommitted blocks."""
     for fold in arrays.manifest.folds:
         where = f"{arrays.storage}: {arrays.manifest.card.name}/fold{fold.fold}"
         for block in _blocks(arrays.manifest, fold):
@@ -219,7 +219,7 @@ def _metadata(storage: Storage, manifest: StoreManifest) -> Iterator[str]:
 
 
 def wrong_metadata(storage: Storage, expected: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    """Yield the key and fault of each zarr.json that does not say what is expected."""
+    """Yield the key and the fault of each zarr.json that differs from what is expected."""
     keys = sorted(expected)
     for key, stored in zip(keys, overlap(storage, partial(_found, storage), keys), strict=True):
         if isinstance(stored, str):

@@ -1,4 +1,4 @@
-"""A Dask cluster as both programs use it: connection, tasks, and errors in our words."""
+"""Access to a Dask cluster for both programs: connection, tasks, and translated errors."""
 
 from featurestore.cluster.connection import connect
 from featurestore.cluster.tasks import Cluster

@@ -1,6 +1,6 @@
-"""A client of a Dask scheduler: mistakes in an address are reported at once if possible.
+"""A client of a Dask scheduler that reports mistakes in the address at once if possible.
 
-Dask's own and Tornado's exceptions end here, each as one line.
+Exceptions of Dask and Tornado are translated here, each into one line.
 """
 
 import errno
@@ -34,9 +34,9 @@ def connect(scheduler: str | LocalCluster, timeout: str) -> Client:
     """Return a client of a scheduler, which does not become Dask's default client.
 
     Args:
-        scheduler: Its address, such as `tcp://host:8786`; or a local cluster.
-        timeout: For an answer, such as `20s`. A refused connection, an unknown host or an address
-            that is none are reported within two seconds.
+        scheduler: Address, such as `tcp://host:8786`, or a local cluster.
+        timeout: Timeout for an answer, such as `20s`. A refused connection, an unknown host and an
+            invalid address are reported within two seconds.
 
     Raises:
         ClusterError: No scheduler answers there.
@@ -102,7 +102,7 @@ def first_line(error: BaseException) -> str:
 
 
 def dashboard_link(client: Client) -> str | None:
-    """Return the address of the scheduler's dashboard, if there is one that answers.
+    """Return the URL of the scheduler's dashboard, if it answers.
 
     A scheduler without bokeh serves a page that says so; that is no dashboard.
     """

@@ -1,4 +1,4 @@
-"""Reports why nothing happens, in a line, before the first task and every half minute."""
+"""Reports on why a cluster is idle: a line before the first task and every half minute."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,14 @@ _ANSWER_S = 5.0
 
 
 class Idle:
-    """Says what a cluster waits for while no task is finished.
+    """Reports what a cluster is waiting for while no task is finished.
 
     Args:
-        scheduler: Its address, or a local cluster.
-        notify: Receives each line.
+        scheduler: Address of the scheduler, or a local cluster.
+        notify: Called with each line.
 
     Attributes:
-        any_progress: Whether a task was finished.
+        any_progress: Whether any task has finished.
     """
 
     def __init__(self, scheduler: str | LocalCluster, notify: Callable[[str], object]) -> None:
@@ -30,22 +30,22 @@ class Idle:
         self.any_progress = False
 
     def begin(self, client: Client) -> None:
-        """Say at once if there is no worker."""
+        """Report at once if there is no worker."""
         self._since = self._said_at = time.monotonic()
         if self._count(client) == 0:
             self._notify(f"{self._no_worker()}; waiting for one")
 
     def progressed(self) -> None:
-        """Start waiting again: a task is finished."""
+        """Restart the clock after a finished task."""
         self.any_progress = True
         self._since = self._said_at = time.monotonic()
 
     def lasts(self, seconds: float) -> bool:
-        """Return whether no task was finished for that long."""
+        """Return whether no task has finished for that many seconds."""
         return time.monotonic() - self._since > seconds
 
     def tick(self, client: Client) -> None:
-        """Say why nothing happens, if it is time to."""
+        """Report why nothing happens, if a report is due."""
         now = time.monotonic()
         if now - self._said_at >= _EVERY_S:
             self._said_at = now

@@ -1,8 +1,7 @@
-"""Tasks on a Dask cluster: handed over in lots, which the scheduler queues, and taken as done.
+"""Tasks on a Dask cluster: submitted in lots, queued by the scheduler, collected as they complete.
 
-Workers may come and go. One that cannot take part, by its own word or because it lacks this
-package, is named, and its tasks are given to others. A scheduler that was restarted gets them once
-more.
+Workers may come and go. One that is unfit, or that lacks this package, is reported, and its tasks
+are given to others. If the scheduler is restarted, unfinished tasks are submitted again.
 """
 
 import logging
@@ -32,18 +31,18 @@ R = TypeVar("R")
 Notify = Callable[[str], object]
 
 _LOT = 10_000
-"""Tasks that the scheduler holds at most: some 5 kB each. Half as many are topped up at a time."""
+"""Maximum number of tasks held by the scheduler, about 5 kB each; refilled by half at a time."""
 _POLL_S = 0.1
 _RESCUES = 3
-"""Most rescues of a task over which workers died; a rescue may be blamed for another death."""
+"""Maximum number of rescues of a task: a rescue may be blamed for the death of another task."""
 _RETURN_S = 20.0
 """Seconds to wait for a lost scheduler to return."""
 _LOSSES = 5
-"""Times that all tasks are lost without one being done in between, until the build gives up."""
+"""Number of times that all tasks may be lost, with none completed in between, before giving up."""
 _UNFIT_S = 60.0
-"""Seconds to wait for a suitable worker, if others have done something and are gone now."""
+"""Seconds to wait for a suitable worker if earlier ones have completed tasks and left."""
 _LAST_WAIT_S = 10.0
-"""Seconds to wait for tasks that workers have started, when the rest is cancelled."""
+"""Seconds to wait for running tasks after the rest is cancelled."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -70,9 +69,9 @@ class Cluster:
     """Runs tasks on the workers of a Dask scheduler. A context manager.
 
     Args:
-        scheduler: Its address, such as `tcp://host:8786`; or a local cluster, which stays.
-        notify: Receives a line if nothing happens or a worker cannot be used. Logs by default.
-        timeout: For a scheduler that says neither yes nor no.
+        scheduler: Address, such as `tcp://host:8786`, or a local cluster, which is not closed.
+        notify: Called with a line if nothing happens or a worker cannot be used. Default: logging.
+        timeout: Timeout for a scheduler that neither accepts nor refuses a connection.
 
     Raises:
         ClusterError: No scheduler answers there.
@@ -115,7 +114,7 @@ class Cluster:
 
     @property
     def dashboard_link(self) -> str | None:
-        """Address of the scheduler's dashboard; None if there is none that answers."""
+        """URL of the scheduler's dashboard; None if it does not answer."""
         return connection.dashboard_link(self._connected())
 
     def _connected(self) -> Client:
@@ -129,18 +128,18 @@ class Cluster:
         tasks: Iterable[T],
         rescue: Callable[[T], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield each task with its result, as they come; a task that fails raises here.
+        """Yield each task with its result as they complete; an error of a task is raised here.
 
-        When it ends early, tasks that workers have started are waited for, for a few seconds.
+        If the iterator is closed early, running tasks get a few seconds to finish.
 
         Args:
-            function: What to run; of a module that the workers have. It may be run again for a
-                task whose worker died, and raises UnfitWorkerError where another worker should.
-            tasks: Its arguments, one after another.
-            rescue: Run in its place for a task over which workers have died.
+            function: Module-level function that the workers can import. May be rerun for a task
+                whose worker died, and raises UnfitWorkerError if another worker should run it.
+            tasks: Arguments of the function, one per call.
+            rescue: Function to run instead for a task that has killed workers.
 
         Raises:
-            ClusterError: The scheduler is gone, workers die over a task, or none is fit for it.
+            ClusterError: The scheduler is gone, a task kills workers, or no worker can run it.
         """
         idle = Idle(self._scheduler, self._notify)
         queue = iter(tasks)
@@ -329,7 +328,7 @@ _LOST = (
     AttributeError,
     ClosedClientError,
 )
-"""Errors of Dask's client when its scheduler is gone. Never a task's: these come as outcomes."""
+"""Errors of Dask's client if the scheduler is gone; errors of tasks are returned as outcomes."""
 
 
 def _entry() -> Callable[[bytes], tuple[Any, ...]]:

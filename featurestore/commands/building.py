@@ -194,7 +194,7 @@ def build(
         from featurestore.building import build as building
         from featurestore.datasets.own import OwnOptions
         from featurestore.extraction.spec import load_spec, with_variants
-        from featurestore.obtain import accept_partial, obtain_source, print_source
+        from featurestore.obtain import accept_partial, load_source, print_source
         from featurestore.progress import BuildProgress
         from featurestore.storage import locate
         from schemas import FeatureSpec
@@ -206,9 +206,7 @@ def build(
         options = building.BuildOptions(strict, retry_failed, coordinates)
         # Only a dataset by name is downloaded; sounds of one's own are read where they are.
         with stopping("The partial download is kept") if dataset else nullcontext():
-            source, default_store = obtain_source(
-                err, dataset, root, own, yes=yes, only_look=dry_run
-            )
+            source, default_store = load_source(err, dataset, root, own, yes=yes, only_look=dry_run)
         source = source.with_spec_name(spec_name)
         path = locate(store or default_store)
         print_source(err, source, path)

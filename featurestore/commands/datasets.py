@@ -59,9 +59,9 @@ def download(
 
     find_kind(dataset)
     err.note(f"{dataset}: looking for it")
-    from featurestore.obtain import obtain
+    from featurestore.obtain import download_dataset
 
     with stopping("The partial download is kept"):
-        source = obtain(err, dataset, root, yes=yes)
+        source = download_dataset(err, dataset, root, yes=yes)
     out.print(f"{source.card.title}: {quantity(len(source.clips), 'clip')} in {source.root}")
     err.suggest("featurestore", "build", dataset, "--root", source.root)

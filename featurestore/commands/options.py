@@ -23,12 +23,12 @@ out = Terminal(soft_wrap=True)
 err = Terminal(stderr=True, soft_wrap=True)
 
 SHOWN = 10
-"""Failures and problems listed in the terminal before `--json` or `info` is pointed to."""
+"""Maximum number of failures or problems listed before a hint at `--json` or `info`."""
 _NAMED = 3
 
 
 def directory_of(root: Path | None) -> Path | None:
-    """Return the directory that paths are relative to: of a shard or table as --root, its own."""
+    """Return the directory that paths are relative to; if --root is a file, its parent."""
     return root.parent if root is not None and root.is_file() else root
 
 
@@ -36,7 +36,7 @@ def audio_root(purpose: str = "") -> OptionInfo:
     """Return the option --root of a command.
 
     Args:
-        purpose: Use that the command makes of the audio, for its help.
+        purpose: What the command uses the audio for, for the help text.
     """
     option: OptionInfo = typer.Option(
         help=f"Directory of the audio{purpose and ': '}{purpose}.",
@@ -90,7 +90,7 @@ WorkersOption = Annotated[
 
 @contextmanager
 def stopping(kept: str) -> Iterator[None]:
-    """Say what is kept if a command is stopped."""
+    """Print what is kept if the command is stopped."""
     try:
         yield
     except KeyboardInterrupt:
@@ -101,11 +101,11 @@ def stopping(kept: str) -> Iterator[None]:
 def choose_executor(
     workers: int | None, scheduler: str | None = None, *, dashboard: bool = False
 ) -> Iterator["Executor"]:
-    """Yield where blocks are run, and say where; local processes start to import at once.
+    """Yield the executor for the blocks, and print where they run; local processes start at once.
 
     Raises:
-        typer.BadParameter: The options exclude each other.
-        ClusterError: There is no such cluster, or no dashboard.
+        typer.BadParameter: The options contradict each other.
+        ClusterError: The cluster does not exist, or has no dashboard.
     """
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("--workers and --scheduler exclude each other")
@@ -116,17 +116,17 @@ def choose_executor(
 
 
 def command_line(*words: object) -> str:
-    """Return words as a shell takes them."""
+    """Return words quoted for a shell."""
     return shlex.join(map(str, words))
 
 
 def failure_lines(failures: Iterable[tuple[str, str]], num_all: int, where: str) -> Iterator[str]:
-    """Yield a line for each reason for which clips failed, with the first files of each.
+    """Yield a line per reason for failed clips, with the first files of each.
 
     Args:
-        failures: Reason and file of those that are known.
-        num_all: How many there are in all.
-        where: Command that lists all.
+        failures: Reason and file of the failures that are known.
+        num_all: Total number of failures.
+        where: Command that lists all of them.
     """
     files = defaultdict(list)
     for reason, file in failures:
@@ -142,16 +142,16 @@ def failure_lines(failures: Iterable[tuple[str, str]], num_all: int, where: str)
 
 
 def shapes_text(spec: "FeatureSpec") -> str:
-    """Return the arrays of a spec with their shapes, in words."""
+    """Return a phrase with the arrays of a spec and their shapes."""
     return ", ".join(f"{key} {'×'.join(map(str, shape))}" for key, shape in spec.arrays.items())
 
 
 def counted(counts: dict[str, int], num_silent: int | None) -> str:
-    """Return in words how many clips have which outcome.
+    """Return a phrase with the number of clips by outcome.
 
     Args:
-        counts: Number of clips by the name of their outcome.
-        num_silent: How many of those with features are silent; None if that is unknown.
+        counts: Number of clips by name of outcome.
+        num_silent: Number of silent clips among those with features; None if unknown.
     """
     from schemas import ClipStatus
 

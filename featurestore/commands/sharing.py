@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from featurestore.reading import Watch
 
 _TROUBLE = 2
-"""Exit code of `diff` if it cannot compare, as of diff(1)."""
+"""Exit code of `diff` if the stores cannot be compared, as for diff(1)."""
 
 
 def ls(
@@ -197,7 +197,7 @@ _READ = {
     '{path} + "/*.tar")), shardshuffle=False).decode()',
     "parquet": "import datasets; clips = datasets.load_dataset({path})",
 }
-"""Libraries that read an export."""
+"""Code that reads an export, by format."""
 
 
 def _quoted(path: Path) -> str:

@@ -1,10 +1,10 @@
 """The collections of sounds a store can be built from.
 
-    known_names, all_kinds, find_kind   what there is: layout, size, licence, official folds
-    find_root       where one is on disk
+    known_names, all_kinds, find_kind   available datasets: layout, size, licence, folds
+    find_root       location of a dataset on disk
     load_dataset    its card and its clips
-    load_collection, read_frame   a collection of one's own, from a directory or a data frame
-    plan_download   how one that is absent is brought here
+    load_collection, read_frame   a custom collection, from a directory or a data frame
+    plan_download   download of a dataset that is not on disk
 
 Audio files are opened by the build, not here.
 """

@@ -1,18 +1,18 @@
-"""Class names that people take for one: they differ in Unicode form, case or spaces only."""
+"""Class names that look the same to people: they differ in Unicode form, case or spaces only."""
 
 import unicodedata
 from collections.abc import Iterable
 
 
 def folded(name: str) -> str:
-    """Return the name without what the eye does not tell apart."""
+    """Return the name in normal form: Unicode form, case and spaces removed."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     visible = (letter for letter in text if unicodedata.category(letter) != "Cf")
     return " ".join("".join(visible).split())
 
 
 def alike_names(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return pairs of different names that are alike."""
+    """Return pairs of different names with the same normal form."""
     first: dict[str, str] = {}
     pairs = []
     for name in names:
@@ -23,7 +23,7 @@ def alike_names(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def how_they_differ(one: str, other: str) -> str:
-    """Return both names, spelt out if they look the same, and in what they differ."""
+    """Return both names, escaped if they look the same, and how they differ."""
     if " ".join(one.split()).casefold() == " ".join(other.split()).casefold():
         return f"{one!r} and {other!r}, which differ in case or spaces only"
     same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)

@@ -1,22 +1,22 @@
-"""Official archives of the datasets, and what is known of them. Needs no NumPy."""
+"""Official archives of the datasets: addresses, sizes, checksums. Needs no NumPy."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar.gz with the whole of a dataset in one directory.
+    """A tar.gz that contains a whole dataset in one directory.
 
     Args:
-        dataset: Name of the dataset that it holds.
-        title: What it is, for people.
-        licence: Under which it is published.
-        url: Its official address.
-        num_bytes: Its size; exact where it has a checksum.
-        num_unpacked_bytes: The size of what is in it, about.
-        num_clips: In it.
-        checksum: `md5:…` of the archive; "" where the publisher repacks it now and then.
-        contents: SHA-256 of the table and the clips, as `datasets.download` computes it; "" where
+        dataset: Name of the dataset.
+        title: Human-readable title.
+        licence: Licence under which it is published.
+        url: Official address.
+        num_bytes: Size of the archive in bytes; exact if there is a checksum.
+        num_unpacked_bytes: Approximate size of the unpacked files in bytes.
+        num_clips: Number of clips.
+        checksum: `md5:…` of the archive; "" if the publisher repacks it now and then.
+        contents: SHA-256 of the table and the clips, as `datasets.download` computes it; "" if
             the archive has a checksum.
     """
 
@@ -59,4 +59,4 @@ ESC50_PAGE = "https://github.com/karolpiczak/ESC-50"
 ESC50_TABLE = "meta/esc50.csv"
 URBANSOUND8K_TABLE = "metadata/UrbanSound8K.csv"
 AUDIO = "audio"
-"""Directory of the clips in either."""
+"""Directory of the clips in ESC-50 and ESC-10."""

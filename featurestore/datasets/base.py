@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from featurestore.cliplist import ClipList
 
 SYNTHETIC_MARKER = "synthetic.json"
-"""File by which a synthetic collection is recognised; its other code needs NumPy."""
+"""File that marks a synthetic collection; defined here because `synthetic` needs NumPy."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A dataset found on disk: a card, a root, and one clip per row of its table.
 
-    Any sequence of `Clip` is taken for `clips`, and kept as columns.
+    `clips` may be any sequence of `Clip`; it is stored as columns.
 
     Invariant: `clips` is in table order, clip ids are unique, every class_id (and column of
     `labels`) indexes `card.class_names`, and no path is absolute or leaves the root.
@@ -29,29 +29,29 @@ class Dataset:
     root: Path
     clips: "ClipList"
     left_out: tuple[str, ...] = ()
-    """Files in the root that are no clips, by kind and number; for directories without a table."""
+    """Files in the root that are not clips, counted by kind; for directories without a table."""
     fold_names: Mapping[int, str] = field(default_factory=dict)
-    """Names of the folds that are official splits."""
+    """Names of the folds that are official splits, by fold number."""
     collection: Collection = field(default_factory=Collection)
-    """Record of how a collection of one's own was read."""
+    """Record of how a custom collection was read."""
     understood: tuple[str, ...] = ()
     """Interpretation of the table or the directories, in phrases."""
     warnings: tuple[str, ...] = ()
     """Warnings for the user before anything is extracted."""
     official_clips: int = 0
-    """Number of clips of the published dataset, if only a part of them is here; else 0."""
+    """Number of clips of the published dataset if only some of them are listed here; else 0."""
     in_groups: bool = False
-    """Whether clips are read fastest together with their neighbours, as in Parquet's row groups."""
+    """Whether clips are read fastest together with their neighbours, as in Parquet row groups."""
     num_present: int = 0
-    """Number of clips whose file is here, if that is only a part."""
+    """Number of clips whose file exists, if that is not all of them."""
     spec_name: str = ""
-    """Name of the spec, where a store has several of the dataset; the card's name ends with it."""
+    """Name of the spec if a store holds several of the dataset; the card's name ends with it."""
 
     def with_spec_name(self, spec_name: str) -> "Dataset":
-        """Return the dataset under the name that it has in a store next to its other specs.
+        """Return the dataset renamed for a store that holds several specs of it.
 
         Raises:
-            DatasetError: The name cannot be one of a directory.
+            DatasetError: The name is not valid as a directory name.
         """
         if not spec_name:
             return self
@@ -67,7 +67,7 @@ class Dataset:
 
     @property
     def is_new(self) -> bool:
-        """Whether its manifest says something that format version 2 had no word for."""
+        """Whether its manifest has fields that format version 2 did not have."""
         known = bool(self.fold_names) or bool(self.official_clips)
         more = self.has_parts or self.has_shards or self.is_multilabel or bool(self.spec_name)
         return known or more or self.collection != Collection()
@@ -79,7 +79,7 @@ class Dataset:
 
     @property
     def has_shards(self) -> bool:
-        """Whether clips lie in shards."""
+        """Whether clips are in shards."""
         return self.clips.item is not None
 
     @property
@@ -89,7 +89,7 @@ class Dataset:
 
     @property
     def partial(self) -> str | None:
-        """Words that say that only a part of a published dataset is here; else None."""
+        """Phrase saying that only a part of the published dataset is here, or None."""
         if not self.official_clips:
             return None
         return f"{self.num_present:,} of {self.official_clips:,} clips: {NOT_COMPARABLE}"

@@ -26,21 +26,21 @@ from featurestore.datasets.table import Problems, Table, quoted
 from featurestore.errors import DatasetError
 
 MAX_DIGITS = 9
-"""Most digits of a fold or class number."""
+"""Maximum number of digits of a fold or class number."""
 MAX_SECONDS = 1e9
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of a table by meaning, and the directory of the files.
+    """Names of a table's columns by meaning, and the directory of the files.
 
-    Without `class_name` the labels of the clips are given apart; without `class_id` the class names
-    are numbered in sorted order; without `clip_id` a clip's id is its path; without `source` it has
-    none. With `start` or `end`, in seconds, a clip is a
-    part of its file, which is its recording if there is no `source`. `directory` is relative to
-    the dataset's root, with `{fold}` for the row's fold. With `item` clips lie in shards.
-    `class_names` has the classes in the order of their numbers, if that is not the sorted one.
+    Without `class_name`, the labels of the clips are passed separately; without `class_id`, the
+    class names are numbered in sorted order; without `clip_id`, a clip's id is its path; without
+    `source`, it has none. With `start` or `end`, in seconds, a clip is a part of its file, which is
+    its recording if there is no `source`. `directory` is relative to the dataset's root, with
+    `{fold}` for the row's fold. With `item`, clips are in shards. `class_names` lists the classes
+    in the order of their numbers if that is not the sorted order.
     """
 
     file: str
@@ -57,14 +57,14 @@ class Columns:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The columns' names."""
+        """Names of the columns that the table must have."""
         optional = (self.class_id, self.clip_id, self.source)
         return (self.file, self.fold, *filter(None, (self.class_name, *optional)))
 
 
 @dataclass(frozen=True)
 class CheckedClips:
-    """The clips of a table, in its order, and the names of the classes that occur."""
+    """The clips of a table, in table order, and the names of the classes that occur."""
 
     clips: ClipList
     names: Mapping[int, str]
@@ -76,14 +76,14 @@ def check_clips(table: Table, columns: Columns, labels: ClipLabels | None = None
 
     Args:
         table: The rows.
-        columns: What they mean.
+        columns: Names of the columns by meaning.
         labels: Labels of clips that may have several or none; the table then needs no classes.
 
     Raises:
-        DatasetError: Naming the lines where a fold or class is no number, a text is missing,
-            a file's path is absolute, leaves the root or holds a backslash, a clip is there
-            twice, a class's name and number do not go together, or two classes have names
-            that differ in case, spaces or Unicode form only.
+        DatasetError: A fold or class is not a number, a text is missing, a file's path is
+            absolute, leaves the root or contains a backslash, a clip occurs twice, the name and
+            number of a class contradict each other, or two class names differ in case, spaces or
+            Unicode form only; the message names the lines.
     """
     problems = Problems.of(table)
     _check_cells(table, columns, problems)
@@ -194,7 +194,7 @@ def _addresses(
     spans: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     items: NDArray[np.int64] | None,
 ) -> NDArray[Any]:
-    """Return where each clip is as one text: its path, if that says all."""
+    """Return where each clip is as one string: its path, if that says all."""
     if spans is None and items is None:
         return paths
     nan = np.full(len(paths), np.nan)
@@ -213,15 +213,15 @@ def name_classes(
     """Return the names of a dataset's classes by class_id.
 
     Args:
-        table: The file, for messages.
+        table: Path of the table, for messages.
         names: Names of the classes that occur in it, by class_id.
-        official: The names the dataset is known by. A table that agrees with them has all of
-            them, so that a part of the dataset keeps its classes.
+        official: Official class names. If the table agrees with them, all are returned, so that
+            a part of the dataset keeps all classes.
         column: Column of the class_id, for messages.
 
     Raises:
-        DatasetError: A class_id below the highest one has no name, or a name is the official one
-            but for case, spaces or Unicode form.
+        DatasetError: A class_id below the highest has no name, or a name differs from the
+            official one in case, spaces or Unicode form only.
     """
     by_number = dict(enumerate(official))
     if names.items() <= by_number.items():
@@ -240,10 +240,10 @@ def name_classes(
 def check_official(
     table: Path, names: Mapping[int, str], official: Mapping[int, str], column: str
 ) -> None:
-    """Check that no name is an official one, written in another way.
+    """Check that no class name is an official one spelt differently.
 
     Raises:
-        DatasetError: One is.
+        DatasetError: A name is.
     """
     for number, name in sorted(names.items()):
         known = official.get(number, name)

@@ -1,8 +1,8 @@
-"""A collection of one's own: a table of any kind, directories, or a data frame.
+"""Custom collections: a table of any kind, directories, or a data frame.
 
 The table is `clips.csv`, else `metadata.csv|jsonl|parquet` (Hugging Face's AudioFolder), else the
-root's only table; it goes before directories. What was understood is said in the dataset's
-`understood`, so that a user can see it before anything is extracted.
+only table in the root; it takes precedence over directories. The dataset's `understood` says how
+everything was interpreted, so that a user can see it before anything is extracted.
 """
 
 import re
@@ -55,9 +55,9 @@ from schemas import Collection, DatasetCard
 
 _LEGACY = ("path", "fold", "class")
 _LOOKED_AT = 100
-"""Rows whose files are looked for before a table is taken to be of this root."""
+"""Number of rows whose files are looked for before a table is assumed to belong to the root."""
 _MOST_COMPARED = 200_000
-"""Rows of a table up to which the root is searched for sounds that it does not list."""
+"""Maximum number of rows of a table for which the root is searched for unlisted sounds."""
 _MOST_NAME = 60
 _UNNAMED = "sounds"
 _CLASS_COLUMN, _SPLIT_COLUMN = "class (directory)", "split (directory)"
@@ -66,13 +66,13 @@ _CLASS_COLUMN, _SPLIT_COLUMN = "class (directory)", "split (directory)"
 @typed_methods
 @dataclass(frozen=True)
 class Naming:
-    """The user's name for a collection; empty is the default.
+    """Name and description of a custom collection; empty for the default.
 
     Attributes:
-        name: Name of the dataset in a store; that of the root's directory by default.
-        title: For people.
-        licence: Under which the sounds may be used.
-        citation: How to cite them.
+        name: Name of the dataset in a store; by default the name of the root directory.
+        title: Human-readable title.
+        licence: Licence of the sounds.
+        citation: How to cite the dataset.
     """
 
     name: str = ""
@@ -88,16 +88,18 @@ def load_collection(
     how: Collection | None = None,
     table: Path | None = None,
 ) -> Dataset:
-    """Read a collection of one's own.
+    """Read a custom collection.
 
     Args:
-        root: Its directory; paths in its table are relative to it. Or a table or shard in it.
-        naming: What it is called.
-        how: Columns and folds; `table` in it is a path below the root.
-        table: A table anywhere; by default one in the root.
+        root: Directory of the audio, which paths in the table are relative to; or a table or
+            shard in that directory.
+        naming: Name and description.
+        how: Columns and folds; its `table` is a path below the root.
+        table: Path of a table anywhere; by default one in the root.
 
     Raises:
-        DatasetError: It cannot be read; says what was expected, what was found, and what to do.
+        DatasetError: The collection cannot be read; the message says what was expected, what was
+            found, and what to do.
     """
     how, naming = how or Collection(), naming or Naming()
     if root.is_file():
@@ -127,7 +129,7 @@ def load_collection(
 
 
 def load_folder(root: Path) -> Dataset:
-    """Read a collection as the dataset `folder`, as every version has named it.
+    """Read a custom collection under the name `folder`, as all versions have called it.
 
     Raises:
         DatasetError: See `load_collection`.
@@ -148,12 +150,12 @@ def read_frame(
     naming: Naming | None = None,
     how: Collection | None = None,
 ) -> Dataset:
-    """Return a dataset of the clips in a pandas data frame, an Arrow table or a dict of columns.
+    """Return the dataset listed in a pandas data frame, an Arrow table or a dict of columns.
 
     Args:
-        frame: One row per clip; see `roles.OBVIOUS` for the columns.
+        frame: One row per clip; see `roles.OBVIOUS` for the names of columns.
         root: Directory that the paths are relative to.
-        naming: What it is called.
+        naming: Name and description.
         how: Columns by role, and folds to make.
 
     Raises:

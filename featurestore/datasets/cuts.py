@@ -1,8 +1,8 @@
 """lhotse: manifests of cuts in JSON Lines, and shar, where the recordings lie in tars next to them.
 
-A cut is a part of one recording that is a file, or a member of its shar. Whatever else a cut may be
-(mixed, padded, of another source or changed on the fly) is refused by name. Labels are what the
-supervisions and `custom` say. A cut's id is another one each time, and so no part of a clip.
+A cut must be a part of one recording that is a file or a member of its shar. Any other cut (mixed,
+padded, from another kind of source, or transformed on the fly) is refused by name. Labels come from
+the supervisions and `custom`. The ids of cuts change from export to export and are not used.
 """
 
 import gzip
@@ -46,13 +46,13 @@ _TEXTS = ("text", "speaker", "language", "gender")
 """Fields of a supervision that are labels."""
 _MOST_LINE = 1 << 24
 _MOST_BYTES = 8 << 30
-"""Most bytes of a manifest, unpacked."""
+"""Maximum size in bytes of a decompressed manifest."""
 _DIGITS = 8
-"""Decimal digits of a time in seconds; lhotse rounds to as many."""
+"""Decimal digits of a time in seconds; lhotse rounds to the same number."""
 
 
 def is_cuts(path: Path) -> bool:
-    """Return whether a file is a manifest of cuts, by its first line."""
+    """Return whether a file is a manifest of cuts, judging by its first line."""
     try:
         for _, value in _lines(path):
             return value.get("type") in _KINDS or ("recording" in value and "start" in value)
@@ -65,11 +65,11 @@ def read_cuts(root: Path, files: Iterable[str]) -> Shards:
     """Read manifests of cuts.
 
     Args:
-        root: Directory that they are in; recordings that are files are relative to it.
-        files: Paths of the manifests, relative to it.
+        root: Directory of the manifests, which paths of recordings are relative to.
+        files: Paths of the manifests, relative to the root.
 
     Raises:
-        DatasetError: One is damaged, or a cut is more than a part of a recording.
+        DatasetError: A manifest is damaged, or a cut is not simply a part of a recording.
     """
     names = list(files)
     rows = RowGatherer()

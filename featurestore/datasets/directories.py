@@ -1,7 +1,7 @@
-"""A collection by its directories alone: class/file, fold/class/file or split/class/file.
+"""Collections defined by directories alone: class/file, fold/class/file or split/class/file.
 
-Names of files never decide. Directories are splits only if every one at that level has a split's
-name: ESC-50 has a class called `train`.
+File names are never interpreted. Directories are splits only if all at that level have the name of
+a split: ESC-50 has a class called `train`.
 """
 
 import re
@@ -46,8 +46,8 @@ class FoundClips:
         clips: Sorted by fold and path.
         class_names: By class_id.
         layout: `FOLD_LAYOUT`, `CLASS_LAYOUT` or `SPLIT_LAYOUT`.
-        fold_names: Names of the splits by the numbers of their folds.
-        left_out: What else is there, by kind and number.
+        fold_names: Names of the splits by fold number.
+        left_out: Other files, counted by kind.
     """
 
     clips: ClipList
@@ -96,7 +96,7 @@ def find_clips(root: Path) -> FoundClips:
         root: The directory.
 
     Raises:
-        DatasetError: They have none of the layouts, or a fold or class has no sound.
+        DatasetError: The directories match none of the layouts, or a fold or class has no sound.
     """
     layout = _layout(root)
     scan = _scanned(root, layout)
@@ -166,7 +166,7 @@ def _directories(directory: Path) -> Iterator[Path]:
 
 
 def is_store(directory: Path) -> bool:
-    """Return whether a directory is a Zarr store, such as one that an earlier build made here."""
+    """Return whether a directory is a Zarr store, such as one made here by an earlier build."""
     try:
         return (directory / "zarr.json").is_file() or (directory / ".zgroup").is_file()
     except PermissionError:  # whoever lists it is refused with a better message
@@ -261,7 +261,7 @@ def _folds(root: Path, tops: list[Path]) -> dict[int, Path]:
 
 
 def fold_number(name: str) -> int | None:
-    """Return the number in a fold's name, such as 1, fold1, Fold_01; None of another name."""
+    """Return the number in the name of a fold, such as 1, fold1, Fold_01; None for other names."""
     match = _FOLD.fullmatch(name)
     return None if match is None else int(match[1])
 

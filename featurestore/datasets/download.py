@@ -1,8 +1,8 @@
 """Download of a dataset to where a build looks for it.
 
-Everything happens in a directory next to the dataset's, which gets the dataset's name when all of
-it is there and checked. So a download that is stopped, or killed, at any moment resumes when asked
-for again, and nothing unfinished is ever found.
+Everything happens in a staging directory next to the dataset's, which is renamed when it is
+complete and checked. So a download that is stopped or killed at any moment can be resumed, and an
+incomplete dataset is never taken for a complete one.
 """
 
 import hashlib
@@ -31,42 +31,42 @@ from featurestore.errors import (
 from featurestore.files import open_regular
 
 _SLACK = 1.5
-"""Factor on the expected size and number of files that is accepted without a checksum."""
+"""Factor by which size and number of files may exceed what is expected if there is no checksum."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Download:
-    """A dataset that can be brought to `root`. Made by `plan_download`."""
+    """A planned download of a dataset to `root`; see `plan_download`."""
 
     archive: Archive
     root: Path
 
     @property
     def kind(self) -> DatasetKind:
-        """Kind of the dataset in the archive."""
+        """Kind of the dataset."""
         return find_kind(self.archive.dataset)
 
     @property
     def staging(self) -> Path:
-        """Directory for everything until it is complete."""
+        """Directory in which the dataset is assembled."""
         return self.root.with_name(f".{self.root.name}.download")
 
     @property
     def num_bytes_had(self) -> int:
-        """Bytes of the archive left by an earlier attempt."""
+        """Number of bytes of the archive received in earlier attempts."""
         places = (self._packed, self._packed.with_name(f"{self._packed.name}.partial"))
         return sum(place.stat().st_size for place in places if place.is_file())
 
     @property
     def num_bytes_needed(self) -> int:
-        """Free space needed for what is still to come, and for unpacking it."""
+        """Free space in bytes needed for the rest of the archive, and for unpacking it."""
         to_come = max(0, self.archive.num_bytes - self.num_bytes_had)
         return to_come + self.archive.num_unpacked_bytes
 
     @property
     def num_bytes_free(self) -> int:
-        """Free bytes on the disk that `root` will be on."""
+        """Free space in bytes on the disk of `root`."""
         place = next(place for place in self.root.parents if place.is_dir())
         return shutil.disk_usage(place).free
 
@@ -75,15 +75,15 @@ class Download:
         return self.staging / PurePosixPath(self.archive.url).name
 
     def run(self, observe: Observe = ignore) -> None:
-        """Fetch, unpack, check, and give the dataset its name.
+        """Fetch, unpack, check, and rename the dataset into place.
 
-        Where another process is at it already, wait for that.
+        If another process is downloading the dataset already, wait for it.
 
         Args:
             observe: Called with the progress of each step.
 
         Raises:
-            DownloadError: It is unavailable, is not what it should be, or has no room.
+            DownloadError: The archive is unavailable or not what it should be, or the disk is full.
         """
         if self.staging.is_symlink():
             raise DownloadError(
@@ -100,7 +100,7 @@ class Download:
             raise DownloadError(f"{place}: cannot be written ({cause(error)})") from error
 
     def clean_up(self) -> None:
-        """Remove leftovers next to a dataset that is there."""
+        """Remove leftovers of downloads next to a complete dataset."""
         shutil.rmtree(self.staging, ignore_errors=True)
 
     def _bring(self, observe: Observe) -> None:
@@ -154,16 +154,16 @@ class Download:
 def plan_download(
     name: str, root: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> Download:
-    """Plan a download: from where, and to which directory.
+    """Plan the download of a dataset: its source and its target directory.
 
     Args:
         name: One of `DATASETS`.
-        root: The directory it is to be in; `$FEATURESTORE_DATA/NAME` or `./data/NAME` if None.
-        environ: The environment; that of the process if None.
+        root: Target directory; `$FEATURESTORE_DATA/NAME` or `./data/NAME` if None.
+        environ: Environment variables; those of the process if None.
 
     Raises:
-        DatasetError: There is no such dataset, it is not published as an archive, or the
-            directory is taken by something else.
+        DatasetError: There is no such dataset, it cannot be downloaded, or the directory already
+            contains something else.
     """
     archive = find_archive(name)
     data = (os.environ if environ is None else environ).get(DATA_VARIABLE) or "data"
@@ -177,10 +177,10 @@ def plan_download(
 
 
 def find_archive(name: str) -> Archive:
-    """Return where a dataset can be downloaded.
+    """Return the official archive of a dataset.
 
     Raises:
-        DatasetError: There is no such dataset, or it is not published as an archive.
+        DatasetError: There is no such dataset, or it cannot be downloaded.
     """
     kind = find_kind(name)
     if kind.archive is None:
@@ -210,7 +210,7 @@ def check_contents(dataset: Dataset, archive: Archive) -> None:
     """Count the clips against the table and the archive, and compare their digest.
 
     Raises:
-        ArchiveError: A clip is missing or too many, or something in them differs.
+        ArchiveError: There are too few or too many clips, or contents differ.
     """
     root, paths = dataset.root, {clip.path for clip in dataset.clips}
     suffixes = {PurePosixPath(path).suffix for path in paths}
@@ -236,7 +236,7 @@ def _some(paths: list[str]) -> str:
 
 
 def digest_contents(dataset: Dataset) -> str:
-    """Return the SHA-256 of what `md5sum` prints of the table and the clips, sorted by path.
+    """Return the SHA-256 of the output of `md5sum` for the table and the clips, sorted by path.
 
     Returns:
         64 hexadecimal digits.

@@ -33,7 +33,7 @@ CLASSES = (
     "fireworks", "hand_saw",
 )
 # fmt: on
-"""Class names of ESC-50, by target."""
+"""Class names of ESC-50, in the order of the column `target`."""
 ESC10_TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
 COLUMNS = Columns(
     file="filename",
@@ -50,13 +50,13 @@ CITATION = (
 
 
 def load_esc50(root: Path) -> Dataset:
-    """Read ESC-50's table.
+    """Read the table of ESC-50.
 
     Args:
-        root: The directory with `meta/` and `audio/`.
+        root: Directory that contains `meta/` and `audio/`.
 
     Raises:
-        DatasetError: The table cannot be read or is wrong.
+        DatasetError: The table cannot be read or is invalid.
     """
     table, columns = _layout(root)
     checked = check_clips(read_table(table, columns.needed), columns)
@@ -72,13 +72,13 @@ def load_esc50(root: Path) -> Dataset:
 
 
 def load_esc10(root: Path) -> Dataset:
-    """Read the rows of ESC-50's table that are in ESC-10, its classes renumbered from 0.
+    """Read the ESC-10 rows of the table of ESC-50, with classes renumbered from 0.
 
     Args:
-        root: The directory with `meta/` and `audio/`; it may hold all of ESC-50.
+        root: Directory that contains `meta/` and `audio/`; it may hold all of ESC-50.
 
     Raises:
-        DatasetError: The table cannot be read, is wrong, or has no row of ESC-10.
+        DatasetError: The table cannot be read, is invalid, or has no row of ESC-10.
     """
     table, columns = _layout(root)
     rows = _esc10_rows(read_table(table, (*columns.needed, ESC10)))

@@ -1,4 +1,4 @@
-"""Finding what lists the clips of a root: a table, shards, or nothing but its directories."""
+"""Finding what lists the clips of a root: a table, shards, or its directories alone."""
 
 import os
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from featurestore.errors import DatasetError
 
 TABLE = "clips.csv"
 ELSEWHERE = "-"
-"""`Collection.table` of a table that is not below the root, and of a data frame."""
+"""`Collection.table` for a table outside the root, and for a data frame."""
 METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".jsonl", ".parquet"))
 PARQUET, ARROW, TAR, CUTS = (".parquet", ".pq"), (".arrow",), (".tar",), (".jsonl", ".jsonl.gz")
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".zip")
 _DEPTH = 2
-"""Directories between the root and a shard: `CONFIG/SPLIT/0000.parquet`."""
+"""Maximum number of directories between the root and a shard: `CONFIG/SPLIT/0000.parquet`."""
 _DATA = "data"
 
 
 def find_table(root: Path) -> Path | None:
-    """Return the root's table, if one stands out."""
+    """Return the table of a root, if it is unambiguous."""
     files = [
         path
         for path in sorted(root.iterdir())
@@ -41,7 +41,7 @@ def find_table(root: Path) -> Path | None:
 
 
 def find_split_tables(root: Path) -> dict[str, Path]:
-    """Return the table of each split's directory, as in Hugging Face's AudioFolder; {} if none has.
+    """Return the table in each split's directory, as in Hugging Face's AudioFolder; {} if none.
 
     Raises:
         DatasetError: Some splits have a table, and others do not.
@@ -62,12 +62,12 @@ def find_split_tables(root: Path) -> dict[str, Path]:
 
 
 def find_metadata(directory: Path) -> Path | None:
-    """Return the table of AudioFolder in a directory, if there is one."""
+    """Return the AudioFolder table in a directory, if there is one."""
     return next((directory / name for name in METADATA if (directory / name).is_file()), None)
 
 
 def table_below(root: Path, table: Path) -> str:
-    """Return a table's path below the root, for the record; empty if it is found by itself."""
+    """Return a table's path below the root, for the record; empty if it is found automatically."""
     if table == find_table(root):
         return ""
     inside = table.resolve().is_relative_to(root.resolve())
@@ -75,10 +75,10 @@ def table_below(root: Path, table: Path) -> str:
 
 
 def shards_in(root: Path, file: Path) -> Shards | None:
-    """Return the clips of a file below a root that is a shard or lists cuts; None of a table.
+    """Return the clips of a file that is a shard or lists cuts; None for a table.
 
     Raises:
-        DatasetError: It is damaged, or no clip can be read from it without all others.
+        DatasetError: The file is damaged, or does not allow random access to its clips.
     """
     from featurestore.datasets import cuts, hfshards, webdataset
 
@@ -103,12 +103,12 @@ def shards_in(root: Path, file: Path) -> Shards | None:
 
 
 def find_shards(root: Path) -> Shards | None:
-    """Return the clips of the shards in a root, if that is what it holds.
+    """Return the clips of the shards in a root, if it holds shards.
 
-    Tars count only where no directory holds sounds: they may be what these were unpacked from.
+    Tars count only if no directory holds sounds: these may have been unpacked from the tars.
 
     Raises:
-        DatasetError: A shard is damaged, they are of several datasets, or are compressed tars.
+        DatasetError: A shard is damaged or a compressed tar, or shards belong to several datasets.
     """
     from featurestore.datasets import cuts, hfshards, webdataset
 

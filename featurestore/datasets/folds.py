@@ -1,8 +1,8 @@
-"""Folds for a collection that has none: classes spread evenly, and no group in two folds.
+"""Folds for a collection without any: stratified by class, with no group in two folds.
 
-A greedy method in the order of size: what is large and hard to place comes first, and single clips
-fill up what is left uneven. It takes a few seconds for a million clips. Where clips have several
-labels, groups are placed by iterative stratification.
+A greedy method in order of size: large groups, which are hard to place, come first, and single
+clips even out the rest. It takes a few seconds for a million clips. If clips have several labels,
+groups are placed by iterative stratification.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class MadeFolds:
-    """Folds that were made.
+    """Result of making folds.
 
     Attributes:
-        folds: (n,) int64, from 1.
-        warnings: Classes that cannot be in every fold.
+        folds: (n,) int64, fold of each clip, from 1.
+        warnings: Messages about classes that cannot be in every fold.
     """
 
     folds: NDArray[np.int64]
@@ -36,14 +36,14 @@ def make_folds(
     seed: int = 0,
     class_names: tuple[str, ...] = (),
 ) -> MadeFolds:
-    """Spread clips over folds, stratified by class; all clips of a group are in one fold.
+    """Assign clips to folds, stratified by class; all clips of a group are in one fold.
 
     Args:
-        class_ids: (n,) from 0.
-        groups: (n,) number of each clip's group, from 0 without gaps.
-        num_folds: From 2.
-        seed: Seed of the order among groups of one size.
-        class_names: For the warnings.
+        class_ids: (n,) int64, class of each clip, from 0.
+        groups: (n,) int64, group of each clip, numbered from 0 without gaps.
+        num_folds: Number of folds, at least 2.
+        seed: Random seed of the order among groups of equal size.
+        class_names: Class names, for the warnings.
 
     Raises:
         DatasetError: There are fewer groups than folds.
@@ -62,21 +62,21 @@ def make_multilabel_folds(
     seed: int = 0,
     class_names: tuple[str, ...] = (),
 ) -> MadeFolds:
-    """Spread clips of several labels, or none, over folds; all of a group are in one fold.
+    """Assign clips with several labels or none to folds; all clips of a group are in one fold.
 
-    Iterative stratification with a row per group: the class with the fewest clips that are not
-    placed yet comes first, and each group with clips of it, the largest first, goes where the
-    fewest clips of that class are; of such folds to the one with the fewest clips.
+    Iterative stratification with one row per group: the class with the fewest unplaced clips comes
+    first, and each group with clips of it, the largest first, goes to the fold with the fewest
+    clips of that class; among several such folds, to the one with the fewest clips.
 
     Source: K. Sechidis, G. Tsoumakas, I. Vlahavas, "On the Stratification of Multi-label Data",
     ECML PKDD 2011, algorithm 1, for folds of the same size.
 
     Args:
-        labels: (n, classes) multi-hot.
-        groups: (n,) number of each clip's group, from 0 without gaps.
-        num_folds: From 2.
-        seed: Seed of the order among groups with as many clips of a class.
-        class_names: For the warnings.
+        labels: (n, classes) uint8, multi-hot.
+        groups: (n,) int64, group of each clip, numbered from 0 without gaps.
+        num_folds: Number of folds, at least 2.
+        seed: Random seed of the order among groups with equally many clips of a class.
+        class_names: Class names, for the warnings.
 
     Raises:
         DatasetError: There are fewer groups than folds.

@@ -1,7 +1,7 @@
-"""Tables of other kinds than an official CSV: sniffed CSV, JSON Lines, Parquet, data frames.
+"""Tables in any format: CSV with any delimiter, JSON Lines, Parquet, data frames.
 
-Whatever the kind, a cell becomes the text that a CSV would have: numbers are written out, a list is
-JSON, and a missing value is empty.
+Every cell becomes the string that a CSV would have: numbers are written out, a list is JSON, and a
+missing value is empty.
 """
 
 import csv
@@ -19,22 +19,22 @@ from featurestore.datasets.table import Table, check_header, csv_table, opened, 
 from featurestore.errors import DatasetError
 
 Choose = Callable[[Sequence[str]], Iterable[str]]
-"""Takes the names of the columns to read from those that there are."""
+"""Function that selects, from the names of all columns, those to read."""
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _CSV, _JSON_LINES, _PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson"), (".parquet", ".pq")
 SUFFIXES = frozenset((".csv", ".tsv", *_JSON_LINES, *_PARQUET))
-"""Suffixes by which a file in a root is taken for its table."""
+"""Suffixes of files that may be the table of a root."""
 
 
 def any_table(path: Path, choose: Choose) -> Table:
-    """Read columns of a table of any kind, told by the file's suffix.
+    """Read columns of a table in any format, which the file's suffix determines.
 
     Args:
         path: CSV with any of `DELIMITERS`, JSON Lines, or Parquet.
-        choose: Called with the names of the columns; returns those to read.
+        choose: Called with the names of all columns; returns those to read.
 
     Raises:
-        DatasetError: The file cannot be read, or is not of its kind.
+        DatasetError: The file cannot be read, or is not in the format of its suffix.
     """
     suffix = path.suffix.lower()
     if suffix in _JSON_LINES:
@@ -51,13 +51,14 @@ def frame_table(frame: Any, choose: Choose, name: str = "the table") -> Table:  
     """Return columns of a pandas data frame, an Arrow table, or a mapping of names to columns.
 
     Args:
-        frame: Anything with `columns` or `column_names`, whose columns have `tolist` or `to_pylist`
-            or can be iterated.
+        frame: Any object with `columns` or `column_names` whose columns have `tolist` or
+            `to_pylist` or are iterable.
         choose: See `any_table`.
-        name: What messages call it.
+        name: Name of the table in messages.
 
     Raises:
-        DatasetError: It is nothing of that kind, has no rows, or a cell is no text, number or list.
+        DatasetError: The object is not a table, has no rows, or a cell is not a string, number or
+            list.
     """
     path = Path(name)
     header = _names(frame)
@@ -202,7 +203,7 @@ def _pyarrow_parquet(path: Path) -> Any:  # noqa: ANN401  (pyarrow has no types)
 def cells_of(
     path: Path, column: str, values: Sequence[Any], lines: Sequence[int] = ()
 ) -> NDArray[Any]:
-    """Return values as texts."""
+    """Return the values of a column as strings."""
     try:
         return texts(value.strip() if type(value) is str else cell_text(value) for value in values)
     except (TypeError, UnicodeEncodeError) as error:
@@ -223,10 +224,10 @@ def _is_plain(value: Any) -> bool:  # noqa: ANN401
 
 
 def cell_text(value: Any) -> str:  # noqa: ANN401  (a cell of any kind of table)
-    """Return a cell as the text that a CSV would have.
+    """Return a cell as the string that a CSV would have.
 
     Raises:
-        TypeError: It is no text, number or list of them.
+        TypeError: The cell is not a string, a number or a list of these.
     """
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""The fault-filtered split of GTZAN: numbers of the excerpts, without repetitions and distortions.
+"""The fault-filtered split of GTZAN, without repeated and distorted excerpts.
 
 Source: C. Kereliuk, B. Sturm, J. Larsen, "Deep Learning and Music Adversaries", IEEE TMM 2015: 443
 excerpts to train on, 197 to validate on, 290 to test on.
@@ -19,7 +19,7 @@ GENRES = (
     "rock",
 )
 CORRUPT = "jazz.00054"
-"""Excerpt that most copies have in a damaged file."""
+"""Excerpt whose file is damaged in most copies of the dataset."""
 _RANGES = {
     "train": {
         "blues": "29-49 73-97",
@@ -70,4 +70,4 @@ SPLITS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     split: {genre: _numbers(ranges) for genre, ranges in genres.items()}
     for split, genres in _RANGES.items()
 }
-"""Numbers of the excerpts by genre, by split."""
+"""Numbers of the excerpts by split and genre."""

@@ -1,7 +1,7 @@
-"""Hugging Face datasets: Parquet, and the Arrow streams of `save_to_disk`.
+"""Hugging Face datasets: Parquet files, and the Arrow streams written by `save_to_disk`.
 
-Only the columns of labels are read, and of the sounds whether they are there: planning costs the
-same whatever the sounds weigh. Class names are those of the schema's `huggingface` metadata.
+Only the columns of labels are read, and whether each sound is present: planning takes the same time
+whatever the size of the sounds. Class names come from the `huggingface` metadata of the schema.
 """
 
 import json
@@ -33,11 +33,11 @@ from featurestore.extraction.sources import clip_file, open_source
 
 _ANY_SIZE = 2**62
 _MOST_LABELS_BYTES = 1 << 29
-"""Most bytes of one column of labels in a row group."""
+"""Maximum size in bytes of a column of labels in a row group."""
 
 
 def needs_pyarrow(where: Path) -> None:
-    """Refuse to go on without pyarrow.
+    """Raise an error if pyarrow is not installed.
 
     Raises:
         DatasetError: It is not installed.
@@ -52,10 +52,10 @@ def needs_pyarrow(where: Path) -> None:
 
 
 def holds_sounds(path: Path) -> bool:
-    """Return whether a Parquet file has a column of sounds, and is no table of paths alone.
+    """Return whether a Parquet file has a column of sounds, rather than paths alone.
 
     Raises:
-        DatasetError: It is no Parquet, or pyarrow is not installed.
+        DatasetError: The file is not Parquet, or pyarrow is not installed.
     """
     needs_pyarrow(path)
     from featurestore.extraction.shards.columns import sound_columns
@@ -70,12 +70,13 @@ def read_hf(
     """Read the schemas of Parquet files or Arrow streams.
 
     Args:
-        root: Directory that they are in.
-        files: Paths relative to it.
-        official: Hugging Face's features by column, if another file has them.
+        root: Directory of the files.
+        files: Paths of the files relative to the root.
+        official: Hugging Face features by column, if they are stored in another file.
 
     Raises:
-        DatasetError: One is damaged, or has no column of sounds, or another one than the first.
+        DatasetError: A file is damaged, has no column of sounds, or one that differs from that of
+            the first file.
     """
     names = list(files)
     needs_pyarrow(root / names[0])
@@ -321,10 +322,10 @@ def _opened(root: Path, file: str) -> Iterator[_HfFile]:
 
 
 def saved_files(root: Path) -> list[str] | None:
-    """Return the files of a dataset that `save_to_disk` wrote to a directory; None of another.
+    """Return the files of a dataset written by `save_to_disk`; None for any other directory.
 
     Raises:
-        DatasetError: Its JSON is damaged.
+        DatasetError: The JSON of the dataset is damaged.
     """
     if (root / "dataset_dict.json").is_file():
         splits = _json(root / "dataset_dict.json").get("splits")
@@ -347,7 +348,7 @@ def saved_files(root: Path) -> list[str] | None:
 
 
 def saved_features(root: Path, file: str) -> Mapping[str, Any] | None:
-    """Return the features in the `dataset_info.json` next to a file that `save_to_disk` wrote."""
+    """Return the features in the `dataset_info.json` next to a file written by `save_to_disk`."""
     place = (root / file).parent / "dataset_info.json"
     features = _json(place).get("features") if place.is_file() else None
     return features if isinstance(features, dict) else None

@@ -22,41 +22,41 @@ from featurestore.errors import DatasetError
 from featurestore.text import did_you_mean
 
 GROUP = "featurestore.datasets"
-"""Group of entry points by which any package adds datasets: each names a DatasetKind."""
+"""Entry point group by which other packages add datasets: each entry names a DatasetKind."""
 
 
 @dataclass(frozen=True)
 class DatasetKind:
-    """One entry of `DATASETS`."""
+    """How a dataset is recognised, obtained and read; an entry of `DATASETS`."""
 
     name: str
     summary: str
     """Summary in one line."""
     default_store: str
-    """File name of the store if the user names no other."""
+    """Default file name of the store."""
     by_hand: str
-    """Instructions for getting it without this program; one sentence without a full stop."""
+    """How to get the dataset without this program; one sentence without a full stop."""
     load: Callable[[Path], Dataset]
-    """Reads the dataset at a root; raises DatasetError."""
+    """Function that reads the dataset at a root; raises DatasetError."""
     markers: tuple[str, ...] = ()
-    """Files and directories that recognise a root. Without any, each directory with something
-    in it is one."""
+    """Files and directories by which a root is recognised. If empty, any non-empty directory is a
+        root."""
     other_markers: tuple[tuple[str, ...], ...] = ()
     """Markers of other layouts that `load` reads, such as Kaggle's."""
     directories: tuple[str, ...] = ()
     """Usual names of its directory."""
     num_clips: int = 0
-    """Number of clips of the published dataset; 0 if it is none."""
+    """Number of clips of the published dataset; 0 if it is not published."""
     num_classes: int = 0
     folds: str = ""
     """Folds or official splits, in words."""
     num_bytes: int = 0
-    """Size of what is downloaded; 0 if it is not known."""
+    """Size of the download in bytes; 0 if unknown."""
     licence: str = ""
     made_on_demand: bool = False
-    """Whether `load` creates what is absent."""
+    """Whether `load` creates the dataset if it is missing."""
     archive: Archive | None = None
-    """Archive to download it from."""
+    """Archive from which it is downloaded; None if it cannot be."""
 
     @property
     def layouts(self) -> tuple[tuple[str, ...], ...]:
@@ -247,15 +247,15 @@ _KINDS = (
 )
 
 DATASETS: Mapping[str, DatasetKind] = MappingProxyType({kind.name: kind for kind in _KINDS})
-"""Every dataset by its name."""
+"""Built-in datasets by name."""
 
 
 @typed
 def find_kind(name: str) -> DatasetKind:
-    """Return the dataset of that name.
+    """Return the dataset with a given name.
 
     Raises:
-        DatasetError: There is none; it names those there are, and the one probably meant.
+        DatasetError: There is none; the message lists all names, and the one probably meant.
     """
     if name in DATASETS:
         return DATASETS[name]
@@ -267,16 +267,16 @@ def find_kind(name: str) -> DatasetKind:
 
 
 def known_names() -> tuple[str, ...]:
-    """Return the names of our datasets, and of those that other packages add."""
+    """Return the names of the built-in datasets, and of those added by other packages."""
     added = (point.name for point in entry_points(group=GROUP))
     return (*DATASETS, *sorted(set(added) - set(DATASETS)))
 
 
 def all_kinds() -> tuple[DatasetKind, ...]:
-    """Return our datasets, and those that other packages add.
+    """Return the built-in datasets, and those added by other packages.
 
     Raises:
-        DatasetError: One of another package cannot be loaded.
+        DatasetError: A dataset of another package cannot be loaded.
     """
     return tuple(map(find_kind, known_names()))
 

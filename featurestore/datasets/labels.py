@@ -1,4 +1,4 @@
-"""Several labels per clip, or none: from the cells of a table to multi-hot labels."""
+"""Clips with several labels or none: from the cells of a table to multi-hot labels."""
 
 import ast
 import csv
@@ -18,17 +18,17 @@ from featurestore.errors import DatasetError
 _NO_PRIMARY = -1
 _ADJACENT = re.compile(r"""(?<=['"])\s+(?=['"])""")
 _MISSING = frozenset(("nan", "none", "null", "<na>", "nat"))
-"""Words for a missing value in the output of programs, in lower case."""
+"""Words that programs write for a missing value, in lower case."""
 
 
 @dataclass(frozen=True)
 class ClipLabels:
-    """The labels of the clips of a table, in its order.
+    """The labels of the clips of a table, in table order.
 
     Attributes:
-        names: Names of the classes; in sorted order, or as published.
-        hot: (n, classes) uint8, 1 for each class that a clip is of.
-        primary: (n,) int64, number of the primary class, or -1 where there is none.
+        names: Class names, in sorted or published order.
+        hot: (n, classes) uint8, 1 for each label of a clip.
+        primary: (n,) int64, class_id of the primary class, or -1 if there is none.
     """
 
     names: tuple[str, ...]
@@ -42,16 +42,16 @@ class ClipLabels:
         primary: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> "ClipLabels":
-        """Return the labels of rows of names.
+        """Return the labels from the class names of each clip.
 
         Args:
-            rows: Names of each clip's classes.
-            primary: Name of each clip's primary class, empty where there is none. By default the
-                only class of the clips that have one alone.
-            names: Names of all classes, in the order of their numbers; sorted by default.
+            rows: Class names of each clip.
+            primary: Name of each clip's primary class, or empty. By default the only class of
+                clips with exactly one.
+            names: Names of all classes in the order of their numbers. Default: sorted.
 
         Raises:
-            DatasetError: A name is not among `names`.
+            DatasetError: A class name is not in `names`.
         """
         used = {name for row in rows for name in row} | (set(primary) - {""})
         names = tuple(names) or tuple(sorted(used))
@@ -66,16 +66,16 @@ class ClipLabels:
         )
 
     def of_rows(self, rows: NDArray[np.int64]) -> "ClipLabels":
-        """Return the labels of some rows, which may repeat."""
+        """Return the labels of selected rows, which may repeat."""
         return ClipLabels(self.names, self.hot[rows], self.primary[rows])
 
     def described(self) -> str:
-        """Return how many clips have one label, several and none, in words."""
+        """Return a phrase that says how many clips have one label, several and none."""
         return count_labels(self.hot)
 
 
 def count_labels(hot: NDArray[np.uint8]) -> str:
-    """Return how many clips have one label, several and none, in words."""
+    """Return a phrase that says how many clips have one label, several and none."""
     numbers = hot.sum(axis=1, dtype=np.int64)
     kinds = {
         "with one label": numbers == 1,
@@ -90,20 +90,21 @@ def table_labels(
 ) -> tuple[Table, ClipLabels | None]:
     """Read the labels of a table's clips.
 
-    The column of the role `class` holds one label, or a list in brackets; that of `labels` a list.
-    What both say counts, and a single label in the former is the primary one.
+    The column with the role `class` holds one label, or a list in brackets; the one with the role
+    `labels` a list. Labels of both are combined, and a single label in the former is the primary
+    one.
 
     Args:
         table: The rows.
         roles: Columns by role.
-        names: Names of all classes, in the order of their numbers; sorted by default.
+        names: Names of all classes in the order of their numbers. Default: sorted.
 
     Returns:
-        If every clip has one label: the table with it in the column of the class, which is
+        If every clip has exactly one label: the table with it in the column of the class, which is
         `roles["class"]` or `roles["labels"]`, and None. Else the table and the labels.
 
     Raises:
-        DatasetError: A clip has no label, in a table that is neither of lists nor of parts.
+        DatasetError: A clip has no label in a table without lists of labels and parts of files.
     """
     of_class, of_list = roles.get("class"), roles.get("labels")
     columns = [(name, name == of_list) for name in (of_class, of_list) if name is not None]
@@ -129,7 +130,7 @@ def table_labels(
 
 
 def comma_note(table: Table, roles: Mapping[str, str]) -> str:
-    """Return a note if a list was split at commas that may be part of a name; else nothing."""
+    """Return a note if lists were split at commas that may be part of a name, else ""."""
     column = roles.get("labels")
     cells = [] if column is None else [c for c in factorize(table[column])[1] if c[:1] != "["]
     if _separator(cells) == ";" or not any(", " in cell for cell in cells):
@@ -141,9 +142,9 @@ def comma_note(table: Table, roles: Mapping[str, str]) -> str:
 
 
 def missing_note(table: Table, roles: Mapping[str, str]) -> str:
-    """Return a note if a class or group is called as programs write a missing value; else nothing.
+    """Return a note if a class or group is named like a missing value; else an empty string.
 
-    It may be somebody's name for a class, so it stays one.
+    It may be the real name of a class, so it is kept as one.
     """
     for role in ("class", "labels", "group"):
         column = roles.get(role)
@@ -183,14 +184,15 @@ def _column_lists(
 
 
 def split_cells(cells: Sequence[str], *, several: bool) -> list[list[str]]:
-    """Return the labels in each cell of a column.
+    """Return the list of labels in each cell of a column.
 
-    Lists are JSON's and Python's, such as ["a", "b"] and ['a', 'b']. In a column of lists they are
-    also what semicolons separate, or, if no cell has one, commas; in double quotes neither does.
+    Lists are written as in JSON or Python, such as ["a", "b"] and ['a', 'b']. In a column of lists,
+    labels may also be separated by semicolons or, if no cell has one, by commas, but not within
+    double quotes.
 
     Args:
-        cells: All of the column's.
-        several: Whether it is a column of lists; in others a comma may be part of a name.
+        cells: All cells of the column.
+        several: Whether it is a column of lists; elsewhere a comma may be part of a name.
     """
     separator = _separator([cell for cell in cells if _bracketed(cell) is None])
     labels = []

@@ -1,4 +1,4 @@
-"""Sound files of a directory, and those that are left out, counted by kind."""
+"""Sound files of a directory, and a count of all other files by kind."""
 
 import os
 from collections import Counter
@@ -16,15 +16,15 @@ SUFFIXES = frozenset((
     ".w64", ".wav", ".wave",
 ))
 # fmt: on
-"""Suffixes of files that libsndfile reads by their content, and that say how long they are.
+"""Suffixes of formats that libsndfile recognises by content and that declare their length.
 
-IRCAM (.sf), PVF, PAF and others do not: one cut short could not be told from a whole one.
+IRCAM (.sf), PVF, PAF and others do not: a truncated file could not be told from a whole one.
 """
 HIDDEN = "hidden"
 LINKED = "links to directories"
 _MOST_KINDS = 12
 _MOST_NAMES = 1_000_000
-"""Files that are compared with a table in seconds, on a disk of this machine."""
+"""Number of files that can be compared with a table within seconds on a local disk."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FoundSounds:
 
     Attributes:
         files: Sorted.
-        left_out: What else is there, such as `3 with suffix .m4a`.
+        left_out: Other files, counted by kind, such as `3 with suffix .m4a`.
     """
 
     files: tuple[Path, ...]
@@ -44,11 +44,11 @@ class FoundSounds:
 def find_sounds(directory: Path) -> FoundSounds:
     """Find the sound files in a directory, at any depth.
 
-    A file is taken for a sound by its suffix. Hidden files and directories are left out, and links
-    to directories are not followed.
+    Sounds are recognised by suffix. Hidden files and directories are skipped, and symbolic links to
+    directories are not followed.
 
     Args:
-        directory: Where to look.
+        directory: Directory to search.
     """
     files: list[Path] = []
     kinds: Counter[str] = Counter()
@@ -80,14 +80,14 @@ def count_unlisted(
     is_apart: Callable[[Path], bool],
     most_names: int = _MOST_NAMES,
 ) -> int:
-    """Return the number of sounds below a root that are not listed.
+    """Return the number of sounds below a root that a table does not list.
 
     Args:
-        root: Where to look. Hidden directories and links to directories are passed over.
-        listed_paths: Paths relative to it, with `/`.
-        is_apart: Whether a directory is passed over, too.
-        most_names: Files and directories that are looked at: where there are more, as below a root
-            of everything, the number is 0.
+        root: Directory to search. Hidden directories and links to directories are skipped.
+        listed_paths: Paths in the table, relative to the root, with `/`.
+        is_apart: Returns whether a directory is skipped, too.
+        most_names: Maximum number of files and directories to look at; 0 is returned if there
+            are more, such as below the root of a disk.
     """
     number = 0
     for place, folders, names in os.walk(root):
@@ -107,7 +107,7 @@ def count_unlisted(
 
 
 def why_not(path: Path) -> str:
-    """Return why a file is not taken for a sound, as a kind to count; "" for a sound file."""
+    """Return why a file is not a sound file, as a kind to count; "" for a sound file."""
     if path.name.startswith("."):
         return HIDDEN
     if not path.exists():
@@ -121,7 +121,7 @@ def why_not(path: Path) -> str:
 
 
 def by_number(kinds: Counter[str]) -> tuple[str, ...]:
-    """Return the kinds with their numbers, most frequent first; if very many, the rest together."""
+    """Return the kinds with their counts, most frequent first, rare ones combined if very many."""
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{number} {kind}" for kind, number in ordered[:_MOST_KINDS]]
     if rest := sum(number for _, number in ordered[_MOST_KINDS:]):
@@ -130,5 +130,5 @@ def by_number(kinds: Counter[str]) -> tuple[str, ...]:
 
 
 def listed(left_out: Iterable[str]) -> str:
-    """Return the files that were left out, as one phrase."""
+    """Return the files that were left out as one phrase."""
     return ", ".join(left_out)

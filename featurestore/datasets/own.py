@@ -1,4 +1,4 @@
-"""A collection of one's own as the command line describes it: options to a dataset."""
+"""Custom collections as the command line describes them: from options to a dataset."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from featurestore.datasets.collection import Naming
 
 FOLDER = "folder"
-"""Name that every collection of one's own had before they could be named."""
+"""Name of every custom collection before they could be named."""
 
 
 @dataclass(frozen=True)
 class OwnOptions:
-    """Options of `build` for a collection of one's own; what is empty is not given.
+    """Options of `build` for a custom collection; empty if not given.
 
-    Columns are texts such as `path=Filename,class=Label`, or the column by its role.
+    `columns` are strings such as `path=Filename,class=Label`, or a mapping of roles to columns.
     """
 
     table: Path | None = None
@@ -40,20 +40,20 @@ class OwnOptions:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The options that are given, as they are written."""
+        """The options that were given, as written on the command line."""
         return tuple(f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value)
 
 
 def load_own(root: Path | None, own: OwnOptions, default_name: str = "") -> Dataset:
-    """Read a collection of one's own.
+    """Read a custom collection.
 
     Args:
-        root: Its directory.
+        root: Directory of the collection.
         own: How to read it and what to call it.
-        default_name: Name if no other is given; that of the directory if empty.
+        default_name: Name if no other is given; if empty, the name of the directory.
 
     Raises:
-        DatasetError: No directory is given, or it is that of a dataset that has a reader, or it
+        DatasetError: No directory is given, it holds a known dataset with its own reader, or it
             cannot be read.
     """
     from featurestore.datasets.collection import load_collection
@@ -73,11 +73,11 @@ def load_own(root: Path | None, own: OwnOptions, default_name: str = "") -> Data
 
 
 def load_frame(frame: Any, root: Path | None, own: OwnOptions) -> Dataset:  # noqa: ANN401
-    """Read a collection of one's own that is listed in a data frame.
+    """Read a custom collection that is listed in a data frame.
 
     Args:
         frame: A pandas data frame, an Arrow table, or a mapping of names to columns.
-        root: Directory that its paths are relative to.
+        root: Directory that the paths are relative to.
         own: How to read it and what to call it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Folds of a collection of one's own: those that it has, by number or name, or made ones."""
+"""Folds of a custom collection: its own, by number or name, or generated ones."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ from featurestore.errors import DatasetError
 from featurestore.text import quantity
 
 FOLD_COLUMN = "fold (made)"
-"""Column of the folds of a table without any."""
+"""Name of the column of folds that is added to a table without one."""
 _WHOLE = re.compile(r"(?<=[0-9])[.]0+$")
 
 
 def numbered_folds(table: Table, column: str | None) -> tuple[Table, str | None, dict[int, str]]:
-    """Return the table with a number in each fold's cell, what its folds are, and their names.
+    """Return the table with numbered folds, the column of the folds, and the folds' names.
 
-    Folds that are numbered keep their numbers, `fold3` is 3, and names are numbered from 1.
+    Numbered folds keep their numbers, `fold3` is 3, and named folds are numbered from 1.
     """
     if column is None:
         return _with_column(table, FOLD_COLUMN, np.full(len(table), "1", TEXT)), None, {}
@@ -59,14 +59,14 @@ def _with_column(table: Table, name: str, values: NDArray[Any]) -> Table:
 
 
 def listed_folds(folds: Sequence[int], names: Mapping[int, str]) -> str:
-    """Return the folds in words: their names, or how many they are."""
+    """Return the folds in words: their names, or their number."""
     if names:
         return f"folds {', '.join(names[fold] for fold in folds)}"
     return quantity(len(folds), "fold")
 
 
 def with_folds(dataset: Dataset, own: str | None, what: str) -> Dataset:
-    """Return the dataset with the folds that were asked for, and with what was understood."""
+    """Return the dataset with the requested folds, and with a note on them in `understood`."""
     how = dataset.collection
     folds_text = own or "no folds, so all clips are in fold 1 (--folds 5 makes five)"
     if how.folds and own is not None:
@@ -105,9 +105,9 @@ def _with_made_folds(dataset: Dataset) -> tuple[Dataset, str]:
 
 
 def clip_groups(clips: ClipList) -> NDArray[np.int64]:
-    """Return the number of each clip's group: its recording, or itself where that is unknown.
+    """Return the group of each clip, (n,): its recording, or the clip itself if that is unknown.
 
-    Parts of one file are in one group, whatever their recordings are called.
+    Parts of the same file are in one group, whatever their `source`.
     """
     named = clips.source != ""
     places = clips.path

@@ -1,4 +1,4 @@
-"""Paths in a table, as columns: below which directory, without empty steps, and never outside."""
+"""Paths in a table, as columns: prefixed, normalised, and checked to stay below the root."""
 
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,7 +10,7 @@ from featurestore.cliplist import TEXT
 
 
 def placed(directory: str, folds: NDArray[np.int64], paths: NDArray[Any]) -> NDArray[Any]:
-    """Return the paths below a directory, which may have `{fold}` in its name."""
+    """Return the paths prefixed by a directory, in which `{fold}` is replaced."""
     if not directory:
         return paths
     start, _, end = directory.partition("{fold}")
@@ -21,7 +21,7 @@ def placed(directory: str, folds: NDArray[np.int64], paths: NDArray[Any]) -> NDA
 
 
 def plain_paths(paths: NDArray[Any]) -> NDArray[Any]:
-    """Return paths without the empty steps and dots that mean nothing."""
+    """Return paths without empty components and `.`."""
     padded = np.strings.add(np.strings.add("/", paths), "/")
     odd = np.zeros(len(paths), bool)
     for step in ("//", "/./"):
@@ -33,7 +33,7 @@ def plain_paths(paths: NDArray[Any]) -> NDArray[Any]:
 
 
 def may_be_unsafe(paths: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which paths must not be opened below a root."""
+    """Return a mask (n,) of paths that must not be opened below a root."""
     suspects = np.strings.find(paths, "\\") >= 0
     suspects |= np.strings.startswith(paths, "/")
     suspects |= np.strings.find(paths, ":/") == 1
@@ -44,7 +44,7 @@ def may_be_unsafe(paths: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def path_fault(path: str) -> str | None:
-    """Return why a path must not be opened below a root, or None."""
+    """Return why a path must not be opened below a root; None if it may."""
     if "\\" in path:
         return "with a backslash; write / between directories"
     if path.startswith("/") or path[1:3] == ":/":

@@ -1,7 +1,7 @@
 """Readers of published datasets with official splits: FSDnoisy18k, TAU, Speech Commands, GTZAN.
 
-Each reads the layout that its publishers distribute. A clip's fold is its official split, its
-source the speaker, place or nothing where none is published.
+Each reads the layout as distributed by the publishers. A clip's fold is its official split, and its
+source the speaker or place, or empty if neither is published.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,10 +46,10 @@ _SPEAKER = "_nohash_"
 
 
 def load_fsdnoisy18k(root: Path) -> Dataset:
-    """Read FSDnoisy18k: clips of Freesound with noisy labels, and a clean test.
+    """Read FSDnoisy18k: Freesound clips with noisy labels, and a clean test set.
 
     Raises:
-        DatasetError: A table cannot be read or is wrong.
+        DatasetError: A table cannot be read or is invalid.
     """
 
     def rows(split: str) -> list[Row]:
@@ -70,10 +70,10 @@ def load_fsdnoisy18k(root: Path) -> Dataset:
 
 
 def load_tau(root: Path) -> Dataset:
-    """Read TAU Urban Acoustic Scenes (development): scenes, by places, with an official split.
+    """Read TAU Urban Acoustic Scenes (development), with places and the official split.
 
     Raises:
-        DatasetError: A table cannot be read or is wrong.
+        DatasetError: A table cannot be read or is invalid.
     """
     names = ("filename", "scene_label", "identifier")
     meta = csv_table(root / "meta.csv", lambda header: names, "\t")
@@ -104,10 +104,10 @@ def load_tau(root: Path) -> Dataset:
 
 
 def load_speech_commands(root: Path) -> Dataset:
-    """Read Speech Commands: one-second words, with official lists by speaker.
+    """Read Speech Commands: one-second words, with the official split by speaker.
 
     Raises:
-        DatasetError: A list cannot be read, or no word is there.
+        DatasetError: A list cannot be read, or no word is found.
     """
     lists = {
         split: set(read_lines(root / f"{name}_list.txt"))
@@ -135,10 +135,10 @@ def load_speech_commands(root: Path) -> Dataset:
 
 
 def load_gtzan(root: Path) -> Dataset:
-    """Read GTZAN by its fault-filtered split, without the repeated and distorted excerpts.
+    """Read GTZAN with its fault-filtered split, without repeated and distorted excerpts.
 
     Raises:
-        DatasetError: No excerpt is there.
+        DatasetError: No excerpt is found.
     """
     place = next((name for name in ("genres", "genres_original") if (root / name).is_dir()), "")
     suffix = ".au" if (root / place / GENRES[0] / f"{GENRES[0]}.00000.au").exists() else ".wav"

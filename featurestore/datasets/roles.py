@@ -1,4 +1,4 @@
-"""Columns of a table by role: as the user names them, or by the obvious names."""
+"""Columns of a table by role: as specified by the user, or by their obvious names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,18 +17,18 @@ OBVIOUS: Mapping[str, tuple[str, ...]] = {
     "id": ("clip_id",),
 }
 # fmt: on
-"""Names that mean a role, in lower case, the most telling first."""
+"""Column names by role, in lower case, in order of preference."""
 NEEDED = ("path", "class")
 
 
 def parse_columns(texts: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each role from texts such as `path=Filename,class=Label`.
+    """Parse strings such as `path=Filename,class=Label` into the column of each role.
 
     Args:
-        texts: Such texts, or already the column by its role.
+        texts: Such strings, or a mapping of roles to columns.
 
     Raises:
-        DatasetError: A text is no such list, or names a role that there is not, or one twice.
+        DatasetError: A string has another form, or names an unknown role, or a role twice.
     """
     if isinstance(texts, Mapping):
         if unknown := [role for role in texts if role not in OBVIOUS]:
@@ -51,15 +51,15 @@ def parse_columns(texts: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
 
 
 def assign_roles(where: str, header: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each role that the table has.
+    """Return the column of the table for each role.
 
     Args:
-        where: The table, for messages.
+        where: Name of the table, for messages.
         header: Names of its columns.
-        columns: Column by role as the user gave it; an empty one says that there is none.
+        columns: Columns by role given by the user; empty if the table has none for that role.
 
     Raises:
-        DatasetError: A column is not there, or nothing says where the paths are.
+        DatasetError: A column does not exist, or no column holds the paths.
     """
     if missing := [column for column in columns.values() if column and column not in header]:
         raise DatasetError(
@@ -85,7 +85,7 @@ def assign_roles(where: str, header: Sequence[str], columns: Mapping[str, str]) 
 
 
 def other_candidates(role: str, column: str, header: Sequence[str]) -> list[str]:
-    """Return the columns that could have been taken for a role as well, for the user to know."""
+    """Return other columns that could have been used for a role, to report them."""
     if column.lower() not in OBVIOUS[role]:
         return []
     return [name for name in header if name.lower() in OBVIOUS[role] and name != column]

@@ -1,4 +1,4 @@
-"""The directory of a dataset on disk. Looks only; neither makes nor downloads anything."""
+"""Finding the directory of a dataset on disk, without creating or downloading anything."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from featurestore.datasets.kinds import DatasetKind, find_kind
 from featurestore.errors import DatasetError, DatasetNotFoundError, cause
 
 DATA_VARIABLE = "FEATURESTORE_DATA"
-"""Environment variable that names the directory the datasets' directories are in."""
+"""Environment variable with the parent directory of all datasets."""
 
 
 @typed
@@ -22,17 +22,17 @@ def find_root(
 
     Args:
         name: One of `DATASETS`.
-        root: Where to look, or one directory above; the usual places if None:
+        root: Directory of the dataset, or its parent; if None, the usual places:
             `$FEATURESTORE_DATA/NAME`, `./data/NAME`, `./NAME`.
-        environ: The environment; that of the process if None.
+        environ: Environment variables; those of the process if None.
 
     Returns:
-        The directory with the dataset's markers. For a dataset that is made on demand, it may
+        The directory with the dataset's markers. For a dataset that is created on demand, it may
         not exist yet.
 
     Raises:
-        DatasetNotFoundError: It is in none of the places; the message lists them and says how
-            to get the dataset.
+        DatasetNotFoundError: The dataset is in none of the places; the message lists them and says
+            how to get it.
         DatasetError: There is no such dataset, or a place cannot be read or holds several.
     """
     kind = find_kind(name)
@@ -55,7 +55,7 @@ def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
 
     Raises:
         DatasetNotFoundError: It is not on disk.
-        DatasetError: There is no such dataset, or its table is wrong.
+        DatasetError: There is no such dataset, or its table is invalid.
     """
     kind = find_kind(name)
     return _counted(kind, kind.load(find_root(name, root)))

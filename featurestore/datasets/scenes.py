@@ -1,7 +1,7 @@
 """One synthetic clip: a sound event amid noise, and the bytes of its file. No I/O.
 
-What the clips have in common with real collections: level, silence, length, sample rate, channels
-and encoding differ from clip to clip, whatever the class.
+As in real collections, level, silence, length, sample rate, channels and encoding differ from clip
+to clip, independently of the class.
 """
 
 import io
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurestore.datasets.sounds import SOUNDS, Waveform, filtered
 
 SHORT_EVERY = 5
-"""One clip in so many is short."""
+"""One in this many clips is short."""
 SHORT_S = (0.4, 1.4)
 LONG_S = (1.6, 6.0)
 SAMPLE_RATES = (8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000)
@@ -48,7 +48,7 @@ def draw_encoding(rng: np.random.Generator) -> Encoding:
 
 
 def draw_duration(rng: np.random.Generator, index: int) -> float:
-    """Draw seconds from 0.4 to 6: short for one `index` in `SHORT_EVERY`, from 0 on."""
+    """Draw a duration from 0.4 to 6 s: short for one `index` in `SHORT_EVERY`, starting at 0."""
     low, high = SHORT_S if index % SHORT_EVERY == 0 else LONG_S
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
@@ -73,7 +73,7 @@ def render(
 
 
 def encode(samples: NDArray[np.float32], encoding: Encoding) -> bytes:
-    """Return the bytes of the clip's file; equal for equal samples.
+    """Return the bytes of the clip's file, equal for equal samples.
 
     Args:
         samples: (num_samples, num_channels), in [-1, 1].

@@ -1,7 +1,7 @@
 """Readers of published datasets whose clips have several labels: FSD50K and BirdSet.
 
-Each reads the layout that its publishers distribute. A clip's fold is its official split, its
-source the uploader, recordist or recording where that is published.
+Each reads the layout as distributed by the publishers. A clip's fold is its official split, and its
+source the uploader, recordist or recording if published.
 """
 
 import json
@@ -24,12 +24,12 @@ from featurestore.text import quantity
 from schemas import DatasetCard
 
 _MOST_JSON = 1 << 30
-"""Largest file of metadata in bytes; FSD50K's have 50 MB."""
+"""Maximum size of a metadata file in bytes; those of FSD50K have 50 MB."""
 _TRUTH, _METADATA = "FSD50K.ground_truth", "FSD50K.metadata"
 _BIRDSET_TABLES = {"train": "train", "test": "test_5s"}
-"""End of the name of each split's table; the test is of segments of 5 s."""
+"""Suffix of the name of each split's table; the test set consists of segments of 5 s."""
 _SEGMENT = re.compile(r"_[0-9]+_[0-9]+(?=[.]ogg$)")
-"""Seconds of its start and end, which a segment's file has in its name behind the recording's."""
+"""Start and end in seconds that follow the recording's name in the file name of a segment."""
 
 
 @dataclass
@@ -46,10 +46,10 @@ class _Rows:
 
 
 def load_fsd50k(root: Path) -> Dataset:
-    """Read FSD50K: clips of Freesound with labels of the AudioSet ontology, also the broader ones.
+    """Read FSD50K: Freesound clips with AudioSet labels, including their ancestors.
 
     Raises:
-        DatasetError: A table cannot be read or is wrong.
+        DatasetError: A table cannot be read or is invalid.
     """
     vocabulary = root / _TRUTH / "vocabulary.csv"
     names = [cells[1] for cells in _cells(vocabulary, 3)]
@@ -83,16 +83,16 @@ def load_fsd50k(root: Path) -> Dataset:
 
 
 def load_birdset(root: Path) -> Dataset:
-    """Read a subset of BirdSet, such as HSN: focal recordings to train on, soundscapes as the test.
+    """Read a subset of BirdSet, such as HSN: focal recordings to train, soundscapes to test.
 
-    The root has the subset's tables `NAME_metadata_train.parquet` and `…_test_5s.parquet`, and its
-    unpacked archives, whose files may lie in any directory. XCL and XCM have one table, called
-    `NAME_metadata.parquet`, and no test of their own. Segments of the test are files of their own.
+    The root contains the subset's tables `NAME_metadata_train.parquet` and `…_test_5s.parquet`, and
+    its unpacked archives, in any directories. XCL and XCM have one table, `NAME_metadata.parquet`,
+    and no test set. Segments of the test set are files of their own.
 
     Source: https://huggingface.co/datasets/DBD-research-group/BirdSet (`BirdSet.py`).
 
     Raises:
-        DatasetError: A table is missing, cannot be read or is wrong.
+        DatasetError: A table is missing, cannot be read or is invalid.
     """
     tables = [
         path

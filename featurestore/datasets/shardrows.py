@@ -1,8 +1,8 @@
-"""Rows of clips that lie in shards: columns as a table has them, and where each clip is.
+"""Rows of clips in shards: columns as of a table, and the position of each clip.
 
-Whatever the kind of shard, a row is a file below the root, an item in it (see
-`extraction.shards`), and what its labels say. A clip's id is made of these, never of the name in a
-cell, for base names repeat, nor of a cut's id, which is another one each time.
+For every kind of shard, a row has a file below the root, an item in it (see `extraction.shards`),
+and labels. A clip's id is made from the former two, never from the name in a cell, since base names
+repeat, nor from the id of a cut, which changes from export to export.
 """
 
 import re
@@ -21,33 +21,33 @@ from featurestore.datasets.table import Table, quoted
 from featurestore.errors import DatasetError
 
 SHARD, ITEM, IDENTITY = "(shard)", "(item)", "(id)"
-"""Columns that all rows have: the file, where in it the clip is, and the clip's id."""
+"""Columns of all rows: the file, the position of the clip in it, and the clip's id."""
 MEMBER, PLACE = "(member)", "(place)"
-"""Columns that some have: a member's name; where a row is, for messages, if not its id."""
+"""Columns of some rows: a member's name; the row's position for messages, if not its id."""
 START, END = "(start)", "(end)"
 SPLIT = "split"
-"""Column of the split in the files' names."""
+"""Column of the split that file names indicate."""
 _MOST_COLUMNS = 256
 _NUMBERED = re.compile(r"(.+?)-[0-9]{5}-of-[0-9]{5}")
-"""Names that Hugging Face gives the files of a split that has a name of its own."""
+"""File names that Hugging Face gives to splits with custom names."""
 _SAVED = "data"
-"""Names that `save_to_disk` gives the files of any split, each in a directory of its name."""
+"""File names that `save_to_disk` gives in every split, in a directory named after the split."""
 _PIECES = re.compile(r"[-._ 0-9]+")
 
 
 @dataclass(frozen=True)
 class Shards:
-    """Clips in shards, before it is chosen which columns mean what.
+    """Clips in shards, before the columns are assigned to roles.
 
     Attributes:
-        what: What they are, for people.
-        header: Names of the columns, without those of where a clip is.
-        read: Returns the table of some of the columns, and of where each clip is.
-        class_names: Names by number, of columns that hold numbers of classes.
-        class_columns: Columns to take the class from if none has an obvious name.
+        what: Human-readable description.
+        header: Names of the columns, without those for the position of a clip.
+        read: Returns the table of selected columns and of the position of each clip.
+        class_names: Class names by number, for columns that hold class numbers.
+        class_columns: Columns to use for the class if none has an obvious name.
         has_parts: Whether there are columns `START` and `END`.
         in_groups: Whether neighbours are read together.
-        left_out: What else is there, by kind and number.
+        left_out: Other files, counted by kind.
     """
 
     what: str
@@ -61,7 +61,7 @@ class Shards:
 
 
 class RowGatherer:
-    """Gathers rows of any keys into columns, a bounded number of them as Python's objects."""
+    """Gathers rows with any keys into columns, holding a bounded number as Python objects."""
 
     def __init__(self) -> None:
         self._batch: list[Mapping[str, str]] = []
@@ -72,7 +72,7 @@ class RowGatherer:
         return self._count + len(self._batch)
 
     def add(self, row: Mapping[str, str]) -> None:
-        """Add a row; a column that it lacks is empty in it."""
+        """Add a row; columns that it lacks are empty."""
         self._batch.append(row)
         if len(self._batch) == BATCH_ROWS:
             self._gather()
@@ -96,17 +96,17 @@ class RowGatherer:
 
 
 def relative_path(root: Path, path: str) -> str:
-    """Return a path relative to the root, also of one that is absolute and below it."""
+    """Return a path relative to the root, given relative to it or absolute."""
     for place in (root.resolve(), root.absolute()):
         path = path.removeprefix(f"{place}/")
     return path
 
 
 def shard_table(where: Path, columns: Mapping[str, NDArray[Any]]) -> Table:
-    """Return rows as a table whose messages name a clip by its id.
+    """Return rows as a table that names clips by id in messages.
 
     Raises:
-        DatasetError: There is no row.
+        DatasetError: There are no rows.
     """
     identities = columns.get(IDENTITY)
     if identities is None or not len(identities):
@@ -117,10 +117,10 @@ def shard_table(where: Path, columns: Mapping[str, NDArray[Any]]) -> Table:
 
 
 def split_of(file: str) -> str:
-    """Return the split in the name of a file or of a directory it is in; empty if there is none.
+    """Return the split in the name of a file or of its directory; empty if there is none.
 
-    Names are read as Hugging Face reads them: `train/0.parquet`, `birds_test.tar`, and
-    `data/clean-00000-of-00002.parquet`, in which any name is a split's.
+    Names are interpreted as by Hugging Face: `train/0.parquet`, `birds_test.tar`, and
+    `data/clean-00000-of-00002.parquet`, where the split may have any name.
     """
     path = PurePosixPath(file)
     if named := next((part for part in path.parts[:-1] if is_split(part)), ""):
@@ -138,7 +138,7 @@ def _words(name: str) -> list[str]:
 
 
 def with_splits(root: Path, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the columns with one of the splits in the files' names, if there are several.
+    """Return the columns, with a column of splits if the file names indicate several.
 
     Raises:
         DatasetError: Some files name a split and others do not.
@@ -157,6 +157,6 @@ def with_splits(root: Path, columns: dict[str, NDArray[Any]]) -> dict[str, NDArr
 
 
 def named_files(files: Iterable[str]) -> str:
-    """Return the number of the shards and the first one's name, for people."""
+    """Return a phrase with the number of shards and the name of the first."""
     named = list(files)
     return named[0] if len(named) == 1 else f"{len(named)} files, {named[0]} …"

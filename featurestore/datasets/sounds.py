@@ -1,8 +1,8 @@
 """Six kinds of sound event, synthesised. Pure functions of a generator; see `synthetic`.
 
 Every function takes `(rng, num_samples, sample_rate)` and returns a waveform (num_samples,),
-float64, of about unit peak. Pitch, tempo and timbre are drawn from the generator; frequencies are
-in Hz and lie below 3800 Hz, so that a class sounds the same at every rate from 8000 Hz on.
+float64, with a peak of about 1. Pitch, tempo and timbre are drawn from the generator; frequencies
+stay below 3800 Hz, so that a class sounds the same at every sample rate from 8000 Hz up.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def bird(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wavefo
 
 
 def dog_bark(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
-    """Return harmonic bursts with a falling pitch and some breath, that decay within 0.2 s."""
+    """Return harmonic bursts with falling pitch and some noise that decay within 0.2 s."""
     pitch = rng.uniform(250, 600)
     breath = rng.uniform(0.1, 0.5)
 
@@ -80,7 +80,7 @@ def hammer(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Wave
 
 
 def rain(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Waveform:
-    """Return noise in a broad band with drops in it."""
+    """Return broadband noise with drops in it."""
     drops = rng.standard_normal(num_samples) * (rng.random(num_samples) < 60 / sample_rate)
     noise = rng.standard_normal(num_samples) + rng.uniform(5, 30) * drops
     low, high = rng.uniform(500, 1500) / sample_rate, rng.uniform(2500, TOP_HZ) / sample_rate
@@ -109,11 +109,11 @@ SOUNDS: dict[str, Sound] = {
 
 
 def filtered(waveform: Waveform, gain: Callable[[Waveform], Waveform]) -> Waveform:
-    """Return the waveform (N,) with each frequency times its gain.
+    """Return the waveform (N,) with each frequency multiplied by a gain.
 
     Args:
         waveform: (N,).
-        gain: Maps frequencies in cycles per sample, 0 to 0.5, to factors.
+        gain: Function from frequencies in cycles per sample, 0 to 0.5, to factors.
     """
     # An FFT of an awkward length, such as a prime, takes ten times as long.
     size = 1 << len(waveform).bit_length()

@@ -1,4 +1,4 @@
-"""Names of official splits, and the numbers of the folds that they become."""
+"""Names of official splits, and the fold numbers assigned to them."""
 
 from collections.abc import Iterable
 
@@ -6,12 +6,12 @@ from schemas import SPLIT_ROLES, split_role
 
 
 def is_split(name: str) -> bool:
-    """Return whether a directory's or table's name for a part is a split's."""
+    """Return whether a name of a directory or a value in a table is that of a split."""
     return split_role(name) is not None
 
 
 def number_splits(names: Iterable[str]) -> dict[str, int]:
-    """Return a fold's number, from 1, for each name: training first, then validation, then test."""
+    """Return a fold number, from 1, for each name: training first, then validation, then test."""
     roles = list(SPLIT_ROLES)
 
     def order(name: str) -> tuple[int, str]:

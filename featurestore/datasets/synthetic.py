@@ -1,7 +1,8 @@
-"""A collection made on the spot from a seed: real files of six classes of sound event.
+"""A synthetic collection generated from a seed: audio files of six classes of sound events.
 
-The directory is ours from `synthetic.partial` on, written first, and complete once that has been
-renamed to `synthetic.json`, last. So a generation that was killed is noticed, and done again.
+`synthetic.partial` is written first and marks the directory as ours; it is renamed to
+`synthetic.json` when the collection is complete. So an interrupted generation is noticed and
+redone.
 """
 
 import csv
@@ -31,7 +32,7 @@ TABLE = "clips.csv"
 COLUMNS = Columns(file="path", fold="fold", class_name="class", source="path")
 """Each clip is its own recording."""
 VERSION = 1
-"""Version of the sounds. To be raised when the same seed gives other bytes."""
+"""Version of the sounds, to be increased when the same seed gives other bytes."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,17 @@ class Recipe:
 def make_synthetic(
     root: Path, seed: int = 0, num_folds: int = 3, clips_per_class: int = 8
 ) -> Dataset:
-    """Make a collection, or use the one there if it was made by the same numbers.
+    """Generate a collection, or reuse the existing one if its parameters are the same.
 
     Args:
-        root: Directory; made where it is absent.
-        seed: Seed of every random choice, from 0.
-        num_folds: From 1.
-        clips_per_class: Clips of each class in each fold, from 1.
+        root: Directory; created if missing.
+        seed: Random seed, at least 0.
+        num_folds: Number of folds, at least 1.
+        clips_per_class: Number of clips per class and fold, at least 1.
 
     Raises:
-        DatasetError: A number is out of range, `root` is neither empty nor ours, holds a
-            collection of other numbers, or cannot be written.
+        DatasetError: A number is out of range, or `root` contains something else or a collection
+            with other parameters, or cannot be written.
     """
     recipe = Recipe(seed, num_folds, clips_per_class)
     if (root / MARKER).exists():
@@ -77,13 +78,13 @@ def make_synthetic(
 
 
 def load(root: Path) -> Dataset:
-    """Read the collection at `root`, made first where that is absent, empty or unfinished.
+    """Read the collection at `root`; generate it first if it is missing or incomplete.
 
     Args:
         root: Directory.
 
     Raises:
-        DatasetError: `root` is neither empty nor ours, or cannot be read or written.
+        DatasetError: `root` contains something else, or cannot be read or written.
     """
     if not (root / MARKER).exists():
         _generate(root, _started_recipe(root))

@@ -1,6 +1,6 @@
-"""A CSV table on disk, as columns that know their rows' lines. Every dataset's table is read here.
+"""CSV tables as columns that know the line of each row. All tables of datasets are read here.
 
-What the cells mean is left to `clips`; whether the audio files exist, to the build.
+`clips` interprets the cells; whether the audio files exist is left to the build.
 """
 
 import csv
@@ -22,23 +22,23 @@ from featurestore.files import UnusableFileError, open_regular, read_regular
 from featurestore.text import quantity
 
 MAX_SHOWN = 5
-"""Problems of one table that a message spells out; the others are counted."""
+"""Maximum number of problems of a table that a message spells out; the others are counted."""
 _MOST_BYTES = 8 << 30
-"""Largest size of a table in bytes: ten million clips have a fifth of it. It is read in pieces."""
+"""Maximum size of a table in bytes, five times that of ten million clips. It is read in pieces."""
 MAX_CELL = 80
-"""Characters of a cell that a message repeats."""
+"""Maximum number of characters of a cell in a message."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Some columns of a table.
+    """Selected columns of a table.
 
     Attributes:
-        path: The file.
+        path: Path of the file.
         lines: (n,) int64, the first line of each row in the file; the header is on line 1.
-        columns: (n,) texts by name, without spaces around them.
-        unit: What messages call a line of `lines`: `row` for tables that have no lines.
-        place: Returns what messages call a line, if not by its unit and number.
+        columns: (n,) strings by name, stripped of surrounding whitespace.
+        unit: Name of a line in messages; `row` for tables without lines.
+        place: Returns the description of a line for messages, if not unit and number.
     """
 
     path: Path
@@ -54,20 +54,20 @@ class Table:
         return self.columns[column]
 
     def where(self, rows: NDArray[np.bool_]) -> "Table":
-        """Return the rows at which `rows` (n,) is true."""
+        """Return the rows selected by a mask (n,)."""
         columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, lines=self.lines[rows], columns=columns)
 
     def on_line(self, line: int) -> str:
-        """Return, for messages, where a line is: `on line 7`, `at a.tar#b.wav`."""
+        """Return the position of a line for messages: `on line 7`, `at a.tar#b.wav`."""
         return f"at {self.place(line)}" if self.place else f"on {self.unit} {line}"
 
 
 class Problems:
-    """Problems of one table, gathered so that all are reported at once.
+    """Problems of one table, collected to report all at once.
 
     Args:
-        table: The file they are in.
+        table: Path of the table.
         unit: `line` or `row`; see `Table`.
         place: See `Table`.
     """
@@ -82,24 +82,24 @@ class Problems:
 
     @classmethod
     def of(cls, table: Table) -> "Problems":
-        """Return an empty list of a table's problems."""
+        """Return an empty collection of problems for a table."""
         return cls(table.path, table.unit, table.place)
 
     def add(self, line: int, what: str) -> None:
-        """Note one problem of the row that starts at `line`."""
+        """Add a problem with the row that starts at `line`."""
         self._count += 1
         self._shown.append((line, what))
 
     def add_where(
         self, table: Table, wrong: NDArray[np.bool_], what: str | Callable[[int], str]
     ) -> None:
-        """Note a problem of each row at which `wrong` (n,) is true.
+        """Add a problem with each row selected by a mask.
 
         Args:
-            table: The rows.
-            wrong: Which rows.
-            what: The problem; or a function that returns that of a row, called for those that a
-                message may show.
+            table: Table with the rows.
+            wrong: Mask (n,) of the rows.
+            what: The problem; or a function from a row to its problem, called only for rows that
+                a message may show.
         """
         rows = np.flatnonzero(wrong)
         self._count += rows.size
@@ -108,7 +108,7 @@ class Problems:
             self._shown.append((int(table.lines[row]), shown))
 
     def add_cells(self, table: Table, column: str, wrong: NDArray[np.bool_], what: str) -> None:
-        """Note the same problem of each cell of a column at which `wrong` (n,) is true."""
+        """Add the same problem with each cell of a column selected by a mask (n,)."""
         cells = table[column]
         self.add_where(table, wrong, lambda row: f"{column} is {quoted(cells[row])}, {what}")
 
@@ -121,7 +121,7 @@ class Problems:
         """Raise an error if there are problems.
 
         Raises:
-            DatasetError: There are problems; it spells out the first ones and counts them all.
+            DatasetError: There are problems; the message spells out the first and counts them all.
         """
         if not self._count:
             return
@@ -137,7 +137,7 @@ class Problems:
 
 
 def quoted(text: str) -> str:
-    """Return a cell as a message shows it: quoted, on one line, of bounded length."""
+    """Return a cell for a message: quoted, on one line, of bounded length."""
     return repr(text if len(text) <= MAX_CELL else text[:MAX_CELL] + "…")
 
 
@@ -145,16 +145,16 @@ def read_table(path: Path, needed: Iterable[str], optional: Iterable[str] = ()) 
     """Read columns of a comma-separated UTF-8 table with a header; blank lines do not count.
 
     Args:
-        path: The file.
-        needed: Columns that must be there.
-        optional: Columns that are read where they are there. Others are passed over.
+        path: Path of the file.
+        needed: Required columns.
+        optional: Columns that are read if present. Others are ignored.
 
     Returns:
-        Rows in the file's order, at least one.
+        At least one row, in file order.
 
     Raises:
         DatasetError: The file cannot be read, is not UTF-8 or not CSV, lacks a column, has rows
-            of another length than the header, or has no rows.
+            whose length differs from the header's, or has no rows.
     """
     columns = list(needed)
 
@@ -167,7 +167,7 @@ def read_table(path: Path, needed: Iterable[str], optional: Iterable[str] = ()) 
 def csv_table(
     path: Path, choose: Callable[[Sequence[str]], Iterable[str]], delimiter: str = ","
 ) -> Table:
-    """Read those columns of a table that `choose` takes from its header; see `read_table`."""
+    """Read the columns of a table that `choose` selects from its header; see `read_table`."""
     with opened(path) as file:
         records = _records(path, csv.reader(file, strict=True, delimiter=delimiter))
         line, header = next(records, (0, []))
@@ -179,10 +179,10 @@ def csv_table(
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a list that are not blank.
+    """Return the non-blank lines of a text file.
 
     Raises:
-        DatasetError: It cannot be read, or is not UTF-8.
+        DatasetError: The file cannot be read, or is not UTF-8.
     """
     with opened(path) as file:
         return [line.strip() for line in file if line.strip()]
@@ -226,7 +226,7 @@ def _columns(
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.TextIOWrapper]:
-    """Open a plain file of UTF-8 text; errors while it is read become ours."""
+    """Open a plain UTF-8 file; errors while it is read become DatasetError."""
     try:
         with opened_bytes(path) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as file:
             yield file
@@ -236,7 +236,7 @@ def opened(path: Path) -> Iterator[io.TextIOWrapper]:
 
 @contextmanager
 def opened_bytes(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a plain file; errors while it is read become ours."""
+    """Open a plain file; errors while it is read become DatasetError."""
     try:
         with os.fdopen(open_regular(path, _MOST_BYTES, follow=True), "rb") as file:
             yield file
@@ -277,10 +277,10 @@ def _records(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:  # noq
 
 
 def check_header(where: str, header: Sequence[str], needed: Iterable[str]) -> None:
-    """Refuse a header that lacks a column, or has one twice.
+    """Refuse a header that lacks a column or repeats one.
 
     Raises:
-        DatasetError: It names them, and those there are.
+        DatasetError: Columns are missing or repeated; the message names them and all columns.
     """
     if missing := [column for column in needed if column not in header]:
         raise DatasetError(

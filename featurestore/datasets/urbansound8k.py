@@ -22,7 +22,7 @@ CLASSES = (
     "siren",
     "street_music",
 )
-"""Class names by classID."""
+"""Class names of UrbanSound8K by `classID`."""
 COLUMNS = Columns(
     file="slice_file_name",
     fold="fold",
@@ -35,14 +35,14 @@ COLUMNS = Columns(
 
 
 def load(root: Path) -> Dataset:
-    """Read the dataset's table.
+    """Read the table of UrbanSound8K.
 
     Args:
-        root: The directory with `metadata/` and `audio/`; or, as Kaggle has it, with the table
-            and the folds.
+        root: Directory that contains `metadata/` and `audio/`, or, as on Kaggle, the table and the
+            folds.
 
     Raises:
-        DatasetError: The table cannot be read or is wrong.
+        DatasetError: The table cannot be read or is invalid.
     """
     table, columns = root / URBANSOUND8K_TABLE, COLUMNS
     if not table.exists() and (root / KAGGLE_TABLE).exists():

@@ -1,6 +1,6 @@
-"""WebDataset: tars whose members of one key, such as `a.flac` and `a.json`, are one sample.
+"""WebDataset: tars in which members with the same key (`a.flac`, `a.json`) are one sample.
 
-The headers are read once, and of the contents only small labels: planning reads no sound.
+The headers are read once, and only small labels of the contents: planning reads no sound.
 Source: the WebDataset format's specification, https://github.com/webdataset/webdataset.
 """
 
@@ -34,7 +34,7 @@ from featurestore.extraction.sources import clip_file, open_source
 _JSON = frozenset(("json", "jsn"))
 _TEXTS = frozenset(("cls", "class", "label", "labels", "txt", "text"))
 _CLASSES = ("cls", "txt", "text")
-"""Labels that are the class where no key of the JSON is."""
+"""Members that hold the class if the JSON does not."""
 _MOST_LABEL_BYTES = 1 << 20
 _ANY_SIZE = 2**62
 
@@ -43,11 +43,11 @@ def read_tars(root: Path, files: Iterable[str]) -> Shards:
     """Index tars.
 
     Args:
-        root: Directory that they are in.
-        files: Paths relative to it.
+        root: Directory of the tars.
+        files: Paths of the tars relative to the root.
 
     Raises:
-        DatasetError: One is damaged or no tar, a label is, or a sample is there twice.
+        DatasetError: A file is damaged or not a tar, a label is invalid, or a sample occurs twice.
     """
     names = list(files)
     rows, left_out = RowGatherer(), Counter[str]()
@@ -70,10 +70,10 @@ def read_tars(root: Path, files: Iterable[str]) -> Shards:
 
 @contextmanager
 def opened_tar(root: Path, file: str) -> Iterator[int]:
-    """Open a tar, and turn errors of what is in it into ours: yields a descriptor.
+    """Open a tar and yield its descriptor; errors while it is read become DatasetError.
 
     Raises:
-        DatasetError: It cannot be opened, or is damaged or no tar.
+        DatasetError: The file cannot be opened, is damaged or not a tar.
     """
     try:
         descriptor, _ = open_source(clip_file(root, file), _ANY_SIZE)
@@ -90,14 +90,14 @@ def opened_tar(root: Path, file: str) -> Iterator[int]:
 
 
 def key_and_suffix(name: str) -> tuple[str, str]:
-    """Return the key of a member, up to the first dot of its file name, and what is behind it."""
+    """Split a member's name into its key, up to the first dot of the file name, and the rest."""
     directory, slash, base = name.rpartition("/")
     key, _, suffix = base.partition(".")
     return f"{directory}{slash}{key}", suffix.lower()
 
 
 def is_sound(suffix: str) -> bool:
-    """Return whether what is behind a key's dot is that of a sound."""
+    """Return whether a suffix, without the dot, is that of a sound."""
     return f".{suffix.rpartition('.')[2]}" in SUFFIXES
 
 
@@ -169,10 +169,10 @@ def _samples(
 
 
 def check_name(tar: str, name: str) -> None:
-    """Refuse names that no clip's id may have: nothing is unpacked, but others may do so.
+    """Refuse unsafe names: nothing is unpacked here, but users of the clip ids may do so.
 
     Raises:
-        DatasetError: It is not UTF-8, or leads out of a directory.
+        DatasetError: The name is not UTF-8, or leads out of its directory.
     """
     fault = path_fault(name)
     if fault is None and name.encode(errors="replace").decode() != name:
@@ -206,7 +206,7 @@ def _labels(where: str, suffix: str, text: str) -> Mapping[str, str]:
 
 
 def json_cells(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts, numbers and lists of a JSON object as cells; nothing that is nested."""
+    """Return the strings, numbers and lists of a JSON object as cells, without nested objects."""
     cells = {}
     for name, value in values.items():
         if name.startswith("("):

@@ -1,1 +1,1 @@
-"""Files from the internet: fetched piece by piece, resumed, checked, unpacked safely."""
+"""Downloads: fetched piece by piece, resumed, checked, unpacked safely."""

@@ -1,4 +1,4 @@
-"""Download of one file, complete or not at all; an interrupted transfer resumes.
+"""Download of one file, atomically; an interrupted transfer is resumed.
 
 The trainer uses this, too.
 """
@@ -35,19 +35,19 @@ def fetch_file(
     patience: Patience | None = None,
     observe: Observe = ignore,
 ) -> None:
-    """Download a file to `target`, unless it is there.
+    """Download a file to `target`, unless it exists.
 
-    The received part stays in `TARGET.partial`, whatever ends this call, and the next one resumes
-    from there. Where two processes want the same target, the second waits for the first.
+    The received part is kept in `TARGET.partial`, however this call ends, and the next call resumes
+    from there. If two processes download to the same target, the second waits for the first.
 
     Args:
-        remote: What to fetch.
-        target: Its folder is made where it is missing.
-        patience: How long to wait.
+        remote: File to fetch.
+        target: Path to write; its directory is created if missing.
+        patience: Time limits and number of attempts.
         observe: Called with the progress after each piece.
 
     Raises:
-        DownloadError: It is unavailable, is not what it should be, or cannot be written.
+        DownloadError: The file is unavailable, is not what it should be, or cannot be written.
     """
     patience = patience or Patience()
     job = Job(remote, patience, observe, time.monotonic() + patience.limit_s)

@@ -1,6 +1,6 @@
-"""The part of a file received so far: next to it, under a lock, with a note of its origin.
+"""The received part of a download: a locked file next to the target, with a note of its origin.
 
-Every byte is in the file when `append` returns, so that a process killed at any moment loses none.
+All bytes are in the file when `append` returns, so that a killed process loses none.
 """
 
 import json
@@ -23,13 +23,13 @@ _MOST_NOTE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Origin:
-    """Origin of the bytes.
+    """Origin of the bytes of a partial download.
 
     Args:
-        url: The address.
-        validator: What the server calls this state of the file (a strong ETag, or its date);
-            "" where it says nothing.
-        total: Bytes of the whole file; None if the server did not say.
+        url: URL of the file.
+        validator: Version of the file according to the server (a strong ETag, or its date); "" if
+            the server sends neither.
+        total: Size of the whole file in bytes; None if the server did not say.
     """
 
     url: str
@@ -38,7 +38,7 @@ class Origin:
 
 
 class PartialFile:
-    """Bytes received so far, in order and without a gap. Made by `open_partial`.
+    """Bytes received so far, in order and without gaps; see `open_partial`.
 
     Attributes:
         path: `TARGET.partial`.
@@ -56,7 +56,7 @@ class PartialFile:
 
     @property
     def origin(self) -> Origin | None:
-        """Origin of these bytes; None if it is not known."""
+        """Origin of the bytes received so far; None if unknown."""
         try:
             note = json.loads(read_regular(self._note, _MOST_NOTE_BYTES))
             total = note["total"]
@@ -67,16 +67,16 @@ class PartialFile:
 
     @property
     def complete(self) -> bool:
-        """Whether all the bytes that were announced are there."""
+        """Whether all announced bytes have been received."""
         return self.origin is not None and self.origin.total == self.size
 
     @property
     def room(self) -> int:
-        """Free bytes on its disk."""
+        """Free space on its disk in bytes."""
         return shutil.disk_usage(self.path.parent).free
 
     def begin(self, origin: Origin) -> None:
-        """Drop what there is, and take bytes of `origin` from now on."""
+        """Discard all bytes, and receive bytes from `origin` from now on."""
         self.clear()
         replace_file(self._note, json.dumps(asdict(origin)).encode())
 
@@ -84,19 +84,19 @@ class PartialFile:
         """Add bytes at the end.
 
         Raises:
-            OSError: They could not be written.
+            OSError: The bytes could not be written.
         """
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]
 
     def clear(self) -> None:
-        """Drop what there is."""
+        """Discard all bytes."""
         self._note.unlink(missing_ok=True)
         self._file.truncate(0)
 
     def finish(self) -> None:
-        """Give the file its name."""
+        """Rename the file to the target."""
         self.path.replace(self._target)
         self._note.unlink(missing_ok=True)
 
@@ -110,16 +110,16 @@ class PartialFile:
 def open_partial(
     target: Path, deadline: float, waiting: Callable[[], None]
 ) -> Iterator[PartialFile]:
-    """Yield the partial file of `target`, which this process alone has; gone afterwards if empty.
+    """Yield the partial file of `target`, locked for this process; removed afterwards if empty.
 
     Args:
-        target: Its folder is made where it is missing.
-        deadline: When waiting for another process ends, by `time.monotonic`.
-        waiting: Called when another process has it.
+        target: Path of the complete file; its directory is created if missing.
+        deadline: `time.monotonic()` time until which to wait for another process.
+        waiting: Called if another process holds the file.
 
     Raises:
-        DownloadError: Another process still has it at the deadline.
-        OSError: It cannot be opened.
+        DownloadError: Another process still holds the file at the deadline.
+        OSError: The file cannot be opened.
     """
     with locked(_beside(target, _PARTIAL), deadline, waiting) as file:
         partial = PartialFile(target, file)
@@ -132,9 +132,9 @@ def open_partial(
 
 @contextmanager
 def locked(path: Path, deadline: float, waiting: Callable[[], None]) -> Iterator[FileIO]:
-    """Yield a file, opened for appending and made where it is missing, that only one process has.
+    """Yield a file locked for this process, opened for appending and created if missing.
 
-    See `open_partial`. The lock goes with the process, however it ends.
+    See `open_partial`. The lock is released when the process ends, however it does.
     """
     while (file := _try_lock(path)) is None:
         waiting()

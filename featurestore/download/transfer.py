@@ -1,7 +1,7 @@
-"""One response of a server, appended to what was received of a file before.
+"""One response of a server, appended to the part of a file received before.
 
-The server's word is not taken: an answer that ends early is broken, and one with another length,
-another range or another state of the file than expected starts over.
+The server is not trusted: a response that ends early is an error, and one with an unexpected
+length, range or version of the file makes the download start over.
 """
 
 import http.client
@@ -22,7 +22,7 @@ _COUNT = r"[0-9]{1,18}"
 _RANGE = rf"bytes ({_COUNT})-{_COUNT}/({_COUNT}|\*)"
 _VALIDATOR = r"[ -~]{1,500}"
 _AGAIN = (408, 416, 425, 429)
-"""HTTP errors, besides those of the server (5xx), after which the same may succeed."""
+"""HTTP errors after which a retry may succeed, in addition to server errors (5xx)."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class RemoteFile:
     """A file to download, with its size and checksum if known.
 
     Args:
-        url: http, https or file.
-        checksum: `md5:…` or `sha256:…` in hexadecimal; the first digits are enough. "" for none.
-        max_bytes: More are refused.
+        url: http, https or file URL.
+        checksum: `md5:…` or `sha256:…` in hexadecimal, possibly truncated; "" for none.
+        max_bytes: Maximum size in bytes; a larger file is refused.
     """
 
     url: str
@@ -42,13 +42,13 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Patience:
-    """Time limits and number of tries of a download.
+    """Time limits and number of attempts of a download.
 
     Args:
-        silence_s: Seconds for an answer, and for each further piece.
-        limit_s: Seconds in all.
-        tries: Attempts in a row that bring nothing.
-        pause_s: Seconds before the second attempt; doubled before each further one.
+        silence_s: Timeout in seconds for the response, and for each further piece.
+        limit_s: Timeout in seconds for the whole download.
+        tries: Maximum number of attempts in a row that receive nothing.
+        pause_s: Seconds before the second attempt; doubled before each further attempt.
     """
 
     silence_s: float = 30.0
@@ -59,13 +59,13 @@ class Patience:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a step.
+    """Progress of a step of a download.
 
     Args:
-        step: What is being done, such as `downloading`.
-        done: Bytes so far.
-        total: Bytes in all; None if nobody knows.
-        note: What the user should know.
+        step: Name of the step, such as `downloading`.
+        done: Bytes processed so far.
+        total: Total number of bytes; None if unknown.
+        note: Note for the user.
     """
 
     step: str
@@ -78,11 +78,11 @@ Observe = Callable[[Progress], None]
 
 
 def ignore(progress: Progress) -> None:
-    """Observe nothing."""
+    """Ignore the progress."""
 
 
 class BrokenError(Exception):
-    """A transfer that may succeed at the next attempt; `answered` if there is a server at all."""
+    """A failed transfer that may succeed when retried; `answered` if the server responded."""
 
     def __init__(self, reason: object, answered: bool = True) -> None:
         super().__init__(str(reason))
@@ -91,7 +91,7 @@ class BrokenError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """A file that is being fetched; `deadline` by `time.monotonic`."""
+    """A file being fetched, with a `time.monotonic()` deadline."""
 
     remote: RemoteFile
     patience: Patience
@@ -105,11 +105,11 @@ def too_slow(job: Job) -> DownloadError:
 
 
 def receive(job: Job, partial: PartialFile) -> None:
-    """Request what is missing once, and read the response to its end.
+    """Request the missing part once, and read the response to its end.
 
     Raises:
-        BrokenError: It ended early, or did not fit.
-        DownloadError: There is no use in asking again.
+        BrokenError: The response ended early, or was not what was requested.
+        DownloadError: A retry cannot help.
         OSError: The file could not be written.
     """
     with _ask(job, partial) as answer:

@@ -1,8 +1,8 @@
-"""Unpacking a tar.gz that nobody vouches for.
+"""Unpacking an untrusted tar.gz.
 
-Regular files and directories are created under one directory, and nothing else: no link, no
-device, no path out, no second file of a name, no more files or bytes than expected. Owners, modes
-and times are not taken over.
+Only regular files and directories are created, below one directory: no links, no devices, no paths
+that lead out, no duplicate names, no more files or bytes than expected. Owners, modes and times are
+ignored.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from featurestore.files import UnusableFileError, open_regular
 
 _PIECE = 1 << 20
 _LONGEST = 200
-"""Most characters of a path."""
+"""Maximum length of a path in characters."""
 _DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError)
 _IMPOSSIBLE = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
@@ -29,8 +29,8 @@ class Limits:
     """Limits of an archive's contents.
 
     Args:
-        members: Files and directories.
-        num_bytes: Decompressed, headers and padding included.
+        members: Maximum number of files and directories.
+        num_bytes: Maximum decompressed size in bytes, including headers and padding.
     """
 
     members: int
@@ -41,14 +41,14 @@ def unpack(archive: Path, into: Path, limits: Limits, observe: Observe = ignore)
     """Unpack a tar.gz.
 
     Args:
-        archive: The file.
-        into: A directory that does not exist; a part of the archive may be in it after an error.
-        limits: What is refused.
-        observe: Called with the number of the archive's own bytes read.
+        archive: Path of the archive.
+        into: Directory to create; it may contain a part of the archive after an error.
+        limits: Limits of the contents.
+        observe: Called with the number of compressed bytes read.
 
     Raises:
-        ArchiveError: The archive is damaged, too large, or has a member that is refused.
-        DownloadError: There is no space, or no permission, to write.
+        ArchiveError: The archive is damaged, too large, or has a forbidden member.
+        DownloadError: There is no space or no permission to write.
     """
     try:
         into.mkdir()

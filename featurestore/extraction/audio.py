@@ -1,7 +1,7 @@
 """From a file to a mono waveform at the spec's rate: the only module that decodes audio.
 
-A file that cannot be used raises AudioError with the code its row gets. Conditions of the machine
-(no memory, too many open files, a failing disk) are no fault of the clip and pass through.
+An unusable file raises AudioError with the status code of the clip. Faults of the machine (no
+memory, too many open files, a failing disk) are not the clip's, and are not translated.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ from schemas import ClipStatus, FeatureSpec
 _MOST_BYTES_AT_ONCE = 1 << 22
 _MOST_BYTES_A_SAMPLE = 4
 _MOST_OTHER_BYTES = 1 << 24
-"""Most bytes of pictures and texts in a file."""
+"""Maximum size in bytes of embedded pictures and texts in a file."""
 _QUALITY = {"soxr_vhq": "VHQ", "soxr_hq": "HQ", "soxr_mq": "MQ"}
 WHOLE = Span()
 _LARGEST_SAMPLE = 1e6
-"""A float file beyond this (full scale is 1) is damaged, and its power would overflow float32."""
+"""Maximum sample value of a float file (full scale is 1); its power must not overflow float32."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Recording:
 
     Attributes:
         waveform: (N,) float32 mono, the mean of the channels, at the spec's sample rate.
-        duration_s: Duration of the file, in seconds.
+        duration_s: Duration of the clip, in seconds.
         peak: Largest absolute sample before resampling; 0 for digital silence.
-        source_sha256: Digest of the file's bytes, 32 bytes.
-        at_rates: The waveform at the other rates of the spec's features, by rate in Hz.
+        source_sha256: SHA-256 digest of the file, 32 bytes.
+        at_rates: The waveform resampled for features with other rates, by rate in Hz.
     """
 
     waveform: NDArray[np.float32]
@@ -59,20 +59,20 @@ class Recording:
 
 @typed
 def load(path: Path, spec: FeatureSpec, span: Span = WHOLE) -> Recording:
-    """Read, decode, downmix and resample a file of any format libsndfile knows.
+    """Read, decode, downmix and resample a file in any format that libsndfile reads.
 
-    Work and memory are bounded whatever the file says: by max_duration_s, at 192 kHz in stereo (or
-    as many samples in more channels), and by the bytes that these can take.
+    Time and memory are bounded whatever the file declares: by max_duration_s at 192 kHz in stereo
+    (or the same number of samples in more channels), and by the file size that these can have.
 
     Args:
         path: Path of the file.
-        spec: sample_rate, resampler and max_duration_s are used.
-        span: The part of the file that is the clip; all of it by default. Decoding seeks.
+        spec: Its sample_rate, resampler and max_duration_s are used.
+        span: Part of the file that is the clip; the whole file by default. Decoding seeks to it.
 
     Raises:
-        AudioError: The file is missing, no regular file, empty, no audio, damaged, truncated, too
-            long or too big, or holds samples that are no numbers.
-        OSError: The machine could not read it, for a reason that is not the file's.
+        AudioError: The file is missing, not a regular file, empty, not audio, damaged, truncated,
+            too long or too large, or contains samples that are NaN or infinite.
+        OSError: Reading failed for a reason other than the file itself, such as a disk error.
     """
     return _recording(*read_mono(path, spec.max_duration_s, span), spec)
 
@@ -83,7 +83,7 @@ def read_mono(
     """Read, decode and downmix a file at its own rate; see `load`.
 
     Returns:
-        Mono samples (N,), their rate in Hz, and the SHA-256 of the file's bytes (32 bytes).
+        Mono samples (N,) float32, sample rate in Hz, and the SHA-256 digest of the file (32 bytes).
     """
     if not span.is_whole:
         return read_part(path, span, max_duration_s)
@@ -191,13 +191,13 @@ def _recording(
 def resample(
     waveform: NDArray[np.float32], rate: int, spec: FeatureSpec, new_rate: int | None = None
 ) -> NDArray[np.float32]:
-    """Resample a waveform by the spec's resampler.
+    """Resample a waveform with the spec's resampler.
 
     Args:
-        waveform: (N,).
-        rate: Its rate in Hz.
-        spec: resampler, and sample_rate, are used.
-        new_rate: Rate in Hz of the result; None is the spec's.
+        waveform: (N,) float32.
+        rate: Sample rate of the waveform, in Hz.
+        spec: Its resampler and sample_rate are used.
+        new_rate: New sample rate in Hz; None for the spec's.
 
     Returns:
         (N',) float32.

@@ -1,4 +1,4 @@
-"""One file to its arrays as a store holds them: a build's work on each clip."""
+"""From one file to its arrays as stored: a build's work on each clip."""
 
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -21,9 +21,9 @@ def _blas() -> ThreadpoolController:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Let NumPy compute in this thread only, as a build does: split sums round differently.
+    """Make NumPy use a single thread, as builds do: sums split over threads round differently.
 
-    Threads of every other library that was loaded before the first call are limited, too.
+    The threads of all other libraries loaded before the first call are limited, too.
     """
     limit: AbstractContextManager[object] = _blas().limit(limits=1)
     return limit
@@ -33,22 +33,23 @@ def one_thread() -> AbstractContextManager[object]:
 def extract_file(
     path: Path, extractor: Extractor, span: Span = audio.WHOLE
 ) -> tuple[dict[str, NDArray[Any]], Recording]:
-    """Return the arrays of a file, equal to the bit to those of its row in a store of the spec.
+    """Return the arrays of a file, bit-identical to those in a store with the same spec.
 
-    That holds within `one_thread`, and with the same libraries on the same kind of processor.
+    They are within `one_thread`, with the same libraries on the same kind of processor.
 
     Args:
-        path: Path of a file of any format libsndfile knows.
+        path: Path of a file in any format that libsndfile reads.
         extractor: Extractor of the store's spec.
-        span: The part of the file.
+        span: Part of the file that is the clip; the whole file by default.
 
     Returns:
-        Arrays by the keys of `spec.arrays`: images (bands, frames) of the spec's dtype, in [0, 1]
-        times `spec.scale`, and features as float32. And the recording they were made of.
+        Arrays by the keys of `spec.arrays`: images (bands, frames) in the spec's dtype, which lie
+        in [0, 1] once multiplied by `spec.scale`, and features as float32. And the recording
+        from which they were computed.
 
     Raises:
         AudioError: The file cannot be used.
-        OSError: The machine could not read it, for a reason that is not the file's.
+        OSError: Reading failed for a reason other than the file itself, such as a disk error.
     """
     recording = audio.load(path, extractor.spec, span)
     return extractor.stored(recording.waveform, recording.at_rates), recording

@@ -1,12 +1,11 @@
 """Numba's cache of compiled librosa: a directory of our own, filled by one process.
 
-Numba keeps a `guvectorize`d function and its wrapper in two files. Two processes that fill one
-cache at the same time can leave the function of the one next to the wrapper of the other, and
-whoever loads such a pair ends in a segmentation fault, today and ever after. So one process
-compiles, under a lock, and all others read; the little that other arguments add later lies in one
-file each. Numba compiles again for another copy of librosa or another processor, so each has a
-directory of its own here: a directory that is ready for one is not ready for another. What is in
-the directory is code: it must be nobody else's.
+Numba caches a `guvectorize`d function and its wrapper in two files. Two processes that fill the
+cache at the same time can leave the function of one next to the wrapper of the other, and every
+process that loads such a pair crashes with a segmentation fault. So one process compiles, under a
+lock, and all others read; what other argument types add later is one file each, which is safe.
+Numba recompiles for another copy of librosa or another processor, so each has a directory of its
+own here. The cache is executable code, so its directory must belong to this user.
 """
 
 import fcntl
@@ -34,20 +33,20 @@ _READY, _LOCK = "ready", "lock"
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that shape these features; nothing is imported."""
+    """Return the versions of the libraries behind these features, without importing them."""
     return {name: importlib.metadata.version(name) for name in ("librosa", "numba")}
 
 
 def use_cache(*, quiet: bool = False) -> None:
-    """Have Numba read from the directory, which is filled first if it is new (20 s, 400 MB).
+    """Make Numba use the cache directory, which is filled first if it is new (20 s, 400 MB).
 
-    Does nothing if librosa was imported already: its place is settled then.
+    Does nothing if librosa has been imported already, which fixes its cache directory.
 
     Args:
-        quiet: Do not print why it takes that long.
+        quiet: Whether to suppress the line that explains the delay.
 
     Raises:
-        SpecError: There is no directory that can be written, or librosa cannot be imported.
+        SpecError: No cache directory can be written, or librosa cannot be imported.
     """
     name = _name()
     place = Path(os.environ.get(VARIABLE, ""))
@@ -169,7 +168,7 @@ def _fill(place: Path) -> None:
 
 
 def main() -> None:
-    """Import each module of librosa, always in one order, as some orders end in a circle."""
+    """Import all modules of librosa in a fixed order, as some orders lead to circular imports."""
     import librosa
 
     for module in pkgutil.walk_packages(librosa.__path__, "librosa."):

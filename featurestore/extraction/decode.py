@@ -1,7 +1,7 @@
 """From an open file to mono samples, by libsndfile: the only module that calls it.
 
-What the decoder gives is compared with what the container was found to hold. It never passes for
-the whole sound with less.
+The number of decoded samples is compared with that found in the container, so that a part never
+passes for the whole sound.
 """
 
 import os
@@ -21,17 +21,17 @@ from featurestore.extraction.notes import decoder_notes
 from schemas import ClipStatus
 
 MOST_SAMPLES_A_SECOND = 384_000
-"""192 kHz in stereo, or 48 kHz in eight channels. A file with more of them has fewer seconds."""
+"""192 kHz in stereo, or 48 kHz in eight channels. Files with more must be shorter."""
 _PIECE = 1 << 20
-"""Samples decoded at once, of all channels together."""
+"""Number of samples decoded at once, over all channels."""
 UNKNOWN_FRAMES = 2**63 - 1
-"""Number of frames from libsndfile if a header does not say."""
+"""Number of frames reported by libsndfile if the header does not declare it."""
 _UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4
 """Error codes of libsndfile."""
 _UNSUPPORTED = re.compile(r"unimplemented|not supported|unsupported|unknown (?:format|codec)", re.I)
 
 _ADDED_IN_PAIRS = 8
-"""From so many channels on, `mean` adds them in pairs and not one after another."""
+"""Number of channels from which on NumPy's `mean` uses pairwise summation."""
 
 _NOT_RECOGNISED = re.compile(r"resource fork|not recognised|does not exist", re.I)
 
@@ -49,20 +49,20 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no ty
 
 
 def decode(source: Source, max_duration_s: float, name: str) -> tuple[NDArray[np.float32], int]:
-    """Walk the container of an open file, and decode all of its parts.
+    """Walk the container of an open file, and decode all its parts.
 
     Args:
-        source: The file.
-        max_duration_s: Largest duration of all parts together.
-        name: Name of the file, for what the decoder prints.
+        source: The open file.
+        max_duration_s: Maximum total duration, in seconds.
+        name: Name of the file, for messages of the decoder.
 
     Returns:
-        Mono samples (N,) in one piece, and their rate in Hz.
+        Mono samples (N,) float32, contiguous, and their sample rate in Hz.
 
     Raises:
-        AudioError: The file is truncated, damaged, too long or not supported, or its parts do not
-            have the same rate and number of channels.
-        OSError: The machine could not read it.
+        AudioError: The file is truncated, damaged, too long or not supported, or its parts differ
+            in sample rate or number of channels.
+        OSError: The file could not be read.
     """
     container = walk(source, max_duration_s)
     if container is None:
@@ -92,10 +92,10 @@ def _unknown(source: Source) -> AudioError:
 
 
 def judge_notes(notes: list[str], name: str) -> None:
-    """Report what libmpg123 noted, with the file's name.
+    """Report the messages of libmpg123, with the file's name.
 
     Raises:
-        AudioError: It noted an error: it gives silence instead of the frame's sound then.
+        AudioError: One is an error, in which case the decoder returned silence for a frame.
     """
     for note in notes:
         if "error: " in note and "ID3" not in note:  # which of a tag is no loss of sound
@@ -162,7 +162,7 @@ def _opened(source: Source, part: Part) -> Iterator[_Stream]:
 
 @contextmanager
 def soundfile_errors() -> Iterator[None]:
-    """Turn libsndfile's errors into ours."""
+    """Translate libsndfile's errors into AudioError."""
     try:
         yield
     except soundfile.LibsndfileError as error:
@@ -171,7 +171,7 @@ def soundfile_errors() -> Iterator[None]:
 
 @contextmanager
 def part_descriptor(source: Source, part: Part) -> Iterator[int]:
-    """Yield the file's own descriptor if the part is all of it, else that of a nameless copy."""
+    """Yield the file's own descriptor for a whole file, else that of a temporary copy."""
     if not part.prefix and part.start == 0 and part.stop == source.size:
         yield source.descriptor
         return
@@ -189,7 +189,7 @@ def part_descriptor(source: Source, part: Part) -> Iterator[int]:
 
 
 def soundfile_name(descriptor: int) -> int | str:
-    """Return what libsndfile opens: a path for an MP3 without a tag, else a descriptor."""
+    """Return the argument for libsndfile: a path for an MP3 without a tag, else a descriptor."""
     sync = os.pread(descriptor, 2, 0)
     return f"/dev/fd/{descriptor}" if sync >= b"\xff\xe0" else descriptor
 
@@ -208,10 +208,10 @@ def _translated(error: soundfile.LibsndfileError) -> AudioError:
 
 
 def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) -> int:
-    """Return the largest number of sample frames that a file may have.
+    """Return the maximum number of sample frames of a file.
 
     Raises:
-        AudioError: Its header says that it has more.
+        AudioError: Its header declares more.
     """
     limit = int(max_duration_s * min(rate, MOST_SAMPLES_A_SECOND // max(2, channels)))
     if limit < frames < UNKNOWN_FRAMES:
@@ -238,7 +238,7 @@ def _downmixed(file: _Stream, max_duration_s: float, part: Part) -> NDArray[np.f
 
 
 def read_mixed(file: soundfile.SoundFile, num_frames: int) -> NDArray[np.float32]:
-    """Read up to so many frames of an open file, in pieces, as the mean of the channels."""
+    """Read up to `num_frames` frames of an open file in pieces, as the mean of the channels."""
     # Pages that are never written cost nothing, should the header have promised too much.
     waveform = np.empty(num_frames, np.float32)
     dtype = "int16" if file.subtype == "PCM_16" else "float32"
@@ -274,7 +274,7 @@ def _compared(waveform: NDArray[np.float32], rate: int, part: Part) -> NDArray[n
 
 
 def mix(piece: NDArray[Any], mono: NDArray[np.float32]) -> None:
-    """Write the mean of the channels of (n, channels) to (n,), integers divided by 2^15."""
+    """Write the mean over the channels of (n, channels) to (n,); integers are divided by 2^15."""
     integer = piece.dtype == np.int16
     channels = piece.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):  # the peak will tell

@@ -1,6 +1,6 @@
-"""One clip to all its stored arrays: the images from one STFT, and what librosa computes.
+"""From one clip to all its stored arrays: images from one STFT, and features of librosa.
 
-The steps are `features` and `resize`, and `librosa_features`.
+The steps are in `features`, `resize` and `librosa_features`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from featurestore.extraction.librosa_features import FeatureExtractor
 
 _FRAMES_AT_ONCE = 256
-"""Bounds the memory of a long clip, and is enough for the products to run at full speed.
+"""Number of frames per matrix product: bounds memory for long clips, and is enough for full speed.
 
-With more, BLAS adds the products in another order: stored bits would change.
+With more, BLAS sums in another order, and stored bits would change.
 """
 
 
@@ -41,12 +41,12 @@ class Extractor:
     """Computes every stored array of a clip.
 
     Args:
-        spec: What to compute. Filterbanks, window and resize operators are made once, here.
-        librosa: Version of librosa that the spec's features must be computed by, if it has any.
+        spec: Features to compute. Filterbanks, window and resize operators are made once, here.
+        librosa: Required version of librosa, if the spec has librosa features.
 
     Raises:
-        SpecError: The spec has features of librosa's, and another version of it is installed, or
-            its compiled code can be kept nowhere.
+        SpecError: The spec has librosa features, but another version is installed, or there is no
+            writable directory for its compiled code.
     """
 
     def __init__(self, spec: FeatureSpec, librosa: str | None = None) -> None:
@@ -113,10 +113,11 @@ class Extractor:
     def stored(
         self, waveform: Array, at_rates: Mapping[int, Array] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Return all arrays of one clip as they are stored; see `__call__`.
+        """Return all arrays of one clip as stored; see `__call__`.
 
         Returns:
-            By the keys of `spec.arrays`: images of the spec's dtype (`quantize`), and features.
+            Arrays by the keys of `spec.arrays`: images in the spec's dtype (`quantize`), and
+            features.
         """
         arrays = self(waveform, at_rates)
         # All images at once: on one image alone, a third of the time is what calls cost.
@@ -129,7 +130,7 @@ class Extractor:
         return arrays | images
 
     def trim_bounds(self, waveform: Array) -> tuple[int, int]:
-        """Return samples [start, stop) of a waveform (N,) that the arrays are made of."""
+        """Return the samples [start, stop) of a waveform (N,) that the arrays cover."""
         if self.spec.trim is None:
             return 0, waveform.size
         return features.trim_bounds(waveform, self.spec.sample_rate, self.spec.trim)
@@ -198,7 +199,7 @@ def _frames(shapes: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def quantize(images: Array, dtype: str) -> NDArray[Any]:
-    """Return images in [0, 1] as they are stored: as the nearest float16, or k/255 as uint8."""
+    """Return images in [0, 1] as stored: rounded to the nearest float16, or to k/255 as uint8."""
     if dtype == "float16":
         return _to_float16(images)
     if dtype == "uint8":
@@ -209,7 +210,7 @@ def quantize(images: Array, dtype: str) -> NDArray[Any]:
 _HALF_MIN = np.float32(2**-14)
 """Smallest normal float16."""
 _REBASED = np.uint32(2**32 - (112 << 23) + 0xFFF)
-"""Modulo 2^32: takes 112 from a float32's exponent, and adds just under half of its 13th bit."""
+"""Modulo 2^32: subtracts 112 from a float32's exponent, and adds just under half of bit 13."""
 
 
 def _to_float16(values: Array) -> NDArray[np.float16]:

@@ -1,7 +1,7 @@
 """From a waveform to normalised mel-spectrograms: pure functions of arrays.
 
-Definitions are librosa's (tests compare to 1e-5); what differs is the order of the work. Decoding
-and resampling are `audio`, interpolation is `resize`, `extractor` puts the steps together.
+Definitions are librosa's (tests compare to 1e-5); only the order of computation differs. Decoding
+and resampling are in `audio`, interpolation is in `resize`, and `extractor` combines the steps.
 
 Shape legend: N samples, T frames, K = n_fft // 2 + 1 bins, B bands.
 """
@@ -23,25 +23,25 @@ _WINDOW_COEFFICIENTS = {
     "blackman": (0.42, 0.5, 0.08),
 }
 _RMS_AMIN = 1e-5
-"""librosa.amplitude_to_db's floor, below which every frame counts as equally loud."""
+"""Floor of librosa.amplitude_to_db, below which all frames count as equally loud."""
 _FRAMES_PER_FFT = 88
-"""Frames transformed by one call, which reads and writes 0.7 MB: a core's cache holds it."""
+"""Number of frames per FFT call, which reads and writes 0.7 MB: it fits into a core's cache."""
 _ROWS_A_SLAB = 16
-"""Rows of the filterbanks multiplied at once."""
+"""Number of filterbank rows multiplied at once."""
 
 
 def trim_bounds(waveform: Array, sample_rate: int, trim: TrimSpec) -> tuple[int, int]:
-    """Return samples [start, stop) that are left after silence at both ends is removed.
+    """Return the range of samples [start, stop) that remains after trimming silence at both ends.
 
     Args:
-        waveform: (N,), any level.
-        sample_rate: Hz.
-        trim: Threshold, RMS frame and padding.
+        waveform: (N,) float32, at any level.
+        sample_rate: Sample rate in Hz.
+        trim: Threshold, RMS frame length and padding.
 
     Returns:
-        Bounds with 0 <= start <= stop <= N; the whole clip where it is shorter than the padding.
+        Bounds with 0 <= start <= stop <= N; the whole clip if it is shorter than the padding.
 
-    Source: fastai_audio's `trim`, which is librosa.effects.split with its first start and last end.
+    Source: fastai_audio's `trim`: first start and last end of librosa.effects.split.
     """
     hop = int(trim.pad_ms / 1000 * sample_rate)
     if waveform.size < max(hop, 1):
@@ -84,8 +84,8 @@ def window(spec: FeatureSpec) -> Array:
 def centred(waveform: Array, spec: FeatureSpec) -> Array:
     """Return the waveform padded so that frame t is centred on sample t · hop_length.
 
-    A clip too short to be reflected is followed by zeros first. Returns (N' + 2 · (n_fft // 2),)
-    where N' = max(N, n_fft // 2 + 1).
+    A clip too short for reflection is zero-padded first. Returns (N' + 2 · (n_fft // 2),), where
+    N' = max(N, n_fft // 2 + 1).
     """
     half = spec.n_fft // 2
     if waveform.size <= half:
@@ -149,10 +149,11 @@ _SLANEY = 27 / np.log(6.4)
 
 
 def labelled_hz(hz: NDArray[np.float64], spec: FeatureSpec) -> NDArray[np.float64]:
-    """Return the Hz that the filterbank takes `hz` for: the same, except for `torchaudio-2019`.
+    """Return `hz` as labelled by the filterbank: changed only by `torchaudio-2019`.
 
-    That one labels the K bins, which lie from 0 Hz to Nyquist, linspace(fmin, fmax, K): with the
-    paper's 22 kHz and the default fmax of 22050 Hz everything is taken for 2.005 times as high.
+    `torchaudio-2019` labels the K bins, which range from 0 Hz to Nyquist, as linspace(fmin, fmax,
+    K): with the paper's 22 kHz and the default fmax of 22050 Hz, all frequencies appear 2.005 times
+    as high.
 
     Source: torchaudio's `create_fb_matrix` before pytorch/audio PR 294; PROTOCOL section 1.
     """
@@ -162,9 +163,9 @@ def labelled_hz(hz: NDArray[np.float64], spec: FeatureSpec) -> NDArray[np.float6
 
 
 def mel_edges(spec: FeatureSpec, n_mels: int) -> NDArray[np.float64]:
-    """Return frequencies in labelled Hz (n_mels + 2,) between which the triangles stand.
+    """Return the edges of the triangular filters in labelled Hz, (n_mels + 2,).
 
-    [1:-1] are their centres.
+    Elements [1:-1] are the centre frequencies.
     """
     low, high = (hz_to_mel(f, spec.mel_scale) for f in (spec.fmin, spec.fmax_hz))
     return mel_to_hz(np.linspace(low, high, n_mels + 2), spec.mel_scale)
@@ -173,7 +174,7 @@ def mel_edges(spec: FeatureSpec, n_mels: int) -> NDArray[np.float64]:
 def mel_filterbank(spec: FeatureSpec, n_mels: int) -> Array:
     """Return triangular filters (n_mels, K), weights in [0, 1] unless mel_norm is `slaney`.
 
-    A filter that is so narrow that no bin lies in it is all zeros.
+    A filter so narrow that it contains no bin is all zeros.
     """
     edges = mel_edges(spec, n_mels)
     hz = np.asarray(np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate), np.float64)
@@ -201,13 +202,13 @@ class _Slab:
 
 
 class BandedMatrix:
-    """A matrix (R, K) whose rows are zero but for a narrow run of columns, as a product operator.
+    """A matrix (R, K) whose rows are zero except in a narrow band of columns, as a linear operator.
 
-    A filterbank is 93 % zeros. Rows that use neighbouring columns, also of different banks, are
-    multiplied together: 1/14 of the arithmetic of the dense product, at the speed of BLAS.
+    A filterbank is 93 % zeros. Rows that use neighbouring columns, also from different banks, are
+    multiplied together: 1/14 of the operations of the dense product, at the speed of BLAS.
 
     Attributes:
-        order: (R,) which row of the matrix each column of a product is of.
+        order: (R,) row of the matrix for each column of a product.
     """
 
     def __init__(self, matrix: Array) -> None:
@@ -226,9 +227,9 @@ class BandedMatrix:
         return _Slab(rows, columns, np.ascontiguousarray(matrix[rows, columns].T))
 
     def apply(self, spectrum: Array) -> Array:
-        """Return `spectrum` (T, K) times the matrix's transpose: (T, R), in the rows' `order`.
+        """Return `spectrum` (T, K) times the transposed matrix: (T, R), columns in `order`.
 
-        This way round BLAS needs half the time of the product with the spectrum's transpose.
+        In this orientation BLAS takes half the time of the product with the transposed spectrum.
         """
         result = np.empty((len(spectrum), len(self.order)), np.float32)
         for slab in self._slabs:
@@ -237,18 +238,18 @@ class BandedMatrix:
 
 
 def min_max_level(energy: Array, low: np.float32, high: np.float32, spec: FeatureSpec) -> Array:
-    """Return levels scaled to [0, 1] by the smallest and the largest energy of the whole clip.
+    """Return log energies scaled to [0, 1] by the minimum and maximum over the whole clip.
 
-    The logarithm is monotonic, so the extremes are given as energies and the logarithm is taken of
-    these frames only: the natural one, as scaling makes all bases equal. The floor is `top_db` dB
-    under the largest, where a level is (20 / power) · log10(max(energy, amin)); a constant clip
-    becomes zeros.
+    The logarithm is monotonic, so the extremes are passed as energies, and only these frames are
+    converted: with the natural logarithm, as the base cancels in scaling. The floor is `top_db` dB
+    below the maximum, for levels (20 / power) · log10(max(energy, amin)); a constant clip becomes
+    zeros.
 
     Args:
-        energy: (B, T) of the frames that are kept.
-        low: Smallest energy over every frame of the clip.
-        high: Largest.
-        spec: amin, power, top_db.
+        energy: (B, T), non-negative, of the frames to keep.
+        low: Minimum energy over all frames of the clip.
+        high: Maximum energy over all frames of the clip.
+        spec: Its amin, power and top_db are used.
 
     Returns:
         (B, T) in [0, 1].
@@ -264,7 +265,7 @@ def min_max_level(energy: Array, low: np.float32, high: np.float32, spec: Featur
 
 
 def fit_frames(image: Array, num_frames: int, short_clips: str) -> Array:
-    """Return the first `num_frames` of images (..., B, T); tile shorter ones or append zeros."""
+    """Return the first frames of images (..., B, T), tiled or zero-padded if they are too short."""
     available = image.shape[-1]
     if available >= num_frames:
         return image[..., :num_frames]

@@ -1,8 +1,8 @@
-"""Features that librosa computes of a trimmed clip. The only module that imports librosa.
+"""Features of a trimmed clip computed by librosa. The only module that imports librosa.
 
-It is imported where a spec asks for such features and nowhere else: librosa brings Numba, which
-takes seconds to import, and much longer the first time, when it compiles. `warm_cache` has that
-done once, before workers start. Arguments and shapes are `schemas.librosa_features`.
+It is imported only if a spec has such features: librosa needs Numba, which takes seconds to import,
+and much longer the first time, when it compiles. `warm_cache` does that once, before workers start.
+Arguments and shapes are in `schemas.librosa_features`.
 """
 
 import subprocess
@@ -35,7 +35,7 @@ from schemas.librosa_features import (
 
 _NORMS = {"max": np.inf, "l1": 1, "l2": 2, "none": None}
 _WARNINGS = Lock()
-"""Held while a warning is ignored: the filters are the whole process's."""
+"""Held while a warning is ignored, as warning filters are global to the process."""
 
 
 class FeatureExtractor:
@@ -45,7 +45,7 @@ class FeatureExtractor:
         spec: What to compute.
 
     Raises:
-        SpecError: Numba has no directory that it may write to.
+        SpecError: There is no writable directory for Numba's cache.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
@@ -100,15 +100,15 @@ def _fitted(array: Array, length: int, short_clips: str, fill: float) -> Array:
 
 
 def compute(feature: Feature, clip: Array, spec: FeatureSpec) -> Array:
-    """Return a feature of the start of a clip: of as many samples as its frames span.
+    """Return a feature of a clip, computed from as many samples as its frames span.
 
-    A clip that is shorter than librosa's longest window is followed by zeros, and the frames of
-    these are left out.
+    A clip shorter than librosa's longest window is zero-padded, and frames of the padding are
+    dropped.
 
     Args:
-        feature: Any but a waveform.
-        clip: (N,) at the spec's sample rate; N may be 0.
-        spec: The spec of which it is a feature.
+        feature: Any feature except a waveform.
+        clip: (N,) float32, at the spec's sample rate; N may be 0.
+        spec: Spec of the feature.
 
     Returns:
         (bands, T) float32, where T is the smaller of `num_frames` and 1 + N // hop_length.
@@ -319,17 +319,17 @@ _FUNCTIONS: dict[type, Callable[[Any, Array, int], Array]] = {
 
 
 def warm_cache(spec: FeatureSpec, *, in_workers: bool = True, quiet: bool = False) -> None:
-    """Have a process compute the features of a spec once, so that all is compiled that they need.
+    """Compute the features of a spec once in a process of its own, to compile all they need.
 
-    Compiling takes 17 seconds and 400 MB: done once, no worker has to.
+    Compiling takes 17 seconds and 400 MB; done here, no worker has to.
 
     Args:
         spec: Spec of the features.
-        in_workers: Whether other processes compute them. This one compiles the rest by itself.
+        in_workers: Whether other processes will compute the features.
         quiet: See `use_cache`.
 
     Raises:
-        SpecError: librosa refuses the features, or Numba has no directory that it may write to.
+        SpecError: librosa refuses the features, or there is no writable directory for its cache.
     """
     if all(isinstance(feature, Waveform) for feature in spec.features):
         return
@@ -349,7 +349,7 @@ def warm_cache(spec: FeatureSpec, *, in_workers: bool = True, quiet: bool = Fals
 
 
 def main() -> None:
-    """Compute the features of the spec on standard input, of noise."""
+    """Compute the features of noise for the spec on standard input."""
     spec = FeatureSpec.model_validate_json(sys.stdin.read())
     noise = np.random.default_rng(0).uniform(-1, 1, spec.sample_rate).astype(np.float32)
     FeatureExtractor(spec)(noise, lambda rate: noise)

@@ -1,8 +1,8 @@
-"""Messages that libmpg123 prints while it decodes: caught, judged, and reported with a name.
+"""Messages that libmpg123 prints while decoding: captured, interpreted, reported with a name.
 
-It writes to descriptor 2 itself, and libsndfile gives no way to stop it. The descriptor belongs to
-the whole process, so it is redirected for MPEG audio only, by one thread at a time, and whatever
-else was written meanwhile is passed on as it was.
+It writes to file descriptor 2 directly, and libsndfile offers no way to stop it. The descriptor is
+shared by the whole process, so it is redirected for MPEG audio only, by one thread at a time, and
+other output written in the meantime is passed on unchanged.
 """
 
 import os
@@ -19,7 +19,7 @@ _MOST_BYTES = 1 << 20
 
 @contextmanager
 def decoder_notes() -> Iterator[list[str]]:
-    """Catch what the decoder prints inside; the list has a line for each note afterwards."""
+    """Capture what the decoder prints within the context; afterwards the list has its lines."""
     notes: list[str] = []
     with _TURN, tempfile.TemporaryFile() as caught:
         kept = _duplicate(_STDERR)

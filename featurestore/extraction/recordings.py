@@ -1,8 +1,8 @@
 """Parts of long recordings: a file is hashed and walked once, and kept open for the next part.
 
-Decoding seeks. libsndfile does so exactly in WAV and FLAC; in Ogg it needs the help of `_go_to`. Of
-an MP3, in which it needs 0.4 s to find a far place in an hour, the frames around a part are decoded
-alone (`mpegcut`), which gives the same to 1e-7.
+Decoding seeks. libsndfile seeks exactly in WAV and FLAC; in Ogg it needs the help of `_go_to`. In
+an MP3, where seeking within an hour takes 0.4 s, only the frames around a part are decoded
+(`mpegcut`), which gives the same samples to 1e-7.
 """
 
 import os
@@ -38,27 +38,27 @@ from featurestore.extraction.sources import FileIdentity, file_sha256, identify,
 from schemas import ClipStatus
 
 MAX_RECORDING_S = 86_400.0
-"""Longest recording that parts are taken of: a day."""
+"""Maximum duration in seconds of a recording with parts: a day."""
 _MOST_BYTES = 1 << 38
 _MOST_COPIED_BYTES = 1 << 33
 _MOST_OPEN = 64
-"""Recordings that a thread keeps open."""
+"""Maximum number of recordings that a thread keeps open."""
 _MOST_COPIES = 4
-"""Open recordings that may be copies out of shards."""
+"""Maximum number of open recordings that are copies from shards."""
 _OGG_LEAD_S = 2
-"""Seconds that are decoded before a part of an Ogg file."""
+"""Seconds decoded before a part of an Ogg file."""
 _SLACK_S = 0.01
-"""By how much a part may end after its recording: times in tables are rounded."""
+"""Seconds by which a part may end after its recording, as times in tables are rounded."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """The part of its file that a clip is.
+    """The part of a file that is a clip.
 
     Attributes:
-        start_s: Seconds at which it starts in its recording; NaN for the start.
-        end_s: Seconds at which it ends; NaN for the end.
-        item: Which of a shard's sounds the recording is; see `shards`. `NO_ITEM` if the file is it.
+        start_s: Start in the recording, in seconds; NaN for its start.
+        end_s: End in the recording, in seconds; NaN for its end.
+        item: Position of the recording in a shard, see `shards`; `NO_ITEM` for a plain file.
     """
 
     start_s: float = np.nan
@@ -67,7 +67,7 @@ class Span:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all of the recording."""
+        """Whether the clip is the whole recording."""
         return isnan(self.start_s) and isnan(self.end_s)
 
 
@@ -220,16 +220,16 @@ _opened = _Opened()
 def read_part(
     path: Path, span: Span, max_duration_s: float
 ) -> tuple[NDArray[np.float32], int, bytes]:
-    """Return the mono samples (N,) of a part of a recording, their rate, and the file's SHA-256.
+    """Return a part of a recording as mono samples, with its rate and the file's digest.
 
     Args:
         path: Path of the recording.
-        span: Which part.
-        max_duration_s: Longest part.
+        span: Part to read.
+        max_duration_s: Maximum duration of the part, in seconds.
 
     Raises:
-        AudioError: The file cannot be used, or the part is not in it.
-        OSError: The machine could not read it.
+        AudioError: The file is unusable, or the part is not within it.
+        OSError: The file could not be read.
     """
     recording = _recording(path, span.item)
     start_s = 0.0 if isnan(span.start_s) else span.start_s
@@ -282,7 +282,7 @@ def _facts(key: FileIdentity, item: int) -> _Facts | AudioError:
     """Hash and walk a file, or say why it is of no use: once per process while it stays the same.
 
     Raises:
-        OSError: The machine could not read it.
+        OSError: The file could not be read.
     """
     try:
         descriptor, size = _open(Path(key.path), item)

@@ -1,6 +1,6 @@
-"""Images made smaller by the operators of a FeatureSpec's variants, along each axis alone. Pure.
+"""Separable resize operators of the variants of a FeatureSpec. Pure.
 
-The bilinear one takes two taps an output; the others are a small matrix an axis.
+The bilinear operator uses two taps per output point; the others are a small matrix per axis.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,12 +15,12 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Taps:
-    """Position of each output point among the inputs, for interpolation.
+    """Position of each output point relative to the input points, for interpolation.
 
     Attributes:
-        left: (new_size,) int64, the input at or before it.
-        right: (new_size,) int64, the input after it; `left` itself at the end.
-        fraction: (new_size,) float32 in [0, 1], how far it lies from left to right.
+        left: (new_size,) int64, index of the input at or before the output.
+        right: (new_size,) int64, index of the input after it; equal to `left` at the end.
+        fraction: (new_size,) float32 in [0, 1], relative position from left to right.
     """
 
     left: NDArray[np.int64]
@@ -29,7 +29,7 @@ class Taps:
 
 
 def bilinear_taps(size: int, new_size: int) -> Taps:
-    """Return the taps that interpolate `size` points linearly at `new_size`.
+    """Return the taps for linear interpolation of `size` points at `new_size` points.
 
     Half-pixel centres (`align_corners=False`), edges repeated, no antialias: output i samples the
     input at (i + 1/2) · size / new_size - 1/2, whatever the factor.
@@ -56,8 +56,8 @@ def resize(image: Array, bands: Taps, frames: Taps) -> Array:
 
     Args:
         image: (..., B, T).
-        bands: Bands of B' outputs over B.
-        frames: Frames of T' outputs over T.
+        bands: Taps of B' outputs among B bands.
+        frames: Taps of T' outputs among T frames.
 
     Returns:
         (..., B', T').
@@ -66,10 +66,10 @@ def resize(image: Array, bands: Taps, frames: Taps) -> Array:
 
 
 def area_matrix(size: int, new_size: int) -> NDArray[np.float64]:
-    """Return weights (new_size, size) of the mean of all points that an output's span touches.
+    """Return weights (new_size, size) that average all points touched by an output's span.
 
-    Output i spans the points floor(i · size / new_size) to ceil((i + 1) · size / new_size), each of
-    which counts alike, also where it lies in two spans.
+    Output i spans the points floor(i · size / new_size) to ceil((i + 1) · size / new_size), all
+    with equal weight, even if a point lies in two spans.
 
     Source: equals torch.nn.functional.interpolate(mode="area"), which is adaptive_avg_pool2d.
     """
@@ -79,7 +79,7 @@ def area_matrix(size: int, new_size: int) -> NDArray[np.float64]:
 
 
 def nearest_matrix(size: int, new_size: int) -> NDArray[np.float64]:
-    """Return weights (new_size, size): one for the point under an output's centre.
+    """Return weights (new_size, size) that select the point nearest to an output's centre.
 
     Half-pixel centres: output i takes point floor((i + 1/2) · size / new_size).
 
@@ -93,8 +93,8 @@ def nearest_matrix(size: int, new_size: int) -> NDArray[np.float64]:
 def bicubic_matrix(size: int, new_size: int) -> NDArray[np.float64]:
     """Return weights (new_size, size) of cubic convolution with a = -0.75 on four points.
 
-    Half-pixel centres, edges repeated, no antialias. Some weights are negative, so values may leave
-    the range of the input.
+    Half-pixel centres, edges repeated, no antialiasing. Some weights are negative, so values may
+    exceed the range of the input.
 
     Source: R. Keys 1981, equals torch.nn.functional.interpolate(mode="bicubic").
     """
@@ -109,9 +109,9 @@ def bicubic_matrix(size: int, new_size: int) -> NDArray[np.float64]:
 
 
 def antialias_matrix(size: int, new_size: int) -> NDArray[np.float64]:
-    """Return weights (new_size, size) of a triangle as wide as two outputs, at least as two points.
+    """Return weights (new_size, size) of a triangle two outputs wide, or at least two points.
 
-    Half-pixel centres; at the edges what is left of the triangle is scaled to a sum of one.
+    Half-pixel centres; triangles truncated at the edges are renormalised to a sum of one.
 
     Source: equals torch.nn.functional.interpolate(mode="bilinear", antialias=True).
     """
@@ -128,19 +128,19 @@ _MATRICES: Mapping[str, Callable[[int, int], NDArray[np.float64]]] = {
     "resize-antialias": antialias_matrix,
 }
 RESIZES = ("resize", *_MATRICES)
-"""The variants of a FeatureSpec that are the full image resized."""
+"""Variants of a FeatureSpec that are the resized full image."""
 
 
 def resize_by(image: Array, bands: Array, frames: Array) -> Array:
-    """Return images in [0, 1] times a matrix along each axis.
+    """Return images in [0, 1] multiplied by a matrix along each axis.
 
     Args:
         image: (..., B, T).
-        bands: (B', B).
-        frames: (T, T').
+        bands: (B', B) weights.
+        frames: (T, T') weights.
 
     Returns:
-        (..., B', T'), clipped to [0, 1]: cubic interpolation overshoots.
+        (..., B', T'), clipped to [0, 1], as cubic interpolation overshoots.
     """
     result = np.asarray(bands @ image @ frames, np.float32)
     return np.clip(result, 0, 1, out=result)
@@ -152,7 +152,7 @@ def resizer(
     """Return a function from images (..., *shape) to images (..., *new_shape), all in [0, 1].
 
     Args:
-        variant: One of RESIZES.
+        variant: One of `RESIZES`.
         shape: (B, T).
         new_shape: (B', T').
     """

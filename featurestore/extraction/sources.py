@@ -1,7 +1,6 @@
-"""From a clip's path to an open file that may be decoded: inside the root, regular, not too big.
+"""From a clip's path to an open file that is safe to decode: below the root, regular, bounded.
 
-The files and the tables that name them come from elsewhere, so nothing here trusts either. What the
-bytes hold is left to `audio`.
+Neither the files nor the tables that name them are trusted. The content is left to `audio`.
 """
 
 import errno
@@ -29,9 +28,9 @@ _FAULTS_OF_THE_PATH = frozenset((
 
 
 def clip_file(root: Path, path: str) -> Path:
-    """Return where a clip's file is, provided that it is below the root, with links followed.
+    """Return the resolved path of a clip's file, which must lie below the root.
 
-    The root itself may be a link, and so may anything below it that leads to a place below it.
+    The root itself may be a symbolic link, and so may anything below it that stays below it.
 
     Args:
         root: Root of the dataset.
@@ -67,11 +66,11 @@ def open_source(path: Path, max_bytes: int) -> tuple[int, int]:
     Nothing blocks: a pipe without a writer is refused like any other special file.
 
     Returns:
-        A descriptor, for the caller to close, and the file's size in bytes, at least 1.
+        A file descriptor, to be closed by the caller, and the file's size in bytes, at least 1.
 
     Raises:
-        AudioError: It is missing, cannot be opened, no regular file, empty or too big.
-        OSError: The machine could not open it, for a reason that is not the file's.
+        AudioError: The file is missing, cannot be opened, is not regular, empty or too large.
+        OSError: Opening failed for a reason other than the file itself.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -102,7 +101,7 @@ def _checked_size(status: os.stat_result, max_bytes: int) -> int:
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """Identity of a file: another one that replaced it has another."""
+    """Identity of a file, which changes if the file is replaced."""
 
     path: str
     device: int
@@ -118,7 +117,7 @@ def identify(path: Path, descriptor: int) -> FileIdentity:
 
 
 def file_sha256(descriptor: int, start: bytes = b"") -> bytes:
-    """Return the digest of an open file of which `start` is read already."""
+    """Return the SHA-256 digest (32 bytes) of an open file of which `start` has been read."""
     digest = hashlib.sha256(start)
     while piece := os.read(descriptor, _HASHED_AT_ONCE):
         digest.update(piece)

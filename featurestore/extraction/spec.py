@@ -18,11 +18,11 @@ _NAMES = [name for part in (FeatureSpec, Resolution, TrimSpec) for name in part.
 
 
 def load_spec(path: Path) -> FeatureSpec:
-    """Return the spec in a file; what it leaves out is the paper's.
+    """Read a spec from a file; omitted fields have the paper's values.
 
     Raises:
-        SpecError: The file is missing or no YAML or JSON mapping, or a field is unknown or
-            impossible; the message names the first such field.
+        SpecError: The file is missing or not a YAML or JSON mapping, or a field is unknown or
+            invalid; the message names the first such field.
     """
     try:
         values = read_yaml(path)
@@ -34,14 +34,14 @@ def load_spec(path: Path) -> FeatureSpec:
 
 
 def spec_of(values: object, where: str = "the spec") -> FeatureSpec:
-    """Return the spec of a mapping such as a YAML file holds; what it leaves out is the paper's.
+    """Return the spec for a mapping of fields; omitted fields have the paper's values.
 
     Args:
-        values: Field names to values.
-        where: What messages call it.
+        values: Mapping of field names to values.
+        where: Name of the spec in messages.
 
     Raises:
-        SpecError: It is no mapping, or a field is unknown or impossible; the message names the
+        SpecError: It is not a mapping, or a field is unknown or invalid; the message names the
             first such field.
     """
     if not isinstance(values, Mapping):
@@ -57,10 +57,10 @@ def spec_of(values: object, where: str = "the spec") -> FeatureSpec:
 
 
 def with_variants(spec: FeatureSpec, more: Iterable[str]) -> FeatureSpec:
-    """Return the spec with more variants: those it lacks follow its own, in one fixed order.
+    """Return the spec with more variants, which follow its own in a fixed order.
 
     Raises:
-        SpecError: There is no such variant, or the images of all are too large.
+        SpecError: There is no such variant, or all images together are too large.
     """
     chosen, known = set(more), get_args(Variant)
     for name in sorted(chosen.difference(known)):

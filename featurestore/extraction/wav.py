@@ -1,7 +1,7 @@
-"""Ordinary WAV files without libsndfile: their samples are taken from the file's bytes as they lie.
+"""Plain WAV files without libsndfile: their samples are a view of the file's bytes.
 
-16-bit PCM is what most collections are made of, and for it libsndfile's opening and copying cost a
-tenth of a build. Whatever is not plain is left to libsndfile, which gives the same (tests compare).
+Most collections are 16-bit PCM, for which opening and copying in libsndfile take a tenth of a
+build. Everything else is left to libsndfile, which gives the same samples (tests compare).
 """
 
 import struct
@@ -19,8 +19,8 @@ class Plain(NamedTuple):
 
     Attributes:
         samples: (N, channels) int16, a view of the file's bytes.
-        rate: Hz.
-        num_behind: Bytes that follow the samples.
+        rate: Sample rate in Hz.
+        num_behind: Number of bytes after the samples.
     """
 
     samples: NDArray[np.int16]
@@ -29,12 +29,12 @@ class Plain(NamedTuple):
 
 
 def plain_pcm16(data: bytes) -> Plain | None:
-    """Return the samples of a whole, plain file of one or two channels; None of any other bytes.
+    """Return the samples of a complete plain file with one or two channels; None for any other.
 
-    Plain is: RIFF, `fmt ` before `data`, and all the samples that `data` promises.
+    Plain means RIFF, `fmt ` before `data`, and all samples that `data` declares.
 
     Args:
-        data: A whole file.
+        data: Content of a whole file.
     """
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return None

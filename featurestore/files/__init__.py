@@ -1,13 +1,11 @@
-"""Reading, writing and locking files in directories that somebody else may have made.
+"""Reading, writing and locking files in untrusted directories.
 
-A directory that was received can hold anything under the names that are used in it: a link to a
-file elsewhere, a pipe, a device, a file of 50 GB. So nothing is opened through a link, nothing but
-a plain file is read, locked or appended to, nothing is read without a bound, and what is written
-appears whole or not at all, in place of whatever had the name. Both programs use this module, and
-nothing else, for that.
+A directory received from others can contain anything under an expected name: a link to a file
+elsewhere, a pipe, a device, a file of 50 GB. So nothing is opened through a link, only plain files
+are read, locked or appended to, all reads are bounded, and files are written atomically, replacing
+whatever had the name. Both programs use this package for all such files.
 
-What goes wrong is an OSError, of which `strerror` says in words what is the matter; callers know
-the rest of the sentence.
+Failures are OSError with the reason in words in `strerror`; callers add the context.
 """
 
 from featurestore.files.locking import LockedError, is_at, lock_descriptor, locked

@@ -1,4 +1,4 @@
-"""One advisory lock for both programs, which the system drops when its holder dies."""
+"""Advisory file lock of both programs, which the system releases when its holder dies."""
 
 import errno
 import fcntl
@@ -21,11 +21,11 @@ _IN_USE = "in use by "
 
 
 class LockedError(BlockingIOError):
-    """Another process holds a lock."""
+    """Another process holds the lock."""
 
     @property
     def holder(self) -> str:
-        """Describe who holds it: a process and its machine, if that is known."""
+        """Return a description of the holder: its process and machine, if known."""
         return str(self.strerror).removeprefix(_IN_USE)
 
 
@@ -33,20 +33,20 @@ class LockedError(BlockingIOError):
 def locked(
     path: Path, wait_s: float = 0.0, waiting: Callable[[], None] | None = None
 ) -> Iterator[None]:
-    """Hold an advisory lock, which the system drops when this process dies.
+    """Hold an advisory lock, which the system releases when this process dies.
 
-    The file at `path` says who holds it, and is there only while somebody does. One that a killed
-    process has left is taken over. Several machines that share a file system see each other where
-    that has locks at all; where it has none, nobody is kept out.
+    The file at `path` names the holder, and exists only while the lock is held. One left by a
+    killed process is taken over. On a shared file system the lock works across machines if the file
+    system supports locks; if it does not, nobody is kept out.
 
     Args:
-        path: The lock's own file, in a directory that exists.
+        path: Path of the lock file, in an existing directory.
         wait_s: Seconds to wait for another holder.
         waiting: Called before each wait.
 
     Raises:
-        LockedError: Another process still holds it.
-        UnusableFileError: At `path` is something else than a lock: it is left alone.
+        LockedError: Another process still holds the lock.
+        UnusableFileError: `path` is something other than a lock file; it is left alone.
         OSError: The directory cannot be written.
     """
     descriptor = _acquire(path, time.monotonic() + wait_s, waiting)
@@ -58,9 +58,9 @@ def locked(
 
 
 def lock_descriptor(descriptor: int) -> bool:
-    """Lock an open file for this process alone, if nobody else has; True where locks are unknown.
+    """Lock an open file unless another process holds it; True if locks are not supported.
 
-    Closing the descriptor ends the lock.
+    Closing the descriptor releases the lock.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +73,7 @@ def lock_descriptor(descriptor: int) -> bool:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file still has this name: it may have been removed or renamed."""
+    """Return whether an open file is still at this path: it may have been removed or renamed."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:

@@ -11,26 +11,26 @@ _PIECE = 1 << 14
 
 
 class UnusableFileError(OSError):
-    """A path holds no plain file, or one that is too large to be what it should be."""
+    """A path is not a plain file, or the file is too large."""
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
 
 
 def open_regular(path: Path, max_bytes: int | None = None, follow: bool = False) -> int:
-    """Open a plain file for reading, without ever waiting for it.
+    """Open a plain file for reading, without ever blocking.
 
     Args:
         path: The file.
-        max_bytes: A larger file is refused; None for any size.
-        follow: Whether the path may be a symbolic link: only where the user has given it.
+        max_bytes: Maximum size in bytes; None for any size.
+        follow: Whether the path may be a symbolic link: only for paths given by the user.
 
     Returns:
-        A descriptor, for the caller to close.
+        A file descriptor, to be closed by the caller.
 
     Raises:
-        UnusableFileError: It is a link, directory, pipe, socket or device, or is too large.
-        OSError: It is missing or cannot be opened.
+        UnusableFileError: The path is a link, directory, pipe, socket or device, or too large.
+        OSError: The file is missing or cannot be opened.
     """
     return open_plain(path, os.O_RDONLY, max_bytes, follow)
 
@@ -45,7 +45,7 @@ def read_regular(path: Path, max_bytes: int, follow: bool = False) -> bytes:
 
 
 def open_plain(path: Path, flags: int, max_bytes: int | None = None, follow: bool = False) -> int:
-    """Open a plain file, or nothing."""
+    """Open a plain file with flags of `os.open`; see `open_regular`."""
     if not follow:
         flags |= os.O_NOFOLLOW
     try:
@@ -65,7 +65,7 @@ def open_plain(path: Path, flags: int, max_bytes: int | None = None, follow: boo
 
 
 def check_plain(path: Path, status: os.stat_result, max_bytes: int | None) -> None:
-    """Refuse what is no plain file, or too large, by its status."""
+    """Refuse, by its status, a path that is not a plain file or is too large."""
     if not stat.S_ISREG(status.st_mode):
         raise UnusableFileError(errno.EINVAL, _misfit(status.st_mode), os.fspath(path))
     if max_bytes is not None and status.st_size > max_bytes:
@@ -111,12 +111,12 @@ def _read_to_end(descriptor: int, path: Path, max_bytes: int) -> bytes:
 
 
 def open_own(path: Path) -> int:
-    """Open a file for appending, and for reading back; it is made where it is missing.
+    """Open a file for appending and reading; it is created if missing.
 
     Raises:
-        UnusableFileError: It is no plain file, or has a second name, under which it may be
-            somebody else's.
-        OSError: It cannot be opened.
+        UnusableFileError: The path is not a plain file, or the file has another hard link, under
+            which it may be somebody else's.
+        OSError: The file cannot be opened.
     """
     descriptor = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     if os.fstat(descriptor).st_nlink > 1:
@@ -128,12 +128,12 @@ def open_own(path: Path) -> int:
 
 
 def create_new(path: Path) -> int:
-    """Make a file, which must not be there, and open it for writing."""
+    """Create a file that must not exist, and open it for writing."""
     return open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write all of the data, which `os.write` alone need not do."""
+    """Write all data, which a single `os.write` need not do."""
     left = memoryview(data).cast("B")
     while left:
         left = left[os.write(descriptor, left) :]

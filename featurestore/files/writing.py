@@ -1,4 +1,4 @@
-"""Writing files so that they appear whole or not at all, in place of whatever had the name."""
+"""Atomic writes of files, which replace whatever had the name."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from featurestore.files.locking import locked
 from featurestore.files.opening import check_plain, create_new, open_plain, write_all
 
 TEMPORARY: Final = ".partial"
-"""In the name of every file that is being written; see `is_temporary`."""
+"""Part of the name of every file that is being written; see `is_temporary`."""
 
 _TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{32}\.partial(\.[^.]{1,15})?", re.DOTALL)
 _WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -22,17 +22,18 @@ _WITHOUT_DIRECTORY_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno
 
 
 def replace_file(path: Path, data: bytes | memoryview, durable: bool = True) -> None:
-    """Write a file so that at any moment `path` holds all of the old bytes or all of the new.
+    """Write a file atomically: at any moment, `path` has all old bytes or all new bytes.
 
-    A link, a pipe or a device of that name is replaced, too, and never written to.
+    A link, pipe or device with that name is replaced as well, and never written to.
 
     Args:
         path: The file.
-        data: All of its bytes.
-        durable: Also after a power cut; not needed for what can be made again.
+        data: New content.
+        durable: Whether that must hold after a power cut, too; not needed for what can be
+            recreated.
 
     Raises:
-        OSError: It could not be written; what was there is still there.
+        OSError: The file could not be written; the old one is unchanged.
     """
     with _written_aside(path, data, durable) as aside:
         aside.replace(path)
@@ -41,16 +42,16 @@ def replace_file(path: Path, data: bytes | memoryview, durable: bool = True) -> 
 
 
 def create_file(path: Path, data: bytes | memoryview) -> bool:
-    """Write a file, whole, unless there is one.
+    """Write a file atomically, unless it exists.
 
-    Of several processes that do so at once, one succeeds; on a file system without hard links,
-    a lock decides.
+    If several processes do so at once, one succeeds; on a file system without hard links, a lock
+    decides which.
 
     Returns:
-        Whether the file is this call's; False if the name was taken.
+        Whether this call created the file; False if it existed.
 
     Raises:
-        OSError: It could not be written.
+        OSError: The file could not be written.
     """
     if os.path.lexists(path):
         return False
@@ -79,14 +80,14 @@ def _create_without_links(path: Path, aside: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of an empty file, which becomes `path` when the block has ended well.
+    """Yield the path of an empty file that replaces `path` unless the block fails.
 
-    For files that a library writes; it has the suffix of `path`. One that is replaced hands down
-    its permissions.
+    For files written by a library; it has the suffix of `path`. The permissions of a replaced file
+    are kept.
 
     Raises:
-        UnusableFileError: `path` is something else than a plain file.
-        OSError: It could not be written; what was there is still there.
+        UnusableFileError: `path` is not a plain file.
+        OSError: The file could not be written; the old one is unchanged.
     """
     permissions = None
     with suppress(FileNotFoundError):
@@ -105,16 +106,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_output(path: Path, data: bytes | memoryview) -> None:
-    """Write a file that the user has named; see `replacing`."""
+    """Write a file named by the user; see `replacing`."""
     with replacing(path) as aside:
         aside.write_bytes(data)
 
 
 def check_output(path: Path) -> None:
-    """Refuse a file that could not be written, before work is done for it.
+    """Check that a file can be written, before work is done for it.
 
     Raises:
-        UnusableFileError: Something else than a plain file is there.
+        UnusableFileError: The path is not a plain file.
         OSError: Its directory cannot be written.
     """
     with suppress(FileNotFoundError):
@@ -125,7 +126,7 @@ def check_output(path: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file of this name is one that a killed process has not finished."""
+    """Return whether a name is that of an unfinished file, such as one left by a killed process."""
     return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
@@ -162,7 +163,7 @@ def _flush(path: Path, permissions: int | None) -> None:
 
 
 def flush_directory(directory: Path) -> None:
-    """Put a directory's entries on the disk, where its file system can."""
+    """Flush a directory's entries to disk, if its file system supports it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,7 @@
-"""A finished dataset of a store for its users: arrays, tables, a summary, pictures."""
+"""Use of a complete dataset: summaries, comparisons, exports, figures."""
 
 from collections.abc import Callable, Iterable
 
 Watch = Callable[[Iterable[None], int], Iterable[None]]
-"""Shows the progress of reading a store: hands on an item per chunk that is read, of how many."""
+"""Function that shows the progress of reading: passes on an iterable with one item per chunk, given
+their number."""

@@ -1,4 +1,4 @@
-"""Axes of a drawn image: its seconds and mels, where it repeats, and its best detail. Pure."""
+"""Axes of a drawn image: seconds and mels, repetition, and the detail to magnify. Pure."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -12,12 +12,12 @@ from schemas import FULL, FeatureSpec
 from schemas.librosa_features import Waveform
 
 _DETAIL = (0.3, 0.35)
-"""Share of the bands, and of the seconds of the shortest image, that is magnified."""
+"""Fraction of the bands, and of the duration of the shortest image, that is magnified."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of an image, to be magnified: seconds and mels."""
+    """Part of an image to be magnified: bounds in seconds and mels."""
 
     start_s: float
     stop_s: float
@@ -26,7 +26,7 @@ class Window:
 
 
 def duration_s(array: str, spec: FeatureSpec) -> float:
-    """Return the seconds an array spans; a resized image those of the full one."""
+    """Return the duration of an array in seconds; that of the full image for a resized one."""
     if feature := spec.feature(array):
         samples = spec.arrays[array][-1]
         if isinstance(feature, Waveform):
@@ -38,10 +38,10 @@ def duration_s(array: str, spec: FeatureSpec) -> float:
 
 
 def repetition_period(full: NDArray[np.float32], spec: FeatureSpec) -> int | None:
-    """Return the frames after which a clip was repeated to fill the image; None if it was not.
+    """Return the period in frames of a clip that was tiled to fill the image, else None.
 
-    Repeated frames are equal to the bit, so the image itself shows them. A constant one repeats
-    nothing that could be seen.
+    Repeated frames are bit-identical, so the image itself shows them. A constant image has no
+    visible repetition.
     """
     num_frames = full.shape[1]
     if spec.short_clips != "tile":
@@ -54,17 +54,17 @@ def repetition_period(full: NDArray[np.float32], spec: FeatureSpec) -> int | Non
 
 
 def mel_bounds(spec: FeatureSpec) -> tuple[float, float]:
-    """Return the mels at the lower and the upper edge of an image."""
+    """Return the frequencies in mel at the lower and the upper edge of an image."""
     return float(hz_to_mel(spec.fmin, spec.mel_scale)), float(
         hz_to_mel(spec.fmax_hz, spec.mel_scale)
     )
 
 
 def detail_window(full: NDArray[np.float32], spec: FeatureSpec, shared_s: float) -> Window:
-    """Return the part of what every image shows in which the full image has most texture.
+    """Return the window with the most texture in the full image, among what all images show.
 
-    That is where many neighbours differ, and not only those on the two sides of an edge: a quantile
-    of the differences counts, and loud parts more than quiet ones.
+    Texture means that many neighbours differ, not only those on the two sides of an edge: it is a
+    quantile of the differences, with loud parts weighted more than quiet ones.
     """
     total_s = duration_s(f"{spec.full.name}/{FULL}", spec)
     num_frames = max(2, int(full.shape[1] * min(1.0, shared_s / total_s)))

@@ -1,8 +1,8 @@
-"""Figures of one clip: as in the paper's figure 1, and by every resize operator. Pure.
+"""Figures of one clip: as in the paper's figure 1, and for every resize operator. Pure.
 
-All panels of a figure have one time scale, in seconds from the start of the trimmed clip, so that
-an image that was cut shows what it lacks. Frequency is in Hz on the mel axis on which the bands are
-evenly spaced, with the ticks of librosa's displays.
+All panels of a figure share one time scale, in seconds from the start of the trimmed clip, so that
+a cropped image shows what it lacks. Frequency is in Hz on a mel axis, on which the bands are evenly
+spaced, with the ticks of librosa's displays.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,15 +35,15 @@ Image = NDArray[np.float32]
 
 _TICKS_HZ = (0, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 _TITLE_CHARS = 28
-"""Characters in a line of the title per column of images."""
+"""Maximum characters per line of the title and column of images."""
 _ACCENT = "#00e5ff"
 _NOTHING = "#e6e6e6"
-"""Colour of the time that an image does not show."""
+"""Colour of the time that an image does not cover."""
 _ENVELOPE = 1000
-"""Points of a waveform that are drawn."""
+"""Number of points of a drawn waveform."""
 _FEATURE_TICKS = 5
 _ROOM_FOR_WORDS = 0.2
-"""Share of a panel's time from which on the word `repeated` fits into it."""
+"""Minimum fraction of a panel's width into which the word `repeated` fits."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def clip_figure(
     Args:
         images: Images (bands, frames) in [0, 1], and features, by the keys of `spec.arrays`.
         spec: Spec of the store.
-        title: Title, in as many lines as it takes.
+        title: Title, wrapped to several lines if necessary.
         waveform: (N,) at the spec's sample rate, trimmed; drawn above the full image.
     """
     small, variants = spec.resolutions[:-1], spec.variants or (FULL,)
@@ -171,12 +171,12 @@ def _draw_full(
 
 
 def compare_figure(full: Image, spec: FeatureSpec, title: str) -> Figure:
-    """Return the figure of a full image resized by every operator, details magnified.
+    """Return the figure of a full image resized by every operator, with magnified details.
 
     Args:
         full: The full image (bands, frames) in [0, 1].
         spec: Spec of the store.
-        title: Title, in as many lines as it takes.
+        title: Title, wrapped to several lines if necessary.
 
     Raises:
         StoreError: The spec has no smaller resolution.
@@ -223,7 +223,7 @@ def _size(image: Image) -> str:
 
 
 def draw(axes: Axes, image: Image, spec: FeatureSpec, width_s: float) -> AxesImage:
-    """Draw an image (bands, frames) that spans some seconds from 0, on the mel axis in Hz."""
+    """Draw an image (bands, frames) that spans `width_s` seconds, on a mel axis labelled in Hz."""
     low, high = mel_bounds(spec)
     drawn = axes.imshow(
         image,
@@ -261,7 +261,7 @@ def _draw_waveform(axes: Axes, waveform: Image, spec: FeatureSpec, stop_s: float
 
 
 def label_axes(left: Iterable[Axes], bottom: Iterable[Axes]) -> None:
-    """Name the axes of the panels at the figure's edges."""
+    """Label the axes of the panels at the edges of a figure."""
     for axes in left:
         axes.set_ylabel("Hz", fontsize=8)
     for axes in bottom:
@@ -269,7 +269,7 @@ def label_axes(left: Iterable[Axes], bottom: Iterable[Axes]) -> None:
 
 
 def color_bar(figure: Figure, drawn: AxesImage, place: Axes | None = None) -> None:
-    """Say what the colours mean, at the right of all panels or in a place of its own."""
+    """Add a colour bar, to the right of all panels or in axes of its own."""
     where = {"cax": place} if place else {"ax": figure.axes, "shrink": 0.5, "aspect": 40}
     bar = figure.colorbar(drawn, **where)
     bar.set_label("feature: 0 quietest, 1 loudest of the clip", fontsize=8)

@@ -1,7 +1,7 @@
 """Differences between two stores, as data that `featurestore diff` prints.
 
-Settings, clips, outcomes and every stored value are compared; the layout and the versions of
-libraries are noted and are no difference. Clips are matched by their ids, whatever their order.
+Settings, clips, outcomes and all stored values are compared; differences in layout and in library
+versions are only noted. Clips are matched by id, in any order.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ def compare_stores(
 ) -> dict[str, Any]:
     """Return what differs between the datasets of two stores.
 
-    Datasets are paired by name; where each store holds one dataset, these are.
+    Datasets are paired by name; if each store holds one dataset, these two are compared.
 
     Args:
-        first: One store.
-        second: The other.
-        dataset: Compare only this dataset.
+        first: Path or URL of a store.
+        second: Path or URL of another store.
+        dataset: Name of the only dataset to compare; None for all.
         watch: Shows the progress.
 
     Returns:
@@ -47,11 +47,11 @@ def compare_stores(
         by name: `spec` and `card` ([first, second] by field), `clips` (`only_first`,
         `only_second`, and `changed`: columns by clip id), `outcomes` ([first, second] by clip id),
         `audio` (ids of clips whose files differ), `arrays` (by key: `compared`, `different`,
-        `largest` (difference of two values; None if the clips' order differs), `only`), and
-        `notes` ([first, second] by name), which are no difference.
+        `largest` (largest difference of two values; None if the order of clips differs),
+        `only`), and `notes` ([first, second] by name), which do not count as differences.
 
     Raises:
-        StoreError: One is no store, unfinished, damaged, or has no such dataset.
+        StoreError: One is not a store, unfinished, damaged, or has no such dataset.
     """
     places = locate(first), locate(second)
     names = [dataset_names(place) for place in places]

@@ -1,8 +1,8 @@
 """Clips of a store in files for other programs: `.npz`, WebDataset tars, Parquet for `datasets`.
 
-What is written comes from the store: features, labels and, given the root, the sounds' own bytes,
-each compared with the digest of what the features were made from. Names in the files are numbers
-of ours; those of clips are data in them. Everything is written aside and appears whole.
+Features and labels come from the store; if a root is given, the audio files are included, after
+comparing their digests with the store's. Names within the files are numbers; clip ids are data in
+them. All output is written to temporary files first and renamed.
 """
 
 import io
@@ -30,7 +30,7 @@ from featurestore.text import json_text, printable
 
 Format = Literal["npz", "webdataset", "parquet"]
 _TAR_BYTES, _TAR_CLIPS = 1 << 28, 10_000
-"""Size from which on a new tar is begun, and most clips in one."""
+"""Size in bytes and number of clips at which a new tar is started."""
 _TEXT_COLUMNS = ("clip_id", "path")
 
 
@@ -39,12 +39,12 @@ class Exported:
     """Result of an export.
 
     Attributes:
-        path: The file, or the directory.
-        files: Its files, relative to a directory.
-        num_clips: Clips in them.
-        num_left_out: Clips of the folds without features.
-        arrays: Keys of the arrays in them.
-        folds: Numbers of the folds.
+        path: Path of the file or the directory.
+        files: Files in the directory, relative to it.
+        num_clips: Number of clips written.
+        num_left_out: Number of clips of the folds that have no features.
+        arrays: Keys of the arrays written.
+        folds: Numbers of the folds written.
     """
 
     path: Path
@@ -68,21 +68,22 @@ def export(
     """Write clips of a store for other programs.
 
     Args:
-        store: What is written; clips without features are left out.
-        out: The `.npz` file; or a directory, which must not be there yet.
+        store: Dataset to export; clips without features are left out.
+        out: Path of the `.npz` file, or of a directory that must not exist.
         kind: `npz`: arrays by their keys, `class_id` (or `labels`), `class_names` and the clip
             table, for `numpy.load`. `webdataset`: tars of samples `KEY.R1-mel.npy`, `KEY.cls`,
-            `KEY.json` and, with a root, the sound. `parquet`: a file per fold with the features
-            `ClassLabel`, `Array2D` and, with a root, `Audio`, for `datasets.load_dataset`.
+            `KEY.json` and, with a root, the sound. `parquet`: a file per fold with features of type
+                `ClassLabel`, `Array2D` and, with a root, `Audio`, for `datasets.load_dataset`.
         folds: Numbers or names of folds; all by default.
-        arrays: Some of `arrays`; by default all, and none with a root.
-        root: Directory of the audio, to write the sounds themselves.
+        arrays: Keys of arrays; all by default, or none with a root.
+        root: Root of the audio files, to write these as well.
         watch: Shows the progress.
 
     Raises:
         UnknownNameError: The store has no such fold or array.
-        DatasetError: The directory exists, the file is no `.npz`, or the sounds cannot be written.
-        SourcesError: A sound is missing, or not what the features were made from.
+        DatasetError: The directory exists, the file is not named `.npz`, or the sounds cannot be
+            written.
+        SourcesError: An audio file is missing, or not the one from which the features were made.
         CorruptError: The store is damaged.
         MissingLibraryError: pyarrow is not installed, for `parquet`.
     """

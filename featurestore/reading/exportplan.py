@@ -1,4 +1,4 @@
-"""Contents of an export: clips of some folds with features, labels and sounds, block by block."""
+"""Contents of an export: clips of selected folds with features, labels and sounds, by block."""
 
 import os
 import re
@@ -28,15 +28,15 @@ _FIRST_BYTES = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3", 
 
 @dataclass(frozen=True)
 class Part:
-    """The clips with features of a block.
+    """The clips of a block that have features.
 
     Attributes:
-        split: Name of the fold for other programs: its own if it is plain, else `foldN`.
-        table: Their rows of the clip table.
-        keys: A name of ours for each: unique, without dots and slashes.
-        labels: class_id (n,) int64, or (n, classes) uint8.
-        arrays: Features by key, (n, ...) float32; images in [0, 1].
-        sounds: Suffix and bytes of each sound; None without a root.
+        split: Name of the fold for other programs: its own if it is a simple word, else `foldN`.
+        table: Rows of the clip table.
+        keys: Key of each clip in the export, unique and without dots and slashes.
+        labels: class_id (n,) int64, or multi-hot labels (n, classes) uint8.
+        arrays: Arrays by key, (n, ...) float32; images in [0, 1].
+        sounds: Suffix and content of each audio file; None without a root.
     """
 
     split: str
@@ -48,7 +48,7 @@ class Part:
 
 
 def fold_numbers(store: StoredDataset, folds: Iterable[int | str]) -> tuple[int, ...]:
-    """Return the numbers of folds that are given by number or name."""
+    """Return the numbers of folds given by number or name."""
     named = {name: fold for fold, name in store.fold_names.items()}
     numbers = []
     for fold in folds:
@@ -63,7 +63,7 @@ def fold_numbers(store: StoredDataset, folds: Iterable[int | str]) -> tuple[int,
 def chosen_arrays(
     store: StoredDataset, arrays: Iterable[str], root: Path | None
 ) -> tuple[str, ...]:
-    """Return the arrays asked for; by default all, and none if the sounds are written."""
+    """Return the requested arrays; by default all, or none if sounds are exported."""
     chosen = tuple(dict.fromkeys(arrays))
     for array in chosen:
         store.shape(array)
@@ -91,12 +91,12 @@ class Plan:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """The blocks that are read."""
+        """Blocks to read."""
         return self.store.blocks(self.folds)
 
     @property
     def num_clips(self) -> int:
-        """Clips that are written."""
+        """Number of clips to write."""
         return len(self.store.clips(self.folds))
 
     def split(self, fold: int) -> str:

@@ -1,4 +1,4 @@
-"""Contents of a store, its settings, failures and their reasons: as data, finished or not."""
+"""Description of a store as data: contents, settings, failures and reasons, complete or not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,15 +17,15 @@ from featurestore.text import json_text
 from schemas import ClipStatus
 
 QUIETEST = 2**-15
-"""Peak below which a clip counts as silent: one step of 16-bit samples."""
+"""Peak below which a clip counts as silent: one quantisation step of 16-bit samples."""
 
 
 def describe(path: Place) -> dict[str, Any]:
     """Return a JSON-ready description of a store.
 
     Returns:
-        `path`, `bytes` and `files` (None for a web server, which lists nothing), and under
-        `datasets`, by name, the manifest with `counts` as they stand now, `silent` (see
+        `path`, `bytes` and `files` (None for a web server, which cannot list files), and under
+        `datasets`, by name, the manifest with the current `counts`, `silent` (see
         `count_silent`), `clips_by_class`, and `failures`: clip_id, path, fold, status, reason.
 
     Raises:
@@ -74,16 +74,16 @@ def _clips_by_class(arrays: StoredArrays) -> dict[str, int]:
 
 
 def count_silent(path: Place, dataset: str) -> int | None:
-    """Count the clips with features that hold no sound once their channels are mixed.
+    """Count the clips with features that are silent after mixing their channels.
 
-    So do digital silence, and stereo whose channels cancel each other out.
+    These are digital silence, and stereo whose channels cancel each other.
 
     Args:
-        path: Path of the store.
+        path: Path or URL of the store.
         dataset: Name of the dataset.
 
     Raises:
-        StoreError: It cannot be read.
+        StoreError: The store cannot be read.
     """
     arrays = open_arrays(locate(path), dataset)
     folds = [fold.fold for fold in arrays.manifest.folds]

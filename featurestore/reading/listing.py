@@ -1,4 +1,4 @@
-"""The stores in a place and the datasets in each, as data: what `featurestore ls` lists."""
+"""The stores in a directory and the datasets in each, as data for `featurestore ls`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +16,19 @@ _SUFFIX = ".zarr"
 
 
 def list_datasets(place: str) -> Iterator[dict[str, Any]]:
-    """Yield the datasets of a store, or of the stores in a directory, one after another.
+    """Yield a description of each dataset of a store, or of all stores in a directory.
 
     Args:
-        place: Path or URL of a store, or path of a directory that holds some.
+        place: Path or URL of a store, or path of a directory of stores.
 
     Yields:
         `store`, `dataset`, `state` (`complete`, `building` or `damaged`), `num_clips`, `counts` (by
-        outcome, as they stand now), `folds`, `num_classes`, `arrays`, `bytes` (None for a web
-        server, which lists nothing), `fingerprint`, and `problem`: why it cannot be read, with
-        None for what is unknown then. A store that holds nothing yet has no dataset.
+        outcome, at present), `folds`, `num_classes`, `arrays`, `bytes` (None for a web server,
+        which cannot list files), `fingerprint`, and `problem`: why it cannot be read, in which
+        case unknown values are None. For an empty store, `dataset` is None.
 
     Raises:
-        StoreError: There is no such store or directory, or it is something else.
+        StoreError: The place does not exist, or is neither a store nor a directory.
     """
     for storage in _stores(place):
         try:

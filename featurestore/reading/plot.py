@@ -1,4 +1,4 @@
-"""Pictures of a store's clips: one at every resolution, by every operator, or some per class."""
+"""Figures of a store's clips: one clip at every resolution or by every operator, or all classes."""
 
 import difflib
 import io
@@ -32,15 +32,15 @@ _MOST_CANDIDATES = 5
 
 
 def find_clip(table: ClipTable, name: str) -> int:
-    """Return the row of the clip of that id, or of the only one whose id or path ends with it.
+    """Return the row of the clip with an id, or of the only one whose id or path ends with it.
 
     Args:
-        table: Clips to search in.
-        name: An id, a path (also one below the dataset's root), or the end of one, with or without
-            the file's suffix.
+        table: Clips to search.
+        name: An id, a path (relative to the dataset's root or absolute), or the end of either,
+            with or without the file's suffix.
 
     Raises:
-        UnknownNameError: There is none, or more than one.
+        UnknownNameError: No clip matches, or several do.
     """
     exact = np.flatnonzero(table.clip_id == name)
     if exact.size:
@@ -88,20 +88,20 @@ def plot_clip(
 
     Args:
         dataset: Dataset with the clip.
-        clip: See `find_clip`.
-        out: The image file; its suffix is the format, or else PNG.
-        compare: Draw the full image resized by every operator instead.
-        root: Root of the audio; the waveform is drawn if it is given.
+        clip: Id or path of the clip; see `find_clip`.
+        out: Path of the image file, whose suffix determines the format. Default: PNG.
+        compare: Whether to draw the full image resized by every operator instead.
+        root: Root of the audio files, to draw the waveform, too.
 
     Returns:
-        The file that was written.
+        Path of the file written.
 
     Raises:
-        UnknownNameError: No such clip, or several.
+        UnknownNameError: No clip matches, or several do.
         StoreError: The clip has no features, or there is no resolution to resize to.
-        SourcesError: The file in `root` is not the one that the store was made of.
-        AudioError: It cannot be read.
-        StorageError: The picture cannot be written.
+        SourcesError: The audio file is not the one from which the features were made.
+        AudioError: The audio file cannot be read.
+        StorageError: The figure cannot be written.
     """
     table = dataset.all_clips()
     row = find_clip(table, clip)
@@ -116,15 +116,15 @@ def plot_clip(
 
 @drawing()
 def plot_classes(dataset: StoredDataset, num_clips: int, out: Path) -> Path:
-    """Draw the full image of some clips of each class, spread over the folds.
+    """Draw the full images of a few clips of each class, spread over the folds.
 
     Args:
         dataset: Dataset with the clips.
-        num_clips: Clips per class.
-        out: The image file; its suffix is the format, or else PNG.
+        num_clips: Number of clips per class.
+        out: Path of the image file, whose suffix determines the format. Default: PNG.
 
     Returns:
-        The file that was written.
+        Path of the file written.
 
     Raises:
         StorageError: The picture cannot be written.

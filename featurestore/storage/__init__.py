@@ -1,8 +1,8 @@
-"""Storage of a store's bytes: a directory (`local`), an object store, a web server (`remote`).
+"""Storage of a store's bytes: a directory (`local`), an object store or a web server (`remote`).
 
-The only seam between the store and the outside. Keys are relative, with slashes; what is written
-is there whole or not at all, and stays whole whatever dies. A `Storage` is a value: it prints as
-its path or URL, compares by it, and pickles to other machines, which find their own credentials.
+The only interface between a store and where it lies. Keys are relative, with slashes; writes are
+atomic, whatever dies. A `Storage` is a value: it prints as its path or URL, compares by it, and can
+be pickled to other machines, which use their own credentials.
 """
 
 import re
@@ -25,113 +25,113 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 class Storage(Protocol):
-    """Bytes by key.
+    """Interface of storages: bytes by key.
 
-    Every method may raise StorageError: the other side could not be reached or refused, also when
-    asked again. A local disk raises OSError instead. Neither ever stands for a missing object. What
-    is read may raise UnusableFileError: it is no plain file, or too large; of a directory, also
-    where a link leads out of it. So no reading hangs, and none takes more memory than makes sense.
+    Every method may raise StorageError if the server could not be reached or refused the request,
+    also after retries; a local disk raises OSError instead. Neither is raised for a missing object.
+    Reading may raise UnusableFileError for an object that is not a plain file or too large, or a
+    link that leads out of the directory. So no read blocks forever or takes unbounded memory.
     """
 
     def __hash__(self) -> int: ...
 
     @property
     def remote(self) -> bool:
-        """Whether each request waits for an answer from afar."""
+        """Whether requests go over a network."""
         ...
 
     @property
     def threads(self) -> int:
-        """Number of requests worth sending at once."""
+        """Number of requests that are worth sending concurrently."""
         ...
 
     @property
     def listable(self) -> bool:
-        """Whether `sizes` can say what is there."""
+        """Whether `sizes` can list the objects."""
         ...
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Return a whole object.
+        """Read a whole object.
 
         Args:
             key: Key of the object.
-            max_bytes: Most bytes it may have; None for the bound of its kind (`bounds`).
+            max_bytes: Maximum size in bytes; None for the default of its kind (`bounds`).
 
         Raises:
-            FileNotFoundError: There is none.
-            UnusableFileError: It is larger.
+            FileNotFoundError: There is no such object.
+            UnusableFileError: The object is larger.
         """
         ...
 
     def read_range(self, key: str, start: int, size: int) -> bytes:
-        """Return `size` bytes from `start`; fewer if the object ends.
+        """Read `size` bytes from `start`; fewer if the object ends before.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is no such object.
         """
         ...
 
     def read_end(self, key: str, size: int) -> bytes:
-        """Return the last `size` bytes; fewer if the object is smaller.
+        """Read the last `size` bytes; fewer if the object is smaller.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is no such object.
         """
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Put a whole object, in place of what is there."""
+        """Write a whole object, replacing any existing one."""
         ...
 
     def create(self, key: str, data: bytes) -> None:
-        """Put a whole object, unless there is one: of several put at once, the first stays."""
+        """Write a whole object unless it exists; of concurrent writers, the first succeeds."""
         ...
 
     def update(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """Replace an object by what `change` makes of it.
+        """Replace an object by a function of its content.
 
-        What others write meanwhile is not lost: `change` is called again, with that. In a
-        directory, the lock of the store keeps them away.
+        Concurrent updates are not lost: `change` is called again with the new content. In a
+        directory, the lock of the store prevents them.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is no such object.
         """
         ...
 
     def remove(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
         ...
 
     def exists(self, key: str) -> bool:
-        """Return whether there is an object."""
+        """Return whether an object exists."""
         ...
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Yield key and number of bytes of every object below `prefix`, a path; in any order."""
+        """Yield key and size in bytes of every object below the path `prefix`, in any order."""
         ...
 
     def is_blank(self) -> bool:
-        """Return whether nothing is here, or only what a writer killed at its first write left."""
+        """Return whether the storage is empty, apart from leftovers of a killed first write."""
         ...
 
     def remove_partial(self) -> int:
-        """Remove what killed writers left half written; returns how many."""
+        """Remove partial files of killed writers; returns their number."""
         ...
 
 
 Place = str | Path | Storage
-"""A directory's path, or the URL of one or of a prefix in an object store."""
+"""Path of a directory, or URL of a directory or of a prefix in an object store."""
 
 
 def locate(place: Place) -> Storage:
-    """Return the storage at a place. Nothing is opened or asked yet.
+    """Return the storage at a place, without accessing it.
 
     Args:
-        place: A path, `file://…`, `s3://bucket/…`, `gs://bucket/…`, `az://container/…`, or
-            `http(s)://…`, which can be read only.
+        place: A path, `file://…`, `s3://bucket/…`, `gs://bucket/…`, `az://container/…`, or, only
+            for reading, `http(s)://…`.
 
     Raises:
-        StoreError: The URL is none of these, or has a password or a query in it.
+        StoreError: The URL is of another kind, or contains a password or a query.
     """
     if not isinstance(place, str | Path):
         return place
@@ -160,9 +160,9 @@ def _at_url(url: str) -> Storage:
 
 
 def overlap(storage: Storage, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Return the results of a function that reads or writes something small for each item.
+    """Map a function that reads or writes something small over items, concurrently if remote.
 
-    All at once where each would wait for its answer; on a disk, that costs more than it saves.
+    On a local disk, threads would cost more than they save.
     """
     todo = list(items)
     if not storage.remote or len(todo) < 2:

@@ -1,4 +1,4 @@
-"""A server's listing, which must have an end."""
+"""Bounded listing of the objects on a server."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 _MOST_OBJECTS = 2_000_000
-"""Most objects of a listing: several times those of a store of a million clips."""
+"""Maximum number of objects in a listing: several times those of a store of a million clips."""
 _LEAST_OBJECTS_PER_S = 1000
-"""Least rate of a listing, beyond the time that a single request may take."""
+"""Minimum rate of a listing in objects per second, after the time that one request may take."""
 
 
 class Listing:
-    """State of a listing."""
+    """State of a listing in pages."""
 
     def __init__(self) -> None:
         self._count, self._waited_s = 0, 0.0
@@ -29,7 +29,7 @@ class Listing:
         """Return the next page, empty at the end.
 
         Raises:
-            StorageError: There were more, and slower, pages than any store has.
+            StorageError: The listing is too long or too slow.
         """
         started = time.monotonic()
         page = ask()

@@ -1,4 +1,4 @@
-"""Bytes in a directory: written aside, flushed to the disk and renamed."""
+"""Storage in a directory: files are written under a temporary name, flushed and renamed."""
 
 import errno
 import os
@@ -22,18 +22,18 @@ from featurestore.storage.bounds import check_part, most_bytes
 _OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _PARTIAL = re.compile(r".+\.[0-9a-f]{1,32}\.partial", re.DOTALL)
 LOCK = "build.lock"
-"""Name of the file that the one who writes the store has locked; see `lock`."""
+"""Name of the file that the writer of a store has locked; see `lock`."""
 
 
 @dataclass(frozen=True)
 class LocalStorage:
-    """See `Storage`.
+    """Storage in a directory; see `Storage`.
 
-    It prints as the user named it, but its path is absolute: wherever it travels, to a worker in
-    another directory or into a file, it stays the same place.
+    It prints as named by the user, but its path is absolute, so that it denotes the same place in a
+    worker with another working directory or in a file.
 
     Args:
-        path: Path of the directory; made by the first write.
+        path: Path of the directory, created by the first write.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class LocalStorage:
 
     @property
     def threads(self) -> int:
-        """One per core; more only wait for the interpreter."""
+        """One per core; more would only wait for the GIL."""
         return min(8, usable_cores())
 
     @property
@@ -91,11 +91,11 @@ class LocalStorage:
                 os.close(descriptor)
 
     def write(self, key: str, data: bytes) -> None:
-        """Write a file that appears whole: a power cut leaves the old one or the new one."""
+        """Write a file atomically: a power cut leaves the old one or the new one."""
         replace_file(self._made(key), data)
 
     def create(self, key: str, data: bytes) -> None:
-        """Link a file written aside, which fails if there is one."""
+        """Write a temporary file and link it, which fails if the file exists."""
         create_file(self._made(key), data)
 
     def _made(self, key: str) -> Path:
@@ -135,7 +135,7 @@ class LocalStorage:
         return real
 
     def update(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """Read an object, and write what differs."""
+        """Read an object, and write it if it changes."""
         data = self.read(key)
         if (changed := change(data)) != data:
             self.write(key, changed)
@@ -146,7 +146,7 @@ class LocalStorage:
         (self._inside("/".join(folders)) / name).unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
-        """Return whether there is anything of that name."""
+        """Return whether anything has that name."""
         return os.path.lexists(self.path / key)
 
     def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -166,14 +166,14 @@ class LocalStorage:
                 yield os.path.join(folder, name).removeprefix(self._root)  # noqa: PTH118
 
     def is_blank(self) -> bool:
-        """Return whether there is no such directory, or nothing but a file that was not renamed."""
+        """Return whether the directory is missing, or has nothing but one partial file."""
         if not self.path.exists():
             return True
         with _machine():
             return self.path.is_dir() and all(map(_is_ours, self.path.iterdir()))
 
     def remove_partial(self) -> int:
-        """Unlink files that were not renamed."""
+        """Unlink partial files."""
         partial = [key for key in self._keys() if _PARTIAL.fullmatch(key.rpartition("/")[2])]
         for key in partial:
             self.remove(key)

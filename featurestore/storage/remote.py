@@ -1,8 +1,8 @@
-"""Bytes in an object store, or read from a web server: the only module that knows obstore.
+"""Storage in an object store or, for reading, on a web server: the only module that uses obstore.
 
-obstore repeats requests that failed on the way, that were not answered in time or that the server
-could not serve (5xx, 429), after growing pauses; how often, it tells nobody (obstore issue 105).
-What remains is reported in one line.
+obstore retries requests that failed on the way, timed out or could not be served (5xx, 429), with
+exponential backoff; it does not report how often (obstore issue 105). Remaining errors are reported
+in one line.
 """
 
 import asyncio
@@ -27,15 +27,17 @@ T = TypeVar("T")
 
 SCHEMES = ("s3", "gs", "az", "abfs", "abfss", "https", "http")
 _THREADS = 32
-"""Requests in flight: an answer takes tens of milliseconds, decoding a chunk about one."""
+"""Number of concurrent requests: an answer takes tens of ms, decoding a chunk about one."""
 _LIST_CHUNK = 1000
 _MOST_UPDATES = 100
-"""Most updates of one object until it is given up: each failure is another writer's success."""
+"""Maximum number of attempts to update an object: each failure is another writer's success."""
 
 
 @dataclass(frozen=True)
 class RemoteStorage:
-    """See `Storage`. Endpoint, region and credentials come from the environment (`AWS_…`, …).
+    """Storage in an object store or on a web server; see `Storage`.
+
+    Endpoint, region and credentials come from the environment (`AWS_…`, …).
 
     Args:
         url: `s3://bucket/prefix` or the like, without a slash at the end.
@@ -51,12 +53,12 @@ class RemoteStorage:
 
     @property
     def remote(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     @property
     def threads(self) -> int:
-        """Enough to hide the way to the server and back."""
+        """Enough to hide the latency of the network."""
         return _THREADS
 
     @property
@@ -116,7 +118,7 @@ class RemoteStorage:
 
     @property
     def listable(self) -> bool:
-        """Not a web server."""
+        """False for a web server."""
         return not self._read_only
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
@@ -125,14 +127,14 @@ class RemoteStorage:
         return self._ask(lambda client: _get(client, key, most))
 
     def read_range(self, key: str, start: int, size: int) -> bytes:
-        """Read by GET of a range; of the whole object if the server knows no ranges."""
+        """Read by GET of a range, or of the whole object if the server does not support ranges."""
         check_part(key, start, size)
         if size == 0:
             return b""
         return self._read_part(key, (start, start + size), slice(start, start + size), size)
 
     def read_end(self, key: str, size: int) -> bytes:
-        """Read by GET of a suffix; of the whole object if the server knows no ranges."""
+        """Read by GET of a suffix, or of the whole object if the server does not support ranges."""
         check_part(key, 0, size)
         if size == 0:
             return b""
@@ -177,7 +179,7 @@ class RemoteStorage:
         """Update by GET, and PUT with If-Match (its ETag or other version), until it succeeds.
 
         Raises:
-            StorageError: Also where it never holds, as with a server that has no such condition.
+            StorageError: It never succeeds, such as with a server that lacks this condition.
         """
         self._refuse_writing()
         for _ in range(_MOST_UPDATES):
@@ -222,7 +224,7 @@ class RemoteStorage:
         """Yield keys and sizes from the pages of a listing.
 
         Raises:
-            StorageError: Also for a web server, which has none.
+            StorageError: Also for a web server, which cannot list objects.
         """
         if self._read_only:
             raise StorageError(f"{self.url} cannot be listed: a web server has no listing")
@@ -234,11 +236,11 @@ class RemoteStorage:
                 yield entry["path"], entry["size"]
 
     def is_blank(self) -> bool:
-        """Return whether there is no object; on a web server, nothing is known."""
+        """Return whether there is no object; False for a web server, where that is unknown."""
         return self._read_only or next(self.sizes(), None) is None
 
     def remove_partial(self) -> int:
-        """Return 0: an object is never there in part."""
+        """Return 0, since there are no partial objects."""
         return 0
 
 

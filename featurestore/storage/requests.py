@@ -1,4 +1,4 @@
-"""Requests to a remote storage: their event loop, time limits, retries, and errors."""
+"""Requests to a remote storage: event loop, time limits, retries, and errors."""
 
 import asyncio
 import functools
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 _TIMEOUT_VARIABLE = "FEATURESTORE_TIMEOUT_S"
 _TIMEOUT_S = 60.0
-"""Seconds for a server to start its answer, sending included; see `_ANSWERING`, too."""
+"""Seconds until a server must start its answer, including sending; see also `_ANSWERING`."""
 _MAX_RETRIES = 8
-"""With the pauses below about half a minute of an outage, and 1e-9 of requests failing at 10 %."""
+"""With the pauses below, bridges half a minute of outage; at 10 % errors, 1e-9 of requests fail."""
 _RETRYING = 10
-"""Multiple of the timeout within which a request may be repeated."""
+"""Multiple of the timeout within which a request may be retried."""
 _ANSWERING = 5
 """Multiple of the timeout within which an answer must be complete."""
 _PAUSE_S, _MAX_PAUSE_S = 0.1, 10.0
 
 
 def client_options() -> "ClientConfig":
-    """Return the client's time limits; an endpoint given as http:// is meant to be one."""
+    """Return the client's time limits, with http:// allowed if the endpoint has it."""
     seconds = _timeout()
     return {
         "allow_http": True,
@@ -37,7 +37,7 @@ def client_options() -> "ClientConfig":
 
 
 def retry_options() -> "RetryConfig":
-    """Return the limits on retries of a request."""
+    """Return the limits on retries."""
     return {
         "max_retries": _MAX_RETRIES,
         "retry_timeout": timedelta(seconds=_RETRYING * _timeout()),
@@ -54,7 +54,7 @@ def longest_s() -> float:
 
 
 def too_late() -> str:
-    """Return the message for a request that was given up."""
+    """Return the message for a request that timed out."""
     return f"no answer in time (${_TIMEOUT_VARIABLE} is {_timeout():g})"
 
 
@@ -74,14 +74,14 @@ _BEYOND = re.compile(r"status code: 416")
 _STATUS = re.compile(r"status code: (\d{3}[\w ]*)")
 _RETRIES = re.compile(r"after (\d+) retries")
 _MOST_CHARS = 200
-"""Most characters of a reason that obstore gives."""
+"""Maximum length of a reason from obstore, in characters."""
 _REPEATED = re.compile(r'"(?:[^"\\]|\\.)*"?')
 _CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "/computeMetadata", "169.254.170.2")
-"""Addresses that obstore asks for a cloud machine's credentials when the environment has none."""
+"""URLs from which obstore requests a cloud machine's credentials if the environment has none."""
 
 
 def reason(error: Exception) -> str:
-    """Return an obstore error in one line, without addresses and answers, which may hold keys."""
+    """Return an obstore error in one line, without URLs and responses, which may contain keys."""
     text = str(error)
     if any(place in text for place in _CREDENTIALS):
         return (
@@ -113,20 +113,20 @@ def _short(text: str) -> str:
 
 
 def names_no_bucket(error: Exception) -> bool:
-    """Return whether an object is missing because its whole bucket is."""
+    """Return whether an object is missing because its bucket does not exist."""
     return _NO_BUCKET.search(str(error)) is not None
 
 
 def is_beyond_the_end(error: Exception) -> bool:
-    """Return whether a range was asked for that begins behind the object's end."""
+    """Return whether the requested range starts after the end of the object."""
     return _BEYOND.search(str(error)) is not None
 
 
 def loop() -> asyncio.AbstractEventLoop:
-    """Return a thread's loop that awaits this process's requests.
+    """Return the event loop, in a thread of its own, for this process's requests.
 
     Raises:
-        StorageError: The process was forked from one that had made requests.
+        StorageError: The process was forked after making requests.
     """
     process, started = _started()
     if process != os.getpid():

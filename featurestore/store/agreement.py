@@ -1,7 +1,7 @@
-"""Agreement of a zarr.json with the manifest. Additions by other tools are no damage.
+"""Agreement of a zarr.json with the manifest, in which additions by other tools are not damage.
 
-They may write it with other spaces or in another order, add attributes, add groups and arrays next
-to ours and copies of their metadata to the root's, and leave Zarr to fill in what has a default.
+Tools may change whitespace and order, add attributes, add groups and arrays next to ours and copies
+of their metadata to the root's, and omit what has a default in Zarr.
 """
 
 import json
@@ -14,15 +14,15 @@ from schemas import StoreManifest
 
 _ATTRIBUTES, _COPIES = "attributes", "consolidated_metadata"
 _OURS = ("scale_factor",)
-"""Attributes of arrays that change what their values mean: there or not there as demanded."""
+"""Attributes that change the meaning of values: they must be present or absent as expected."""
 _NEVER_FOREIGN = {*_OURS, *StoreManifest.model_fields}
 _APART = (_ATTRIBUTES, _COPIES)
 _DEFAULTED = {"configuration", "endian", "storage_transformers", "dimension_names", "attributes"}
-"""Keys that some versions of Zarr write and others leave out, where they have their default."""
+"""Keys that some versions of Zarr write and others omit if they have their default."""
 
 
 def agrees(stored: Document, expected: Document) -> bool:
-    """Return whether a document says what is expected, and nothing that contradicts it."""
+    """Return whether a document says what is expected and does not contradict it."""
     return (
         _attributes_agree(stored.get(_ATTRIBUTES), expected.get(_ATTRIBUTES, {}))
         and _copies_agree(stored, expected)
@@ -85,12 +85,13 @@ def _listed(value: object) -> object:
 
 
 def with_additions(data: bytes, old: bytes | None, datasets: tuple[str, ...] = ()) -> bytes:
-    """Return a document with what others had added to the one that it replaces.
+    """Return a document with the additions that others made to the one it replaces.
 
     Args:
-        data: The new one.
-        old: The one that is there, if any; where it is unreadable nothing of it is kept.
-        datasets: That the new one names, of a root: of ours that it does not name no copy is kept.
+        data: New document.
+        old: Existing document, if any; ignored if unreadable.
+        datasets: For a root, the datasets that the new document names; copies of the metadata
+            of our other datasets are dropped.
     """
     try:
         was = parsed(old or b"")

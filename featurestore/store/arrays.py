@@ -3,15 +3,14 @@
     STORE/                     root group; its attributes mark it as ours
       DATASET/                 group; its attributes are the StoreManifest
         fold1/ …               group
-          clip_id path source class_id index …       the clip table, written when created
+          clip_id path source class_id index …       clip table, written at creation
           duration_s peak source_sha256              outcomes, written by blocks
           R1/mel … R3/full                           images, written by blocks
-          status                                     written last by each block: its commit
-        checksums/fold1 …      of every chunk of a fold, written when all are committed
+          status                                     written last by each block: the commit
+        checksums/fold1 …      checksum of every chunk of a fold, written at completion
 
-Every array has its full shape from the start, and no two blocks write to one stored object. A
-chunk that should be there and is not is an error, never the fill value; so is one that lies where
-another belongs.
+Every array has its full shape from the start, and no two blocks write to the same stored object. A
+missing chunk is an error and never read as the fill value; so is a chunk in the place of another.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -58,13 +57,13 @@ class StoredArrays:
     """The arrays of one dataset in a store.
 
     Args:
-        storage: Where the store lies.
-        manifest: Its dataset's manifest. A complete one promises that every chunk is there and
-            is the one that was written; see `unsealed`.
-        copies: Documents of arrays by their keys without zarr.json, from the root's copy of them;
-            those that are not here are read where they are.
-        vouched: Whether chunks must be those that the manifest, or of an unfinished build their
-            block's record, vouches for.
+        storage: Storage of the store.
+        manifest: Manifest of the dataset. If it is complete, every chunk must exist and be the one
+            that was written; see `unsealed`.
+        copies: Documents of arrays from the root's copies, by key without zarr.json; others are
+            read from their own files.
+        vouched: Whether chunks are checked against the checksums of the manifest, or of their
+            block's record in an unfinished build.
     """
 
     storage: Storage
@@ -82,7 +81,7 @@ class StoredArrays:
 
     @cached_property
     def checksums(self) -> Checksums:
-        """Checksums of the chunks, as the manifest vouches for them."""
+        """Checksums of the chunks according to the manifest."""
         return Checksums(self.storage, self.manifest)
 
     @cached_property
@@ -96,9 +95,9 @@ class StoredArrays:
         return records.recorded_end(self.storage, self.manifest, fold, name, chunk)
 
     def unsealed(self) -> "StoredArrays":
-        """Return the arrays as of a build that is not complete, for writing or repairing.
+        """Return the arrays as those of an unfinished build, for writing or repairing.
 
-        Missing commits are then pending rows, and chunks are known by nothing but themselves.
+        Uncommitted rows are then pending, and chunks are checked by their own checksums only.
         """
         manifest = self.manifest.model_copy(update={"state": "building"})
         return StoredArrays(self.storage, manifest, self.copies, vouched=False)
@@ -141,8 +140,8 @@ class StoredArrays:
         Args:
             fold: Number of the fold.
             name: Name of the array.
-            rows: Which; all by default.
-            out: Where to; a contiguous array of their shape. A new one by default.
+            rows: Rows to read; all by default.
+            out: Contiguous array of the result's shape to fill; a new one by default.
 
         Raises:
             CorruptError: A chunk is missing or damaged.
@@ -184,14 +183,15 @@ class StoredArrays:
     ) -> None:
         """Write a block's rows of every array, `status` last: the commit.
 
-        Of an unfinished build, the block's record comes before that.
+        In an unfinished build, the block's record is written just before.
 
         Args:
-            block: Whole chunks of the fold.
-            values: Array name to rows (len(block), ...): of each image and each outcome, or, to
-                repair a committed block, of some.
-            paths: That the values were made from; by default those of the clip table.
-            before_commit: Called when all but `status` is written.
+            block: Block to write.
+            values: Rows (len(block), ...) by array name: of all images and outcomes, or, to repair
+                a committed block, of some.
+            paths: Paths of the clips from which the values were computed; by default those of the
+                clip table.
+            before_commit: Called when everything except `status` is written.
         """
         self._check_aligned(block)
         where = f"{self.storage}, fold {block.fold}, rows {block.start} to {block.stop}"
@@ -242,7 +242,7 @@ class StoredArrays:
         ]
 
     def places(self, block: Block) -> list[tuple[float, float, int]]:
-        """Return where in its file each clip of a block is: its `start_s`, `end_s` and `item`."""
+        """Return `start_s`, `end_s` and `item` of each clip of a block."""
 
         def values(name: str, known: bool, nothing: float) -> list[Any]:
             read = self.read(block.fold, name, block.rows).tolist() if known else None
@@ -252,10 +252,9 @@ class StoredArrays:
         return list(zip(*spans, values(ITEM, self.manifest.shards, NO_ITEM), strict=True))
 
     def changed_blocks(self, blocks: Iterable[Block]) -> list[Block]:
-        """Return those committed blocks of an unfinished build that were changed since.
+        """Return the committed blocks of an unfinished build that have changed since.
 
-        The clip table must be right. None in format version 1, which keeps no record of what was
-        committed.
+        The clip table must be intact. Empty for format version 1, which has no records of commits.
         """
         if not has_checksums(self.manifest):
             return []
@@ -266,10 +265,10 @@ class StoredArrays:
         return records.changed_blocks(self.storage, self.manifest, blocks, now)
 
     def record_blocks(self, blocks: Iterable[Block]) -> None:
-        """Record what a complete dataset vouches for, before it is one no longer.
+        """Write the records of blocks of a complete dataset before it is reopened for writing.
 
         Raises:
-            CorruptError: Its checksums are damaged.
+            CorruptError: The checksums are damaged.
             StorageError: The store cannot be written.
         """
         if has_checksums(self.manifest):
@@ -305,20 +304,20 @@ class StoredArrays:
     def set_manifest(
         self, manifest: StoreManifest, committed: Iterable[Block] | None = None
     ) -> "StoredArrays":
-        """Replace the manifest in one atomic write; returns the arrays with it.
+        """Replace the manifest atomically; returns the arrays with the new manifest.
 
-        One that is complete gets the checksums of all chunks first, and vouches for them from then
-        on. The root's copy of it, which saves a remote reader many requests, is replaced before one
-        that is complete, and after one that no longer is: what is interrupted between is an
-        unfinished build.
+        If it is complete, the checksums of all chunks are written first, and it includes their
+        digest. The root's copy, which saves remote readers many requests, is replaced before a
+        manifest that becomes complete and after one that becomes incomplete, so that an
+        interruption in between leaves an unfinished build.
 
         Args:
-            manifest: The new one.
-            committed: Blocks whose records must be true, where the dataset is completed.
+            manifest: New manifest.
+            committed: Blocks whose records must match if the dataset becomes complete.
 
         Raises:
-            CorruptError: A chunk is missing, or not what was committed, of a dataset that is said
-                to be complete.
+            CorruptError: The dataset is to become complete, but a chunk is missing or differs from
+                what was committed.
             StorageError: The store cannot be written.
         """
         if manifest.state == "complete":
@@ -358,14 +357,14 @@ def open_arrays(
     Args:
         place: Path or URL of the store.
         dataset: Name of the dataset.
-        copies: Take metadata from the root's copy of it where there is one: one request for all.
-        root: Root of the store, where it was read already.
+        copies: Whether to use the copies of metadata in the root: one request for all.
+        root: Root of the store, if already read.
 
     Raises:
-        StoreError: There is no store at `place`, or it is newer.
-        UnknownNameError: It does not hold the dataset.
-        CorruptError: Its manifest is damaged.
-        StorageError: It cannot be reached.
+        StoreError: There is no store at `place`, or it was made by a newer version.
+        UnknownNameError: The store does not hold the dataset.
+        CorruptError: The manifest is damaged.
+        StorageError: The store cannot be reached.
     """
     storage = locate(place)
     root = root or read_root(storage)

@@ -1,6 +1,6 @@
 """Names and coordinates of the axes of stored arrays, in the terms of xarray and CF.
 
-All of it follows from the spec, so that it can be derived of any store, whatever its version.
+They follow from the spec, so that they can be derived for stores of any version.
 """
 
 from dataclasses import dataclass, field
@@ -29,13 +29,13 @@ _PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of an array after `clip`.
+    """An axis of an array, other than `clip`.
 
     Attributes:
         dimension: `band`, `frame` or `sample`.
-        coordinate: Name of what its points are, such as `band_hz`.
-        points: (size,) float64.
-        attributes: Units and name of the points, as CF has them.
+        coordinate: Name of the coordinate, such as `band_hz`.
+        points: (size,) float64, values of the coordinate.
+        attributes: CF attributes: units and names.
     """
 
     dimension: str
@@ -45,7 +45,7 @@ class Axis:
 
 
 def axes_of(spec: FeatureSpec, array: str) -> tuple[Axis, ...]:
-    """Return the axes of an array, without the clips'."""
+    """Return the axes of an array, without `clip`."""
     feature = spec.feature(array)
     if feature is None:
         return _image_axes(spec, array)
@@ -126,8 +126,8 @@ def _pitch_names(feature: ChromaStft | ChromaCqt) -> dict[str, Any]:
 def dimensions(spec: FeatureSpec, array: str) -> tuple[str, ...]:
     """Return the stored names of an array's dimensions after `clip`.
 
-    Features lie in one group, so that each has dimensions of its own name: xarray opens them all
-    as one dataset.
+    Each feature has dimensions with its own name, since all features are in one group, which xarray
+    opens as one dataset.
     """
     feature = spec.feature(array)
     if feature is None:
@@ -138,11 +138,11 @@ def dimensions(spec: FeatureSpec, array: str) -> tuple[str, ...]:
 
 
 def stored_axes(spec: FeatureSpec, array: str) -> dict[str, tuple[str, Axis]]:
-    """Return the axes of an array that are stored as coordinates: dimension and axis by key.
+    """Return the axes of an array that are stored as coordinates: (dimension, axis) by key.
 
-    Images of one resolution share dimensions and not their meaning, so theirs are auxiliary
-    coordinates, which each image's attribute `coordinates` names. A waveform's are left out: its
-    attribute `sample_rate` says as much.
+    Images of one resolution share dimensions but not their coordinates, which are therefore
+    auxiliary coordinates, named by each image's attribute `coordinates`. A waveform has none: its
+    attribute `sample_rate` suffices.
     """
     names = zip(dimensions(spec, array), axes_of(spec, array), strict=True)
     if spec.feature(array) is None:
@@ -151,7 +151,7 @@ def stored_axes(spec: FeatureSpec, array: str) -> dict[str, tuple[str, Axis]]:
 
 
 def outcome_attributes(manifest: StoreManifest, name: str) -> dict[str, Any]:
-    """Return the attributes of a column, of a dataset with coordinates."""
+    """Return the attributes of an outcome in a dataset with coordinates."""
     if not manifest.coordinates:
         return {}
     if name == "class_id":
@@ -169,7 +169,7 @@ def outcome_attributes(manifest: StoreManifest, name: str) -> dict[str, Any]:
 
 
 def attributes(spec: FeatureSpec, array: str, *, coordinates: bool = False) -> dict[str, Any]:
-    """Return the attributes of an array of images or of a feature."""
+    """Return the attributes of an image or feature array."""
     feature = spec.feature(array)
     if feature is None:
         words: dict[str, Any] = {"scale_factor": spec.scale} if spec.scale != 1 else {}

@@ -1,12 +1,11 @@
-"""Checksums of all chunks of a fold, by which the manifest vouches for the place of each.
+"""Checksums of all chunks of a fold, which tie each chunk to its place.
 
-From format version 2 on, a complete dataset has in its group `checksums` one array per fold:
-uint32, one value per chunk, the CRC-32C that ends the chunk. They come array by array (`clip_id`,
-`path`, `source`, `class_id`, `index`, `duration_s`, `peak`, `source_sha256`, `status`, then the
-images in the order of the spec's resolutions and variants), and per array chunk by chunk. Chunks
-within shards count one by one. The manifest has the SHA-256 of each fold's list, little-endian, and
-a digest of itself. So a chunk in the place of another is told from the right one by four bytes that
-were read anyway.
+From format version 2 on, a complete dataset has one array per fold in its group `checksums`:
+uint32, one value per chunk, the CRC-32C at the end of the chunk. They are ordered by array
+(`clip_id`, `path`, `source`, `class_id`, `index`, `duration_s`, `peak`, `source_sha256`, `status`,
+then the images in the order of the spec's resolutions and variants), then by chunk. Chunks within
+shards count individually. The manifest has the SHA-256 of each fold's list, little-endian, and a
+digest of itself. So a chunk in the wrong place is detected by four bytes that are read anyway.
 """
 
 import hashlib
@@ -28,7 +27,7 @@ _VALUE_BYTES = 4
 
 @dataclass(frozen=True)
 class Checksums:
-    """The checksums of one complete dataset's chunks, read fold by fold when first needed."""
+    """Checksums of the chunks of a complete dataset, read lazily per fold."""
 
     storage: Storage
     manifest: StoreManifest
@@ -39,10 +38,10 @@ class Checksums:
         return {fold.fold: fold.num_clips for fold in self.manifest.folds}
 
     def identify(self, fold: int, name: str, chunk: int) -> bytes | None:
-        """Return the checksum of a chunk; None if the manifest vouches for none.
+        """Return the checksum that a chunk must have; None if the manifest has none.
 
         Raises:
-            CorruptError: The fold's checksums are missing, damaged or not the manifest's.
+            CorruptError: The fold's checksums are missing, damaged or do not match the manifest.
         """
         if not has_checksums(self.manifest) or self.manifest.state != "complete":
             return None
@@ -54,7 +53,7 @@ class Checksums:
         return values[start : start + _VALUE_BYTES]
 
     def fault(self, fold: int) -> str | None:
-        """Return what is wrong with a fold's checksums, if there should be any."""
+        """Return what is wrong with a fold's checksums; None if nothing is."""
         if not has_checksums(self.manifest) or self.manifest.state != "complete":
             return None
         try:
@@ -64,10 +63,10 @@ class Checksums:
         return None
 
     def of_fold(self, fold: int) -> NDArray[np.uint32]:
-        """Return the checksums of a fold, as stored and as the manifest demands.
+        """Return the checksums of a fold, after comparing them with the manifest.
 
         Raises:
-            CorruptError: They are missing, damaged or not the manifest's.
+            CorruptError: They are missing, damaged or do not match the manifest.
         """
         key = checksums_key(self.manifest, fold)
         (expected,) = [f.checksums for f in self.manifest.folds if f.fold == fold]
@@ -87,12 +86,12 @@ class Checksums:
 
 
 def checksums_key(manifest: StoreManifest, fold: int) -> str:
-    """Return the key of the array of a fold's checksums."""
+    """Return the key of the array with a fold's checksums."""
     return f"{manifest.card.name}/{CHECKSUMS}/fold{fold}"
 
 
 def stored_checksums(storage: Storage, manifest: StoreManifest) -> dict[int, NDArray[np.uint32]]:
-    """Return, for each fold, the checksums that its chunks carry.
+    """Return the checksums at the end of all chunks, by fold.
 
     Raises:
         CorruptError: A chunk is missing.
@@ -101,25 +100,25 @@ def stored_checksums(storage: Storage, manifest: StoreManifest) -> dict[int, NDA
 
 
 def fold_checksums(storage: Storage, manifest: StoreManifest, fold: int) -> NDArray[np.uint32]:
-    """Return the checksums that one fold's chunks carry."""
+    """Return the checksums at the end of all chunks of a fold."""
     files = ChunkFiles(storage, manifest)
     return np.concatenate([files.checksums(name, fold) for name in array_names(manifest)])
 
 
 def list_sha256(values: NDArray[np.uint32]) -> str:
-    """Return the digest of a fold's checksums (n,), as the manifest has it."""
+    """Return the SHA-256 digest (hex) of a fold's checksums (n,) for the manifest."""
     return hashlib.sha256(values.astype("<u4").tobytes()).hexdigest()
 
 
 def checksums_object(
     manifest: StoreManifest, fold: int, values: NDArray[np.uint32]
 ) -> tuple[str, bytes]:
-    """Return the key and bytes of a fold's checksums (n,), which are one chunk."""
+    """Return key and content of the chunk with a fold's checksums (n,)."""
     return f"{checksums_key(manifest, fold)}/c/0", chunks.encode_chunk(values, len(values), 0)
 
 
 def with_checksums(manifest: StoreManifest, values: dict[int, NDArray[np.uint32]]) -> StoreManifest:
-    """Return the manifest that vouches for these checksums, by fold."""
+    """Return the manifest with the digests of checksums, given by fold."""
     folds = tuple(
         fold.model_copy(update={"checksums": list_sha256(values[fold.fold])})
         for fold in manifest.folds

@@ -1,8 +1,9 @@
-"""Arrays to stored bytes and back: whole chunks and whole shards, as Zarr v3 defines them.
+"""Encoding and decoding of whole chunks and whole shards, as defined by Zarr v3.
 
-The codecs are those that the arrays' metadata names (little-endian bytes, Blosc LZ4 with byte
-shuffle, crc32c), so any Zarr reader reads what is written here. Zarr's own pipeline does the same
-through an event loop, at twice the cost for whole chunks. Where the bytes go is for `files`.
+The codecs are those named in the arrays' metadata (little-endian bytes, Blosc LZ4 with byte
+shuffle, crc32c), so that any Zarr reader can read the result. Zarr's own pipeline does the same
+through an event loop, which takes twice as long for whole chunks. `files` decides where the bytes
+go.
 """
 
 from collections.abc import Sequence
@@ -22,28 +23,28 @@ CNAME: Final = "lz4"
 CLEVEL: Final = 5
 _CRC_BYTES = 4
 OVERHEAD_BYTES: Final = 16 + _CRC_BYTES
-"""Most bytes added to a chunk that cannot be compressed: Blosc's header and the checksum."""
+"""Maximum number of bytes added to an incompressible chunk: Blosc's header and the checksum."""
 _CRC_OF_CHECKED = 0x48674BC7
-"""crc32c of any data that are followed by their own crc32c."""
+"""crc32c of any data followed by its own crc32c."""
 _SIZE_IN_HEADER = slice(4, 8)
-"""Bytes of Blosc's header that hold the size before compression."""
+"""Position of the uncompressed size in Blosc's header."""
 _STORED_IN_HEADER = slice(12, 16)
-"""Bytes of its header that hold the size after compression, up to which it reads."""
+"""Position of the compressed size in Blosc's header, up to which Blosc reads."""
 _ENTRY_BYTES = 16
 _COUNT_BYTES = 4
 CHECKSUM_BYTES = _CRC_BYTES
-"""Bytes of the checksum at the end of every chunk."""
+"""Size of the checksum at the end of every chunk, in bytes."""
 _ABSENT = 2**64 - 1
-"""In a shard's index: no such chunk."""
+"""Entry in a shard's index for a missing chunk."""
 
 
 def encode_chunk(values: NDArray[np.generic], chunk_clips: int, fill: float) -> bytes:
-    """Return a chunk of `chunk_clips` rows; where there are fewer, rows of `fill` follow.
+    """Encode a chunk of `chunk_clips` rows, padded with `fill` if there are fewer.
 
     Args:
-        values: (n, ...), n at most chunk_clips.
-        chunk_clips: Rows of the chunk.
-        fill: The array's fill value.
+        values: (n, ...), with n at most chunk_clips.
+        chunk_clips: Number of rows of the chunk.
+        fill: Fill value of the array.
     """
     if len(values) < chunk_clips:
         whole = np.full((chunk_clips, *values.shape[1:]), fill, values.dtype)
@@ -57,7 +58,7 @@ def decode_chunk(data: bytes, out: NDArray[np.generic]) -> None:
     """Decode a whole chunk into a contiguous array of its size.
 
     Raises:
-        CorruptError: The checksum or the size is not right.
+        CorruptError: The checksum or the size is wrong.
     """
     body = _checked(data)
     num_bytes = _decoded_size(body)
@@ -67,15 +68,15 @@ def decode_chunk(data: bytes, out: NDArray[np.generic]) -> None:
 
 
 def decode_texts(data: bytes, num_texts: int, max_bytes: int) -> NDArray[Any]:
-    """Decode a whole chunk of texts, (num_texts,).
+    """Decode a whole chunk of strings, (num_texts,).
 
     Args:
         data: The chunk.
         num_texts: How many it must hold.
-        max_bytes: Most bytes it may have before compression.
+        max_bytes: Maximum size in bytes before compression.
 
     Raises:
-        CorruptError: The checksum, the size or the number of texts is not right.
+        CorruptError: The checksum, the size or the number of strings is wrong.
     """
     body = _checked(data)
     num_bytes = _decoded_size(body)
@@ -107,7 +108,7 @@ def _decoded_size(body: memoryview) -> int:
 
 
 def encode_shard(chunks: Sequence[bytes], num_slots: int) -> bytes:
-    """Join chunks, followed by the index of `num_slots` (offset, size) pairs."""
+    """Concatenate chunks and append the index of `num_slots` pairs (offset, size)."""
     index = np.full((num_slots, 2), _ABSENT, "<u8")
     offset = 0
     for slot, chunk in enumerate(chunks):
@@ -117,15 +118,15 @@ def encode_shard(chunks: Sequence[bytes], num_slots: int) -> bytes:
 
 
 def shard_index_bytes(num_slots: int) -> int:
-    """Return the size of the index at a shard's end."""
+    """Return the size in bytes of the index at the end of a shard."""
     return num_slots * _ENTRY_BYTES + _CRC_BYTES
 
 
 def decode_shard_index(data: bytes) -> NDArray[np.uint64]:
-    """Return (num_slots, 2): offset and size of each chunk in its shard.
+    """Return offset and size of each chunk in a shard, (num_slots, 2).
 
     Raises:
-        CorruptError: The checksum is not right.
+        CorruptError: The checksum is wrong.
     """
     return np.frombuffer(_checked(data), "<u8").reshape(-1, 2).astype(np.uint64)
 
@@ -135,7 +136,7 @@ def _with_checksum(data: bytes) -> bytes:
 
 
 def checksum(data: bytes) -> bytes:
-    """Return the CRC-32C of bytes, as it ends every chunk: four bytes."""
+    """Return the CRC-32C of bytes as at the end of chunks: four bytes."""
     value: int = google_crc32c.value(data)
     return value.to_bytes(_CRC_BYTES, "little")
 

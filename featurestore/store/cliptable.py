@@ -27,10 +27,10 @@ _LATER = (*SPAN_COLUMNS, *ITEM_COLUMN, LABELS)
 
 
 def clip_tables(clips: ClipList, manifest: StoreManifest) -> dict[int, dict[str, NDArray[Any]]]:
-    """Return, for each fold, the columns of the clip table in row order.
+    """Return the columns of the clip table by fold, in row order.
 
     Raises:
-        BuildError: A text is longer than a reader accepts.
+        BuildError: A text is longer than readers accept.
     """
     _refuse_long_texts(clips)
     columns = clips.columns() | {
@@ -54,7 +54,7 @@ def _row_order(num_clips: int, fold: int, manifest: StoreManifest) -> NDArray[np
 def differing_columns(
     arrays: StoredArrays, fold: int, table: Mapping[str, NDArray[Any]]
 ) -> tuple[str, ...]:
-    """Return the columns of a fold's stored clip table that are damaged or not those of `table`."""
+    """Return the columns of a fold's stored clip table that are damaged or differ from `table`."""
 
     def differs(column: str) -> bool:
         try:
@@ -69,7 +69,7 @@ def differing_columns(
 def write_columns(
     arrays: StoredArrays, fold: int, columns: Collection[str], table: Mapping[str, NDArray[Any]]
 ) -> tuple[str, ...]:
-    """Write columns of a fold's clip table again; returns their keys.
+    """Rewrite columns of a fold's clip table; returns their keys.
 
     Raises:
         StorageError: The store cannot be written.
@@ -83,7 +83,7 @@ def write_columns(
 
 
 def stored_clips(arrays: StoredArrays) -> ClipList:
-    """Return the clips of a store, in the order of the dataset's table.
+    """Return the clips of a store in the order of the dataset's original table.
 
     Raises:
         CorruptError: The clip table is damaged.

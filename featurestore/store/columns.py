@@ -1,4 +1,4 @@
-"""The clips of a stored dataset as columns: what was known before a build, and the outcomes."""
+"""The clips of a stored dataset as columns: clip table and outcomes of the build."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -21,24 +21,24 @@ _FROM_TABLE = ("clip_id", "class_id", "path", "source")
 @typed_methods
 @dataclass(frozen=True)
 class ClipTable:
-    """Columns of one value per clip, in the order in which images are read.
+    """Columns with one value per clip, in the order in which images are read.
 
     Attributes:
         clip_id: str; unique in the dataset.
         fold: int64.
-        row: int64, of the fold's arrays.
-        class_id: int64; where clips may have several labels (see `StoredDataset.labels`), the
-            primary class, or -1.
-        path: str, relative to the dataset's root.
-        source: str, the recording the clip was cut from, or empty.
-        start_s: float64, seconds at which the clip starts in its file; NaN for a whole file.
-        end_s: float64, seconds at which it ends; NaN for the file's end.
-        item: int64, the row of a Parquet or Arrow file, or the byte of a tar, that holds the clip;
-            -1 if its file is the sound.
-        duration_s: float32, of the audio file, or the part of it.
+        row: int64, row in the fold's arrays.
+        class_id: int64; if clips may have several labels (see `StoredDataset.labels`), the primary
+            class, or -1.
+        path: str, path of the file relative to the dataset's root.
+        source: str, the recording from which the clip was cut, or empty.
+        start_s: float64, start of the clip in its file in seconds; NaN for the file's start.
+        end_s: float64, end of the clip in its file in seconds; NaN for the file's end.
+        item: int64, row of the clip in a Parquet or Arrow file, or byte offset in a tar; -1 for a
+            plain file.
+        duration_s: float32, duration of the clip in seconds.
         peak: float32, largest absolute sample; 0 for silence.
-        trimmed_s: float32, seconds that are left after trimming: frames that start later repeat
-            the clip, or hold nothing. NaN in a store without coordinates.
+        trimmed_s: float32, duration after trimming in seconds: later frames repeat the clip or
+            are empty. NaN in a store without coordinates.
         status: uint8, a ClipStatus.
     """
 
@@ -60,31 +60,31 @@ class ClipTable:
         return len(self.clip_id)
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Name to column, for instance for `pandas.DataFrame`."""
+        """Return the columns by name, for instance for `pandas.DataFrame`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def address(self, row: int) -> str:
-        """Return a clip's path, with the part of the file or shard that it is."""
+        """Return a clip's path, with its part of the file or item of the shard, as one string."""
         place = float(self.start_s[row]), float(self.end_s[row]), int(self.item[row])
         return address(str(self.path[row]), *place)
 
     def where(self, mask: NDArray[np.bool_] | Sequence[bool]) -> "ClipTable":
-        """Return the rows at which `mask` (len,) is true."""
+        """Return the rows selected by a boolean mask (n,)."""
         rows = mask if isinstance(mask, np.ndarray) else np.array(list(mask), np.bool_)
         return ClipTable(**{name: column[rows] for name, column in self.columns().items()})
 
 
 def join_columns(folds: Sequence[Columns]) -> ClipTable:
-    """Return the table of some folds, one after another, from the columns of each."""
+    """Return the concatenated table of several folds, from the columns of each."""
     names = [field.name for field in fields(ClipTable)]
     return ClipTable(**{name: np.concatenate([fold[name] for fold in folds]) for name in names})
 
 
 def fold_columns(stored: StoredArrays, fold: int) -> Columns:
-    """Return the columns of ClipTable, and any labels, for every row of a fold.
+    """Return the columns of `ClipTable`, and labels if stored, for all rows of a fold.
 
     Raises:
-        CorruptError: One of them is damaged.
+        CorruptError: A column is damaged.
     """
     status = stored.read(fold, "status")
     columns = {name: stored.read(fold, name) for name in _FROM_TABLE}

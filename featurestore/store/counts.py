@@ -11,12 +11,12 @@ from schemas import ClipStatus
 
 
 def status_counts(arrays: StoredArrays) -> dict[str, int]:
-    """Return the number of clips by the lower-case name of their ClipStatus; only what occurs."""
+    """Return the number of clips by lower-case name of ClipStatus, without zeros."""
     return counted([arrays.read(fold.fold, "status") for fold in arrays.manifest.folds])
 
 
 def counted(status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
-    """Return the number of clips by outcome, from the folds' status, (num_clips,) each."""
+    """Return the number of clips by outcome, given the status (num_clips,) of each fold."""
     codes, counts = np.unique(np.concatenate(status), return_counts=True)
     return {
         ClipStatus(code).name.lower(): int(count) for code, count in zip(codes, counts, strict=True)
@@ -24,7 +24,7 @@ def counted(status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
 
 
 def check_counts(arrays: StoredArrays, status: Sequence[NDArray[np.uint8]]) -> dict[str, int]:
-    """Count the folds' status, and compare with the manifest of a complete dataset.
+    """Return the counts by outcome, compared with the manifest if the dataset is complete.
 
     Raises:
         CorruptError: They differ.

@@ -1,4 +1,4 @@
-"""A dataset's place in a store: found, claimed for one set of features, and made."""
+"""Creation of a dataset in a store: claiming its name, and making its arrays."""
 
 from collections.abc import Mapping
 
@@ -22,10 +22,10 @@ from schemas import StoreManifest
 
 
 def find_arrays(place: Place, dataset: str) -> StoredArrays | None:
-    """Return the arrays of a dataset for writing, or None if the store does not have them yet.
+    """Return the arrays of a dataset for writing; None if the store does not have the dataset.
 
     Raises:
-        StoreError: `place` exists and is something else.
+        StoreError: `place` exists and is not a store.
         CorruptError: The dataset's manifest is damaged.
     """
     storage = locate(place)
@@ -40,21 +40,21 @@ def find_arrays(place: Place, dataset: str) -> StoredArrays | None:
 
 
 def claim_arrays(place: Place, manifest: StoreManifest) -> StoredArrays:
-    """Put the manifest of a new dataset where there is none, before anything else of it.
+    """Write the manifest of a new dataset, unless it has one, before anything else of it.
 
-    Of several builds that begin at once, the first one's stays, also in an object store, which has
-    no locks: the others get it, and must not continue if it is not what they want.
+    If several builds start at once, the first manifest wins, also in an object store, which has no
+    locks: the others receive it, and must not continue if it differs from theirs.
 
     Args:
-        place: Path or URL of the store; made where it does not exist.
-        manifest: In state `building`.
+        place: Path or URL of the store; created if missing.
+        manifest: Manifest in the state `building`.
 
     Returns:
-        The arrays with the manifest that is there. Of them, nothing may be there yet.
+        The arrays with the winning manifest; they may not exist yet.
 
     Raises:
-        StoreError: `place` exists and is something else.
-        StorageError: It cannot be written.
+        StoreError: `place` exists and is not a store.
+        StorageError: The store cannot be written.
     """
     storage, name = locate(place), manifest.card.name
     with writing(str(storage)):
@@ -67,14 +67,14 @@ def claim_arrays(place: Place, manifest: StoreManifest) -> StoredArrays:
 
 
 def create_arrays(arrays: StoredArrays, tables: Mapping[int, Columns]) -> None:
-    """Make every array of a claimed dataset at its full shape and write the clip table.
+    """Create all arrays of a claimed dataset in full shape, and write the clip table.
 
-    The root names the dataset last: until then, the next build starts its creation again, and
+    The dataset is added to the root last: until then, a later build repeats the creation, which
     writes the same objects.
 
     Args:
-        arrays: As claimed.
-        tables: For each fold, the columns of `TABLE`, (num_clips,) each, in row order.
+        arrays: Arrays from `claim_arrays`.
+        tables: Columns of `TABLE`, (num_clips,) each, in row order, by fold.
 
     Raises:
         StorageError: The store cannot be written.
@@ -90,5 +90,5 @@ def create_arrays(arrays: StoredArrays, tables: Mapping[int, Columns]) -> None:
 
 
 def remove_partial(place: Place) -> int:
-    """Delete what killed writers left half written; returns how many files."""
+    """Delete partial files of killed writers; returns their number."""
     return locate(place).remove_partial()

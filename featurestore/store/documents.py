@@ -1,7 +1,7 @@
 """The documents of a store: its root, and the manifest of each dataset in it.
 
-The root's attributes mark the store as ours and name its datasets; a dataset's are its manifest.
-What they say of arrays and chunks is used in `store`.
+The root's attributes mark the store as ours and name its datasets; a dataset's attributes are its
+manifest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,12 +28,12 @@ from schemas import PLAIN_VERSION, StoreManifest
 __all__ = ["MARK", "dataset_names"]
 
 _WRITERS = 8
-"""Files written at once: each waits for the disk, which flushes several in the time of one."""
+"""Number of files written concurrently: the disk flushes several in the time of one."""
 
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Turn a storage's refusal into an error that says what to do."""
+    """Translate write errors of a storage into StorageError with advice."""
     try:
         yield
     except (OSError, StorageError) as error:
@@ -44,9 +44,9 @@ def writing(what: str) -> Iterator[None]:
 
 
 def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
-    """Return every zarr.json of a store that holds these datasets, by its key.
+    """Return all zarr.json documents of a store with these datasets, by key.
 
-    The root has a copy of all others.
+    The root includes copies of all others.
     """
     manifests = sorted(manifests, key=lambda manifest: manifest.card.name)
     documents: dict[str, bytes] = {}
@@ -63,7 +63,7 @@ def store_documents(manifests: Iterable[StoreManifest]) -> dict[str, bytes]:
 
 
 def dataset_documents(manifest: StoreManifest) -> dict[str, bytes]:
-    """Return every zarr.json of a dataset, by its key."""
+    """Return all zarr.json documents of a dataset, by key."""
     name = manifest.card.name
     documents = {f"{name}/{DOCUMENT}": manifest_document(manifest)}
     for fold in manifest.folds:
@@ -75,17 +75,17 @@ def dataset_documents(manifest: StoreManifest) -> dict[str, bytes]:
 
 
 def manifest_document(manifest: StoreManifest) -> bytes:
-    """Return the zarr.json of a dataset."""
+    """Return the zarr.json of a dataset's group."""
     return metadata.group_document(meaning(signed(manifest)))
 
 
 def table_objects(manifest: StoreManifest, fold: int, table: Columns) -> dict[str, bytes]:
-    """Return the chunks of a fold's clip table, by their keys.
+    """Return the chunks of a fold's clip table, by key.
 
     Args:
         manifest: Manifest of the dataset.
         fold: Number of the fold.
-        table: The columns of `TABLE`, (num_clips,) each, in row order.
+        table: Columns of `TABLE`, (num_clips,) each, in row order.
     """
     objects = metadata.fold_objects(manifest, len(table["clip_id"]), table)
     group = f"{manifest.card.name}/fold{fold}"
@@ -93,17 +93,17 @@ def table_objects(manifest: StoreManifest, fold: int, table: Columns) -> dict[st
 
 
 def write_all(storage: Storage, objects: Mapping[str, bytes]) -> None:
-    """Write objects by their keys, each whole or not at all.
+    """Write objects by key, each atomically.
 
     Raises:
-        StorageError: One cannot be written.
+        StorageError: An object cannot be written.
     """
     with writing(str(storage)), ThreadPoolExecutor(max(_WRITERS, storage.threads)) as pool:
         list(pool.map(storage.write, objects.keys(), objects.values()))
 
 
 def put_manifest(storage: Storage, manifest: StoreManifest) -> None:
-    """Replace a dataset's manifest where it lies; what others have added to it stays.
+    """Replace a dataset's manifest, and keep what others have added to its document.
 
     Raises:
         StorageError: The store cannot be written.
@@ -114,7 +114,7 @@ def put_manifest(storage: Storage, manifest: StoreManifest) -> None:
 
 
 def present(storage: Storage, key: str) -> bytes | None:
-    """Return an object, if it can be read."""
+    """Return the content of an object; None if it cannot be read."""
     try:
         return storage.read(key)
     except OSError:
@@ -122,11 +122,10 @@ def present(storage: Storage, key: str) -> bytes | None:
 
 
 def put_in_root(storage: Storage, manifest: StoreManifest) -> None:
-    """Name a dataset in the root, with a copy of its manifest, in place of the one that is there.
+    """Add or update a dataset in the root, with a copy of its manifest.
 
-    Of other datasets, the copies that are there stay: they follow from nothing but the root itself,
-    which an object store replaces only if it has not changed since. So of several builds that do
-    this at once none undoes what another did.
+    The copies of other datasets are kept. An object store replaces the root only if it has not
+    changed since it was read, so concurrent builds do not undo each other's entries.
 
     Raises:
         StorageError: The store cannot be written.
@@ -158,7 +157,7 @@ def read_manifest(storage: Storage, dataset: str) -> StoreManifest:
     """Read the manifest of a dataset.
 
     Raises:
-        NewerError: A newer version made it.
+        NewerError: It was made by a newer version.
         CorruptError: The manifest is missing or damaged.
     """
     return _manifest_in(
@@ -176,8 +175,8 @@ def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
     """Return the root's copy of a manifest.
 
     Raises:
-        NewerError: A newer version made it.
-        CorruptError: There is none, or it is damaged.
+        NewerError: It was made by a newer version.
+        CorruptError: The copy is missing or damaged.
     """
 
     def parse_copy() -> StoreManifest:
@@ -189,21 +188,21 @@ def manifest_copy(storage: Storage, root: Root, dataset: str) -> StoreManifest:
 def trusted_manifest(
     storage: Storage, root: Root, dataset: str, *, from_copy: bool = False
 ) -> StoreManifest:
-    """Return the manifest of a dataset, as far as it can be checked without its arrays.
+    """Return the manifest of a dataset, checked as far as possible without its arrays.
 
-    A complete one must be what the root's copy is: its own digest does not tell it from that of
-    another build of the dataset.
+    A complete manifest must equal the root's copy: its own digest does not distinguish it from that
+    of another build of the dataset.
 
     Args:
         storage: Storage of the store.
         root: Root of the store.
         dataset: Name of the dataset.
-        from_copy: Take the root's copy, where there is one, and ask for no other, unless the
-            format version is 1, which has no digest.
+        from_copy: Whether to use the root's copy alone, if there is one; not for format version
+            1, which has no digest.
 
     Raises:
-        NewerError: A newer version made it.
-        CorruptError: It is missing or damaged, or the two differ.
+        NewerError: It was made by a newer version.
+        CorruptError: It is missing or damaged, or differs from the copy.
     """
     if from_copy and dataset in root.copies:
         manifest = manifest_copy(storage, root, dataset)
@@ -237,7 +236,7 @@ def _manifest_in(
     """Return a manifest, with what is wrong with it as an error of the store.
 
     Raises:
-        NewerError: A newer version made it.
+        NewerError: It was made by a newer version.
         CorruptError: The manifest is missing or damaged.
     """
     try:

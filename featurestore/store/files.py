@@ -1,7 +1,7 @@
-"""Rows of an array to and from their files: one chunk per file, or one shard of chunks.
+"""Reading and writing rows of an array in its files: one chunk, or one shard, per file.
 
-No Zarr is needed for it: which file holds which rows follows from the manifest. The metadata that
-tells other readers the same is made by `metadata`.
+Zarr is not needed: the manifest determines which file holds which rows. `metadata` writes the
+metadata for other readers.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ from schemas import ClipStatus, StoreManifest
 __all__ = ["OUTCOMES", "ChunkFiles", "Identify"]
 
 Identify = Callable[[int, str, int], bytes | None]
-"""Function of fold, array and chunk number: the checksum that must end the chunk; None for any."""
+"""Function from fold, array and chunk number to the chunk's required checksum; None for any."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ChunkFiles:
     Args:
         storage: Storage of the store.
         manifest: Manifest of the dataset in it.
-        identify: Tells which chunk belongs where.
+        identify: Returns the checksum that identifies a chunk.
     """
 
     storage: Storage
@@ -41,11 +41,11 @@ class ChunkFiles:
     identify: Identify = lambda fold, name, chunk: None
 
     def read(self, name: str, rows: Block, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return the rows of an array, chunk by chunk, into `out` or a new array.
+        """Read rows of an array, chunk by chunk, into `out` or a new array.
 
         Raises:
-            CorruptError: A chunk is missing or damaged, lies in the place of another, or holds
-                values that no build writes.
+            CorruptError: A chunk is missing, damaged or in the place of another, or contains values
+                that no build writes.
         """
         part = self._column(rows.fold, name)
         if out is None:
@@ -110,7 +110,7 @@ class ChunkFiles:
         )
 
     def checksums(self, name: str, fold: int) -> NDArray[np.uint32]:
-        """Return the checksum at the end of every chunk of an array, in order; read nothing else.
+        """Return the checksums at the end of all chunks of an array, without reading more.
 
         Raises:
             CorruptError: A chunk is missing.
@@ -121,11 +121,11 @@ class ChunkFiles:
         return np.frombuffer(b"".join(parts), "<u4").astype(np.uint32)
 
     def ends(self, block: Block, names: Iterable[str] | None = None) -> dict[str, bytes]:
-        """Return the checksums that end a block's chunks, joined, by array: of all it writes.
+        """Return the concatenated checksums at the end of a block's chunks, by array.
 
         Args:
-            block: The block.
-            names: Some of the arrays.
+            block: Block.
+            names: Names of arrays; by default all that blocks write.
 
         Raises:
             CorruptError: A chunk is missing.
@@ -175,7 +175,7 @@ class ChunkFiles:
         return f"{self.manifest.card.name}/fold{fold}/{name}/c/{index}" + "/0" * len(inner)
 
     def encoded(self, block: Block, name: str, values: NDArray[Any]) -> tuple[str, bytes, bytes]:
-        """Return a block's file, a chunk or a shard: its key, bytes, and checksums of chunks."""
+        """Return key and content of a block's file (chunk or shard), and its chunks' checksums."""
         part = self._column(block.fold, name)
         size = part.chunk_clips
         encoded = [

@@ -1,8 +1,7 @@
-"""Identity of a dataset's features: digests, and the words for how two differ. Pure.
+"""Identity of a dataset's features: digests, and descriptions of differences. Pure.
 
-Identity is by meaning: of the fields that a schema had when it came into the format all are
-digested, of those added later only the ones that differ from their default. So a new field with a
-default changes no digest of what was made before it.
+All fields that a schema had when it was added to the format are digested, and later fields only if
+they differ from their default. So a new field with a default does not change existing digests.
 """
 
 import hashlib
@@ -62,17 +61,16 @@ _FIRST_NAMES: Mapping[type[Schema], str] = {
     ChromaCqt: "name num_frames hop_length pad_mode fmin norm tuning n_chroma kind threshold "
     "n_octaves bins_per_octave cqt_mode",
 }
-"""For each schema in a store, the fields that it had when it came into the format. No field is ever
-added to one that is here."""
+"""For each schema in a store, the fields it had when it was added to the format; never extended."""
 _LATER_FIELDS = (*SPAN, ITEM, LABELS)
 LIBROSA = "librosa"
-"""Name of the library whose version is part of a fingerprint, among those of a manifest."""
+"""Name of the library whose version is part of a fingerprint."""
 _CLIP_FIELDS = tuple(_FIRST_NAMES[Clip].split())
 _FIRST_FIELDS = {model: frozenset(names.split()) for model, names in _FIRST_NAMES.items()}
 
 
 def digest(value: object) -> str:
-    """Return the SHA-256 (hex) of a JSON value in canonical form."""
+    """Return the SHA-256 digest (hex) of a JSON value in canonical form."""
     return hashlib.sha256(_canonical(value).encode()).hexdigest()
 
 
@@ -81,9 +79,9 @@ def _canonical(value: object) -> str:
 
 
 def meaning(model: Schema) -> dict[str, Any]:
-    """Return a model as JSON values, without the later fields that say nothing.
+    """Return a model as JSON values, without later fields that have their default.
 
-    A later field, one that the schema did not have at first, says nothing where it has its default.
+    Later fields are those not in `_FIRST_NAMES`.
     """
     values = model.model_dump(mode="json")
     return {
@@ -114,7 +112,7 @@ def _telling(model: Schema, names: Iterable[str]) -> Iterator[str]:
 
 
 def clips_sha256(clips: Iterable[Clip], class_names: Iterable[str]) -> str:
-    """Return the digest of the clip list: all fields of all rows in table order, and classes."""
+    """Return the digest of the clip list (all fields, in table order) and the class names."""
     sha256, comma = hashlib.sha256(b"[["), ""
     columns = ClipList.of(clips)
     for batch in columns.batches(tuple(columns.columns())):
@@ -144,13 +142,13 @@ def fingerprint(
     version: int = EXTRACTOR_VERSION,
     libraries: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the digest of all that determines the features: spec, clip list, extractor.
+    """Return the digest of everything that determines the features: spec, clip list, extractor.
 
     Args:
         spec: Spec of the features.
-        clips: As `clips_sha256` gives it.
+        clips: Digest from `clips_sha256`.
         version: Version of the extractor.
-        libraries: Versions of the libraries; librosa's counts if it computes features of the spec.
+        libraries: Versions of libraries; that of librosa is used if the spec has features of it.
     """
     values: dict[str, object] = {"spec": meaning(spec), "clips": clips, "extractor": version}
     if spec.features:
@@ -159,19 +157,19 @@ def fingerprint(
 
 
 def manifest_digest(manifest: StoreManifest) -> str:
-    """Return the digest of all that a manifest says, but for the digest in it."""
+    """Return the digest of a manifest, without its own field for the digest."""
     return digest({k: value for k, value in meaning(manifest).items() if k != "digest"})
 
 
 def signed(manifest: StoreManifest) -> StoreManifest:
-    """Return a manifest with its digest; of format version 1, which has none, as it is."""
+    """Return a manifest with its digest; unchanged for format version 1, which has none."""
     if manifest.format_version == 1:
         return manifest
     return manifest.model_copy(update={"digest": manifest_digest(manifest)})
 
 
 def differences(stored: StoreManifest, planned: StoreManifest) -> Iterator[str]:
-    """Yield in words how a store's features differ from those asked for, except the clip list."""
+    """Yield phrases on how a store's features differ from those requested, except the clip list."""
     old, new = (m.spec.model_dump(mode="json") for m in (stored, planned))
     for name in old | new:
         if old.get(name) != new.get(name):
@@ -187,11 +185,11 @@ def differences(stored: StoreManifest, planned: StoreManifest) -> Iterator[str]:
 
 
 _NAMED = 3
-"""Clips of each kind of change that are named."""
+"""Maximum number of clips named per kind of change."""
 
 
 def clip_differences(stored: Iterable[Clip], planned: Iterable[Clip]) -> str:
-    """Return, in words, how a store's clips differ from the dataset's."""
+    """Return a phrase on how a store's clips differ from the dataset's."""
     old, new = (_by_id(ClipList.of(clips)) for clips in (stored, planned))
     kinds = {
         "gone": [key for key in old if key not in new],

@@ -1,7 +1,7 @@
-"""A stored dataset in the forms that other libraries work with: pandas, xarray, PyTorch.
+"""Conversion of a stored dataset for other libraries: pandas, xarray, PyTorch.
 
-Each library is imported by the method that needs it. Unlike `read`, tables and arrays here have a
-row for every clip, and say of those without features why that is.
+Each library is imported by the method that needs it. Unlike with `read`, tables and arrays have a
+row for every clip, and give the reason for clips without features.
 """
 
 from collections.abc import Iterable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from featurestore.store.reader import StoredDataset
 
 TORCH_GROUP = "featurestore.torch_dataset"
-"""Group of entry points by which a package offers a PyTorch dataset: called as `ZarrDataset` of
-`trainer`, which does. So this package needs to know neither PyTorch nor the trainer."""
+"""Entry point group by which a package provides a PyTorch dataset with the signature of
+`trainer.ZarrDataset`, so that this package depends on neither PyTorch nor the trainer."""
 _TABLE = (
     "fold",
     "class_id",
@@ -42,25 +42,25 @@ _TABLE = (
 
 @typed_methods
 class Conversions:
-    """The part of a `StoredDataset` that hands it to other libraries."""
+    """Methods of `StoredDataset` that convert it for other libraries."""
 
     def to_pandas(self, folds: Iterable[int] | None = None) -> "pd.DataFrame":
-        """Return the clip table: a row per clip, also of those without features.
+        """Return the clip table with a row per clip, including clips without features.
 
-        The rows whose `status` is `ok` are those of `read`, in its order.
+        The rows with `status` `ok` are those returned by `read`, in the same order.
 
         Args:
-            folds: Some folds; all by default.
+            folds: Numbers of folds; all by default.
 
         Returns:
-            Columns `clip_id`, `fold`, `split` (name of a fold that is an official split, else
-            missing), `row` (of the fold's arrays), `class_id`, `class_name` (categorical), `path`,
+            Columns `clip_id`, `fold`, `split` (name of the official split, if the fold is one),
+            `row` (in the fold's arrays), `class_id`, `class_name` (categorical), `path`,
             `source`, `start_s`, `end_s`, `duration_s`, `peak`, `trimmed_s`, and `status`
-            (categorical): `ok`, `pending` where it is not built yet, or why it failed.
+            (categorical): `ok`, `pending` if not built yet, or the reason for the failure.
 
         Raises:
             MissingLibraryError: pandas is not installed.
-            UnknownNameError: The store does not have a fold.
+            UnknownNameError: The store does not have one of the folds.
         """
         store = cast("StoredDataset", self)
         try:
@@ -86,27 +86,27 @@ class Conversions:
     def to_xarray(
         self, folds: Iterable[int] | None = None, arrays: Iterable[str] | None = None
     ) -> "xr.DataTree":
-        """Return the stored arrays, read when they are used, with what each axis means.
+        """Return the stored arrays, loaded lazily, with coordinates for all axes.
 
-        `store.to_xarray()["R1/mel"].features` are those of one array, as Dask's chunks: one per
-        chunk of the store, so that selecting some clips reads no others.
+        `store.to_xarray()["R1/mel"].features` is one array, with one Dask chunk per chunk of the
+        store, so that selecting clips reads only their chunks.
 
         Args:
-            folds: Some folds; all by default.
-            arrays: Some of `arrays`; all by default.
+            folds: Numbers of folds; all by default.
+            arrays: Keys of arrays; all by default.
 
         Returns:
-            A node for each array, with `features` (clip, band, frame), or (clip, sample) of a
-            waveform, float32, images in [0, 1]; NaN for clips without features, whose `status` says
-            why (`pending`: not built yet). Coordinates: `clip` (the id), `band_hz` (centre of each
-            band, Hz; `coefficient` or `pitch_class` where bands are these), `frame_s` (centre of
-            each frame, seconds from the start of the trimmed clip; `sample_s`), and the columns of
-            `to_pandas`.
+            A node for each array, with `features` (clip, band, frame), or (clip, sample) for a
+            waveform, float32, images in [0, 1]; NaN for clips without features, whose `status`
+            gives the reason (`pending`: not built yet). Coordinates: `clip` (the id), `band_hz`
+            (centre of each band in Hz; or `coefficient`, `pitch_class`), `frame_s` (centre of
+            each frame, in seconds from the start of the trimmed clip; or `sample_s`), and the
+            columns of `to_pandas`.
 
         Raises:
             MissingLibraryError: xarray is not installed.
-            UnknownNameError: The store does not have a fold or an array.
-            CorruptError: A chunk is damaged; raised when it is read.
+            UnknownNameError: The store does not have one of the folds or arrays.
+            CorruptError: A chunk is damaged (raised when it is loaded).
         """
         store = cast("StoredDataset", self)
         try:
@@ -139,16 +139,16 @@ class Conversions:
         folds: Iterable[int] | None = None,
         **options: Any,  # noqa: ANN401 - those of the class
     ) -> Any:  # noqa: ANN401 - PyTorch is not known here
-        """Return the trainer's PyTorch dataset of an array: a `trainer.ZarrDataset`.
+        """Return an array as a PyTorch dataset of the trainer: a `trainer.ZarrDataset`.
 
         Args:
-            array: One of `arrays`.
-            folds: Some folds; all by default.
-            options: Further arguments of `trainer.ZarrDataset`, such as `cache_blocks`.
+            array: Key of the array.
+            folds: Numbers of folds; all by default.
+            options: Other arguments of `trainer.ZarrDataset`, such as `cache_blocks`.
 
         Raises:
             MissingLibraryError: The trainer or PyTorch is not installed.
-            StoreError: The store lacks what is asked for, or is unfinished.
+            StoreError: The store lacks the array or a fold, or is unfinished.
         """
         store = cast("StoredDataset", self)
         store.shape(array)

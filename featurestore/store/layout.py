@@ -1,4 +1,4 @@
-"""The arrays of a fold, and how each is cut into chunks: all that follows from the manifest."""
+"""The arrays of a fold and their chunking, as determined by the manifest."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,42 +17,42 @@ TABLE: Mapping[str, Any] = {
     "class_id": "int32",
     "index": "int64",
 }
-"""The clip table, known before any clip is read. `index` is the row in the dataset's table."""
+"""Columns of the clip table, known in advance; `index` is the row in the source table."""
 SPAN_COLUMNS: Mapping[str, Any] = {"start_s": "float64", "end_s": "float64"}
-"""Columns of the clip table in addition, of clips that are parts of their files; seconds."""
+"""Additional columns of the clip table if clips are parts of their files; seconds."""
 ITEM_COLUMN: Mapping[str, Any] = {"item": "int64"}
-"""Column of the clip table in addition, of clips in shards."""
+"""Additional column of the clip table if clips are in shards."""
 LABELS = "labels"
-"""Column of the clip table in addition, of clips that may have several labels or none: multi-hot,
-(n, classes) uint8."""
+"""Additional column of the clip table if clips may have several labels or none: multi-hot, (n,
+classes) uint8."""
 OUTCOMES: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
     "duration_s": ("float32", (), "NaN"),
     "peak": ("float32", (), "NaN"),
     "source_sha256": ("uint8", (32,), 0),
     "status": ("uint8", (), 0),
 }
-"""dtype, shape after the clip's dimension, and fill value of a block's arrays other than images."""
+"""dtype, shape of a row, and fill value of the arrays of a block other than images."""
 TRIMMED: Mapping[str, tuple[str, tuple[int, ...], Any]] = {"trimmed_s": ("float32", (), "NaN")}
-"""Outcome in addition, where a dataset has coordinates: seconds of sound that are left of a clip
-after trimming. Frames that start later repeat it, or hold nothing."""
+"""Additional outcome if a dataset has coordinates: duration of a clip after trimming, in seconds.
+Later frames repeat the clip or are empty."""
 CHECKSUMS = "checksums"
-"""Group of a dataset with one array per fold: the checksum of every chunk; from version 2 on."""
+"""Group with the checksums of a dataset's chunks, an array per fold; from format version 2 on."""
 MAX_TEXT_BYTES = 4096
-"""Most bytes of one text of the clip table, in UTF-8: as long as a path may be."""
+"""Maximum size in bytes of a text in the clip table, in UTF-8: as long as a path may be."""
 _TEXT_OVERHEAD = 4
 _MAX_TEXTS_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class Column:
-    """Layout of an array: rows per chunk, chunks per file, and the type of a row.
+    """Layout of an array: type and shape of a row, rows per chunk, chunks per file.
 
     Attributes:
-        dtype: NumPy's name of it; `str` for texts of any length.
+        dtype: NumPy dtype by name; `str` for strings of any length.
         inner: Shape of a row.
         fill: Fill value.
-        chunk_clips: Rows per chunk; the last chunk is as long as the others.
-        file_chunks: Chunks per file; above one it is a shard.
+        chunk_clips: Rows per chunk; the last chunk is padded.
+        file_chunks: Chunks per file; if more than one, the file is a shard.
     """
 
     dtype: str
@@ -63,34 +63,34 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Whether a row is a text."""
+        """Whether rows are strings."""
         return self.dtype == "str"
 
     @property
     def max_texts_bytes(self) -> int:
-        """Upper bound of a chunk of texts before compression."""
+        """Upper bound of the size of a chunk of strings before compression, in bytes."""
         return min(4 + self.chunk_clips * (MAX_TEXT_BYTES + _TEXT_OVERHEAD), _MAX_TEXTS_BYTES)
 
     @property
     def max_stored_bytes(self) -> int:
-        """Upper bound of a chunk as it is stored."""
+        """Upper bound of the size of a stored chunk, in bytes."""
         decoded = self.chunk_clips * prod(self.inner) * np.dtype(self.dtype).itemsize
         return (self.max_texts_bytes if self.is_text else decoded) + OVERHEAD_BYTES
 
     def num_chunks(self, num_clips: int) -> int:
-        """Return the number of chunks that hold so many rows."""
+        """Return the number of chunks for `num_clips` rows."""
         return -(-num_clips // self.chunk_clips)
 
 
 def table_columns(manifest: StoreManifest) -> Mapping[str, Any]:
-    """Return the columns of the clip table, with their types."""
+    """Return the columns of the clip table and their dtypes."""
     spans = SPAN_COLUMNS if manifest.parts else {}
     items = ITEM_COLUMN if manifest.shards else {}
     return {**TABLE, **spans, **items, **({LABELS: "uint8"} if manifest.multilabel else {})}
 
 
 def outcomes(manifest: StoreManifest) -> Mapping[str, tuple[str, tuple[int, ...], Any]]:
-    """Return the arrays of a block other than images and features, as `OUTCOMES` has them."""
+    """Return the arrays of a block other than images and features, in the form of `OUTCOMES`."""
     return {**TRIMMED, **OUTCOMES} if manifest.coordinates else OUTCOMES
 
 
@@ -105,7 +105,7 @@ def table_chunk_clips(manifest: StoreManifest, num_clips: int) -> int:
 
 
 def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
-    """Return how an array of a fold of `num_clips` is cut."""
+    """Return the layout of an array in a fold of `num_clips`."""
     if name == LABELS:
         classes = (len(manifest.card.class_names),)
         return Column("uint8", classes, 0, table_chunk_clips(manifest, num_clips), 1)
@@ -121,12 +121,12 @@ def column(manifest: StoreManifest, name: str, num_clips: int) -> Column:
 
 
 def array_names(manifest: StoreManifest) -> Iterator[str]:
-    """Yield the arrays of a fold, in the order of their checksums: table, outcomes, images."""
+    """Yield the names of a fold's arrays in the order of checksums: table, outcomes, images."""
     yield from (*table_columns(manifest), *written_arrays(manifest))
 
 
 def first_checksums(manifest: StoreManifest, num_clips: int) -> dict[str, int]:
-    """Return where each array's checksums start in a fold's list of them; `""` is where it ends."""
+    """Return the index of each array's first checksum in a fold's list; `""` for the list's end."""
     positions, total = {}, 0
     for name in array_names(manifest):
         positions[name] = total
@@ -135,5 +135,5 @@ def first_checksums(manifest: StoreManifest, num_clips: int) -> dict[str, int]:
 
 
 def has_checksums(manifest: StoreManifest) -> bool:
-    """Return whether the format has a checksum of each chunk next to the arrays."""
+    """Return whether the format version stores checksums of chunks in a separate group."""
     return manifest.format_version > 1

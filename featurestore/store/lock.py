@@ -1,7 +1,6 @@
-"""One writer of a store at a time: the lock of `featurestore.files`, on a file in the store.
+"""Lock against concurrent writers of a store, on a file in the store.
 
-It is there only while somebody writes; one that a killed build leaves behind is taken over by the
-next.
+The file exists only while the lock is held; one left by a killed build is taken over by the next.
 """
 
 from collections.abc import Iterator
@@ -18,15 +17,15 @@ from schemas import StoreManifest
 
 @contextmanager
 def locked(storage: Storage) -> Iterator[None]:
-    """Hold the lock of a store in a directory, which is made where it is absent.
+    """Hold the lock of a store; its directory is created if missing.
 
-    Object stores have no locks: there, whoever claims a dataset first decides what its features are
-    (`creation`), all who build it write the same bytes, and the root, which datasets share, is
+    Object stores have no locks. There, the first build to claim a dataset determines its features
+    (`creation`), all builds of it write the same bytes, and the root, which datasets share, is
     replaced only if it has not changed since it was read.
 
     Raises:
-        BusyError: Another process holds it.
-        StorageError: The directory cannot be written, or has something else in the lock's place.
+        BusyError: Another process holds the lock.
+        StorageError: The directory cannot be written, or the lock's path is something else.
     """
     if not isinstance(storage, LocalStorage):
         yield
@@ -50,9 +49,9 @@ def locked(storage: Storage) -> Iterator[None]:
 
 
 def remove_left(storage: Storage, manifest: StoreManifest) -> None:
-    """Remove what a process left that was killed when a dataset was complete, if it may be removed.
+    """Remove leftovers of a process that was killed just after completing a dataset.
 
-    That is its lock, if nobody holds it, and records of blocks.
+    These are its lock, if nobody holds it, and records of blocks.
     """
     with suppress(BusyError, StorageError, OSError):
         is_local = isinstance(storage, LocalStorage)

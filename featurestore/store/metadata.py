@@ -1,6 +1,6 @@
-"""A store's Zarr documents and clip tables, as bytes: the only module that knows Zarr.
+"""Zarr documents and clip tables of a store as bytes: the only module that uses Zarr.
 
-Zarr works in memory here. Where the bytes lie, and that each is written whole, is for `storage`.
+Zarr works in memory here; `storage` writes the bytes.
 """
 
 import json
@@ -46,13 +46,13 @@ _CODECS = (
 
 _WRITING: ArrayConfigLike = {"write_empty_chunks": True}
 _FILTERS = Lock()
-"""Held while a warning is ignored: the filters are the whole process's."""
+"""Held while a warning is ignored, as warning filters are global to the process."""
 
 
 def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]:
-    """Return the arguments that create each array of a fold of `num_clips`, by name.
+    """Return the arguments for creating each array of a fold of `num_clips`, by name.
 
-    A pure function of the manifest, so that a store can be checked and repaired by it.
+    A pure function of the manifest, so that stores can be checked and repaired with it.
     """
     clips = {"dimension_names": ("clip",), "shape": (num_clips,)}
     table_chunk = (table_chunk_clips(manifest, num_clips),)
@@ -97,7 +97,7 @@ def layout(manifest: StoreManifest, num_clips: int) -> dict[str, dict[str, Any]]
 
 
 def array_document(manifest: StoreManifest, name: str, num_clips: int) -> Document:
-    """Return the zarr.json, parsed, of an array of a fold of `num_clips`."""
+    """Return the parsed zarr.json of an array of a fold of `num_clips`."""
     part = column(manifest, name, num_clips)
     document = _one_row(name, part.chunk_clips, _LayoutOf(manifest))
     return {**document, "shape": [num_clips, *part.inner]}
@@ -133,9 +133,9 @@ class _LayoutOf:
 
 
 def checksums_documents(manifest: StoreManifest) -> dict[str, bytes]:
-    """Return the zarr.json of the group of checksums and its arrays, by key below the dataset's.
+    """Return the zarr.json documents of the checksum arrays and their group, by key in the dataset.
 
-    None in format version 1.
+    Empty for format version 1.
     """
     if not has_checksums(manifest):
         return {}
@@ -163,12 +163,12 @@ def group_document(attributes: Mapping[str, Any]) -> bytes:
 
 
 def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dict[str, bytes]:
-    """Return the initial objects of a fold, by key below it: documents, clip table, coordinates.
+    """Return the initial objects of a fold by key: documents, clip table, coordinates.
 
     Args:
         manifest: Manifest of the dataset.
-        num_clips: Clips of the fold.
-        table: The columns of `TABLE`, (num_clips,) each; where empty, documents only.
+        num_clips: Number of clips in the fold.
+        table: Columns of `TABLE`, (num_clips,) each; if empty, only documents are returned.
     """
     objects: _Objects = {}
     group = zarr.create_group(MemoryStore(objects))
@@ -199,7 +199,7 @@ def _add_coordinates(group: zarr.Group, manifest: StoreManifest) -> None:
 
 
 def zarr_meaning(document: Document) -> Mapping[str, Any] | None:
-    """Return what a zarr.json says to Zarr, whichever version wrote it; None if Zarr refuses it."""
+    """Return a zarr.json as Zarr interprets it, whatever version wrote it; None if invalid."""
     try:
         data = json.dumps(document).encode()
         store = MemoryStore({DOCUMENT: cpu.Buffer.from_bytes(data)})
@@ -210,11 +210,11 @@ def zarr_meaning(document: Document) -> Mapping[str, Any] | None:
 
 
 def with_copies(root: bytes, documents: Mapping[str, bytes]) -> bytes:
-    """Return the root's document with a copy of all others, which saves a reader their requests.
+    """Return the root's document with copies of all others, which saves readers requests.
 
     Args:
-        root: Its zarr.json.
-        documents: Every other, by key.
+        root: zarr.json of the root.
+        documents: All other documents, by key.
     """
     objects: _Objects = {key: cpu.Buffer.from_bytes(data) for key, data in documents.items()}
     objects[DOCUMENT] = cpu.Buffer.from_bytes(root)

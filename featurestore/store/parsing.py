@@ -1,7 +1,7 @@
-"""From the bytes of a document to its content, or to one line about what is wrong with it.
+"""Parsing of documents, with one-line errors.
 
-Whoever made a store may have written anything in it. What is read here is JSON of the kind that it
-should be, and nothing is made of it but what the schemas allow.
+Stores are not trusted. Only JSON of the expected form is accepted, and only what the schemas allow
+is made of it.
 """
 
 import json
@@ -19,11 +19,11 @@ T = TypeVar("T", bound=Schema)
 Document = Mapping[str, Any]
 """A parsed zarr.json."""
 DOCUMENT = "zarr.json"
-"""Key of the metadata of a group or array, below its own."""
+"""File name of the metadata of a group or array."""
 MARK = "featurestore"
-"""Attribute of a root that makes it ours."""
+"""Attribute that marks the root of a store as ours."""
 MANIFEST_SIGN = "clips_sha256"
-"""Attribute that no group has but those of our datasets."""
+"""Attribute that only the groups of our datasets have."""
 _ZARR_FORMAT = 3
 _VERSION = "format_version"
 _MOST_CHARS = 20
@@ -33,7 +33,7 @@ def parsed(data: bytes) -> Document:
     """Parse a zarr.json.
 
     Raises:
-        ValueError: It is none; in one line.
+        ValueError: It is not a zarr.json; the message has one line.
     """
     try:
         document = json.loads(data.decode())
@@ -52,7 +52,7 @@ def attributes_in(document: Document) -> Mapping[str, Any]:
     """Return the attributes in a document.
 
     Raises:
-        ValueError: They are no mapping.
+        ValueError: They are not a mapping.
     """
     attributes = document.get("attributes")
     if not isinstance(attributes, dict):
@@ -61,7 +61,7 @@ def attributes_in(document: Document) -> Mapping[str, Any]:
 
 
 def copies_in(document: Document) -> Mapping[str, Document]:
-    """Return the copies of other documents in a root's, by their keys without zarr.json."""
+    """Return the copies of other documents in the root's document, by key without zarr.json."""
     consolidated = document.get("consolidated_metadata")
     copies = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if not isinstance(copies, dict):
@@ -70,12 +70,12 @@ def copies_in(document: Document) -> Mapping[str, Document]:
 
 
 def is_manifest(attributes: object) -> bool:
-    """Return whether attributes are, or were once, a manifest."""
+    """Return whether attributes are a manifest, possibly damaged."""
     return isinstance(attributes, dict) and MANIFEST_SIGN in attributes
 
 
 def parse_mark(mark: object) -> StoreMark:
-    """Parse the root's mark of the store.
+    """Parse the mark in the attributes of a root.
 
     Raises:
         NewerError: A newer version made it.
@@ -89,15 +89,15 @@ def parse_mark(mark: object) -> StoreMark:
 
 
 def parse_manifest(attributes: Mapping[str, Any], dataset: str) -> StoreManifest:
-    """Return the manifest in a dataset's attributes, which may hold more.
+    """Return the manifest in a dataset's attributes, which may contain other keys.
 
     Args:
         attributes: Attributes of the dataset's group.
-        dataset: The name of the group.
+        dataset: Name of the dataset's group.
 
     Raises:
         NewerError: A newer version made it.
-        ValueError: It is damaged, in one line.
+        ValueError: It is damaged; the message has one line.
     """
     _refuse_newer(attributes)
     fields = {k: value for k, value in attributes.items() if k in StoreManifest.model_fields}
@@ -151,7 +151,7 @@ def _parse_strictly(kind: type[T], values: object) -> T:
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two JSON values are equal; 1 is 1.0, but neither is true."""
+    """Return whether two JSON values are equal; 1 equals 1.0, but neither equals true."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

@@ -1,4 +1,4 @@
-"""The order of a fold's clips, and their chunks and blocks. Arithmetic only.
+"""Order of a fold's clips, and their chunks and blocks. Arithmetic only.
 
 A block is the unit of work and of commit: whole chunks (or one shard) of every array of a fold,
 so that no two blocks ever write to the same stored object.
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from schemas import FeatureSpec
 
 _CHUNK_CLIPS = range(64, 31, -1)
-"""Clips per chunk: above 1 MB at the larger resolutions, small enough to hold a few in memory."""
+"""Candidates for clips per chunk: over 1 MB at larger resolutions, yet a few fit into memory."""
 _COST_OF_A_CHUNK = 2
-"""Cost in clips of the largest images (50 µs each): opening a file and bookkeeping, 0.1 ms."""
+"""Overhead per chunk (0.1 ms to open a file), in clips of the largest image (50 µs each)."""
 MAX_FILES = 100_000
-"""Above about this many files, chunks are gathered in shards."""
+"""Approximate number of files above which chunks are combined into shards."""
 MOST_BLOCK_BYTES = 1 << 27
-"""Size of a block's images and features at most: a worker holds two blocks, as one is written while
-the next is extracted, and one of them encoded."""
+"""Maximum size in bytes of a block's images and features. A worker holds two blocks, as one is
+written while the next is extracted, plus the encoded form of one."""
 OUTCOME_ARRAYS = 4
-"""Number of arrays of one value per clip that a block writes next to the images."""
+"""Number of per-clip arrays that a block writes in addition to the images."""
 ORDER_SEED = 0
 
 
@@ -52,13 +52,13 @@ def fold_blocks(fold: int, num_clips: int, block_clips: int) -> tuple[Block, ...
 
 
 def chunk_clips(fold_sizes: Collection[int]) -> int:
-    """Return the clips per chunk with which the folds are read fastest.
+    """Return the number of clips per chunk with which the folds are read fastest.
 
-    A chunk is decoded as a whole, also where a fold ends in it: of folds of 80 clips, chunks of 64
-    would have 128 decoded.
+    Chunks are decoded as a whole, even if a fold ends within one: with chunks of 64, a fold of 80
+    clips would cost 128.
 
     Args:
-        fold_sizes: Clips of each fold.
+        fold_sizes: Number of clips of each fold.
     """
 
     def cost(size: int) -> int:
@@ -68,22 +68,22 @@ def chunk_clips(fold_sizes: Collection[int]) -> int:
 
 
 def most_clips(spec: FeatureSpec) -> int:
-    """Return how many clips fit into a block; of waveforms of 30 s, fewer than a chunk has."""
+    """Return the number of clips that fit into a block; for 30 s waveforms, less than a chunk."""
     return max(1, MOST_BLOCK_BYTES // spec.clip_bytes)
 
 
 def block_clips(
     spec: FeatureSpec, num_clips: int, chunk_clips: int, max_files: int = MAX_FILES
 ) -> int:
-    """Return the clips per block: one chunk, or as many as keep the store's files in bounds.
+    """Return the number of clips per block: one chunk, or a shard to limit the number of files.
 
-    Memory comes first: a store of tens of millions of clips has more files than that.
+    Memory takes precedence: a store of tens of millions of clips exceeds the limit.
 
     Args:
-        spec: Says how many arrays there are.
-        num_clips: Clips of the whole dataset.
-        chunk_clips: Clips a chunk.
-        max_files: The number of files aimed at; doubling the shard until it is met, or too large.
+        spec: Spec, which determines the number of arrays.
+        num_clips: Number of clips in the whole dataset.
+        chunk_clips: Number of clips per chunk.
+        max_files: Target number of files; shards are doubled until it is met or they are too large.
     """
     arrays = len(spec.arrays) + OUTCOME_ARRAYS
     block = chunk_clips
@@ -93,10 +93,10 @@ def block_clips(
 
 
 def row_order(num_clips: int, fold: int, seed: int = ORDER_SEED) -> NDArray[np.int64]:
-    """Return the permutation (num_clips,) that puts a fold's clips, in table order, into rows.
+    """Return the permutation (num_clips,) from table order to the rows of a fold.
 
-    Neighbouring rows then share neither class nor recording more than chance has it, and reading
-    a few chunks at a time already shuffles.
+    Neighbouring rows then share class or recording only by chance, so that reading a few chunks at
+    a time already shuffles.
     """
     return np.random.default_rng([seed, fold]).permutation(num_clips)
 
@@ -106,9 +106,9 @@ def run_order(
 ) -> NDArray[np.int64]:
     """Return the permutation (num_clips,) that keeps runs of neighbours in a fold together.
 
-    For clips in shards that are read in groups of rows: with runs as long as a block, a block reads
-    each group that it has a clip of once. The runs are in random order, and so are the clips within
-    each; the last run, which may be short, stays last so that no block has clips of two others.
+    For clips in shards that are read in groups of rows: with runs as long as a block, each block
+    reads its groups once. The runs are in random order, and so are the clips within each; the last
+    run, which may be short, stays last so that no block contains clips of two runs.
     """
     rng = np.random.default_rng([seed, fold])
     whole = num_clips // run_clips

@@ -1,6 +1,6 @@
-"""The public reader: a dataset in a store as NumPy arrays, block by block or whole, and its clips.
+"""The public reader: a dataset of a store as NumPy arrays, in blocks or whole, and its clips.
 
-A clip without features (it failed) is never part of what is read; `failures` lists it.
+Failed clips, which have no features, are never part of what is read; `failures` lists them.
 """
 
 import difflib
@@ -29,11 +29,11 @@ from schemas import ClipStatus, DatasetCard, StoreManifest
 
 @typed_methods
 class StoredDataset(Conversions):
-    """One dataset of a store, read-only. `open_store` makes it.
+    """One dataset of a store, read-only; returned by `open_store`.
 
     Attributes:
         name: Name of the dataset.
-        manifest: How it was made.
+        manifest: Manifest: spec, folds, counts and versions.
     """
 
     def __init__(self, arrays: StoredArrays) -> None:
@@ -49,18 +49,18 @@ class StoredDataset(Conversions):
 
     @property
     def path(self) -> str:
-        """Absolute path, or URL, of the store."""
+        """Absolute path or URL of the store."""
         storage = self._stored.storage
         return str(storage.path if isinstance(storage, LocalStorage) else storage)
 
     @property
     def dataset_name(self) -> str:
-        """Name of the dataset, whatever spec it has here: `esc10` of `esc10-small`."""
+        """Name of the dataset without that of the spec: `esc10` for `esc10-small`."""
         return self.manifest.dataset_name
 
     @property
     def threads(self) -> int:
-        """Number of blocks best read at once: one per core from a disk, more from afar."""
+        """Recommended number of concurrent reads of blocks: one per core, more if remote."""
         return self._stored.storage.threads
 
     @property
@@ -70,7 +70,7 @@ class StoredDataset(Conversions):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the features' spec, the clip list and the extractor's version (hex)."""
+        """SHA-256 digest (hex) of spec, clip list and version of the extractor."""
         return self.manifest.fingerprint
 
     @property
@@ -80,12 +80,12 @@ class StoredDataset(Conversions):
 
     @property
     def fold_names(self) -> dict[int, str]:
-        """Names of the folds that are official splits, by their numbers."""
+        """Names of the folds that are official splits, by fold number."""
         return self.manifest.fold_names
 
     @property
     def partial(self) -> str | None:
-        """Words that say that only a part of a published dataset is in the store; else None."""
+        """Phrase saying that the store has only a part of a published dataset; None if complete."""
         return self.manifest.partial
 
     @property
@@ -100,12 +100,12 @@ class StoredDataset(Conversions):
 
     @property
     def resolutions(self) -> tuple[str, ...]:
-        """Names, from the smallest to the largest."""
+        """Names of the resolutions, smallest first."""
         return tuple(r.name for r in self.manifest.spec.resolutions)
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Keys of the stored arrays: images `resolution/variant`, features `features/NAME`."""
+        """Keys of the stored arrays: `RESOLUTION/VARIANT`, and `features/NAME`."""
         return tuple(self.manifest.spec.arrays)
 
     def variants(self, resolution: str) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ class StoredDataset(Conversions):
         return tuple(a.split("/")[1] for a in self.arrays if a.split("/")[0] == resolution)
 
     def shape(self, array: str) -> tuple[Any, ...]:  # whole numbers, two of them but of waveforms
-        """Return the shape of an array per clip: (bands, frames), or (samples,) of a waveform.
+        """Return the shape of an array per clip: (bands, frames), or (samples,) for a waveform.
 
         Raises:
             UnknownNameError: The store does not have the array.
@@ -128,28 +128,28 @@ class StoredDataset(Conversions):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of the stored images; features are float32, see `dtype_of`."""
+        """Data type of the stored images; for features, see `dtype_of`."""
         return np.dtype(self.manifest.spec.dtype)
 
     @property
     def scale(self) -> float:
-        """A stored value of an image times this is in [0, 1]."""
+        """Factor by which stored images are multiplied to lie in [0, 1]."""
         return self.manifest.spec.scale
 
     def dtype_of(self, array: str) -> np.dtype[Any]:
-        """Return the dtype of an array's stored values."""
+        """Return the dtype of an array as stored."""
         return np.dtype(self.manifest.spec.dtype_of(array))
 
     def scale_of(self, array: str) -> float:
-        """Return the factor of an array's stored values: images are in [0, 1] after it."""
+        """Return the factor by which an array's stored values are multiplied on reading."""
         return self.manifest.spec.scale_of(array)
 
     def bounds_of(self, array: str) -> tuple[float | None, float | None]:
-        """Return the lowest and highest value of an array once scaled; None if there is none."""
+        """Return lower and upper bound of an array's scaled values; None if unbounded."""
         return self.manifest.spec.bounds_of(array)
 
     def blocks(self, folds: Iterable[int] | None = None) -> tuple[Block, ...]:
-        """Return the units of reading: one chunk of every array, in fold and row order."""
+        """Return the units of reading, one chunk of every array, in order of folds and rows."""
         sizes = {fold.fold: fold.num_clips for fold in self.manifest.folds}
         return tuple(
             block
@@ -158,36 +158,37 @@ class StoredDataset(Conversions):
         )
 
     def labels(self, block: Block) -> NDArray[Any]:
-        """Return the labels of the clips with features in a block.
+        """Return the labels of the clips of a block that have features.
 
         Returns:
-            class_id (n,) int64; where clips may have several labels or none (`multilabel`), all of
-            them: (n, classes) uint8, 1 for each class that a clip is of.
+            class_id (n,) int64; or, if clips may have several labels or none (`multilabel`),
+            multi-hot labels (n, classes) uint8.
         """
         name = LABELS if self.multilabel else "class_id"
         return self._columns(block.fold)[name][block.rows][self._ok(block)]
 
     def all_labels(self, folds: Iterable[int] | None = None) -> NDArray[Any]:
-        """Return the labels of each row of `clips`: (n,) or (n, classes), see `labels`."""
+        """Return the labels of all rows of `clips`: (n,) or (n, classes), see `labels`."""
         empty = np.empty((0, len(self.class_names)), np.uint8)
         parts = [empty if self.multilabel else np.empty(0, np.int64)]
         return np.concatenate([*parts, *(self.labels(block) for block in self.blocks(folds))])
 
     def read_block(self, block: Block, array: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return one array of the clips with features in a block.
+        """Return an array for the clips of a block that have features.
 
         Args:
             block: One of `blocks`.
             array: One of `arrays`.
-            out: Where to: contiguous, of the result's shape and dtype. A new array by default.
+            out: Contiguous array with the shape and dtype of the result to fill; a new one by
+                default.
 
         Returns:
-            (n, …), as stored; images times `scale` are in [0, 1].
+            (n, …), as stored; images multiplied by `scale` lie in [0, 1].
 
         Raises:
             CorruptError: A chunk is missing or damaged.
             UnknownNameError: The store does not have the array.
-            ArgumentError: `out` does not fit.
+            ArgumentError: `out` has another shape or dtype.
         """
         ok = self._ok(block)
         expected, dtype = (int(ok.sum()), *self.shape(array)), self.dtype_of(array)
@@ -201,12 +202,12 @@ class StoredDataset(Conversions):
         return images[ok] if out is None else np.compress(ok, images, axis=0, out=out)
 
     def read_clip(self, clip_id: str) -> dict[str, NDArray[np.float32]]:
-        """Return all arrays of a clip, float32 and scaled, by the keys of `arrays`.
+        """Return all arrays of a clip by key, float32 and scaled.
 
-        Reads a whole chunk of each array: for looking at clips, not for training.
+        Reads a whole chunk of each array: meant for inspecting clips, not for training.
 
         Raises:
-            UnknownNameError: No clip of that id.
+            UnknownNameError: There is no clip with that id.
             StoreError: The clip failed and has no features.
         """
         table = self.all_clips()
@@ -224,10 +225,10 @@ class StoredDataset(Conversions):
         return self.read_row(int(clip.fold[0]), int(clip.row[0]))
 
     def read_row(self, fold: int, row: int) -> dict[str, NDArray[np.float32]]:
-        """Return all images of a row of a fold, which must have features; see `read_clip`.
+        """Return all arrays of a row of a fold, which must have features; see `read_clip`.
 
         Raises:
-            UnknownNameError: No fold of that number.
+            UnknownNameError: There is no fold with that number.
             ArgumentError: The fold does not have that row.
         """
         only = self._only(fold, row)
@@ -240,20 +241,20 @@ class StoredDataset(Conversions):
     def iter_blocks(
         self, array: str, folds: Iterable[int] | None = None
     ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Yield images and labels block by block, in the order of `clips`."""
+        """Yield an array and the labels block by block, in the order of `clips`."""
         for block in self.blocks(folds):
             yield self.read_block(block, array), self.labels(block)
 
     def load(
         self, array: str, folds: Iterable[int] | None = None, threads: int | None = None
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return all images of some folds, filled chunk by chunk by threads.
+        """Return an array of whole folds, as stored, read chunk by chunk in threads.
 
-        Peak memory is the result and a chunk or two a thread.
+        Peak memory is the result plus one or two chunks per thread.
 
         Returns:
-            (n, …) as stored, and labels, in the order of `clips`: class_id (n,), or
-            (n, classes) uint8, see `labels`.
+            (n, …) as stored, and labels (n,) int64 or (n, classes) uint8 (see `labels`), in the
+            order of `clips`.
         """
         if threads is not None and threads < 1:
             raise ArgumentError(f"threads: expected at least 1, got {threads}")
@@ -272,20 +273,20 @@ class StoredDataset(Conversions):
     def read(
         self, array: str, folds: Iterable[int] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Return an array of some folds, (n, …) float32, and their `labels`.
+        """Return an array of whole folds, (n, …) float32, and the labels.
 
-        Images are in [0, 1]; features are what librosa gives.
+        Images are in [0, 1]; features are in librosa's units.
         """
         images, labels = self.load(array, folds)
         return images.astype(np.float32) * np.float32(self.scale_of(array)), labels
 
     def clips(self, folds: Iterable[int] | None = None) -> ClipTable:
-        """Return the clips with features, in the order of `load`."""
+        """Return the clips that have features, in the order of `load`."""
         table = self.all_clips(folds)
         return table.where(table.status == ClipStatus.OK)
 
     def source_digests(self, folds: Iterable[int] | None = None) -> NDArray[np.object_]:
-        """Return the SHA-256 (bytes) of the audio file of each row of `clips`: (n,)."""
+        """Return the SHA-256 digest (bytes) of the audio file of each row of `clips`: (n,)."""
         parts = [np.empty(0, object)]
         for fold in self._known(folds):
             ok = self._columns(fold)["status"] == ClipStatus.OK
@@ -300,12 +301,12 @@ class StoredDataset(Conversions):
         return bytes(digest)
 
     def failures(self, folds: Iterable[int] | None = None) -> ClipTable:
-        """Return the clips that were tried and have no features."""
+        """Return the clips that failed."""
         table = self.all_clips(folds)
         return table.where(table.status > ClipStatus.OK)
 
     def all_clips(self, folds: Iterable[int] | None = None) -> ClipTable:
-        """Return every clip of some folds, also those that failed or are not built yet."""
+        """Return all clips, including those that failed or are not built yet."""
         known = self._known(folds)
         if not known:  # none, with the columns that any has
             table = join_columns([self._columns(self.folds[0])])
@@ -349,20 +350,21 @@ def _build_command(manifest: StoreManifest) -> str:
 def open_store(
     path: Place, dataset: str | None = None, *, committed_only: bool = False
 ) -> StoredDataset:
-    """Open a finished dataset of a store.
+    """Open a complete dataset of a store.
 
     Args:
-        path: Path of the store, or its URL: `s3://bucket/us8k.zarr`, `https://host/us8k.zarr`, …
-        dataset: Name of the dataset; may be left out where the store holds one dataset only.
-        committed_only: Open an unfinished one as well. Clips that are not built yet are then left
-            out like failed ones; what is committed later is not seen until it is opened again.
+        path: Path or URL of the store: `s3://bucket/us8k.zarr`, `https://host/us8k.zarr`, …
+        dataset: Name of the dataset; required only if the store holds more than one.
+        committed_only: Whether to open an unfinished dataset as well. Clips that are not built yet
+            are left out like failed ones; later commits are not seen until it is reopened.
 
     Raises:
-        StoreError: There is no store, or several datasets and no name.
+        StoreError: There is no store, or it holds several datasets and no name is given.
         UnknownNameError: The store does not hold the dataset.
         UnfinishedError: The dataset's build is not complete.
-        NewerError, NotAStoreError: A newer version made it, or something else.
-        CorruptError: It is damaged.
+        NewerError: The store was made by a newer version.
+        NotAStoreError: The path is something other than a store.
+        CorruptError: The store is damaged.
         StorageError: A remote store cannot be reached.
     """
     path = locate(path)

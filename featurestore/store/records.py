@@ -1,10 +1,10 @@
-"""Records of what each committed block of an unfinished build wrote.
+"""Records of the committed blocks of an unfinished build.
 
-A complete dataset has the checksums of all chunks, which its manifest vouches for. Until then, each
-block keeps those of its own chunks and of the paths that it was made from, written before its
-commit: a chunk that is exchanged or changed while the build rests, or a clip table that was another
-one while a block was extracted, is so found, and not sealed as it lies. From format version 2 on;
-they go when the dataset is complete.
+A complete dataset has checksums of all chunks, whose digest is in the manifest. Until then, each
+block has a record with the checksums of its chunks and of the paths it was built from, written
+before its commit. So a chunk that is exchanged or changed while a build is interrupted, or a clip
+table that changed during extraction, is detected before the dataset is completed. Records exist
+from format version 2 on, and are removed on completion.
 """
 
 import re
@@ -22,9 +22,9 @@ from featurestore.store.plan import Block
 from schemas import StoreManifest
 
 Ends = Mapping[str, bytes]
-"""The checksums that end the chunks of a block, four bytes each in order, by array, and `PATHS`."""
+"""Checksums of a block's chunks, four bytes each, joined by array, and of its paths (`PATHS`)."""
 PATHS = "path"
-"""Name of the checksum of the paths in a record."""
+"""Name of the checksum of paths in a record."""
 _NAME = re.compile(r"fold\d+/block\d+")
 
 
@@ -34,16 +34,16 @@ def record_key(manifest: StoreManifest, block: Block) -> str:
 
 
 def record_object(manifest: StoreManifest, block: Block, ends: Ends) -> tuple[str, bytes]:
-    """Return the key and bytes of a block's record."""
+    """Return key and content of a block's record."""
     values = np.frombuffer(b"".join(ends[name] for name in (PATHS, *block_arrays(manifest))), "<u4")
     return record_key(manifest, block), chunks.encode_chunk(values, len(values), 0)
 
 
 def read_record(storage: Storage, manifest: StoreManifest, block: Block) -> dict[str, bytes] | None:
-    """Return what a block's record says; None if there is none.
+    """Return the content of a block's record; None if there is none.
 
     Raises:
-        CorruptError: It is damaged.
+        CorruptError: The record is damaged.
     """
     counts = {PATHS: 1}
     counts |= {name: _num_chunks(manifest, name, block) for name in block_arrays(manifest)}
@@ -65,7 +65,7 @@ def read_record(storage: Storage, manifest: StoreManifest, block: Block) -> dict
 def recorded_end(
     storage: Storage, manifest: StoreManifest, fold: int, name: str, chunk: int
 ) -> bytes | None:
-    """Return the checksum that a chunk of an unfinished build must end with; None if unknown.
+    """Return the checksum that a chunk of an unfinished build must have; None if unknown.
 
     Raises:
         CorruptError: The record is damaged.
@@ -89,15 +89,15 @@ def changed_blocks(
     blocks: Iterable[Block],
     ends_of: Callable[[Block], Ends],
 ) -> list[Block]:
-    """Return the committed blocks of an unfinished build that are not what was committed.
+    """Return the committed blocks of an unfinished build that differ from what was committed.
 
-    One without a record is among them: nothing tells what it should be.
+    Blocks without a record are included, as they cannot be checked.
 
     Args:
         storage: Storage of the store.
         manifest: Manifest of the dataset.
         blocks: Committed blocks.
-        ends_of: Returns what a block is now.
+        ends_of: Returns the current checksums of a block.
     """
 
     def changed(block: Block) -> bool:
@@ -114,19 +114,19 @@ def changed_blocks(
 
 
 def end_of_paths(paths: Iterable[str]) -> bytes:
-    """Return the checksum, four bytes, of the paths of a block's clips."""
+    """Return the checksum (four bytes) of the paths of a block's clips."""
     return chunks.checksum("\0".join(paths).encode())
 
 
 def sealed_ends(
     manifest: StoreManifest, block: Block, values: NDArray[np.uint32]
 ) -> dict[str, bytes]:
-    """Return what a block's chunks end with, by the checksums of all chunks of its fold.
+    """Return the checksums of a block's chunks, selected from those of all chunks of its fold.
 
     Args:
         manifest: Manifest of the dataset.
-        block: The block.
-        values: (n,), in the order of `checksums`.
+        block: Block.
+        values: (n,) uint32, in the order of `checksums`.
     """
     sizes = {part.fold: part.num_clips for part in manifest.folds}
     first = first_checksums(manifest, sizes[block.fold])
@@ -139,12 +139,12 @@ def sealed_ends(
 
 
 def has_records(storage: Storage, manifest: StoreManifest) -> bool:
-    """Return whether there is a record of a block."""
+    """Return whether there are records of blocks."""
     return any(_keys(storage, manifest))
 
 
 def remove_records(storage: Storage, manifest: StoreManifest) -> None:
-    """Remove all records of a dataset that is complete."""
+    """Remove all records of a complete dataset."""
     overlap(storage, storage.remove, list(_keys(storage, manifest)))
 
 

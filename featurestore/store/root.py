@@ -1,7 +1,7 @@
-"""The root of a store: whether it is one, whose, of which version, and its contents.
+"""The root of a store: recognition, version and contents.
 
-Not ours, newer than this program, and damaged are three answers; whoever opens a store gets one of
-them from here.
+Whoever opens a store gets one of three errors from here: not a store of ours, made by a newer
+version, or damaged.
 """
 
 import re
@@ -29,9 +29,9 @@ from featurestore.store.parsing import (
 )
 
 _TRACES = (f'"{MARK}"'.encode(), f'"{MANIFEST_SIGN}"'.encode())
-"""Bytes in a root of ours, also if it is damaged."""
+"""Byte strings by which a damaged root is recognised as ours."""
 _FOLD_KEY = re.compile(r"[^/]+/fold\d+/(status|source_sha256|clip_id)/")
-"""Keys that only our datasets have below their group."""
+"""Pattern of keys that only our datasets have."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Root:
     """Content of a root.
 
     Attributes:
-        format_version: The highest of the datasets'.
-        datasets: Their names.
-        copies: Copies of other documents, by their keys without zarr.json.
+        format_version: Highest format version of the datasets.
+        datasets: Names of the datasets.
+        copies: Copies of other documents, by key without zarr.json.
     """
 
     format_version: int
@@ -53,9 +53,9 @@ def read_root(storage: Storage) -> Root:
     """Read the root of a store.
 
     Raises:
-        StoreError: Nothing is there, or it cannot be read.
-        NotAStoreError: What is there is not ours.
-        NewerError: A newer version made it.
+        StoreError: There is nothing, or it cannot be read.
+        NotAStoreError: It is not a store of ours.
+        NewerError: It was made by a newer version.
         CorruptError: It is damaged.
         StorageError: It cannot be reached.
     """
@@ -73,7 +73,7 @@ def read_root(storage: Storage) -> Root:
 
 
 def root_in(storage: Storage, data: bytes) -> Root:
-    """Return the content of a root's bytes; see `read_root`."""
+    """Parse the bytes of a root; see `read_root`."""
     try:
         document = parsed(data)
     except ValueError as error:
@@ -119,11 +119,11 @@ def dataset_names(place: Place) -> tuple[str, ...]:
 
 
 def datasets_found(storage: Storage) -> tuple[str, ...]:
-    """Return the names of the datasets of which there is anything, whatever the root says.
+    """Return the names of all datasets with any files, even if the root is damaged.
 
     Raises:
-        NewerError: A newer version made the store.
-        StoreError: There is no store, or the root is damaged and nothing else can be listed.
+        NewerError: The store was made by a newer version.
+        StoreError: There is no store, or the root is damaged and files cannot be listed.
     """
     names = set(_groups_found(storage))
     try:
@@ -135,7 +135,7 @@ def datasets_found(storage: Storage) -> tuple[str, ...]:
 
 
 def datasets_made(storage: Storage) -> tuple[str, ...]:
-    """Return the datasets the root should name: those whose creation ended.
+    """Return the datasets the root should name: those whose creation is complete.
 
     Raises:
         StoreError: See `datasets_found`.

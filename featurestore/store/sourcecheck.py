@@ -1,4 +1,4 @@
-"""Whether files at a root are those that a store was made from, and give its features."""
+"""Comparison of audio files with a store: unchanged files, and reproducible features."""
 
 import hashlib
 import os
@@ -23,21 +23,21 @@ from featurestore.store.plan import Block
 from schemas import ClipStatus, FeatureSpec
 
 _ANY_SIZE = 2**62
-"""A file that was stored was within the limits then."""
+"""No size limit: files in the store passed the limits when they were extracted."""
 _COMPARED = 256
-"""Most newer files that a build reads again; `verify --root` reads all."""
+"""Maximum number of newer files that a build rereads; `verify --root` reads all."""
 _NAMED = 3
 TOLERANCE = 2e-3
-"""Tolerance of re-extracted values in [0, 1]: a float16 step near 1, or another machine's FFT."""
+"""Tolerance of re-extracted values in [0, 1]: covers a float16 step near 1, and other FFTs."""
 
 
 def changed_sources(arrays: StoredArrays, root: Path, block: Block) -> Iterator[tuple[str, str]]:
-    """Yield each file of a block whose bytes are not those its features were made from, and why.
+    """Yield each file of a block that has changed since its features were made, with the reason.
 
-    Clips that failed have no digest and are passed over.
+    Failed clips have no digest and are skipped.
 
     Raises:
-        CorruptError: The table, the outcomes or the digests are damaged.
+        CorruptError: The clip table, the outcomes or the digests are damaged.
     """
     rows = block.rows
     ok = np.flatnonzero(arrays.read(block.fold, "status", rows) == ClipStatus.OK)
@@ -71,10 +71,10 @@ def _digest(path: Path, item: int) -> bytes:
 
 
 def edited_sources(arrays: StoredArrays, root: Path) -> Iterator[str]:
-    """Yield a warning if files changed after the store was started; cheap, and no proof.
+    """Yield a warning if files changed after the store was started, by a cheap, incomplete check.
 
-    Files that the file system says are newer than the store, which must be a directory for that,
-    are compared, up to a limit.
+    Up to a limit, files that are newer than the store by the file system are compared; the store
+    must be in a directory.
     """
     newer = _newer(arrays, root)
     edited = [
@@ -123,7 +123,7 @@ def _changed_at(file: Path) -> float:
 
 
 def sample_problems(arrays: StoredArrays, root: Path, sample: int) -> Iterator[str]:
-    """Extract a sample again and compare, where the files are the same."""
+    """Re-extract a sample of unchanged files, and yield differences from the store."""
     manifest = arrays.manifest
     extractor = Extractor(manifest.spec)
     picked = np.random.default_rng(0).permutation(
@@ -167,10 +167,10 @@ def distance(
     array: str,
     axes: tuple[int, ...] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the largest difference of an array's stored values over some axes, or all.
+    """Return the largest difference between stored values of an array, over some axes or all.
 
-    Of images it is in units of [0, 1]; of features, where it is more, in those of the largest
-    value.
+    For images it is in units of [0, 1]; for features relative to the largest absolute value if that
+    exceeds 1.
     """
     largest = np.abs(one.astype(np.float32) - other.astype(np.float32)).max(axis=axes)
     if spec.feature(array) is None:

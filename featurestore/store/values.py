@@ -1,6 +1,6 @@
-"""Possible stored values: whatever was decoded is checked before anybody sees it.
+"""Range checks of decoded values before they are returned.
 
-A checksum says that a chunk is what was written, not that it was written by us.
+A checksum proves that a chunk is what was written, not that this program wrote it.
 """
 
 from math import isfinite
@@ -14,21 +14,21 @@ from schemas import ClipStatus, StoreManifest
 
 _HIGHEST_STATUS = max(ClipStatus)
 _BITS = {2: (np.uint16, 0x3C00), 4: (np.uint32, 0x3F80_0000)}
-"""By bytes per value: an unsigned integer of that size, and the bits of 1.0. Positive floats are
-ordered as their bits are, and NaN, infinity and what is negative have larger ones."""
+"""Unsigned integer type and bits of 1.0, by bytes per value. Positive floats are ordered like their
+bits, and NaN, infinity and negative values have larger ones."""
 
 
 def check_values(name: str, values: NDArray[Any], manifest: StoreManifest) -> None:
-    """Refuse values that no build writes.
+    """Check that a build could have written these values.
 
     Args:
         name: Name of the array.
-        values: Rows of it.
+        values: Rows of the array.
         manifest: Manifest of the dataset.
 
     Raises:
-        CorruptError: A label is no class, a row no row of the table, an outcome unknown, an image
-            outside [0, 1], a feature not finite or outside its bounds.
+        CorruptError: A label is not a class, an index not a row of the table, an outcome unknown,
+            an image outside [0, 1], or a feature not finite or outside its bounds.
     """
     if not values.size:
         return
@@ -50,14 +50,14 @@ def check_values(name: str, values: NDArray[Any], manifest: StoreManifest) -> No
 
 
 def check_primary(class_id: NDArray[Any], labels: NDArray[np.uint8]) -> None:
-    """Refuse a primary class that is not among a clip's labels.
+    """Check that the primary class of each clip is among its labels.
 
     Args:
-        class_id: (n,), -1 where there is none.
-        labels: (n, classes), multi-hot.
+        class_id: (n,) int, -1 if there is none.
+        labels: (n, classes) uint8, multi-hot.
 
     Raises:
-        CorruptError: One is not.
+        CorruptError: A primary class is not.
     """
     rows = np.flatnonzero(class_id >= 0)
     if not labels[rows, class_id[rows]].all():

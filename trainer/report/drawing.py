@@ -38,7 +38,7 @@ BOX_WIDTH = 0.5
 # Characters across all labels under the panels of one row, the fewest of one line, the most lines.
 LINE_CHARS, LABEL_CHARS, LABEL_LINES = 72, 8, 8
 MOST_IN_A_ROW = 14
-"""Most boxes in one row of panels; with more, each panel has a row of its own."""
+"""Maximum number of boxes in one row of panels; with more, each panel has a row of its own."""
 # The least height of the axes, so that a difference of a clip or two does not look large.
 LEAST_POINTS = 10
 ROW_INCHES = 3.6

@@ -42,7 +42,7 @@ CURVES = (
     "change; a dot on each fold's curve where an epoch is picked"
 )
 MOST_DIFFERENCES = 6
-"""Most pairs of methods of a section whose confusions are compared in pictures."""
+"""Maximum number of pairs of methods of a section whose confusions are compared in pictures."""
 RECALL = "Recall of each class by method, over all folds and seeds; the best recognised at the top"
 
 

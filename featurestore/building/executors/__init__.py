@@ -1,7 +1,7 @@
 """Executors of a build's blocks: serial (this module), on local processes, or on Dask.
 
-An executor takes a function and tasks and yields the results as they come. It knows nothing of
-what is done; the function is idempotent, so a task may be run again.
+An executor takes a function and tasks and yields the results as they complete. It knows nothing
+about the work; the function must be idempotent, since a task may be run again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,14 +15,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class TwoSteps(Generic[R]):
-    """A function of a task in two steps, the second of which mostly waits for a disk or a server.
+    """A function of a task in two steps, the second of which mostly waits for I/O.
 
-    Called, it runs both. An executor may run the second in another thread while the first of the
-    next task runs, but never two of the same kind at once: two tasks are in memory at the most.
+    Calling it runs both. An executor may run the second step in another thread while the first step
+    of the next task runs, but never the same step twice at once: at most two tasks are in memory.
 
     Args:
-        first: Function of the task, and of whatever else this is called with.
-        second: Function of what `first` returns. Runs while another call of `first` does.
+        first: Function of the task, and of any other arguments of the call.
+        second: Function of the result of `first`. May run during another call of `first`.
     """
 
     first: Callable[..., Any]
@@ -45,15 +45,16 @@ class Executor(Protocol):
         """Yield the result of each task, in any order; a failing task raises here.
 
         Args:
-            function: What to run; of `TwoSteps`, the second may overlap the next task's first.
-            tasks: Its arguments, one after another.
-            rescue: Run in its place for a task over which worker processes have died.
+            function: Function to run; with `TwoSteps`, the second step of a task may overlap the
+                first of the next.
+            tasks: Arguments of the function, one per call.
+            rescue: Function to run instead for a task that has killed worker processes.
         """
         ...
 
 
 class SerialExecutor:
-    """One task after another, in this process, which a task that kills it takes along."""
+    """Runs one task after another in this process, without protection against crashes."""
 
     def run(
         self,
@@ -61,7 +62,7 @@ class SerialExecutor:
         tasks: Iterable[T],
         rescue: Callable[[T], R] | None = None,
     ) -> Iterator[R]:
-        """Yield the results in order. Whenever one is yielded or this ends, nothing runs."""
+        """Yield the results in order. Nothing runs in the background while one is yielded."""
         if not isinstance(function, TwoSteps):
             yield from map(function, tasks)
             return

@@ -1,4 +1,4 @@
-"""Blocks run by Dask: on local processes, which are started here, or on a given scheduler."""
+"""Executor with Dask: on local processes, which are started here, or on a given scheduler."""
 
 import logging
 import os
@@ -29,23 +29,23 @@ _QUIET = {
 }
 """Dask's own housekeeping took an eighth of a core when idle; with these settings a fiftieth."""
 _SET_BESIDES = ("PYTHONHASHSEED", "__DASK_PARENT_PID", SAFE_PATH)
-"""Environment variables set for local workers in addition to those of Dask's settings."""
+"""Environment variables set for local workers in addition to Dask's settings."""
 _ALLOWED_FAILURES = 1
-"""Workers of the local cluster that may die over a task before it is rescued. Dask blames the
-tasks that waited on that worker as well, and these deserve a second chance."""
+"""Number of local workers that may die over a task before it is rescued. Dask also blames the tasks
+that were queued on the dead worker, and these deserve a second chance."""
 _CONNECT_TIMEOUT = "20s"
-"""Time for a scheduler to answer that says neither yes nor no; it may have just started."""
+"""Timeout for a scheduler that neither accepts nor refuses a connection; it may be starting."""
 
 
 class DaskExecutor:
-    """Blocks on a cluster of local processes or on that of a given scheduler.
+    """Runs blocks on a cluster of local processes or of a given scheduler.
 
-    A context manager: the local cluster lives as long as the block.
+    A context manager: the local cluster is closed at the end of the `with` block.
 
     Args:
-        workers: Processes of the local cluster; None is one per core.
-        scheduler: Address of a scheduler; no local cluster is started then.
-        notify: Receives a line if nothing happens or a worker cannot be used. Logs by default.
+        workers: Number of local processes; None means one per core.
+        scheduler: Address of a scheduler to use instead of a local cluster.
+        notify: Called with a line if nothing happens or a worker cannot be used. Default: logging.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class DaskExecutor:
 
     @property
     def dashboard_link(self) -> str | None:
-        """Address of Dask's dashboard; None if there is none that answers."""
+        """URL of Dask's dashboard; None if it does not answer."""
         return None if self._cluster is None else self._cluster.dashboard_link
 
     def run(
@@ -99,10 +99,10 @@ class DaskExecutor:
         tasks: Iterable[T],
         rescue: Callable[[T], R] | None = None,
     ) -> Iterator[R]:
-        """Yield the results as they come.
+        """Yield the results as they complete.
 
         Raises:
-            ClusterError: The scheduler is gone, workers die over a task, or none is fit for it.
+            ClusterError: The scheduler is gone, a task kills workers, or no worker can run it.
         """
         if self._cluster is None:
             raise RuntimeError("DaskExecutor.run outside its `with` block")
@@ -151,5 +151,5 @@ def _what_is_set() -> dict[str, str | None]:
 
 
 def dask_setup(worker: object) -> None:
-    """Called by Dask in each local worker: Ctrl-C is for the build, which stops its workers."""
+    """Ignore Ctrl-C in a local worker (called by Dask): the build stops its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

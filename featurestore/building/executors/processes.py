@@ -1,8 +1,8 @@
-"""Blocks run by processes of this machine, started at once and without Dask.
+"""Executor with processes of this machine, started at once and without Dask.
 
-What the processes need is imported while the build is still being planned: by one of them, from
-which the workers are then forked, as many as there are tasks for. Each worker has one task at a
-time, so that the task over which it dies is known.
+One process imports what blocks need while the build is still being planned; the workers are then
+forked from it, at most one per task. Each worker has one task at a time, so that the task that
+kills it is known.
 """
 
 import os
@@ -28,12 +28,12 @@ _WORKER = "featurestore.building.executors.worker"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Decoding and FFTs hold the GIL; and a process may only be forked while it has one thread."""
 _RESCUES = 3
-"""Most rescues of a task over which workers died: somebody may kill one of these, too."""
+"""Maximum number of rescues of a task: a rescue may itself be killed by somebody."""
 _STARTS = 3
-"""Workers that may die before they take a task, until it is given up."""
+"""Number of workers that may die before they take a task, before the build gives up."""
 _END_S = 10.0
 _CAN_FORK = sys.platform == "linux"
-"""Elsewhere libraries of the system start threads on their own, and each worker is started anew."""
+"""Elsewhere, system libraries start threads of their own, so each worker is a fresh interpreter."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,13 @@ class _Work(Generic[T]):
 
 
 class ProcessExecutor:
-    """Blocks on processes of this machine. A context manager; entering it does not wait for them.
+    """Runs blocks on processes of this machine. A context manager; entering does not wait for them.
 
     Args:
-        workers: Most processes; None is one per core.
+        workers: Maximum number of processes; None means one per core.
         preload: Module that they import as they start.
-        fork: Whether workers are forked from one process that has imported it, or started anew.
+        fork: Whether workers are forked from one process that has imported it, or are fresh
+            interpreters.
     """
 
     def __init__(
@@ -188,10 +189,10 @@ class ProcessExecutor:
         tasks: Iterable[T],
         rescue: Callable[[T], R] | None = None,
     ) -> Iterator[R]:
-        """Yield the results as they come. When it ends early, the workers that are busy are killed.
+        """Yield the results as they complete. Closing the iterator early kills busy workers.
 
         Raises:
-            ClusterError: Workers cannot be started, or die over a task.
+            ClusterError: Workers cannot be started, or a task kills them.
         """
         work = _Work(function, tasks, self._send, lambda lost: self._again(lost, rescue))
         try:

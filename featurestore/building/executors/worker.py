@@ -1,8 +1,8 @@
 """A worker process of `processes`, and the server that forks workers. Runs no thread of its own.
 
-The server imports what blocks need and waits on its socket: each message carries the end of a
-channel, for which it forks a worker. Nothing else has started a thread in it by then, which is what
-makes forking safe. When its socket closes, it kills the workers that are left and ends.
+The server imports what blocks need and waits on its socket: each message carries one end of a
+channel, for which it forks a worker. Forking is safe because the server has started no thread by
+then. When its socket closes, it kills the remaining workers and exits.
 """
 
 import importlib
@@ -22,19 +22,19 @@ from typing import Any
 from featurestore.building.executors import TwoSteps
 
 TAKEN = b"taken"
-"""First answer to a task: it was read, so that a death from now on is the task's."""
+"""First answer to a task: it was received, so that the task is to blame if the worker now dies."""
 HALF_DONE = b"half done"
-"""Answer after a task's first step: another task may be given while its second one runs."""
+"""Answer after a task's first step: another task may be sent while the second step runs."""
 DONE, FAILED = "done", "failed"
-"""First part of a task's last answer; its result or its error is the other."""
+"""First part of the last answer to a task; the second part is its result or error."""
 
 
 def main(kind: str, descriptor: str, preload: str) -> None:
-    """Import a module; then be a worker on a channel (`work`), or fork workers (`fork`).
+    """Import a module, then act as a worker on a channel (`work`) or fork workers (`fork`).
 
     Args:
         kind: `work` or `fork`.
-        descriptor: Number of the inherited channel or socket.
+        descriptor: File descriptor of the inherited channel or socket.
         preload: Module to import.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,9 +109,9 @@ def _run(function: Callable[[Any], Any], task: object) -> tuple[str, Any]:
 
 
 def end_with(descriptor: int) -> None:
-    """End this process, in whatever it is, as soon as the other end of a channel closes.
+    """Kill this process, whatever it is doing, as soon as the other end of a channel closes.
 
-    What a process that was killed leaves behind must not go on writing.
+    Workers of a killed build must not continue writing.
     """
     poll = select.poll()
     poll.register(descriptor, 0)  # hang-ups and errors only

@@ -1,16 +1,16 @@
-"""The amount of sound in a file's container, found by walking it, without asking the decoder.
+"""The amount of sound in a container format, found by walking the file without the decoder.
 
-libsndfile reads a file that was cut short, damaged or joined from several without a word. Here the
-container is walked first, within bounded time and memory:
+libsndfile silently reads files that are truncated, damaged or concatenated. So the container is
+walked first, in bounded time and memory:
 
-    parts      what is decoded, one after the other, and how many samples each must give
-    source     any bytes of an open file
+    parts      the parts to decode one after another, with the number of samples of each
+    source     random access to an open file
     ogg, flac, mpeg      streams of pages or frames, each checked
     chunked, headers     containers that declare a number of bytes
-    foreign    formats that are known and not read
+    foreign    formats that are recognised but not read
 
-A file that holds less than it declares is TRUNCATED, one that is broken UNREADABLE, one of a format
-that is not read UNSUPPORTED.
+A file that contains less than it declares is TRUNCATED, a damaged one UNREADABLE, and one in a
+format that is not read UNSUPPORTED.
 """
 
 from featurestore.extraction.containers import chunked, headers
@@ -48,19 +48,19 @@ _BY_MAGIC = (
 
 
 def walk(source: Source, max_duration_s: float) -> Container | None:
-    """Walk whatever container a file is.
+    """Walk the container of a file, whatever its format.
 
     Args:
-        source: The file.
-        max_duration_s: No more of MPEG audio is walked.
+        source: The open file.
+        max_duration_s: Maximum duration of MPEG audio to walk, in seconds.
 
     Returns:
-        What to decode; None of a container that is not known here. The decoder may know it, but
-        nothing would tell a file cut short from a whole one.
+        The parts to decode; None for an unknown format. The decoder may read it, but truncated
+        files could not be detected.
 
     Raises:
-        AudioError: The file is truncated, damaged, or of a format that is not read.
-        OSError: The machine could not read it.
+        AudioError: The file is truncated, damaged, or in a format that is not read.
+        OSError: The file could not be read.
     """
     head = source.at(0, 32)
     for magic, form, walker in _BY_MAGIC:

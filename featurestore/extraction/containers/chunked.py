@@ -1,6 +1,6 @@
-"""Containers of chunks: WAV (RIFF, RIFX, RF64), W64, AIFF and AIFC, CAF, IFF.
+"""Chunked containers: WAV (RIFF, RIFX, RF64), W64, AIFF and AIFC, CAF, IFF.
 
-Each says how many bytes of sound it holds, and libsndfile reads what is there without a word.
+Each declares how many bytes of sound it contains; libsndfile silently accepts fewer.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from featurestore.extraction.containers.parts import (
 from featurestore.extraction.containers.source import Source
 
 _MOST_CHUNKS = 1000
-"""Most chunks searched for the sound: a file can hold a chunk in every eight bytes."""
+"""Maximum number of chunks searched for the sound: a file can have a chunk in every eight bytes."""
 _SLACK = 1 << 16
 _LARGEST_HEADER = 1 << 20
 _UNCODED = frozenset((1, 3, 6, 7, 0xFFFE))
-"""Formats of WAV that have a size of a sample frame: PCM, float, A-law, µ-law, extensible."""
+"""WAV formats with a fixed size per sample frame: PCM, float, A-law, µ-law, extensible."""
 _READ = _UNCODED | {2, 0x11, 0x31, 0x38, 0x40, 0x55}
-"""Formats of WAV that are read: the uncoded ones, ADPCM, GSM 6.10, G.721 and MP3."""
+"""WAV formats that are read: the uncompressed ones, ADPCM, GSM 6.10, G.721 and MP3."""
 _NOT_READ = {
     0x50: "MP2",
     0xFF: "AAC",
@@ -41,7 +41,7 @@ Order = Literal["big", "little"]
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk: its name, where its body begins, and the size that it declares."""
+    """One chunk: its name, the position of its body, and its declared size in bytes."""
 
     name: bytes
     body: int
@@ -49,16 +49,16 @@ class Chunk:
 
 
 def is_unknown(size: int, bits: int = 32) -> bool:
-    """Return whether a declared size is what programs write that do not know it yet.
+    """Return whether a declared size is a placeholder for an unknown size.
 
-    They write 0, or the largest number there is, signed or not, or a little less of it: rounded
-    down to whole sample frames, to whole pages, or less the header.
+    Programs write 0, or the largest signed or unsigned number, or slightly less: rounded down to
+    whole sample frames or pages, or reduced by the header.
     """
     return size == 0 or any(0 <= largest - size <= _SLACK for largest in (2**bits, 2 ** (bits - 1)))
 
 
 def walk_riff(source: Source, start: int = 0) -> Container:
-    """Walk RIFF, RIFX (big-endian) and RF64 (sizes of 64 bits) with WAVE in them."""
+    """Walk a WAVE file: RIFF, RIFX (big-endian) or RF64 (64-bit sizes)."""
     head = source.at(start, 12)
     order: Order = "big" if head[:4] == b"RIFX" else "little"
     total = int.from_bytes(head[4:8], order)
@@ -207,12 +207,12 @@ def _without_sound(name: str, source: Source, total: int) -> Container:
 
 
 def walk_aiff(source: Source, start: int = 0) -> Container:
-    """Walk AIFF and AIFC: the sound is in the chunk SSND."""
+    """Walk AIFF or AIFC: the sound is in the chunk SSND."""
     return _walk_form(source, start, "AIFF", b"SSND")
 
 
 def walk_iff(source: Source, start: int = 0) -> Container:
-    """Walk Amiga's 8SVX and 16SV: the sound is in the chunk BODY."""
+    """Walk Amiga's 8SVX or 16SV: the sound is in the chunk BODY."""
     return _walk_form(source, start, "IFF", b"BODY")
 
 
@@ -236,7 +236,7 @@ def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container
 
 
 def walk_w64(source: Source, start: int = 0) -> Container:
-    """Walk Sony's Wave64: names of 16 bytes, sizes of 64 bits that count the header."""
+    """Walk Sony's Wave64: 16-byte names, and 64-bit sizes that include the header."""
     total = int.from_bytes(source.at(start + 16, 8), "little")
     position, form = start + 40, None
     for _ in range(_MOST_CHUNKS):
@@ -261,7 +261,7 @@ def walk_w64(source: Source, start: int = 0) -> Container:
 
 
 def walk_caf(source: Source, start: int = 0) -> Container:
-    """Walk Apple's Core Audio Format: sizes of 64 bits, -1 if unknown."""
+    """Walk Apple's Core Audio Format: 64-bit sizes, -1 if unknown."""
     position = start + 8
     for _ in range(_MOST_CHUNKS):
         header = source.at(position, 12)

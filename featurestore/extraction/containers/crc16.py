@@ -1,14 +1,14 @@
-"""CRC-16 of the polynomial 0x8005, which FLAC's frames, MPEG's frames and LAME's header carry.
+"""CRC-16 with the polynomial 0x8005, used by FLAC frames, MPEG frames and the LAME header.
 
-Sound is checked on every read, and a loop over its bytes would cost as much as decoding them: rows
-of bytes are taken side by side.
+Files are checked on every read, and a Python loop over their bytes would take as long as decoding:
+so rows of bytes are processed in parallel with NumPy.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 _ROW = 256
-"""Bytes of a row: where there are several whole ones, they are taken side by side."""
+"""Bytes per row; several whole rows are processed in parallel."""
 
 
 def _of_byte(byte: int) -> int:
@@ -24,11 +24,11 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def crc16(data: bytes, crc: int = 0) -> int:
-    """Return the checksum of bytes, the highest bit first.
+    """Return the CRC of bytes, most significant bit first.
 
     Args:
-        data: The bytes; with their own checksum behind them the result is 0.
-        crc: Checksum of what comes before them, or the initial value.
+        data: The bytes; if followed by their own CRC, the result is 0.
+        crc: CRC of the preceding bytes, or the initial value.
     """
     whole = len(data) // _ROW * _ROW
     if whole > _ROW:
@@ -42,7 +42,7 @@ def crc16(data: bytes, crc: int = 0) -> int:
 
 
 def crc16_bits(data: bytes, num_bits: int) -> int:
-    """Return the checksum of the first bits, as MPEG's frames have it: it begins with all ones."""
+    """Return the CRC of the first bits as in MPEG frames: the initial value is all ones."""
     whole, left = divmod(num_bits, 8)
     crc = crc16(data[:whole], 0xFFFF)
     for place in range(left):
@@ -52,7 +52,7 @@ def crc16_bits(data: bytes, num_bits: int) -> int:
 
 
 def crc16_reflected(data: bytes) -> int:
-    """Return the checksum of bytes, the lowest bit first, as LAME computes it."""
+    """Return the CRC of bytes, least significant bit first, as LAME computes it."""
     return int(f"{crc16(data.translate(_REVERSED)):016b}"[::-1], 2)
 
 

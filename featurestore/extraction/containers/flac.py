@@ -1,7 +1,7 @@
-"""FLAC (RFC 9639): the number of samples that its last frame tells, and streams one after another.
+"""FLAC (RFC 9639): number of samples by the last frame, and concatenated streams.
 
-A stream of unknown length, as a pipe writes it, gets the length that was found in its header: the
-decoder then knows where it ends.
+A stream of unknown length, as written to a pipe, gets the length found here in its header, so that
+the decoder knows where it ends.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 _MOST_BLOCKS = 10_000
 _MOST_STREAMS = 1000
 _TAILS = (1 << 16, 1 << 20, 1 << 24)
-"""Bytes at the end in which the last frame is looked for, in turn; none is larger than 16 MiB."""
+"""Sizes of the tail of a file searched for the last frame, in turn; no frame exceeds 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def walk_flac(source: Source, position: int) -> Container:
     """Find the streams and the length of each.
 
     Args:
-        source: The file.
-        position: Position of the stream's `fLaC`.
+        source: The open file.
+        position: Byte position of the stream's `fLaC`.
 
     Raises:
-        AudioError: A header is damaged, or a stream holds fewer samples than it declares.
+        AudioError: A header is damaged, or a stream has fewer samples than it declares.
     """
     infos = [_read_info(source, position)]
     while (start := _next_stream(source, infos[-1].frames_at)) >= 0:
@@ -192,7 +192,7 @@ def _crc8(data: bytes) -> int:
 
 
 def ends_whole(source: Source, part: Part) -> bool:
-    """Whether the last frame of a stream is there to its end, by its checksum."""
+    """Return whether the last frame of a stream is complete, by its CRC."""
     if part.last_at is None:
         return True
     stop = end_without_tags(source, part.last_at, part.stop)

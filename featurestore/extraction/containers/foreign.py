@@ -1,4 +1,4 @@
-"""Formats by their first bytes: those that are not read, and those of which one follows another."""
+"""Formats by magic number: formats that are not read, and files concatenated to others."""
 
 import re
 
@@ -41,7 +41,7 @@ _NOT_READ = (
     (8, b"AVI ", "AVI video"),
 )
 _MOST_TAIL = 4096
-"""Bytes that programs leave behind a file's declared end, and that are no sound."""
+"""Maximum number of bytes after a file's declared end that are accepted as junk."""
 # fmt: off
 _MAGICS = (
     b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"NIST_1A", b"2BIT",
@@ -51,10 +51,10 @@ _MAGICS = (
 
 
 def refuse_foreign(source: Source, position: int) -> None:
-    """Raise for a format that is known and not read.
+    """Raise an error for a recognised format that is not read.
 
     Raises:
-        AudioError: Of status UNSUPPORTED.
+        AudioError: The format is one of these; its status is UNSUPPORTED.
     """
     head = source.at(position, 32)
     for offset, magic, name in _NOT_READ:
@@ -63,10 +63,10 @@ def refuse_foreign(source: Source, position: int) -> None:
 
 
 def joined(source: Source, positions: set[int]) -> None:
-    """Raise if another sound file begins at one of the positions at which this one may end.
+    """Raise an error if another sound file begins at a position where this one may end.
 
     Raises:
-        AudioError: The decoder would read the first one only.
+        AudioError: One does; the decoder would read the first file only.
     """
     for position in sorted(positions):
         if 0 < position < source.size and source.at(position, 8).startswith(_MAGICS):
@@ -76,7 +76,7 @@ def joined(source: Source, positions: set[int]) -> None:
 
 
 def joined_behind(source: Source, end: int) -> None:
-    """Raise if another sound file begins at the end of a stream, or behind tags and zeros there.
+    """Raise an error if another sound file follows the end of a stream, or tags and zeros there.
 
     Raises:
         AudioError: See `joined`.
@@ -85,7 +85,7 @@ def joined_behind(source: Source, end: int) -> None:
 
 
 def find_joined(source: Source, start: int, stop: int) -> list[int]:
-    """Return positions in [start, stop) at which another sound file may begin, in order."""
+    """Return the positions in [start, stop) at which another sound file may begin, in order."""
     return sorted(
         start + match.start()
         for match in re.finditer(b"|".join(map(re.escape, _MAGICS)), source.at(start, stop - start))
@@ -93,10 +93,10 @@ def find_joined(source: Source, start: int, stop: int) -> list[int]:
 
 
 def check_tail(source: Source, end: int) -> None:
-    """Check that little, a tag, text or zeros lie behind the declared end of a whole file.
+    """Check that only a few bytes, a tag, text or zeros follow the declared end of a file.
 
     Raises:
-        AudioError: It is none of these, and might be sound: the declared size is too small.
+        AudioError: Something else follows, which may be sound: the declared size is too small.
     """
     behind = source.after_zeros(skip_tags(source, end), source.size)
     if source.size - behind <= _MOST_TAIL or _is_text(source.at(behind, 4)):

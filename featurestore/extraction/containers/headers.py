@@ -1,4 +1,4 @@
-"""Containers with one header that gives the amount of sound: AU, SPHERE, VOC, AVR, WVE, MPC."""
+"""Containers whose header declares the amount of sound: AU, SPHERE, VOC, AVR, WVE, MPC."""
 
 import re
 
@@ -14,15 +14,15 @@ from featurestore.extraction.containers.parts import (
 from featurestore.extraction.containers.source import Source
 
 _AU_UNKNOWN = 0xFFFFFFFF
-"""Size of the samples that says it is not known, the only such one that libsndfile understands."""
+"""Declared size that means unknown, the only such value that libsndfile understands."""
 _MOST_BLOCKS = 100_000
 _VOC_SOUND = {1: 2, 9: 12, 2: 0}
-"""Bytes before the samples, by the type of a block that holds sound."""
+"""Bytes before the samples, by type of block with sound."""
 _FIELD = re.compile(rb"^(\w+) -(?:i|s\d+|r) (.*?)\s*$", re.MULTILINE)
 
 
 def walk_au(source: Source, start: int = 0) -> Container:
-    """Walk Sun's AU, of either byte order."""
+    """Walk Sun's AU, in either byte order."""
     head = source.at(start, 12)
     order: Order = "little" if head[:4] == b"dns." else "big"
     offset, size = int.from_bytes(head[4:8], order), int.from_bytes(head[8:12], order)
@@ -49,7 +49,7 @@ def _end(source: Source, body: int, size: int) -> int:
 
 
 def walk_sphere(source: Source, start: int = 0) -> Container:
-    """Walk NIST's SPHERE: a header of text."""
+    """Walk NIST's SPHERE, which has a text header."""
     head = source.at(start, 1024)
     length = head[8:16].strip()
     fields = dict(_FIELD.findall(head))
@@ -66,7 +66,7 @@ def walk_sphere(source: Source, start: int = 0) -> Container:
 
 
 def walk_voc(source: Source, start: int = 0) -> Container:
-    """Walk Creative's VOC: blocks of sound, silence and marks, and a byte 0 at the end."""
+    """Walk Creative's VOC: blocks of sound, silence and markers, and a zero byte at the end."""
     position = start + int.from_bytes(source.at(start + 20, 2), "little")
     kinds: list[int] = []
     stop = source.size
@@ -93,13 +93,13 @@ def walk_voc(source: Source, start: int = 0) -> Container:
 
 
 def walk_wve(source: Source, start: int = 0) -> Container:
-    """Walk Psion's WVE: the number of samples, of a byte each, in the header."""
+    """Walk Psion's WVE: the header has the number of 8-bit samples."""
     stop = _end(source, start + 32, int.from_bytes(source.at(start + 18, 4)))
     return Container("WVE", (Part(0, stop),))
 
 
 def walk_mpc(source: Source, start: int = 0) -> Container:
-    """Walk Akai's MPC 2000: the number of sample frames in the header."""
+    """Walk Akai's MPC 2000: the header has the number of sample frames."""
     head = source.at(start, 42)
     channels = 2 if head[21:22] == b"\1" else 1
     stop = _end(source, start + 42, int.from_bytes(head[30:34], "little") * 2 * channels)
@@ -107,7 +107,7 @@ def walk_mpc(source: Source, start: int = 0) -> Container:
 
 
 def walk_avr(source: Source, start: int = 0) -> Container:
-    """Walk Audio Visual Research: the number of sample frames in the header."""
+    """Walk Audio Visual Research: the header has the number of sample frames."""
     head = source.at(start, 128)
     channels = 2 if any(head[12:14]) else 1
     width = int.from_bytes(head[14:16]) // 8

@@ -1,7 +1,7 @@
-"""MPEG audio (MP1, MP2, MP3): every frame's header, and what an Info header declares.
+"""MPEG audio (MP1, MP2, MP3): the header of every frame, and the length in an Info header.
 
-libsndfile estimates the length of a stream without such a header, and stops there. So the frames
-are counted here, and a stream that does not say how many it has gets a header that does.
+libsndfile estimates the length of a stream without an Info header, and stops there. So the frames
+are counted here, and a stream without such a header gets one.
 """
 
 import re
@@ -38,14 +38,14 @@ from schemas import ClipStatus
 
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 _SEARCHED = 1 << 20
-"""Bytes of junk in which the first or the next frame is looked for."""
+"""Maximum bytes of junk searched for the first or the next frame."""
 _MOST_PARTS = 1000
 _MOST_TAIL = 1 << 16
-"""Bytes of zeros or junk that may follow the last frame."""
+"""Maximum bytes of zeros or junk after the last frame."""
 _SURE = 4
-"""Frames in a row that tell MPEG audio from chance where a file begins with something else."""
+"""Number of consecutive frames that prove MPEG audio in a file that begins with something else."""
 _TAG_END = 1 << 14
-"""Bytes at the end of a tag in which frames would lie if its size were too large."""
+"""Bytes at the end of a tag that are searched for frames, in case the tag's size is too large."""
 
 
 @dataclass
@@ -72,12 +72,12 @@ class _Stream:
 
 
 def find_mpeg(source: Source, start: int, certain: bool) -> int | None:
-    """Position of the first frame at or after `start`, behind tags, zeros and other junk.
+    """Return the position of the first frame at or after `start`, after tags, zeros and junk.
 
     Args:
-        source: The file.
-        start: Where to begin.
-        certain: Whether the file is known to be MPEG audio; two frames in a row are proof then.
+        source: The open file.
+        start: Position at which to begin.
+        certain: Whether the file is known to be MPEG audio; two consecutive frames are then proof.
 
     Raises:
         AudioError: The first frame's header is damaged.
@@ -94,10 +94,10 @@ def find_mpeg(source: Source, start: int, certain: bool) -> int | None:
 
 
 def after_tags(source: Source, start: int) -> int:
-    """Return the position after all tags that begin at one.
+    """Return the position after all tags that begin at a position.
 
     Raises:
-        AudioError: MPEG frames lie at the end of them: a tag's size is too large.
+        AudioError: MPEG frames lie at their end: the size of a tag is too large.
     """
     behind = skip_tags(source, start)
     first = max(start, behind - _TAG_END)
@@ -139,12 +139,12 @@ def walk_mpeg(source: Source, first: int, max_duration_s: float) -> Container:
     """Walk all frames.
 
     Args:
-        source: The file.
+        source: The open file.
         first: Position of the first frame.
-        max_duration_s: More is not walked.
+        max_duration_s: Maximum duration to walk, in seconds.
 
     Raises:
-        AudioError: Frames are missing, do not follow one another, or are too many.
+        AudioError: Frames are missing, not contiguous, or too many.
     """
     streams: list[_Stream] = []
     seconds = 0.0

@@ -1,7 +1,7 @@
-"""Number of bits that the checksum of a frame of layer I or II covers: all that rules its decoding.
+"""Number of bits covered by the CRC of a layer I or II frame: those that control its decoding.
 
-These are the bits behind the checksum that say how many bits each subband's samples have, and in
-layer II which scale factors follow. How many there are depends on the bit rate and the channels.
+These are the bits after the CRC that declare how many bits each subband's samples have, and in
+layer II which scale factors follow. Their number depends on the bit rate and the channels.
 
 Source: ISO/IEC 11172-3, 2.4.3.1 and tables 3-B.2a to d; ISO/IEC 13818-3, table B.1.
 """
@@ -13,17 +13,17 @@ from featurestore.extraction.containers.mpegframe import FrameHeader, kbits
 _SUBBANDS = 32
 _JOINT_STEREO = 1
 _WIDTHS = {27: (11, 12, 4), 30: (11, 12, 7), 8: (2, 6, 0), 12: (2, 10, 0)}
-"""Numbers of subbands with an allocation of 4, of 3 and of 2 bits, by their sum, in MPEG 1."""
+"""Numbers of subbands with an allocation of 4, 3 and 2 bits, by their sum, in MPEG 1."""
 _LSF_WIDTHS = (4, 7, 19)
-"""Numbers of the 30 subbands of MPEG 2."""
+"""Numbers of subbands with an allocation of 4, 3 and 2 bits in MPEG 2."""
 
 
 def covered_bits(frame: bytes, header: FrameHeader) -> int:
-    """Return the number of bits that follow the checksum and are covered by it.
+    """Return the number of bits after the CRC that it covers.
 
     Args:
-        frame: The whole frame, which has a checksum, of layer I or II.
-        header: Its header.
+        frame: A whole frame of layer I or II with a CRC.
+        header: Header of the frame.
     """
     widths = _widths(header, frame[2] >> 4)
     shared_from = _first_shared(frame, len(widths)) if header.channels == 2 else len(widths)

@@ -1,7 +1,7 @@
-"""A run of an MP3's frames as a stream of its own, so that a part of a long file is quickly found.
+"""A range of an MP3's frames as a stream of its own, for fast access to parts of long files.
 
-libmpg123 finds a far place by reading every frame before it, each time a file is opened: 0.4 s of
-an hour. The walk has seen all frames, and remembers where some of them are.
+libmpg123 seeks by reading every frame before the target each time a file is opened: 0.4 s for an
+hour. The walk has seen all frames, and remembers the positions of some of them.
 """
 
 from array import array
@@ -11,23 +11,24 @@ from featurestore.extraction.containers.mpegframe import DECODER_DELAY, FrameHea
 from featurestore.extraction.containers.source import Source
 
 EVERY = 256
-"""Frames between two whose position is remembered: 4 kB per hour."""
+"""Interval in frames between remembered positions: 4 kB per hour."""
 LEADS = 32, 37, 43
-"""Frames decoded before the first one of interest, to be tried in turn. It may begin its sound up
-to 511 bytes before itself, which is up to 26 frames, and overlaps with the two before it. Of a run
-of frames the first lack what they have in those before: one in a hundred is an error for it."""
+"""Number of frames to decode before the first of interest, tried in turn. Its data may begin up to
+511 bytes earlier (bit reservoir), which is up to 26 frames, and it overlaps with the two before it.
+The first frames of a range lack their reservoir, which the decoder reports as an error for 1 in
+100."""
 
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """Positions of the frames of a stream of layer III.
+    """Positions of the frames of a layer III stream.
 
     Attributes:
-        head: Header of one of them, four bytes.
-        header: What it says.
+        head: Header of one of the frames, four bytes.
+        header: The same header, parsed.
         count: Number of frames.
         dropped: Samples that the decoder drops at the start of the whole stream.
-        positions: Where every `EVERY`th frame is.
+        positions: Byte position of every `EVERY`th frame.
     """
 
     head: bytes
@@ -39,11 +40,11 @@ class FrameIndex:
 
 @dataclass(frozen=True)
 class Cut:
-    """A stream that holds a run of samples.
+    """A stream that contains a range of samples.
 
     Attributes:
-        data: All of its bytes.
-        skip: Samples that the decoder gives before the first one of interest.
+        data: Bytes of the stream.
+        skip: Number of decoded samples before the first of interest.
     """
 
     data: bytes
@@ -51,17 +52,17 @@ class Cut:
 
 
 def cut(source: Source, index: FrameIndex, start: int, stop: int, lead: int) -> Cut | None:
-    """Return a stream whose decoding holds the samples [start, stop) of the whole stream's.
+    """Return a stream that decodes to a range containing samples [start, stop) of the whole.
 
     Args:
-        source: The file.
-        index: Where its frames are.
-        start: First sample of the run, as the decoder counts those of the whole stream.
+        source: The open file.
+        index: Positions of its frames.
+        start: First sample, as counted by the decoder in the whole stream.
         stop: Sample after the last.
-        lead: Frames before the first one of interest; one of `LEADS`.
+        lead: Number of frames before the first of interest; one of `LEADS`.
 
     Returns:
-        The stream; None if something else lies between the frames.
+        The stream; None if the frames are not contiguous.
     """
     samples = index.header.num_samples
     first = max(0, (start + index.dropped) // samples - lead)
@@ -90,19 +91,20 @@ def _after(source: Source, index: FrameIndex, position: int, frames: int) -> int
 
 
 def first_sample(header: FrameHeader) -> int:
-    """Return how many samples of a stream with `silent_start` precede those of its own frames."""
+    """Return the number of samples that `silent_start` adds before a stream's own."""
     return header.num_samples - DECODER_DELAY
 
 
 def silent_start(head: bytes, count: int) -> bytes:
-    """Return a frame with an Info header that promises one frame more, and that frame, of silence.
+    """Return a frame with an Info header that declares one frame more, and that frame, silent.
 
-    The decoder drops its own delay from the start of a stream with a header, which would be sound:
-    so it is dropped from the silence. Both frames are of the lowest bit rate that has room: of a
-    stream cut out of a longer one the decoder would take their zeros for what came before.
+    The decoder drops its delay from the start of a stream with an Info header, which would be
+    sound; so it is dropped from the silence instead. Both frames have the lowest bit rate that
+    fits, since the decoder would otherwise use their zeros as the bit reservoir of the following
+    frames.
 
     Args:
-        head: Header of a frame of the stream.
+        head: Header of a frame of the stream, four bytes.
         count: Number of frames that follow.
     """
     for bit_rate in range(1, 10):

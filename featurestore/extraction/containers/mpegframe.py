@@ -1,4 +1,4 @@
-"""One frame of MPEG audio: its header, and the Info header that a first frame may hold."""
+"""One frame of MPEG audio: its header, and the Info header that the first frame may contain."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +8,7 @@ from featurestore.extraction.containers.source import Source
 DECODER_DELAY = 529
 """Samples that libmpg123 drops from the start of a stream with an Info header."""
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8000)}
-"""Hz by the version's code: MPEG 1, 2 and 2.5."""
+"""Sample rates in Hz by version code: MPEG 1, 2 and 2.5."""
 # fmt: off
 _KBITS = {
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -31,7 +31,7 @@ class FrameHeader:
     rate: int
     channels: int
     num_bytes: int
-    """Size of the frame in bytes; 0 in the free format, which does not say."""
+    """Size of the frame in bytes; 0 for the free format, which does not declare it."""
 
     @property
     def kind(self) -> tuple[bool, int, int, int]:
@@ -55,7 +55,7 @@ class FrameHeader:
 
 @lru_cache(maxsize=4096)
 def parse(head: bytes) -> FrameHeader | None:
-    """Return a frame's header of four bytes, or None of any other bytes."""
+    """Parse the four bytes of a frame header; None for any other bytes."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -74,12 +74,12 @@ def parse(head: bytes) -> FrameHeader | None:
 
 
 def kbits(header: FrameHeader, code: int) -> int:
-    """Return the bit rate in kbit/s that a frame's header says by its code, 1 to 14."""
+    """Return the bit rate in kbit/s for a header's bit rate code, 1 to 14."""
     return _KBITS[header.mpeg1, header.layer][code - 1]
 
 
 def info_at(source: Source, position: int, header: FrameHeader) -> bytes:
-    """Return the Info header (or Xing, or VBRI) in a frame; nothing if it is a frame of sound."""
+    """Return the Info (Xing, VBRI) header in a frame; empty for a frame of sound."""
     if header.layer != 3:
         return b""
     frame = source.at(position, min(header.num_bytes, 192))
@@ -92,13 +92,13 @@ def info_at(source: Source, position: int, header: FrameHeader) -> bytes:
 
 @dataclass(frozen=True)
 class Lame:
-    """LAME's description of a stream, in the stream's first frame.
+    """LAME's description of a stream, from the stream's first frame.
 
     Attributes:
-        num_bytes: Bytes of the stream, this frame included.
+        num_bytes: Size of the stream in bytes, including this frame.
         checksum: CRC-16 of all other frames.
-        own_checksum: CRC-16 of the frame's first bytes.
-        covered: How many bytes these are.
+        own_checksum: CRC-16 of the first bytes of this frame.
+        covered: Number of bytes covered by `own_checksum`.
     """
 
     num_bytes: int
@@ -108,11 +108,11 @@ class Lame:
 
 
 def lame_in(info: bytes, offset: int) -> Lame | None:
-    """Return what LAME says in an Info header; None if it is another encoder's, or cut.
+    """Return LAME's part of an Info header; None if it is truncated or from another encoder.
 
     Args:
         info: Bytes of the frame from the Info header on.
-        offset: Where in the frame that begins.
+        offset: Offset of the Info header in the frame.
     """
     start = _after_fields(info)
     ends = info[start + 28 : start + 36]
@@ -130,9 +130,9 @@ def _after_fields(info: bytes) -> int:
 
 
 def declared_by(info: bytes) -> tuple[int | None, int, int]:
-    """Return frames that an Info header promises, samples that were added, and those at the start.
+    """Return the frames an Info header declares, the padding in samples, and that at the start.
 
-    Added are those by the encoder and those by the decoder's delay; both are dropped.
+    The padding includes the encoder's and the decoder's delay; both are dropped.
     """
     if info[:4] == b"VBRI":
         return (int.from_bytes(info[14:18]) if len(info) >= 18 else None), 0, 0

@@ -1,12 +1,12 @@
-"""Checks of the sound in an MPEG stream's frames: whether it is there, whole and in its place.
+"""Checks that the coded sound in an MPEG stream's frames is complete and in its place.
 
-A frame of layer III may begin its sound in the frames before it, so a frame that was lost, or whose
-side information is damaged, contradicts its neighbours. Checksums are compared where the encoder
-wrote any: one per frame of what rules its decoding, and LAME's one of the whole stream. Of damage
-within the coded samples themselves, in a stream without LAME's, nothing but a long run of zeros is
-certain; what else the decoder stumbles over it says itself. (Of 8 bytes overwritten in the coded
-samples that is a tenth, of 8 in the side information four fifths. The codes of the samples have no
-redundancy but their length, which only decoding them tells.)
+The data of a layer III frame may begin in the frames before it, so a frame that was lost, or whose
+side information is damaged, contradicts its neighbours. CRCs are compared if the encoder wrote any:
+one per frame over the control data, and LAME's over the whole stream. In a stream without LAME's,
+damage within the coded samples is certain only if it is a long run of zeros; the decoder reports
+what else it stumbles over. (It detects a tenth of cases with 8 bytes overwritten in the coded
+samples, and four fifths with 8 in the side information. The codes have no redundancy but their
+length, which is known only after decoding.)
 """
 
 from dataclasses import dataclass, field
@@ -20,25 +20,25 @@ from featurestore.extraction.containers.tags import marks_near
 from featurestore.text import quantity
 
 _MOST_BACK = 511
-"""Bytes before a frame in which its sound may begin."""
+"""Maximum number of bytes before a frame at which its data may begin (bit reservoir)."""
 _ZEROS = bytes(18)
-"""More zeros than coded samples hold: scale factors have 16 bytes at most, and LAME 9 of zeros."""
+"""More zeros than coded samples contain: scale factors have at most 16 bytes, LAME's at most 9."""
 _LARGE_GAP = 128
-"""Bytes between the sound of two frames that are no rest of an encoder's rounding."""
+"""Gap in bytes between the data of two frames that is too large to be an encoder's rounding."""
 _FILLER = 64
-"""Different bytes that what encoders fill frames up with has at most."""
+"""Maximum number of distinct bytes in the padding that encoders fill frames with."""
 _CHANGED = (b"MP3GAIN_", b"mp3gain_")
-"""Marks of a program that changes the loudness within the frames, and no checksum."""
+"""Tags of a program that changes the gain within the frames without updating checksums."""
 
 
 @dataclass
 class FrameChecks:
-    """The sound of a stream's frames so far, as bytes of all frames put together.
+    """Running checks of a stream's frames, over their concatenated data.
 
     Attributes:
-        position: Bytes of the frames so far.
-        used: Bits up to which sound was found.
-        tail: The last of these bytes.
+        position: Number of bytes so far.
+        used: Position in bits up to which data was used by frames.
+        tail: The last bytes.
     """
 
     position: int = 0
@@ -51,7 +51,7 @@ class FrameChecks:
         """Check one more frame.
 
         Raises:
-            AudioError: Its sound lies where other sound is, or does not fit into the stream.
+            AudioError: Its data overlaps that of another frame, or does not fit into the stream.
         """
         frame = source.at(at, header.num_bytes)
         if header.layer != 3:
@@ -94,10 +94,10 @@ class FrameChecks:
             self.unfitting.append(at)
 
     def check_checksums(self) -> None:
-        """Check those of the frames, unless an encoder wrote wrong ones throughout.
+        """Check the CRCs of the frames, unless the encoder wrote wrong ones throughout.
 
         Raises:
-            AudioError: Some do not fit.
+            AudioError: Some CRCs do not match.
         """
         if self.unfitting and self.fitting >= len(self.unfitting):
             raise damaged(
@@ -125,13 +125,13 @@ def _side_info(side: bytes, header: FrameHeader) -> tuple[int, int]:
 
 
 def check_lame(source: Source, start: int, stop: int, header: FrameHeader, lame: Lame) -> None:
-    """Compare a stream with the size and the checksum that LAME put into its first frame.
+    """Compare a stream with the size and the checksum in LAME's first frame.
 
-    Nothing is compared where the header is not LAME's own any more, nor the checksum where more
-    than LAME's own stream is there, or where a program noted that it changed the loudness.
+    Nothing is compared if the header was modified after LAME wrote it, and the checksum is not
+    compared if data was appended, or if a program noted that it changed the gain.
 
     Raises:
-        AudioError: It does not fit.
+        AudioError: They do not match.
     """
     if not lame.checksum or crc16_reflected(source.at(start, lame.covered)) != lame.own_checksum:
         return

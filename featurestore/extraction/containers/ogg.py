@@ -1,6 +1,6 @@
-"""Ogg (RFC 3533): every page's checksum and number, the links of a chain, the last position.
+"""Ogg (RFC 3533): checksum and number of every page, chained streams, the last position.
 
-libsndfile loses what a damaged page held without a word, and reads the first link of a chain only.
+libsndfile silently skips damaged pages, and reads only the first stream of a chain.
 """
 
 import struct
@@ -74,11 +74,11 @@ def walk_ogg(source: Source, position: int = 0) -> Container:
     """Walk all pages.
 
     Args:
-        source: The file.
-        position: Position of the first page.
+        source: The open file.
+        position: Byte position of the first page.
 
     Raises:
-        AudioError: A page is damaged, missing or cut short; or the codec is none that is read.
+        AudioError: A page is damaged, missing or truncated, or the codec is not supported.
     """
     links: list[_Link] = []
     pages = 0

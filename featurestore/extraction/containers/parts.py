@@ -1,4 +1,4 @@
-"""Result of walking a container: parts to decode, with the number of frames of each."""
+"""Result of walking a container: the parts to decode, with the number of frames of each."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,23 @@ from schemas import ClipStatus
 
 @dataclass(frozen=True)
 class Part:
-    """A run of a file's bytes that the decoder reads from start to end as one stream.
+    """A range of a file's bytes that the decoder reads as one stream.
 
     Attributes:
         start: Position of its first byte.
         stop: Position after its last byte.
-        prefix: Bytes to put before them, so that the decoder knows what the stream itself does not
-            say, such as its length.
-        skip: Sample frames to drop from the start of what the decoder gives.
-        num_frames: Sample frames (samples per channel) that the walk counted after `skip`; None
-            if the container does not tell.
-        rate: Hz that `num_frames` is counted at; None if it is the rate of the decoded samples.
-        tolerance: Sample frames by which the decoder may give fewer.
-        exact: Whether it may not give more, either.
-        at_most: Whether what the decoder gives beyond `num_frames` is dropped.
-        last_at: Position of the last frame, of a stream whose frames end with a checksum.
-        frames: Where the frames are, of an MP3 of which runs can be cut out.
+        prefix: Bytes to insert before it that tell the decoder what the stream itself does not,
+            such as its length.
+        skip: Number of decoded sample frames to drop from the start.
+        num_frames: Number of sample frames (samples per channel) after `skip`, as counted by the
+            walk; None if the container does not tell.
+        rate: Sample rate in Hz at which `num_frames` is counted; None for that of the decoded
+            samples.
+        tolerance: Number of sample frames by which decoding may fall short.
+        exact: Whether decoding must not give more frames, either.
+        at_most: Whether decoded frames beyond `num_frames` are dropped.
+        last_at: Position of the last frame, for streams whose frames end with a CRC.
+        frames: Positions of the frames, for an MP3 from which ranges can be cut.
     """
 
     start: int
@@ -45,8 +46,8 @@ class Container:
     """A container that was walked.
 
     Attributes:
-        name: For messages, such as `Ogg`.
-        parts: In order, at least one; several if streams were joined.
+        name: Name for messages, such as `Ogg`.
+        parts: At least one part, in order; several for concatenated streams.
     """
 
     name: str
@@ -54,15 +55,15 @@ class Container:
 
 
 def truncated(detail: str) -> AudioError:
-    """Return the error of a file that ends too early."""
+    """Return the error for a file that ends too early."""
     return AudioError(ClipStatus.TRUNCATED, detail)
 
 
 def damaged(detail: str) -> AudioError:
-    """Return the error of a file that is broken."""
+    """Return the error for a damaged file."""
     return AudioError(ClipStatus.UNREADABLE, detail)
 
 
 def unsupported(detail: str) -> AudioError:
-    """Return the error of a whole file in a format that is not read."""
+    """Return the error for an intact file in a format that is not read."""
     return AudioError(ClipStatus.UNSUPPORTED, f"{detail}; convert it to WAV or FLAC")

@@ -1,4 +1,4 @@
-"""An open file as a walker reads it: any bytes at any position, a window of them in memory."""
+"""Random access to an open file, with a bounded window in memory."""
 
 import os
 
@@ -6,12 +6,12 @@ _WINDOW = 1 << 18
 
 
 class Source:
-    """A file of a known size, of which little is held at a time.
+    """A file of known size, of which little is held in memory at a time.
 
     Args:
-        descriptor: Descriptor of an open regular file; its position is left as it is.
+        descriptor: Descriptor of an open regular file; its position is not changed.
         size: Size of the file, in bytes.
-        start: Its first bytes, if they were read already.
+        start: First bytes of the file, if already read.
     """
 
     def __init__(self, descriptor: int, size: int, start: bytes = b"") -> None:
@@ -22,7 +22,7 @@ class Source:
         """Return up to `count` bytes from a position; fewer at the file's end.
 
         Raises:
-            OSError: The machine could not read the file.
+            OSError: The file could not be read.
         """
         offset = position - self._first
         if offset < 0 or offset + count > len(self._window):
@@ -35,7 +35,7 @@ class Source:
         return self._window[offset : offset + count]
 
     def find(self, pattern: bytes, start: int, stop: int) -> int:
-        """Return the first position in [start, stop) at which the whole pattern lies, or -1."""
+        """Return the first position of a pattern that lies wholly in [start, stop), or -1."""
         position = start
         while position < stop:
             piece = self.at(position, min(_WINDOW, stop - position))

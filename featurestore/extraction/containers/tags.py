@@ -4,11 +4,11 @@ from featurestore.extraction.containers.source import Source
 
 _MOST_TAGS = 100
 _SEARCHED = 1 << 16
-"""Bytes next to the sound in which a tag's mark is looked for."""
+"""Number of bytes next to the sound that are searched for a tag."""
 
 
 def skip_tags(source: Source, position: int) -> int:
-    """Return the position after all tags that begin at one."""
+    """Return the position after all tags that begin at a position."""
     for _ in range(_MOST_TAGS):
         size = _tag_size(source.at(position, 32))
         if not size or position + size > source.size:
@@ -61,7 +61,7 @@ def _size_before(source: Source, stop: int) -> int:
 
 
 def marks_near(source: Source, start: int, stop: int, marks: tuple[bytes, ...]) -> bool:
-    """Return whether one of some marks is in the tags before `start` or after `stop`."""
+    """Return whether any of some marks occurs in the tags before `start` or after `stop`."""
     before = max(0, start - _SEARCHED)
     near = source.at(before, start - before), source.at(stop, _SEARCHED)
     return any(mark in data for mark in marks for data in near)

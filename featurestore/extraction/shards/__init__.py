@@ -1,13 +1,13 @@
 """Sounds inside shards: a row of a Parquet or Arrow file, or a member of a tar.
 
-A clip in a shard is the shard's path and an `item`, a number: the row, or the byte at which the
-member's header begins. It is never the name in a cell, for base names repeat. What lies there comes
-from elsewhere, so its size is compared with what is allowed before it is read.
+A clip in a shard is identified by the shard's path and an `item`: the row, or the byte offset of
+the member's header. It is never the name in a cell, since base names repeat. Shards are not
+trusted, so the size of an item is checked before it is read.
 
     read_item, copy_item, item_sha256   the bytes of one sound
-    parquet, arrow, tar    the three kinds, told apart by their first bytes
+    parquet, arrow, tar    the three kinds, distinguished by their first bytes
 
-Shards stay open, and where rows are only read in groups a reader goes forward: who asks for the
+Shards stay open, and formats that are read in groups of rows have a forward reader: reading the
 items of a shard in order reads every group once.
 """
 
@@ -24,10 +24,10 @@ from featurestore.extraction.sources import FileIdentity, identify, open_source
 from schemas import ClipStatus
 
 PARQUET, ARROW_STREAM = b"PAR1", b"\xff\xff\xff\xff"
-"""First bytes of the files."""
+"""Magic numbers of the file formats."""
 _ANY_SIZE = 2**62
 _MOST_OPEN = 4
-"""Shards that a thread keeps open."""
+"""Maximum number of shards that a thread keeps open."""
 _PIECE = 1 << 20
 
 
@@ -35,15 +35,15 @@ class Shard(Protocol):
     """An open shard."""
 
     def item(self, number: int) -> memoryview | tuple[int, int]:
-        """Return the bytes of a sound; or where they start in the file, and how many they are.
+        """Return the bytes of a sound, or their offset and length in the file.
 
         Raises:
-            AudioError: There is none, or it cannot be read.
+            AudioError: There is no such item, or it cannot be read.
         """
         ...
 
     def close(self) -> None:
-        """Release what the shard holds, but for the file's descriptor."""
+        """Release all resources except the file descriptor."""
         ...
 
 
@@ -62,23 +62,23 @@ def read_item(path: Path, item: int, max_bytes: int) -> bytes:
 
     Args:
         path: Path of the shard.
-        item: Which of its sounds.
-        max_bytes: Most bytes that it may have.
+        item: Item of the sound.
+        max_bytes: Maximum size of the sound in bytes.
 
     Raises:
-        AudioError: The shard or the sound is missing, damaged, empty or too big.
-        OSError: The machine could not read it.
+        AudioError: The shard or the sound is missing, damaged, empty or too large.
+        OSError: The file could not be read.
     """
     return b"".join(_pieces(path, item, max_bytes))
 
 
 def copy_item(path: Path, item: int, max_bytes: int, file: IO[bytes]) -> int:
-    """Write the bytes of a sound to an open file, and return their number; see `read_item`."""
+    """Copy the bytes of a sound to an open file and return their number; see `read_item`."""
     return sum(map(file.write, _pieces(path, item, max_bytes)))
 
 
 def item_sha256(path: Path, item: int) -> bytes:
-    """Return the digest of the bytes of a sound, of any size; see `read_item`."""
+    """Return the SHA-256 digest of a sound of any size (32 bytes); see `read_item`."""
     digest = hashlib.sha256()
     for piece in _pieces(path, item, _ANY_SIZE):
         digest.update(piece)
@@ -125,7 +125,7 @@ def _shard(path: Path) -> tuple[int, Shard]:
 
 
 def close_all() -> None:
-    """Close the shards that this thread has open."""
+    """Close all shards that this thread has open."""
     _close(len(_opened.shards))
 
 

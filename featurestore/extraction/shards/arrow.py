@@ -1,4 +1,4 @@
-"""Arrow streams, as `save_to_disk` of Hugging Face's datasets writes them: mapped, not read."""
+"""Arrow streams, as written by `save_to_disk` of Hugging Face datasets: memory-mapped, not read."""
 
 import mmap
 import struct
@@ -13,11 +13,11 @@ from schemas import ClipStatus
 
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 _HEADER_TYPE, _HEADER, _BATCH_OF_DICTIONARY, _COMPRESSION = 1, 2, 1, 3
-"""Numbers of the fields in Arrow's `Message.fbs`."""
+"""Field numbers in Arrow's `Message.fbs`."""
 
 
 class ArrowShard:
-    """An open stream of record batches. They are indexed as far as they are needed."""
+    """An open stream of record batches, which are indexed on demand."""
 
     def __init__(self, descriptor: int) -> None:
         self._mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
@@ -45,17 +45,17 @@ class ArrowShard:
         self._arrays.append(array)
 
     def close(self) -> None:
-        """Let go of the mapping."""
+        """Release the memory map."""
         self._arrays.clear()
         self._reader = None
 
 
 def open_stream(buffer: Any) -> Any:  # noqa: ANN401  (pyarrow has no types)
-    """Return a reader of the record batches in a buffer, which then are pieces of it.
+    """Return a zero-copy reader of the record batches in a buffer.
 
     Raises:
-        AudioError: They are compressed: each would be unpacked as a whole, whatever its size.
-        ArrowException: The buffer holds no stream, or its start is damaged.
+        AudioError: They are compressed, and would have to be decompressed as a whole.
+        ArrowException: The buffer is not a stream, or its start is damaged.
     """
     messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(buffer))
     try:

@@ -1,4 +1,4 @@
-"""The column of sounds in a Parquet or Arrow schema, and pyarrow's errors as ours."""
+"""The column of sounds in a Parquet or Arrow schema, and translation of pyarrow's errors."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,11 +11,11 @@ from featurestore.errors import AudioError
 from schemas import ClipStatus
 
 BYTES, PATH = "bytes", "path"
-"""Fields of an Audio cell of Hugging Face's."""
+"""Fields of a cell with Hugging Face's feature `Audio`."""
 
 
 def features_of(schema: Any) -> Mapping[str, Any]:  # noqa: ANN401  (pyarrow has no types)
-    """Return Hugging Face's features by column, as a schema's metadata has them; {} without any."""
+    """Return the Hugging Face features by column from a schema's metadata; {} if it has none."""
     text = (schema.metadata or {}).get(b"huggingface", b"{}")
     try:
         features = json.loads(text)["info"]["features"]
@@ -27,8 +27,8 @@ def features_of(schema: Any) -> Mapping[str, Any]:  # noqa: ANN401  (pyarrow has
 def sound_columns(schema: Any) -> list[str]:  # noqa: ANN401
     """Return the names of the columns that hold sounds.
 
-    Those whose cells are bytes, or have a field `bytes`; of several, those that Hugging Face's
-    metadata calls Audio.
+    These are columns whose cells are bytes or have a field `bytes`; if there are several, those
+    declared as `Audio` in the Hugging Face metadata.
     """
     names = [field.name for field in schema if _bytes_in(field.type)]
     features = features_of(schema)
@@ -52,7 +52,7 @@ def _is_binary(kind: Any) -> bool:  # noqa: ANN401
 
 
 def cells(batch: Any, name: str) -> Any:  # noqa: ANN401
-    """Return the array of bytes of a batch's column."""
+    """Return the array of bytes of a column of a batch."""
     column = batch.column(batch.schema.get_field_index(name))
     if not pa.types.is_struct(column.type):
         return column
@@ -64,7 +64,7 @@ def cell(array: Any, row: int) -> memoryview:  # noqa: ANN401
     """Return the bytes of a cell.
 
     Raises:
-        AudioError: It is null.
+        AudioError: The cell is null.
     """
     data = array[row].as_buffer()
     if data is None:
@@ -73,7 +73,7 @@ def cell(array: Any, row: int) -> memoryview:  # noqa: ANN401
 
 
 def only_sound_column(schema: Any) -> str:  # noqa: ANN401
-    """Return the name of the one column that holds sounds.
+    """Return the name of the only column that holds sounds.
 
     Raises:
         AudioError: There is none, or there are several.
@@ -89,7 +89,7 @@ def only_sound_column(schema: Any) -> str:  # noqa: ANN401
 
 @contextmanager
 def arrow_errors() -> Iterator[None]:
-    """Turn pyarrow's errors about what is in a file into ours; the machine's pass through."""
+    """Translate pyarrow's errors about the content of a file; other errors pass through."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

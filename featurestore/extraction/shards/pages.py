@@ -1,8 +1,8 @@
-"""The pages of a Parquet column, by their own headers and not by what the footer says.
+"""The pages of a Parquet column, by their own headers rather than the footer.
 
-A page is unpacked as a whole: one whose header says a gigabyte would take a gigabyte, whatever the
-footer promised. Of a page that is not packed, a cell can be taken without a copy of the others. The
-headers are Thrift structs in the compact protocol, of which the numbers count.
+A page is decompressed as a whole: one whose header declares a gigabyte would take a gigabyte,
+whatever the footer says. From an uncompressed page, a cell can be read without copying the others.
+The headers are Thrift structs in the compact protocol, of which only the numbers matter here.
 
 Source: https://github.com/apache/parquet-format (PageHeader), and Thrift's compact protocol.
 """
@@ -17,31 +17,31 @@ _KIND, _UNPACKED, _PACKED = (1,), (2,), (3,)
 """Fields of a PageHeader: its kind, and sizes in bytes before and after compression."""
 _DATA_PAGE, _DATA_PAGE_V2 = 0, 3
 _COUNT, _ENCODING, _LEVELS = (5, 1), (5, 2), (5, 3)
-"""Fields of a DataPageHeader: cells, and how they and their definition levels are encoded."""
+"""Fields of a DataPageHeader: number of cells, encodings of cells and of definition levels."""
 _COUNT_V2, _NULLS_V2, _ENCODING_V2, _LEVEL_BYTES_V2 = (8, 1), (8, 2), (8, 4), ((8, 5), (8, 6))
-"""Fields of a DataPageHeaderV2: also nulls, and the sizes of the levels in bytes."""
+"""Fields of a DataPageHeaderV2: also number of nulls, and sizes of the levels in bytes."""
 _PLAIN, _RUNS = 0, 3
-"""Encodings: each cell behind its size, and levels as runs of equal or packed numbers."""
+"""Encodings: each cell preceded by its size, and levels as runs of equal or packed numbers."""
 _MOST_DEPTH = 8
 _MOST_ELEMENTS = 1 << 16
 Numbers = dict[tuple[int, ...], int]
-"""Numbers of a header by their fields, from the outermost struct in."""
+"""Numbers in a header by path of field ids, from the outermost struct inwards."""
 
 
 class PageError(Exception):
-    """A header of a page that cannot be read."""
+    """A page header that cannot be read."""
 
 
 def largest_page(data: memoryview, start: int, stop: int) -> int:
-    """Return the size of the largest page in [start, stop), in bytes when it is unpacked.
+    """Return the decompressed size in bytes of the largest page in [start, stop).
 
     Args:
-        data: The file.
-        start: Where the column's first page begins.
-        stop: Where its last page ends.
+        data: Content of the file.
+        start: Start of the column's first page.
+        stop: End of its last page.
 
     Raises:
-        PageError: They are no pages.
+        PageError: The range does not consist of pages.
     """
     return max((header[_UNPACKED] for header, _, _ in _pages(data, start, stop)), default=0)
 
@@ -49,21 +49,21 @@ def largest_page(data: memoryview, start: int, stop: int) -> int:
 def plain_cells(
     data: memoryview, start: int, stop: int, max_level: int, num_cells: int
 ) -> list[tuple[int, int]] | None:
-    """Return where the bytes of each cell of an uncompressed column start, and their number.
+    """Return offset and length of each cell of an uncompressed column.
 
     Args:
-        data: The file.
-        start: Where the column's first page begins.
-        stop: Where its last page ends.
-        max_level: Definition level of a cell that is not null; the column is in no list.
-        num_cells: How many there shall be.
+        data: Content of the file.
+        start: Start of the column's first page.
+        stop: End of its last page.
+        max_level: Definition level of a non-null cell; the column must not be in a list.
+        num_cells: Expected number of cells.
 
     Returns:
-        A pair per cell. None if the pages are not plain, as of a column with a dictionary, a cell
-        is null, or there are more or fewer.
+        A pair per cell; None if pages are not plain (such as with a dictionary), a cell is null, or
+        their number differs.
 
     Raises:
-        PageError: They are no pages.
+        PageError: The range does not consist of pages.
     """
     cells: list[tuple[int, int]] = []
     for header, at, end in _pages(data, start, stop):
@@ -206,7 +206,7 @@ def _signed(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def column_range(column: Any) -> tuple[int, int]:  # noqa: ANN401  (pyarrow has no types)
-    """Return where a column chunk's pages begin and end, as its metadata say."""
+    """Return start and end of a column chunk's pages according to its metadata."""
     start = column.data_page_offset
     if column.has_dictionary_page and column.dictionary_page_offset:
         start = min(start, column.dictionary_page_offset)

@@ -1,4 +1,4 @@
-"""Parquet: rows that are read in groups, by a reader that goes forward."""
+"""Parquet: rows read in groups by a forward reader."""
 
 import mmap
 from bisect import bisect_right
@@ -27,10 +27,10 @@ from featurestore.extraction.shards.pages import (
 from schemas import ClipStatus
 
 MOST_GROUP_BYTES = 1 << 29
-"""Most bytes of sounds in a compressed row group: its pages, which may be as large, are unpacked
-into memory."""
+"""Maximum size in bytes of the sounds in a compressed row group, whose pages, which may be that
+large, are decompressed in memory."""
 MOST_PLAIN_BYTES = 1 << 32
-"""Most bytes of sounds in an uncompressed row group, of which one row is copied at a time."""
+"""Maximum size in bytes of the sounds in an uncompressed row group, copied one by one."""
 
 
 class ParquetShard:
@@ -53,7 +53,7 @@ class ParquetShard:
         self._last: tuple[int, Any] = -1, None
 
     def item(self, number: int) -> memoryview:
-        """Return the bytes of a row. Rows in order read each group once."""
+        """Return the bytes of a row. Reading rows in order reads each group once."""
         with arrow_errors():
             if number == self._last[0]:
                 return cell(self._last[1], 0)
@@ -139,7 +139,7 @@ def _plain_level(schema: Any, name: str) -> int | None:  # noqa: ANN401  (untype
 
 
 def group_fault(group: int, metadata: Any, name: str) -> str | None:  # noqa: ANN401  (untyped)
-    """Return why a row group is not read: its column of sounds is too large, by its metadata."""
+    """Return why a row group is not read (its sounds are too large by its metadata), or None."""
     leaves = sound_leaves(metadata, name)
     size = sum(leaf.total_uncompressed_size for leaf in leaves)
     most = MOST_GROUP_BYTES if any(map(_is_compressed, leaves)) else MOST_PLAIN_BYTES
@@ -147,7 +147,7 @@ def group_fault(group: int, metadata: Any, name: str) -> str | None:  # noqa: AN
 
 
 def sound_leaves(group: Any, name: str) -> list[Any]:  # noqa: ANN401
-    """Return what a row group's metadata say of the bytes in a column."""
+    """Return the metadata of the column chunks with the bytes of a column."""
     columns = (group.column(number) for number in range(group.num_columns))
     return [leaf for leaf in columns if leaf.path_in_schema in (name, f"{name}.{BYTES}")]
 

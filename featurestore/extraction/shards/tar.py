@@ -1,7 +1,7 @@
-"""Tars: an index made once from their headers, and members read by where they begin.
+"""Tars: indexed once by their headers, with members read by offset.
 
-Nothing is ever unpacked, and names lead nowhere. Of what a header declares nothing is believed that
-the file is too small for; links, sparse files and devices are no sounds.
+Nothing is ever unpacked, and names are never used as paths. Declared sizes beyond the end of the
+file are refused; links, sparse files and devices are not sounds.
 """
 
 import os
@@ -14,7 +14,7 @@ from schemas import ClipStatus
 
 BLOCK = tarfile.BLOCKSIZE
 _MOST_EXTENDED = 1 << 20
-"""Most bytes of a header that extends another: it holds a path."""
+"""Maximum size in bytes of an extended header, which holds a path."""
 _NAMES = {tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE}
 _SKIPPED = {tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE}
 _FILES = {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE}
@@ -22,18 +22,18 @@ _SPARSE = "GNU.sparse."
 
 
 class TarError(Exception):
-    """A tar that cannot be walked; says why and at which byte."""
+    """A tar that cannot be walked; the message says why and at which byte."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file in a tar, or something else by kind.
+    """A member of a tar.
 
     Attributes:
-        name: As the tar has it.
-        at: Byte at which its header begins; its contents follow it.
-        size: Of its contents, in bytes.
-        other: What it is if no regular file, such as `links`.
+        name: Name in the tar.
+        at: Byte offset of its header, which its content follows.
+        size: Size of its content in bytes.
+        other: Kind of member if it is not a regular file, such as `links`.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Member:
 
 
 def walk_tar(descriptor: int) -> Iterator[Member]:
-    """Yield what is in a tar, reading its headers only.
+    """Yield the members of a tar, reading its headers only.
 
     Raises:
-        TarError: It is damaged, cut short or no tar.
-        OSError: The machine could not read it.
+        TarError: The file is damaged, truncated or not a tar.
+        OSError: The file could not be read.
     """
     size = os.fstat(descriptor).st_size
     position, extended = 0, dict[str, str]()
@@ -132,14 +132,14 @@ def _member(
 
 
 class TarShard:
-    """An open tar. Its members are found by where they begin, without the others."""
+    """An open tar, whose members are read by offset without reading the others."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size
 
     def item(self, number: int) -> tuple[int, int]:
-        """Return where the contents of a member begin, and their size."""
+        """Return offset and size of a member's content."""
         try:
             header = _header(self._descriptor, number)
         except TarError as error:
@@ -151,4 +151,4 @@ class TarShard:
         return number + BLOCK, header.size
 
     def close(self) -> None:
-        """Do nothing: there is only the descriptor."""
+        """Do nothing: only the descriptor is held."""
