@@ -27,7 +27,7 @@ GROUP = "featurestore.datasets"
 
 @dataclass(frozen=True)
 class DatasetKind:
-    """How a dataset is recognised, obtained and read; an entry of `DATASETS`."""
+    """An entry of `DATASETS`: how to recognise, obtain and read a dataset."""
 
     name: str
     summary: str
