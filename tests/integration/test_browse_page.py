@@ -120,6 +120,19 @@ def served_page(browsed: Path, root: Path) -> Iterator[Served]:
         yield page
 
 
+@pytest.fixture(scope="module")
+def runs_page(
+    browsed: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    dataset, place = open_store(browsed), tmp_path_factory.mktemp("runs")
+    runs = [
+        write_run(place / "mel", dataset, "mel", lambda clip: clip.endswith("/0.wav")),
+        write_run(place / "resize", dataset, "resize", lambda clip: clip.startswith("fold1")),
+    ]
+    with served(Site(Shelf(browsed), root, Runs(runs))) as page:
+        yield page
+
+
 CLIPS = "#/s.zarr/folder/clips"
 BYTES = """async (url) => {
   const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
@@ -270,16 +283,10 @@ def test_the_pointer_says_seconds_and_hertz_and_colours_and_zoom_change_the_pict
 
 
 def test_a_confusion_and_a_disagreement_lead_to_their_clips(
-    tab: Tab, serve: Serve, browsed: Path, root: Path, tmp_path: Path
+    tab: Tab, runs_page: Served, browsed: Path
 ) -> None:
-    dataset = open_store(browsed)
-    table = dataset.all_clips()
-    runs = [
-        write_run(tmp_path / "mel", dataset, "mel", lambda clip: clip.endswith("/0.wav")),
-        write_run(tmp_path / "resize", dataset, "resize", lambda clip: clip.startswith("fold1")),
-    ]
-    page_served = serve(Site(Shelf(browsed), root, Runs(runs)))
-    page = tab.open(page_served)
+    table = open_store(browsed).all_clips()
+    page = tab.open(runs_page)
     page.get_by_role("link", name="Runs", exact=True).click()
     page.wait_for_selector(".chart")
     page.get_by_role("link", name="Wrong clips first").click()
@@ -305,6 +312,96 @@ def test_a_confusion_and_a_disagreement_lead_to_their_clips(
     assert page.locator(".verdict.wrong").count() == 1
 
 
+FOCUS = "[document.activeElement.id, document.activeElement.name].join('')"
+
+
+def test_what_was_chosen_keeps_the_focus_and_its_place_and_shows_what_follows(
+    tab: Tab, runs_page: Served
+) -> None:
+    page = tab.open(runs_page)
+    for address, control, chosen, seen in (
+        ("", "metric", "median", "caption >> text=median duration"),
+        ("/runs?run=0", "run", "1", "tr.changed >> text=resize"),
+        ("/clips", "run", "0", "select[name=outcome]"),
+        ("/clips?run=0", "outcome", "wrong", ".cell .wrong"),
+    ):
+        page.goto(runs_page.url + "#/s.zarr/folder" + address)
+        select = page.locator(f"select#{control}, select[name={control}]")
+        select.focus()
+        before = page.evaluate("scrollY")
+        select.select_option(chosen)
+        page.wait_for_selector(seen)
+        assert page.evaluate(FOCUS) == control
+        assert page.evaluate("scrollY") == before
+    page.goto(f"{runs_page.url}{CLIPS}?predicted=low&run=0")
+    page.get_by_role("button", name="Leave out: predicted: low").click()
+    until(page, "!document.querySelector('.chip')")
+
+
+def test_every_number_of_the_heat_map_leads_to_as_many_clips(
+    tab: Tab, served_page: Served, browsed: Path
+) -> None:
+    table = open_store(browsed).all_clips()
+    for metric, count, label in (
+        ("clips", 4, "clips"),
+        ("failed", 1, "failed"),
+        ("mostly", 0, "mostly repetition"),  # one is repeated, for less than half of its image
+    ):
+        page = tab.open(served_page, f"#/s.zarr/folder?show={metric}")
+        page.get_by_role("link", name=f"low, fold 2: {count} {label}").click()
+        until(page, f"document.querySelector('.count')?.textContent === '{count} of 19 clips'")
+        assert page.locator(".cell").count() == count
+    durations = table.duration_s[(table.fold == 1) & (table.status == ClipStatus.OK)]
+    tab.open(served_page, "#/s.zarr/folder?show=median")
+    middle = f"low, fold 1: {np.median(durations):.2f} s median duration"
+    page.get_by_role("link", name=middle).wait_for()
+
+
+def test_leaving_the_clips_ends_what_was_under_way(tab: Tab, served_page: Served) -> None:
+    page = tab.open(served_page, CLIPS)
+    held: list[Any] = []
+    page.route("**/sounds/*.json", lambda route: held.append(route))
+    page.wait_for_selector(".cell")
+    page.evaluate("window.sound = document.querySelector('audio')")
+    page.locator(".cell").first.hover()
+    page.locator(".cell .play").first.click()
+    page.keyboard.press("/")
+    page.keyboard.type("low")
+    page.get_by_role("link", name="Collection").click()
+    page.wait_for_selector(".heatmap")
+    held[0].continue_()
+    page.wait_for_timeout(300)  # longer than a search waits for the next letter
+    assert page.evaluate("location.hash") == "#/s.zarr/folder"
+    assert page.evaluate("window.sound.src") == ""
+
+
+def test_a_clip_that_plays_in_the_grid_ends_when_asked_again(tab: Tab, served_page: Served) -> None:
+    page = tab.open(served_page, f"{CLIPS}?sort=duration&down=1")
+    page.wait_for_selector(".cell")
+    page.evaluate("document.querySelector('audio').loop = true")
+    page.locator(".cell a").first.focus()
+    for playing in ("!", "", "!"):
+        page.keyboard.press(" ")
+        until(page, f"{playing}document.querySelector('audio').paused")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("#/s.zarr/%E0%A4%A", "leads to nothing"),
+        ("#/s.zarr/folder/toString", "leads to nothing"),
+        ("#/s.zarr/folder/runs", "--run"),
+        ("#/s.zarr/folder/clip/99", "no clip number 99"),
+        (f"{CLIPS}?class=none", "No clip is like this"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_said_to(
+    tab: Tab, served_page: Served, address: str, words: str
+) -> None:
+    tab.page.goto(served_page.url + address)
+    tab.page.wait_for_selector(f"main .line >> text={words}")
+
+
 def test_a_build_is_followed_and_a_directory_lists_it(
     tab: Tab, serve: Serve, tmp_path: Path
 ) -> None:
@@ -323,6 +420,29 @@ def test_a_build_is_followed_and_a_directory_lists_it(
     until(page, "document.querySelectorAll('canvas[data-drawn]').length === 8")
     filled_store.write(arrays, blocks[2])
     until(page, "document.querySelectorAll('canvas[data-drawn]').length === 12")
+    page.goto(f"{page_served.url}#/noise.zarr/noise/clip/15")
+    page.wait_for_selector(".problem >> text=not built yet")
+    filled_store.write(arrays, blocks[3])
+    page.wait_for_selector(".panel")
+
+
+def test_a_page_that_is_not_answered_for_a_while_says_so_and_goes_on(
+    tab: Tab, serve: Serve, tmp_path: Path
+) -> None:
+    store = filled_store.start_store(tmp_path / "noise.zarr", (8, 16), {1: 16}, chunk=4)
+    page = tab.open(serve(Site(Shelf(tmp_path))))
+    link = page.get_by_role("link", name="noise.zarr")
+    link.focus()
+    page.route("**/stores.json", lambda route: route.abort())
+    page.wait_for_selector("#notice >> text=does not answer")
+    page.unroute("**/stores.json")
+    page.wait_for_selector("#notice .problem", state="detached")
+    filled_store.write(store, filled_store.fold_blocks(1, 16, 4)[0])
+    page.wait_for_selector("text=4 of 16 clips")
+    assert link.evaluate("(link) => link === document.activeElement")
+    assert tab.faults
+    assert all("ERR_FAILED" in fault for fault in tab.faults)
+    tab.faults.clear()
 
 
 def test_damage_is_said_in_a_line_and_the_rest_is_shown_and_heard(

@@ -36,7 +36,9 @@ export class Kept {
     }
     const made = this.make(key);
     this.results.set(key, made);
-    made.catch(() => this.results.delete(key));
+    made.catch(() => {
+      if (this.results.get(key) === made) this.results.delete(key);
+    });
     if (this.results.size > this.most) this.results.delete(this.results.keys().next().value);
     return made;
   }

@@ -1,10 +1,11 @@
 // The page's frame: which view an address shows, the bar, keys, and what changes while one looks.
 
+import { address, parse } from "./address.js";
 import { getJSON } from "./api.js";
 import { Clips } from "./clips.js";
 import { clipView } from "./clip.js";
 import { collectionView } from "./collection.js";
-import { h, name, problem } from "./dom.js";
+import { h, name, problem, shown } from "./dom.js";
 import { gridView } from "./grid.js";
 import { runsView } from "./runs.js";
 import { storesView } from "./stores.js";
@@ -12,28 +13,15 @@ import { storesView } from "./stores.js";
 const POLL_MS = 2000;
 const THEMES = ["auto", "light", "dark"];
 
-/** Return the parts of an address: `#/STORE/DATASET/VIEW/ITEM?query`. */
-export function parse(hash) {
-  const [path, query] = hash.replace(/^#\/?/, "").split("?");
-  const [store, dataset, view, item] = path.split("/").map(decodeURIComponent);
-  return { store, dataset, view: view || "collection", item, query: Object.fromEntries(new URLSearchParams(query)) };
-}
-
-/** Return the address of a view; parts of the query that are empty are left out. */
-export function address({ store, dataset, view, item }, query = {}) {
-  const path = [store, dataset, view, item].filter((part) => part !== undefined && part !== "");
-  const pairs = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined && value !== null);
-  const text = new URLSearchParams(pairs).toString();
-  return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
-}
-
 class App {
   constructor() {
     this.main = document.getElementById("main");
     this.bar = document.getElementById("bar");
+    this.notice = document.getElementById("notice");
     this.opened = null;
     this.view = null;
     this.site = null;
+    this.turn = 0;
   }
 
   async start() {
@@ -53,14 +41,15 @@ class App {
   async route() {
     const place = parse(location.hash);
     const only = this.site.stores[0];
-    if (!place.store && !this.site.several && only?.datasets.length === 1) {
+    if (!place.store && place.view === "collection" && !this.site.several && only?.datasets.length === 1) {
       location.replace(address({ store: only.key, dataset: only.datasets[0].name }));
       return;
     }
-    const turn = (this.turn = (this.turn ?? 0) + 1);
+    const turn = (this.turn += 1);
     try {
       const dataset = place.dataset ? await this.dataset(place) : null;
       if (turn !== this.turn) return;
+      if (dataset) this.opened = dataset;
       if (this.view?.accepts?.(place, dataset)) {
         this.view.update(place);
       } else {
@@ -83,45 +72,51 @@ class App {
   }
 
   make(place, dataset) {
+    const views = { collection: collectionView, clips: gridView, clip: clipView, runs: runsView };
+    const view = Object.hasOwn(views, place.view) ? views[place.view] : null;
+    if (!view) throw new Error("This address leads to nothing here.");
     if (!dataset) return storesView(this.site);
-    if (place.view === "clips") return gridView(dataset, place, this.site);
-    if (place.view === "clip") return clipView(dataset, place, this.site);
-    if (place.view === "runs" && dataset.runs.runs.length) return runsView(dataset, place);
-    return collectionView(dataset, place);
+    if (view === runsView && !dataset.runs.runs.length) throw new Error("No run is shown: start `featurestore browse` with --run.");
+    return view(dataset, place, this.site);
   }
 
   /** Return the dataset of a place, with its table; the one that is open if it is the same. */
   async dataset({ store, dataset }, fresh = false) {
     const key = `data/${encodeURIComponent(store)}/${encodeURIComponent(dataset)}`;
-    if (this.opened?.key === key && !fresh) return this.opened;
+    const before = this.opened?.key === key ? this.opened : null;
+    if (before && !fresh) return before;
     const collection = await getJSON(`${key}/collection.json`);
-    if (this.opened?.key === key && this.opened.collection.revision === collection.revision) {
-      return this.opened;
-    }
+    if (before?.collection.revision === collection.revision) return before;
     const clips = new Clips(await getJSON(`${key}/clips.json`), collection);
     const runs = this.site.runs ? await getJSON(`${key}/runs.json`) : { runs: [], comparisons: [] };
-    this.opened = { key, store, dataset, collection, clips, runs };
-    return this.opened;
+    return { key, store, dataset, collection, clips, runs, last: before?.last };
   }
 
-  /** Look whether a store that is being built has got further. */
+  /** Look whether a store that is being built has got further, and whether one can look at all. */
   async poll() {
     if (document.hidden || this.polling) return;
-    const place = parse(location.hash);
     this.polling = true;
     try {
-      if (!place.dataset) {
-        this.site = await getJSON("data/stores.json");
-        this.view?.refresh?.(this.site);
-      } else if (this.opened && this.opened.collection.state !== "complete") {
-        const before = this.opened;
-        const now = await this.dataset(place, true);
-        if (now !== before && this.opened === now) this.view?.refresh?.(now);
-      }
+      await this.refresh(parse(location.hash), this.turn);
+      this.notice.replaceChildren();
     } catch (error) {
-      if (!place.dataset) this.main.replaceChildren(problem(error));
+      const text = shown(error.message);
+      if (this.notice.textContent !== text) this.notice.replaceChildren(problem(text));
     } finally {
       this.polling = false;
+    }
+  }
+
+  /** Show what has changed, unless another view was opened meanwhile. */
+  async refresh(place, turn) {
+    if (!place.dataset) {
+      this.site = await getJSON("data/stores.json");
+      if (turn === this.turn) this.view?.refresh?.(this.site);
+    } else if (this.opened && this.opened.collection.state !== "complete") {
+      const now = await this.dataset(place, true);
+      if (turn !== this.turn || now === this.opened) return;
+      this.opened = now;
+      this.view?.refresh?.(now);
     }
   }
 
@@ -142,7 +137,7 @@ class App {
       h("nav", { class: "tabs", "aria-label": "Views" }, tabs),
       h("button", { class: "theme", type: "button", onclick: () => this.nextTheme() }, `Theme: ${this.chosen}`),
     );
-    document.title = [known?.name, dataset && view].filter(Boolean).join(" · ") || "featurestore";
+    document.title = [this.view?.title ?? (dataset && view), known?.name, "featurestore"].filter(Boolean).map(shown).join(" · ");
   }
 
   theme(choice) {

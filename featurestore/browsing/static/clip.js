@@ -1,7 +1,7 @@
 // One clip: its waveform, every array on one time scale, its sound with a cursor in step, a detail.
 
 import { getBytes, getJSON } from "./api.js";
-import { address } from "./app.js";
+import { address } from "./address.js";
 import { MAPS, paintBar } from "./colors.js";
 import { decibels, duration, h, name, number, option, problem, shown } from "./dom.js";
 import { chosenRows } from "./grid.js";
@@ -31,10 +31,12 @@ class ClipView {
     const { clips } = dataset;
     if (!Number.isInteger(this.row) || !(this.row >= 0 && this.row < clips.size)) throw new Error(`There is no clip number ${place.item}.`);
     dataset.last = this.row;
+    this.title = clips.clip_id[this.row];
     this.order = dataset.chosen?.includes(this.row) ? dataset.chosen : chosenRows(dataset, place.query);
     this.element = h("section", { class: "clip" });
     this.panels = [];
-    this.audio = h("audio", { preload: "auto" });
+    const follow = () => this.follow();
+    this.audio = h("audio", { preload: "auto", onplay: follow, onpause: follow, onseeked: follow });
     this.message = h("div", { "aria-live": "polite" });
     this.readout = h("output", { class: "readout", "aria-live": "off" });
     this.sizes = new ResizeObserver(() => this.drawAll());
@@ -62,7 +64,16 @@ class ClipView {
     this.place = place;
   }
 
-  refresh() {}
+  /** Show what has been built meanwhile; a clip that is shown stays as it is. */
+  refresh(dataset) {
+    const { row } = this;
+    const before = this.dataset.clips.status[row];
+    this.dataset = dataset;
+    if (dataset.clips.status[row] === before) return;
+    this.message.replaceChildren();
+    this.build();
+    this.load();
+  }
 
   themed() {
     this.drawAll();
@@ -84,7 +95,7 @@ class ClipView {
       [clips.labels ? "labels" : "class", clips.className(row)],
       ["fold", fold.name],
       ["duration", clips.duration_s[row] === null ? null : duration(clips.duration_s[row])],
-      ["peak", clips.peak[row] ? decibels(20 * Math.log10(clips.peak[row])) : clips.peak[row] === 0 ? "silent" : null],
+      [`peak at ${collection.spec.sample_rate / 1000} kHz`, clips.peak[row] ? decibels(20 * Math.log10(clips.peak[row])) : clips.peak[row] === 0 ? "silent" : null],
       ["recording", clips.source[row]],
       ["path", clips.path[row]],
       ["status", clips.status[row] === 1 ? null : reason],
@@ -114,6 +125,7 @@ class ClipView {
     const { row } = this;
     try {
       this.facts = await getJSON(`${key}/clips/${row}.json`);
+      if (this.gone) return;
       this.rowText.textContent = JSON.stringify(this.facts.row, null, 2);
       if (clips.status[row] !== 1) {
         this.message.replaceChildren(problem(`No features: ${this.facts.row.reason}.`));
@@ -156,7 +168,9 @@ class ClipView {
     const { arrays } = this.dataset.collection;
     const start = sound ? sound.trimmed_s[0] : 0;
     const longest = Math.max(...arrays.map((array) => array.seconds));
+    const before = this.scale;
     this.scale = new Scale(Math.max(start + longest, sound?.seconds ?? 0));
+    if (before && before.shown < before.total) this.scale.go(before.from, before.shown);
     Object.assign(this.scale, { start_s: start, period_s: this.facts.period_s, map: sessionStorage.getItem("map") ?? "magma" });
     const on = {
       point: (time, up, panel) => this.point(time, up, panel),
@@ -180,7 +194,6 @@ class ClipView {
     this.sizes.disconnect();
     this.sizes.observe(this.stage);
     this.drawAll();
-    if (sound) this.follow();
   }
 
   controls(sound) {
@@ -224,7 +237,7 @@ class ClipView {
         this.chosen[side] = event.target.value;
         this.drawDetails();
       } }, names.map((of) => option(of, shown(of), chosen[side])));
-    return h("section", { class: "details" }, h("h2", {}, "The same detail in two arrays"), h("div", { class: "pair" }, this.closeups.map((closeup, side) => h("figure", {}, h("figcaption", {}, pick(side)), closeup.surface))));
+    return h("section", { class: "details" }, h("h2", {}, "The same detail in two arrays"), h("div", { class: "pair" }, this.closeups.map((closeup, side) => h("figure", {}, h("figcaption", {}, closeup.unit, pick(side)), closeup.surface))));
   }
 
   drawAll() {
@@ -341,24 +354,21 @@ class ClipView {
     else this.audio.pause();
   }
 
-  /** Keep the cursor where the sound is, once per picture that the screen shows. */
+  /** Keep the cursor where the sound is: as long as it plays, once per picture of the screen. */
   follow() {
     cancelAnimationFrame(this.frame);
-    const step = () => {
-      this.frame = requestAnimationFrame(step);
-      const playing = !this.audio.paused;
-      if (playing) {
-        const time = this.audio.currentTime;
-        if (time > this.scale.to || time < this.scale.from) {
-          this.scale.go(time);
-          this.drawAll();
-        }
+    if (!this.playButton || this.gone) return;
+    const { audio, scale } = this;
+    const label = audio.paused ? "▶ Play" : "❚❚ Pause";
+    if (this.playButton.textContent !== label) this.playButton.textContent = label;
+    if (!audio.paused) {
+      if (audio.currentTime > scale.to || audio.currentTime < scale.from) {
+        scale.go(audio.currentTime);
+        this.drawAll();
       }
-      this.showCursor();
-      const label = playing ? "❚❚ Pause" : "▶ Play";
-      if (this.playButton.textContent !== label) this.playButton.textContent = label;
-    };
-    step();
+      this.frame = requestAnimationFrame(() => this.follow());
+    }
+    this.showCursor();
   }
 
   showCursor() {
@@ -377,6 +387,7 @@ class ClipView {
       ArrowRight: () => go(this.order[at + 1]),
       l: () => (this.loopBox.checked = audio.loop = !audio.loop),
       "+": () => this.zoom(0.5, this.middle),
+      "=": () => this.zoom(0.5, this.middle),
       "-": () => this.zoom(2, this.middle),
       0: () => this.zoom(1e9, 0),
       ",": () => this.seek(audio.currentTime - 0.1),

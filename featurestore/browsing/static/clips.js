@@ -74,8 +74,14 @@ export class Clips {
     const code = this.status[row];
     if (status === "failed") return code > OK;
     if (status === "silent") return code === OK && this.peak[row] < 2 ** -15;
-    if (status === "repeated") return this.period_s !== null && this.period_s[row] !== null;
+    if (status === "repeated") return Boolean(this.period_s) && this.period_s[row] !== null;
+    if (status === "mostly") return this.hasStatus(row, "repeated") && this.isMostlyRepetition(row);
     return this.statuses[code].name === status;
+  }
+
+  /** Whether at least half of a repeated clip's largest image is repetition. */
+  isMostlyRepetition(row) {
+    return 2 * this.period_s[row] <= this.image_s;
   }
 
   sorted(rows, { sort = "store", down = "" }, run) {
@@ -106,13 +112,16 @@ function suspicion(run, row) {
 
 const hasOutcome = (run, row, outcome) => run.right[row] === (outcome === "right");
 
+/** Return the median of sorted values. */
+export const median = (sorted) => (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+
 /** Return counts and figures of some rows, for a cell of the heat map. */
 export function figures(clips, rows) {
   const ok = rows.filter((row) => clips.status[row] === OK);
   const lengths = ok.map((row) => clips.duration_s[row]).filter((value) => value !== null);
   lengths.sort((a, b) => a - b);
   const repeated = clips.period_s ? ok.filter((row) => clips.period_s[row] !== null) : [];
-  const mostly = repeated.filter((row) => 2 * clips.period_s[row] <= clips.image_s);
+  const mostly = repeated.filter((row) => clips.isMostlyRepetition(row));
   const cut = repeated.map((row) => {
     const length = clips.duration_s[row] || clips.period_s[row];
     return Math.min(1, Math.max(0, 1 - clips.period_s[row] / length));
@@ -123,7 +132,7 @@ export function figures(clips, rows) {
     failed: rows.filter((row) => clips.status[row] > OK).length,
     pending: rows.filter((row) => clips.status[row] === 0).length,
     silent: ok.filter((row) => clips.peak[row] < 2 ** -15).length,
-    median_s: lengths.length ? lengths[lengths.length >> 1] : null,
+    median_s: lengths.length ? median(lengths) : null,
     total_s: lengths.reduce((sum, value) => sum + value, 0),
     repeated: repeated.length,
     mostly: mostly.length,

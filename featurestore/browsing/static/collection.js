@@ -1,9 +1,9 @@
 // What a dataset is: figures, classes by folds, failures, recordings, licence, how it was made.
 
-import { address } from "./app.js";
-import { getJSON } from "./api.js";
-import { byClassAndFold, figures, recordings } from "./clips.js";
-import { decibels, duration, h, name, number, option, percent, svg, webLink } from "./dom.js";
+import { address } from "./address.js";
+import { byClassAndFold, figures, median, recordings } from "./clips.js";
+import { decibels, duration, h, name, number, option, percent, refill, svg, webLink } from "./dom.js";
+import { findRepetition } from "./repetition.js";
 
 const METRICS = {
   clips: { label: "clips", of: (f) => f.clips, text: number },
@@ -11,48 +11,40 @@ const METRICS = {
   median: { label: "median duration", of: (f) => f.median_s, text: duration },
   failed: { label: "failed", of: (f) => f.failed, text: number, status: "failed" },
   silent: { label: "silent", of: (f) => f.silent, text: number, status: "silent" },
-  mostly: { label: "mostly repetition", of: (f) => f.mostly, text: number, status: "repeated", scan: true },
+  mostly: { label: "mostly repetition", of: (f) => f.mostly, text: number, status: "mostly", scan: true },
   trimmed: { label: "trimmed share of repeated clips", of: (f) => f.trimmed, text: percent, status: "repeated", scan: true },
   pending: { label: "not built yet", of: (f) => f.pending, text: number, status: "pending" },
 };
-
-const SCAN_POLL_MS = 700;
 
 export function collectionView(dataset, place) {
   const element = h("section", { class: "collection" });
   let current = dataset;
   let closed = false;
   let query = place.query;
-  const draw = () => element.replaceChildren(...parts(current, query));
-  const refresh = (now) => {
-    current = now;
-    draw();
-    scan();
-  };
-  /** Ask for the clips that were repeated until they are known: that reads every large image. */
+  const draw = () => refill(element, ...parts(current, query));
   const scan = async () => {
-    const { clips, key, collection } = current;
-    if (closed || clips.scanned || collection.state !== "complete") return;
+    const { clips, collection } = current;
+    if (clips.period_s || collection.state !== "complete") return;
+    const goesOn = () => !closed && clips === current.clips;
+    const say = (text) => {
+      clips.scan = text;
+      const line = element.querySelector(".scan");
+      if (line) line.textContent = text;
+    };
     try {
-      const facts = await getJSON(`${key}/repetition.json`);
-      if (closed || clips !== current.clips) return;
-      clips.scan = facts;
-      if (facts.period_s) Object.assign(clips, { scanned: true, period_s: facts.period_s, image_s: facts.image_s });
-      if (facts.period_s || facts.error) draw();
-      else {
-        const line = element.querySelector(".scan");
-        if (line) line.textContent = scanText(facts);
-        setTimeout(scan, SCAN_POLL_MS);
-      }
+      if (await findRepetition(current, say, goesOn)) draw();
     } catch (error) {
-      clips.scan = { error: error.message };
-      if (!closed) draw();
+      if (goesOn()) say(error.message);
     }
   };
   draw();
   return {
     element,
-    refresh,
+    refresh: (now) => {
+      current = now;
+      draw();
+      scan();
+    },
     opened: scan,
     close: () => (closed = true),
     accepts: (next, opened) => next.view === "collection" && opened === current,
@@ -62,8 +54,6 @@ export function collectionView(dataset, place) {
     },
   };
 }
-
-const scanText = ({ done, total }) => `Looking for repetition: ${number(done)} of ${number(total)} clips`;
 
 function parts(dataset, query) {
   const { collection, clips } = dataset;
@@ -167,7 +157,7 @@ function heatMap({ store, dataset, collection, clips }, query) {
     {},
     h("h2", {}, "Classes and folds"),
     h("p", { class: "controls" }, h("label", { for: "metric" }, "Show "), select),
-    waits ? h("p", { class: "line scan", role: "status" }, waiting(clips, collection)) : h("div", { class: "scroll" }, table),
+    waits ? h("p", { class: "line scan", role: "status" }, collection.state === "complete" ? clips.scan ?? "Looking for repetition" : "Repetition is known once the build is finished.") : h("div", { class: "scroll" }, table),
   );
 }
 
@@ -176,12 +166,6 @@ function heat(value, least, most) {
   if (most === least) return most ? 0.25 : 0;
   if (least > most / 2) return 0.15 + (0.7 * (value - least)) / (most - least);
   return (0.9 * value) / most;
-}
-
-function waiting(clips, collection) {
-  if (clips.scan?.error) return `Repetition is not known: ${clips.scan.error}`;
-  if (collection.state !== "complete") return "Repetition is known once the build is finished.";
-  return scanText(clips.scan ?? { done: 0, total: clips.size });
 }
 
 function aside({ store, dataset, collection, clips }, all) {
@@ -245,9 +229,9 @@ function histogram(values, text, label) {
   for (const value of sorted) bars[high > low ? Math.min(23, Math.floor((24 * (value - low)) / (high - low))) : 12] += 1;
   const most = Math.max(...bars);
   const rects = bars.map((count, at) => svg("rect", { x: at * 10, y: 60 - (58 * count) / most, width: 9, height: (58 * count) / most }, svg("title", {}, `${number(count)} clips`)));
-  const median = text(sorted[sorted.length >> 1]);
-  const picture = svg("svg", { viewBox: "0 0 240 60", class: "histogram", role: "img", "aria-label": `${label}: from ${text(low)} to ${text(high)}, median ${median}`, preserveAspectRatio: "none" }, rects);
-  return h("figure", {}, picture, h("figcaption", {}, h("span", {}, text(low)), h("span", {}, `median ${median}`), h("span", {}, text(high))));
+  const middle = text(median(sorted));
+  const picture = svg("svg", { viewBox: "0 0 240 60", class: "histogram", role: "img", "aria-label": `${label}: from ${text(low)} to ${text(high)}, median ${middle}`, preserveAspectRatio: "none" }, rects);
+  return h("figure", {}, picture, h("figcaption", {}, h("span", {}, text(low)), h("span", {}, `median ${middle}`), h("span", {}, text(high))));
 }
 
 function made(collection) {

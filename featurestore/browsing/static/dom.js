@@ -44,6 +44,28 @@ export function webLink(url) {
   return safe ? h("a", { href: url, rel: "noreferrer noopener", target: "_blank" }, shown(url)) : name(url);
 }
 
+/** Replace what an element holds, now and then while one looks: what had the focus has it again. */
+export function refill(element, ...children) {
+  const active = element.contains(document.activeElement) ? document.activeElement : null;
+  element.replaceChildren(...children);
+  if (!active || active.isConnected) return;
+  const same = (other) => ["id", "name", "href"].every((of) => (active[of] ?? "") === (other[of] ?? ""));
+  [...element.querySelectorAll(active.tagName)].find(same)?.focus({ preventScroll: true });
+}
+
+/** Follow a pointer that was pressed until it is released, or the browser takes it to scroll. */
+export function followPointer(pressed, move, release = () => {}) {
+  const over = new AbortController();
+  const on = (type, does) =>
+    addEventListener(type, (event) => event.pointerId === pressed.pointerId && does(event), { signal: over.signal });
+  on("pointermove", move);
+  on("pointercancel", () => over.abort());
+  on("pointerup", (event) => {
+    over.abort();
+    release(event);
+  });
+}
+
 export function option(value, label, chosen) {
   const element = h("option", { value }, label);
   element.selected = String(value) === String(chosen);
@@ -59,10 +81,14 @@ export function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** Return a level in words, without a negative zero. */
-export const decibels = (db) => `${(Math.round(10 * db) / 10 || 0).toFixed(1)} dBFS`;
+/** Return a level in words, without a negative zero, with a minus as it is set. */
+export const decibels = (db) => `${(Math.round(10 * db) / 10 || 0).toFixed(1).replace("-", "−")} dBFS`;
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
+/** Return a line of what is wrong with something. */
+export const fault = (text) => h("p", { class: "line problem" }, shown(text));
+
+/** Return a line of what has gone wrong just now; a screen reader reads it at once. */
 export const problem = (error) =>
   h("p", { class: "line problem", role: "alert" }, shown(error.message ?? error));

@@ -1,15 +1,18 @@
 // The clips as a grid of spectrograms. Only what can be seen is in the page, whatever the number.
 
-import { address } from "./app.js";
+import { address } from "./address.js";
 import { getBytes, getJSON, Kept } from "./api.js";
 import { SORTS } from "./clips.js";
 import { MAPS, paint } from "./colors.js";
-import { h, name, number, option, problem, shown } from "./dom.js";
+import { h, name, number, option, problem, refill, shown } from "./dom.js";
+import { findRepetition } from "./repetition.js";
 import { rowsOf, WHO } from "./runs.js";
 
 const CELL = { width: 150, height: 124, gap: 10 };
 const AT_ONCE = 6;
-const STATUSES = { ok: "with features", failed: "failed", silent: "silent", repeated: "repeated", pending: "not built yet" };
+const SEARCH_MS = 150;
+const STATUSES = { ok: "with features", failed: "failed", silent: "silent", repeated: "repeated", mostly: "mostly repetition", pending: "not built yet" };
+const OF_REPETITION = ["repeated", "mostly"];
 
 export function gridView(dataset, place, site) {
   return new Grid(dataset, place, site);
@@ -40,13 +43,15 @@ function verdict({ clips }, run, row) {
 
 class Grid {
   constructor(dataset, place, site) {
-    Object.assign(this, { dataset, place, site, focus: 0, wanted: [], loading: 0 });
+    Object.assign(this, { dataset, place, site, focus: 0, wanted: [], loading: 0, turn: 0 });
     this.groups = new Kept((group) => getBytes(`${this.dataset.key}/thumbnails/${group}.bin`), 400);
     this.count = h("output", { class: "count", role: "status" });
     this.inner = h("div", { class: "rows", role: "presentation" });
     this.outer = h("div", { class: "grid", role: "grid", tabindex: 0, "aria-label": "Clips", onscroll: () => this.draw(), onkeydown: (event) => this.move(event) }, this.inner);
     this.audio = h("audio", { preload: "none" });
-    this.toolbar = h("form", { class: "toolbar", onsubmit: (event) => event.preventDefault() });
+    this.search = h("input", { type: "search", name: "q", placeholder: "id, path, class, recording", oninput: () => this.searchSoon() });
+    this.filters = h("div", { class: "filters" });
+    this.toolbar = h("form", { class: "toolbar", onsubmit: (event) => event.preventDefault() }, h("label", { class: "search" }, h("span", {}, "Search"), this.search), this.filters, this.count);
     this.message = h("div", { "aria-live": "polite" });
     this.element = h("section", { class: "clips" }, h("h1", { class: "hidden" }, "Clips"), this.toolbar, this.message, this.outer, this.audio);
     this.sizes = new ResizeObserver(() => this.draw(true));
@@ -59,6 +64,9 @@ class Grid {
   }
 
   close() {
+    this.turn += 1;
+    this.asked = null;
+    clearTimeout(this.timer);
     this.sizes.disconnect();
     this.audio.pause();
   }
@@ -77,17 +85,29 @@ class Grid {
   refresh(dataset) {
     this.dataset = dataset;
     this.groups.results.clear();
-    this.drawn = "";
+    this.drawToolbar();
     this.choose(false);
   }
 
+  /** Show the rows that the address chooses, as soon as they are known. */
   async choose(top = true) {
-    const { clips, key } = this.dataset;
-    if (this.place.query.status === "repeated" && !clips.period_s) await this.scan(clips, key);
+    const turn = (this.turn += 1);
+    const { clips } = this.dataset;
+    if (top) this.message.replaceChildren();
+    if (OF_REPETITION.includes(this.place.query.status) && !clips.period_s) {
+      const goesOn = () => turn === this.turn;
+      try {
+        if (!(await findRepetition(this.dataset, (text) => (this.count.textContent = text), goesOn))) return;
+      } catch (error) {
+        if (goesOn()) this.message.replaceChildren(problem(error));
+      }
+      if (!goesOn()) return;
+    }
     this.rows = chosenRows(this.dataset, this.place.query);
     this.dataset.chosen = this.rows;
     this.count.textContent = `${number(this.rows.length)} of ${number(clips.size)} clips`;
     if (top) {
+      if (!this.rows.length && !this.message.firstChild) this.message.replaceChildren(h("p", { class: "line" }, "No clip is like this."));
       this.focus = Math.max(0, this.rows.indexOf(this.dataset.last ?? -1));
       this.outer.scrollTop = 0;
     }
@@ -95,48 +115,39 @@ class Grid {
     if (top && this.focus) this.reveal();
   }
 
-  async scan(clips, key) {
-    for (;;) {
-      const facts = await getJSON(`${key}/repetition.json`);
-      if (facts.period_s) return Object.assign(clips, { period_s: facts.period_s, image_s: facts.image_s });
-      if (facts.error) return this.message.replaceChildren(problem(facts.error));
-      this.count.textContent = `Looking for repetition: ${number(facts.done)} of ${number(facts.total)}`;
-      await new Promise((done) => setTimeout(done, 500));
-    }
+  /** Choose by the address, so that it leads to the same clips again. */
+  set(changes) {
+    location.replace(address({ ...this.place, item: undefined }, { ...this.place.query, ...changes }));
+  }
+
+  searchSoon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.set({ q: this.search.value }), SEARCH_MS);
   }
 
   drawToolbar() {
     const { query } = this.place;
     const { collection } = this.dataset;
-    if (this.toolbar.contains(document.activeElement) && this.toolbar.children.length) return;
-    const set = (changes) => {
-      location.replace(address({ ...this.place, item: undefined }, { ...this.place.query, ...changes }));
-    };
+    if (document.activeElement !== this.search) this.search.value = query.q ?? "";
     const select = (field, label, options) =>
-      h("label", {}, h("span", {}, label), h("select", { name: field, onchange: (event) => set({ [field]: event.target.value }) }, options));
+      h("label", {}, h("span", {}, label), h("select", { name: field, onchange: (event) => this.set({ [field]: event.target.value }) }, options));
     const any = (label, field) => option("", label, query[field] ?? "");
-    let timer = 0;
-    const search = (event) => {
-      clearTimeout(timer);
-      timer = setTimeout(() => set({ q: event.target.value }), 150);
-    };
     const failures = Object.values(collection.statuses).filter((status) => collection.counts[status.name] && !STATUSES[status.name]);
     const { runs, comparisons } = this.dataset.runs;
     const run = runOf(this.dataset, query);
     const pair = comparisons[Number(query.pair ?? -1)];
     const chips = ["recording", "predicted"].filter((field) => query[field] !== undefined).map((field) => [`${field}: ${shown(query[field])}`, { [field]: "" }]);
     if (pair?.clips) chips.push([shown(`right: ${words(pair, query.who)}`), { pair: "", who: "" }]);
-    this.toolbar.replaceChildren(
-      h("label", { class: "search" }, h("span", {}, "Search"), h("input", { type: "search", name: "q", value: query.q ?? "", placeholder: "id, path, class, recording", oninput: search })),
+    refill(
+      this.filters,
       select("class", "Class", [any("all", "class"), ...collection.card.class_names.map((text) => option(text, shown(text), query.class))]),
       select("fold", "Fold", [any("all", "fold"), ...collection.folds.map(({ fold, name: label }) => option(fold, shown(label), query.fold))]),
       select("status", "Status", [any("all", "status"), ...Object.entries(STATUSES).map(([key, label]) => option(key, label, query.status)), ...failures.map((status) => option(status.name, status.reason, query.status))]),
       ...(runs.length ? [select("run", "Run", [any("none", "run"), ...runs.map((one) => option(one.key, shown(one.label), query.run))])] : []),
       ...(run ? [select("outcome", "Outcome", [any("all", "outcome"), option("right", "right", query.outcome), option("wrong", "wrong", query.outcome)])] : []),
       select("sort", "Order", Object.entries(SORTS).filter(([key]) => key !== "suspect" || run).map(([key, label]) => option(key === "store" ? "" : key, label, query.sort ?? ""))),
-      h("label", { class: "tick" }, h("input", { type: "checkbox", checked: Boolean(query.down), onchange: (event) => set({ down: event.target.checked ? 1 : "" }) }), h("span", {}, "descending")),
-      ...chips.map(([text, changes]) => h("button", { type: "button", class: "chip", "aria-label": `Leave out: ${text}`, onclick: () => set(changes) }, `${text} ✕`)),
-      this.count,
+      h("label", { class: "tick" }, h("input", { type: "checkbox", name: "down", checked: Boolean(query.down), onchange: (event) => this.set({ down: event.target.checked ? 1 : "" }) }), h("span", {}, "descending")),
+      ...chips.map(([text, changes]) => h("button", { type: "button", class: "chip", "aria-label": `Leave out: ${text}`, onclick: () => this.set(changes) }, `${text} ✕`)),
     );
   }
 
@@ -180,13 +191,14 @@ class Grid {
     const status = clips.status[row];
     const href = this.link(row);
     const image = h("canvas", { "aria-hidden": "true" });
-    const label = `${shown(clips.className(row))}, ${shown(clips.clip_id[row])}`;
     const run = runOf(this.dataset, this.place.query);
-    const words = status === 1 ? "" : h("span", { class: "status" }, collection.statuses[status].name.replace("_", " "));
+    const words = status === 1 ? null : h("span", { class: "status" }, collection.statuses[status].name.replace("_", " "));
+    const said = run ? verdict(this.dataset, run, row) : null;
+    const label = [shown(clips.className(row)), shown(clips.clip_id[row]), words?.textContent, said?.textContent].filter(Boolean).join(", ");
     const cell = h(
       "div",
       { class: "cell", role: "gridcell", "aria-colindex": (at % columns) + 1, "data-row": row },
-      h("a", { href, tabindex: at === this.focus ? 0 : -1, "aria-label": label, onfocus: () => (this.focus = at) }, image, words, h("b", {}, name(clips.className(row))), run ? verdict(this.dataset, run, row) : h("span", {}, name(clips.clip_id[row]))),
+      h("a", { href, tabindex: at === this.focus ? 0 : -1, "aria-label": label, onfocus: () => (this.focus = at) }, image, words, h("b", {}, name(clips.className(row))), said ?? h("span", {}, name(clips.clip_id[row]))),
       this.site.sounds && status === 1 ? h("button", { type: "button", class: "play", tabindex: -1, "aria-label": `Play ${shown(clips.clip_id[row])}`, onclick: () => this.play(row) }, "▶") : null,
     );
     cell.style.width = `${(width - CELL.gap * columns) / columns}px`;
@@ -223,10 +235,12 @@ class Grid {
     }
   }
 
-  /** Play a clip; of several asked for quickly, the last. */
+  /** Play a clip, or end it if it plays; of several asked for quickly, the last. */
   async play(row) {
+    const plays = this.asked === row && !this.audio.paused;
     this.audio.pause();
-    this.asked = row;
+    this.asked = plays ? null : row;
+    if (plays) return;
     try {
       await getJSON(`${this.dataset.key}/sounds/${row}.json`);
       if (this.asked !== row) return;
@@ -234,7 +248,7 @@ class Grid {
       await this.audio.play();
       this.message.replaceChildren();
     } catch (error) {
-      if (error.name !== "AbortError") this.message.replaceChildren(problem(error));
+      if (error.name !== "AbortError" && this.asked === row) this.message.replaceChildren(problem(error));
     }
   }
 
@@ -265,7 +279,7 @@ class Grid {
 
   key(event) {
     if (event.key !== "/") return false;
-    this.toolbar.querySelector("input").focus();
+    this.search.focus();
     return true;
   }
 }

@@ -1,7 +1,7 @@
 // Panels of one clip on one time scale: its waveform and its arrays, with axes and a cursor.
 
 import { MAPS, paint } from "./colors.js";
-import { decibels, h, name } from "./dom.js";
+import { decibels, followPointer, h, name } from "./dom.js";
 
 const STEPS = 65535;
 const TICKS_HZ = [0, 512, 1024, 2048, 4096, 8192, 16384, 32768];
@@ -67,8 +67,8 @@ export class Panel {
     this.surface = h("div", { class: "surface" }, this.canvas, this.selection, this.cursor);
     this.surface.style.height = `${height}px`;
     this.element = h("figure", { class: "panel" }, h("figcaption", {}, title), this.surface);
-    this.surface.addEventListener("pointermove", (event) => this.point(event));
-    this.surface.addEventListener("pointerleave", () => this.on.leave?.());
+    this.surface.addEventListener("pointermove", (event) => this.on.point(this.time(event), this.up(event), this));
+    this.surface.addEventListener("pointerleave", () => this.on.leave());
     this.surface.addEventListener("pointerdown", (event) => this.down(event));
     this.surface.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
   }
@@ -92,30 +92,22 @@ export class Panel {
     return LEFT + ((time - this.scale.from) / this.scale.shown) * this.width;
   }
 
-  point(event) {
-    if (this.started && Math.hypot(event.clientX - this.started.clientX, event.clientY - this.started.clientY) > DRAG_PX) {
-      const [a, b] = [this.started, event].map((at) => ({ time: this.time(at), up: this.up(at) }));
-      this.on.drag?.(a, b, this);
-    }
-    this.on.point?.(this.time(event), this.up(event), this);
-  }
-
-  down(event) {
-    if (event.button !== 0) return;
-    this.started = event;
-    const end = (last) => {
-      removeEventListener("pointerup", end);
-      const moved = Math.hypot(last.clientX - event.clientX, last.clientY - event.clientY);
-      this.started = null;
-      if (moved <= DRAG_PX) this.on.click?.(this.time(event));
+  /** A click plays from there, a drag chooses a part. */
+  down(pressed) {
+    if (pressed.button !== 0) return;
+    let dragged = false;
+    const spot = (event) => ({ time: this.time(event), up: this.up(event) });
+    const move = (event) => {
+      dragged ||= Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) > DRAG_PX;
+      if (dragged) this.on.drag(spot(pressed), spot(event), this);
     };
-    addEventListener("pointerup", end);
+    followPointer(pressed, move, () => dragged || this.on.click(this.time(pressed)));
   }
 
   wheel(event) {
     if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
-    this.on.zoom?.(Math.exp(event.deltaY / 300), this.time(event));
+    this.on.zoom(Math.exp(event.deltaY / 300), this.time(event));
   }
 
   /** Make the canvas as large as it is shown, and return its context in CSS pixels. */
@@ -135,7 +127,7 @@ export class Panel {
     return context;
   }
 
-  /** Put the cursor where it plays; return its time again, as it is shown. */
+  /** Put the cursor where it plays. */
   show(time) {
     const { from, to } = this.scale;
     this.cursor.hidden = time < from || time > to;
@@ -262,7 +254,7 @@ export class ImagePanel extends Panel {
   mark(region) {
     const { selection } = this;
     const end = Math.min(region.stop_s, this.array.seconds);
-    selection.hidden = !region || end <= region.start_s;
+    selection.hidden = end <= region.start_s;
     if (selection.hidden) return;
     const clip = (x) => Math.min(LEFT + this.width, Math.max(LEFT, x));
     const [left, right] = [region.start_s, end].map((time) => clip(this.x(this.scale.start_s + time)));
@@ -329,7 +321,7 @@ function drawSeconds(context, marks, [left, right], height) {
 function ticksHz(centres, low, high) {
   const [from, to] = [hzAt(centres, low), hzAt(centres, high)];
   const inside = TICKS_HZ.filter((hz) => hz >= from && hz <= to);
-  return inside.length > 2 ? inside : ticks(from, to, 400)[0].map(Math.round);
+  return inside.length > 2 ? inside : ticks(from, to, 700)[0].map(Math.round);
 }
 
 /** Write Hz, or numbers of rows, on the left of an image that shows a part of the bands. */
@@ -356,6 +348,7 @@ export class Detail {
     this.canvas = h("canvas", { "aria-hidden": "true" });
     this.surface = h("div", { class: "surface detail", tabindex: 0, role: "group", "aria-label": `${label}: arrow keys move the detail, + and - change its size` }, this.canvas);
     this.surface.style.height = `${this.height}px`;
+    this.unit = h("span", { class: "unit" }, "Hz");
     this.surface.addEventListener("pointerdown", (event) => this.down(event));
     this.surface.addEventListener("keydown", (event) => this.key(event));
   }
@@ -365,6 +358,7 @@ export class Detail {
     const width = Math.max(1, this.surface.clientWidth - LEFT);
     const plot = this.height - 20;
     Object.assign(this, { width, region });
+    this.unit.hidden = !panel.array.bands_hz;
     this.canvas.width = Math.round((width + LEFT) * ratio);
     this.canvas.height = Math.round(this.height * ratio);
     const context = this.canvas.getContext("2d");
@@ -390,20 +384,14 @@ export class Detail {
     drawSeconds(context, times.map((time) => [LEFT + ((time - from) / (to - from)) * width, time.toFixed(decimals)]), [LEFT, LEFT + width], plot);
   }
 
-  down(event) {
-    let last = event;
-    const move = (now) => {
+  down(pressed) {
+    let last = pressed;
+    followPointer(pressed, (event) => {
       const length = this.region.stop_s - this.region.start_s;
       const tall = this.region.high - this.region.low;
-      this.on.move((-(now.clientX - last.clientX) / this.width) * length, ((now.clientY - last.clientY) / this.height) * tall);
-      last = now;
-    };
-    const end = () => {
-      removeEventListener("pointermove", move);
-      removeEventListener("pointerup", end);
-    };
-    addEventListener("pointermove", move);
-    addEventListener("pointerup", end);
+      this.on.move((-(event.clientX - last.clientX) / this.width) * length, ((event.clientY - last.clientY) / this.height) * tall);
+      last = event;
+    });
   }
 
   key(event) {

@@ -1,7 +1,7 @@
 // What networks made of the clips: confusions, the least certain, learning curves, who is right where.
 
-import { address } from "./app.js";
-import { h, name, number, option, percent, shown, svg } from "./dom.js";
+import { address } from "./address.js";
+import { h, name, number, option, percent, refill, shown, svg } from "./dom.js";
 
 export const WHO = ["both", "only first", "only second", "neither"];
 const COLORS = ["#5b7bd5", "#c2410c", "#2a9d7c", "#8b5cf6", "#b45309", "#be185d", "#0e7490", "#4d7c0f", "#64748b", "#d9485f"];
@@ -13,14 +13,19 @@ export function rowsOf(comparison, who) {
 }
 
 export function runsView(dataset, place) {
+  const element = h("section", { class: "runs" });
+  const update = (next) => refill(element, ...parts(dataset, next).filter(Boolean));
+  update(place);
+  return { element, update, accepts: (next, opened) => next.view === "runs" && opened === dataset };
+}
+
+function parts(dataset, place) {
   const { runs, comparisons } = dataset.runs;
   const run = runs.find(({ key }) => key === place.query.run) ?? runs[0];
   const several = run.multilabel;
   const here = (changes) => location.replace(address({ ...place, item: "" }, { ...place.query, ...changes }));
-  const pair = comparisons[Number(place.query.pair ?? 0)];
-  const element = h(
-    "section",
-    { class: "runs" },
+  const pair = comparisons[Number(place.query.pair ?? 0)] ?? comparisons[0];
+  return [
     h("h1", {}, "Runs"),
     overview(dataset, run),
     several ? precisions(dataset, pair, here) : null,
@@ -36,8 +41,7 @@ export function runsView(dataset, place) {
     ),
     several ? mistakes(dataset, run) : confusion(dataset, run),
     curves(run),
-  );
-  return { element, accepts: () => false };
+  ];
 }
 
 const judged = (run) => run.right.filter((value) => value !== null).length;

@@ -1,7 +1,7 @@
 // All stores of a directory, with the state of their builds.
 
-import { address } from "./app.js";
-import { h, name, number, problem } from "./dom.js";
+import { address } from "./address.js";
+import { fault, h, name, number, refill } from "./dom.js";
 
 export function storesView(site) {
   const body = h("tbody");
@@ -15,7 +15,7 @@ export function storesView(site) {
   const element = h("section", {}, h("h1", {}, "Stores in ", name(site.place)), h("div", { class: "scroll" }, table), empty);
   const seen = new Map();
   const refresh = ({ stores }) => {
-    body.replaceChildren(...stores.flatMap((store) => rows(store, seen)));
+    refill(body, ...stores.flatMap((store) => rows(store, seen)));
     empty.hidden = stores.length > 0;
     table.hidden = stores.length === 0;
   };
@@ -24,10 +24,10 @@ export function storesView(site) {
 }
 
 function rows(store, seen) {
-  if (store.error) return [h("tr", {}, h("th", { scope: "row" }, name(store.name)), h("td", { colspan: 7 }, problem(store.error)))];
+  if (store.error) return [h("tr", {}, h("th", { scope: "row" }, name(store.name)), h("td", { colspan: 7 }, fault(store.error)))];
   return store.datasets.map((dataset) => {
     const title = h("th", { scope: "row" }, h("a", { href: address({ store: store.key, dataset: dataset.name }) }, name(store.name)));
-    if (dataset.error) return h("tr", {}, title, h("td", {}, name(dataset.name)), h("td", { colspan: 6 }, problem(dataset.error)));
+    if (dataset.error) return h("tr", {}, title, h("td", {}, name(dataset.name)), h("td", { colspan: 6 }, fault(dataset.error)));
     const failed = Object.entries(dataset.counts).filter(([status]) => !["ok", "pending"].includes(status));
     return h(
       "tr",
