@@ -107,7 +107,7 @@ check_featurestore() {
     check_cluster
 }
 
-# As in compose.yaml: a scheduler, a worker with its health check, and a build by them.
+# As in compose.yaml: a scheduler, a worker with its health check, and a build by them that a page follows.
 check_cluster() {
     inside sh -e <<'CLUSTER'
 dask scheduler --host=127.0.0.1 --port=0 --dashboard-address=127.0.0.1:0 --scheduler-file=/tmp/cluster.json 2>/tmp/scheduler.log &
@@ -118,8 +118,28 @@ worker=$!
 address=$(python3 -c 'import json; print(json.load(open("/tmp/cluster.json"))["address"])')
 health=$(python3 -c 'import json; print(json.load(open("/tmp/cluster.json"))["services"]["dashboard"])')
 python3 -c "from urllib.request import urlopen; urlopen('http://127.0.0.1:$health/health')"
+featurestore browse /stores --port=0 >/tmp/page.txt 2>/tmp/page.log &
+page=$!
+timeout 60 sh -c 'until [ -s /tmp/page.txt ]; do sleep 1; done' || { cat /tmp/page.log; exit 1; }
+python3 - "$(cat /tmp/page.txt)" <<'PAGE' &
+import json, sys, time
+from urllib.request import urlopen
+
+assert b"app.js" in urlopen(sys.argv[1]).read()
+seen, stop = [], time.monotonic() + 120
+while ("complete", 144) not in seen:
+    assert time.monotonic() < stop, seen
+    stores = json.load(urlopen(sys.argv[1] + "data/stores.json"))["stores"]
+    built = [d for s in stores if s["name"] == "cluster.zarr" for d in s["datasets"] if "state" in d]
+    seen += [one for d in built if (one := (d["state"], d["counts"].get("ok", 0))) not in seen]
+    time.sleep(0.05)
+assert len(seen) > 1, "the page did not show the build as it went"
+print("the page showed:", ", ".join(f"{ok} clips ({state})" for state, ok in seen))
+PAGE
+watch=$!
 timeout 120 featurestore build --dataset synthetic --store /stores/cluster.zarr --scheduler "$address" || { cat /tmp/worker.log; exit 1; }
-kill $worker $scheduler
+wait $watch
+kill $page $worker $scheduler
 wait
 CLUSTER
     diff --recursive "$work/stores/synthetic.zarr" "$work/stores/cluster.zarr" || fail "a cluster built another store"
