@@ -2,7 +2,7 @@
 
 import { address } from "./address.js";
 import { byClassAndFold, figures, median, recordings } from "./clips.js";
-import { decibels, duration, h, name, number, option, percent, refill, svg, webLink } from "./dom.js";
+import { decibels, duration, h, heat, name, number, option, percent, refill, svg, webLink } from "./dom.js";
 import { findRepetition } from "./repetition.js";
 
 const METRICS = {
@@ -142,10 +142,7 @@ function heatMap({ store, dataset, collection, clips }, query) {
         const href = address({ store, dataset, view: "clips" }, { class: className, fold, status: chosen.status });
         const text = chosen.text(value);
         const link = h("a", { href, "aria-label": `${className}, fold ${label}: ${text} ${chosen.label}` }, text);
-        const share = heat(value, least, most);
-        const cell = h("td", { class: share > 0.75 ? "heat strong" : "heat" }, link);
-        cell.style.setProperty("--share", `${Math.round(100 * share)}%`);
-        return cell;
+        return heat(h("td", { class: "heat" }, link), warmth(value, least, most));
       }),
     );
   const several = clips.labels ? "; a clip counts for each of its labels" : "";
@@ -161,11 +158,11 @@ function heatMap({ store, dataset, collection, clips }, query) {
   );
 }
 
-/** Return how hot a cell is, in [0, 1]: of values much alike, their differences count. */
-function heat(value, least, most) {
-  if (most === least) return most ? 0.25 : 0;
-  if (least > most / 2) return 0.15 + (0.7 * (value - least)) / (most - least);
-  return (0.9 * value) / most;
+/** Return how warm a cell is, in [0, 1]: of values alike their differences, but no hair's breadth. */
+function warmth(value, least, most) {
+  if (!most) return 0;
+  if (least > most / 2) return 0.3 + (0.7 * (value - least)) / Math.max(most - least, most / 4);
+  return value / most;
 }
 
 function aside({ store, dataset, collection, clips }, all) {

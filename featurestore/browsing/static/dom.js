@@ -66,6 +66,15 @@ export function followPointer(pressed, move, release = () => {}) {
   });
 }
 
+/** Colour a cell by a share in [0, 1], up to a percentage at which its number can still be read. */
+export function heat(cell, share, most = 70) {
+  cell.style.setProperty("--share", `${Math.round(most * share)}%`);
+  return cell;
+}
+
+/** The percentage for the colour of what is right. */
+export const MOST_RIGHT = 50;
+
 export function option(value, label, chosen) {
   const element = h("option", { value }, label);
   element.selected = String(value) === String(chosen);

@@ -270,7 +270,7 @@ export class ImagePanel extends Panel {
 /** An array of one value per time, such as a waveform at another rate, as a line. */
 export class LinePanel extends Panel {
   constructor(scale, array, values, offset, height, on) {
-    const [low, high] = array.range.map((value) => value.toPrecision(3));
+    const [low, high] = array.range.map((value) => value.toPrecision(3).replace("-", "−"));
     super(scale, [h("b", {}, name(array.name)), ` ${array.shape[0]} · ${array.seconds.toFixed(2)} s · ${low} to ${high}`], 84, on);
     Object.assign(this, { array, values, offset });
   }

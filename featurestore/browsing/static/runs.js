@@ -1,7 +1,7 @@
 // What networks made of the clips: confusions, the least certain, learning curves, who is right where.
 
 import { address } from "./address.js";
-import { h, name, number, option, percent, refill, shown, svg } from "./dom.js";
+import { h, heat, MOST_RIGHT, name, number, option, percent, refill, shown, svg } from "./dom.js";
 
 export const WHO = ["both", "only first", "only second", "neither"];
 const COLORS = ["#5b7bd5", "#c2410c", "#2a9d7c", "#8b5cf6", "#b45309", "#be185d", "#0e7490", "#4d7c0f", "#64748b", "#d9485f"];
@@ -85,9 +85,8 @@ function precisions(dataset, pair, here) {
       const known = Object.values(run.precisions).map((by) => by[classId]).filter((value) => value !== null);
       if (!known.length) return h("td", { class: "none" }, "·");
       const value = mean(known);
-      const cell = h("td", { class: "heat diagonal" }, h("a", { href: link(run, of), "aria-label": `${shown(of)}, ${shown(run.label)}: average precision ${percent(value)}` }, (100 * value).toFixed(1)));
-      cell.style.setProperty("--share", `${Math.round(70 * value)}%`);
-      return cell;
+      const text = `${shown(of)}, ${shown(run.label)}: average precision ${percent(value)}`;
+      return heat(h("td", { class: "heat diagonal" }, h("a", { href: link(run, of), "aria-label": text }, (100 * value).toFixed(1))), value, MOST_RIGHT);
     });
     const test = pair?.classes[classId];
     const difference = pair ? [h("td", { class: "number" }, test.mean === undefined ? "–" : points(test.mean)), h("td", { class: "number" }, test.mean === undefined ? "–" : `${points(test.low)} to ${points(test.high)}`), h("td", { class: "number" }, pText(test.p))] : [];
@@ -156,7 +155,7 @@ function agreement(dataset, pair, here) {
     h("ul", { class: "figures" }, labels.map((label, who) => h("li", { class: `key${who}` }, h("a", { href: link(who) }, h("b", {}, number(all[who])), h("span", {}, shown(label)))))),
     h("p", {}, sentence),
     h("p", { class: "card" }, pair.note),
-    h("div", { class: "scroll" }, h("table", { class: "list whos" }, h("tbody", {}, classes, folds.length > 1 ? folds : []))),
+    h("div", { class: "scroll" }, h("table", { class: "list whos" }, h("tbody", {}, classes, folds.length > 1 ? [h("tr", { class: "apart" }, h("td", { colspan: 2 })), ...folds] : []))),
   );
 }
 
@@ -172,10 +171,9 @@ function confusion(dataset, run) {
     const total = row.reduce((sum, value) => sum + value, 0);
     const cells = row.map((count, as) => {
       if (!count) return h("td", { class: "none" }, "·");
-      const cell = h("td", { class: of === as ? "heat diagonal" : "heat" }, h("a", { href: link(of, as), "aria-label": `${count} clips of ${names[of]} taken for ${names[as]}` }, number(count)));
-      cell.style.setProperty("--share", `${Math.round(of === as ? (70 * count) / total : (90 * count) / worst)}%`);
-      if (of !== as && count / worst > 0.85) cell.classList.add("strong");
-      return cell;
+      const text = `${count} clips of ${names[of]} taken for ${names[as]}`;
+      const cell = h("td", { class: of === as ? "heat diagonal" : "heat" }, h("a", { href: link(of, as), "aria-label": text }, number(count)));
+      return of === as ? heat(cell, count / total, MOST_RIGHT) : heat(cell, count / worst);
     });
     return h("tr", {}, h("th", { scope: "row" }, name(names[of])), cells, h("td", { class: "number" }, total ? percent(row[of] / total) : "–"));
   });
