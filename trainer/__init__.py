@@ -1,7 +1,7 @@
 """trainer: progressive training of sound classifiers from a featurestore store.
 
-`train`, `resume` and `predict` do what the commands do. For training code of one's own:
-`ZarrDataset` and `BlockSampler`. torch is imported when one of these is used, not before.
+`train`, `resume` and `predict` do what the commands do. `ZarrDataset` and `BlockSampler` are for
+your own training code. torch is imported when one of these is first used.
 """
 
 import os

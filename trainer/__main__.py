@@ -1,4 +1,4 @@
-"""`python -m trainer`: the same as the program `trainer`."""
+"""Run the `trainer` program by `python -m trainer`."""
 
 import sys
 

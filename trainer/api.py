@@ -1,7 +1,7 @@
 """Runs and predictions as functions: what `trainer run` and `trainer predict` do.
 
-The commands and the functions share each step, so a run is the same to the bit whichever started
-it. Options are declared in `trainer.config`, once for both.
+The commands and the functions share every step, so both give bit-identical runs. Options are
+declared in `trainer.config`, once for both.
 """
 
 import os
@@ -46,21 +46,21 @@ from trainer.training.events import Notify
 @taking(RunOptions)
 @typed
 def train(store: StoredDataset | Place, **settings: Any) -> FinishedRun:  # noqa: ANN401
-    """Train a method's whole schedule for each held-out fold; the same as `trainer run`.
+    """Train a method's whole schedule for each held-out fold, as `trainer run` does.
 
     Args:
-        store: A store, or its path or URL.
+        store: A dataset from `featurestore.open_store`, or path or URL of a store.
         settings: OPTIONS
 
     Returns:
         The finished run: `accuracies`, `mean`, `std`, `path`, `to_pandas()`.
 
     Raises:
-        ConfigError: An option is impossible, or the device is absent.
-        DataError: The store's clips do not make training and test sets.
-        TrainerError: See `trainer.errors`: the directory is taken, a loss is not finite, …
+        ConfigError: An option is invalid, or the device is not available.
+        DataError: The store's clips cannot be split into training and test sets.
+        TrainerError: See `trainer.errors`: the directory is in use, a loss is not finite, …
         featurestore.errors.StoreError: The store is unfinished, damaged, or lacks an array.
-        KeyboardInterrupt: As usual; `resume` resumes the run from its last epoch.
+        KeyboardInterrupt: The run was stopped; `resume` continues from its last epoch.
     """
     options = checked(RunOptions, "train", settings)
     training, execution = part(TrainingOptions, options), part(ExecutionOptions, options)
@@ -72,17 +72,17 @@ def train(store: StoredDataset | Place, **settings: Any) -> FinishedRun:  # noqa
 @taking(ResumeOptions)
 @typed
 def resume(run: Place, **settings: Any) -> FinishedRun:  # noqa: ANN401
-    """Resume a run that was stopped, with its own settings; the same as `trainer run --resume`.
+    """Resume a stopped run with its own settings, as `trainer run --resume` does.
 
-    A run that is finished is verified and returned. On the same device the networks and metrics
-    are, to the bit, those of a run that was never stopped.
+    A finished run is verified and returned. On the same device, networks and metrics are
+    bit-identical to those of a run that was never stopped.
 
     Args:
         run: Directory of the run.
         settings: OPTIONS
 
     Raises:
-        ResumeError: The store is another one, or the file of the initial weights is.
+        ResumeError: The store or the file of the initial weights is not that of the run.
         TrainerError: See `train`; or a record is damaged.
     """
     options = checked(ResumeOptions, "resume", settings)
@@ -101,27 +101,28 @@ def predict(
     progress: bool = True,
     threshold: float = 0.5,
 ) -> Predictions:
-    """Classify sound files with a run's trained networks; the same as `trainer predict`.
+    """Classify audio files with a run's trained networks, as `trainer predict` does.
 
     Args:
         run: A finished run, or its directory.
-        files: Sound files, or directories of them.
-        folds: Use the networks that held these folds out; all of the run's by default. Their
-            probabilities are averaged.
-        checkpoint: Networks of the best epoch, or of the last one.
+        files: Audio files, or directories of them.
+        folds: Use the networks that held these folds out, and average their probabilities. Default:
+            all networks of the run.
+        checkpoint: `best` or `last`: networks of the best or of the last epoch.
         device: auto, cpu, cuda or cuda:N.
-        progress: Show a bar, and each file that cannot be used. Without, they are warned of.
-        threshold: Least probability of a label, where sounds may have several.
+        progress: Whether to show a bar, and unusable files. If False, a warning is issued for each
+            unusable file.
+        threshold: Minimum probability of a label, in [0, 1], if clips may have several labels.
 
     Returns:
-        `predictions`, in the order of the files, and `unused`: the files that could not be used,
-        each with the reason.
+        `predictions`, in the order of the files, and `unused`: the unusable files, with reasons.
 
     Raises:
         ConfigError: The threshold is out of range.
-        TrainedRunError: The run is unfinished, damaged, or of other features than this version's.
-        CheckpointError: A network is absent or damaged.
-        AudioInputError: There is no audio in a directory.
+        TrainedRunError: The run is unfinished or damaged, or its features are those of another
+            version.
+        CheckpointError: A network is missing or damaged.
+        AudioInputError: A directory contains no audio.
     """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"threshold {threshold}: expected a number from 0 to 1")
@@ -140,9 +141,9 @@ def classify(
     device: str,
     threshold: float,
 ) -> Predictions:
-    """Return a run's predictions for sound files, showing a bar and what is unusable.
+    """Return a run's predictions for audio files, and show a bar and unusable files.
 
-    See `predict`; `console` is where it is shown.
+    See `predict`; `console` is for the bar.
     """
     if trained.warning:
         console.warn(trained.warning)
@@ -173,10 +174,10 @@ def classify(
 def plan_new(
     stored: StoredDataset, training: TrainingOptions, execution: ExecutionOptions, out: Place | None
 ) -> tuple[Plan, Path, ExecutionOptions]:
-    """Return what a new run trains, where to, and how; nothing is written.
+    """Return plan, directory and execution options of a new run, without writing anything.
 
     Raises:
-        TrainerError: It is impossible, or the directory is taken.
+        TrainerError: The run is not possible, or the directory is in use.
     """
     plan = plan_run(stored, training, execution.folds_at_once)
     place = default_out(plan.config) if out is None else Path(out)
@@ -192,7 +193,7 @@ def train_new(
     execution: ExecutionOptions,
     mlflow: str | None,
 ) -> FinishedRun:
-    """Train what `plan_new` has returned."""
+    """Train a run planned by `plan_new`."""
     with tracking_to(mlflow, console.warn) as tracking:
         print_plan(console, stored, plan.config, execution.folds_at_once)
         carry_out(
@@ -209,7 +210,7 @@ def train_rest(
     execution: ExecutionOptions,
     mlflow: str | None,
 ) -> FinishedRun:
-    """Train what is left of a run, with its own settings; see `resume`."""
+    """Train the rest of a run with its own settings; see `resume`."""
     with tracking_to(mlflow, console.warn) as tracking:
         if not (out / RESULT).exists():
             stored, plan = stopped_run(out, store)
@@ -228,15 +229,15 @@ def train_rest(
 
 
 def stopped_run(out: Path, store: Place | None = None) -> tuple[StoredDataset, Plan]:
-    """Return the store of a stopped run, and what it trains.
+    """Return the dataset and the plan of a stopped run.
 
     Args:
         out: Directory of the run.
-        store: Where the store is now; where it was by default.
+        store: Path or URL of the store if it was moved.
 
     Raises:
         RunDirectoryError: There is no run, or its record is damaged.
-        DeviceError: Its device is absent.
+        DeviceError: Its device is not available.
     """
     record = RunDirectory(out).record()
     resolve_device(record.config.device)
@@ -255,7 +256,7 @@ def carry_out(
     *,
     start: Callable[[Notify], Known] | None = None,
 ) -> RunResult | None:
-    """Train what is left of a run, showing and logging it; `start` begins one, if it is new."""
+    """Train the rest of a run with progress and logging; `start` creates it first if it is new."""
     shapes = {stage.array: stored.shape(stage.array) for stage in plan.config.stages}
     points = {array: bands * frames for array, (bands, frames) in shapes.items()}
     view: AbstractContextManager[Notify]

@@ -1,8 +1,7 @@
-"""The command line: parse, call, and the one place where errors are caught and printed.
+"""The command line: parse, call, and the only place where errors are caught and printed.
 
-Exit codes: 0 done, 1 an error the user can put right, 2 wrong usage, 130 stopped by Ctrl-C,
-143 by SIGTERM.
-torch is imported by the commands that need it, so that `--help` answers at once.
+Exit codes: 0 on success, 1 after an error the user can fix, 2 after wrong usage, 130 after Ctrl-C,
+143 after SIGTERM. torch is imported by the commands that need it, so that `--help` is fast.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ _EXTRAS = {
     "mlflow": ("mlflow",),
     "timm": ("timm",),
 }
-"""Packages of each extra, whose absence the program explains."""
+"""Packages of each extra, for the message if one is missing."""
 
 app = Program(
     name="trainer",

@@ -1,9 +1,9 @@
-"""Folds trained by the workers of a Dask cluster, through `featurestore.cluster`.
+"""Training of folds by the workers of a Dask cluster, through `featurestore.cluster`.
 
-A task is one held-out fold of one run. Workers read the store and write the run's directory, so
-both must be where they see them; what travels is what runs are made of, absolute places, and
-digests of what lies there, which workers compare with what they see. A task whose worker died is
-done again by another one, from the fold's last state.
+A task is one held-out fold of one run. Workers read the store and write the run directory, so both
+must be on storage they share; tasks contain settings, absolute paths, and digests of the files
+there, which workers compare with what they see. If a worker dies, another one resumes its task from
+the fold's last state.
 """
 
 import logging
@@ -29,7 +29,7 @@ from trainer.sweep import RUNS, SweepRun, start
 _CONNECT_TIMEOUT = "20s"
 _SHOWN_AFTER_S, _LOOK_EVERY_S = 40.0, 0.2
 _BUSY_S = 2.0
-"""Seconds between two looks at a fold that another process trains."""
+"""Polling interval in seconds for a fold that another process trains."""
 _LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -40,11 +40,11 @@ class Work:
     """Settings that all tasks share.
 
     Args:
-        store: Path or URL, the same for all workers.
+        store: Path or URL of the store, the same for all workers.
         dataset: Name of the dataset.
         fingerprint: Fingerprint of the dataset.
-        out: Absolute directory of the sweep, the same for all workers.
-        execution: How to go about it.
+        out: Absolute path of the sweep's directory, the same for all workers.
+        execution: Execution options.
     """
 
     store: str
@@ -54,10 +54,10 @@ class Work:
     execution: ExecutionOptions
 
     def open(self) -> StoredDataset:
-        """Open the dataset, at a worker.
+        """Open the dataset on a worker.
 
         Raises:
-            UnfitWorkerError: At this place the worker has none, a damaged or another one.
+            UnfitWorkerError: The worker sees no store there, or a damaged or different one.
         """
         try:
             stored = open_store(self.store, self.dataset)
@@ -74,11 +74,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that has its directory.
+    """A run whose directory has been created.
 
     Args:
-        config: Config of the run, with the device that its worker has.
-        record_sha256: Digest of its run.json.
+        config: Config of the run, with the device of the worker that created it.
+        record_sha256: SHA-256 digest of its run.json.
     """
 
     config: RunConfig
@@ -87,13 +87,13 @@ class Begun:
 
 @dataclass(frozen=True)
 class Failed:
-    """A failure, described in a line."""
+    """A failure, described in one line."""
 
     reason: str
 
 
 def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
-    """Begin a run, as a task, with the device that the worker has."""
+    """Create a run (task), with the device of the worker."""
 
     def begin() -> Begun:
         stored = work.open()
@@ -106,7 +106,7 @@ def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
 
 
 def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldResult | Failed:
-    """Train for one fold, as a task, from where it stopped."""
+    """Train or resume one fold (task)."""
     path = work.out / RUNS / run
 
     def train() -> FoldResult:
@@ -128,10 +128,10 @@ def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldR
 
 
 def check_shared(path: Path, record_sha256: str) -> None:
-    """Refuse a run's directory that is not the one that another machine made there.
+    """Check that a run directory is the one created by another machine.
 
     Raises:
-        ClusterError: It is not; a network file system may take half a minute to show it.
+        ClusterError: It is not; waits for half a minute, as network file systems may lag.
     """
     deadline = time.monotonic() + _SHOWN_AFTER_S
     while not (path / RECORD).exists():
@@ -150,10 +150,10 @@ def check_shared(path: Path, record_sha256: str) -> None:
 
 
 def attempt(task: Callable[[], _T]) -> _T | Failed:
-    """Run a task; return its result or the reason it failed, as torch's errors may not unpickle.
+    """Run a task, and return its result or its failure: errors of torch may not unpickle.
 
     Raises:
-        UnfitWorkerError: Another worker should do it.
+        UnfitWorkerError: Another worker should run the task.
     """
     try:
         return task()
@@ -177,11 +177,11 @@ class Cluster(featurestore.cluster.Cluster):
     """The workers of a Dask scheduler; a context manager.
 
     Args:
-        scheduler: Its address, such as `tcp://host:8786`.
-        notify: Receives a line if nothing happens or a worker cannot be used.
+        scheduler: Address of the scheduler, such as `tcp://host:8786`.
+        notify: Called with a line if nothing happens or a worker cannot be used.
 
     Raises:
-        featurestore.errors.ClusterError: None answers there.
+        featurestore.errors.ClusterError: No scheduler answers there.
     """
 
     def __init__(self, scheduler: str, notify: Callable[[str], object]) -> None:
@@ -190,7 +190,7 @@ class Cluster(featurestore.cluster.Cluster):
     def begin(
         self, work: Work, runs: Sequence[SweepRun]
     ) -> Iterator[tuple[tuple[Work, SweepRun], Begun | Failed]]:
-        """Begin runs, and yield each task with its outcome, as it is done.
+        """Create runs, and yield each task with its outcome as they complete.
 
         Raises:
             featurestore.errors.ClusterError: The scheduler is gone, or no worker can take part.
@@ -200,11 +200,11 @@ class Cluster(featurestore.cluster.Cluster):
     def train(
         self, work: Work, folds: Sequence[tuple[str, str, int]]
     ) -> Iterator[tuple[tuple[Work, str, str, int], FoldResult | Failed]]:
-        """Train folds of runs, and yield each task with its outcome, as it is done.
+        """Train folds of runs, and yield each task with its outcome as they complete.
 
         Args:
-            work: What all share.
-            folds: Name of a run, digest of its run.json, and held-out fold, of each.
+            work: Settings that all tasks share.
+            folds: For each task the name of the run, the digest of its run.json, and the fold.
 
         Raises:
             featurestore.errors.ClusterError: See `begin`.

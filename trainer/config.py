@@ -1,6 +1,6 @@
-"""Options of a run: training options, which shape its numbers, and execution options.
+"""Options of a run: training options, which determine its results, and execution options.
 
-Each option is declared once: the command line, sweeps (`--set`) and Python take it from here.
+Each option is declared once, here, for the command line, sweeps (`--set`) and Python.
 `trainer.plan` resolves them for a store and a machine into a `schemas.RunConfig`.
 """
 
@@ -56,14 +56,14 @@ ReadingOption = Annotated[
 
 @dataclass(frozen=True)
 class Doc:
-    """Text of an option that the command line does not have."""
+    """Help text of an option that the command line does not have."""
 
     documentation: str
 
 
 @dataclass(frozen=True)
 class StepOptions:
-    """Options of a training step, see `schemas.RunConfig`; a recipe gives what is None."""
+    """Options of a training step, see `schemas.RunConfig`; a recipe replaces None."""
 
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
     device: DeviceOption = "auto"
@@ -143,9 +143,9 @@ class StepOptions:
 
 @dataclass(frozen=True)
 class TrainingOptions(StepOptions):
-    """Options of a run that shape its numbers.
+    """Options of a run that determine its results.
 
-    Those without an option of the command line are documented by `Doc`.
+    Options that the command line does not have are documented by `Doc`.
     """
 
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")] = ""
@@ -214,7 +214,7 @@ class TrainingOptions(StepOptions):
 
 @dataclass(frozen=True)
 class ExecutionOptions:
-    """Options of how a run is carried out; they do not affect results."""
+    """Options of how a run is executed; they do not affect results."""
 
     reading: ReadingOption = "auto"
     folds_at_once: Annotated[
@@ -230,7 +230,7 @@ class ExecutionOptions:
     ] = 60.0
 
     def for_folds(self, num_folds: int) -> Self:
-        """Return these options with no more folds at once than there are."""
+        """Return these options with `folds_at_once` limited to the number of folds."""
         return replace(self, folds_at_once=min(self.folds_at_once, num_folds))
 
 
@@ -242,7 +242,7 @@ _Rates = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class CallOptions(ExecutionOptions):
-    """Options that the functions of Python have in addition."""
+    """Additional options of the Python functions."""
 
     mlflow: MlflowOption = None
     progress: Annotated[
@@ -256,7 +256,7 @@ class CallOptions(ExecutionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(CallOptions, TrainingOptions):
-    """Options of `trainer.train`: all those of `trainer run`."""
+    """Options of `trainer.train`: all options of `trainer run`."""
 
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or your own.")] = "resize"
     max_lr: _Rates = None  # type: ignore[assignment]  # a command has texts alone
@@ -269,7 +269,7 @@ class RunOptions(CallOptions, TrainingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeOptions(CallOptions):
-    """Options of `trainer.resume`, none of which changes a result."""
+    """Options of `trainer.resume`, none of which affects results."""
 
     store: Annotated[
         Place | None, typer.Option(help="Path of the store, if it has moved since.")
@@ -279,10 +279,10 @@ class ResumeOptions(CallOptions):
 def taking(
     options: Callable[P, object],
 ) -> Callable[[Callable[..., R]], Callable[Concatenate[S, P], R]]:
-    """Let a function take, after its first argument, what a dataclass of options takes.
+    """Give a function, after its first argument, the parameters of a dataclass of options.
 
-    Type checkers see each option, and `help` shows it with its text in place of
-    `settings: OPTIONS`. It is declared nowhere else.
+    Type checkers see each option, and `help` shows it with its text in place of `settings:
+    OPTIONS`.
     """
     named = inspect.signature(options).parameters
     hints = get_type_hints(options, include_extras=True)
@@ -312,17 +312,17 @@ def _help(hint: Any) -> str:  # noqa: ANN401 - any annotation
 
 
 def part(kind: Callable[..., R], options: object) -> R:
-    """Return the options of a base class alone."""
+    """Return only the options of a base class."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: getattr(options, name) for name in names})
 
 
 def checked(kind: type[R], function: str, options: dict[str, Any]) -> R:
-    """Return options, each of the type and within the bounds that its declaration has.
+    """Return options after checking types and bounds against their declarations.
 
     Raises:
         TypeError: There is no such option.
-        ConfigError: A value is impossible.
+        ConfigError: A value is invalid.
     """
     hints = get_type_hints(kind, include_extras=True)
     for name in options.keys() - hints.keys():

@@ -1,4 +1,4 @@
-"""Terminal output of `trainer run`: the plan, the progress, the time it will take, the result."""
+"""Terminal output of `trainer run`: plan, progress, estimated time, result."""
 
 import math
 import time
@@ -27,7 +27,7 @@ from trainer.training import events
 from trainer.training.schedule import num_steps
 
 _WIDE, _MEDIUM = 124, 80
-"""Columns of a terminal from which all figures of an epoch fit, and from which some do."""
+"""Terminal widths in columns from which all, and from which some, metrics of an epoch fit."""
 READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a stream"}
 
 
@@ -39,7 +39,7 @@ def print_plan(
     *,
     started: bool = False,
 ) -> None:
-    """Print what will be done; learning rates that are measured are known once a run is started."""
+    """Print the plan of a run; measured learning rates are known only once it has started."""
     folds = ", ".join(dataset.fold_names.get(fold, str(fold)) for fold in config.folds)
     console.say(
         f"{config.method} on {dataset.name}: {quantity(len(dataset.clips()), 'clip')}, "
@@ -67,8 +67,8 @@ def print_plan(
 def print_result(console: Terminal, result: RunResult) -> None:
     """Print the score of every fold, and mean ± sample standard deviation over folds.
 
-    The score is accuracy; with several labels, mean average precision, and the last network's, or
-    else the best one's, other scores.
+    The score is accuracy, or, with several labels, mean average precision, followed by the other
+    scores of the last network, or else the best.
     """
     selection, several = result.config.selection, result.config.task == "multilabel"
     of = "mAP " if several else ""
@@ -97,7 +97,7 @@ def print_result(console: Terminal, result: RunResult) -> None:
 
 
 def scores_cells(scores: MultilabelScores) -> tuple[str, ...]:
-    """Return mAP, classes that occur, AUC, d' and lwlrap as cells; see `SCORES_COLUMNS`."""
+    """Return mAP, number of classes that occur, AUC, d' and lwlrap as table cells."""
     d_prime = "-" if scores.d_prime is None else f"{scores.d_prime:.3f}"
     return (
         *(_percent(scores.map), str(scores.num_classes)),
@@ -119,27 +119,28 @@ def _over_folds(accuracies: Sequence[float | None]) -> str:
 
 
 _EVALUATION = 1 / 3
-"""Cost of a clip that is only evaluated, in clips trained on: backward costs two forward passes."""
+"""Cost of evaluating a clip, relative to training on it: backward costs two forward passes."""
 _GFLOPS = {"resnet18": 1.81, "resnet34": 3.66, "resnet50": 4.09}
-"""Forward passes of 224×224. Source: torchvision's table of models."""
+"""GFLOPs of a forward pass at 224×224. Source: torchvision's table of models."""
 _WARM_UP = 2
-"""Steps that are not counted: they allocate memory, and choose and compile kernels."""
+"""Number of first steps not timed: they allocate memory, and choose and compile kernels."""
 _LEAST_STEPS, _LEAST_S = 5, 5.0
 _LONG_S = 3600.0
 _SHORT_SCALE = 0.1
 
 
 class Estimator:
-    """Times the first steps of a run, and says once how long all of it will take, if that is long.
+    """Times the first steps of a run, and estimates once how long a long run will take.
 
-    A step's time is taken to grow with the points of an image, which holds for convolutions.
+    The time of a step is assumed proportional to the number of points of an image, as for
+    convolutions.
 
     Args:
         config: Config of the run.
-        steps: Steps per epoch by held-out fold.
-        evaluated: Clips evaluated after each epoch, by held-out fold.
-        points: Bands × frames by array.
-        clock: Returns seconds.
+        steps: Number of steps per epoch, by held-out fold.
+        evaluated: Number of clips evaluated after each epoch, by held-out fold.
+        points: Bands × frames, by array.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -159,13 +160,13 @@ class Estimator:
         self._done = False
 
     def stop(self) -> None:
-        """Count no more: what follows is no first step."""
+        """Stop timing: what follows is not a first step."""
         self._done = True
 
     def step(self) -> str:
-        """Count a step of the first stage; return a line once the estimate is known, else "".
+        """Count a step of the first stage; return the estimate as a line once it is known, else "".
 
-        A line is returned for long runs only.
+        The line is returned for long runs only.
         """
         if self._done:
             return ""
@@ -180,11 +181,10 @@ class Estimator:
         return self._line(seconds) if seconds >= _LONG_S else ""
 
     def whole(self, step_s: float) -> float:
-        """Return seconds for all folds, if a step of the first stage comes every `step_s`.
+        """Return the seconds for all folds, if a step of the first stage takes `step_s`.
 
-        The evaluation after each epoch is included.
-
-        Folds in parallel share the machine: their steps come in turn.
+        The evaluation after each epoch is included. Folds in parallel share the machine: their
+        steps take turns.
         """
         first = self._points[self._config.stages[0].array]
         cost = sum(s.epochs * self._points[s.array] / first for s in self._config.stages)
@@ -207,7 +207,7 @@ class Estimator:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words, such as 40 s, 12 min, 4 h, 2.5 days."""
+    """Return a duration in words, such as 40 s, 12 min, 4 h, 2.5 days."""
     for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
         if seconds < most * size:
             return f"{max(1, math.floor(seconds / size + 0.5))} {unit}"
@@ -215,16 +215,16 @@ def duration(seconds: float) -> str:
 
 
 class ProgressView:
-    """A bar over all steps of the run, one for each fold in training, a line for each finished.
+    """A bar over all steps of the run, one for each fold in training, and a line per finished fold.
 
-    A context manager; call it with each event, from one thread at a time.
+    A context manager; to be called with each event, from one thread at a time.
 
     Args:
-        console: Where it is shown.
+        console: Console to draw on.
         config: Config of the run.
-        num_train: Training clips by held-out fold.
-        num_valid: Clips evaluated after each epoch, by held-out fold.
-        points: Bands × frames by array.
+        num_train: Number of training clips, by held-out fold.
+        num_valid: Number of clips evaluated after each epoch, by held-out fold.
+        points: Bands × frames, by array.
     """
 
     def __init__(

@@ -1,27 +1,27 @@
 """Errors of `trainer`.
 
     TrainerError
-    ├── ConfigError              what was asked for is unknown or impossible
+    ├── ConfigError              an option is unknown or invalid
     │   ├── UnknownMethodError
-    │   └── DeviceError              the device is absent, or no device
-    ├── DataError                the store's clips do not make a training and a test set
-    ├── WeightsError             initial weights that are absent, damaged or of another network
-    ├── DivergedError            the loss is no longer a number
+    │   └── DeviceError              the device is not available, or unknown
+    ├── DataError                the clips cannot be split into a training and a test set
+    ├── WeightsError             initial weights are missing, damaged or of another network
+    ├── DivergedError            the loss is no longer finite
     ├── DeviceMemoryError        data or a step do not fit into the device's memory
-    ├── TrainedRunError          a run that cannot be used as asked for
-    │   └── RunDirectoryError        its directory is taken, damaged, or cannot be written
-    │       └── CheckpointError          a checkpoint that is absent or damaged
-    ├── ResumeError              a run cannot be resumed as asked for
+    ├── TrainedRunError          a run is missing, unfinished, damaged, or lacks what was requested
+    │   └── RunDirectoryError        its directory is in use, damaged, or cannot be written
+    │       └── CheckpointError          a checkpoint is missing or damaged
+    ├── ResumeError              a run cannot be resumed with these settings
     ├── ClusterError             no Dask cluster can be reached
-    ├── SweepError               runs of a sweep failed; the others are done
-    ├── ReportError              a report could not be made of the runs given
-    ├── EnsembleError            runs whose predictions cannot be averaged
-    ├── AudioInputError          files to predict that are not there, or not usable
+    ├── SweepError               runs of a sweep failed; the others are finished
+    ├── ReportError              no report can be made of the given runs
+    ├── EnsembleError            the predictions of the runs cannot be averaged
+    ├── AudioInputError          files to classify are missing or unusable
     └── ExportError              a network could not be written in another format
 
-What the store itself lacks (a fold, an array) is a `featurestore.errors.UnknownNameError`. A
-message says what, where, what was expected, what was found and what to do. The command line
-prints it as one line and exits with 1.
+A fold or array that the store lacks is a `featurestore.errors.UnknownNameError`. A message says
+what happened and where, what was expected and found, and what to do. The command line prints it as
+one line and exits with code 1.
 """
 
 import re
@@ -35,35 +35,35 @@ from schemas import Stage
 
 
 class TrainerError(Exception):
-    """Anything the user can put right."""
+    """Any error that the user can fix."""
 
 
 class TrainerWarning(UserWarning):
-    """Something the user should know, of a call that prints nothing."""
+    """A warning of a function that prints nothing."""
 
 
 class ConfigError(TrainerError):
-    """An option is unknown or impossible."""
+    """An option is unknown or invalid."""
 
 
 class UnknownMethodError(ConfigError):
-    """There is no method of that name."""
+    """There is no method with that name."""
 
 
 class DeviceError(ConfigError):
-    """The device is absent, or the name is not one of a device."""
+    """The device is not available, or its name is invalid."""
 
 
 class DataError(TrainerError):
-    """The store's clips do not make a training and a test set."""
+    """The store's clips cannot be split into a training and a test set."""
 
 
 class WeightsError(TrainerError):
-    """Initial weights are absent, damaged or of another network."""
+    """Initial weights are missing, damaged or of another network."""
 
 
 class DivergedError(TrainerError):
-    """The loss is no longer a number."""
+    """The loss is no longer finite."""
 
 
 class DeviceMemoryError(TrainerError):
@@ -71,19 +71,19 @@ class DeviceMemoryError(TrainerError):
 
 
 class TrainedRunError(TrainerError):
-    """A run cannot be used as asked for."""
+    """A run is missing, unfinished, damaged, or lacks what was requested."""
 
 
 class RunDirectoryError(TrainedRunError):
-    """The run directory is taken or damaged, or cannot be written."""
+    """The run directory is in use, damaged, or cannot be written."""
 
 
 class CheckpointError(RunDirectoryError):
-    """A checkpoint is absent or damaged."""
+    """A checkpoint is missing or damaged."""
 
 
 class ResumeError(TrainerError):
-    """A run cannot be resumed as asked for."""
+    """A run cannot be resumed with these settings."""
 
 
 class ClusterError(TrainerError):
@@ -91,19 +91,19 @@ class ClusterError(TrainerError):
 
 
 class SweepError(TrainerError):
-    """Runs of a sweep failed; the others are done."""
+    """Runs of a sweep failed; the others are finished."""
 
 
 class ReportError(TrainerError):
-    """A report could not be made of the runs given."""
+    """No report can be made of the given runs."""
 
 
 class EnsembleError(TrainerError):
-    """Predictions of the runs cannot be averaged."""
+    """The predictions of the runs cannot be averaged."""
 
 
 class AudioInputError(TrainerError):
-    """Files to predict are missing or unusable."""
+    """Files to classify are missing or unusable."""
 
 
 class ExportError(TrainerError):
@@ -118,15 +118,15 @@ def diverged(
     rates: tuple[float, float],
     kept: Path | None,
 ) -> DivergedError:
-    """Return the error of a loss that is not finite.
+    """Return the error for a loss that is not finite.
 
     Args:
         fold: The held-out fold.
         stage: Number of the stage, from 1.
-        settings: The stage.
-        epoch: Number of the epoch, from 1 over the whole schedule.
-        rates: The lowest and the highest learning rate of that epoch's steps.
-        kept: Checkpoint of the last good epoch; None if there was none.
+        settings: Settings of the stage.
+        epoch: Number of the epoch in the whole schedule, from 1.
+        rates: Lowest and highest learning rate of the epoch's steps.
+        kept: Checkpoint of the last good epoch; None if there is none.
     """
     good = f"the last good model is {kept}" if kept else "no epoch was finished"
     low, high = rates
@@ -142,7 +142,7 @@ _MOST_CHARS = 40
 
 
 def in_a_line(error: Exception) -> str:
-    """Return one line of what was wrong; the first problem, if pydantic found several."""
+    """Return an error as one line; of several pydantic problems the first."""
     if isinstance(error, ValidationError):
         return first_problem(error)
     return " ".join(str(error).split()) or type(error).__name__
@@ -159,7 +159,7 @@ def refused(error: ValidationError, name: str = "") -> ConfigError:
     """Return an error for the first invalid option: its name, its value, and what is wrong.
 
     Args:
-        error: What pydantic raised.
+        error: Error raised by pydantic.
         name: Name of the option, if pydantic does not know it.
     """
     first = error.errors(include_url=False)[0]
@@ -171,7 +171,7 @@ def refused(error: ValidationError, name: str = "") -> ConfigError:
 
 
 def differing(values: Mapping[str, object], recorded: Mapping[str, object]) -> list[str]:
-    """Return the differing values, by name and with both values; names of `values` alone count."""
+    """Return name and both values, in words, of each of `values` that differs."""
     return [
         f"{name} ({_short(value)}, the run has {_short(recorded[name])})"
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""Training methods: a method is a name and its cycles. The paper's, variations, and the user's own.
+"""Training methods, each a name and a list of cycles: the paper's, variations, the user's.
 
 Source: PROTOCOL section 2, the table of 1cycles (the paper's Table 1 and text).
 """
@@ -31,7 +31,7 @@ _IMAGE_AXES = 2
 _VARIANTS = frozenset(get_args(Variant))
 
 WHOLE, DISCRIMINATIVE = 1.0, 1 / 3
-"""The body's learning rate over the head's."""
+"""Ratio of the body's learning rate to the head's."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Method:
     """A named schedule.
 
     Args:
-        name: Name in reports.
-        cycles: At least one.
+        name: Name of the method.
+        cycles: Cycles of the schedule, at least one.
     """
 
     name: str
@@ -88,7 +88,7 @@ def _progressive(
 
 
 MATCHED = 70 + 20
-"""Epochs of the last cycle that bring a progressive schedule to the baseline's 190, not 170."""
+"""Epochs of the last cycle for a progressive schedule of the baseline's 190 instead of 170."""
 
 METHODS: Mapping[str, tuple[Cycle, ...]] = {
     "baseline": (
@@ -112,14 +112,14 @@ METHODS: Mapping[str, tuple[Cycle, ...]] = {
 }
 
 LEAST_SCALE = max(len(cycles) / sum(c.epochs for c in cycles) for cycles in METHODS.values())
-"""Scale of the epochs at which the shortest of these schedules has one per stage."""
+"""Minimum scale of the epochs: the shortest schedule then has one epoch per stage."""
 
 
 def own_methods(methods_file: Path | str) -> dict[str, tuple[Cycle, ...]]:
-    """Read the methods in a file of the user's, see `read_methods`.
+    """Read user-defined methods from a file, see `read_methods`.
 
     Raises:
-        ConfigError: The file is unusable, or takes a name of ours.
+        ConfigError: The file is invalid, or uses the name of a built-in method.
     """
     return read_methods(Path(methods_file), _reserved_names())
 
@@ -130,17 +130,17 @@ def find_method(
     resize_operator: str | None = None,
     own: Mapping[str, tuple[Cycle, ...]] | None = None,
 ) -> Method:
-    """Return a built-in method or one of a file, with another resize operator if asked for.
+    """Return a built-in or user-defined method, optionally with another resize operator.
 
     Args:
-        name: A key of METHODS, or of the file.
-        methods_file: YAML file of the user's methods, see `read_methods`.
-        resize_operator: A ResizeOperator; any but bilinear becomes part of the name.
-        own: What `own_methods` has read of the file, which is not read again then.
+        name: A key of `METHODS`, or of the file.
+        methods_file: YAML file with methods, see `read_methods`.
+        resize_operator: A `ResizeOperator`; unless bilinear, it becomes part of the name.
+        own: Result of `own_methods` for the file, which is then not read again.
 
     Raises:
         UnknownMethodError: There is no such method.
-        ConfigError: The file is unusable, there is no such operator, or the method has no resized
+        ConfigError: The file is invalid, there is no such operator, or the method has no resized
             images.
     """
     if own is None:
@@ -168,7 +168,7 @@ def find_method(
 
 
 def resizes(name: str, methods_file: Path | str | None = None) -> bool:
-    """Return whether a method uses resized images, which a resize operator can make.
+    """Return whether a method uses resized images, so that a resize operator applies.
 
     Raises:
         UnknownMethodError, ConfigError: See `find_method`.
@@ -206,9 +206,9 @@ def stages(
     Args:
         method: A method from `find_method`.
         dataset: Dataset whose learning rates are used, or ESC-50's if the method has none for it.
-        epochs_scale: Factor of the epochs, in (0, MAX_SCALE]; see `scaled_epochs`.
-        max_lr: Learning rates that replace the method's, one per stage, with commas; or `auto`,
-            with which every stage has `UNMEASURED` until a range test has measured its own.
+        epochs_scale: Factor for the epochs, in (0, MAX_SCALE]; see `scaled_epochs`.
+        max_lr: Learning rates that replace the method's, one per stage, separated by commas; or
+            `auto`, in which case all are `UNMEASURED` until a range test has been run.
 
     Raises:
         ConfigError: The scale is out of range, the method has no rate for the dataset, or `max_lr`
@@ -233,15 +233,15 @@ def stages(
 
 
 def scaled_epochs(epochs: Sequence[int], scale: float) -> list[int]:
-    """Return the epochs of each stage of a shortened, or lengthened, schedule.
+    """Return the epochs of each stage of a shortened or lengthened schedule.
 
-    Ratios are kept as near as whole numbers allow. Those of methods to one another: the sum is
-    rounded, not each stage, and no scale is below `LEAST_SCALE`. Those of stages: each gets its
-    part of the sum, rounded down, but at least one; what is left goes to the largest remainders.
+    Ratios are preserved as closely as integers allow. Between methods: the sum is rounded, not each
+    stage, and the scale is at least `LEAST_SCALE`. Between stages: each gets its fraction of the
+    sum, rounded down, but at least one epoch; the rest goes to the largest remainders.
 
     Args:
         epochs: Epochs of each stage of the whole schedule.
-        scale: Factor, above 0.
+        scale: Factor for the epochs, above 0.
     """
     whole = sum(epochs)
     total = max(len(epochs), math.floor(whole * max(scale, LEAST_SCALE) + 0.5))
@@ -256,7 +256,7 @@ def scaled_epochs(epochs: Sequence[int], scale: float) -> list[int]:
 
 
 def scale_warning(scale: float) -> str | None:
-    """Return a warning if a schedule cannot be as short as asked for."""
+    """Return a warning if a schedule cannot be as short as requested."""
     if scale >= LEAST_SCALE:
         return None
     return (
@@ -266,10 +266,10 @@ def scale_warning(scale: float) -> str | None:
 
 
 def read_yaml(path: Path) -> object:
-    """Read a YAML or JSON file of the user's; see `featurestore.yamlfile`.
+    """Read a user's YAML or JSON file; see `featurestore.yamlfile`.
 
     Raises:
-        ConfigError: It cannot be read, or is no YAML that is taken.
+        ConfigError: The file cannot be read, or is not valid YAML.
     """
     try:
         return yamlfile.read_yaml(path)
@@ -280,15 +280,15 @@ def read_yaml(path: Path) -> object:
 
 
 def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, ...]]:
-    """Read the cycles of each method in a YAML file: a list of `schemas.Cycle` under each name.
+    """Read the methods in a YAML file, which maps names to lists of `schemas.Cycle`.
 
     Args:
         path: Path of the file.
-        taken: Names that a method may not have.
+        taken: Names that are not allowed.
 
     Raises:
-        ConfigError: The file cannot be read, a name is taken, or a field is unknown or impossible;
-            the message names the method, the stage and the field.
+        ConfigError: The file cannot be read, a name is not allowed, or a field is unknown or
+            invalid; the message names the method, the stage and the field.
     """
     content = read_yaml(path)
     if not isinstance(content, dict) or not content:
@@ -320,16 +320,17 @@ def _problem(details: "ErrorDetails") -> str:
 
 
 def check_arrays(dataset: "StoredDataset", method: str, schedule: tuple[Stage, ...]) -> None:
-    """Refuse a schedule over arrays that the store lacks, or that cannot alternate.
+    """Check that the store has the arrays of a schedule, and that they can alternate.
 
     Args:
         dataset: An open store's dataset.
         method: Name of the method.
-        schedule: Its stages.
+        schedule: Stages of the method.
 
     Raises:
-        featurestore.errors.UnknownNameError: The store lacks an array; says how to build it.
-        ConfigError: Two arrays alternate that differ in shape, or one is no image.
+        featurestore.errors.UnknownNameError: The store lacks an array; the message says how to
+            build it.
+        ConfigError: Two alternating arrays differ in shape, or one is not an image.
     """
     needed = [a for stage in schedule for a in (stage.array, stage.alternate) if a is not None]
     missing = list(dict.fromkeys(array for array in needed if array not in dataset.arrays))

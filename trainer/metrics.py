@@ -1,8 +1,8 @@
-"""Scores for clips of several labels, or none. Pure functions of NumPy arrays.
+"""Scores for clips with several labels or none. Pure functions of NumPy arrays.
 
 Equal to scikit-learn's `average_precision_score`, `roc_auc_score` and
-`label_ranking_average_precision_score` of each class, but for what these make of a class that does
-not occur: here it has no value, and is in no mean.
+`label_ranking_average_precision_score`, except for classes that do not occur: here these have no
+value and are left out of means.
 """
 
 from typing import Any
@@ -14,20 +14,20 @@ from scipy.stats import norm, rankdata
 from schemas import MultilabelScores
 
 Labels = NDArray[np.uint8]
-"""(n, classes) multi-hot."""
+"""Multi-hot labels (n, classes)."""
 Values = NDArray[np.float64]
 LIKELY = 0.5
-"""Probability from which a clip counts as taken for a class, where it may have several labels."""
+"""Minimum probability of a predicted label."""
 
 
 def average_precisions(labels: Labels, scores: NDArray[Any]) -> Values:
-    """Return the step-wise average precision of each class, (classes,); NaN where it has no clip.
+    """Return the step-wise average precision of each class, (classes,); NaN without clips.
 
     Σ (Rᵢ - Rᵢ₋₁) · Pᵢ over the distinct scores from the highest down, without interpolation.
 
     Args:
         labels: (n, classes) multi-hot.
-        scores: (n, classes), any order-preserving form of probabilities; not NaN.
+        scores: (n, classes), any monotonic function of probabilities; not NaN.
     """
     return np.array([_average_precision(*pair) for pair in zip(labels.T, scores.T, strict=True)])
 
@@ -45,14 +45,14 @@ def _average_precision(labels: Labels, scores: NDArray[Any]) -> float:
 
 
 def roc_aucs(labels: Labels, scores: NDArray[Any]) -> Values:
-    """Return the area under the ROC curve of each class, (classes,); NaN if all or no clip has it.
+    """Return the ROC-AUC of each class, (classes,); NaN if all clips or none have the label.
 
-    The share of pairs of a clip with the label and one without in which the former has the higher
-    score; equal ones count half.
+    This is the fraction of pairs of a clip with the label and one without in which the former has
+    the higher score; ties count half.
 
     Args:
         labels: (n, classes) multi-hot.
-        scores: (n, classes).
+        scores: (n, classes), not NaN.
     """
     positive = labels.sum(axis=0, dtype=np.int64)
     negative = len(labels) - positive
@@ -63,7 +63,7 @@ def roc_aucs(labels: Labels, scores: NDArray[Any]) -> Values:
 
 
 def d_prime(auc: float) -> float | None:
-    """Return √2 · Φ⁻¹(AUC), the distance of two normal distributions with that area, in their σ.
+    """Return d′ = √2 · Φ⁻¹(AUC), the distance of two normal distributions in units of σ.
 
     Source: S. Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP
     2017, from the mean of the classes' areas. None at 0 and 1, where it is infinite.
@@ -72,10 +72,10 @@ def d_prime(auc: float) -> float | None:
 
 
 def lwlrap(labels: Labels, scores: NDArray[Any]) -> float:
-    """Return the label-weighted label-ranking average precision, in (0, 1]; NaN without any label.
+    """Return the label-weighted label-ranking average precision, in (0, 1]; NaN without labels.
 
-    For each label of each clip: the share of right ones among the labels ranked as high or higher;
-    the mean over all labels of all clips.
+    This is the fraction of correct labels among those ranked as high or higher, averaged over all
+    labels of all clips.
 
     Source: E. Fonseca et al., "Audio tagging with noisy labels and minimal supervision", DCASE
     2019.
@@ -93,10 +93,10 @@ def lwlrap(labels: Labels, scores: NDArray[Any]) -> float:
 
 
 def multilabel_scores(labels: Labels, scores: NDArray[Any]) -> MultilabelScores:
-    """Return all scores of some predictions; means are over the classes that occur.
+    """Return all multi-label scores; means are over the classes that occur.
 
     Args:
-        labels: (n, classes) multi-hot, of which at least one clip has a label.
+        labels: (n, classes) multi-hot, with at least one label.
         scores: (n, classes) probabilities.
     """
     precisions, areas = average_precisions(labels, scores), roc_aucs(labels, scores)
@@ -112,5 +112,5 @@ def multilabel_scores(labels: Labels, scores: NDArray[Any]) -> MultilabelScores:
 
 
 def mean_average_precision(labels: Labels, scores: NDArray[Any]) -> float:
-    """Return the mean of `average_precisions` over the classes that occur, at least one."""
+    """Return the mean of `average_precisions` over the classes that occur."""
     return float(np.nanmean(average_precisions(labels, scores)))

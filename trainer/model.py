@@ -1,8 +1,8 @@
-"""Networks by name: a body for one-channel images, torchvision's or timm's, and the paper's head.
+"""Networks by name: a one-channel body from torchvision or timm, and the paper's head.
 
-The one owner of timm, whose models are made as timm makes them, pooling included, for one channel
-and without a classifier. What would drop at random in them is off, so that the head's dropout,
-whose numbers come from the run's seed, is the only chance in a training step.
+The only module that imports timm. Its models are used as they are, including pooling, for one
+channel and without a classifier. Their own dropout is disabled, so that the head's dropout, whose
+random numbers come from the run's seed, is the only randomness in a training step.
 """
 
 import hashlib
@@ -23,27 +23,27 @@ TIMM = "timm:"
 HIDDEN = 512
 DROPOUTS = (0.25, 0.5)
 _UPPER = ("layer3.", "layer4.")
-"""The residual stages of the upper of three layer groups."""
+"""Residual stages of the second of three layer groups."""
 
 _GLOBAL_GENERATOR = threading.Lock()
-"""Held while weights are drawn: torchvision uses the process's generator, which threads share."""
+"""Held while weights are drawn, as torchvision uses the global generator."""
 
 
 class ConcatPool(nn.Module):
     """Pooling from (n, c, h, w) to (n, 2c): the maximum of each channel, then its mean."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the maxima and means (n, 2c)."""
+        """Return maxima and means (n, 2c) of an input (n, c, h, w)."""
         # `max` over one axis, because its gradient is the same on every run.
         flat = x.flatten(2)
         return torch.cat([flat.max(dim=2).values, flat.mean(dim=2)], dim=1)
 
 
 class Head(nn.Sequential):
-    """A sequence of layers whose dropout can be decided from outside.
+    """A sequence of layers whose dropout can take its random numbers as an argument.
 
-    With the noise as an argument nothing in a training step is random: it can be compiled and
-    recorded, and folds that train at once do not draw from one generator.
+    With the noise as an argument, a training step is deterministic: it can be compiled and
+    recorded, and folds that train in parallel do not share a generator.
     """
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -51,9 +51,9 @@ class Head(nn.Sequential):
 
         Args:
             x: (n, features).
-            noise: (n, at least `noise_size`) in [0, 1), independent; the first columns are used: a
-                value is dropped where its own is below the layer's p. None leaves dropout to the
-                layers themselves.
+            noise: (n, at least `noise_size`) independent uniform numbers in [0, 1), of which the
+                first columns are used: a value is dropped if its number is below the layer's p.
+                None for the layers' own dropout.
         """
         for layer in self:
             if noise is None or not isinstance(layer, nn.Dropout):
@@ -91,19 +91,18 @@ class Network(nn.Module):
     """The whole network: (n, 1, bands, frames) float32 in [0, 1] → logits (n, num_classes).
 
     `body` is torchvision's ResNet with one input channel and `ConcatPool`, or a model of timm with
-    timm's own pooling (`timm_body`); `head` is `make_head`. By default the weights of a
-    ResNet's first convolution are the sum over the three channels of torchvision's, so that the
-    body's output is that of the three-channel one for a grey image.
+    its own pooling (`timm_body`); `head` is `make_head`. By default the weights of a ResNet's first
+    convolution are the sum over torchvision's three channels, so that the body's output equals that
+    of the three-channel one for a grey image.
 
     Args:
         arch: Name of a network, see `check_arch`.
-        num_classes: Length of the output.
-        body_state: `InitialWeights.state`; None leaves the random weights that the library starts
-            with.
-        first_conv: What the one channel's weights of a ResNet are made of, see `schemas.FirstConv`.
+        num_classes: Number of outputs.
+        body_state: `InitialWeights.state`; None for the library's random initialisation.
+        first_conv: How a ResNet's one-channel weights are derived, see `schemas.FirstConv`.
 
     Attributes:
-        noise_size: Random numbers per clip that dropout takes.
+        noise_size: Number of random numbers per clip for dropout.
     """
 
     def __init__(
@@ -133,7 +132,8 @@ class Network(nn.Module):
     def layer_groups(self, number: LayerGroups) -> tuple[list[nn.Parameter], ...]:
         """Return the trainable parameters in groups from the input to the output.
 
-        Two are the body and the head. Three cut the body before its third residual stage.
+        Two groups are the body and the head; for three, the body is cut before its third residual
+        stage.
 
         Source: PROTOCOL section 2 (read in fastai 1.0.58: a ResNet's cut is its child 6).
         """
@@ -179,7 +179,7 @@ def build_model(
 
     Args:
         arch: Name of a network, see `check_arch`.
-        num_classes: Length of the output.
+        num_classes: Number of outputs.
         seed: Seed of the random weights, in [0, 2**63).
         body_state: See `Network`.
         first_conv: See `Network`.
@@ -190,11 +190,11 @@ def build_model(
 
 
 def check_arch(arch: str) -> None:
-    """Refuse a network that there is not.
+    """Check that a network exists.
 
     Raises:
         ConfigError: Neither torchvision nor timm has it.
-        ModuleNotFoundError: It is timm's, and timm is not installed.
+        ModuleNotFoundError: It is one of timm's, and timm is not installed.
     """
     if arch in RESNETS:
         return
@@ -214,14 +214,14 @@ def check_arch(arch: str) -> None:
 
 
 def check_shapes(arch: str, shapes: Sequence[tuple[int, ...]]) -> None:
-    """Refuse a network that cannot take images of these shapes; ResNets take all.
+    """Check that a network accepts images of these shapes; ResNets accept all.
 
     Args:
         arch: A name that `check_arch` accepts.
-        shapes: (bands, frames) of each kind of image.
+        shapes: Shapes (bands, frames) of the images.
 
     Raises:
-        ConfigError: It cannot, such as one for images of a fixed size.
+        ConfigError: It does not, such as a network for images of a fixed size.
     """
     if not arch.startswith(TIMM):
         return
@@ -247,8 +247,8 @@ def timm_body(arch: str, *, pretrained: bool = False) -> nn.Module:
 
     Args:
         arch: `timm:` and the model's name.
-        pretrained: Whether it has the weights that timm publishes, from the network or its cache;
-            else they are random.
+        pretrained: Whether to load timm's published weights, downloaded or cached, instead of
+            random ones.
 
     Raises:
         WeightsError: The published weights are unavailable.
@@ -278,14 +278,14 @@ def timm_body(arch: str, *, pretrained: bool = False) -> nn.Module:
 
 
 def one_channel_state(arch: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict of a whole model as that of its body for one channel, as timm adapts it.
+    """Convert a state dict of a whole model to that of its one-channel body, as timm does.
 
     Args:
         arch: `timm:` and the model's name.
-        state: For one or three channels and any number of classes.
+        state: State dict for one or three channels and any number of classes.
 
     Raises:
-        ValueError: It is another model's.
+        ValueError: It belongs to another model.
     """
     from timm.models import adapt_input_conv
 
@@ -315,13 +315,13 @@ def mismatch(
     expected: Mapping[str, Tensor],
     is_optional: Callable[[str], bool] = lambda _name: False,
 ) -> str | None:
-    """Return what keeps a state dict from being loaded; None if names and shapes are as expected.
+    """Return why a state dict cannot be loaded; None if names and shapes are as expected.
 
     Args:
         arch: Name of the network.
-        state: Tensors, or whatever a file holds.
-        expected: The network's own.
-        is_optional: Returns whether a name may be absent.
+        state: State dict, which is not trusted.
+        expected: State dict of the network.
+        is_optional: Returns whether a name may be missing.
     """
     own, shapes = (
         {name: getattr(value, "shape", None) for name, value in of.items()}
@@ -338,16 +338,16 @@ def mismatch(
 
 
 def num_outputs(body: nn.Module) -> int:
-    """Return the number of features that a model of `timm_body` gives for an image."""
+    """Return the number of features per image of a model from `timm_body`."""
     number: int = getattr(body, "head_hidden_size", None) or getattr(body, "num_features")  # noqa: B009
     return number
 
 
 def safetensors(data: bytes) -> dict[str, Tensor]:
-    """Return the tensors of a file of safetensors, the format that timm publishes.
+    """Return the tensors in the content of a safetensors file, the format of timm's weights.
 
     Raises:
-        ValueError: It is damaged, or no such file.
+        ValueError: It is damaged, or not a safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -359,7 +359,7 @@ def safetensors(data: bytes) -> dict[str, Tensor]:
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names, shapes, types and bytes of a state dict."""
+    """Return the SHA-256 digest (hex) of names, shapes, dtypes and bytes of a state dict."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

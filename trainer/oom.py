@@ -1,7 +1,7 @@
-"""Out of memory: recognised in whatever was raised, and explained in one line.
+"""Out-of-memory errors: recognised in any exception, and explained in one line.
 
-A process that the system kills for want of memory cannot say anything: on a CPU only a limit that
-the allocator meets (a container's, `ulimit -v`, or more than there is) ends here.
+A process killed by the system for lack of memory cannot report anything: on a CPU, only failed
+allocations (by a container's limit, `ulimit -v`, or an excessive size) are seen here.
 """
 
 import gc
@@ -26,9 +26,9 @@ _SIGNS = (
     "could not create a primitive",
     "unable to find an engine",
 )
-"""Words of PyTorch's allocators for a GPU and a CPU, of C++, of cuBLAS and cuDNN, of oneDNN, and of
-cuDNN again, whose convolutions have no engine whose workspace fits: the last two have no other
-words for a lack of memory."""
+"""Phrases in messages of PyTorch's allocators for GPU and CPU, C++, cuBLAS and cuDNN, oneDNN, and
+cuDNN if no convolution engine has a workspace that fits: the last two have no other words for
+it."""
 _REMEDIES = {
     "device": "use --reading host, or stream if that is too small as well",
     "host": "use --reading stream, which holds a few chunks at a time",
@@ -37,7 +37,7 @@ _REMEDIES = {
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on a GPU or the host."""
+    """Return whether an error means that memory ran out, on a GPU or the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)
@@ -46,10 +46,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def explain_oom(explain: Callable[[], str]) -> Iterator[None]:
-    """Turn running out of memory into one line of ours.
+    """Translate out-of-memory errors into DeviceMemoryError.
 
     Args:
-        explain: Makes the line; called once the failed calls have let go of their memory.
+        explain: Returns the message; called after the failed calls have released their memory.
 
     Raises:
         DeviceMemoryError: Memory ran out.
@@ -66,16 +66,16 @@ def explain_oom(explain: Callable[[], str]) -> Iterator[None]:
 def explain_oom_loading(
     array: str, num_bytes: int, placement: Reading, device: str
 ) -> AbstractContextManager[None]:
-    """Explain data that do not fit, with the placement that needs less.
+    """Explain that data does not fit, and suggest a placement that needs less memory.
 
     Args:
-        array: `resolution/variant`.
-        num_bytes: Bytes of all its images.
-        placement: Where they shall lie.
-        device: Device that trains.
+        array: Key of the array, such as `R1/mel`.
+        num_bytes: Size of all its images in bytes.
+        placement: Placement of the data.
+        device: Training device.
 
     Raises:
-        DeviceMemoryError: They do not fit.
+        DeviceMemoryError: The data does not fit.
     """
     place = device if placement == "device" else "the host"
     return explain_oom(
@@ -89,13 +89,13 @@ def explain_oom_loading(
 def explain_oom_training(
     stage: Stage, shape: tuple[int, ...], config: RunConfig, placement: Reading
 ) -> AbstractContextManager[None]:
-    """Explain a training step that does not fit.
+    """Explain that a training step does not fit.
 
     Args:
-        stage: The stage that trains.
-        shape: Shape of its images, (bands, frames) as a rule.
-        config: Gives the batch size, device and precision.
-        placement: Where the data lie.
+        stage: Stage being trained.
+        shape: Shape of its images, usually (bands, frames).
+        config: Config with batch size, device and precision.
+        placement: Placement of the data.
 
     Raises:
         DeviceMemoryError: A step does not fit.
@@ -117,7 +117,7 @@ def halve_batch(size: int) -> str:
 
 
 def release(error: BaseException) -> None:
-    """Let go of what the calls that ended in an error still hold."""
+    """Release the memory still referenced by the traceback of an error."""
     traceback.clear_frames(error.__traceback__)
     gc.collect()
     if torch.cuda.is_available():

@@ -1,6 +1,6 @@
-"""From what the user asks for to a run that can be done, or a reason why it cannot.
+"""From the user's options to a feasible run, or the reason why it is not.
 
-Looks at the store's tables and at what this machine has: no image is read, nothing written.
+Reads the store's tables and checks this machine; no image is read, and nothing is written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,17 +36,17 @@ from trainer.training.schedule import FEW_STEPS, num_steps
 from trainer.weights import INITS
 
 _NOT_IN_CONFIG = {"methods_file", "resize_operator", "own_methods", "recipe", "max_lr"}
-"""Options that are not part of the config: its method, stages and settings result from them."""
+"""Options not in the config, which has the method, stages and settings that result from them."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that is possible.
+    """A feasible run.
 
     Args:
-        config: All that shapes its numbers.
-        splits: Clips of each held-out fold's training.
-        warnings: What the user should know before it starts.
+        config: Everything that determines the results.
+        splits: Split by held-out fold.
+        warnings: Warnings for the user before it starts.
     """
 
     config: RunConfig
@@ -55,28 +55,28 @@ class Plan:
 
     @property
     def num_train(self) -> dict[int, int]:
-        """Training clips by held-out fold."""
+        """Number of training clips, by held-out fold."""
         return {fold: split.num_train for fold, split in self.splits.items()}
 
     @property
     def num_valid(self) -> dict[int, int]:
-        """Clips evaluated after each epoch, by held-out fold: its own, or the validation part's."""
+        """Number of clips evaluated after each epoch (held-out or validation), by held-out fold."""
         return {fold: split.num_valid or split.num_test for fold, split in self.splits.items()}
 
 
 def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: int = 1) -> Plan:
-    """Check that the dataset and this machine have what the options need.
+    """Resolve options for a dataset and this machine, and check that the run is feasible.
 
     Args:
-        dataset: Trained on.
-        options: What is asked for.
-        folds_at_once: Number of folds that share the cores.
+        dataset: Dataset to train on.
+        options: Training options.
+        folds_at_once: Number of folds trained in parallel, which share the cores.
 
     Raises:
         ConfigError: A method is unknown, or a value out of range.
-        DeviceError: The device is absent.
-        DataError: There are too few folds, or clips, or a class is never trained on, or clips of
-            one recording are on both sides of a split, or a file is in several folds.
+        DeviceError: The device is not available.
+        DataError: There are too few folds or clips, a class has no training clips, a recording is
+            on both sides of a split, or a file is in several folds.
         featurestore.errors.UnknownNameError: The store lacks a fold or an array.
     """
     method = find_method(
@@ -119,11 +119,11 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
 
 
 def few_steps_warning(config: RunConfig, num_clips: int) -> str | None:
-    """Return a warning if a stage has so few steps that its best epoch is picked on noise.
+    """Return a warning if a stage has so few steps that the choice of its best epoch is noise.
 
     Args:
         config: Config of the run.
-        num_clips: Training clips of the fold that has the fewest.
+        num_clips: Minimum number of training clips over the folds.
     """
     per_epoch = num_steps(num_clips, config.batch_size)
     steps = {n: per_epoch * s.epochs for n, s in enumerate(config.stages, start=1)}
@@ -185,7 +185,7 @@ def _on_this_machine(
 
 
 def absolute_init(init: str) -> str:
-    """Return `init` valid in any working directory: a file by its absolute path."""
+    """Return `init` with the path of a file made absolute."""
     return init if init in INITS else str(Path(init).absolute())
 
 

@@ -1,9 +1,9 @@
-"""Defaults for settings that the user leaves open: a recipe, and a dataset's learning rates.
+"""Defaults of settings: recipes, and learning rates by dataset.
 
-A recipe is a reading of the paper. `paper` follows the text. `fastai-2019` is what the paper's code
-must have done where the text is silent. Every piece is an option of its own, except the filters,
-which are the store's. Learning rates are those of the method's table, or given by hand;
-`trainer.training.lr_find` measures them.
+A recipe is an interpretation of the paper. `paper` follows the text. `fastai-2019` is what the
+paper's code must have done where the text is silent. Every setting is also an option of its own,
+except the mel filters, which belong to the store. Learning rates are from the method's table or
+given by the user; `trainer.training.lr_find` measures them.
 
 Source: PROTOCOL section 2.
 """
@@ -29,17 +29,17 @@ from trainer.errors import ConfigError
 
 @dataclass(frozen=True)
 class Pieces:
-    """The settings of a recipe; see `schemas.RunConfig` for the meanings.
+    """The settings of a recipe; see `schemas.RunConfig` for their meaning.
 
     Args:
-        carry: With selection `last`, which picks nothing, it is `last`.
-        best_of: Epochs that the reported one is picked from.
-        layer_groups: Number of groups with learning rates of their own.
-        moments: The optimiser's at the start of a stage.
+        carry: Network that the next stage starts from; `last` with selection `last`.
+        best_of: Epochs among which the reported one is chosen.
+        layer_groups: Number of layer groups with their own learning rates.
+        moments: Moments of the optimiser at the start of a stage.
         first_conv: Weights of the first convolution.
-        precision: Replaces `auto`; None leaves that to the device.
-        mel_scale: Filters that the store must have; None takes any.
-        sweep_end: Learning rate of the range test's last step.
+        precision: Precision that replaces `auto`; None to choose by device.
+        mel_scale: Mel scale that the store must have; None for any.
+        sweep_end: Learning rate of the last step of a range test.
     """
 
     carry: Carry = "stage"
@@ -68,7 +68,7 @@ RECIPES: Mapping[Recipe, Pieces] = {
 
 
 def find_recipe(name: str) -> Pieces:
-    """Return the recipe of that name.
+    """Return the recipe with a given name.
 
     Raises:
         ConfigError: There is none.
@@ -80,10 +80,10 @@ def find_recipe(name: str) -> Pieces:
 
 
 def check_filters(spec: FeatureSpec, name: str) -> None:
-    """Refuse features whose filterbank is not the recipe's.
+    """Check that features have the filterbank of a recipe.
 
     Raises:
-        ConfigError: It is another one; says how to build it.
+        ConfigError: They do not; the message says how to build them.
     """
     expected, stored = find_recipe(name).mel_scale, spec.mel_scale
     if expected not in (None, stored):
@@ -97,9 +97,9 @@ def check_filters(spec: FeatureSpec, name: str) -> None:
 
 URBANSOUND8K, ESC50 = "urbansound8k", "esc50"
 RATES_OF = {URBANSOUND8K: URBANSOUND8K, ESC50: ESC50, "esc10": ESC50}
-"""Datasets that have learning rates, and whose rates they use."""
+"""Datasets with learning rates, mapped to the dataset whose rates they use."""
 AUTO, UNMEASURED = "auto", 1.0
-"""Value of `max_lr` that asks for measured rates, and the rate of a stage that has none yet."""
+"""Value of `max_lr` that requests measured rates, and placeholder for a rate not measured yet."""
 
 
 def stage_rates(
@@ -120,7 +120,7 @@ def stage_rates(
 
 
 def with_rates(stages: Sequence[Stage], rates: Sequence[float]) -> tuple[Stage, ...]:
-    """Return stages with other learning rates, one per stage."""
+    """Return the stages with their learning rates replaced, one per stage."""
     pairs = zip(stages, rates, strict=True)
     return tuple(stage.model_copy(update={"max_lr": rate}) for stage, rate in pairs)
 
@@ -151,7 +151,7 @@ def _rate(cycle: Cycle, dataset: str, where: str) -> float:
 
 
 def rates_warning(cycles: Sequence[Cycle], dataset: str) -> str | None:
-    """Return a warning if the learning rates are another dataset's; None if they are its own."""
+    """Return a warning if the learning rates are those of another dataset, else None."""
     datasets = (set(c.max_lr) for c in cycles if isinstance(c.max_lr, dict))
     if all(names & {dataset, RATES_OF.get(dataset)} for names in datasets):
         return None

@@ -1,4 +1,4 @@
-"""A whole run: every held-out fold, and its records on disk. New, or from where it stopped."""
+"""Training of a whole run: all held-out folds, and the records on disk; new or resumed."""
 
 import platform
 import threading
@@ -36,12 +36,12 @@ _OF_RESULT = set(RunResult.model_fields)
 
 @dataclass(frozen=True)
 class Known:
-    """Facts of a run that this process has already: nothing is read, hashed or measured twice.
+    """Facts about a run that this process knows already, so that nothing is read or measured twice.
 
     Args:
-        splits: Clips of each held-out fold's training.
-        weights: The initial weights.
-        readings: Where each array's data shall lie.
+        splits: Split by held-out fold.
+        weights: Initial weights.
+        readings: Placement of each array's data.
     """
 
     splits: Mapping[int, FoldSplit]
@@ -56,18 +56,18 @@ def run(
     notify: events.Notify = events.ignore,
     execution: ExecutionOptions | None = None,
 ) -> RunResult:
-    """Train for every fold of the plan.
+    """Train all folds of a plan.
 
     Args:
-        dataset: What the plan was made for.
-        plan: From `trainer.plan.plan_run`.
-        out: The run's directory: run.json, TensorBoard events, a directory a fold with its
-            metrics, networks and answers, and, at the end, result.json.
+        dataset: Dataset of the plan.
+        plan: Result of `trainer.plan.plan_run`.
+        out: Directory of the run, for run.json, TensorBoard events, a directory per fold with
+            metrics, networks and predictions, and, at the end, result.json.
         notify: Called with each event.
-        execution: How to go about it.
+        execution: Execution options.
 
     Raises:
-        TrainerError: `out` is taken or cannot be written, the initial weights are unavailable, or
+        TrainerError: `out` is in use or cannot be written, the initial weights are unavailable, or
             a loss is not finite.
         featurestore.errors.StoreError: The store is damaged.
     """
@@ -85,12 +85,12 @@ def begin(
     execution: ExecutionOptions | None = None,
     init_sha256: str | None = None,
 ) -> Known:
-    """Write the record of a run, which `resume` then carries out; see `run`.
+    """Write the record of a run, for training with `resume`; see `run`.
 
     With `init_sha256`, the file of the initial weights must have this digest.
 
     Returns:
-        What need not be found out again by a `resume` in this process.
+        Facts to pass to `resume` in this process.
     """
     check_free(out)
     weights = _weights(plan.config.init, plan.config.arch, notify)
@@ -138,23 +138,23 @@ def resume(
     folds: Sequence[int] = (),
     known: Known | None = None,
 ) -> RunResult | None:
-    """Resume a run that was stopped in whatever way; one that is finished is left as it is.
+    """Resume a run, however it was stopped; a finished one is not changed.
 
-    On the same device the networks and metrics are, to the bit, those of a run never stopped.
+    On the same device, networks and metrics are bit-identical to those of an uninterrupted run.
 
     Args:
-        dataset: The run's, wherever its store lies now.
-        out: The run's directory.
+        dataset: Dataset of the run, whose store may have been moved.
+        out: Directory of the run.
         notify: Called with each event.
-        execution: How to go about it; may be another than before.
-        folds: To be trained for now, some of the run's; all by default.
-        known: What `begin` returned, in the same process.
+        execution: Execution options, which may differ from before.
+        folds: Folds of the run to train now; all by default.
+        known: Result of `begin` in the same process.
 
     Returns:
-        The run's outcome; None if other folds of it are not finished.
+        The run's result; None if other folds are not finished.
 
     Raises:
-        ResumeError: The store is another one, or the file of the initial weights is.
+        ResumeError: The store or the file of the initial weights is not that of the run.
         TrainerError: See `run`; or a record is damaged.
     """
     directory = RunDirectory(out)
@@ -242,17 +242,17 @@ def _train(
 def finish(
     directory: RunDirectory, readings: Mapping[str, Reading] | None = None
 ) -> RunResult | None:
-    """Return the result of a run whose folds are all finished, written if it was not; else None.
+    """Return the result of a run, written first if necessary; None if folds are unfinished.
 
-    Whichever processes trained them: each fold has the warnings that were met for it.
+    Folds may have been trained by different processes; each fold's record has its warnings.
 
     Args:
-        directory: The run's.
-        readings: Where the data lay when the last fold was trained; as recorded by default.
+        directory: Directory of the run.
+        readings: Placement of the data for the last fold; as recorded by default.
 
     Raises:
         RunDirectoryError: A record is damaged, or a fold was trained for another run.
-        TrainedRunError: The result that is there does not fit the run.
+        TrainedRunError: An existing result contradicts the run.
     """
     if (directory.path / RESULT).exists():
         return open_finished(directory.path).result

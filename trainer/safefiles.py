@@ -1,7 +1,7 @@
-"""Files written whole or not at all, and known again when they are read, by their digests.
+"""Atomic writes, and verification by digests when files are read.
 
-A JSON record carries the SHA-256 of all else that it says. A PyTorch file carries, as the comment
-of the zip archive that it is, the SHA-256 of all before it: torch itself compares no checksum.
+A JSON record contains the SHA-256 of all its other fields. A PyTorch file has the SHA-256 of its
+content in the comment of its zip archive, as torch itself does not verify checksums.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from schemas import Schema, Sealed
 from trainer.errors import ConfigError, RunDirectoryError, in_a_line
 
 MOST_BYTES = 64 << 20
-"""Largest JSON record in bytes. The largest are some 100 kB."""
+"""Maximum size of a JSON record in bytes; the largest have about 100 kB."""
 RESTORE = "put it back from a copy, or train again"
 # What torch.load raises for files that are empty, text, cut, changed, or hold other objects.
 _NOT_TENSORS = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError)
@@ -36,10 +36,10 @@ _COMMENT_BYTES = len("sha256:") + 64
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say what to do if a path of the run directory, or another output, cannot be written.
+    """Translate errors of writing a path of a run directory or another output, with advice.
 
     Raises:
-        RunDirectoryError: It cannot be written.
+        RunDirectoryError: The path cannot be written.
     """
     try:
         yield
@@ -50,19 +50,19 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that at any moment `path` holds all of the old bytes or all of the new."""
+    """Write a file atomically: at any moment, `path` has all old bytes or all new bytes."""
     with writing(path):
         files.replace_file(path, data)
 
 
 def create_file(path: Path, data: bytes) -> bool:
-    """Write a file, whole, unless there is one; return whether there was none."""
+    """Write a file atomically unless it exists; return whether it did not."""
     with writing(path):
         return files.create_file(path, data)
 
 
 def append_file(path: Path, data: bytes) -> None:
-    """Add to a file; the system has it when this returns."""
+    """Append to a file; the data survives a killed process once this returns."""
     with writing(path):
         descriptor = files.open_own(path)
         try:
@@ -72,16 +72,16 @@ def append_file(path: Path, data: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a directory, and those above it, where it is missing."""
+    """Create a directory and its parents if missing."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:
-    """Read a file of ours as a whole.
+    """Read a whole file of a run.
 
     Raises:
-        RunDirectoryError: It is missing, cannot be read, or is larger than such a file can be.
+        RunDirectoryError: The file is missing, cannot be read, or is too large.
     """
     try:
         return files.read_regular(path, max_bytes)
@@ -94,15 +94,15 @@ def read_file(path: Path, max_bytes: int) -> bytes:
 
 
 def record_bytes(record: Schema) -> bytes:
-    """Return a record as it is written: JSON, indented."""
+    """Return a record as indented JSON."""
     return json_document(record.model_dump(mode="json")).encode()
 
 
 def check_output(path: Path) -> None:
-    """Refuse a file that the user has named and that cannot be written, before work is done.
+    """Check that a file named by the user can be written, before work is done for it.
 
     Raises:
-        ConfigError: The folder is not there, or something else than a plain file is in its place.
+        ConfigError: The folder does not exist, or the path is not a plain file.
     """
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent}: no such directory; make it, or give another --out")
@@ -115,10 +115,10 @@ def check_output(path: Path) -> None:
 
 
 def write_output(path: Path, data: bytes | memoryview) -> None:
-    """Write a file that the user has named, whole or not at all, and never through a link.
+    """Write a file named by the user atomically, and never through a link.
 
     Raises:
-        RunDirectoryError: It cannot be written, or something else than a plain file is there.
+        RunDirectoryError: The file cannot be written, or the path is not a plain file.
     """
     with writing(path):
         files.write_output(path, data)
@@ -126,13 +126,13 @@ def write_output(path: Path, data: bytes | memoryview) -> None:
 
 @contextmanager
 def output_folder(out: Path, names: Iterable[str]) -> Iterator[None]:
-    """Make a folder for outputs of these names, and refuse it before work is done for them.
+    """Create a folder for outputs with these names, and check it before work is done for them.
 
-    If the work fails, the folders that were made for it and are still empty are removed.
+    If the work fails, new folders that are still empty are removed.
 
     Raises:
-        RunDirectoryError: It cannot be made.
-        ConfigError: Something else than a plain file has one of the names.
+        RunDirectoryError: The folder cannot be created.
+        ConfigError: One of the paths is not a plain file.
     """
     missing = [path for path in (out, *out.parents) if not path.exists()]
     try:
@@ -148,17 +148,17 @@ def output_folder(out: Path, names: Iterable[str]) -> Iterator[None]:
 
 
 def write_outputs(out: Path, contents: Mapping[str, bytes]) -> str:
-    """Write files into a folder, see `write_output`; return a line that says so."""
+    """Write files into a folder, see `write_output`; return a line for the user."""
     for name, data in contents.items():
         write_output(out / name, data)
     return f"Written: {', '.join(str(out / name) for name in contents)}"
 
 
 def read_tensors(data: bytes) -> object:
-    """Read what `torch.save` wrote: tensors and plain values, on the host, without running code.
+    """Read tensors and plain values written by `torch.save`, without executing code.
 
     Raises:
-        ValueError: It is no such file, or is damaged.
+        ValueError: The data is damaged, or not such a file.
     """
     # Not above: a report is written without torch, which takes seconds to load.
     import torch
@@ -174,13 +174,13 @@ def read_tensors(data: bytes) -> object:
 
 
 def content_digest(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a JSON object without its `sha256`: keys sorted, no white space."""
+    """Return the SHA-256 digest (hex) of a JSON object without its `sha256`, in canonical form."""
     rest = {name: value for name, value in content.items() if name != "sha256"}
     return file_digest(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
 
 
 def file_digest(data: bytes | memoryview) -> str:
-    """Return the SHA-256 of bytes, in hexadecimal."""
+    """Return the SHA-256 digest (hex) of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -194,11 +194,11 @@ def read_sealed(path: Path, kind: type[_Kind]) -> tuple[_Kind, str]:
     """Read a JSON record.
 
     Returns:
-        The record, and the digest of what the file says; the record's `sha256` is None if a
-        version of the program wrote it that gave none.
+        The record, and the digest of its content; its `sha256` is None if an older version wrote it
+        without a digest.
 
     Raises:
-        RunDirectoryError: It cannot be read, is no such record, or not the one that was written.
+        RunDirectoryError: The file cannot be read, is not such a record, or has been changed.
     """
     data = read_file(path, MOST_BYTES)
     try:
@@ -213,10 +213,10 @@ def read_sealed(path: Path, kind: type[_Kind]) -> tuple[_Kind, str]:
 
 
 def write_sealed(path: Path, record: _Kind) -> _Kind:
-    """Write a JSON record with its digest, whole or not at all; returns it as it was written.
+    """Write a JSON record with its digest atomically; returns it as written.
 
     Raises:
-        RunDirectoryError: It cannot be written.
+        RunDirectoryError: The path cannot be written.
     """
     record = sealed(record)
     replace_file(path, record_bytes(record))
@@ -224,7 +224,7 @@ def write_sealed(path: Path, record: _Kind) -> _Kind:
 
 
 def check_digest(path: Path, digest: str, recorded: str | None, witness: str) -> None:
-    """Refuse content that is not what was written; with `recorded` None nothing is known of it.
+    """Check content against its recorded digest, if there is one.
 
     Raises:
         RunDirectoryError: The digests differ.
@@ -237,7 +237,7 @@ def check_digest(path: Path, digest: str, recorded: str | None, witness: str) ->
 
 
 def with_comment(archive: io.BytesIO) -> memoryview:
-    """Append the digest of all before to a zip archive, as its comment; changed in place."""
+    """Add the digest of a zip archive as its comment, in place."""
     view = archive.getbuffer()
     if bytes(view[-_END_BYTES:][:4]) != _END:
         raise ValueError("not a zip archive without a comment")
@@ -250,10 +250,10 @@ def with_comment(archive: io.BytesIO) -> memoryview:
 
 
 def check_comment(data: bytes) -> bool:
-    """Compare a zip archive with its comment; False if it has none, as in older versions.
+    """Verify a zip archive by the digest in its comment; False if it has none (older versions).
 
     Raises:
-        ValueError: It is not what was written.
+        ValueError: The digest does not match.
     """
     if _COMMENT.search(data[-_COMMENT_BYTES:]):
         if file_digest(memoryview(data)[:-_COMMENT_BYTES]) != data[-64:].decode():

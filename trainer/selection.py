@@ -1,7 +1,7 @@
-"""Meaning of each selection: the epoch that counts, the one that is carried on, and the wording.
+"""Selections: rules for the reported epoch and for the start of the next stage, and wording.
 
-Training follows the rules after each epoch, and readers of a finished run check it by them. What
-differs in selection, `carry` or `best_of` is never averaged, compared or drawn together.
+Training applies the rules after each epoch, and readers of a finished run check it by them. Runs
+that differ in selection, `carry` or `best_of` are never averaged, compared or drawn together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,23 +14,23 @@ OPTIMISTIC = (
     "the best epoch was picked on the held-out fold itself, so its score there is optimistic; "
     "--checkpoint last was not picked by it"
 )
-"""Warning with every figure of the best network of selection `heldout`."""
+"""Warning with every score of the best network with selection `heldout`."""
 
 SCORE_NAMES: dict[TaskName, str] = {"multiclass": "accuracy", "multilabel": "mAP"}
-"""The score by which epochs and runs are compared, in words. What computes it needs torch."""
+"""Names of the scores by which epochs and runs are compared; defined here as `task` needs torch."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One way of picking the networks that count.
+    """Rule for choosing the reported networks.
 
     Args:
-        checkpoints: Networks evaluated on the held-out fold; the one that counts first.
-        scores: The accuracies of these networks, as they are called in headings.
-        picked_by: Phrase for headings and pictures.
-        watched: The accuracy that is measured after each epoch.
-        summary: Sentence under a run's result.
-        note: How to read its figures, in a report.
+        checkpoints: Networks evaluated on the held-out fold, the reported one first.
+        scores: Names of the accuracies of these networks in headings.
+        picked_by: Phrase for headings and figures.
+        watched: Name of the accuracy measured after each epoch.
+        summary: Sentence below a run's result.
+        note: Explanation of its scores in a report.
     """
 
     checkpoints: tuple[CheckpointName, ...]
@@ -88,15 +88,15 @@ _AMONG: dict[BestOf, str] = {
 
 
 def reported_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMetrics | None:
-    """Return the epoch whose network is reported as the best one.
+    """Return the epoch whose network is reported as the best.
 
     Args:
-        epochs: The epochs so far.
-        config: Config of the run; gives `selection` and `best_of`.
+        epochs: Epochs so far.
+        config: Config of the run, with `selection` and `best_of`.
 
     Returns:
-        None if nothing is picked, or none of these epochs counts: by default those on the last
-        stage's array do, so that methods are compared on networks of the same configuration.
+        The epoch; None if nothing is picked, or none of these epochs is eligible: by default those
+        on the last stage's array are, so that methods are compared at the same configuration.
     """
     if config.selection == "last":
         return None
@@ -104,14 +104,14 @@ def reported_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMe
 
 
 def carried_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMetrics:
-    """Return the epoch whose network a stage that begins after these epochs starts from.
+    """Return the epoch from whose network the next stage starts.
 
     Source: PROTOCOL section 2; the default, `stage`, is what the callback of the paper's library
-    did: it forgets its best at the start of each cycle, and reloads that cycle's best at its end.
+    did: it resets its best at the start of each cycle, and reloads the cycle's best at its end.
 
     Args:
-        epochs: The epochs so far, at least one.
-        config: Config of the run; gives `selection` and `carry`.
+        epochs: Epochs so far, at least one.
+        config: Config of the run, with `selection` and `carry`.
     """
     last = epochs[-1]
     if config.selection == "last" or config.carry == "last":
@@ -122,7 +122,7 @@ def carried_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMet
 
 
 def carrying(config: RunConfig) -> str:
-    """Return what stages start from and what is reported, in words; empty if nothing is picked."""
+    """Return a phrase on what stages start from and what is reported; may be empty."""
     if config.selection == "last":
         return ""
     return f"{_STARTS_FROM[config.carry]}; {_AMONG[config.best_of]}"

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from schemas import ClassEvaluation, PairedDifference
 
 Matrix = NDArray[np.int64]
-"""Clips by true class (row) and predicted class (column)."""
+"""Number of clips by true class (row) and predicted class (column)."""
 
 # Differences closer together than this are rounding errors of equal ones.
 SAME_DECIMALS = 9
@@ -20,24 +20,24 @@ CONFIDENCE = 0.95
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the arithmetic mean of at least one value, in their unit."""
+    """Return the arithmetic mean of at least one value."""
     return statistics.fmean(values)
 
 
 def sample_std(values: Sequence[float]) -> float | None:
-    """Return the standard deviation with n - 1 in the denominator; None for under two values."""
+    """Return the sample standard deviation (n - 1); None for fewer than two values."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
 def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> PairedDifference | None:
-    """Compare first - second over the keys (folds) they share.
+    """Test the paired differences first - second over common keys (folds).
 
     Args:
         first: Value by fold.
         second: Value by fold, in the same unit.
 
     Returns:
-        The comparison, or None if fewer than two folds are shared.
+        The comparison; None if there are fewer than two common folds.
     """
     shared = sorted(first.keys() & second.keys())
     if len(shared) < 2:
@@ -66,33 +66,34 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a fraction by Wilson's score, in [0, 1].
+    """Return the 95 % Wilson score interval of a proportion, within [0, 1].
 
-    Unlike that of a normal distribution it holds for few trials, and for fractions of 0 and 1.
+    Unlike the normal approximation, it holds for few trials and for proportions of 0 and 1.
 
     Args:
-        successes: From 0 to `trials`.
-        trials: At least 1.
+        successes: Number of successes, from 0 to `trials`.
+        trials: Number of trials, at least 1.
     """
     interval = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Return the two-sided p of McNemar's exact test: which of two is right where one of them is.
+    """Return the two-sided p-value of McNemar's exact test.
 
     Args:
-        only_first: Clips that only the first recognises.
-        only_second: Clips that only the second recognises.
+        only_first: Number of clips on which only the first method is correct.
+        only_second: Number of clips on which only the second method is correct.
     """
     number = only_first + only_second
     return float(binomtest(only_first, number).pvalue) if number else 1.0
 
 
 def least_rank_p(num_pairs: int) -> float:
-    """Return the smallest p that Wilcoxon's exact two-sided test can give for differing pairs.
+    """Return the smallest p-value of Wilcoxon's exact two-sided signed-rank test.
 
-    All of one sign is one of 2^n equally likely patterns, and so is its opposite.
+    If all differences have one sign, that is one of 2^n equally likely patterns, as is its
+    opposite.
     """
     return 2.0 ** (1 - num_pairs)
 
@@ -104,24 +105,24 @@ def _rank_p(differences: NDArray[np.float64]) -> float | None:
 def confusion_matrix(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
 ) -> Matrix:
-    """Count clips by true class (row) and predicted class (column): (classes, classes).
+    """Return the number of clips by true class (row) and predicted class (column).
 
     Args:
-        labels: (n,) class_id.
-        predicted: (n,) class_id.
-        num_classes: More than any of them.
+        labels: (n,) true class_id.
+        predicted: (n,) predicted class_id.
+        num_classes: Number of classes.
     """
     pairs = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return pairs.reshape(num_classes, num_classes).astype(np.int64)
 
 
 def accuracy(confusion: Matrix) -> float:
-    """Return the fraction of clips on the diagonal, of at least one clip."""
+    """Return the fraction of clips on the diagonal; there must be at least one clip."""
     return float(confusion.trace() / confusion.sum())
 
 
 def by_class(confusion: Matrix, class_names: Sequence[str]) -> tuple[ClassEvaluation, ...]:
-    """Return every class's clips and recall."""
+    """Return number of clips and recall of every class."""
     return tuple(
         ClassEvaluation(
             class_name=name,
@@ -136,7 +137,7 @@ def by_class(confusion: Matrix, class_names: Sequence[str]) -> tuple[ClassEvalua
 
 
 def most_frequent(confusion: Matrix, number: int) -> list[tuple[int, int, int]]:
-    """Return the pairs confused most often: (clips, true class, predicted class), most first."""
+    """Return the most frequent confusions: (number of clips, true class, predicted class)."""
     errors = confusion - np.diag(np.diag(confusion))
     pairs = [(int(errors[i, j]), int(i), int(j)) for i, j in np.argwhere(errors)]
     return sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:number]

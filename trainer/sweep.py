@@ -1,7 +1,7 @@
-"""Many runs at once: methods × seeds × settings, each a run directory of its own.
+"""Sweeps over methods × seeds × settings, each combination in its own run directory.
 
-A sweep is nothing but its runs: the same sweep again resumes where it stopped, and one with more
-methods, seeds or settings adds to what is there.
+A sweep has no state but its runs: starting it again resumes it, and a sweep with more methods,
+seeds or settings adds runs.
 """
 
 import json
@@ -39,7 +39,7 @@ _SETTINGS = {field.name for field in fields(TrainingOptions)} - {
     "own_methods",
 }
 FREE = {"device", "threads", "acceleration"}
-"""Options that may differ on the machine that resumes: a run keeps its own."""
+"""Options that may differ when a run is resumed, which keeps its own."""
 _CHECKED = TypeAdapter(TrainingOptions)
 _MOST_SHOWN = 60
 _MOST_RUNS = 10_000
@@ -51,8 +51,9 @@ class SweepRun:
 
     Args:
         name: Name of its directory.
-        options: What it does.
-        init_sha256: SHA-256 of its initial weights' file; None without one, or before planning.
+        options: Training options.
+        init_sha256: SHA-256 of the file of its initial weights; None without a file, or before
+            planning.
     """
 
     name: str
@@ -65,11 +66,11 @@ class Sweep:
     """Methods, seeds and settings to combine.
 
     Args:
-        methods: Names, at least one.
-        seeds: At least one.
-        folds: Held out in each run; all of the store's where empty.
-        settings: Options of `trainer run` and the values of each; all combinations are run, but
-            of a resize operator and a method without resized images, which is run without it.
+        methods: Names of methods, at least one.
+        seeds: Random seeds, at least one.
+        folds: Folds to hold out in each run; if empty, all of the store.
+        settings: Values by option of `trainer run`. All combinations are run, except that a method
+            without resized images is run without a resize operator.
     """
 
     methods: tuple[str, ...]
@@ -78,10 +79,10 @@ class Sweep:
     settings: Mapping[str, tuple[Any, ...]] | None = None
 
     def runs(self) -> tuple[SweepRun, ...]:
-        """Return every combination: by seed, so that each method soon has a result, then by method.
+        """Return all combinations, by seed first, so that each method soon has a result.
 
         Raises:
-            ConfigError: Nothing is to be run, a setting is unknown, or two runs are the same.
+            ConfigError: There is nothing to run, a setting is unknown, or two runs are the same.
         """
         settings = dict(self.settings or {})
         _check_known(settings)
@@ -151,11 +152,11 @@ def _check_known(settings: Mapping[str, Any]) -> None:
 
 
 def run_name(options: TrainingOptions) -> str:
-    """Return the name of a run's directory: what it is, whatever else is in the sweep.
+    """Return the name of a run's directory, which is independent of the rest of the sweep.
 
-    That is the method, the seed, and each setting that could change its numbers and is not what
-    `trainer run` takes by default. What is in the methods file, and in the file of the initial
-    weights, is compared when a run is resumed.
+    It consists of the method, the seed, and all settings that could affect results and differ from
+    the defaults of `trainer run`. The contents of the methods file and of the file of the initial
+    weights are compared when a run is resumed.
     """
     default = _options({"method": options.method})
     names = sorted(_SETTINGS - FREE - {"methods_file"})
@@ -171,10 +172,10 @@ def _value_text(value: object) -> str:
 
 
 def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:
-    """Parse `name=value` or `name=value,value`: the name, with `_` for `-`, and the values.
+    """Parse `name=value` or `name=value,value` into the name, with `_` for `-`, and the values.
 
     Raises:
-        ConfigError: It is neither, or a value is none that is taken.
+        ConfigError: The text has another form, or a value is invalid.
     """
     name, equals, values = text.partition("=")
     if not equals or not name or not values:
@@ -195,7 +196,7 @@ _Listed = BeforeValidator(lambda value: value if isinstance(value, list) else [v
 
 
 class SweepFile(Schema):
-    """A sweep as a YAML file has it; a single value stands for a list of one."""
+    """A sweep in a YAML file; a single value stands for a list of one."""
 
     methods: Annotated[list[str], _Listed]
     seeds: Annotated[list[int], _Listed] = Field(default=[0])
@@ -207,7 +208,7 @@ def read_sweep(path: Path) -> Sweep:
     """Read a sweep from a YAML file: lists `methods`, `seeds`, `folds`, and a mapping `settings`.
 
     Raises:
-        ConfigError: It cannot be read, or holds something else.
+        ConfigError: The file cannot be read, or is not a sweep.
     """
     content = read_yaml(path)
     try:
@@ -229,20 +230,20 @@ def plan_sweep(
     execution: ExecutionOptions,
     elsewhere: bool = False,
 ) -> list[tuple[SweepRun, Plan]]:
-    """Check all runs before the first one trains: a mistake in the last should not show after days.
+    """Check all runs before the first one trains, so that no mistake shows only after days.
 
     Args:
-        dataset: Trained on.
+        dataset: Dataset to train on.
         runs: Runs of the sweep.
-        execution: How to go about it.
-        elsewhere: Whether other machines train them, whose devices are not known here.
+        execution: Execution options.
+        elsewhere: Whether other machines train them, whose devices are unknown here.
 
     Returns:
-        The runs with what their files hold, which is not read again from a path, and their plans;
-        those of `elsewhere` are of any machine.
+        The runs with the contents of their files, which are not read again, and their plans; with
+        `elsewhere`, plans are for any machine.
 
     Raises:
-        TrainerError, featurestore.errors.StoreError: One of them cannot be run.
+        TrainerError, featurestore.errors.StoreError: A run is not feasible.
     """
     methods: dict[str, Mapping[str, tuple[Cycle, ...]]] = {}
     digests: dict[str, str] = {}
@@ -308,11 +309,11 @@ def start(
     plan: Plan,
     notify: Notify = ignore,
 ) -> Known:
-    """Begin a run of the sweep, or check that what is in its directory is that run.
+    """Create a run of the sweep, or check that its directory contains that run.
 
     Raises:
-        TrainerError, featurestore.errors.StoreError: It cannot be run here.
-        ResumeError: Another one is there.
+        TrainerError, featurestore.errors.StoreError: The run is not feasible here.
+        ResumeError: The directory contains another run.
     """
     path = out / RUNS / run.name
     if not (path / RECORD).exists():
@@ -336,6 +337,6 @@ def start(
 
 
 def finished(out: Path, runs: Sequence[SweepRun]) -> list[Path]:
-    """Return the directories of the runs that are finished."""
+    """Return the directories of finished runs."""
     paths = [out / RUNS / run.name for run in runs]
     return [path for path in paths if (path / RESULT).exists()]

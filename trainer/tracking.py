@@ -1,8 +1,9 @@
-"""Runs in MLflow, next to their directories: the only module that imports mlflow.
+"""Logging of runs to MLflow: the only module that imports mlflow.
 
-A thread of its own brings MLflow to what a run's directory holds, whenever there is more. Training
-never waits for a server, and what one that was away has missed is made good, at a later epoch or
-by resuming the run, finished or not. (MLflow's own asynchronous logging drops what it cannot send.)
+A thread of its own updates MLflow from the run directory whenever there is more to log. Training
+never waits for a server, and what a server missed while it was down is logged at a later epoch or
+when the run is resumed, finished or not. (MLflow's own asynchronous logging drops what it cannot
+send.)
 """
 
 import hashlib
@@ -26,14 +27,14 @@ from trainer.training.events import EpochDone, Event, FoldDone, Notify, RunStart
 RETRY_S = 60.0
 """Seconds from a failure to the next attempt."""
 PATIENCE_S = 15.0
-"""Seconds that the end of the program waits for what is not logged yet."""
+"""Seconds to wait at the end of the program for data that is not logged yet."""
 
 _KEY = "trainer.run_json_sha256"
-"""The tag that finds a run again, wherever its directory is moved."""
+"""Tag by which a run is found again, even if its directory has been moved."""
 _OF_EPOCH = ("train_loss", "valid_loss", "valid_accuracy", "valid_map", "samples_per_s")
 _OF_FOLD = ("best_accuracy", "last_accuracy", "best_map", "last_map")
 _BATCH = 100
-"""Values per request: MLflow's limit for params."""
+"""Number of values per request, MLflow's limit for parameters."""
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # read when mlflow is imported
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # repeated here; MLflow's own seven take minutes
@@ -55,10 +56,10 @@ def _environment() -> Iterator[None]:
 def tracking_to(
     uri: str | None, warn: Callable[[str], None]
 ) -> "AbstractContextManager[Tracking | None]":
-    """Log to MLflow while the context lasts; without a URI, do nothing.
+    """Log to MLflow within the context; without a URI, do nothing.
 
     Raises:
-        ConfigError: MLflow cannot be at such a URI.
+        ConfigError: The URI is not valid for MLflow.
     """
     return nullcontext() if uri is None else Tracking(uri, warn)
 
@@ -67,11 +68,11 @@ class Tracking:
     """An MLflow server or database, and the thread that writes to it; a context manager.
 
     Args:
-        uri: Such as `http://host:5000` or `sqlite:///mlflow.db`.
-        warn: Called once, from that thread, if it cannot be written to, with the reason.
+        uri: Tracking URI, such as `http://host:5000` or `sqlite:///mlflow.db`.
+        warn: Called once from the thread, with the reason, if logging fails.
 
     Raises:
-        ConfigError: MLflow cannot be at such a URI.
+        ConfigError: The URI is not valid for MLflow.
         ModuleNotFoundError: mlflow is not installed.
     """
 
@@ -91,17 +92,17 @@ class Tracking:
         self._open = ExitStack()
 
     def changed(self, out: Path, status: str = "RUNNING") -> None:
-        """Let MLflow have what a run's directory holds by now.
+        """Log the current contents of a run directory.
 
         Args:
-            out: The directory.
-            status: Status of MLflow; a run that has its result is FINISHED whatever is said.
+            out: Run directory.
+            status: Status of the run for MLflow; always FINISHED if the run has its result.
         """
         self._news.put((out, status))
 
     @contextmanager
     def watching(self, out: Path, notify: Notify) -> Iterator[Notify]:
-        """Log a run while it trains, and how it ends; its events are passed on."""
+        """Log a run while it trains, and its end; events are passed on to `notify`."""
 
         def logged(event: Event) -> None:
             notify(event)

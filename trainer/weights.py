@@ -1,4 +1,4 @@
-"""Initial weights of a network's body: ImageNet's, those of a file, or random ones."""
+"""Initial weights of a network's body: from ImageNet, from a file, or random."""
 
 import hashlib
 import re
@@ -20,26 +20,26 @@ from trainer.model import TIMM, mismatch, one_channel_state, safetensors, state_
 from trainer.safefiles import read_tensors
 
 PATIENCE = Patience(silence_s=10.0, limit_s=900.0, tries=3)
-"""Time limits for the whole file: 87 MB at 100 kB/s take 15 minutes."""
+"""Time limits of the download: 87 MB at 100 kB/s take 15 minutes."""
 
 INITS = ("auto", "imagenet", "random")
-"""Values of `init` other than the path of a file."""
+"""Values of `init` other than paths of files."""
 _MOST_BYTES = 4 << 30
 _EDITION = "IMAGENET1K_V1"
-"""torchvision's name of the weights of 2015, which the paper's fastai used."""
+"""torchvision's name for the weights of 2015, which the paper's fastai used."""
 _GIVE_A_FILE = "Give the file with --init FILE, or --init random to start from random weights"
 
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """The weights a run starts from, read and hashed once: hand them on from begin to training.
+    """The initial weights of a run, read and hashed only once.
 
     Args:
-        state: State dict of the body: torchvision's without `fc`, timm's for one channel; None for
-            random weights.
-        used: Where they come from, for the run's record.
-        warning: What the user must know; None if they got what they asked for.
-        sha256: Digest of their file, or of what timm has loaded; None for random weights.
+        state: State dict of the body: torchvision's without `fc`, or timm's for one channel; None
+            for random weights.
+        used: Origin of the weights, for the run's record.
+        warning: Warning if they are not the requested ones, else None.
+        sha256: Digest of their file, or of the weights loaded by timm; None for random weights.
     """
 
     state: Mapping[str, Tensor] | None
@@ -49,16 +49,16 @@ class InitialWeights:
 
 
 def initial_weights(init: str, arch: str, observe: Observe = ignore) -> InitialWeights:
-    """Read the initial weights, and download them first if they are ImageNet's and not here yet.
+    """Read the initial weights, downloading those of ImageNet first if necessary.
 
     Args:
         init: `auto` (ImageNet's if available, else random with a warning), `imagenet`, `random`, or
-            the path of a state dict. Of a model of timm, `imagenet` stands for what timm publishes.
+            the path of a state dict. For timm's models, `imagenet` means timm's published weights.
         arch: Name of a network, see `trainer.model.check_arch`.
         observe: Called after each piece of a download of torchvision's weights.
 
     Raises:
-        WeightsError: They are unavailable, or another network's.
+        WeightsError: They are unavailable, or belong to another network.
     """
     if init == "random":
         return InitialWeights(None, "random")
@@ -85,10 +85,10 @@ def _of_file(path: Path, arch: str, used: InitUsed) -> InitialWeights:
 
 
 def digest_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file of weights.
+    """Return the SHA-256 digest (hex) of a file of weights.
 
     Raises:
-        WeightsError: It cannot be read.
+        WeightsError: The file cannot be read.
     """
     return hashlib.sha256(_read(path)).hexdigest()
 
@@ -101,7 +101,7 @@ def _read(path: Path) -> bytes:
 
 
 def imagenet_file(arch: str) -> tuple[str, Path]:
-    """Return the address of torchvision's ImageNet weights, and where torch caches them."""
+    """Return the URL of torchvision's ImageNet weights, and their path in torch's cache."""
     url = torchvision.models.get_model_weights(arch)[_EDITION].url
     return url, Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
 
@@ -120,20 +120,20 @@ def _imagenet(arch: str, observe: Observe) -> Path:
 def download(
     url: str, target: Path, patience: Patience = PATIENCE, observe: Observe = ignore
 ) -> None:
-    """Fetch `url` to `target`, which is whole or absent afterwards.
+    """Download a file of weights atomically.
 
-    A name that ends in `-` and eight hexadecimal digits before its suffix, as torchvision's do,
-    promises the first digits of the file's SHA-256, and is held to that. What arrived before a
-    failure is kept next to the target, and the next call resumes there.
+    If the name ends with `-` and eight hexadecimal digits before its suffix, as torchvision's do,
+    these must be the first digits of the file's SHA-256. What was received before a failure is kept
+    next to the target, and the next call resumes from there.
 
     Args:
-        url: http, https or file.
-        target: Its folder is made if it is missing.
-        patience: How long to wait.
+        url: http, https or file URL.
+        target: Path to write; its folder is created if missing.
+        patience: Time limits and number of attempts.
         observe: Called after each piece.
 
     Raises:
-        WeightsError: It is unavailable, or not what its name promises.
+        WeightsError: The file is unavailable, or its digest does not match its name.
     """
     promised = re.search(r"-([0-9a-f]{8})\.\w+$", urlsplit(url).path)
     checksum = f"sha256:{promised[1]}" if promised else ""

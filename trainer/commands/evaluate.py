@@ -1,4 +1,4 @@
-"""`trainer evaluate` and `trainer interpret`: how good a run's networks are, and where not."""
+"""`trainer evaluate` and `trainer interpret`: scores and mistakes of a run's networks."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -84,9 +84,9 @@ def evaluate(
 
 
 def write_evaluation(out: Path, evaluation: Evaluation) -> str:
-    """Write evaluation.json, confusion.png and .svg to a folder; return a line that says so.
+    """Write evaluation.json, confusion.png and .svg to a folder; return a line for the user.
 
-    Where clips may have several labels, there are no confusions to draw.
+    If clips may have several labels, there is no confusion matrix.
 
     Raises:
         RunDirectoryError: The folder cannot be written.
@@ -115,7 +115,7 @@ def _matrix(evaluation: Evaluation) -> "Matrix":
 
 
 def print_evaluation(console: Terminal, evaluation: Evaluation) -> None:
-    """Print the warnings, and everything in tables."""
+    """Print the warnings and all results in tables."""
     for warning in evaluation.warnings:
         loud = warning.startswith("TRAINED ON")
         console.say(f"Warning: {warning}", style="bold red" if loud else "yellow")

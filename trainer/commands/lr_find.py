@@ -70,7 +70,7 @@ def lr_find(
 
 
 def write_lr_find(out: Path, curve: "Curve", record: LrFind) -> str:
-    """Write the table, the result and the picture to a folder; return a line that says so.
+    """Write the table, the result and the figure to a folder; return a line for the user.
 
     Raises:
         RunDirectoryError: The folder cannot be written.

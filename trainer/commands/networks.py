@@ -1,7 +1,7 @@
 """Commands that use a run's trained networks: `trainer predict`, `export` and `ensemble`.
 
-`predict` gives the probabilities of classes for sounds in files, `export` writes a network for
-other programs, `ensemble` compares the averaged probabilities of several runs with each run alone.
+`predict` prints class probabilities for audio files, `export` writes a network for other programs,
+`ensemble` compares the averaged probabilities of several runs with each run alone.
 """
 
 import csv
@@ -197,7 +197,7 @@ def ensemble(
 
 
 def print_ensemble(console: Terminal, record: Ensemble) -> None:
-    """Print the warnings, accuracies by fold, and what the average gains over each run."""
+    """Print warnings, accuracies by fold, and the gain of the average over each run."""
     from trainer.console import SCORES_COLUMNS, scores_cells
     from trainer.report.render import Column, headings, print_table
     from trainer.report.render import Table as ReportTable

@@ -1,7 +1,7 @@
-"""Options that several commands share, each declared once; and groups of them.
+"""Options shared by several commands, each declared once, and groups of them.
 
-A group is a dataclass whose annotated fields are options, as in `trainer.config`. A command that is
-`grouped` takes it as one parameter.
+A group is a dataclass whose annotated fields are options, as in `trainer.config`. A `grouped`
+command takes it as one parameter.
 """
 
 import inspect
@@ -41,7 +41,7 @@ FoldOption = Annotated[
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with an option for each field of the groups among its parameters."""
+    """Return the command with the fields of all groups among its parameters as options."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {
         name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)

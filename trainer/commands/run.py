@@ -1,4 +1,4 @@
-"""`trainer run`: a method's whole schedule for each held-out fold, new or from where it stopped."""
+"""`trainer run`: train a method's whole schedule for each held-out fold, or resume it."""
 
 import json
 from dataclasses import replace
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from trainer.plan import Plan
 
 _OF_CONFIG = {"fold": "folds"}
-"""Config names of options that are called differently."""
+"""Names in the config of options with another name."""
 _MAY_CHANGE = {
     *("resume", "store", "reading", "folds_at_once", "save_every_s", "mlflow"),
     *("dry_run", "as_json", "quiet"),
 }
-"""Options that a run may be resumed with whatever its settings are."""
+"""Options that may be given when a run is resumed."""
 
 
 @grouped

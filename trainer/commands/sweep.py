@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.tracking import Tracking
 
 PAPER = ("baseline", "mel", "resize", "control")
-"""Methods of the paper, and the control that separates their gain from that of resolution."""
+"""Methods of the paper, and the control that separates their gain from that of the resolution."""
 _PAPERS = {"precision": ("float32",)}
 
 

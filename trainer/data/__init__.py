@@ -1,1 +1,1 @@
-"""Clips as batches: which rows, in which order, and where they lie."""
+"""Clips as batches: which rows, in which order, and in which memory."""

@@ -1,8 +1,7 @@
-"""The arrays of a run: where each one's data lie, chosen by size, and held once for all folds.
+"""The arrays of a run: placement of their data by size, shared by all folds.
 
-A held-out fold takes its rows, and training the others: another fold to hold out is another index
-into the same memory, and folds trained at once hold no copies. On a CPU the device's memory is the
-host's, so `device` means `host` there.
+A held-out fold and its training folds are index arrays into the same memory, so that folds trained
+in parallel hold no copies. On a CPU, the device's memory is the host's, so `device` means `host`.
 """
 
 import ctypes
@@ -29,21 +28,21 @@ from trainer.data.streamed import StreamedSource
 from trainer.oom import explain_oom_loading
 
 Placement = Reading
-"""`device`, `host` or `stream`; the records call it a reading."""
+"""Placement of data: `device`, `host` or `stream`; run records call it `reading`."""
 PlacementChoice = Placement | Literal["auto"]
 
 _MOST_OF_FREE = 0.5
-"""Fraction of the free memory that data may take; the network and other programs need the rest."""
+"""Maximum fraction of the free memory for data; the network and other programs need the rest."""
 _CGROUP = Path("sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class FreeMemory:
-    """Memory that is free before any data is read.
+    """Free memory before any data is read.
 
     Args:
-        device: Bytes of the GPU; 0 for a CPU.
-        host: Bytes of the host.
+        device: Free bytes on the GPU; 0 for a CPU.
+        host: Free bytes on the host.
     """
 
     device: int
@@ -57,17 +56,17 @@ def choose_placements(
     choice: PlacementChoice,
     held: int = 1,
 ) -> dict[str, Placement]:
-    """Choose where each array's data shall lie.
+    """Choose the placement of each array's data.
 
-    Two calls may answer differently, as free memory changes: call it once per run, and hand the
-    answer on.
+    Results may differ between calls, as free memory changes: call it once per run, and pass the
+    result on.
 
     Args:
-        dataset: Gives the sizes.
-        arrays: `resolution/variant`; may repeat.
-        device: Device that trains.
-        choice: `auto` chooses by the memory that is free now.
-        held: Arrays that are in memory at once.
+        dataset: Dataset with the arrays.
+        arrays: Keys of the arrays, such as `R1/mel`; may repeat.
+        device: Device used for training.
+        choice: Placement requested by the user; `auto` chooses by free memory.
+        held: Number of arrays in memory at once.
     """
     free = FreeMemory(free_device_memory(device), available_host_memory())
     on_gpu = device.type == "cuda"
@@ -80,13 +79,13 @@ def choose_placements(
 def choose_placement(
     choice: PlacementChoice, num_bytes: int, free: FreeMemory, *, on_gpu: bool
 ) -> Placement:
-    """Return the fastest place that has twice the room; with another choice than `auto`, that one.
+    """Return the user's choice; for `auto`, the fastest placement with twice the memory needed.
 
     Args:
-        choice: What the user asks for.
-        num_bytes: Bytes of the data.
-        free: Memory that is free.
-        on_gpu: Whether a GPU trains.
+        choice: Placement requested by the user.
+        num_bytes: Size of the data in bytes.
+        free: Free memory.
+        on_gpu: Whether training is on a GPU.
     """
     if choice == "auto":
         if on_gpu and num_bytes <= _MOST_OF_FREE * free.device:
@@ -96,13 +95,13 @@ def choose_placement(
 
 
 def array_bytes(dataset: StoredDataset, array: str) -> int:
-    """Return how many bytes all images of an array take in memory."""
+    """Return the size of all images of an array in memory, in bytes."""
     values: int = len(dataset.clips()) * math.prod(dataset.shape(array))
     return values * dataset.dtype_of(array).itemsize
 
 
 def free_device_memory(device: torch.device) -> int:
-    """Return the bytes free on a GPU; 0 for a CPU, whose memory is the host's."""
+    """Return the free memory of a GPU in bytes; 0 for a CPU, whose memory is the host's."""
     if device.type != "cuda":
         return 0
     free, _ = torch.cuda.mem_get_info(device)
@@ -110,10 +109,10 @@ def free_device_memory(device: torch.device) -> int:
 
 
 def available_host_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that may still be allocated, counting the page cache as free.
+    """Return the memory that can still be allocated in bytes, counting the page cache as free.
 
     Args:
-        root: Where `proc` and `sys` lie.
+        root: Directory that contains `proc` and `sys`, for tests.
     """
     container = _left_to_container(root / _CGROUP)
     machine = _available(root / "proc/meminfo")
@@ -121,9 +120,9 @@ def available_host_memory(root: Path = Path("/")) -> int:
 
 
 def release_freed_memory() -> None:
-    """Return to the system what glibc's malloc keeps of freed memory; elsewhere do nothing.
+    """Return memory that glibc's malloc keeps after it was freed to the system.
 
-    malloc keeps a share for each thread: a process grew by half a gigabyte with every run.
+    malloc keeps an arena per thread: a process grew by half a gigabyte with every run.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -162,18 +161,18 @@ def open_source(
     device: torch.device,
     placement: Placement,
 ) -> Source:
-    """Open one array of some folds.
+    """Open one array of several folds.
 
     Args:
         dataset: An open store's dataset.
-        array: `resolution/variant`.
+        array: Key of the array, such as `R1/mel`.
         folds: Folds in the reader's order.
         device: Device that batches are delivered to.
-        placement: Where the data shall lie.
+        placement: Placement of the data.
 
     Raises:
-        DeviceMemoryError: It does not fit.
-        featurestore.errors.StoreError: The store lacks it, or is damaged.
+        DeviceMemoryError: The data does not fit.
+        featurestore.errors.StoreError: The store lacks the array, or is damaged.
     """
     with explain_oom_loading(array, array_bytes(dataset, array), placement, str(device)):
         if placement == "stream":
@@ -183,21 +182,21 @@ def open_source(
 
 
 class HeldArray(dict[int, StageData]):
-    """An array, held in memory while this object is.
+    """An array, held in memory as long as this object.
 
-    By held-out fold, its training and its held-out rows; each for one thread.
+    Maps each held-out fold to its training and held-out rows, for use by one thread.
     """
 
 
 class SharedArrays:
-    """The arrays of a run, for any number of threads; a context manager while some are requested.
+    """The arrays of a run, for any number of threads; a context manager.
 
-    An array is held as long as somebody uses it, and the latest one until another is asked for.
+    An array is held as long as it is used, and the latest one until another is requested.
 
     Args:
         dataset: An open store's dataset.
-        config: Gives the folds to hold out, and the device.
-        placements: Where each array's data shall lie.
+        config: Config of the run, with the held-out folds and the device.
+        placements: Placement of each array's data.
     """
 
     def __init__(
@@ -211,7 +210,7 @@ class SharedArrays:
         self._held: weakref.WeakValueDictionary[str, HeldArray] = weakref.WeakValueDictionary()
 
     def placement(self, array: str) -> Placement:
-        """Return where an array's data lie."""
+        """Return the placement of an array's data."""
         return self._placements[array]
 
     def __enter__(self) -> Self:
@@ -223,19 +222,19 @@ class SharedArrays:
             self._loader.shutdown(cancel_futures=True)
 
     def request(self, array: str) -> Future[HeldArray]:
-        """Return an array that a thread of its own reads; see `hold`.
+        """Start reading an array in a thread of its own; see `hold`.
 
-        Whoever trains several folds goes on with the others in the meantime.
+        A thread that trains several folds continues with the others in the meantime.
         """
         assert self._loader is not None, "requested within the context"  # noqa: S101
         return self._loader.submit(self.hold, array)
 
     def hold(self, array: str) -> HeldArray:
-        """Return an array, read from the store unless somebody holds it already.
+        """Return an array, read from the store unless it is held already.
 
         Raises:
-            DeviceMemoryError: It does not fit.
-            featurestore.errors.StoreError: The store lacks it, or is damaged.
+            DeviceMemoryError: The data does not fit.
+            featurestore.errors.StoreError: The store lacks the array, or is damaged.
         """
         with self._opening:
             held = self._held.get(array)
@@ -247,10 +246,10 @@ class SharedArrays:
             return held
 
     def held_out(self, array: str, fold: int) -> Source:
-        """Return a held-out fold's rows of an array, read from the store only if nobody holds it.
+        """Return a held-out fold's rows of an array, read from the store unless held already.
 
         Raises:
-            DeviceMemoryError: They do not fit.
+            DeviceMemoryError: The data does not fit.
             featurestore.errors.StoreError: The store is damaged.
         """
         with self._opening:

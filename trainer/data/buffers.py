@@ -1,7 +1,7 @@
-"""Memory that images pass through, and every copy between the host and a device.
+"""Reused buffers for images, and all copies between the host and a device.
 
-Fresh pages cost the system as much as filling them, so buffers of the host are used again. Copies
-to and from a GPU are in the background, from pinned memory.
+Fresh pages cost the system as much as filling them, so host buffers are reused. Copies to and from
+a GPU run in the background, from pinned memory.
 """
 
 import threading
@@ -23,10 +23,10 @@ HOST = torch.device("cpu")
 
 
 class BufferPool:
-    """Host memory that is reused once nobody holds what was in it. Threads may share a pool.
+    """Pool of host buffers, reused once no tensor refers to them. Threads may share a pool.
 
     Args:
-        size: How many buffers are kept for reuse.
+        size: Number of buffers kept for reuse.
     """
 
     def __init__(self, size: int) -> None:
@@ -35,7 +35,7 @@ class BufferPool:
         self._lock = threading.Lock()
 
     def get(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-        """Return uninitialised memory that no other tensor uses, perhaps part of a longer buffer.
+        """Return an uninitialised tensor in a free buffer, which may be larger.
 
         Args:
             shape: Shape of the tensor.
@@ -70,10 +70,10 @@ class BufferPool:
 
 
 def staging_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.device) -> Tensor:
-    """Return uninitialised host memory for images on their way to a device.
+    """Return an uninitialised host tensor for images to be copied to a device.
 
-    For a GPU the memory is pinned: the copy runs in the background, and PyTorch does not hand the
-    memory out again before the copy is done.
+    For a GPU the memory is pinned: the copy runs in the background, and PyTorch does not reuse the
+    memory before the copy is complete.
     """
     if device.type != "cuda":
         return torch.from_numpy(np.empty(shape, dtype))
@@ -83,10 +83,10 @@ def staging_buffer(shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.d
 
 
 def gather(images: NDArray[Any], rows: NDArray[np.int64], out: Tensor) -> None:
-    """Copy rows of images, all of which must exist, by this thread alone.
+    """Copy rows of images in this thread alone.
 
-    PyTorch would make all its threads meet after every large image, and next to a busy neighbour
-    each meeting costs a time slice.
+    PyTorch would synchronise all its threads after every large image, which on a busy machine costs
+    a time slice each time.
 
     Args:
         images: (n, bands, frames).
@@ -103,8 +103,8 @@ def read_block(dataset: StoredDataset, block: Block, array: str, out: Tensor) ->
     Args:
         dataset: An open store's dataset.
         block: One of its blocks.
-        array: `resolution/variant`.
-        out: (n, bands, frames), contiguous, of the stored dtype; not an inference tensor.
+        array: Key of the array, such as `R1/mel`.
+        out: (n, bands, frames), contiguous, in the stored dtype; not an inference tensor.
 
     Raises:
         featurestore.errors.CorruptError: The chunk is missing or damaged.
@@ -121,9 +121,9 @@ def read_block(dataset: StoredDataset, block: Block, array: str, out: Tensor) ->
 
 @contextmanager
 def loading_onto(device: torch.device) -> Iterator[None]:
-    """Use a device from a thread that loads data for others; when it ends, they are there.
+    """Use a device from a thread that loads data for others; all copies are complete at the end.
 
-    On a GPU: on a stream that only loading uses, and never while a CUDA graph is recorded.
+    On a GPU, this uses a stream for loading alone, and never runs while a CUDA graph is recorded.
     """
     if device.type != "cuda":
         yield
@@ -141,7 +141,7 @@ def _loading_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def upload(values: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
-    """Return values of the host on a device. Nothing waits for the copy but the current stream."""
+    """Copy host values to a device. Only the current stream waits for the copy."""
     tensor = torch.as_tensor(values)
     if device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -164,13 +164,13 @@ def download(tensor: Tensor) -> tuple[Tensor, Callable[[], bool]]:
 
 
 def scatter_rows(images: NDArray[Any], out: Tensor, places: NDArray[np.int64]) -> None:
-    """Copy images to their places in a tensor, which another thread uses; wait for the copy.
+    """Copy images to rows of a tensor that another thread uses, and wait for the copy.
 
     Args:
         images: (m, bands, frames).
         out: (n, bands, frames) of the same dtype, on the host or a device; not an inference tensor
             on a device.
-        places: (m,) int64 in [0, n), without repetition.
+        places: (m,) int64 in [0, n), row of each image, without repetition.
     """
     if out.device == HOST:
         out.numpy()[places] = images
@@ -180,7 +180,7 @@ def scatter_rows(images: NDArray[Any], out: Tensor, places: NDArray[np.int64]) -
 
 
 def record_work(device: torch.device) -> Callable[[], object]:
-    """Return a function that waits until the device has done what this thread has queued so far.
+    """Return a function that waits for all work that this thread has queued on the device so far.
 
     It may be called from any thread.
     """
@@ -192,5 +192,5 @@ def record_work(device: torch.device) -> Callable[[], object]:
 
 
 def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    """Return PyTorch's name of a NumPy dtype."""
+    """Return the PyTorch dtype for a NumPy dtype."""
     return torch.from_numpy(np.empty(0, dtype)).dtype

@@ -1,12 +1,13 @@
-"""The store for other training code: a map-style dataset, and the sampler that reads it well.
+"""The store for other training code: a map-style dataset, and the sampler to read it efficiently.
 
     data = ZarrDataset("us8k.zarr", "R1/resize", folds=range(2, 11))
     order = BatchSampler(BlockSampler(data, seed=0), batch_size=64, drop_last=False)
     loader = DataLoader(data, sampler=order, batch_size=None)
 
-The dataset makes whole batches; a loader with a batch size of its own, which stacks samples, works
-as well and takes longer. With worker processes each one decodes for itself: threads do it without.
-The trainer itself reads whole stages or streams them (`trainer.data.arrays`), in the same order.
+The dataset returns whole batches; a loader with its own batch size, which collates samples, works
+as well but takes longer. Worker processes are not needed, as decoding uses threads; with them, each
+decodes for itself. The trainer itself reads or streams whole stages (`trainer.data.arrays`), in the
+same order.
 """
 
 import operator
@@ -33,36 +34,36 @@ from trainer.errors import DataError
 
 Sample = tuple[Tensor, int | Tensor]
 _BATCHES = 8
-"""Number of batches whose memory is kept for the next ones."""
+"""Number of batches whose memory is kept for reuse."""
 
 
 @typed_methods
 class ZarrDataset(Dataset[Any]):
-    """One array of some folds of a store; item i is (image, class_id), or (image, labels).
+    """One array of selected folds of a store; item i is (image, class_id), or (image, labels).
 
-    Images are (1, bands, frames) float32 in [0, 1]; features of librosa's as it gives them, of a
-    waveform (1, samples). Where clips may have several labels or none,
-    labels are multi-hot, (classes,) float32, as PyTorch's binary cross-entropy takes them.
+    Images are (1, bands, frames) float32 in [0, 1]; features are in librosa's units, waveforms
+    (1, samples). If clips may have several labels or none, labels are multi-hot, (classes,)
+    float32, as PyTorch's binary cross-entropy expects them.
 
-    A chunk is decoded as a whole and kept for a while: read in the order of a `BlockSampler`, each
-    is decoded once an epoch (once an epoch and worker with worker processes), while a plain shuffle
-    decodes one for nearly every clip. Threads may share it. Can be pickled; each process opens the
-    store for itself.
+    Chunks are decoded as a whole and cached: in the order of a `BlockSampler`, each is decoded once
+    per epoch (and per worker process, if there are any), whereas a plain shuffle decodes one for
+    nearly every clip. Threads may share a dataset. It can be pickled; each process opens the store
+    itself.
 
     Args:
-        path: Path of the store, or its URL.
-        array: `resolution/variant` or `features/NAME`.
-        dataset: Name in the store; may be left out where it holds one only.
-        folds: All of them by default.
-        cache_blocks: Decoded chunks kept; at least the sampler's window.
+        path: Path or URL of the store.
+        array: Key of the array: `RESOLUTION/VARIANT`, such as `R1/mel`, or `features/NAME`.
+        dataset: Name of the dataset; required only if the store holds more than one.
+        folds: Numbers of folds; all by default.
+        cache_blocks: Number of decoded chunks to keep; at least the sampler's window.
 
     Attributes:
         array, folds, class_names, fingerprint: As in the store.
-        sizes: Clips of each chunk.
-        labels: (n,) int64, the class of every item; or its labels, (n, classes) uint8.
+        sizes: Number of clips of each chunk.
+        labels: (n,) int64, class_id of every item; or multi-hot labels, (n, classes) uint8.
 
     Raises:
-        featurestore.errors.StoreError: The store lacks what is asked for, or is unfinished.
+        featurestore.errors.StoreError: The store lacks the array or a fold, or is unfinished.
     """
 
     def __init__(
@@ -221,18 +222,18 @@ class ZarrDataset(Dataset[Any]):
 
 @typed_methods
 class BlockSampler(Sampler[int]):
-    """Shuffled items in an order that decodes each chunk once: the order `trainer run` uses.
+    """Sampler of shuffled items that decodes each chunk once: the order used by `trainer run`.
 
-    Each pass gives the next epoch's order, which depends on the seed, the epoch and the store's
-    fingerprint alone.
+    Each iteration gives the order of the next epoch, which depends only on the seed, the epoch and
+    the store's fingerprint.
 
     Args:
-        data: What is sampled.
-        seed: Any int.
-        window: Chunks shuffled together.
+        data: Dataset to sample.
+        seed: Random seed, any int.
+        window: Number of chunks shuffled together.
 
     Attributes:
-        epoch: The next pass's; `set_epoch` sets it.
+        epoch: Epoch of the next iteration; see `set_epoch`.
     """
 
     def __init__(self, data: ZarrDataset, seed: SupportsIndex = 0, window: int = WINDOW) -> None:
@@ -242,7 +243,7 @@ class BlockSampler(Sampler[int]):
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be this epoch's."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:

@@ -1,10 +1,10 @@
-"""The order in which an epoch sees the training rows: a pure function of seed, epoch and store.
+"""The order of the training rows in an epoch: a pure function of seed, epoch and store.
 
-And the seeds: every random stream of a run has its own, made of what it is for. None depends on how
-much another has drawn, so a run can start at any fold and epoch.
+Also the seeds: every random stream of a run has its own, derived from its purpose. None depends on
+how much another has drawn, so a run can start at any fold and epoch.
 
-Rows are shuffled within a window of a few blocks at a time, so that a reader that holds only one
-window in memory, and reads each block once, gives the same order as one that holds everything.
+Rows are shuffled within windows of a few blocks, so that a reader that holds one window in memory,
+and reads each block once, gives the same order as one that holds everything.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 
 def derive_seed(*parts: SupportsIndex | str) -> int:
-    """Return a seed in [0, 2**63) that depends on every part; other parts, an unrelated seed.
+    """Return a seed in [0, 2**63) derived from all parts; different parts give unrelated seeds.
 
     Args:
-        parts: Texts and whole numbers, also NumPy's, which count as the same number.
+        parts: Strings and integers; NumPy integers are equivalent to Python's.
     """
     plain = [part if isinstance(part, str) else int(operator.index(part)) for part in parts]
     digest = hashlib.blake2b(json.dumps(plain).encode(), digest_size=8).digest()
@@ -30,17 +30,17 @@ def derive_seed(*parts: SupportsIndex | str) -> int:
 
 
 WINDOW = 32
-"""Blocks per window: with 32 to 64 clips per chunk, 1000 to 2000 clips."""
+"""Number of blocks per window: with 32 to 64 clips per chunk, 1000 to 2000 clips."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Blocks to hold at once, and the order of their rows.
+    """Blocks to hold in memory at once, and the order of their rows.
 
     Args:
         blocks: Positions of the blocks among all blocks of the training folds.
-        rows: (n,) int64, rows of these blocks, each at most once, counted over all blocks of the
-            training folds: an index into what the reader's `load` returns.
+        rows: (n,) int64, rows of these blocks, each at most once, numbered over all blocks of the
+            training folds: indices into the result of the reader's `load`.
     """
 
     blocks: tuple[int, ...]
@@ -48,11 +48,11 @@ class Window:
 
 
 def store_order(sizes: Sequence[int], window: int = WINDOW) -> Iterator[Window]:
-    """Yield windows that have every row in the store's order.
+    """Yield windows over all rows in the store's order.
 
     Args:
-        sizes: Rows of each block; may be 0.
-        window: Blocks held together, at least 1.
+        sizes: Number of rows of each block; may be 0.
+        window: Number of blocks per window, at least 1.
     """
     start = 0
     for first in range(0, len(sizes), window):
@@ -65,7 +65,7 @@ def store_order(sizes: Sequence[int], window: int = WINDOW) -> Iterator[Window]:
 def chosen_windows(
     sizes: Sequence[int], chosen: NDArray[np.bool_], window: int = WINDOW
 ) -> tuple[Window, ...]:
-    """Return windows of the chosen rows in the store's order, over the blocks that have some.
+    """Return windows over the chosen rows in the store's order, without blocks that have none.
 
     Args:
         sizes: Rows of each block; may be 0.
@@ -84,15 +84,15 @@ def chosen_windows(
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of every epoch.
+    """The order of the rows in every epoch.
 
     Args:
-        seed: The run's seed.
-        fingerprint: The store's fingerprint; other features or clips get another order.
-        folds: The training folds.
-        sizes: Rows of each block of these folds, in the reader's order; may be 0.
-        window: Blocks shuffled together, at least 1.
-        kept: (n,) bool, rows that an epoch has; None for all.
+        seed: Seed of the run.
+        fingerprint: Fingerprint of the store, so that other features or clips get another order.
+        folds: Training folds.
+        sizes: Number of rows of each block of these folds, in the reader's order; may be 0.
+        window: Number of blocks shuffled together, at least 1.
+        kept: (n,) bool, rows to train on; None for all.
     """
 
     seed: int
@@ -103,7 +103,7 @@ class EpochOrder:
     kept: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     def windows(self, epoch: int) -> Iterator[Window]:
-        """Yield the epoch's windows: blocks in random order, `window` of them at a time."""
+        """Yield the windows of an epoch: blocks in random order, `window` at a time."""
         rng = np.random.default_rng(
             derive_seed("order", self.seed, epoch, self.fingerprint, *self.folds)
         )
@@ -118,6 +118,6 @@ class EpochOrder:
             yield Window(tuple(group), rng.permutation(rows))
 
     def rows(self, epoch: int) -> NDArray[np.int64]:
-        """Return the rows (n,) of the whole epoch, each once."""
+        """Return the rows of a whole epoch, (n,) int64, each once."""
         windows = [window.rows for window in self.windows(epoch)]
         return np.concatenate([np.empty(0, np.int64), *windows])

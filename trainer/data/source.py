@@ -1,7 +1,7 @@
 """Sources of batches: the interface that training sees, and subsets of a source.
 
-Batches keep the store's dtype and become float32 inside the training step: until then there is
-half as much, or a quarter, to gather, copy and hold. `trainer.data.source` holds whole arrays,
+Batches keep the store's dtype and become float32 inside the training step: until then there is only
+half or a quarter as much data to gather, copy and hold. The sources here hold whole arrays,
 `trainer.data.streamed` a window of them, and `trainer.data.arrays` chooses.
 """
 
@@ -21,28 +21,28 @@ from trainer.data.order import Window
 from trainer.threads import one_torch_thread
 
 Batch = tuple[Tensor, Tensor]
-"""Images (b, 1, bands, frames) as stored, float16, float32 or uint8, and classes (b,) int64; where
-clips may have several labels, multi-hot labels (b, classes) uint8."""
+"""Images (b, 1, bands, frames) as stored (float16, float32 or uint8), and classes (b,) int64; or,
+if clips may have several labels, multi-hot labels (b, classes) uint8."""
 Batches = Generator[Batch, None, None]
-"""Close it if it is not read to its end."""
+"""Iterator of batches, to be closed if it is not exhausted."""
 
 
 class Source(Protocol):
-    """Images and classes of a set of clips; the same bits wherever the data lie."""
+    """Interface of sources: images and labels of clips, bit-identical for every placement."""
 
     @property
     def device(self) -> torch.device:
-        """Device that batches are delivered to."""
+        """Device on which batches are delivered."""
 
     @property
     def scale(self) -> float:
-        """Factor that brings stored values to [0, 1]."""
+        """Factor from stored values to [0, 1]."""
 
     def __len__(self) -> int:
         """Return the number of clips."""
 
     def batches(self, windows: Iterable[Window], size: int) -> Batches:
-        """Yield images and classes on the device, `size` clips at a time; the last may be fewer.
+        """Yield images and labels on the device in batches; the last may be smaller.
 
         Args:
             windows: Windows over the source's blocks and rows; a batch may span two windows.
@@ -55,31 +55,31 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """Some clips of a source.
+    """A selection of clips of a source.
 
     Args:
-        whole: All clips.
+        whole: Source of all clips.
     """
 
     whole: Source
 
     @property
     def device(self) -> torch.device:
-        """Device that batches are delivered to."""
+        """Device on which batches are delivered."""
         return self.whole.device
 
     @property
     def scale(self) -> float:
-        """Factor that brings stored values to [0, 1]."""
+        """Factor from stored values to [0, 1]."""
         return self.whole.scale
 
 
 @dataclass(frozen=True)
 class Subset(Part):
-    """Some clips of a source; windows count over the rows of the whole source.
+    """A selection of clips of a source; windows refer to rows of the whole source.
 
     Args:
-        windows: The rows of the subset, in the store's order.
+        windows: Rows of the subset, in the store's order.
     """
 
     windows: tuple[Window, ...]
@@ -98,10 +98,10 @@ class Subset(Part):
 
 @dataclass(frozen=True)
 class FoldRows(Part):
-    """The rows of some folds of a source held in memory; windows count over these rows.
+    """Rows of selected folds of a source in memory; windows refer to these rows.
 
     Args:
-        rows: (n,) int64, positions of the rows in `whole`.
+        rows: (n,) int64, indices into `whole`.
     """
 
     rows: NDArray[np.int64]
@@ -120,7 +120,7 @@ class FoldRows(Part):
 
 @dataclass(frozen=True)
 class StageData:
-    """One array as a stage sees it: the clips it trains on and those that judge each epoch."""
+    """One array for a stage: clips to train on, and clips to evaluate after each epoch."""
 
     array: str
     train: Source
@@ -128,14 +128,14 @@ class StageData:
 
 
 def as_float32(images: Tensor, scale: float, pool: buffers.BufferPool | None = None) -> Tensor:
-    """Return stored images as float32 in [0, 1]; the input is left as it is.
+    """Return stored images as float32 in [0, 1]; the input is not changed.
 
     Args:
-        images: (b, 1, bands, frames), on any device; float16, float32 or uint8. With a pool: of any
+        images: (b, 1, bands, frames), on any device; float16, float32 or uint8. With a pool: any
             shape, on the host.
-        scale: Factor that brings stored values to [0, 1].
-        pool: Where the result's memory comes from, filled by this thread alone. Without one the
-            result is laid out as the network wants it (`torch.channels_last`).
+        scale: Factor from stored values to [0, 1].
+        pool: Pool for the memory of the result, which is filled by this thread alone. Without one,
+            the result has the memory format of the network (`torch.channels_last`).
     """
     if pool is None:
         images = images.to(torch.float32, memory_format=torch.channels_last)
@@ -146,9 +146,9 @@ def as_float32(images: Tensor, scale: float, pool: buffers.BufferPool | None = N
 
 
 _MOST_THREADS = 8
-"""Each thread holds a block or two while it reads."""
+"""Maximum number of reading threads, each of which holds a block or two."""
 _BATCHES = 8
-"""Batches whose memory is kept for reuse."""
+"""Number of batches whose memory is kept for reuse."""
 
 
 class HostSource:
@@ -157,8 +157,8 @@ class HostSource:
     Args:
         images: (n, bands, frames) as stored.
         labels: (n,) int64, or (n, classes) uint8.
-        scale: Factor that brings stored values to [0, 1].
-        device: Device that batches are delivered to.
+        scale: Factor from stored values to [0, 1].
+        device: Device on which batches are delivered.
     """
 
     def __init__(
@@ -206,13 +206,13 @@ class HostSource:
 
 @dataclass(frozen=True)
 class DeviceSource:
-    """A `Source` in the memory of the device that trains. Threads may share it.
+    """A `Source` in the memory of the training device. Threads may share it.
 
     Args:
         images: (n, 1, bands, frames) as stored, on the device: float16, float32 or uint8.
         labels: (n,) int64, or (n, classes) uint8, on the device.
-        scale: Factor that brings stored values to [0, 1].
-        device: Where everything is.
+        scale: Factor from stored values to [0, 1].
+        device: The device.
     """
 
     images: Tensor
@@ -240,16 +240,16 @@ class DeviceSource:
 def load_to_host(
     dataset: StoredDataset, array: str, folds: Sequence[int], device: torch.device
 ) -> HostSource:
-    """Read one array of some folds into host memory.
+    """Read one array of several folds into host memory.
 
     Args:
         dataset: An open store's dataset.
-        array: `resolution/variant`.
+        array: Key of the array, such as `R1/mel`.
         folds: Folds in the reader's order.
-        device: Device that batches are delivered to.
+        device: Device on which batches are delivered.
 
     Raises:
-        featurestore.errors.StoreError: The store lacks it, or is damaged.
+        featurestore.errors.StoreError: The store lacks the array, or is damaged.
     """
     images, labels = dataset.load(array, folds)
     return HostSource(images, labels, dataset.scale_of(array), device)
@@ -258,16 +258,16 @@ def load_to_host(
 def load_to_device(
     dataset: StoredDataset, array: str, folds: Sequence[int], device: torch.device
 ) -> DeviceSource:
-    """Read one array of some folds onto a device; the host never holds more than a few blocks.
+    """Read one array of several folds onto a device, with at most a few blocks in host memory.
 
     Args:
         dataset: An open store's dataset.
-        array: `resolution/variant`.
+        array: Key of the array, such as `R1/mel`.
         folds: Folds in the reader's order.
-        device: Where the data shall lie.
+        device: Device for the data.
 
     Raises:
-        featurestore.errors.StoreError: The store lacks it, or is damaged.
+        featurestore.errors.StoreError: The store lacks the array, or is damaged.
     """
     shape, dtype = dataset.shape(array), buffers.torch_dtype(dataset.dtype_of(array))
     blocks = dataset.blocks(folds)

@@ -1,6 +1,6 @@
-"""Clips of a held-out fold: trained on, in which order, and set apart for validation.
+"""Splits by held-out fold: training clips and their order, test clips, validation clips.
 
-Whole folds, whole recordings, every class alike.
+Folds and recordings are never divided; validation is stratified by class.
 """
 
 from collections import defaultdict
@@ -20,16 +20,16 @@ from trainer.errors import DataError
 
 
 def training_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:
-    """Return all folds but the held-out one."""
+    """Return all folds except the held-out one."""
     return tuple(fold for fold in dataset.folds if fold != held_out)
 
 
 def validation_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:
-    """Return the official validation folds: never trained on, where another fold is.
+    """Return the official validation folds, which are never trained on if there are other folds.
 
     Args:
-        dataset: Whose folds may have names.
-        held_out: Is not one of them, even if that is its name.
+        dataset: Dataset, whose folds may have names.
+        held_out: Held-out fold, which is never among the result, whatever its name.
     """
     official = tuple(
         fold
@@ -40,19 +40,19 @@ def validation_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:
 
 
 def trained_folds(dataset: StoredDataset, held_out: int) -> tuple[int, ...]:
-    """Return the folds whose clips are trained on when one is held out."""
+    """Return the folds to train on when one is held out."""
     official = validation_folds(dataset, held_out)
     return tuple(fold for fold in training_folds(dataset, held_out) if fold not in official)
 
 
 def default_folds(dataset: StoredDataset) -> tuple[int, ...]:
-    """Return the folds to hold out in turn: the official test folds, or all where there is none."""
+    """Return the folds to hold out in turn: the official test folds, or all if there are none."""
     tests = (f for f, name in dataset.fold_names.items() if split_role(name) == "test")
     return tuple(tests) or dataset.folds
 
 
 def fold_numbers(dataset: StoredDataset, folds: Iterable[int | str]) -> tuple[int, ...]:
-    """Return the numbers of folds that are given by number or by name.
+    """Return the numbers of folds given by number or name.
 
     Raises:
         featurestore.errors.UnknownNameError: The store has no such fold.
@@ -70,7 +70,7 @@ def fold_numbers(dataset: StoredDataset, folds: Iterable[int | str]) -> tuple[in
 
 
 def recordings(clips: ClipTable) -> list[str]:
-    """Return the recording each clip was cut from; the clip itself if that is not known."""
+    """Return the recording of each clip, or the clip itself if it is unknown."""
     named = zip(clips.source, clips.clip_id, strict=True)
     return [f"source {source}" if source else f"clip {clip}" for source, clip in named]
 
@@ -78,19 +78,19 @@ def recordings(clips: ClipTable) -> list[str]:
 def validation_clips(
     groups: Sequence[str], labels: NDArray[Any], share: float, seed: int
 ) -> NDArray[np.bool_]:
-    """Choose whole recordings for validation until every class has about its share.
+    """Choose whole recordings for validation until every class has about its fraction.
 
-    Recordings are offered in random order. One is taken if it brings the numbers of clips by class
-    nearer to the share, and leaves every class a clip to train on.
+    Recordings are considered in random order. One is taken if it brings the numbers of clips by
+    class closer to the fraction, and leaves a clip of every class to train on.
 
     Args:
-        groups: (n,) the recording of each clip.
-        labels: (n,) class_id; or (n, classes) multi-hot, where having none counts as a class.
+        groups: (n,) recording of each clip.
+        labels: (n,) class_id; or (n, classes) multi-hot, where no label counts as a class.
         share: Fraction of each class's clips to choose, in (0, 1).
-        seed: Seed of the order, in [0, 2**63).
+        seed: Random seed of the order, in [0, 2**63).
 
     Returns:
-        (n,) which clips are chosen; perhaps none, if recordings are few and large.
+        (n,) bool mask of the chosen clips; may be empty if recordings are few and large.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for clip, group in enumerate(groups):
@@ -127,19 +127,19 @@ OFFICIAL_FOLDS = frozenset(
         *("tau_scenes", "urbansound8k"),
     )
 )
-"""Datasets whose folds are published with them: results on other folds could not be compared."""
+"""Datasets with published folds: results on other folds would not be comparable."""
 
 
 @dataclass(frozen=True)
 class FoldSplit:
-    """The clips of one held-out fold.
+    """The split for one held-out fold.
 
     Args:
-        order: Order of the clips trained on, the same for every method.
-        num_train: Clips trained on.
-        num_test: Clips of the held-out fold.
-        apart: (n,) of all clips of the other folds, those that validation has; None without.
-        kept: (n,) those that are trained on; None for all.
+        order: Order of the training clips, the same for every method.
+        num_train: Number of training clips.
+        num_test: Number of clips of the held-out fold.
+        apart: (n,) bool mask of the validation clips among the other folds; None if there are none.
+        kept: (n,) bool mask of the training clips; None for all.
     """
 
     order: EpochOrder
@@ -150,11 +150,11 @@ class FoldSplit:
 
     @property
     def num_valid(self) -> int:
-        """Clips of the validation part."""
+        """Number of validation clips."""
         return 0 if self.apart is None else int(self.apart.sum())
 
     def of(self, data: StageData) -> StageData:
-        """Return an array of the other folds and the held-out one, as this split uses them."""
+        """Apply this split to an array of the other folds and the held-out one."""
         train, valid = (
             None if rows is None else Subset(data.train, chosen_windows(self.order.sizes, rows))
             for rows in (self.kept, self.apart)
@@ -163,10 +163,10 @@ class FoldSplit:
 
 
 def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSplit:
-    """Return the split of a held-out fold; the same for every method.
+    """Return the split for a held-out fold, the same for every method.
 
     Raises:
-        DataError: No clips can be set apart for validation.
+        DataError: No clips can be set aside for validation.
     """
     folds = training_folds(dataset, fold)
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
@@ -188,21 +188,21 @@ def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSpli
 
 
 def split_folds(dataset: StoredDataset, config: RunConfig) -> dict[int, FoldSplit]:
-    """Return the split of each of a config's held-out folds; see `split_fold`."""
+    """Return the split for each held-out fold of a config; see `split_fold`."""
     return {fold: split_fold(dataset, config, fold) for fold in config.folds}
 
 
 def check_duplicates(dataset: StoredDataset, clips: ClipTable, *, allowed: bool) -> str | None:
-    """Check that no file is in several folds: accuracy would measure memory.
+    """Check that no file is in several folds, as accuracy would then measure memorisation.
 
     Args:
-        dataset: Which stores the digest of every file.
-        clips: All of its clips.
+        dataset: Dataset with the digest of every file.
+        clips: All clips of the dataset.
         allowed: Whether the user accepts such files.
 
     Returns:
-        A warning to record, if files are in several folds and that is accepted, by the user or by
-        those who published the dataset with its folds; else None.
+        A warning to record if files are in several folds and that is accepted, by the user or
+        because the folds are official; else None.
 
     Raises:
         DataError: Files are in several folds.

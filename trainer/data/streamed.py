@@ -1,9 +1,9 @@
-"""A source that reads from the store while its data are used: one window, and the next on its way.
+"""A source that streams from the store: one window in memory, and the next being read.
 
-Threads decode a block into memory that stays in the processor's cache, and put its rows where the
-window's order has them, on the host or on the device that trains. Batches are parts of the window:
-the thread that trains gathers nothing. Windows reuse the memory of earlier ones, also of the epoch
-before: fresh pages cost as much as decoding.
+Threads decode a block into memory that stays in the processor's cache, and copy its rows to their
+positions in the window's order, on the host or on the training device. Batches are slices of the
+window, so that the training thread need not gather rows. Windows reuse the memory of earlier ones,
+also across epochs, since fresh pages cost as much as decoding.
 """
 
 import threading
@@ -26,25 +26,25 @@ from trainer.data.source import Batch, Batches
 from trainer.threads import one_torch_thread
 
 _WINDOWS = 3
-"""Windows held at most: one in use, one on its way, one whose last batch somebody still has."""
+"""Maximum number of windows: in use, being read, and one whose last batch is still referenced."""
 _BlockRows = tuple[int, NDArray[np.int64], NDArray[np.int64]]
-"""A block's share of a window: its number, the rows (n,) taken from it, and where they go."""
+"""A block's part of a window: its number, the rows (n,) taken from it, and their positions."""
 
 
 class StreamedSource:
-    """A `Source` of which one window is in memory, and the next one on its way.
+    """A `Source` with one window in memory, and the next one being read.
 
-    Whoever holds a batch holds the memory of its window.
+    A batch keeps the memory of its window alive.
 
     Args:
         dataset: An open store's dataset.
-        array: `resolution/variant`.
+        array: Key of the array, such as `R1/mel`.
         folds: Folds in the reader's order.
         device: Device that batches are delivered to.
-        window: Blocks held at once by `in_order`; `batches` holds the caller's windows.
+        window: Number of blocks held at once by `in_order`; `batches` holds the caller's windows.
 
     Raises:
-        featurestore.errors.StoreError: The store lacks it. Damage is met while reading batches.
+        featurestore.errors.StoreError: The store lacks the array. Damage is detected while reading.
     """
 
     def __init__(

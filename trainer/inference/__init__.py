@@ -1,1 +1,1 @@
-"""Predictions of trained networks: for files, for a store, averaged, and in other formats."""
+"""Use of trained networks: prediction, evaluation, ensembles, export."""

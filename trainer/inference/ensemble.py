@@ -1,6 +1,6 @@
-"""Several runs as one: their probabilities averaged clip by clip, set against each run alone.
+"""Ensembles of runs: averaged probabilities, compared with each run alone.
 
-Reads the tables of predictions next to the networks; no store, no network.
+Reads the tables of predictions next to the networks, but neither the store nor the networks.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
         "predictions of every run on the same folds: train the missing ones, or leave the run out",
     ),
 )
-"""Properties that runs must share: name, value of a run, and what to do if it differs."""
+"""Properties that runs must share: name, function of a run, and advice if it differs."""
 
 
 def average(
@@ -37,15 +37,15 @@ def average(
     """Average the probabilities of runs, each with one vote.
 
     Args:
-        runs: At least two, of the same dataset, selection and folds, with the same clips.
-        checkpoint: Which of their networks; by default the one that counts in their selection.
+        runs: At least two runs with the same dataset, selection, folds and clips.
+        checkpoint: `best` or `last`; by default the network that counts in their selection.
 
     Returns:
         The accuracies, and the averaged probabilities of all folds' clips.
 
     Raises:
         EnsembleError: The runs cannot be averaged.
-        TrainedRunError: A table of predictions is absent or damaged.
+        TrainedRunError: A table of predictions is missing or damaged.
     """
     _check_runs(runs)
     name = checkpoint or runs[0].checkpoints[0]

@@ -1,7 +1,7 @@
-"""Evaluation of a run's networks on a store: which evaluate which fold, and their results.
+"""Evaluation of a run's networks on a store: which network evaluates which fold, and results.
 
-On the run's own store each fold is judged by the network that held it out. On another store all
-networks judge together. Whatever was trained on is counted, and said.
+On the run's own store, each fold is evaluated by the network that held it out. On another store,
+all networks are averaged. Clips that were trained on are counted and reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ from trainer.stats import by_class, confusion_matrix
 
 @dataclass(frozen=True)
 class Part:
-    """A fold of the store, and the networks that judge it, by the folds they held out."""
+    """A fold of the store, and the networks that evaluate it, by the folds they held out."""
 
     fold: int
     networks: tuple[int, ...]
@@ -43,15 +43,15 @@ def plan_parts(
     """Return which networks evaluate which folds.
 
     Args:
-        run: Gives the networks.
-        dataset: Gives the folds.
-        folds: To be judged. Where empty: those the networks held out on the run's own store, and
-            all of another one.
-        networks: By the folds they held out. Where empty: for each fold of the run's own store
-            the one that held it out, and all on another one.
+        run: Run with the networks.
+        dataset: Dataset with the folds.
+        folds: Folds to evaluate. If empty: on the run's own store those held out by the networks,
+            and on another store all.
+        networks: Networks by the folds they held out. If empty: on the run's own store for each
+            fold the one that held it out, and on another store all.
 
     Raises:
-        TrainedRunError: The run has no such network, or none that was not trained on a fold.
+        TrainedRunError: The run has no such network, or all its networks were trained on a fold.
         featurestore.errors.UnknownNameError: The store has no such fold.
     """
     same = dataset.fingerprint == run.record.fingerprint
@@ -78,16 +78,16 @@ def evaluate(
     batch_size: int | None = None,
     reading: PlacementChoice = "auto",
 ) -> Evaluation:
-    """Evaluate every clip with features of the parts' folds.
+    """Evaluate all clips with features in the folds of the parts.
 
     Args:
-        run: The networks' run.
-        dataset: Matches the run, see `trainer.inference.evaluate`.
-        parts: From `plan_parts`.
-        networks: By the fold each held out, on one device.
-        checkpoint: Which networks these are.
-        batch_size: Clips judged at a time; as in training by default. It may change last bits.
-        reading: Where the images shall lie; changes no number.
+        run: Run of the networks.
+        dataset: Dataset that matches the run, see `check_match`.
+        parts: Result of `plan_parts`.
+        networks: Networks by held-out fold, all on one device.
+        checkpoint: Which networks these are, `best` or `last`.
+        batch_size: Clips per batch; as in training by default. May change the last bits of results.
+        reading: Placement of the images; does not affect results.
 
     Raises:
         DeviceMemoryError: The images, or a batch, do not fit.
@@ -131,7 +131,7 @@ def evaluate(
 
 
 Judged = tuple[NDArray[Any], NDArray[np.float64]]
-"""Labels of some clips, as the store has them, and probabilities (n, classes)."""
+"""Labels of clips, as in the store, and probabilities (n, classes)."""
 
 
 def _scores(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> dict[str, Any]:
@@ -252,10 +252,10 @@ def _warnings(
 
 
 def open_own_store(run: FinishedRun, moved: str | None = None) -> StoredDataset:
-    """Open the store the run was trained on; where it is now, if it was moved.
+    """Open the store on which a run was trained, at its new path or URL if it was moved.
 
     Raises:
-        TrainedRunError: It is not there any more, or holds other clips now.
+        TrainedRunError: The store is missing, or holds other clips now.
     """
     place = moved or run.record.store
     try:
@@ -271,7 +271,7 @@ def open_own_store(run: FinishedRun, moved: str | None = None) -> StoredDataset:
 
 
 def check_match(record: RunRecord, dataset: StoredDataset) -> None:
-    """Refuse a store whose images or classes are not those the run was trained on.
+    """Check that a store has the images and classes on which a run was trained.
 
     Raises:
         TrainedRunError: They differ; the message names the fields.

@@ -1,7 +1,7 @@
-"""A network as a file for other programs, checked before it is kept.
+"""Export of networks to other formats, checked before the file is kept.
 
-Whatever the format, the file takes `images` (batch, 1, bands, frames) float32 in [0, 1], any number
-at a time, gives `logits` (batch, classes), and carries what it is as JSON under `METADATA`.
+In every format, the network takes `images` (batch, 1, bands, frames) float32 in [0, 1] with any
+batch size, returns `logits` (batch, classes), and has a description as JSON under `METADATA`.
 """
 
 import io
@@ -25,12 +25,12 @@ Format = Literal["onnx", "torch-export"]
 Array = NDArray[np.float32]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 METADATA = "featurestore.json"
-"""Name of the extra file in PyTorch's format, and of the property in ONNX's."""
+"""Name of the extra file in PyTorch's format, and of the metadata property in ONNX."""
 INPUT, OUTPUT = "images", "logits"
 
 _CHECKED_BATCHES = (1, 2, 5)
 _TOLERANCE = 1e-4
-"""Tolerance relative to the largest logit's magnitude, or to 1: float32 sums in another order."""
+"""Tolerance relative to the largest absolute logit, or to 1, for float32 sums in another order."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Exported:
     """Content of an exported file.
 
     Args:
-        data: To be written.
-        difference: Largest difference of its logits from the network's.
+        data: Content of the file.
+        difference: Largest absolute difference of its logits from the network's.
     """
 
     data: bytes
@@ -60,7 +60,7 @@ class _Named(nn.Module):
 
 
 def metadata(record: RunRecord, network: TrainedNetwork) -> dict[str, Any]:
-    """Return a description of the file and its input, in values of JSON."""
+    """Return a JSON-ready description of the file and its input."""
     bands, frames = record.features.arrays[network.array]
     return {
         "class_names": list(record.class_names),
@@ -79,16 +79,16 @@ def metadata(record: RunRecord, network: TrainedNetwork) -> dict[str, Any]:
 
 
 def export(record: RunRecord, network: TrainedNetwork, output_format: Format) -> Exported:
-    """Convert the network to another format, and compare its outputs with the network's own.
+    """Convert a network to another format, and compare the outputs of both.
 
     Args:
         record: Record of the network's run.
-        network: On the CPU.
-        output_format: The format; `onnx` needs the extra `export`.
+        network: Network, on the CPU.
+        output_format: Format; `onnx` needs the extra `export`.
 
     Raises:
-        ExportError: It cannot be written so, or the file gives other results.
-        DeviceMemoryError: There is too little memory for it.
+        ExportError: The network cannot be converted, or the file gives other results.
+        DeviceMemoryError: There is too little memory.
         ModuleNotFoundError: The format needs a library that is not installed.
     """
     shape = (1, *record.features.arrays[network.array])

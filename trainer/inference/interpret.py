@@ -1,6 +1,6 @@
-"""Mistakes of a run's networks: the worst clips, and each class's recall with its uncertainty.
+"""Mistakes of a run's networks: the worst clips, and each class's recall with its interval.
 
-Reads the predictions that training left on the held-out folds; no network is run.
+Reads the predictions on the held-out folds that training has saved; no network is run.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from trainer.stats import mean, wilson_interval
 
 @dataclass(frozen=True)
 class WrongClip:
-    """A clip that a network took for another class, or of whose labels it got one or more wrong.
+    """A misclassified clip, or one with at least one wrong label.
 
     Args:
-        clip_id: As the store has it.
-        fold: The held-out fold that it is in.
-        class_name: Its class; its labels, with commas between them, where it may have several.
-        probability: What the network gave to its class, in [0, 1]; with several labels, to what is
-            true of `predicted`: that the clip has this label, or has not.
-        predicted: The class that the network chose; with several labels, the one about which it is
-            most wrong: a label it missed, or gave to a clip without it.
-        predicted_probability: What the network gave to `predicted`.
+        clip_id: Id of the clip.
+        fold: Held-out fold of the clip.
+        class_name: Class of the clip; or its labels, separated by commas.
+        probability: Probability of its class, in [0, 1]; with several labels, that of the truth
+            about `predicted`: that the clip has this label, or has not.
+        predicted: Predicted class; with several labels, the most wrong one: a label that was
+            missed, or falsely predicted.
+        predicted_probability: Probability of `predicted`, in [0, 1].
     """
 
     clip_id: str
@@ -43,10 +43,10 @@ class WrongClip:
 
 @dataclass(frozen=True)
 class ClassRecall:
-    """A class's clips, and the fraction that was recognised with its 95 % Wilson interval.
+    """Number of clips of a class, and its recall with the 95 % Wilson interval.
 
-    With several labels a clip is recognised from a probability of 1/2 on. Average precision is that
-    of the class's probability, the mean over the folds in which the class occurs.
+    With several labels, a label is predicted from a probability of 1/2 on. Average precision is the
+    mean over the folds in which the class occurs.
     """
 
     class_name: str
@@ -62,10 +62,10 @@ class Interpretation:
     """Mistakes of a run's networks.
 
     Args:
-        num_clips: Clips of the folds.
-        accuracy: Fraction of them that was recognised, by all labels and no other.
-        classes: Every class that has clips or not, the lowest recall first.
-        wrong: All clips that were not recognised, the most confident mistakes first.
+        num_clips: Number of clips of the folds.
+        accuracy: Fraction of correct clips, in [0, 1]; with several labels, all must be correct.
+        classes: All classes, lowest recall first.
+        wrong: All wrong clips, the most confident mistakes first.
     """
 
     num_clips: int
@@ -77,15 +77,15 @@ class Interpretation:
 def interpret(
     run: FinishedRun, checkpoint: CheckpointName, folds: Sequence[int] = ()
 ) -> Interpretation:
-    """Return what the networks of a run get wrong, each on the fold that it held out.
+    """Return the mistakes of a run's networks, each on the fold that it held out.
 
     Args:
-        run: Finished.
-        checkpoint: Networks of the best epoch, or of the last one.
+        run: A finished run.
+        checkpoint: `best` or `last`: networks of the best or of the last epoch.
         folds: Held-out folds; all of the run's by default.
 
     Raises:
-        TrainedRunError: The run has no such predictions, or did not hold a fold out.
+        TrainedRunError: The run has no such predictions, or did not hold out a given fold.
     """
     names, several = run.record.class_names, run.config.task == "multilabel"
     has, hits, precisions = [], [], []

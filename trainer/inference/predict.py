@@ -1,6 +1,6 @@
-"""A finished run's networks, and their predictions for sounds in files.
+"""The networks of a finished run, and their predictions for audio files.
 
-Files go through the extractor of the run's store: the images are those of training, to the bit.
+Files go through the extractor of the run's store, so images are bit-identical to those of training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +34,9 @@ from trainer.records.rundir import RunDirectory
 from trainer.task import TASKS
 
 Images = dict[str, NDArray[Any]]
-"""(bands, frames) as stored, by array."""
+"""Images (bands, frames) as stored, by array."""
 LESS = "take one network (--fold, or --network of `evaluate`), --device cpu, or end other programs"
-"""Advice if a network, or what it makes of a clip, does not fit."""
+"""Advice if a network or its activations do not fit into memory."""
 _NEVER = {("last", "best"): "a run with --selection last picks none; take --checkpoint last"}
 
 
@@ -45,10 +45,10 @@ class TrainedNetwork:
     """One network of a run.
 
     Args:
-        model: In eval mode, on its device, in float32.
-        fold: Fold that it held out in training.
-        array: `resolution/variant` of the images it saw last, and wants.
-        checkpoint: Where it comes from.
+        model: Network in eval mode, on its device, in float32.
+        fold: Held-out fold.
+        array: Key of the array of its input images, the last it was trained on.
+        checkpoint: Checkpoint from which it was loaded.
     """
 
     model: Network
@@ -63,9 +63,9 @@ class TrainedNetwork:
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> NDArray[np.float64]:
-        """Return (b, classes) of images (b, 1, bands, frames) float32 in [0, 1].
+        """Return class probabilities (b, classes) of images (b, 1, bands, frames) in [0, 1].
 
-        Rows sum to 1, except where clips may have several labels.
+        Rows sum to 1, unless clips may have several labels.
         """
         task = TASKS[self.checkpoint.config.task]
         return task.probabilities(self.model(images).double()).cpu().numpy()
@@ -75,8 +75,8 @@ def open_run(path: Path) -> FinishedRun:
     """Open a finished run whose networks this program can use.
 
     Raises:
-        TrainedRunError: There is none at `path`, or it is unfinished, damaged, or of a program
-            whose features are others.
+        TrainedRunError: There is no run at `path`, or it is unfinished or damaged, or its features
+            are those of another version.
     """
     run = open_finished(path)
     record = run.record
@@ -95,14 +95,14 @@ def load_network(
     """Load one of a run's networks.
 
     Args:
-        run: From `open_run`.
-        fold: One of the run's.
-        name: Which of the fold's networks.
-        device: Where it is wanted.
+        run: Result of `open_run`.
+        fold: Held-out fold of the network.
+        name: `best` or `last`.
+        device: Device for the network.
 
     Raises:
-        CheckpointError: It is absent, damaged, or another run's.
-        DeviceMemoryError: It does not fit.
+        CheckpointError: The checkpoint is missing, damaged, or from another run.
+        DeviceMemoryError: The network does not fit.
     """
     path = RunDirectory(run.path).fold(fold).network(name)
     if not path.exists() and (note := _NEVER.get((run.config.selection, name))):
@@ -122,17 +122,17 @@ def load_network(
 def audio_files(
     paths: Sequence[Path], notify: Callable[[str], None] = lambda line: None
 ) -> tuple[Path, ...]:
-    """Return the files named, and those of the directories named, at any depth; each once.
+    """Return the given files, and the audio files in given directories at any depth, each once.
 
-    Of a directory's files, those with the suffix of a format that libsndfile reads; hidden ones
-    are left out. A file that is named is taken whatever its suffix.
+    In directories, files with the suffix of a format that libsndfile reads are used, except hidden
+    ones. A file given by itself may have any suffix.
 
     Args:
         paths: Files and directories.
-        notify: Is given a line for each directory of which something is left out.
+        notify: Called with a line for each directory in which files are left out.
 
     Raises:
-        AudioInputError: There is no audio in a directory.
+        AudioInputError: A directory contains no audio.
     """
     files: dict[Path, None] = {}
     for path in paths:
@@ -158,19 +158,19 @@ def predict(
     files: Sequence[Path],
     threshold: float = 0.5,
 ) -> Iterator[Prediction | UnusedFile]:
-    """Yield the networks' prediction for each file, in order.
+    """Yield the prediction for each file, in order.
 
     Each file is a batch of its own, so that its probabilities do not depend on the others.
 
     Args:
         record: Record of the networks' run.
-        networks: At least one; their probabilities are averaged.
-        files: Files of any format libsndfile reads.
-        threshold: Least probability of a label, where clips may have several.
+        networks: At least one network; probabilities are averaged.
+        files: Files in any format that libsndfile reads.
+        threshold: Minimum probability of a label, in [0, 1], if clips may have several labels.
 
     Raises:
         DeviceMemoryError: Not even one clip fits.
-        SpecError: librosa's version is not the one that the networks' features are of.
+        SpecError: The version of librosa differs from that of the networks' features.
     """
     extractor = Extractor(record.features, record.versions.get("librosa"))
     for path in files:
@@ -189,11 +189,11 @@ def predict(
 def mean_probabilities(
     networks: Sequence[TrainedNetwork], images: Images, features: FeatureSpec
 ) -> NDArray[np.float64]:
-    """Return the probability of each class, (classes,): the mean over the networks.
+    """Return class probabilities (classes,), averaged over the networks.
 
     Args:
-        networks: Each takes its own array; all are on one device.
-        images: Images of one clip, as stored.
+        networks: Networks, all on one device; each uses its own array.
+        images: Images of one clip, as stored, by array.
         features: Spec of the images.
     """
     probabilities, device = [], networks[0].device

@@ -1,1 +1,1 @@
-"""Files of a run on disk, and how they are read back."""
+"""Writing and reading of a run's files."""

@@ -1,4 +1,4 @@
-"""A network in copies and on disk, with what is needed to know what it is and to use it."""
+"""Checkpoints: networks with all information needed to identify and use them."""
 
 import io
 import json
@@ -18,25 +18,25 @@ from trainer import safefiles
 from trainer.errors import CheckpointError, RunDirectoryError, differing, in_a_line
 
 MOST_BYTES = 8 << 30
-"""Largest file of networks in bytes. A state of the largest has some 500 MB."""
+"""Maximum size of a checkpoint file in bytes. States of the largest network have about 500 MB."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network after an epoch.
+    """A network after an epoch, with its metadata.
 
     Args:
-        model: Its state dict; the tensors are never changed again.
-        fold: The held-out fold.
-        stage: From 1.
-        epoch: From 1 over the whole schedule.
-        array: `resolution/variant` that the epoch trained on.
-        accuracy: Its `EpochMetrics.score`, in [0, 1]; mean average precision with several labels.
-        config: The run's.
-        fingerprint: The store's.
-        class_names: By class_id, as many as the network has outputs.
-        features: What it sees; None in files of older versions.
-        extractor_version: Extractor version of what it sees; None in files of older versions.
+        model: State dict, whose tensors are never modified.
+        fold: Held-out fold.
+        stage: Number of the stage, from 1.
+        epoch: Number of the epoch in the whole schedule, from 1.
+        array: Key of the array on which the epoch was trained.
+        accuracy: `EpochMetrics.score`, in [0, 1]; mean average precision with several labels.
+        config: Config of the run.
+        fingerprint: Fingerprint of the store.
+        class_names: Class names by class_id, one per output of the network.
+        features: Spec of its input; None in files of older versions.
+        extractor_version: Extractor version of its input; None in files of older versions.
     """
 
     model: Mapping[str, Tensor]
@@ -53,28 +53,27 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Returns:
-        SHA-256 of the file.
+        SHA-256 digest (hex) of the file.
 
     Raises:
-        RunDirectoryError: It cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
     return save_values(path, to_values(checkpoint))
 
 
 def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
-    """Read a checkpoint to the host, without running code in it.
+    """Read a checkpoint into host memory, without executing code in it.
 
     Args:
         path: Path of the file.
-        sha256: Digest of the file as written; None if that is not known: then what it says of
-            itself is checked.
+        sha256: Digest of the file as written; if None, its own digest is checked.
 
     Raises:
-        CheckpointError: It is absent, damaged, not the one of that digest, or no checkpoint of
-            ours.
+        CheckpointError: The file is missing, damaged, has another digest, or is not a checkpoint
+            of ours.
     """
     with _described(path, "is no checkpoint of this program: {}"):
         data = safefiles.read_file(path, MOST_BYTES)
@@ -96,7 +95,7 @@ def _described(path: Path, what: str) -> Iterator[None]:
 
 
 def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return a checkpoint as tensors of the host and plain values."""
+    """Return a checkpoint as host tensors and plain values."""
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     values["model"] = {name: value.cpu() for name, value in checkpoint.model.items()}
     for name in ("config", "features"):
@@ -105,7 +104,7 @@ def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def from_values(values: Any) -> Checkpoint:  # noqa: ANN401 - a file may hold anything
-    """Return the checkpoint that `to_values` took apart."""
+    """Return the checkpoint from the result of `to_values`."""
     features = values.get("features")
     read = {
         "config": RunConfig.model_validate_json(values["config"]),
@@ -115,13 +114,13 @@ def from_values(values: Any) -> Checkpoint:  # noqa: ANN401 - a file may hold an
 
 
 def save_values(path: Path, values: Mapping[str, Any]) -> str:
-    """Write tensors and plain values, whole or not at all, with their digest.
+    """Write tensors and plain values atomically, with their digest.
 
     Returns:
-        SHA-256 of the file.
+        SHA-256 digest (hex) of the file.
 
     Raises:
-        RunDirectoryError: It cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(values, buffer)
@@ -131,10 +130,10 @@ def save_values(path: Path, values: Mapping[str, Any]) -> str:
 
 
 def load_values(data: bytes) -> Any:  # noqa: ANN401 - a file may hold anything
-    """Read what `save_values` wrote, or an older version without a digest.
+    """Read the output of `save_values`, or of an older version without a digest.
 
     Raises:
-        ValueError: It is damaged, or no such file.
+        ValueError: It is damaged, or not such a file.
     """
     safefiles.check_comment(data)
     return safefiles.read_tensors(data)
@@ -145,8 +144,8 @@ class StageState:
     """A stage in progress.
 
     Args:
-        step: Steps taken of its 1cycle.
-        optimizer: The optimiser's state dict; never changed again.
+        step: Number of steps taken in its 1cycle.
+        optimizer: State dict of the optimiser, which is never modified.
     """
 
     step: int
@@ -158,14 +157,15 @@ class FoldState:
     """A fold after an epoch.
 
     Args:
-        last: The network now.
-        best: The one that is reported, see `trainer.selection`; None if there is none yet.
-        carried: The one that the next stage starts from; this or one of the others.
-        stage: The stage of the last epoch.
-        epochs: All so far.
-        seconds: Spent so far.
-        warnings: Met so far.
-        moments: The optimiser's state after the epoch of `carried`; None if stages start without.
+        last: The current network.
+        best: Network to report, see `trainer.selection`; None if there is none yet.
+        carried: Network from which the next stage starts.
+        stage: State of the stage of the last epoch.
+        epochs: Metrics of all epochs so far.
+        seconds: Seconds spent so far.
+        warnings: Warnings so far.
+        moments: State of the optimiser after the epoch of `carried`; None if stages start without
+            moments.
     """
 
     last: Checkpoint
@@ -179,16 +179,16 @@ class FoldState:
 
     @property
     def state_dicts(self) -> tuple[Mapping[str, Any], ...]:
-        """All state dicts of networks and optimisers in it."""
+        """All state dicts of networks and optimisers in the state."""
         networks = tuple(one.model for one in (self.last, self.best, self.carried) if one)
         return (*networks, self.stage.optimizer, self.moments or {})
 
 
 def save_state(path: Path, state: FoldState) -> None:
-    """Write a fold's state, whole or not at all.
+    """Write a fold's state atomically.
 
     Raises:
-        RunDirectoryError: It cannot be written.
+        RunDirectoryError: The file cannot be written.
     """
     best = to_values(state.best) if state.best and state.best is not state.last else None
     # By name if it is one of the two: networks are what makes this file large.
@@ -209,10 +209,10 @@ def save_state(path: Path, state: FoldState) -> None:
 
 
 def load_state(path: Path) -> FoldState:
-    """Read a fold's state to the host, without running code in it.
+    """Read a fold's state into host memory, without executing code in it.
 
     Raises:
-        CheckpointError: It is damaged, or no state of ours.
+        CheckpointError: The file is damaged, or not a state of ours.
     """
     what = "is no state of an unfinished fold, or is damaged ({}); remove it, and it starts over"
     with _described(path, what):
@@ -236,10 +236,10 @@ def load_state(path: Path) -> FoldState:
 
 
 def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int) -> None:
-    """Refuse a network of another fold, store or config.
+    """Check that a network has the given fold, store and config.
 
     Raises:
-        CheckpointError: With every field that differs.
+        CheckpointError: Fields differ; the message names them.
     """
     names = ("fingerprint", "class_names", "features", "extractor_version")
     own = {name: getattr(checkpoint, name) for name in ("fold", *names)}
@@ -251,14 +251,14 @@ def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int
 
 
 Keys = tuple[Any, ...]
-"""Keys that lead to a tensor in a state dict."""
+"""Path of keys to a tensor in a state dict."""
 
 
 class Snapshots:
-    """Copies of a state dict, which is the same at each call but for what its tensors hold.
+    """Fast copies of a state dict whose structure is the same at each call.
 
-    After every epoch the network and the optimiser's state are copied, some 600 tensors. A clone of
-    each would take a GPU longer than a short epoch's steps; here one call copies all of a dtype.
+    After every epoch, the state of network and optimiser is copied, about 600 tensors. Cloning each
+    would take a GPU longer than the steps of a short epoch; here one call copies all of a dtype.
     """
 
     def __init__(self) -> None:
@@ -268,9 +268,9 @@ class Snapshots:
         """Return a deep copy of a state dict.
 
         Args:
-            state: Tensors and plain values, also in dictionaries within.
-            in_use: `id` of each tensor of earlier copies that must stay as it is; the memory of
-                others is used again.
+            state: Tensors and plain values, possibly in nested dictionaries.
+            in_use: `id` of each tensor of earlier copies that is still in use; the memory of the
+                others is reused.
         """
         tensors = dict(tensors_in(state))
         for copies in self._buffers:

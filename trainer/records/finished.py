@@ -1,7 +1,7 @@
-"""A finished run, read back: for reports, comparisons, and whoever asks its networks.
+"""Finished runs, read for reports, comparisons and predictions.
 
-Nothing of it is believed unseen: each file is compared with its digest, and with what others say
-of it. Whatever does not fit is a TrainedRunError, or a CheckpointError of a network.
+Each file is compared with its digest and checked for consistency with the others. Any mismatch is a
+TrainedRunError, or a CheckpointError for a network.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 @typed_methods
 @dataclass(frozen=True, repr=False)
 class FinishedRun:
-    """A finished run. `train`, `resume` and `open_finished` return it.
+    """A finished run, returned by `train`, `resume` and `open_finished`.
 
     Attributes:
-        path: Its directory.
-        record: Its run.json.
-        result: Its result.json; every fold once, with the accuracies that its selection gives.
-        folders: The fold.json of each fold; None if result.json is of an older version.
+        path: Directory of the run.
+        record: Content of run.json.
+        result: Content of result.json: every fold once, with the accuracies of its selection.
+        folders: Content of fold.json by fold; None if result.json is from an older version.
     """
 
     path: Path
@@ -70,11 +70,11 @@ class FinishedRun:
 
     @property
     def accuracies(self) -> dict[int, float]:
-        """Accuracy (or mAP) by held-out fold, in [0, 1], of the network that counts.
+        """Accuracy (or mAP) by held-out fold, in [0, 1], of the reported network.
 
-        That is the best epoch's or, with `selection="last"`, the last one's. With
-        `selection="heldout"`, the paper's way, the held-out fold itself picked the best epoch, so
-        its accuracy is optimistic.
+        This is the network of the best epoch or, with `selection="last"`, of the last. With
+        `selection="heldout"`, as in the paper, the best epoch is picked on the held-out fold
+        itself, so its accuracy is optimistic.
         """
         known = {fold.fold: score_of(fold, self.checkpoints[0]) for fold in self.result.folds}
         return {fold: value for fold, value in sorted(known.items()) if value is not None}
@@ -86,15 +86,15 @@ class FinishedRun:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation of `accuracies`; None for one fold."""
+        """Sample standard deviation of `accuracies`; None for a single fold."""
         return sample_std(list(self.accuracies.values()))
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return the metrics of every epoch of every fold: the columns of `schemas.EpochMetrics`.
+        """Return the metrics of all epochs of all folds, with the fields of `schemas.EpochMetrics`.
 
         Raises:
             featurestore.errors.MissingLibraryError: pandas is not installed.
-            TrainedRunError: A table is absent or damaged.
+            TrainedRunError: A table is missing or damaged.
         """
         try:
             import pandas as pd
@@ -112,7 +112,7 @@ class FinishedRun:
 
     @property
     def partial(self) -> tuple[str, ...]:
-        """Words that say that it was trained on a part of a published dataset; none if not."""
+        """Phrase saying that it was trained on a part of a published dataset; empty if not."""
         return tuple(text for text in self.result.warnings if text.endswith(NOT_COMPARABLE))
 
     @property
@@ -122,20 +122,20 @@ class FinishedRun:
 
     @property
     def checkpoints(self) -> tuple[CheckpointName, ...]:
-        """Networks evaluated on the held-out folds; the one that counts first."""
+        """Networks evaluated on the held-out folds, the reported one first."""
         return RULES[self.config.selection].checkpoints
 
     @property
     def warning(self) -> str | None:
-        """A warning if its files have no digests."""
+        """Warning if its files have no digests, else None."""
         sealed = all(folder and folder.sha256 for folder in self.folders.values())
         return None if sealed else f"{self.path}: {UNVOUCHED}"
 
     def chosen(self, folds: Sequence[int]) -> tuple[int, ...]:
-        """Return the folds asked for, each once; all if none is.
+        """Return the given folds, each once, or all if none is given.
 
         Raises:
-            TrainedRunError: The run did not hold one of them out.
+            TrainedRunError: The run did not hold out one of them.
         """
         for fold in folds:
             if fold not in self.config.folds:
@@ -149,7 +149,7 @@ class FinishedRun:
         """Return a network's predictions on its held-out fold.
 
         Raises:
-            TrainedRunError: The table is absent, damaged, or not what the result says.
+            TrainedRunError: The table is missing, damaged, or contradicts the result.
         """
         directory = self._directory(fold)
         path = directory.predictions(checkpoint)
@@ -160,10 +160,10 @@ class FinishedRun:
         return predictions
 
     def epochs(self, fold: int) -> tuple[EpochMetrics, ...]:
-        """Return the rows of a fold's metrics.csv.
+        """Return the metrics of a fold's epochs from metrics.csv.
 
         Raises:
-            TrainedRunError: It is absent or damaged, or is not about every epoch of this fold.
+            TrainedRunError: The file is missing or damaged, or lacks epochs of this fold.
         """
         directory = self._directory(fold)
         path = directory.path / METRICS
@@ -172,10 +172,10 @@ class FinishedRun:
         return rows
 
     def checkpoint(self, fold: int, name: CheckpointName) -> "Checkpoint":
-        """Return a network that the run kept of a fold.
+        """Return a network of a fold.
 
         Raises:
-            CheckpointError: It is absent, damaged, or of another run, fold or epoch.
+            CheckpointError: The file is missing, damaged, or of another run, fold or epoch.
         """
         from trainer.records.checkpoint import check_is_of
 
@@ -192,13 +192,13 @@ class FinishedRun:
         return checkpoint
 
     def verify(self, networks: bool = True) -> None:
-        """Compare the files of the run with their digests, and with what the others say.
+        """Compare the files of the run with their digests and with each other.
 
         Args:
-            networks: Whether those, too, which take a tenth of a second each.
+            networks: Whether to check the networks, too, which takes 0.1 s each.
 
         Raises:
-            TrainedRunError, CheckpointError: One is damaged, absent, or does not fit.
+            TrainedRunError, CheckpointError: A file is missing, damaged, or contradicts another.
         """
         for fold in self.folds:
             self.epochs(fold)
@@ -220,7 +220,7 @@ def open_finished(path: Path | str) -> FinishedRun:
     """Read a finished run's records.
 
     Args:
-        path: Its directory.
+        path: Directory of the run.
 
     Raises:
         TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
@@ -241,16 +241,16 @@ def open_finished(path: Path | str) -> FinishedRun:
 def check_finished(
     directory: RunDirectory, record: RunRecord, digest: str, result: RunResult
 ) -> FinishedRun:
-    """Compare the records of a run with one another.
+    """Check the records of a run for consistency.
 
     Args:
-        directory: The run's.
-        record: Its run.json.
-        digest: Digest of what run.json says.
-        result: Its result.json, or what is to become it.
+        directory: Directory of the run.
+        record: Content of run.json.
+        digest: Digest of run.json.
+        result: Content of result.json, or what is about to be written there.
 
     Raises:
-        TrainedRunError: They do not fit together, or a fold.json is missing or damaged.
+        TrainedRunError: They contradict each other, or a fold.json is missing or damaged.
     """
     check_digest(directory.path / RECORD, digest, result.digests.get(RECORD), RESULT)
     _refuse(directory.path / RESULT, _of_result(result, record))
@@ -302,7 +302,7 @@ def _refuse(path: Path, facts: Iterator[tuple[object, str]]) -> None:
 
 
 _ROUNDING = 1e-12
-"""Difference of the same scores: NumPy may add floats in another order on another machine."""
+"""Tolerance for equal scores: NumPy may add floats in another order on another machine."""
 _ALIKE = ("config", "fingerprint", "init_used", "versions", "device_name")
 """Fields that run.json and result.json share."""
 _OF_ONE = ("best_accuracy", "last_accuracy", "valid_accuracy")
@@ -310,7 +310,7 @@ _OF_SEVERAL = ("best_scores", "last_scores", "valid_map")
 
 
 def score_of(fold: FoldResult, checkpoint: CheckpointName) -> float | None:
-    """Return a network's accuracy, or mean average precision, on the held-out fold, in [0, 1].
+    """Return a network's accuracy or mean average precision on the held-out fold, in [0, 1].
 
     None if it was not evaluated there.
     """
@@ -318,7 +318,7 @@ def score_of(fold: FoldResult, checkpoint: CheckpointName) -> float | None:
 
 
 def epoch_of(fold: FoldResult, checkpoint: CheckpointName) -> int | None:
-    """Return the epoch, from 1, of a network."""
+    """Return the epoch of a network, from 1."""
     return fold.best_epoch if checkpoint == "best" else fold.last_epoch
 
 

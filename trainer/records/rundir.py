@@ -1,10 +1,10 @@
-"""A run's directory: the one place that knows its files, writes them and reads them back.
+"""The directory of a run: the only module that knows, writes and reads its files.
 
-What belongs to all folds lies at the top; each fold's directory is complete in itself, so that any
-process may train a fold, and one that is finished is never touched again. Every file is whole at
-any moment, and is compared with its digest when it is read: run.json, fold.json and result.json
-carry their own, fold.json has those of the fold's files, result.json those of run.json and each
-fold.json. Whether what they say fits together is for `trainer.records.finished`.
+Files of the whole run are at the top; each fold's directory is self-contained, so that any process
+may train a fold, and a finished fold is never modified. Every file is written atomically, and
+compared with its digest when it is read: run.json, fold.json and result.json contain their own,
+fold.json those of the fold's files, and result.json those of run.json and each fold.json.
+`trainer.records.finished` checks their consistency.
 """
 
 from collections.abc import Iterable, Iterator
@@ -43,10 +43,10 @@ def default_out(config: RunConfig) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Refuse a path that a new run could harm.
+    """Check that a new run may use a path.
 
     Raises:
-        RunDirectoryError: It holds a run, or is no directory.
+        RunDirectoryError: It contains a run, or is not a directory.
     """
     if path.exists() and not path.is_dir():
         raise RunDirectoryError(f"{path}: is not a directory; give another --out")
@@ -56,7 +56,7 @@ def check_free(path: Path) -> None:
 
 
 def taken(path: Path, name: str = RECORD) -> RunDirectoryError:
-    """Return the error for a directory that holds a run; it names who trains it, if anybody."""
+    """Return the error for a directory with a run; names the process that trains it, if any."""
     try:
         with held(path / RUN_LOCK):
             finish = f", resume it by --resume {path}" if name == RECORD else ""
@@ -77,11 +77,11 @@ MOST_TABLE_BYTES = 1 << 30
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold a lock of the directory that the path is in.
+    """Hold the lock at a path.
 
     Raises:
-        featurestore.errors.BusyError: Another process holds it.
-        RunDirectoryError: It cannot be made.
+        featurestore.errors.BusyError: Another process holds the lock.
+        RunDirectoryError: The lock cannot be created.
     """
     with ExitStack() as lock:
         with safefiles.writing(path):
@@ -96,7 +96,7 @@ def held(path: Path) -> Iterator[None]:
 
 
 class FoldDirectory:
-    """The directory of one held-out fold, which need not be there yet."""
+    """The directory of one held-out fold, which need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,17 +107,16 @@ class FoldDirectory:
         return self.path / f"{which}.pt"
 
     def predictions(self, which: str) -> Path:
-        """Return the path of that network's predictions on the held-out fold."""
+        """Return the path of a network's predictions on the held-out fold."""
         return self.path / f"{which}.csv"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training the same fold; the directory is made.
+        """Lock the fold against training by other processes; its directory is created.
 
         Raises:
-            featurestore.errors.BusyError: One does.
-            RunDirectoryError: It cannot be made, or is a link: then files elsewhere would be
-                written to.
+            featurestore.errors.BusyError: Another process trains it.
+            RunDirectoryError: The directory cannot be created, or is a symbolic link to elsewhere.
         """
         if self.path.is_symlink():
             raise RunDirectoryError(f"{self.path}: is a link; remove it, or give another --out")
@@ -126,9 +125,9 @@ class FoldDirectory:
             yield
 
     def remove_partial(self) -> None:
-        """Delete partial files of killed writers, and the state that a finished fold had.
+        """Delete partial files of killed writers, and the state of a finished fold.
 
-        Only for who holds the lock.
+        The caller must hold the lock.
         """
         for aside in self.path.glob(".*"):
             if is_temporary(aside.name) or aside.suffix == ".tmp":  # that of older versions
@@ -137,7 +136,7 @@ class FoldDirectory:
             (self.path / STATE).unlink(missing_ok=True)
 
     def result(self) -> FoldRecord | None:
-        """Return the fold's result, once it is finished.
+        """Return the fold's result; None if it is unfinished.
 
         Raises:
             RunDirectoryError: The record is damaged.
@@ -151,15 +150,15 @@ class FoldDirectory:
         return safefiles.read_sealed(path, FoldRecord) if path.exists() else None
 
     def read(self, name: str, record: FoldRecord | None, max_bytes: int) -> bytes:
-        """Read a file of a finished fold, as it was when the fold was finished.
+        """Read a file of a finished fold, and check that it has not changed since.
 
         Args:
             name: Name of the file.
-            record: The fold's; None if an older version wrote none.
-            max_bytes: No such file is larger.
+            record: Record of the fold; None if an older version wrote none.
+            max_bytes: Maximum size in bytes.
 
         Raises:
-            RunDirectoryError: It is missing, or is not what the record vouches for.
+            RunDirectoryError: The file is missing, or differs from the record.
         """
         path = self.path / name
         data = safefiles.read_file(path, max_bytes)
@@ -174,10 +173,10 @@ class FoldDirectory:
         return data
 
     def state(self, record: RunRecord, fold: int) -> "FoldState | None":
-        """Return where an unfinished fold stopped; None if it starts from the beginning.
+        """Return the saved state of an unfinished fold; None if there is none.
 
         Raises:
-            CheckpointError: It is damaged, or of another store or config.
+            CheckpointError: The state is damaged, or of another store or config.
         """
         from trainer.records.checkpoint import check_is_of, load_state
 
@@ -193,7 +192,7 @@ class FoldDirectory:
         """Return a network of a finished fold.
 
         Raises:
-            CheckpointError: It is missing or damaged, or not what the record vouches for.
+            CheckpointError: The file is missing, damaged, or differs from the record.
         """
         from trainer.records.checkpoint import load_checkpoint
 
@@ -222,7 +221,7 @@ class FoldDirectory:
         self._write(self.predictions(which), predictions_bytes(predictions))
 
     def write_metrics(self, epochs: Iterable[EpochMetrics]) -> None:
-        """Write metrics.csv again from these rows; it survives a power cut."""
+        """Rewrite metrics.csv with these rows, durably."""
         self._write(self.path / METRICS, metrics_bytes(epochs))
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -230,13 +229,13 @@ class FoldDirectory:
         self._written[path.name] = safefiles.file_digest(data)
 
     def finish(self, result: FoldResult, record_sha256: str | None = None) -> FoldRecord:
-        """Write fold.json, which marks the fold as finished, and drop what is needed no more.
+        """Write fold.json, which marks the fold as finished, and remove its state.
 
-        It vouches for what this object has written.
+        It has the digests of the files written by this object.
 
         Args:
             result: Result of the fold.
-            record_sha256: Digest of the run.json that was carried out.
+            record_sha256: Digest of the run.json from which the fold was trained.
         """
         known = FoldRecord.model_validate(result.model_dump())
         files = known.files | self._written
@@ -246,10 +245,10 @@ class FoldDirectory:
         return record
 
     def epochs(self) -> tuple[EpochMetrics, ...]:
-        """Return the rows of metrics.csv so far, without one that is being written.
+        """Return the complete rows of metrics.csv.
 
         Raises:
-            RunDirectoryError: It is damaged.
+            RunDirectoryError: The file is damaged.
         """
         path = self.path / METRICS
         if not path.exists():
@@ -258,19 +257,19 @@ class FoldDirectory:
         return parse_metrics(path, whole + newline)
 
     def append(self, metrics: EpochMetrics) -> None:
-        """Add a row to metrics.csv; the system has it when this returns."""
+        """Append a row to metrics.csv; it survives a killed process once this returns."""
         safefiles.append_file(self.path / METRICS, metrics_bytes([metrics], header=False))
 
 
 class RunDirectory:
-    """A run's directory, which need not be there yet."""
+    """The directory of a run, which need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def begun(self) -> bool:
-        """Whether a run was begun in it, which can then be resumed."""
+        """Whether a run was started in it, which can be resumed."""
         return (self.path / RECORD).is_file()
 
     def fold(self, fold: int) -> FoldDirectory:
@@ -279,7 +278,7 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training the whole run.
+        """Lock the whole run against training by other processes.
 
         Raises:
             featurestore.errors.BusyError: One does.
@@ -288,7 +287,7 @@ class RunDirectory:
             yield
 
     def record(self) -> RunRecord:
-        """Return the run's config and environment; `sha256` is None in a run of an older version.
+        """Return the run's config and environment; `sha256` is None for a run of an older version.
 
         Raises:
             RunDirectoryError: There is no run, or its record is damaged.
@@ -302,7 +301,7 @@ class RunDirectory:
         return safefiles.read_sealed(self.path / RECORD, RunRecord)
 
     def result(self) -> RunResult | None:
-        """Return the run's result, once it is finished.
+        """Return the run's result; None if it is unfinished.
 
         Raises:
             RunDirectoryError: The record is damaged.
@@ -311,10 +310,10 @@ class RunDirectory:
         return safefiles.read_sealed(path, RunResult)[0] if path.exists() else None
 
     def create_record(self, record: RunRecord) -> None:
-        """Write run.json, in a directory that is created if it is missing.
+        """Write run.json; its directory is created if missing.
 
         Raises:
-            RunDirectoryError: There is one already, or it cannot be written.
+            RunDirectoryError: It exists already, or cannot be written.
         """
         safefiles.make_folder(self.path)
         if not safefiles.create_file(
@@ -323,5 +322,5 @@ class RunDirectory:
             raise taken(self.path)
 
     def write_result(self, result: RunResult) -> RunResult:
-        """Write result.json, which marks the run as finished; returns it as it was written."""
+        """Write result.json, which marks the run as finished; returns it as written."""
         return safefiles.write_sealed(self.path / RESULT, result)

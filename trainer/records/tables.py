@@ -1,7 +1,7 @@
-"""A network's predictions for the clips of its held-out fold, as a table on disk.
+"""Tables of a network's predictions for the clips of its held-out fold.
 
-One file next to each network, with a row per clip: what a confusion matrix, a comparison of runs or
-an average of several networks needs, without the store and without the network.
+There is one file next to each network, with a row per clip. It is all that is needed for a
+confusion matrix, a comparison of runs or an ensemble, without the store and the network.
 """
 
 import csv
@@ -25,18 +25,18 @@ from trainer.safefiles import RESTORE
 _CLIP, _CLASS, _LABELS = "clip_id", "class_id", "labels"
 _SEPARATOR = ";"
 _ROUNDING = 1e-4
-"""Rounding error of sums of float32 probabilities; averages of networks are rounded once more."""
+"""Tolerance for sums of float32 probabilities, which are rounded again in ensembles."""
 
 
 @dataclass(frozen=True)
 class ClipPredictions:
-    """A network's predictions, in the store's order.
+    """A network's predictions, in store order.
 
     Args:
-        clip_ids: (n,) as the store has them.
-        labels: (n,) int64 class_id; or, where clips may have several labels, (n, classes) uint8.
-        probabilities: (n, classes) float32; rows of sum 1 where clips have one label.
-        class_names: By class_id.
+        clip_ids: (n,) ids of the clips.
+        labels: (n,) int64 class_id; or, if clips may have several labels, (n, classes) uint8.
+        probabilities: (n, classes) float32; rows sum to 1 if clips have one label.
+        class_names: Class names by class_id.
     """
 
     clip_ids: tuple[str, ...]
@@ -46,13 +46,13 @@ class ClipPredictions:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """Predicted class_id (n,): that of the highest probability; the first of equal ones."""
+        """Predicted class_id (n,): the first with the highest probability."""
         highest: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return highest
 
     @property
     def accuracy(self) -> float:
-        """Fraction of clips whose class is predicted, in [0, 1]."""
+        """Fraction of correctly classified clips, in [0, 1]."""
         return float((self.predicted == self.labels).mean())
 
     @property
@@ -62,19 +62,19 @@ class ClipPredictions:
 
     @cached_property
     def scores(self) -> MultilabelScores:
-        """The scores of clips that may have several labels."""
+        """All scores for several labels."""
         return multilabel_scores(self.labels, self.probabilities)
 
     @property
     def score(self) -> float:
-        """Accuracy; or mean average precision, where clips may have several labels."""
+        """Accuracy, or mean average precision if clips may have several labels."""
         return self.scores.map if self.multilabel else self.accuracy
 
 
 def predictions_bytes(predictions: ClipPredictions) -> bytes:
-    """Return a table: clip_id, class_id, and the probability per class, to the last bit.
+    """Return a CSV table with clip_id, class_id, and the exact probability of each class.
 
-    With several labels their class_ids are in `labels`, separated by semicolons.
+    With several labels, a column `labels` has their class_ids, separated by semicolons.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -93,15 +93,15 @@ def predictions_bytes(predictions: ClipPredictions) -> bytes:
 
 
 def parse_predictions(path: Path, data: bytes) -> ClipPredictions:
-    """Return the predictions in a table that `predictions_bytes` made.
+    """Parse a table written by `predictions_bytes`.
 
     Args:
-        path: Where it comes from, for the error.
-        data: The file's bytes; a byte order mark, which Excel adds, is skipped.
+        path: Path of the file, for error messages.
+        data: Content of the file; a byte order mark, as added by Excel, is skipped.
 
     Raises:
-        RunDirectoryError: It is damaged: no table, a clip twice, a class that it has no column
-            for, or probabilities that are none.
+        RunDirectoryError: It is damaged: not a table, a repeated clip, a class without a column,
+            or invalid probabilities.
     """
     try:
         text = io.StringIO(data.decode("utf-8-sig"), newline="")
@@ -163,7 +163,7 @@ def _problem(header: Sequence[str], predictions: ClipPredictions) -> str | None:
 
 
 def metrics_bytes(epochs: Iterable[EpochMetrics], header: bool = True) -> bytes:
-    """Return the lines of some epochs, to the last bit of each number."""
+    """Return the CSV lines of epochs, with exact numbers."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     if header:
@@ -173,11 +173,11 @@ def metrics_bytes(epochs: Iterable[EpochMetrics], header: bool = True) -> bytes:
 
 
 def parse_metrics(path: Path, data: bytes) -> tuple[EpochMetrics, ...]:
-    """Return the epochs of a table that `metrics_bytes` made.
+    """Parse a table written by `metrics_bytes`.
 
     Args:
-        path: Where it comes from, for the error.
-        data: The file's bytes; a byte order mark, which Excel adds, is skipped.
+        path: Path of the file, for error messages.
+        data: Content of the file; a byte order mark, as added by Excel, is skipped.
 
     Raises:
         RunDirectoryError: It is damaged.

@@ -1,7 +1,7 @@
 """Reports of finished runs: the paper's tables and figures, as text, Markdown and HTML.
 
-Reads run directories and nothing else. `write_report` makes the files, `print_report` shows the
-same tables in a terminal.
+Reads run directories only. `write_report` writes the files, `print_report` prints the same tables
+in a terminal.
 """
 
 import featurestore.pictures  # noqa: F401 - before Matplotlib, whose start it explains

@@ -1,7 +1,7 @@
-"""Runs for the page of `featurestore browse`, which knows nothing of trainers.
+"""Data about runs for the page of `featurestore browse`.
 
-The entry point `featurestore.runs` leads here. Runs are read and compared as for a report: by the
-network that counts, and only where a report would compare them.
+The entry point `featurestore.runs` leads here. Runs are read and compared as for a report: by their
+reported network, and only if a report would compare them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,24 +25,24 @@ _EPOCHS = ("stage", "epoch", "array", "max_lr", "train_loss", "valid_loss", "sco
 
 
 def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
-    """Return runs and how they compare.
+    """Return runs and their comparisons.
 
     Args:
         paths: Run directories, in any order, of any methods, folds, seeds and datasets.
 
     Returns:
-        `runs`: of each its path, label, method, seed, dataset, fingerprint (of the store), score
-        (words for what is shown), notes, class_names, multilabel (whether clips may have several
+        `runs`: for each its path, label, method, seed, dataset, fingerprint (of the store), score
+        (name of what is shown), notes, class_names, multilabel (whether clips may have several
         labels); `folds`: accuracy or mean average precision in [0, 1], number of clips and epoch of
         each; `precisions`: with several labels, average precision of each class by fold, or None;
         `epochs`: columns by name, by fold; `clips`: clip_id and probabilities (n, classes) float32.
-        `comparisons`: of each pair of methods first and second (labels), dataset, fingerprint,
+        `comparisons`: for each pair of methods first and second (labels), dataset, fingerprint,
         seeds, p of McNemar's test or None, a note, and `clips`: (clip_id, whether the first is
-        right, whether the second is), once per common seed; or, with several labels, `classes`:
+        correct, whether the second is), once per common seed; or, with several labels, `classes`:
         num_folds, and mean, low, high and p of the difference in average precision or None.
 
     Raises:
-        RunError: A directory is no run, or the run is unfinished or damaged, or two are the same.
+        RunError: A directory is not a run, a run is unfinished or damaged, or two are the same.
     """
     try:
         runs = [read_run(path) for path in paths]

@@ -1,4 +1,4 @@
-"""Pictures of classes: recalls, confusions and their differences, and the worst mistakes."""
+"""Figures by class: recall, confusion matrices and their differences, and the worst mistakes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ LEGEND_COLUMNS = 3
 
 @drawing()
 def recall_picture(series: Sequence[Series]) -> Drawing:
-    """Draw a row per class, the best recognised at the top, and a point per method."""
+    """Draw the recall of each class, highest at the top, with a point per method."""
     score = series[0].scores[0]
     recalls = [_recalls(one, score.checkpoint) for one in series]
     names = dict.fromkeys(name for by_name in recalls for name in by_name)
@@ -83,12 +83,12 @@ def _recalls(series: Series, checkpoint: CheckpointName) -> dict[str, float]:
 
 NAME_CHARS, TITLE_CHARS = 30, 70
 WHO = "#3d6b57", "#b63679", "#3b63b8", "#6b7280"
-"""Colours of both right, only the first, only the second, neither; as on the browsing page."""
+"""Colours for both correct, only the first, only the second, neither; as on the browsing page."""
 
 
 @drawing()
 def agreement_picture(pair: Agreement) -> Drawing:
-    """Draw who is right where: a bar per class and per fold, of who recognises its clips."""
+    """Draw which of two methods is correct, as a bar per class and per fold."""
     classes = pair.first.class_names
     folds = sorted({clip.fold for clip in pair.clips})
     names = [*(shown(name, NAME_CHARS) for name in classes), *(f"fold {fold}" for fold in folds)]
@@ -112,9 +112,9 @@ def agreement_picture(pair: Agreement) -> Drawing:
 
 
 DARK = 0.6
-"""Part of the scale above which numbers are white."""
+"""Fraction of the scale above which numbers are white."""
 MOST_WITH_NUMBERS = 20
-"""Most classes with which every cell shows its clips."""
+"""Maximum number of classes for which cells show numbers."""
 _MARGIN_INCHES, _CELL_INCHES = 2.6, {True: 0.46, False: 0.19}
 
 
@@ -122,12 +122,12 @@ _MARGIN_INCHES, _CELL_INCHES = 2.6, {True: 0.46, False: 0.19}
 def confusion_picture(
     confusion: Matrix, class_names: Sequence[str], title: Sequence[str]
 ) -> Drawing:
-    """Draw a confusion matrix: rows are true classes, columns predicted ones, shades the share.
+    """Draw a confusion matrix: rows are true classes, columns predicted ones, shades fractions.
 
     Args:
-        confusion: (classes, classes), clips.
-        class_names: By class_id.
-        title: Lines above it.
+        confusion: (classes, classes) int64, numbers of clips.
+        class_names: Class names by class_id.
+        title: Lines of the title.
     """
     shades = Shades("Blues", 0, 1, "share of the true class's clips")
     return _matrix_picture(confusion, _shares(confusion), class_names, title, shades)
@@ -137,13 +137,13 @@ def confusion_picture(
 def confusion_difference_picture(
     first: Matrix, second: Matrix, class_names: Sequence[str], title: Sequence[str]
 ) -> Drawing:
-    """Draw first - second: clips that the first puts into a cell more often than the second.
+    """Draw the difference first - second of two confusion matrices.
 
     Args:
-        first: (classes, classes), clips; of the same clips as `second`.
-        second: Likewise.
-        class_names: By class_id.
-        title: Lines above it.
+        first: (classes, classes) int64, over the same clips as `second`.
+        second: (classes, classes) int64.
+        class_names: Class names by class_id.
+        title: Lines of the title.
     """
     shares = _shares(first) - _shares(second)
     most = max(LEAST_SHADE, float(np.abs(shares).max(initial=0)))
@@ -152,12 +152,12 @@ def confusion_difference_picture(
 
 
 LEAST_SHADE = 0.05
-"""Least end of the scale of differences, so that a clip or two do not look like many."""
+"""Minimum end of the scale of differences, so that one or two clips do not look like many."""
 
 
 @dataclass(frozen=True)
 class Shades:
-    """Colours of a matrix: the colour map, the ends of its scale, and what they show."""
+    """Colour scale of a matrix: colour map, ends of the scale, and label."""
 
     colours: str
     low: float
@@ -235,13 +235,13 @@ def worst_picture(
     spec: FeatureSpec,
     run: str,
 ) -> Drawing:
-    """Draw the images that the network saw, the most confident mistake first.
+    """Draw the input images of wrong clips, the most confident mistake first.
 
     Args:
-        clips: What is drawn; may be empty.
-        images: (bands, frames) in [0, 1] of each clip.
-        array: Name of the array that they are of.
-        spec: Gives the sample rate and the hop.
+        clips: Clips to draw; may be empty.
+        images: Image (bands, frames) in [0, 1] of each clip.
+        array: Name of the array of the images.
+        spec: Spec with sample rate and hop length.
         run: Name of the run, for the title.
     """
     rows = max(1, ceil(len(clips) / _COLUMNS))

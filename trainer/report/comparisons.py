@@ -1,8 +1,8 @@
-"""Methods compared clip by clip or, where clips have several labels, class by class.
+"""Comparison of methods clip by clip or, if clips have several labels, class by class.
 
-Two methods of equal accuracy may know different things; a mean over folds does not show it. A clip
-of several labels is not simply right or wrong, so there the average precision of each class is
-compared, paired over folds.
+Two methods with equal accuracy may be correct on different clips, which a mean over folds does not
+show. A clip with several labels is not simply right or wrong, so there the average precision of
+each class is compared, paired over folds.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ NOTE = (
 
 
 class ComparedClip(NamedTuple):
-    """A clip's held-out fold and class_id, and whether each of two methods recognises it."""
+    """A clip's held-out fold and class_id, and whether each of two methods is correct."""
 
     clip_id: str
     fold: int
@@ -42,11 +42,11 @@ class ComparedClip(NamedTuple):
 
 @dataclass(frozen=True)
 class Agreement:
-    """Clips that two methods get right, over all seeds that both have.
+    """Clips on which two methods are correct, over all common seeds.
 
     Args:
-        first: The one expected to be better.
-        second: The other.
+        first: Method expected to be better.
+        second: The other method.
         clips: Each clip once per seed.
     """
 
@@ -56,11 +56,11 @@ class Agreement:
 
     @property
     def seeds(self) -> set[int]:
-        """Seeds that both have."""
+        """Common seeds."""
         return set(self.first.seeds) & set(self.second.seeds)
 
     def counts(self, fold: int | None = None, label: int | None = None) -> tuple[int, ...]:
-        """Return how many clips both, only the first, only the second and neither recognise."""
+        """Return how many clips both, only the first, only the second, none gets right."""
         counted = Counter(
             (clip.first, clip.second)
             for clip in self.clips
@@ -72,7 +72,7 @@ class Agreement:
 
 
 def agreements(series: Sequence[Series]) -> list[Agreement]:
-    """Return the comparison of each pair of methods, by the networks of the score that counts."""
+    """Return the comparison of each pair of methods by their reported networks."""
     checkpoint = series[0].scores[0].checkpoint
     compared = []
     for a, b in pairs(series):
@@ -86,7 +86,7 @@ def agreements(series: Sequence[Series]) -> list[Agreement]:
 
 
 def agreement_tables(series: Sequence[Series]) -> Iterator[Table]:
-    """Yield who is right where: of each pair of methods, and by fold and by class."""
+    """Yield tables of the clips that each method of a pair gets right, also by fold and class."""
     compared = agreements(series)
     if not compared:
         return
@@ -137,7 +137,7 @@ CLASS_NOTE = (
 
 
 def label_tables(series: Sequence[Series]) -> Iterator[Table]:
-    """Yield all scores of each method, AP by class, and differences of AP by class."""
+    """Yield tables of all scores by method, AP by class, and differences in AP by class."""
     yield _scores_table(series)
     yield _class_table(series)
     for a, b in pairs(series):
@@ -179,7 +179,7 @@ def _class_table(series: Sequence[Series]) -> Table:
 
 
 def class_tests(first: Series, second: Series) -> Iterator[tuple[int, PairedDifference | None]]:
-    """Yield for each class the folds in which it occurs for both, and their difference in AP."""
+    """Yield for each class the number of common folds with it, and the difference in AP."""
     of_first, of_second = first.precisions(), second.precisions()
     for number in range(len(first.class_names)):
         one, other = (

@@ -36,17 +36,17 @@ CURVES_INCHES, RATES_INCHES = 2.2, 0.7
 CURVE_TITLE_CHARS = 44
 ARRAY_CHARS = 24
 POINTS_PER_EPOCH = 20
-"""Points of the drawn learning rate per epoch: its shape does not depend on the batches."""
+"""Number of points per epoch of the drawn learning rate, whatever the number of batches."""
 LOWEST_DECADES = 4
-"""Decades of the learning rate that are shown; each cycle ends far below."""
+"""Number of decades of the learning rate that are shown; each cycle ends far below."""
 PICKED: dict[str, Any] = {"ms": 4.5, "color": "black", "zorder": 5, "linestyle": "none"}
 
 
 @drawing()
 def learning_curves(series: Sequence[Series]) -> Drawing:
-    """Draw every fold thin and their mean thick, above the learning rate at the same epochs.
+    """Draw every fold as a thin line and their mean as a thick one, above the learning rate.
 
-    Stages are parted by lines; the images of each stage stand above the axes, where no curve is.
+    Stages are separated by lines; the array of each stage is named above the axes.
     """
     figure = new_figure(0.6 + (CURVES_INCHES + RATES_INCHES + 0.5) * len(series))
     heights = [CURVES_INCHES, RATES_INCHES] * len(series)
@@ -174,17 +174,17 @@ def lr_picture(
     marks: Sequence[tuple[str, float]],
     title: str,
 ) -> Drawing:
-    """Draw the losses and their smoothed curve over λ on a logarithmic axis, some λ marked.
+    """Draw losses and smoothed losses over learning rates on a logarithmic axis.
 
-    The loss axis begins at or above 0, and holds the smoothed curve from its start to its lowest
-    point: where the loss rises beyond, or single batches jump, the curve leaves the picture.
+    The loss axis starts at or above 0, and covers the smoothed curve from its start to its minimum:
+    where the loss rises beyond, or single batches jump, the curve leaves the figure.
 
     Args:
-        lrs: λ of each step.
-        losses: Losses of each step; one that is no finite number is not drawn.
-        smoothed: The same, smoothed.
-        marks: Names and λ of what is marked, at most two.
-        title: Above it.
+        lrs: Learning rate of each step.
+        losses: Loss of each step; non-finite ones are not drawn.
+        smoothed: Smoothed loss of each step.
+        marks: Names and values of learning rates to mark, at most two.
+        title: Title of the figure.
     """
     figure = new_figure(_HEIGHT_INCHES)
     axes = figure.subplots()
@@ -206,10 +206,10 @@ _QUANTILES = (2, 98)
 
 
 def useful_range(losses: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float]:
-    """Return the range of losses, in nats, that shows the fall; it begins at 0 or above.
+    """Return the range of losses, in nats, that shows their decrease; it starts at 0 or above.
 
-    Of the steps up to the lowest smoothed loss it holds the smoothed curve and all but the most
-    extreme batches; of the rise after that it shows the beginning.
+    Up to the minimum of the smoothed loss, it covers the smoothed curve and all but the most
+    extreme batches; after that, it shows the start of the rise.
     """
     finite = [value if math.isfinite(value) else math.inf for value in smoothed]
     fallen = finite.index(min(finite)) + 1

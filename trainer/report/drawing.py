@@ -1,7 +1,7 @@
-"""Shared by all pictures of the trainer: size, colours, how a figure becomes files; and box plots.
+"""Common code of all figures of the trainer (size, colours, files), and box plots.
 
-Box plots show accuracy over folds: with the folds joined, and in the look of the paper's own.
-Matplotlib's object interface only: no pyplot, so no global state and no window.
+Box plots show accuracy over folds: with folds connected by lines, and in the style of the paper.
+Only Matplotlib's object interface is used: without pyplot there is no global state and no window.
 """
 
 import io
@@ -48,7 +48,7 @@ ROW_INCHES = 3.6
 class Drawing:
     """A finished figure as the bytes of a PNG and of an SVG file; equal figures give equal bytes.
 
-    Text in the SVG is drawn as outlines: it looks the same on every machine, whatever its fonts.
+    Text in the SVG is drawn as outlines, so that it looks the same whatever the installed fonts.
     """
 
     png: bytes
@@ -56,7 +56,7 @@ class Drawing:
 
 
 def new_figure(height_inches: float) -> Figure:
-    """Return an empty figure of the report's width that arranges its axes by itself."""
+    """Return an empty figure with the report's width and automatic layout."""
     return Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
 
 
@@ -70,7 +70,7 @@ def rendered(figure: Figure) -> Drawing:
 
 
 def plain(axes: "Axes") -> None:
-    """Draw only the frame and grid lines that help reading values."""
+    """Remove all frame and grid lines that do not help reading values."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -79,20 +79,20 @@ def plain(axes: "Axes") -> None:
 def annotate(
     axes: "Axes", text: str, place: tuple[float, float], coordinates: tuple[str, str]
 ) -> "Annotation":
-    """Write a small note a little above a place, in Matplotlib's coordinates of x and of y."""
+    """Add a small note just above a point, given in Matplotlib's coordinate systems for x and y."""
     above: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points"}
     return axes.annotate(text, place, xycoords=coordinates, color=DIM, fontsize=8, **above)
 
 
 def pale(colour: str) -> tuple[float, float, float]:
-    """Mix the colour with white, as red, green and blue in [0, 1]: a ground for black lines."""
+    """Return a colour mixed with white, as RGB in [0, 1], for a background of black lines."""
     red, green, blue = (0.55 * part + 0.45 for part in to_rgb(colour))
     return red, green, blue
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """One panel: its title, its colour, and every method's accuracy in % by fold or split."""
+    """A panel: title, colour, and accuracy of every method in % by fold or split."""
 
     title: str
     colour: str
@@ -101,9 +101,9 @@ class Boxes:
 
 @drawing()
 def boxplot(series: Sequence[Series], paper: PaperTable | None) -> Drawing:
-    """Draw accuracy over folds by method, a panel for every score and for the paper's.
+    """Draw accuracy over folds by method, with a panel for every score and for the paper's.
 
-    Each fold is a line from method to method: the statistics compare the methods fold by fold.
+    Each fold is a line across methods, as the statistics compare methods fold by fold.
     """
     panels = [
         Boxes(
@@ -189,10 +189,10 @@ PAPERS_METHODS = ("baseline", "mel", "resize")
 
 @drawing()
 def paper_boxplot(series: Sequence[Series], paper: PaperTable) -> Drawing:
-    """Draw the boxes of the paper's methods as its figures 2 and 3 do: ours, and its own.
+    """Draw box plots of the paper's methods in the style of its figures 2 and 3: ours, and its own.
 
-    Plain boxes with whiskers to 1.5 quartile distances and outliers as rings, for each method that
-    is one of the paper's.
+    Plain boxes with whiskers to 1.5 interquartile ranges and outliers as rings, for each method of
+    the paper.
     """
     score = series[0].scores[0]
     measured = [(one.label, one.by_fold(score)) for one in series if one.method in PAPERS_METHODS]

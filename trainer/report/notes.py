@@ -1,4 +1,4 @@
-"""The sentences of a report: what to beware of, and how to read the numbers."""
+"""Sentences of a report: findings, warnings, and explanations of the numbers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -31,9 +31,9 @@ SIGNIFICANT_P = 0.05
 
 
 def findings(series: Sequence[Series]) -> tuple[str, ...]:
-    """Return what the score that counts shows of each pair; the first thing to be read.
+    """Return what the reported score shows for each pair of methods; printed first.
 
-    A difference is called one only if the paired t-test has p below 0.05.
+    A difference is called significant only if the paired t-test has p below 0.05.
     """
     score = series[0].scores[0]
     sentences, unshown = [], []
@@ -60,7 +60,7 @@ def findings(series: Sequence[Series]) -> tuple[str, ...]:
 
 
 def scope(series: Sequence[Series]) -> str:
-    """Return what all tables of a section are about: clips, classes, folds, seeds."""
+    """Return the scope of all tables of a section: clips, classes, folds, seeds."""
     first = series[0]
     clips = " / ".join(dict.fromkeys(f"{one.num_clips:,}" for one in series))
     folds = numbers(fold for one in series for fold in one.folds)
@@ -74,7 +74,7 @@ def scope(series: Sequence[Series]) -> str:
 
 
 def basis(series: Sequence[Series]) -> str:
-    """Return how many clips, folds and seeds the numbers of a section's tables are from."""
+    """Return the number of clips, folds and seeds behind the tables of a section."""
     clips = _by_method(series, [f"{one.num_clips:,}" for one in series])
     folds = _by_method(series, [numbers(one.folds) for one in series])
     seeds = _by_method(series, [str(len(one.seeds)) for one in series])
@@ -90,7 +90,7 @@ def _by_method(series: Sequence[Series], values: Sequence[str]) -> str:
 
 
 def warnings(series: Sequence[Series]) -> tuple[str, ...]:
-    """Return the lines above the tables: whatever keeps numbers from being compared at sight."""
+    """Return the lines above the tables: anything that limits comparisons between numbers."""
     config = series[0].config
     all_stages = config.selection != "last" and "run" in (config.carry, config.best_of)
     small = [SMALL_IMAGES] if all_stages else []
@@ -144,7 +144,7 @@ def _who(labels: Sequence[str], series: Sequence[Series]) -> str:
 
 
 def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]:
-    """Return the lines below the tables, which explain how to read them."""
+    """Return the lines below the tables that explain how to read them."""
     carrying = [f"In these runs {series[0].carrying}."] if series[0].carrying else []
     lines = [series[0].rule.note, *carrying, *_epochs(series)]
     methods = {one.method for one in series}

@@ -1,4 +1,4 @@
-"""The paper's own accuracies, to compare ours with in `trainer.report`. Data only.
+"""Accuracies published in the paper, for comparison in `trainer.report`. Data only.
 
 Source: F. Colangelo, F. Battisti, A. Neri, "Progressive training of convolutional neural networks
 for acoustic events classification"; PROTOCOL section 3. Accuracies are percentages.
@@ -14,10 +14,10 @@ class PaperTable:
 
     Args:
         dataset: Name of the dataset in `featurestore`.
-        splits: Accuracy in % of split 0, 1, … by method; best epoch on the split itself.
-        printed: Mean and sample standard deviation by method as printed: truncated, not rounded.
-        folds: The official fold each split tests on; None if that is not known.
-        num_clips: Clips of all splits.
+        splits: Accuracy in % on split 0, 1, … by method, of the best epoch on the split itself.
+        printed: Mean and sample standard deviation by method as printed (truncated, not rounded).
+        folds: Official fold that each split tests on; None if unknown.
+        num_clips: Number of clips of all splits.
     """
 
     dataset: str
@@ -28,16 +28,16 @@ class PaperTable:
 
     @property
     def basis(self) -> str:
-        """Numbers of clips, splits and seeds behind the table."""
+        """Phrase with the numbers of clips, splits and seeds behind the table."""
         splits = len(next(iter(self.splits.values())))
         return f"the paper's: {self.num_clips:,} clips, {splits} splits, 1 seed"
 
     def by_split(self, method: str) -> dict[int, float]:
-        """Return the accuracy in % by split number; empty for a method the paper does not have."""
+        """Return the accuracy in % by split number; empty for a method not in the paper."""
         return dict(enumerate(self.splits.get(method, ())))
 
     def by_fold(self, method: str) -> dict[int, float]:
-        """Return the accuracy in % by official fold; empty if fold or method is not known."""
+        """Return the accuracy in % by official fold; empty if folds or method are unknown."""
         return dict(zip(self.folds or (), self.splits.get(method, ()), strict=False))
 
 

@@ -1,7 +1,7 @@
-"""A report's contents, in no particular format, and its three forms: Markdown, HTML, a terminal.
+"""Contents of a report, independent of format, and rendering as Markdown, HTML and terminal output.
 
-Markdown and HTML are two templates over the same contents; in either one every value is data
-unless it is marked as ours.
+Markdown and HTML are two templates over the same contents; in both, every value is escaped unless
+it is marked as our own markup.
 """
 
 import re
@@ -37,7 +37,7 @@ WIDEST = 10_000
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading; neighbours of one group share the group's heading."""
+    """Heading of a column; neighbouring columns of a group share the group's heading."""
 
     name: str
     group: str = ""
@@ -56,10 +56,10 @@ def headings(text: str, *numbers: str) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of finished text cells; each row has one cell per column.
+    """A table of formatted text cells; each row has one cell per column.
 
-    `basis` says how many clips, folds and seeds its numbers are from. A table that is a detail is
-    not shown in a terminal.
+    `basis` is a phrase with the numbers of clips, folds and seeds. A table with `detail` is not
+    printed in a terminal.
     """
 
     title: str
@@ -71,7 +71,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """Return the groups in order, with the number of columns of each; may be empty.
+        """Return the groups in order, with the number of columns of each; names may be empty.
 
         Example: columns (fold), (best of mel), (last of mel) give [("", 1), ("mel", 2)].
         """
@@ -86,7 +86,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, its file name in the report's folder as PNG, and what it shows in words."""
+    """A figure, the name of its PNG file in the report's folder, and a description."""
 
     file: str
     caption: str
@@ -95,10 +95,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """All about one dataset and one way of picking networks, which the heading says.
+    """The results for one dataset and one selection of networks, named in the heading.
 
-    `scope` is what all its tables are about, `findings` are what they show, in sentences, and
-    `notes` say how to read them.
+    `scope` says what all tables are about, `findings` are sentences on what they show, and `notes`
+    say how to read them.
     """
 
     dataset: str
@@ -114,9 +114,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The sections, the runs they were made from, and the folder they were written to.
+    """A report: its sections, the runs, and the folder it was written to.
 
-    `made` says by which version it was made, and when; `command` makes it again.
+    `made` gives the version and the time of its creation; `command` is the command that recreates
+    it.
     """
 
     out: Path
@@ -127,12 +128,12 @@ class Report:
 
 
 def to_markdown(report: Report) -> str:
-    """Return the whole report as Markdown; pictures are linked by file name."""
+    """Return the report as Markdown, with figures linked by file name."""
     return _filled("report.md.jinja", report, lambda value: Markup(markdown(value)))  # noqa: S704
 
 
 def to_html(report: Report) -> str:
-    """Return the whole report as one HTML page; pictures are inside, nothing else is loaded."""
+    """Return the report as one self-contained HTML page."""
     return _filled("report.html", report, printable)
 
 
@@ -158,7 +159,7 @@ def _prose(text: str) -> Markup:
 
 
 def report_json(report: Report) -> dict[str, Any]:
-    """Return everything but the pictures as a JSON-ready value; cells are as in the tables."""
+    """Return the report without figures as a JSON-ready value, with cells as in the tables."""
     return {
         "out": json_text(report.out),
         "runs": [json_text(run) for run in report.runs],
@@ -179,7 +180,7 @@ def report_json(report: Report) -> dict[str, Any]:
 
 
 def print_report(report: Report, console: Terminal) -> None:
-    """Print the tables, warnings and notes, and where the files are."""
+    """Print tables, warnings and notes, and the paths of the files."""
     for section in report.sections:
         _print_section(section, console)
     console.print(styled(f"Report with figures: {report.out / 'report.html'}"), soft_wrap=True)
@@ -202,7 +203,7 @@ def _print_section(section: Section, console: Terminal) -> None:
 
 
 def print_table(table: Table, console: Terminal) -> None:
-    """Print a table under its title, in as many parts as the width asks for."""
+    """Print a table under its title, in several parts if it is wider than the terminal."""
     console.print()
     console.print(styled(table.title, style="bold"))
     if table.basis:

@@ -1,7 +1,7 @@
-"""Runs read for a report, and gathered into series: what may be averaged, what is kept apart.
+"""Runs of a report, grouped into series of runs that may be averaged.
 
-Runs that differ in anything but fold, seed and the means of computing are never averaged; what
-differs in selection, or in what stages start from and what is reported, is not even compared.
+Runs that differ in anything but fold, seed and execution are never averaged; runs that differ in
+selection, or in what stages start from and what is reported, are not even compared.
 """
 
 from collections import Counter, defaultdict
@@ -47,16 +47,16 @@ OFF = dict.fromkeys(("mixup", "freq mask", "time mask", "label smoothing"), "0")
     "first conv": "sum",
     "task": "multiclass",
 }
-"""Values of options that are off, which a label does not mention."""
+"""Values of disabled options, which labels do not mention."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """An accuracy on the held-out fold that every fold of a selection has.
+    """An accuracy on the held-out fold, available for every fold with a selection.
 
     Args:
-        name: In headings.
-        checkpoint: The network that has it.
+        name: Name in headings.
+        checkpoint: Network with this accuracy.
     """
 
     name: str
@@ -73,13 +73,13 @@ class JudgedClip(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run, read as a whole.
+    """A finished run with all its tables.
 
     Args:
-        finished: Its records.
-        result: Its result.json, with a warning if its files have no digests.
-        epochs: Epochs of all folds.
-        predictions: By the network that was tried on the held-out folds, and by fold.
+        finished: Records of the run.
+        result: Content of result.json, with a warning if its files have no digests.
+        epochs: Metrics of all epochs of all folds.
+        predictions: Predictions on the held-out folds, by network and fold.
     """
 
     finished: FinishedRun
@@ -94,9 +94,9 @@ class Run:
 
     @cached_property
     def precisions(self) -> dict[CheckpointName, dict[int, NDArray[np.float64]]]:
-        """Average precision of each class, (classes,), NaN where it does not occur.
+        """Average precision of each class, (classes,), NaN for classes that do not occur.
 
-        By network and fold; none where clips have one label.
+        By network and fold; empty if clips have one label.
         """
         return {
             name: {fold: average_precisions(of.labels, of.probabilities) for fold, of in by.items()}
@@ -106,7 +106,7 @@ class Run:
 
     @cached_property
     def clips(self) -> dict[CheckpointName, dict[str, JudgedClip]]:
-        """The judged clips by network and clip_id; none where clips may have several labels."""
+        """Predictions by network and clip_id; empty if clips may have several labels."""
         return {
             name: {
                 clip: JudgedClip(fold, int(label), int(predicted))
@@ -135,15 +135,15 @@ def read_run(path: Path) -> Run:
 
 @dataclass(frozen=True)
 class Series:
-    """All runs of one method with one schedule and the same settings, on one dataset.
+    """All runs of a method with the same schedule and settings on a dataset.
 
     Args:
         dataset: Name of the dataset.
         method: Name of the method.
-        settings: Whatever else could change the numbers, as (name, value).
-        stages: The schedule.
-        runs: At least one; no two of them have a seed and a fold in common.
-        label: The method, and the settings that tell it from other series of the report.
+        settings: Everything else that could affect results, as (name, value).
+        stages: Schedule.
+        runs: At least one run; no two have both a seed and a fold in common.
+        label: Method, with the settings that distinguish it from other series of the report.
     """
 
     dataset: str
@@ -160,7 +160,7 @@ class Series:
 
     @property
     def selection(self) -> Selection:
-        """Selection that picked the networks."""
+        """Selection of the networks."""
         return self.config.selection
 
     @property
@@ -170,7 +170,7 @@ class Series:
 
     @property
     def rule(self) -> Rule:
-        """Meaning of the selection."""
+        """Rule of the selection."""
         return RULES[self.selection]
 
     def precisions(self) -> dict[int, NDArray[np.float64]]:
@@ -183,7 +183,7 @@ class Series:
         return {fold: np.mean(known[fold], axis=0) for fold in sorted(known)}
 
     def label_scores(self) -> dict[int, list[MultilabelScores]]:
-        """Return all scores of several labels by fold: those of each seed."""
+        """Return all multi-label scores by fold, one per seed."""
         known: dict[int, list[MultilabelScores]] = defaultdict(list)
         for run in self.runs:
             for fold in run.result.folds:
@@ -195,32 +195,32 @@ class Series:
 
     @property
     def carrying(self) -> str:
-        """Networks that stages started from, and those reported, in words."""
+        """Phrase on which networks stages started from, and which are reported."""
         return carrying(self.config)
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """The accuracies that the selection gives, the one that counts first."""
+        """Accuracies of the selection, the reported one first."""
         return tuple(map(Score, self.rule.scores, self.rule.checkpoints))
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds of any fold, ascending."""
+        """All seeds, ascending."""
         return sorted({run.config.seed for run in self.runs})
 
     @property
     def folds(self) -> list[int]:
-        """Held-out folds of any seed, ascending."""
+        """All held-out folds, ascending."""
         return sorted({fold.fold for run in self.runs for fold in run.result.folds})
 
     @property
     def num_epochs(self) -> int:
-        """Epochs of the whole schedule."""
+        """Number of epochs of the whole schedule."""
         return sum(stage.epochs for stage in self.stages)
 
     @property
     def epochs_scale(self) -> float:
-        """Scale of the schedule: 1 is the whole one."""
+        """Scale of the schedule: 1 for the full schedule."""
         return self.config.epochs_scale
 
     @property
@@ -230,13 +230,13 @@ class Series:
 
     @property
     def num_clips(self) -> int:
-        """Clips of the held-out folds."""
+        """Number of clips of the held-out folds."""
         folds = {fold.fold: fold.num_test for run in self.runs for fold in run.result.folds}
         return sum(folds.values())
 
     @property
     def chance(self) -> float:
-        """Accuracy in % of guessing: one class in all, whatever their sizes."""
+        """Accuracy in % of guessing uniformly among the classes."""
         return 100 / len(self.class_names)
 
     @property
@@ -245,23 +245,23 @@ class Series:
         return self.runs[0].finished.record.class_names
 
     def by_fold(self, score: Score) -> ByFold:
-        """Return a score in % by fold; the mean over seeds."""
+        """Return a score in % by fold, averaged over seeds."""
         seeds = self._by_seed(score).values()
         return {fold: mean([s[fold] for s in seeds if fold in s]) for fold in self.folds}
 
     def over_folds(self, score: Score) -> dict[int, float]:
-        """Return a score in % by seed, of the seeds that have every fold: the mean over folds."""
+        """Return a score in % by seed, averaged over folds, for seeds with all folds."""
         seeds = self._by_seed(score).items()
         return {seed: mean(list(f.values())) for seed, f in seeds if len(f) == len(self.folds)}
 
     def confusion(self, checkpoint: CheckpointName) -> Matrix:
-        """Return clips by true and predicted class, summed over folds and seeds."""
+        """Return the confusion matrix, summed over folds and seeds."""
         clips = [clip for run in self.runs for clip in run.clips[checkpoint].values()]
         _, labels, predicted = np.array(clips, np.int64).T
         return confusion_matrix(labels, predicted, len(self.class_names))
 
     def judged(self, checkpoint: CheckpointName) -> dict[tuple[int, str], JudgedClip]:
-        """Return the clips of all seeds and folds, by seed and clip_id; none of several labels."""
+        """Return all predictions by seed and clip_id; empty with several labels."""
         return {
             (run.config.seed, name): clip
             for run in self.runs
@@ -281,16 +281,16 @@ class Series:
 def common_clips(
     first: Series, second: Series, checkpoint: CheckpointName
 ) -> Iterator[tuple[str, JudgedClip, JudgedClip]]:
-    """Yield clip_id and both judgements of each clip that two series have, once per common seed."""
+    """Yield clip_id and both predictions of each clip of two series, once per common seed."""
     of_first, of_second = first.judged(checkpoint), second.judged(checkpoint)
     for seed, name in sorted(of_first.keys() & of_second.keys()):
         yield name, of_first[seed, name], of_second[seed, name]
 
 
 def settings_of(result: RunResult) -> Settings:
-    """Return everything but the method that could change a run's numbers, as (name, value).
+    """Return all settings except the method that could affect results, as (name, value).
 
-    The initial weights are those the run really had: `auto` may have found none.
+    The initial weights are those actually used: for `auto`, ImageNet's may have been unavailable.
     """
     unused = set() if result.config.selection == "validation" else {"validation_share"}
     if result.config.selection == "last":
@@ -305,13 +305,13 @@ def settings_of(result: RunResult) -> Settings:
 
 
 def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
-    """Return series in the order of the tables and with labels.
+    """Group runs into labelled series in the order of the tables.
 
-    Their keys are the dataset, with the task if clips have several labels, the selection, and
+    The keys are the dataset (with the task if clips have several labels), the selection, and
     `trainer.selection.carrying`.
 
     Raises:
-        ReportError: Two runs of a series have a seed and a fold in common.
+        ReportError: Two runs of a series have both a seed and a fold in common.
     """
     gathered: dict[tuple[str, str, Settings, tuple[Stage, ...]], list[Run]] = defaultdict(list)
     for run in runs:
@@ -343,7 +343,7 @@ def _refuse_duplicates(runs: Sequence[Run]) -> None:
 
 
 def differing(series: Sequence[Series]) -> dict[str, list[str]]:
-    """Return values of each setting that is not the same in all series, in order of appearance."""
+    """Return the values of each setting that differs between series, in order of appearance."""
     values: dict[str, dict[str, None]] = defaultdict(dict)
     for one in series:
         for name, value in one.settings:
@@ -352,7 +352,7 @@ def differing(series: Sequence[Series]) -> dict[str, list[str]]:
 
 
 def shown(name: str, value: str) -> str:
-    """Return a setting's value, short enough for a table."""
+    """Return a setting's value, shortened for a table."""
     return value[:12] if name == "store" else value
 
 

@@ -1,4 +1,4 @@
-"""The tables of a report, and its numbers as the text of cells. Ours are rounded."""
+"""The tables of a report, and formatting of numbers."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -47,7 +47,7 @@ SPEED_NOTE = (
 
 
 def percent(value: float | None) -> str:
-    """Format an accuracy or a difference of accuracies: two decimals, without a unit."""
+    """Format an accuracy or a difference of accuracies with two decimals, without a unit."""
     return NOTHING if value is None else f"{value:.2f}"
 
 
@@ -57,7 +57,7 @@ def signed(value: float | None) -> str:
 
 
 def mean_std(values: Sequence[float]) -> str:
-    """Format mean ± sample standard deviation; the mean alone of a single value."""
+    """Format mean ± sample standard deviation, or the mean alone for a single value."""
     known = [mean(values), sample_std(values)] if values else [None]
     return " ± ".join(percent(value) for value in known if value is not None) or NOTHING
 
@@ -70,7 +70,7 @@ def p_value(p: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a time in the unit that suits it."""
+    """Format a duration in a suitable unit."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
@@ -78,7 +78,7 @@ def duration(seconds: float) -> str:
 
 
 def numbers(values: Iterable[int]) -> str:
-    """Format whole numbers with runs of neighbours drawn together: 1-3, 5."""
+    """Format integers with ranges for consecutive ones: 1-3, 5."""
     spans: list[tuple[int, int]] = []
     for value in sorted(set(values)):
         if spans and spans[-1][1] == value - 1:
@@ -89,12 +89,12 @@ def numbers(values: Iterable[int]) -> str:
 
 
 def schedule(epochs_scale: float) -> str:
-    """Describe what fraction of the paper's schedule was trained."""
+    """Return a phrase on which fraction of the paper's schedule was trained."""
     return "full" if epochs_scale == 1 else f"{100 * epochs_scale:g} % of the paper's"
 
 
 def images_of(stage: Stage) -> str:
-    """Return the array that a stage sees, or the two it sees in turn: R1/mel, R1/mel+resize."""
+    """Return the array of a stage, or the two it alternates between: R1/mel, R1/mel+resize."""
     if stage.alternate is None:
         return stage.array
     place, other = stage.array.rpartition("/")[0], stage.alternate.rpartition("/")
@@ -102,7 +102,7 @@ def images_of(stage: Stage) -> str:
 
 
 def summary_table(series: Sequence[Series], paper: PaperTable | None) -> Table:
-    """Return one row per method: mean ± sample std over folds of every score, and the paper's."""
+    """Return a table with a row per method: mean ± sample std over folds of every score."""
     several = any(len(one.seeds) > 1 for one in series)
     columns = [*headings("method", "folds", "seeds")]
     rows = [[one.label, numbers(one.folds), str(len(one.seeds))] for one in series]
@@ -131,7 +131,7 @@ def _paper_cells(series: Series, paper: PaperTable) -> tuple[str, str]:
 
 
 def fold_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[Table]:
-    """Yield a table per score: one row per fold, one column per method, and the paper's."""
+    """Yield a table per score, with a row per fold and a column per method."""
     for score in series[0].scores:
         yield _fold_table(series, score, paper)
         paper = None  # its accuracies are of the score that counts
@@ -152,7 +152,7 @@ def _fold_table(series: Sequence[Series], score: Score, paper: PaperTable | None
 
 
 def split_table(paper: PaperTable) -> Table:
-    """Return the paper's own splits, for a dataset whose folds they cannot be matched with."""
+    """Return the table of the paper's splits, for a dataset whose folds do not match them."""
     columns = (Column("split"), *(Column(method) for method in paper.splits))
     rows = tuple(
         (str(split), *map(percent, values))
@@ -164,7 +164,7 @@ def split_table(paper: PaperTable) -> Table:
 
 
 def pairs(series: Sequence[Series]) -> Iterator[tuple[Series, Series]]:
-    """Yield pairs (better, worse expected) that differ in the method or in settings, not both."""
+    """Yield pairs (expected better, worse) that differ in either the method or in settings."""
     for a, b in combinations(series, 2):
         if a.method == b.method or a.settings == b.settings:
             yield (b, a) if _strength(a.method) <= _strength(b.method) else (a, b)
@@ -175,7 +175,7 @@ def _strength(method: str) -> int:
 
 
 def difference_tables(series: Sequence[Series], paper: PaperTable | None) -> Iterator[Table]:
-    """Yield a table per score, with a row per pair, and the paper's own; none without pairs."""
+    """Yield a table per score with a row per pair of methods, and one for the paper's."""
     compared = list(pairs(series))
     if not compared:
         return
@@ -229,11 +229,11 @@ def _difference_cells(first: Mapping[int, float], second: Mapping[int, float]) -
 
 
 def comparison_cells(test: PairedDifference | None, scale: float = 1.0) -> tuple[str, ...]:
-    """Return a comparison as mean, interval, p of t, p of ranks, d_z, t and std.
+    """Return a comparison as cells: mean, interval, p of the t-test and rank test, d_z, t and std.
 
     Args:
         test: None if there were too few folds.
-        scale: What makes points of its differences.
+        scale: Factor from its differences to percentage points.
     """
     if test is None:
         return (NOTHING,) * (2 + len(TESTS))
@@ -246,7 +246,7 @@ def comparison_cells(test: PairedDifference | None, scale: float = 1.0) -> tuple
 
 
 def least_note(num_folds: int) -> str:
-    """Return the smallest p that Wilcoxon's test can give, in words; empty if it says nothing."""
+    """Return a note on the smallest p that Wilcoxon's test can give; empty if unnecessary."""
     least = least_rank_p(num_folds) if num_folds > 1 else 0.0
     if least < TINY_P:
         return ""
@@ -254,7 +254,7 @@ def least_note(num_folds: int) -> str:
 
 
 def speed_table(series: Sequence[Series]) -> Table:
-    """Return a table with a row per stage of every method, and one of the whole."""
+    """Return a table of speed, with a row per stage of every method and one for the whole."""
     rows = tuple(row for one in series for row in _speed_rows(one))
     return Table("Time and speed by stage", SPEED_COLUMNS, rows, SPEED_NOTE)
 
@@ -281,7 +281,7 @@ def _pace(epochs: Sequence[EpochMetrics], num_folds: int) -> tuple[str, str, str
 
 
 def context_table(series: Sequence[Series]) -> Table:
-    """Return a table of one column per method, one row for each thing that shaped its numbers."""
+    """Return a table of settings, with a column per method and a row per setting."""
     sheets = [_facts(one) for one in series]
     on = [name for name in sheets[0] if any(sheet[name] != OFF.get(name) for sheet in sheets)]
     rows = tuple((name, *(sheet[name] for sheet in sheets)) for name in on)

@@ -42,7 +42,7 @@ CURVES = (
     "change; a dot on each fold's curve where an epoch is picked"
 )
 MOST_DIFFERENCES = 6
-"""Maximum number of pairs of methods of a section whose confusions are compared in pictures."""
+"""Maximum number of pairs of methods per section whose confusion matrices are compared."""
 RECALL = "Recall of each class by method, over all folds and seeds; the best recognised at the top"
 
 
@@ -53,19 +53,19 @@ def write_report(
 
     The figures, each as .png and .svg, are boxplot, learning-curves, recall, a confusion-… per
     method, a difference-… per pair of methods and, for the paper's datasets, paper-boxplot; with
-    more than one dataset, selection or rule their names tell which, as in boxplot-esc50.png.
+    more than one dataset, selection or rule, names have a suffix, as in boxplot-esc50.png.
 
     Args:
         runs: Run directories, in any order, of any methods, folds, seeds and datasets.
-        out: Folder for the files; made where missing, files of those names are replaced.
-        when: Time to name in the report; without one, equal runs give equal files.
+        out: Folder for the files; created if missing. Existing files are replaced.
+        when: Time to state in the report; without it, equal runs give equal files.
 
     Returns:
-        What was written.
+        The report.
 
     Raises:
-        TrainedRunError: A directory is no run, or the run is unfinished or damaged.
-        ReportError: No runs were given, two are the same, or `out` cannot be written.
+        TrainedRunError: A directory is not a run, or the run is unfinished or damaged.
+        ReportError: No runs are given, two are the same, or `out` cannot be written.
     """
     if not runs:
         raise ReportError("no runs to report; give the directories that `trainer run` wrote")
@@ -99,7 +99,7 @@ def _suffix(key: tuple[str, str, str], keys: Iterable[tuple[str, str, str]]) -> 
 
 
 def text_section(series: Sequence[Series]) -> Section:
-    """Return the words and numbers about the series of one section: no pictures."""
+    """Return the text and tables of a section, without figures."""
     dataset = series[0].dataset
     paper, basis = PAPER.get(dataset), notes.basis(series)
     several = series[0].multilabel

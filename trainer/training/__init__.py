@@ -1,1 +1,1 @@
-"""A fold trained: steps, stages, epochs, and what watches them."""
+"""Training of folds: steps, epochs, stages, events."""

@@ -1,7 +1,7 @@
-"""Three ways to run the same step: as it is, compiled, or recorded as a CUDA graph.
+"""Three ways to run a training step: eager, compiled, or recorded as a CUDA graph.
 
-A step is a function of tensors that changes tensors in place. If a way is unavailable, the step
-runs as it is, and a warning says why. Graphs have never run on a GPU: they are experimental.
+A step is a function of tensors that modifies tensors in place. If a way is unavailable, the step
+runs eagerly, with a warning. Graphs have never been run on a GPU: they are experimental.
 """
 
 import gc
@@ -20,31 +20,31 @@ from trainer.oom import is_out_of_memory
 from trainer.threads import GPU_TURN
 
 Step = Callable[..., None]
-"""Takes tensors of the current device; returns nothing, draws nothing random, never waits."""
+"""A step: takes tensors of the current device, returns None, is deterministic, never waits."""
 Forward = Callable[..., Tensor]
-"""A network, or a compiled form of one."""
+"""A network, or its compiled form."""
 Warn = Callable[[str], None]
 Replay = Callable[[], None]
-"""Runs a recorded step again, on what the tensors it was recorded with hold by then."""
+"""Function that replays a recorded step on the current contents of its tensors."""
 Recorder = Callable[[Step, tuple[Tensor, ...]], Replay]
-"""Records a step of the given tensors, which it does not run."""
+"""Function that records a step for given tensors without running it."""
 
 WARM_UP = 3
-"""Steps before one is recorded, in which cuDNN, cuBLAS and the allocator take what they keep."""
+"""Number of steps before recording, for cuDNN, cuBLAS and the allocator to reserve memory."""
 TRIES = 3
-"""Attempts to record a step; what breaks a recording may be over at the next step."""
+"""Maximum number of attempts to record a step, as the cause of a failure may be temporary."""
 
 _COMPILING = threading.Lock()
-"""Held while compiling, which is no faster in two threads."""
+"""Lock held while compiling, which is no faster in two threads."""
 
 
 @dataclass
 class Fallbacks:
-    """Reasons why steps do not run as they should.
+    """Record of steps that do not run with the requested acceleration.
 
     Args:
-        warn: Called with a line once a step runs as it is for good.
-        failed_recordings: Attempts to record a graph that failed.
+        warn: Called with a line when a step falls back to eager mode for good.
+        failed_recordings: Number of failed attempts to record a graph.
     """
 
     warn: Warn
@@ -53,11 +53,11 @@ class Fallbacks:
 
 @dataclass(frozen=True)
 class Choice:
-    """Execution of the steps.
+    """Acceleration of the steps.
 
     Args:
-        used: The acceleration that works here.
-        warning: Why it is not the one asked for; None if it is.
+        used: Acceleration that works here.
+        warning: Why it is not the requested one; None if it is.
     """
 
     used: Acceleration
@@ -65,13 +65,13 @@ class Choice:
 
 
 def choose_acceleration(name: str, device: torch.device) -> Choice:
-    """Return the acceleration of that name if it works here; `auto` is `eager`.
+    """Return the acceleration with a given name, if it works here; `auto` is `eager`.
 
-    Graphs have never run on a GPU: until they have, nobody gets one who did not ask for it.
-    A compiler is tried on a line of code, which takes seconds; a graph at the first steps.
+    Graphs have never been run on a GPU, so they are used only on request. The compiler is tried on
+    a line of code, which takes seconds; a graph is tried at the first steps.
 
     Raises:
-        DeviceError: No acceleration has that name.
+        DeviceError: There is no acceleration with that name.
     """
     if name == "auto":
         return Choice("eager")
@@ -109,13 +109,13 @@ def reason_of(error: BaseException) -> str:
 def accelerate(
     make: Callable[[Forward], Step], network: Forward, how: Acceleration, fallbacks: Fallbacks
 ) -> Step:
-    """Return a step of the network that runs in the given way.
+    """Return a step of the network that runs with the given acceleration.
 
     Args:
-        make: Makes the step of a network.
-        network: The network; its parameters are the same however the step runs.
-        how: The acceleration.
-        fallbacks: Takes note if the step runs as it is.
+        make: Function that makes the step of a network.
+        network: The network, whose parameters are shared by all forms of the step.
+        how: Acceleration.
+        fallbacks: Record of fallbacks to eager mode.
     """
     step = make(network)
     if "compile" in how:
@@ -124,17 +124,17 @@ def accelerate(
 
 
 def without_compiler(how: Acceleration) -> Acceleration:
-    """Return the acceleration for a step that is not worth minutes of compiling."""
+    """Return the acceleration for a step that is not worth compiling for minutes."""
     return "graph" if "graph" in how else "eager"
 
 
 class Compiled:
-    """A step through torch.compile, which falls back to the plain one if its first call fails.
+    """A step with torch.compile that falls back to eager mode if its first call fails.
 
     Args:
-        compiled: The step of a compiled network.
-        plain: The step of the network itself.
-        warn: Called with the reason if the plain one runs.
+        compiled: Step of the compiled network.
+        plain: Step of the network itself.
+        warn: Called with the reason for a fallback.
     """
 
     def __init__(self, compiled: Step, plain: Step, warn: Warn) -> None:
@@ -175,15 +175,15 @@ class _Graph:
 
 
 class Recorded:
-    """A step that is recorded as a CUDA graph once it is warm, and replayed from then on.
+    """A step that is recorded as a CUDA graph after warm-up, and replayed from then on.
 
-    The first calls are steps like any other. Each shape of the inputs has a graph of its own: the
-    last batch of a pass has fewer clips. Call it on one stream that is not the default one.
+    The first calls run eagerly. Each shape of the inputs has its own graph, as the last batch of a
+    pass may be smaller. It must be called on one stream other than the default one.
 
     Args:
-        step: The step to record.
-        fallbacks: Counts the attempts that fail, and is told why once no more are made.
-        recorder: Records; `record_graph`, but for tests.
+        step: Step to record.
+        fallbacks: Record of failed attempts and the final fallback.
+        recorder: Function that records; `record_graph` except in tests.
     """
 
     def __init__(self, step: Step, fallbacks: Fallbacks, recorder: Recorder | None = None) -> None:
@@ -224,10 +224,10 @@ class Recorded:
 
 
 def record_graph(step: Step, inputs: tuple[Tensor, ...]) -> Replay:
-    """Record a step on the current stream, which may not be the default one.
+    """Record a step on the current stream, which must not be the default one.
 
     Raises:
-        RuntimeError: It cannot be recorded.
+        RuntimeError: The step cannot be recorded.
     """
     stream = torch.cuda.current_stream()
     # PyTorch would find this out too late, and its allocator would stay damaged.
@@ -242,7 +242,7 @@ def record_graph(step: Step, inputs: tuple[Tensor, ...]) -> Replay:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Collect garbage before, and none within: what a finaliser frees may break a recording."""
+    """Collect garbage first, and disable collection within: a finaliser may break a recording."""
     gc.collect()
     enabled = gc.isenabled()
     gc.disable()

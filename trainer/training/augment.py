@@ -1,7 +1,7 @@
 """Regularisers of a training step: mixup, SpecAugment, label smoothing. Pure functions of tensors.
 
-Random numbers are an argument, so a step can be compiled and recorded, and the epoch's seed alone
-decides it. Nothing waits for the device.
+Random numbers are an argument, so that a step can be compiled and recorded, and depends only on the
+epoch's seed. Nothing waits for the device.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from schemas import RunConfig
 from trainer.task import TASKS, Task
 
 _CELLS = 1024
-"""Cells of the table of shares; a power of two, so that a number below 1 times it stays below."""
+"""Size of the table of mixing weights; a power of two, so that x < 1 gives x * size < size."""
 _MIXING, _BANDS, _FRAMES = slice(0, 2), slice(2, 4), slice(4, 6)
 _NOISE_SIZE = 6
 
@@ -25,9 +25,9 @@ class Mixed:
     """Targets of a batch of mixed clips.
 
     Args:
-        own: The labels of the clips themselves, as a `Source` gives them.
-        other: The labels of their partners.
-        share: (b,) share of the own clip, in [0.5, 1].
+        own: Labels of the clips themselves, from a `Source`.
+        other: Labels of their partners.
+        share: (b,) weight of the clip itself, in [0.5, 1].
     """
 
     own: Tensor
@@ -38,15 +38,15 @@ class Mixed:
 class Augmentation:
     """Augmentation of a training batch: clips are mixed first, then masked.
 
-    Each kind has its own columns of random numbers, so switching one on leaves the others' as they
-    were.
+    Each kind has its own columns of random numbers, so that enabling one does not change those of
+    the others.
 
     Args:
-        config: Gives α of mixup, and the largest fractions that masks take.
-        device: Where the batches are.
+        config: Config with α of mixup, and the maximum fractions of masks.
+        device: Device of the batches.
 
     Attributes:
-        noise_size: Random numbers per clip; 0 if everything is off.
+        noise_size: Number of random numbers per clip; 0 if everything is disabled.
     """
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
@@ -86,13 +86,13 @@ def training_loss(
     smoothing: float = 0.0,
     task: Task = TASKS["multiclass"],
 ) -> Tensor:
-    """Return the mean loss () in nats, weighted by shares for mixed clips.
+    """Return the mean loss () in nats, weighted for mixed clips.
 
     Args:
         logits: (b, classes).
-        targets: Labels as a `Source` gives them, or those of mixed clips.
+        targets: Labels from a `Source`, or targets of mixed clips.
         smoothing: Label smoothing factor, in [0, 1).
-        task: Gives the loss.
+        task: Task that defines the loss.
     """
     if isinstance(targets, Tensor):
         return task.loss(logits, targets, smoothing)
@@ -101,10 +101,10 @@ def training_loss(
 
 
 def mixup_shares(alpha: float) -> Tensor:
-    """Return quantiles of the larger of the two shares of a Beta(α, α) distribution.
+    """Return quantiles of the larger of the two weights of a Beta(α, α) distribution.
 
     Returns:
-        (n,) float32, rising from 0.5 to 1, at probabilities evenly spaced from 0 to 1.
+        (n,) float32, increasing from 0.5 to 1, at evenly spaced probabilities from 0 to 1.
     """
     # The distribution is symmetric: the larger share's quantile of p is its own of (1 + p) / 2.
     quantiles = stats.beta.ppf(np.linspace(0.5, 1, _CELLS + 1), alpha, alpha)
@@ -112,9 +112,9 @@ def mixup_shares(alpha: float) -> Tensor:
 
 
 def mix(images: Tensor, labels: Tensor, shares: Tensor, noise: Tensor) -> tuple[Tensor, Mixed]:
-    """Mix each clip with another one of the batch: share · own + (1 - share) · other.
+    """Mix each clip with another of the batch: share · own + (1 - share) · other.
 
-    Source: Zhang et al. 2018, with a share for each clip, and the larger one its own, as in
+    Source: Zhang et al. 2018, with one weight per clip, of which its own is the larger, as in
     fastai.
 
     Args:

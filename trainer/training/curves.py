@@ -1,4 +1,4 @@
-"""Learning curves as TensorBoard events. The one owner of tensorboard."""
+"""Learning curves as TensorBoard events: the only module that imports tensorboard."""
 
 import os
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ FOLDER = "tensorboard"
 
 
 class Curves:
-    """Writes each fold as a TensorBoard run of its own; a context manager.
+    """Writer of learning curves, with one TensorBoard run per fold; a context manager.
 
     Args:
-        run: The run's directory.
+        run: Run directory.
     """
 
     def __init__(self, run: Path) -> None:
@@ -30,7 +30,7 @@ class Curves:
         """Add an epoch's values.
 
         Raises:
-            RunDirectoryError: They cannot be written, or those before could not.
+            RunDirectoryError: These or earlier values could not be written.
         """
         with writing(self._folder):
             self._add(metrics)

@@ -1,4 +1,4 @@
-"""The device that trains, its precision and settings, and what else decides a run's last bits."""
+"""The training device, its precision, and everything else that affects a run's last bits."""
 
 import platform
 import re
@@ -21,10 +21,10 @@ _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is the GPU if there is one, else the CPU.
+    """Return the device with a given name; `auto` is the GPU if there is one, else the CPU.
 
     Raises:
-        DeviceError: It is absent, or no device has that name.
+        DeviceError: The device is not available, or there is no device with that name.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -41,26 +41,26 @@ def resolve_device(name: str) -> torch.device:
 
 
 LEAST_SIDE = 33
-"""Fewest bands, and frames, with which a ResNet's gradients in bf16 can be trusted on a CPU.
+"""Minimum number of bands and frames for correct bf16 gradients of a ResNet on a CPU.
 
-Below, a residual stage is entered by an image of fewer than three rows or columns, and oneDNN
-leaves the gradient of the weights that meet nothing but padding as it finds it in memory: seen with
-torch 2.15, other bits on every run, and NaN.
+Below it, the input of a residual stage has fewer than three rows or columns, and oneDNN leaves the
+gradient of weights that only see padding uninitialised: with torch 2.15, different bits on every
+run, and NaN.
 """
 
 
 def choose_precision(name: str, device: torch.device, least_side: int = LEAST_SIDE) -> Precision:
-    """Return the precision of that name; `auto` is bf16 if the device computes in it, else float32.
+    """Return the precision with a name; `auto` is bf16 if the device supports it, else float32.
 
-    Asked for by name, bf16 also runs emulated, 20 times slower than float32.
+    If requested by name, bf16 is also emulated, 20 times slower than float32.
 
     Args:
         name: `auto`, `float32` or `bf16`.
-        device: Device that trains.
-        least_side: Fewest bands or frames of the images; see `LEAST_SIDE`.
+        device: Training device.
+        least_side: Minimum number of bands or frames of the images; see `LEAST_SIDE`.
 
     Raises:
-        DeviceError: No precision has that name, or bf16 is asked for small images on a CPU.
+        DeviceError: There is no such precision, or bf16 is requested for small images on a CPU.
     """
     trusted = device.type == "cuda" or least_side >= LEAST_SIDE
     if name == "auto":
@@ -85,7 +85,7 @@ def _computes_bf16(device: torch.device) -> bool:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Compute the operations within in that precision."""
+    """Return a context in which operations are computed in a precision."""
     if precision == "float32":
         return nullcontext()
     # A cache of converted weights would outlive a recorded step, and each is used once anyway.
@@ -94,9 +94,9 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Compute the same bits on every run, and float32 in float32: never in TF32, nor in bf16.
+    """Make results repeatable to the bit, and compute float32 in float32: never in TF32 or bf16.
 
-    Out of the box cuDNN's convolutions of float32 numbers round them to TF32's 10 bits.
+    By default cuDNN's float32 convolutions round to TF32's 10 bits.
     """
     cudnn = torch.backends.cudnn
     matmul = torch.get_float32_matmul_precision()
@@ -113,14 +113,14 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[object]:
-    """Queue this thread's work on a stream of its own, which a GPU runs next to other streams."""
+    """Return a context in which this thread's work is queued on its own CUDA stream."""
     if device.type != "cuda":
         return nullcontext()
     return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
 def device_title(device: torch.device) -> str:
-    """Return the hardware's name, for records."""
+    """Return the name of the hardware, for records."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -135,7 +135,7 @@ _LIBRARIES = ("featurestore", "numpy", "torch", "torchvision")
 
 
 def changes(path: Path, record: RunRecord) -> Iterator[str]:
-    """Yield what changed since the run was started: it may change the last bits, or is unsure."""
+    """Yield changes of the environment since the run was started that may affect its last bits."""
     if record.sha256 is None:
         yield f"{path}: {UNVOUCHED}"
     now = versions(record.config.arch) | {
@@ -150,9 +150,9 @@ def changes(path: Path, record: RunRecord) -> Iterator[str]:
 
 
 def versions(arch: str, of_store: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Return the versions of the computing libraries, by name; and timm's for its networks.
+    """Return the versions of numerical libraries by name, including timm for its networks.
 
-    librosa's is that of the store, if it has features that librosa computed.
+    That of librosa is the store's, if it has features computed by librosa.
     """
     names = (*_LIBRARIES, *(["timm"] if arch.startswith("timm:") else []))
     here = {"python": platform.python_version()} | {name: _version(name) for name in names}

@@ -1,4 +1,4 @@
-"""Events of a run, for whoever watches it; showing them is the watcher's part."""
+"""Events of a run, for observers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ class WeightsComing:
 
 @dataclass(frozen=True)
 class RatesComing:
-    """A step of the range tests that measure the stages' learning rates was taken.
+    """A step of the range tests that measure learning rates was taken.
 
     Args:
-        done: Steps so far, also those that a test which ended early left out.
-        most: Steps of all tests.
+        done: Number of steps so far, including those skipped by tests that ended early.
+        most: Total number of steps of all tests.
     """
 
     done: int
@@ -29,14 +29,14 @@ class RatesComing:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The run's record is on disk; it holds the warnings."""
+    """The run's record, which includes the warnings, has been written."""
 
     record: RunRecord
 
 
 @dataclass(frozen=True)
 class FoldStarted:
-    """A held-out fold is about to be trained for, from the first epoch or after `epochs_done`."""
+    """Training of a fold is about to start, or to resume after `epochs_done`."""
 
     fold: int
     num_train: int
@@ -46,7 +46,7 @@ class FoldStarted:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage's data is about to be loaded; `number` counts from 1."""
+    """The data of a stage is about to be loaded; `number` counts from 1."""
 
     fold: int
     number: int
@@ -55,14 +55,14 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """One step was handed to the device."""
+    """One step was queued on the device."""
 
     fold: int
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch was trained and validated; `best_score` is the fold's so far on that array."""
+    """An epoch was trained and evaluated; `best_score` is the fold's best so far on that array."""
 
     metrics: EpochMetrics
     best_score: float
@@ -70,14 +70,14 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class FoldDone:
-    """A fold's schedule is over."""
+    """A fold is finished."""
 
     result: FoldResult
 
 
 @dataclass(frozen=True)
 class Warned:
-    """Something is not as the config says; sent once per run."""
+    """Something differs from the config; sent once per run."""
 
     message: str
 

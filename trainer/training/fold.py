@@ -1,8 +1,8 @@
-"""One held-out fold: the whole schedule, from the initial weights to the fold's result.
+"""Training of one held-out fold: the whole schedule, from initial weights to the fold's result.
 
-Each random stream has a seed of its own (`derive_seed`), so folds are independent of each other
-and of the order they run in, and one that was stopped resumes as if it never was. A fold is a
-generator, which pauses after each step: `trainer.training.folds` decides who goes on.
+Each random stream has its own seed (`derive_seed`), so folds are independent of each other and of
+their order, and a stopped fold resumes as if it had never been stopped. A fold is a generator that
+pauses after each step; `trainer.training.folds` decides which one continues.
 """
 
 import time
@@ -36,11 +36,11 @@ from trainer.training.step import predict
 
 
 class StateSaver:
-    """Holds a fold's latest state; a context manager that, interrupted, leaves it on disk.
+    """Keeps a fold's latest state; a context manager that saves it when interrupted.
 
     Args:
-        directory: The fold's directory.
-        save_every_s: Seconds between two states on disk.
+        directory: Directory of the fold.
+        save_every_s: Minimum interval in seconds between saved states.
 
     Attributes:
         state: The latest state; None before the first epoch.
@@ -54,17 +54,17 @@ class StateSaver:
         self._on_disk: FoldState | None = None
 
     def update(self, state: FoldState) -> None:
-        """Replace the state, and write it if the last one on disk is old.
+        """Replace the state, and save it if the last saved one is old.
 
         Raises:
-            RunDirectoryError: It cannot be written.
+            RunDirectoryError: The state cannot be written.
         """
         self.state = state
         if time.monotonic() - self._saved_at >= self._save_every_s:
             self._save()
 
     def close(self) -> None:
-        """Forget the state: the fold is finished and needs none on disk."""
+        """Drop the state, which a finished fold does not need."""
         self.state = None
 
     def _save(self) -> None:
@@ -87,14 +87,14 @@ class Job:
     """Data and settings that every fold of a run shares.
 
     Args:
-        dataset: The features.
-        record: The run's record; its device is there.
-        arrays: The arrays to train on.
-        splits: Clips of each held-out fold's training.
-        body_state: Initial weights of the body, or None for random ones.
+        dataset: Dataset to train on.
+        record: Record of the run, whose device is available.
+        arrays: Arrays to train on.
+        splits: Split by held-out fold.
+        body_state: Initial weights of the body; None for random ones.
         notify: Called with every event.
-        save_every_s: Seconds between two states on disk.
-        warnings: Warnings for every fold that trains.
+        save_every_s: Minimum interval in seconds between saved states.
+        warnings: Warnings to record with every fold.
         record_sha256: Digest of the record's file.
     """
 
@@ -115,17 +115,17 @@ class Job:
 
 
 def train_fold(job: Job, fold: int, directory: FoldDirectory) -> Progress[FoldResult]:
-    """Train for one held-out fold, from where it stopped; a finished one is left as it is.
+    """Train one held-out fold, resuming it if it was stopped; a finished fold is not changed.
 
-    However it ends, also if it is closed at a pause, the state after the last good epoch is on
-    disk, and so are its networks.
+    However it ends, also if the generator is closed, the state and the networks after the last good
+    epoch are on disk.
 
     Raises:
         DivergedError: A loss is not finite.
-        DeviceMemoryError: The data or a step do not fit.
+        DeviceMemoryError: The data or a step does not fit.
         RunDirectoryError: The directory cannot be written.
         CheckpointError: The state on disk is damaged, or of another store or config.
-        featurestore.errors.BusyError: Another process trains it.
+        featurestore.errors.BusyError: Another process trains the fold.
         featurestore.errors.CorruptError: The store is damaged.
     """
     with directory.locked():

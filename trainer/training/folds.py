@@ -1,9 +1,9 @@
-"""All held-out folds of a run, some of them at a time.
+"""Training of several held-out folds in parallel.
 
-On a GPU one thread trains them by turns: nothing else uses the GPU while it records a step, and
-folds do not wait for each other's Python. On a CPU, where the steps themselves take the time, each
-fold has a thread of its own. A fold's numbers do not depend on what trains next to it: it has its
-own network, generators, order and, on a GPU, stream. What stops one stops all.
+On a GPU, one thread trains them in turns: nothing else uses the GPU while a step is recorded, and
+folds do not compete for the GIL. On a CPU, where the steps themselves take the time, each fold has
+its own thread. A fold's results do not depend on what is trained in parallel: it has its own
+network, generators, order and, on a GPU, stream. An error in one fold stops all.
 """
 
 import threading
@@ -22,7 +22,7 @@ from trainer.training.fold import Job, train_fold
 from trainer.training.stage import Progress, Ready
 
 _SHORTEST_S, _LONGEST_S = 5e-5, 2e-3
-"""Pauses of a thread all of whose folds wait; they double while nothing changes."""
+"""Shortest and longest pause of a thread whose folds all wait; doubled while nothing changes."""
 
 
 def train_folds(
@@ -32,19 +32,19 @@ def train_folds(
     folds: Sequence[int],
     num_threads: int | None = None,
 ) -> None:
-    """Train for some folds of the job, in their order.
+    """Train folds of a job, in order.
 
-    However it ends, no thread is left, and the state of every started fold is on disk.
+    However it ends, no thread is left running, and the state of every started fold is on disk.
 
     Args:
-        job: Its `notify` is called from several threads.
+        job: Shared settings; its `notify` is called from several threads.
         directory: Returns the directory of a fold.
-        folds_at_once: Folds that train at a time, at least 1.
+        folds_at_once: Number of folds trained in parallel, at least 1.
         folds: Folds to hold out in turn.
-        num_threads: Threads that share the folds; by default one on a GPU, on a CPU one per fold.
+        num_threads: Number of threads; by default one on a GPU, one per fold on a CPU.
 
     Raises:
-        TrainerError, featurestore.errors.StoreError: The first that a fold raised.
+        TrainerError, featurestore.errors.StoreError: The first error of a fold.
     """
     device = torch.device(job.config.device)
     threads = num_threads or (1 if device.type == "cuda" else folds_at_once)
@@ -76,13 +76,13 @@ def take_turns(
     device: torch.device,
     stop: threading.Event,
 ) -> None:
-    """Do works by turns until none is left, some at a time; close those in progress at the end.
+    """Run generators in turns until none is left, several at a time; close all at the end.
 
     Args:
-        works: Start the works. Other threads take theirs from the same queue.
-        at_once: Most of them in progress in this thread.
-        device: Where each gets a stream of its own.
-        stop: Set by whoever wants all of them to end.
+        works: Queue of functions that start them, shared with other threads.
+        at_once: Maximum number in progress in this thread.
+        device: Device on which each gets its own stream.
+        stop: Event that ends all of them.
     """
     running: list[_Work] = []
     pause = 0.0

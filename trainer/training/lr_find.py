@@ -1,7 +1,6 @@
-"""The LR range test: a stage trained at a growing learning rate, and what its losses suggest.
+"""The LR range test: training at increasing learning rates, and a suggestion from the losses.
 
-For a user who wants to see one stage's (`find_lr`), and for a run that measures all of its own
-before it trains (`measure_rates`).
+For a single stage (`find_lr`), and for all stages of a run before it trains (`measure_rates`).
 """
 
 import math
@@ -34,14 +33,14 @@ from trainer.weights import InitialWeights, initial_weights
 NUM_STEPS = 100
 SMOOTHING = 0.98
 STOP_RATIO = 4
-"""A smoothed loss this many times the best so far ends a test."""
+"""Ratio of the smoothed loss to the best so far that ends a test."""
 WINDOW_DECADES = 1.0
 REDUCING = 0.5
-"""Fraction of the smoothed loss's fastest fall that still counts as a reduction."""
+"""Fraction of the steepest decrease of the smoothed loss that still counts as a reduction."""
 RISING = 0.1
-"""Rise, as a fraction of the batches' fastest fall, that still counts as stable."""
+"""Rise, as a fraction of the batches' steepest decrease, that still counts as stable."""
 SIGNIFICANT = 5
-"""Standard errors by which the loss must fall, to be more than the batches' noise."""
+"""Number of standard errors by which the loss must decrease to exceed the noise of batches."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Suggestion:
     """A suggested learning rate.
 
     Args:
-        lr: The learning rate; None if the curve suggests none.
+        lr: Learning rate; None if the curve suggests none.
         reason: How it was found, or why there is none, in one line.
     """
 
@@ -58,13 +57,13 @@ class Suggestion:
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
-    """Return exponential means of the losses, beta 0.98, without the bias to their start at 0."""
+    """Return the exponential moving average of losses, beta 0.98, with bias correction."""
     sums = accumulate(losses, lambda mean, x: SMOOTHING * mean + (1 - SMOOTHING) * x, initial=0.0)
     return [mean / (1 - SMOOTHING**n) for n, mean in enumerate(sums) if n]
 
 
 def broken(losses: Sequence[float]) -> bool:
-    """Return whether a test is over: the last loss is no number, or smoothed 4 times the best."""
+    """Return whether a test is over: the last loss is not finite, or smoothed 4 times the best."""
     if not math.isfinite(losses[-1]):
         return True
     means = smoothed(losses)
@@ -72,26 +71,26 @@ def broken(losses: Sequence[float]) -> bool:
 
 
 def suggest(lrs: Sequence[float], losses: Sequence[float]) -> Suggestion:
-    """Suggest the largest learning rate at which the loss was still being reduced, and stably so.
+    """Suggest the largest learning rate at which the loss still decreased stably.
 
     The paper's words: "the largest value that achieves a stable reduction in loss". Lines are
     fitted to the smoothed losses and to the batches' own, over log λ, in the decade of λ around
-    each step. Of the steps up to the lowest smoothed loss, it is the last one where both hold:
+    each step. The suggestion is the last step before the minimum of the smoothed loss with both:
 
-    * a reduction: the smoothed loss falls at least half as fast as at its fastest;
-    * a stable one: the batches' losses do not rise faster than a tenth of their fastest fall. They
-      tell earlier than the smoothed loss, which falls as long as they are below it.
+    * a reduction: the smoothed loss decreases at least half as fast as at its steepest;
+    * stability: the batches' losses do not rise faster than a tenth of their steepest decrease.
+      They react earlier than the smoothed loss, which decreases as long as they are below it.
 
-    What a batch cannot show is not seen: without noise, a direction that has converged grows for
-    some steps beyond its limit before it shows.
+    Effects that a batch cannot show are missed: without noise, a converged direction diverges for
+    some steps before it becomes visible.
 
-    There is none where no decade's mean loss is below the first one's by 5 standard errors, taken
-    from the differences between one batch and the next.
+    There is no suggestion if no decade's mean loss is below the first one's by 5 standard errors,
+    estimated from differences between successive batches.
 
     Args:
-        lrs: Learning rate of each step, growing by one factor.
-        losses: Loss of each step's batch, before the step; the first that is no finite number, and
-            all after it, are left out.
+        lrs: Learning rate of each step, growing by a constant factor.
+        losses: Loss of each step's batch, before the step; the first non-finite one and all after
+            it are ignored.
     """
     y = np.array(list(takewhile(math.isfinite, losses)))
     half = max(2, round(WINDOW_DECADES / 2 / math.log10(lrs[1] / lrs[0])))
@@ -138,8 +137,8 @@ class Curve:
     """Learning rates and losses of a range test.
 
     Args:
-        lrs: Learning rate of each step taken.
-        losses: Mean cross entropy of each step's batch, before the step; the last may be NaN.
+        lrs: Learning rate of each step.
+        losses: Mean cross-entropy of each step's batch, before the step; the last may be NaN.
         stopped_early: Whether the losses ended the test.
     """
 
@@ -160,13 +159,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Trial:
-    """The stage that a range test trains.
+    """Input of a range test.
 
     Args:
-        config: Config of a run; its first fold is the held-out one.
+        config: Config of a run, whose first fold is held out.
         stage: Number of the stage, from 1.
-        data: The stage's array; only the training clips are read.
-        order: Order of the training rows; epochs follow one another as in training.
+        data: Array of the stage, of which only training clips are used.
+        order: Order of the training rows, over successive epochs as in training.
     """
 
     config: RunConfig
@@ -190,8 +189,8 @@ def find_lr(
         config: Config of a run with one held-out fold, which is not read.
         stage: Number of the stage, from 1.
         after_step: Called after each step.
-        choice: Where the stage's data shall lie; does not affect results.
-        sweep: The learning rates; 1e-7 to 10 by default.
+        choice: Placement of the data; does not affect results.
+        sweep: Learning rates; 1e-7 to 10 by default.
 
     Returns:
         The curve, its record, and warnings for the user.
@@ -199,7 +198,7 @@ def find_lr(
     Raises:
         ConfigError: The method has no such stage.
         WeightsError: The initial weights are unavailable.
-        DeviceMemoryError: The data or a step do not fit.
+        DeviceMemoryError: The data or a step does not fit.
         featurestore.errors.StoreError: The store is damaged.
     """
     if stage > len(config.stages):
@@ -261,23 +260,23 @@ def measure_rates(
 ) -> tuple[RangeTest, ...]:
     """Measure the learning rates of a run's stages, from the initial weights.
 
-    The clips are those that every fold of the run trains on, so that no held-out clip shapes the
-    rates. Where all folds are held out in turn there are none: then it is the first fold's training
-    clips, and the rates are not free of what other folds hold out.
+    The clips used are those that every fold of the run trains on, so that no held-out clip affects
+    the rates. If all folds are held out in turn there are none: then the first fold's training
+    clips are used, which other folds hold out.
 
     Args:
         dataset: An open store's dataset.
-        config: Config of the run; the rates of its stages are not used.
-        weights: The initial weights.
-        placements: Where each array's data shall lie.
-        after_step: Called after each step with the steps done and the most there can be.
+        config: Config of the run; the rates of its stages are ignored.
+        weights: Initial weights.
+        placements: Placement of each array's data.
+        after_step: Called after each step with the number of steps done and the maximum.
 
     Returns:
-        Tests that together have every stage once.
+        Tests that together cover every stage once.
 
     Raises:
         ConfigError: A stage's losses suggest no rate.
-        DeviceMemoryError: The data or a step do not fit.
+        DeviceMemoryError: The data or a step does not fit.
         featurestore.errors.StoreError: The store is damaged.
     """
     fold, device = config.folds[0], torch.device(config.device)
@@ -313,7 +312,7 @@ def _report_step(after_step: Callable[[int, int], None], steps: Iterator[int], m
 
 
 def clips_for_rates(dataset: StoredDataset, held_out: Sequence[int]) -> tuple[int, ...]:
-    """Return the folds whose clips measure the learning rates of a run; see `measure_rates`."""
+    """Return the folds whose clips are used to measure learning rates; see `measure_rates`."""
     trained = [trained_folds(dataset, fold) for fold in held_out]
     common = tuple(fold for fold in trained[0] if all(fold in folds for folds in trained))
     return common or trained[0]
@@ -350,16 +349,16 @@ def _range_test(
 def range_test(
     network: Network, trial: Trial, sweep: Sweep, after_step: Callable[[], None]
 ) -> Curve:
-    """Train a copy of the network while the learning rate grows, until the loss breaks.
+    """Train a copy of the network at increasing learning rates until the loss diverges.
 
-    It ends when the loss is no number, or, smoothed, four times the best so far.
+    The test ends when the loss is not finite or, smoothed, four times the best so far.
 
     Source: PROTOCOL section 2.
 
     Args:
-        network: The network, on the device; it does not change.
-        trial: Gives the data, batch size, weight decay and the body's learning-rate ratio.
-        sweep: The learning rates.
+        network: The network, on the device; it is not modified.
+        trial: Input of the test.
+        sweep: Learning rates.
         after_step: Called after each step.
     """
     stage = trial.config.stages[trial.stage - 1]

@@ -1,4 +1,4 @@
-"""Learning rate and momentum at each step: the 1cycle policy, and the range test's sweep.
+"""Schedules of learning rate and momentum: the 1cycle policy, and the sweep of the range test.
 
 Pure arithmetic.
 """
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 WARM_UP = 0.3
-"""Fraction of the steps in which the learning rate rises."""
+"""Fraction of the steps in which the learning rate increases."""
 START_DIVISOR = 25
 END_DIVISOR = 250_000
 FEW_STEPS = 50
-"""Steps of a cycle up to which it is warned of: BatchNorm's running means, which keep 0.9 of
-themselves at each step, lag behind, and the cycle differs from fastai's by more than 5 % of λ."""
+"""Maximum number of steps of a cycle that causes a warning: BatchNorm's running means, with a decay
+of 0.9 per step, lag behind, and the cycle differs from fastai's by more than 5 % of λ."""
 LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
 SWEEP_MOMENTUM = 0.9
 
 
 class Schedule(Protocol):
-    """Learning rate and momentum at each step."""
+    """Interface of schedules: learning rate and momentum at each step."""
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step; steps count from 0."""
@@ -29,33 +29,33 @@ class Schedule(Protocol):
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:
-    """Return the steps per epoch: whole batches only, but at least one, of fewer clips if need be.
+    """Return the number of steps per epoch: whole batches only, but at least one step.
 
     Args:
-        num_samples: Training clips, at least 1.
+        num_samples: Number of training clips, at least 1.
         batch_size: Clips per batch.
     """
     return max(1, num_samples // batch_size)
 
 
 def lr_range(schedule: Schedule, first: int, stop: int) -> tuple[float, float]:
-    """Return the lowest and the highest learning rate of steps first … stop - 1, at least one."""
+    """Return the lowest and the highest learning rate of the steps [first, stop)."""
     rates = [schedule.lr(step) for step in range(first, stop)]
     return min(rates), max(rates)
 
 
 @dataclass(frozen=True)
 class OneCycle:
-    """1cycle in two cosine phases: up from λ/25 to λ in 30 % of the steps, then down to λ/250000.
+    """1cycle policy in two cosine phases: up from λ/25 to λ in 30 % of the steps, down to λ/250000.
 
     Momentum mirrors it: 0.95, 0.85, 0.95. A cycle of one step takes that step at the peak.
 
-    Source: PROTOCOL section 2; equal to PyTorch's `OneCycleLR` with those parameters, but for the
+    Source: PROTOCOL section 2; equal to PyTorch's `OneCycleLR` with these parameters, except for a
     cycle of one step, which `OneCycleLR` takes at λ/250000.
 
     Args:
-        num_steps: Steps of the whole cycle, at least 1.
-        max_lr: λ.
+        num_steps: Number of steps of the whole cycle, at least 1.
+        max_lr: Peak learning rate λ.
     """
 
     num_steps: int
@@ -86,12 +86,12 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Learning rates that grow by the same factor at each step; momentum is 0.9.
+    """Learning rates that grow by a constant factor at each step; momentum is 0.9.
 
     Source: PROTOCOL section 2; the momentum is Adam's default, as in fastai 1.
 
     Args:
-        num_steps: At least 2.
+        num_steps: Number of steps, at least 2.
         start: Learning rate of the first step, above 0.
         end: Learning rate of the last step.
     """
@@ -106,6 +106,6 @@ class Sweep:
         return float(self.start ** (1 - share) * self.end**share)
 
     def momentum(self, step: int) -> float:
-        """Return the momentum, the same at every step."""
+        """Return the momentum, which is constant."""
         del step
         return SWEEP_MOMENTUM

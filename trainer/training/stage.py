@@ -1,8 +1,8 @@
-"""One stage's training: a 1cycle of AdamW over batches, and validation after each epoch.
+"""Training of one stage: a 1cycle of AdamW over batches, with evaluation after each epoch.
 
-Within an epoch nothing waits for the device, and after one only whoever has nothing else to do: an
-epoch is a generator, so that one thread can train several folds by turns. When to stop, what to
-keep and what to report are decided in `trainer.training.fold`.
+Within an epoch nothing waits for the device. An epoch is a generator, so that one thread can train
+several folds in turns and waits only if it has nothing else to do. When to stop, what to keep and
+what to report are decided in `trainer.training.fold`.
 """
 
 import time
@@ -39,16 +39,16 @@ from trainer.training.step import (
 
 T = TypeVar("T")
 Ready = Callable[[], bool]
-"""Returns whether what is waited for is there."""
+"""Function that returns whether the awaited result is ready."""
 Progress = Generator[Ready | None, None, T]
-"""Work that pauses after each step (None), and again and again until something is ready."""
+"""Generator that pauses after each step (None), and while it waits until something is ready."""
 
 
 class Stopwatch:
-    """Seconds that a loop waits for its next item.
+    """Measures the seconds a loop waits for its next item.
 
     Attributes:
-        seconds: Total so far, over everything timed.
+        seconds: Total so far.
     """
 
     def __init__(self) -> None:
@@ -73,14 +73,14 @@ class EpochResult:
     """Result of an epoch.
 
     Args:
-        train: Over the epoch, each batch judged by the network before its step.
-        valid: Over the clips that judge each epoch, after it.
-        score: The task's score of these clips, in [0, 1].
+        train: Totals of training, each batch evaluated before its step.
+        valid: Totals of the evaluation after the epoch.
+        score: Score of the evaluation, in [0, 1].
         train_s: Seconds spent training.
-        seconds: Seconds with validation.
+        seconds: Seconds spent training and evaluating.
         wait_s: Seconds of these spent waiting for data.
         lrs: Lowest and highest learning rate of the epoch's steps.
-        failed_recordings: Attempts to record a step as a CUDA graph that failed.
+        failed_recordings: Number of failed attempts to record a step as a CUDA graph.
     """
 
     train: Totals
@@ -94,7 +94,7 @@ class EpochResult:
 
     @property
     def finite(self) -> bool:
-        """Whether both losses are numbers."""
+        """Whether both losses are finite."""
         return self.train.finite and self.valid.finite
 
     @property
@@ -109,16 +109,16 @@ class EpochResult:
 
 
 class StageTrainer:
-    """A stage in progress: the network, a fresh optimiser, and the position in the schedule.
+    """A stage in progress: network, new optimiser, and position in the schedule.
 
     Args:
         model: The network, on the device; trained in place.
-        stage: Gives the epochs and learning rates.
-        data: The stage's array.
-        config: Gives batch size, weight decay, precision and acceleration.
-        warn: Called with a line if a step cannot run as the config says.
-        alternate: What every second epoch sees instead: images of the same shape and clips.
-        schedule: Learning rates and momentum; the stage's 1cycle by default.
+        stage: Settings of the stage: epochs and learning rates.
+        data: Data of the stage.
+        config: Config with batch size, weight decay, precision and acceleration.
+        warn: Called with a line if a step cannot run with the configured acceleration.
+        alternate: Data for every second epoch: other images of the same shape and clips.
+        schedule: Learning rates and momentum; by default the 1cycle of the stage.
     """
 
     def __init__(
@@ -164,10 +164,10 @@ class StageTrainer:
     def state(
         self, copy: Callable[[Mapping[str, Any]], Mapping[str, Any]] = deepcopy
     ) -> StageState:
-        """Return all that the rest of the stage depends on, except the network.
+        """Return everything that the rest of the stage depends on, except the network.
 
         Args:
-            copy: Copies the optimiser's state dict.
+            copy: Function that copies the optimiser's state dict.
         """
         return StageState(self._step, copy(self._optimizer.state_dict()))
 
@@ -177,7 +177,7 @@ class StageTrainer:
         self._load_optimizer(state.optimizer)
 
     def take_moments(self, optimizer: Mapping[str, Any]) -> None:
-        """Continue with the moments, and step counts, of another stage's optimiser.
+        """Continue with the moments and step counts of another stage's optimiser.
 
         Args:
             optimizer: `StageState.optimizer` of a stage of the same network.
@@ -193,18 +193,18 @@ class StageTrainer:
 
     @property
     def data(self) -> StageData:
-        """The data that the next epoch sees."""
+        """Data of the next epoch."""
         return self._data[self._step // self._steps % 2]
 
     def run_epoch(
         self, order: Iterable[Window], seed: int, after_batch: Callable[[], None]
     ) -> EpochResult:
-        """Train for an epoch, then validate, and wait for the result.
+        """Train for an epoch, evaluate, and wait for the result.
 
         Args:
-            order: The order of the training rows.
-            seed: See `steps`.
-            after_batch: Called after each step was handed to the device.
+            order: Order of the training rows.
+            seed: Random seed, see `steps`.
+            after_batch: Called after each step was queued on the device.
         """
         epoch = self.epoch(order, seed)
         while True:
@@ -216,11 +216,11 @@ class StageTrainer:
                 return result
 
     def epoch(self, order: Iterable[Window], seed: int) -> Progress[EpochResult]:
-        """Train for an epoch, then validate.
+        """Train for an epoch, and evaluate.
 
         Args:
-            order: The order of the training rows.
-            seed: See `steps`.
+            order: Order of the training rows.
+            seed: Random seed, see `steps`.
         """
         valid = self.data.valid  # before the epoch: its last step moves `data` on to the next
         waiting, first, failed = Stopwatch(), self._step, self._fallbacks.failed_recordings
@@ -247,12 +247,12 @@ class StageTrainer:
     def steps(
         self, order: Iterable[Window], seed: int, waiting: Stopwatch
     ) -> Generator[None, None, None]:
-        """Train for an epoch: one step, and one item, for every whole batch of the order.
+        """Train for an epoch, and yield after every step (one per whole batch).
 
         Args:
-            order: The order of the training rows.
+            order: Order of the training rows.
             seed: Seed of the epoch's dropout, mixing and masks, in [0, 2**63).
-            waiting: Times how long data are waited for.
+            waiting: Stopwatch for the time spent waiting for data.
         """
         self._generator.manual_seed(seed)
         self._model.train()
@@ -268,7 +268,7 @@ class StageTrainer:
                 yield
 
     def take_totals(self) -> Totals:
-        """Return the totals of all steps since the last call, at least one; wait for the device."""
+        """Return the totals of all steps since the last call; waits for the device."""
         since = totals(self._sums)
         self._sums.zero_()
         return since

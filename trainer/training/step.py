@@ -1,6 +1,6 @@
-"""One batch through the network: to train, to evaluate, to predict; and what an epoch adds up.
+"""Processing of one batch: training step, evaluation step, prediction, and sums over an epoch.
 
-A step is a function of tensors alone, so that it can be compiled and recorded
+A step is a function of tensors only, so that it can be compiled and recorded
 (`trainer.training.acceleration`). It never waits for the device.
 """
 
@@ -30,8 +30,8 @@ class Totals:
 
     Args:
         loss: Mean loss in nats.
-        accuracy: Fraction of clips that the task counts as recognised, in [0, 1].
-        num_samples: At least 1.
+        accuracy: Fraction of clips that the task counts as correct, in [0, 1].
+        num_samples: Number of clips, at least 1.
     """
 
     loss: float
@@ -40,20 +40,20 @@ class Totals:
 
     @property
     def finite(self) -> bool:
-        """Whether the loss is a number."""
+        """Whether the loss is finite."""
         return math.isfinite(self.loss)
 
 
 def batch_sums(
     loss: Tensor, logits: Tensor, labels: Tensor, task: Task = TASKS["multiclass"]
 ) -> Tensor:
-    """Return what one batch adds to an epoch, still on the device.
+    """Return the sums of one batch for an epoch, on the device.
 
     Args:
         loss: () mean loss of the batch.
         logits: (b, classes).
-        labels: As a `Source` gives them.
-        task: Says which clips are correct.
+        labels: Labels from a `Source`.
+        task: Task that decides which clips are correct.
 
     Returns:
         (3,) float64: sum of the losses, number of correct clips, number of clips.
@@ -65,7 +65,7 @@ def batch_sums(
 
 
 def totals(sums: Tensor) -> Totals:
-    """Read sums (3,) of `batch_sums` off the device: the one wait of an epoch."""
+    """Read the sums (3,) of `batch_sums` from the device: the only wait of an epoch."""
     loss, correct, size = sums.tolist()
     return Totals(loss / size, correct / size, int(size))
 
@@ -78,15 +78,15 @@ def make_train_step(
     scale: float,
     network: Forward,
 ) -> Step:
-    """Return a step that leaves a batch's gradients in the parameters, without the update.
+    """Return a step that computes a batch's gradients, without the update.
 
     Args:
-        optimizer: Its gradients are cleared first.
-        sums: (3,) float64, to which the batch is added.
-        config: Gives precision and label smoothing.
-        augment: Mixing and masks.
-        scale: Factor that brings stored values to [0, 1].
-        network: The network, or a compiled form of it.
+        optimizer: Optimiser, whose gradients are cleared first.
+        sums: (3,) float64, to which the batch's sums are added.
+        config: Config with precision and label smoothing.
+        augment: Augmentation.
+        scale: Factor from stored values to [0, 1].
+        network: The network, or its compiled form.
     """
     task = TASKS[config.task]
 
@@ -111,14 +111,14 @@ def make_eval_step(
     kept: list[tuple[Tensor, Tensor]],
     network: Forward,
 ) -> Step:
-    """Return a step that adds a batch's loss and correct clips to the sums.
+    """Return a step that adds a batch's loss and number of correct clips to the sums.
 
     Args:
         sums: (3,) float64.
-        config: Gives precision and task.
-        scale: Factor that brings stored values to [0, 1].
-        kept: To which the batch's probabilities and labels are added, if the task needs them; such
-            a step cannot be recorded.
+        config: Config with precision and task.
+        scale: Factor from stored values to [0, 1].
+        kept: List to which the batch's probabilities and labels are appended, if the task needs
+            them; such a step cannot be recorded.
         network: The network, in eval mode.
     """
     task = TASKS[config.task]
@@ -139,9 +139,10 @@ def predict(model: Network, source: Source, config: RunConfig) -> NDArray[np.flo
     """Return class probabilities (n, classes), see `Task.probabilities`, in the source's order.
 
     Args:
-        model: A network on the source's device; it is left in eval mode.
-        source: The clips.
-        config: Gives task, precision and batch size, so that the bits are those of validation.
+        model: Network on the source's device; it is left in eval mode.
+        source: Source of the clips.
+        config: Config with task, precision and batch size, so that results are bit-identical to
+            those of evaluation.
     """
     model.eval()
     probabilities = []
@@ -156,15 +157,15 @@ def predict(model: Network, source: Source, config: RunConfig) -> NDArray[np.flo
 def make_optimizer(
     model: Network, body_lr_ratio: float, weight_decay: float, layer_groups: LayerGroups = 2
 ) -> torch.optim.AdamW:
-    """Return AdamW with decoupled decay on all trainable parameters, in groups of layers.
+    """Return AdamW on all trainable parameters, in layer groups.
 
-    Each group's `lr_ratio` is its learning rate over the cycle's; rates are set at each step. They
-    rise by one factor from the body's to 1, the head's: with three, r, √r and 1.
+    Each group's `lr_ratio` is the ratio of its learning rate to the cycle's, which is set at each
+    step. Ratios increase geometrically from the body's to 1 for the head: with three, r, √r and 1.
 
     Args:
         model: The network.
-        body_lr_ratio: Learning rate of the body over the head's.
-        weight_decay: Decay per unit of learning rate.
+        body_lr_ratio: Ratio of the body's learning rate to the head's.
+        weight_decay: Decoupled weight decay, per unit of learning rate.
         layer_groups: Number of groups, see `Network.layer_groups`.
     """
     groups = model.layer_groups(layer_groups)
