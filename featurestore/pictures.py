@@ -8,19 +8,29 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from textwrap import wrap
 from unicodedata import east_asian_width
 
-from featurestore.errors import StorageError
+from featurestore.errors import StorageError, cause
+from featurestore.files import read_regular
 from featurestore.text import plot_text, printable, shorten
 
 try:
+    _SETTINGS = Path("matplotlibrc")
+    if _SETTINGS.exists() and not _SETTINGS.is_dir():
+        read_regular(_SETTINGS, 1 << 20, follow=True)  # Matplotlib would wait for a pipe for ever
     import matplotlib as mpl
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 except UnicodeDecodeError as error:  # Matplotlib reads it as it is imported, and names no file
     raise StorageError(
         "matplotlib cannot start: a matplotlibrc in this directory, in the one that MATPLOTLIBRC "
         "names or in ~/.config/matplotlib is not UTF-8; save it as UTF-8, or remove it"
+    ) from error
+except OSError as error:
+    raise StorageError(
+        f"matplotlib cannot start: the matplotlibrc in this directory cannot be read: "
+        f"{cause(error)}; remove it"
     ) from error
 
 _MORE_FAMILIES = (

@@ -30,6 +30,7 @@ from featurestore.safepath import interpreter
 
 VARIABLE = "NUMBA_CACHE_DIR"
 _READY, _LOCK = "ready", "lock"
+_SETTINGS = ".numba_config.yaml"
 
 
 def library_versions() -> dict[str, str]:
@@ -46,8 +47,10 @@ def use_cache(*, quiet: bool = False) -> None:
         quiet: Whether to suppress the line that explains the delay.
 
     Raises:
-        SpecError: No cache directory can be written, or librosa cannot be imported.
+        SpecError: No cache directory can be written, librosa cannot be imported, or Numba would
+            read settings from the working directory.
     """
+    _refuse_settings()
     name = _name()
     place = Path(os.environ.get(VARIABLE, ""))
     if "librosa" in sys.modules or (place.name == name and (place / _READY).exists()):
@@ -69,6 +72,15 @@ def use_cache(*, quiet: bool = False) -> None:
     os.environ[VARIABLE] = str(place)
     if numba := sys.modules.get("numba"):
         numba.config.CACHE_DIR = str(place)
+
+
+def _refuse_settings() -> None:
+    """Refuse what Numba reads whenever it compiles: it can make a build take a hundred times."""
+    if Path(_SETTINGS).is_file():
+        raise SpecError(
+            f"features: Numba, with which librosa computes them, would take its settings from the "
+            f"{_SETTINGS} in this directory: remove it, or build in another directory"
+        )
 
 
 @cache

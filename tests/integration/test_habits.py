@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -287,12 +288,25 @@ def test_a_program_whose_output_is_wanted_no_more_ends_silently_as_by_sigpipe(
     assert [text for text in done.stderr.splitlines() if "reading" not in text] == []
 
 
-def test_a_matplotlibrc_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_bytes(b"font.size: 9 # \xe9"),
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+    ],
+    ids=["not UTF-8", "a pipe", "endless"],
+)
+def test_a_matplotlibrc_that_cannot_be_read_is_one_line(
+    make: Callable[[Path], object], tmp_path: Path
+) -> None:
     make_run(tmp_path / "run", "mel", {1: 70.0})
-    (tmp_path / "matplotlibrc").write_bytes(b"font.size: 9 # \xe9")
+    make(tmp_path / "matplotlibrc")
     for program in ("featurestore plot s.zarr --clip x", "trainer report run"):
         line = [sys.executable, "-m", *program.split()]
-        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False)
+        done = subprocess.run(
+            line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60
+        )
         assert done.returncode == 1
         assert "matplotlibrc" in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr

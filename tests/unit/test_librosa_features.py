@@ -244,6 +244,16 @@ def test_it_is_said_that_librosa_is_compiled_unless_nobody_wants_to_know(
     assert "compiling librosa, once" in capsys.readouterr().err
 
 
+def test_numba_reads_no_settings_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".numba_config.yaml").write_text("disable_jit: 1")
+    with pytest.raises(SpecError, match=r"\.numba_config\.yaml in this directory"):
+        Extractor(spec({"kind": "mfcc"}))
+    Extractor(FeatureSpec())  # which needs no librosa
+
+
 def test_librosa_is_not_imported_where_no_feature_asks_for_it(tmp_path: Path) -> None:
     code = """
 import sys
