@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import soundfile
+from pydantic import ValidationError
 
 from featurestore.datasets.base import Dataset
-from featurestore.errors import CorruptError, FingerprintError
+from featurestore.errors import CorruptError, DatasetError, FingerprintError, first_problem
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import stored_clips
@@ -31,7 +32,19 @@ def plan_manifest(
     """Return the manifest of a store about to be built.
 
     Datasets with librosa features always get coordinates: nothing else describes their axes.
+
+    Raises:
+        DatasetError: The store format cannot hold it, such as too many folds or too long a name.
     """
+    try:
+        return _manifest(dataset, spec, coordinates=coordinates)
+    except ValidationError as error:
+        raise DatasetError(
+            f"{dataset.root}: no store can hold it: {first_problem(error)}"
+        ) from error
+
+
+def _manifest(dataset: Dataset, spec: FeatureSpec, *, coordinates: bool) -> StoreManifest:
     coordinates = coordinates or bool(spec.features)
     numbers, counts = np.unique(dataset.clips.fold, return_counts=True)
     sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))

@@ -8,6 +8,7 @@ the supervisions and `custom`. The ids of cuts change from export to export and 
 import gzip
 import json
 import math
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -47,6 +48,12 @@ _TEXTS = ("text", "speaker", "language", "gender")
 _MOST_LINE = 1 << 24
 _MOST_BYTES = 8 << 30
 """Maximum size in bytes of a decompressed manifest."""
+_MOST_UNPACKED = 200
+"""Maximum ratio of that size to the compressed one."""
+_MOST_BLANK = 1000
+"""Maximum number of blank lines."""
+_MOST_NUMBER = 1e12
+"""Exclusive upper limit of seconds and sample rates."""
 _DIGITS = 8
 """Decimal digits of a time in seconds; lhotse rounds to the same number."""
 
@@ -128,12 +135,15 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number and the object of each line."""
     with opened_bytes(path) as packed:
         file = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
-        line = total = 0
+        line = total = blank = 0
+        # Packed JSON is ten to fifty times as long; what is packed to harm, a thousand times.
+        most = min(_MOST_BYTES, _MOST_LINE + _MOST_UNPACKED * os.fstat(packed.fileno()).st_size)
         try:
             while text := file.readline(_MOST_LINE):
                 line += 1
                 total += len(text)
-                if len(text) == _MOST_LINE or total > _MOST_BYTES:
+                blank += not text.strip()
+                if len(text) == _MOST_LINE or total > most or blank > _MOST_BLANK:
                     raise DatasetError(f"{path}, line {line}: the manifest is too long to be one")
                 if not text.strip():
                     continue
@@ -174,15 +184,24 @@ def _recording(where: str, cut: Mapping[str, Any]) -> Mapping[str, Any]:
     )
     if channels is not None and all_channels is not None and set(channels) != set(all_channels):
         raise DatasetError(
-            f"{where}: the cut takes channel {', '.join(map(str, channels))} of "
-            f"{', '.join(map(str, all_channels))}, and a clip has the mean of all; save the sounds "
+            f"{where}: the cut takes channel {', '.join(channels)} of "
+            f"{', '.join(all_channels)}, and a clip has the mean of all; save the sounds "
             "(CutSet.save_audios)"
         )
     return recording
 
 
-def _channels(value: object) -> list[object] | None:
-    return value if isinstance(value, list) else None if value is None else [value]
+def _channels(value: object) -> list[str] | None:
+    """Return channels as texts: what is no number equals none that is."""
+    if value is None:
+        return None
+    return [str(channel) for channel in (value if isinstance(value, list) else [value])]
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value < _MOST_NUMBER
 
 
 def _span(where: str, cut: Mapping[str, Any], recording: Mapping[str, Any]) -> dict[str, str]:
@@ -192,10 +211,10 @@ def _span(where: str, cut: Mapping[str, Any], recording: Mapping[str, Any]) -> d
     length: Any = recording.get("duration")
     rate: Any = recording.get("sampling_rate")
     numbers = (start, duration, length, rate)
-    if not all(isinstance(n, int | float) and n >= 0 for n in numbers) or not (duration and rate):
+    if not all(map(_is_number, numbers)) or not (duration and rate):
         raise DatasetError(
             f"{where}: expected start, duration, and the recording's duration and sampling_rate "
-            f"as numbers, got {start!r}, {duration!r}, {length!r}, {rate!r}"
+            f"(each below 10^12) as numbers, got {', '.join(repr(n)[:40] for n in numbers)}"
         )
     end = round(start + duration, _DIGITS)
     if start == 0 and abs(length - end) * rate < 1:
@@ -223,10 +242,14 @@ def _place(
             )
         return {SHARD: tar, ITEM: str(entry.at), IDENTITY: f"{tar}#{number}"}
     path = source.get("source") if isinstance(source, dict) else None
-    if kind != "file" or not isinstance(path, str):
-        shown = f"a source of type {str(kind)[:80]!r}" if kind else "not one source"
+    if kind == "file" and not isinstance(path, str):
         raise DatasetError(
-            f"{where}: the recording has {shown}, expected one of type 'file'; save the sounds "
+            f"{where}: the recording's source is {quoted(repr(path))}, expected a path"
+        )
+    if kind != "file" or not isinstance(path, str):
+        found = f"a source of type {str(kind)[:80]!r}" if kind else "not one source"
+        raise DatasetError(
+            f"{where}: the recording has {found}, expected one of type 'file'; save the sounds "
             "(CutSet.save_audios), or export them as shar with its recordings"
         )
     path = relative_path(root, path)

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.cliplist import BATCH_ROWS, texts
-from featurestore.datasets.table import Table, check_header, csv_table, opened, quoted
+from featurestore.datasets.arrowcells import ParquetColumns, arrow_errors, cell_values
+from featurestore.datasets.table import (
+    Table,
+    check_header,
+    csv_table,
+    opened,
+    opened_bytes,
+    quoted,
+)
 from featurestore.errors import DatasetError
 
 Choose = Callable[[Sequence[str]], Iterable[str]]
@@ -169,35 +177,31 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parquet(path: Path, choose: Choose) -> Table:
     """Read columns of a Parquet file, one row group's batch after another."""
-    parquet = _pyarrow_parquet(path)
-    import pyarrow as pa
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            header = file.schema_arrow.names
-            names = list(dict.fromkeys(choose(header)))
-            check_header(str(path), header, names)
-            pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-            for batch in file.iter_batches(BATCH_ROWS, columns=names):
+    _needs_pyarrow(path)
+    with opened_bytes(path) as opened_file, arrow_errors(path):
+        file = ParquetColumns(opened_file.fileno())
+        header = file.schema.names
+        names = list(dict.fromkeys(choose(header)))
+        check_header(str(path), header, names)
+        pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+        for group in range(file.metadata.num_row_groups):
+            for batch in file.batches(group, names):
                 for name in names:
-                    pieces[name].append(cells_of(path, name, batch.column(name).to_pylist()))
-    except (OSError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0]
-        raise DatasetError(f"{path}: cannot read the table ({first})") from error
+                    pieces[name].append(cells_of(path, name, cell_values(batch.column(name))))
+        file.close()
     empty = texts([])
     columns = {name: np.concatenate([empty, *piece]) for name, piece in pieces.items()}
     return _checked(Table(path, _rows(columns), columns, "row"))
 
 
-def _pyarrow_parquet(path: Path) -> Any:  # noqa: ANN401  (pyarrow has no types)
+def _needs_pyarrow(path: Path) -> None:
     try:
-        import pyarrow.parquet as parquet
+        import pyarrow  # noqa: F401
     except ImportError as error:
         raise DatasetError(
             f"{path}: Parquet is read by pyarrow, which is not installed: "
             "pip install 'featurestore[tables]'"
         ) from error
-    return parquet
 
 
 def cells_of(

@@ -6,6 +6,7 @@ whatever the size of the sounds. Class names come from the `huggingface` metadat
 
 import json
 import mmap
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.cliplist import BATCH_ROWS, NO_ITEM, TEXT, texts
+from featurestore.cliplist import NO_ITEM, TEXT, texts
+from featurestore.datasets.arrowcells import ParquetColumns, arrow_errors, cell_values
 from featurestore.datasets.formats import cells_of
 from featurestore.datasets.shardrows import (
     IDENTITY,
@@ -27,13 +29,11 @@ from featurestore.datasets.shardrows import (
     shard_table,
     with_splits,
 )
-from featurestore.datasets.table import Table, quoted
+from featurestore.datasets.table import Table, check_header, quoted
 from featurestore.errors import AudioError, DatasetError
 from featurestore.extraction.sources import clip_file, open_source
 
 _ANY_SIZE = 2**62
-_MOST_LABELS_BYTES = 1 << 29
-"""Maximum size in bytes of a column of labels in a row group."""
 
 
 def needs_pyarrow(where: Path) -> None:
@@ -92,6 +92,7 @@ def read_hf(
             f"{', '.join(map(quoted, schema.names))}; write the dataset with one of them"
         )
     header = [name for name in schema.names if name != sounds[0]]
+    check_header(str(root / names[0]), header, ())
     classes = _class_names(official or features_of(schema))
     kind = "Parquet" if names[0].endswith((".parquet", ".pq")) else "Arrow"
 
@@ -149,21 +150,19 @@ class _HfFile:
 
     def __init__(self, name: Path, descriptor: int) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         self._name = name
-        self._source = pa.OSFile(f"/dev/fd/{descriptor}")
-        self._is_parquet = self._source.read_at(4, 0) == b"PAR1"
+        self._is_parquet = os.pread(descriptor, 4, 0) == b"PAR1"
         if self._is_parquet:
-            self._file = pq.ParquetFile(self._source, buffer_size=1 << 16)
-            self.schema = self._file.schema_arrow
+            self._parquet = ParquetColumns(descriptor)
+            self.schema = self._parquet.schema
         else:
             from featurestore.extraction.shards.arrow import open_stream
 
             # Mapped, so that the sounds between the labels are never read.
             self._mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-            self._file = open_stream(pa.py_buffer(self._mapped))
-            self.schema = self._file.schema
+            self._stream = open_stream(pa.py_buffer(self._mapped))
+            self.schema = self._stream.schema
 
     def rows(
         self,
@@ -181,14 +180,14 @@ class _HfFile:
             first += size
             columns = {
                 name: cells_of(
-                    self._name, name, _named(batch.column(name).to_pylist(), classes.get(name))
+                    self._name, name, _named(cell_values(batch.column(name)), classes.get(name))
                 )
                 for name in chosen
             }
             paths: NDArray[Any] = np.full(size, file, TEXT)
             identities = texts(f"{file}#{number}" for number in numbers.tolist())
             if is_path.any():
-                own = _paths(root, batch.column(sounds).field("path").to_pylist())
+                own = _paths(root, cell_values(batch.column(sounds).field("path")))
                 if (none := is_path & (own == "")).any():
                     raise DatasetError(
                         f"{self._name}: {int(none.sum())} of {size} cells of {quoted(sounds)} have "
@@ -206,22 +205,22 @@ class _HfFile:
         from featurestore.extraction.shards.columns import cells
 
         if not self._is_parquet:
-            for batch in self._file:
-                null = np.asarray(cells(batch, sounds).is_null())
-                yield null & self._has_paths(sounds), batch
+            for batch in self._stream:
+                sound = cells(batch, sounds)
+                sound.validate(full=True)
+                yield np.asarray(sound.is_null()) & self._has_paths(sounds), batch
             return
-        metadata = self._file.metadata
+        metadata = self._parquet.metadata
         for group in range(metadata.num_row_groups):
             rows = metadata.row_group(group)
-            self._check_group(group, rows, sounds, chosen)
+            self._check_group(group, rows, sounds)
             paths = self._are_paths(group, rows, sounds)
             columns = [*chosen, *([f"{sounds}.path"] if paths else [])]
+            batches = self._parquet.batches(group, columns, [sounds])
             if not columns:  # nothing but how many rows there are
                 yield np.zeros(rows.num_rows, bool), None
                 continue
-            for batch in self._file.iter_batches(
-                BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False
-            ):
+            for batch in batches:
                 yield np.full(batch.num_rows, paths), batch
 
     def _has_paths(self, sounds: str) -> bool:
@@ -253,25 +252,16 @@ class _HfFile:
         group: int,
         rows: Any,  # noqa: ANN401
         sounds: str,
-        chosen: Sequence[str],
     ) -> None:
         from featurestore.extraction.shards.parquet import group_fault
 
         if fault := group_fault(group, rows, sounds):
             raise DatasetError(f"{self._name}: {fault}")
-        for number in range(rows.num_columns):
-            column = rows.column(number)
-            name, size = column.path_in_schema.partition(".")[0], column.total_uncompressed_size
-            if name in chosen and size > _MOST_LABELS_BYTES:
-                raise DatasetError(
-                    f"{self._name}: the column {quoted(name)} has {size} bytes in row group {group}"
-                )
 
     def close(self) -> None:
         """Close the file."""
         if self._is_parquet:
-            self._file.close()
-        self._source.close()
+            self._parquet.close()
 
 
 def _named(values: Sequence[Any], names: tuple[str, ...] | None) -> Sequence[Any]:
@@ -295,28 +285,20 @@ def _paths(root: Path, values: Sequence[str | None]) -> NDArray[Any]:
 
 @contextmanager
 def _opened(root: Path, file: str) -> Iterator[_HfFile]:
-    import os
-
     needs_pyarrow(root / file)
-    import pyarrow as pa
-
     try:
         descriptor, _ = open_source(clip_file(root, file), _ANY_SIZE)
     except AudioError as error:
         raise DatasetError(f"{root / file}: cannot read it ({error.detail})") from error
     try:
-        opened = _HfFile(root / file, descriptor)
-        try:
-            yield opened
-        finally:
-            opened.close()
+        with arrow_errors(root / file):
+            opened = _HfFile(root / file, descriptor)
+            try:
+                yield opened
+            finally:
+                opened.close()
     except AudioError as error:
         raise DatasetError(f"{root / file}: {error.detail}") from error
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise DatasetError(
-            f"{root / file}: cannot read the table ({first}); write the file again"
-        ) from error
     finally:
         os.close(descriptor)
 
@@ -337,7 +319,8 @@ def saved_files(root: Path) -> list[str] | None:
     files = []
     for directory in directories:
         state = root / directory / "state.json"
-        for entry in _json(state).get("_data_files") or ():
+        entries = _json(state).get("_data_files") or []
+        for entry in entries if isinstance(entries, list) else [entries]:
             name = entry.get("filename") if isinstance(entry, dict) else None
             if not isinstance(name, str):
                 raise DatasetError(f"{state}: expected the names of data files; save it again")

@@ -80,7 +80,10 @@ class RowGatherer:
     def _gather(self) -> None:
         for name in dict.fromkeys(chain(self._pieces, *self._batch)):
             pieces = self._pieces.setdefault(name, [np.zeros(self._count, TEXT)])
-            pieces.append(texts(row.get(name, "") for row in self._batch))
+            try:
+                pieces.append(texts(row.get(name, "") for row in self._batch))
+            except UnicodeEncodeError as error:
+                raise self._no_text(name) from error
         if len(self._pieces) > _MOST_COLUMNS:
             raise DatasetError(
                 f"the labels have more than {_MOST_COLUMNS} different names, such as "
@@ -89,10 +92,22 @@ class RowGatherer:
         self._count += len(self._batch)
         self._batch.clear()
 
+    def _no_text(self, name: str) -> DatasetError:
+        """Return the error for the first cell with half a character, as JSON can have it."""
+        row = next(row for row in self._batch if not _is_text(row.get(name, "")))
+        return DatasetError(
+            f"{row.get(PLACE) or row.get(IDENTITY)}: {quoted(name)} is {quoted(row[name])}, which "
+            "is no text: half of a surrogate pair; correct it"
+        )
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return the columns of all rows."""
         self._gather()
         return {name: np.concatenate(pieces) for name, pieces in self._pieces.items()}
+
+
+def _is_text(cell: str) -> bool:
+    return cell.encode(errors="replace").decode() == cell
 
 
 def relative_path(root: Path, path: str) -> str:
