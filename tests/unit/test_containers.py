@@ -120,12 +120,65 @@ def test_a_file_of_another_kind_behind_one_is_never_left_out(tmp_path: Path, nam
             assert found > 1.9 * SECONDS, other  # of one kind, in another suffix
 
 
+KINDS = sorted({data: name for name, data in sound_files().items() if " " not in name}.values())
+TAILS = {
+    "small MP3": vbr_mp3(0.1),
+    "small MPC": encoded("MPC2K", "PCM_16", seconds=0.05),
+    "small WAV": encoded("WAV", "PCM_16", seconds=0.01),
+    "WVE": encoded("WVE", "ALAW"),
+    "Musepack": b"MPCKSH\x0e\x01\x02\x03" + bytes(range(1, 250)) * 40,
+    "MP4": b"\0\0\0\x20ftypM4A " + bytes(range(1, 250)) * 40,
+}
+GAPS = {
+    "nothing": b"",
+    "zeros": bytes(700),
+    "a tag": b"TAG" + bytes(125),
+    "tag and zeros": b"TAG" + bytes(325),
+    "text": b"note by me\n",
+    "junk": bytes(range(1, 100)),
+}
+
+
+@pytest.mark.parametrize("gap", GAPS)
+@pytest.mark.parametrize("name", [*KINDS, "MPC2K", "WVE"])
+def test_sound_behind_sound_is_never_left_out(tmp_path: Path, name: str, gap: str) -> None:
+    """Of any format, behind any, at once or behind what programs put between."""
+    data = sound_files().get(name) or encoded(name, "ALAW" if name == "WVE" else "PCM_16")
+    one = seconds(tmp_path, data)
+    others = {other: sound_files()[other] for other in (".mp3", ".mp2", ".aiff", ".ogg", ".flac")}
+    for other, tail in (TAILS | others).items():
+        found = outcome(tmp_path, data + GAPS[gap] + tail)
+        if isinstance(found, float):
+            assert found > one + 0.09, other  # of one kind
+            assert other in (".mp3", ".mp2", ".ogg", ".flac", "small MP3")
+        elif gap == "nothing":
+            assert found.status == ClipStatus.UNREADABLE, other
+
+
+def test_sound_between_two_parts_of_a_stream_is_not_left_out(tmp_path: Path) -> None:
+    for name in (".ogg", ".opus", ".flac", ".mp3"):
+        data = sound_files()[name]
+        for between in (vbr_mp3() if name != ".mp3" else TAILS["small WAV"], TAILS["WVE"]):
+            assert "a second file begins" in str(outcome(tmp_path, data + between + data)), name
+
+
+def test_silence_behind_a_size_that_is_too_small_is_not_lost(tmp_path: Path) -> None:
+    """Samples that begin with zeros look like padding."""
+    for name, tag, order in ((".wav", b"data", "little"), (".aiff", b"SSND", "big")):
+        data = sound_files()[name]
+        at = data.index(tag) + 8
+        size = int.from_bytes(data[at - 4 : at], order)  # type: ignore[arg-type]
+        put = (size // 4).to_bytes(4, order)  # type: ignore[arg-type]
+        quiet = data[: at + size // 4] + bytes(2000) + data[at + size // 4 + 2000 :]
+        assert status(tmp_path, quiet[: at - 4] + put + quiet[at:]) == ClipStatus.UNREADABLE
+
+
 def test_the_name_of_another_format_among_the_samples_is_chance(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(-(2**15), 2**15, 4096, np.int16)
-    noise[2000:2002] = np.frombuffer(b"RIFF", ">i2")
+    noise[2000:2006] = np.frombuffer(b"RIFFabcdWAVE", ">i2")
     soundfile.write(tmp_path / "verbatim.flac", noise, RATE)
     data = (tmp_path / "verbatim.flac").read_bytes()
-    assert b"RIFF" in data
+    assert b"RIFFabcdWAVE" in data
     assert seconds(tmp_path, data) == pytest.approx(4096 / RATE)
 
 
@@ -353,12 +406,68 @@ def test_an_rf64_and_a_caf_whose_size_was_unknown_are_read_whole(tmp_path: Path,
     assert seconds(tmp_path, bytes(caf)) == pytest.approx(SECONDS, abs=1e-3)
 
 
-def test_a_flac_as_a_pipe_writes_it_is_read_to_the_sample(tmp_path: Path) -> None:
+SIZES: dict[str, tuple[str, list[tuple[bytes, int, int, int]]]] = {
+    ".wav": ("little", [(b"RIFF", 4, 4, 0), (b"data", 4, 4, 0)]),
+    ".wav float": ("little", [(b"RIFF", 4, 4, 0), (b"fact", 8, 4, 0), (b"data", 4, 4, 0)]),
+    ".wav ADPCM": ("little", [(b"RIFF", 4, 4, 0), (b"fact", 8, 4, 0), (b"data", 4, 4, 0)]),
+    ".wav RIFX": ("big", [(b"RIFX", 4, 4, 0), (b"data", 4, 4, 0)]),
+    ".rf64": (
+        "little",
+        [
+            (b"RF64", 4, 4, 0),
+            *((b"ds64", offset, 8, 0) for offset in (8, 16, 24)),
+            (b"data", 4, 4, 0),
+        ],
+    ),
+    ".w64": ("little", [(b"riff", 16, 8, 24), (b"data", 16, 8, 24)]),
+    ".aiff": ("big", [(b"FORM", 4, 4, 0), (b"COMM", 10, 4, 0), (b"SSND", 4, 4, 8)]),
+    ".aifc": ("big", [(b"FORM", 4, 4, 0), (b"COMM", 10, 4, 0), (b"SSND", 4, 4, 8)]),
+    ".caf": ("big", [(b"data", 4, 8, 4)]),
+    ".caf ALAC": ("big", [(b"data", 4, 8, 4)]),
+    ".au": ("big", [(b".snd", 8, 4, 0)]),
+    ".au little": ("little", [(b"dns.", 8, 4, 0)]),
+    ".voc": ("little", [(b"Creative", 27, 3, 0)]),
+    ".svx": ("big", [(b"FORM", 4, 4, 0), (b"VHDR", 8, 4, 0), (b"BODY", 4, 4, 0)]),
+    ".avr": ("big", [(b"2BIT", 26, 4, 0)]),
+    "MPC2K": ("little", [(b"\1\4", 30, 4, 0)]),
+    "WVE": ("big", [(b"ALaw", 18, 4, 0)]),
+}
+"""Byte order, and where sizes are: their mark, how far behind it, how wide; the size of nothing."""
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_that_are_unknown_at_any_level_leave_nothing_out(tmp_path: Path, name: str) -> None:
+    """Nothing, all ones, and the largest number with a sign: of each level, and of all at once."""
+    data = sound_files().get(name) or encoded(name, "ALAW" if name == "WVE" else "PCM_16")
+    order, places = SIZES[name]
+    whole = seconds(tmp_path, data)
+    for chosen in [*([place] for place in places), places]:
+        for value in (0, -1, "signed", "empty"):
+            spoiled = data
+            for tag, offset, width, empty in chosen:
+                largest = (1 << 8 * width) - 1
+                size = {-1: largest, "signed": largest >> 1, "empty": empty}.get(value, 0)
+                at = data.index(tag) + offset
+                put = size.to_bytes(width, order)  # type: ignore[arg-type]
+                spoiled = spoiled[:at] + put + spoiled[at + width :]
+            assert seconds(tmp_path, spoiled) == pytest.approx(whole, abs=0.03), (chosen, value)
+
+
+@pytest.mark.parametrize("count", [b"0", b"-1", b"4294967295", b"2147483647"])
+def test_a_sphere_file_whose_number_of_samples_was_unknown_is_read_whole(
+    tmp_path: Path, count: bytes
+) -> None:
+    data = sound_files()[".sph"]
+    head = data[:1024].replace(b"-i 11025\n", b"-i " + count + b"\n")
+    assert seconds(tmp_path, head.ljust(1024, b"\0")[:1024] + data[1024:]) == SECONDS
+
+
+@pytest.mark.parametrize("size", [0, (1 << 36) - 1])
+def test_a_flac_as_a_pipe_writes_it_is_read_to_the_sample(tmp_path: Path, size: int) -> None:
     data = bytearray(sound_files()[".flac"])
     whole = tmp_path / "whole.flac"
     whole.write_bytes(data)
-    data[21] &= 0xF0
-    data[22:26] = bytes(4)
+    data[18:26] = (int.from_bytes(data[18:26]) >> 36 << 36 | size).to_bytes(8)
     pipe = tmp_path / "pipe.flac"
     pipe.write_bytes(data)
     np.testing.assert_array_equal(audio.load(pipe, SPEC).waveform, audio.load(whole, SPEC).waveform)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from featurestore.extraction.containers.foreign import check_tail, joined
 from featurestore.extraction.containers.parts import (
     Container,
     Part,
@@ -16,11 +15,17 @@ from featurestore.extraction.containers.parts import (
     unsupported,
 )
 from featurestore.extraction.containers.source import Source
+from featurestore.extraction.containers.tail import check_tail, joined
 
 _MOST_CHUNKS = 1000
 """Maximum number of chunks searched for the sound: a file can have a chunk in every eight bytes."""
 _SLACK = 1 << 16
 _LARGEST_HEADER = 1 << 20
+_LARGEST_CAF = (1 << 64) - 1
+_SSND_HEADER = 8
+"""Bytes in an AIFF's chunk of sound before the samples."""
+_CAF_EDITS = 4
+"""Bytes in a CAF's chunk of sound before the samples."""
 _UNCODED = frozenset((1, 3, 6, 7, 0xFFFE))
 """WAV formats with a fixed size per sample frame: PCM, float, A-law, µ-law, extensible."""
 _READ = _UNCODED | {2, 0x11, 0x31, 0x38, 0x40, 0x55}
@@ -71,13 +76,14 @@ def walk_riff(source: Source, start: int = 0) -> Container:
         if chunk.name != b"data":
             continue
         size, bits = chunk.size, 32
-        if long_sizes is not None and size == 0xFFFFFFFF:
+        if long_sizes is not None and is_unknown(size):
             sizes = source.at(long_sizes, 16)
             total, size = (int.from_bytes(half, "little") for half in (sizes[:8], sizes[8:]))
             bits = 64
         end = _check_sound(source, chunk.body, size, bits, order)
         if end is not None:
-            _check_rest(source, end, None if is_unknown(total, bits) else 8 + start + total)
+            whole = None if is_unknown(total, bits) else 8 + start + total
+            _check_rest(source, end, whole, order)
             _check_sole(source, end, chunk.name, order)
         stop = source.size if end is None else end
         frames = (stop - chunk.body) // form if form else None
@@ -149,13 +155,14 @@ def _only_chunks(source: Source, position: int, order: Order) -> bool:
     return position == source.size
 
 
-def _check_rest(source: Source, end: int, total: int | None) -> None:
+def _check_rest(source: Source, end: int, total: int | None, order: Order) -> None:
     """Check that what follows the sound is chunks, or little, or another file.
 
     Args:
         source: The file.
         end: End of the sound in bytes.
         total: Bytes of the file, as declared; None if that is not known.
+        order: Of the sizes of chunks.
 
     Raises:
         AudioError: It is none of these: the declared size is too small, and sound would be lost.
@@ -163,6 +170,7 @@ def _check_rest(source: Source, end: int, total: int | None) -> None:
     totals = set() if total is None else {total, total + total % 2}
     joined(source, totals | {end, end + end % 2})
     if total is None:
+        check_tail(source, _after_chunks(source, end, order))
         return
     check_tail(source, max(end, total))
     if min(total, source.size) - end < 8:
@@ -170,6 +178,17 @@ def _check_rest(source: Source, end: int, total: int | None) -> None:
     names = [source.at(position, 4) for position in {end, end + end % 2}]
     if not any(_is_name(name) or not any(name) for name in names):
         raise damaged(f"what follows the declared {end} bytes is no chunk: the size is wrong")
+    if not any(_is_name(name) for name in names):  # zeros, of padding or of silence
+        check_tail(source, end, total)
+
+
+def _after_chunks(source: Source, position: int, order: Order) -> int:
+    """Return the end of the last whole chunk that follows the sound."""
+    for chunk in _chunks(source, position + position % 2, order):
+        if not _is_name(chunk.name) or chunk.body + chunk.size > source.size:
+            break
+        position = chunk.body + chunk.size
+    return position
 
 
 def _check_sole(source: Source, end: int, name: bytes, order: Order) -> None:
@@ -218,14 +237,20 @@ def walk_iff(source: Source, start: int = 0) -> Container:
 
 def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container:
     total = int.from_bytes(source.at(start + 4, 4))
-    frames = 0
+    frames, coding = 0, b""
     for chunk in _chunks(source, start + 12, "big"):
         if chunk.name == b"COMM":
-            frames = int.from_bytes(source.at(chunk.body + 2, 4))
+            form = source.at(chunk.body, 22)
+            frames, coding = int.from_bytes(form[2:6]), form[18:]
         if chunk.name == sound:
+            if sound == b"SSND" and chunk.size == _SSND_HEADER:
+                chunk = _without_header(source, chunk)
+            if coding == b"DWVW" and not frames and chunk.size != _SSND_HEADER:
+                raise unsupported("AIFC with DWVW of unknown length is not supported")
             end = _check_sound(source, chunk.body, chunk.size, 32, "big")
             if end is not None:
-                _check_rest(source, end, None if is_unknown(total) else 8 + start + total)
+                whole = None if is_unknown(total) else 8 + start + total
+                _check_rest(source, end, whole, "big")
                 _check_sole(source, end, sound, "big")
             part = _part(source, chunk, "big", end is None)
             if sound == b"BODY" and end is not None:
@@ -233,6 +258,12 @@ def _walk_form(source: Source, start: int, name: str, sound: bytes) -> Container
             known = frames if end is not None and not is_unknown(frames) else None
             return Container(name, (replace(part, num_frames=known),))
     return _without_sound(name, source, total + 8)
+
+
+def _without_header(source: Source, chunk: Chunk) -> Chunk:
+    """Return an empty chunk of sound whose size is unknown if more than chunks follows it."""
+    behind = chunk.body + _SSND_HEADER
+    return chunk if _only_chunks(source, behind, "big") else replace(chunk, size=0)
 
 
 def walk_w64(source: Source, start: int = 0) -> Container:
@@ -250,7 +281,8 @@ def walk_w64(source: Source, start: int = 0) -> Container:
             end = _check_sound(source, position + 24, max(0, size - 24), 64, "little")
             if end is not None:
                 joined(source, {start + total, end, end + -end % 8})
-                check_tail(source, max(end, start + total))
+                unknown = is_unknown(total, 64)
+                check_tail(source, _after_w64(source, end) if unknown else max(end, start + total))
             stop = source.size if end is None else end
             frames = (stop - position - 24) // form if form else None
             # What follows the declared whole would be counted as samples.
@@ -258,6 +290,17 @@ def walk_w64(source: Source, start: int = 0) -> Container:
             return Container("W64", (Part(0, whole, num_frames=frames, exact=True),))
         position += max(24, size + -size % 8)
     return _without_sound("W64", source, total)
+
+
+def _after_w64(source: Source, position: int) -> int:
+    """Return the end of the last whole chunk that follows the sound."""
+    for _ in range(_MOST_CHUNKS):
+        header = source.at(position + -position % 8, 24)
+        size = int.from_bytes(header[16:], "little")
+        if len(header) < 24 or not _is_name(header[:4]) or not 24 <= size <= source.size - position:
+            break
+        position += -position % 8 + size
+    return position
 
 
 def walk_caf(source: Source, start: int = 0) -> Container:
@@ -270,12 +313,15 @@ def walk_caf(source: Source, start: int = 0) -> Container:
         size = int.from_bytes(header[4:], signed=True)
         if header[:4] == b"data":
             present = source.size - position - 12
-            if present < size:
+            unknown = is_unknown(size & _LARGEST_CAF, 64) or size == _CAF_EDITS
+            if unknown and _only_caf_chunks(source, position + 12 + max(0, size)):
+                unknown = False
+            if present < size and not unknown:
                 raise truncated(f"{present} of {size} bytes of samples")
-            if size >= 0 or position > _LARGEST_HEADER:
+            if not unknown or position > _LARGEST_HEADER:
                 _check_caf_rest(source, position + 12 + size)
                 return Container("CAF", (Part(0, source.size),))
-            # libsndfile does not read the size that says it is not known.
+            # libsndfile does not read a size that says it is not known.
             prefix = source.at(0, position + 4) + present.to_bytes(8)
             return Container("CAF", (Part(position + 12, source.size, prefix),))
         position += 12 + max(0, size)
@@ -286,12 +332,25 @@ def walk_caf(source: Source, start: int = 0) -> Container:
 
 def _check_caf_rest(source: Source, end: int) -> None:
     joined(source, {end, end + end % 2})
-    position = end
+    for position in _ends_of_caf_chunks(source, end):
+        end = position
+        joined(source, {end})
+    check_tail(source, end)
+
+
+def _only_caf_chunks(source: Source, start: int) -> bool:
+    """Return whether whole chunks, up to the end of the file, follow empty sound."""
+    return max(_ends_of_caf_chunks(source, start), default=start) == source.size
+
+
+def _ends_of_caf_chunks(source: Source, position: int) -> Iterator[int]:
+    """Yield the ends of whole chunks that follow one another."""
     for _ in range(_MOST_CHUNKS):
         header = source.at(position, 12)
-        if len(header) < 12 or not _is_name(header[:4]):
-            break
         size = int.from_bytes(header[4:], signed=True)
-        position += 12 + max(0, size)
-        joined(source, {position})
-    check_tail(source, position)
+        if len(header) < 12 or not _is_name(header[:4]):
+            return
+        if not 0 <= size <= source.size - position - 12:
+            return
+        position += 12 + size
+        yield position

@@ -4,18 +4,24 @@ A stream of unknown length, as written to a pipe, gets the length found here in 
 the decoder knows where it ends.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from featurestore.errors import AudioError
 from featurestore.extraction.containers.crc16 import crc16
-from featurestore.extraction.containers.foreign import find_joined, joined
 from featurestore.extraction.containers.parts import Container, Part, damaged, truncated
 from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import end_without_tags
+from featurestore.extraction.containers.tail import check_tail, find_starts
 
 MAGIC = b"fLaC"
 _STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 _MOST_BLOCKS = 10_000
 _MOST_STREAMS = 1000
+_UNKNOWN = (1 << 36) - 1
+"""Number of samples that says it is not known; 0 is what the standard has for it."""
+_MOST_FRAME_HEADER = 64
+"""Bytes of a frame that are no samples, rounded up: its header, those of channels, checksum."""
 _TAILS = (1 << 16, 1 << 20, 1 << 24)
 """Sizes of the tail of a file searched for the last frame, in turn; no frame exceeds 16 MiB."""
 
@@ -29,6 +35,8 @@ class _Info:
     block_size: int
     rate: int
     total: int
+    most_bytes: int
+    """Bytes of a frame of samples as they are, than which no encoder writes more."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +63,43 @@ def walk_flac(source: Source, position: int) -> Container:
             raise damaged(f"more than {_MOST_STREAMS} FLAC streams")
     stops = [info.position for info in infos[1:]] + [source.size]
     parts = tuple(_part(source, info, stop) for info, stop in zip(infos, stops, strict=True))
-    _check_sole(source, parts[-1])
+    for info, part, stop in zip(infos, parts, stops, strict=True):
+        _check_tail(source, info, part, stop)
     return Container("FLAC", parts)
 
 
-def _check_sole(source: Source, part: Part) -> None:
-    """Check that no other sound file follows the last frame: the decoder would not read it."""
+def _check_tail(source: Source, info: _Info, part: Part, stop: int) -> None:
+    """Check that nothing that may be sound follows the last frame: the decoder would not read it.
+
+    Where that frame ends its checksum says, which is 0 there, and by chance elsewhere.
+    """
     if part.last_at is None:
         return
-    crc, begin = 0, part.last_at
-    for position in find_joined(source, begin, min(source.size, begin + _TAILS[-1])):
-        crc = crc16(source.at(begin, position - begin), crc)
-        begin = position
-        # The same bytes within a frame are chance: its checksum is 0 at its end, hardly before.
+    end = end_without_tags(source, part.last_at, stop)
+    most = min(end, part.last_at + info.most_bytes)
+    start = next(find_starts(source, part.last_at, end), None)
+    if end == most and start is None:
+        return
+    ends = [part.last_at + size for size in _zeros_of_checksum(source, part.last_at, most)]
+    refusal = None
+    for position in [end for end in ends if start is None or end <= start] or ends:
+        try:
+            check_tail(source, position, stop)
+        except AudioError as error:
+            refusal = error
+        else:
+            return
+    if refusal:
+        raise refusal
+
+
+def _zeros_of_checksum(source: Source, start: int, stop: int) -> Iterator[int]:
+    """Yield numbers of bytes from `start` on whose checksum is 0."""
+    crc = 0
+    for size, byte in enumerate(source.at(start, stop - start), start=1):
+        crc = crc16(bytes((byte,)), crc)
         if crc == 0:
-            joined(source, {position})
+            yield size
 
 
 def _next_stream(source: Source, start: int) -> int:
@@ -84,11 +114,14 @@ def _read_info(source: Source, position: int) -> _Info:
     if data[0] & 0x7F or int.from_bytes(data[1:4]) != 34:
         raise damaged("FLAC without STREAMINFO at its start")
     numbers = int.from_bytes(data[14:22])
-    rate, total = numbers >> 44, numbers & (1 << 36) - 1
+    rate, total = numbers >> 44, numbers & _UNKNOWN
     block_size = int.from_bytes(data[6:8])
     if not rate:
         raise damaged("the FLAC header gives a rate of 0 Hz")
-    return _Info(position, _after_blocks(source, position + 4), block_size, rate, total)
+    channels, bits = (numbers >> 41 & 7) + 1, (numbers >> 36 & 31) + 1
+    most = block_size * channels * (bits + 1) // 8 + _MOST_FRAME_HEADER
+    frames_at = _after_blocks(source, position + 4)
+    return _Info(position, frames_at, block_size, rate, total if total < _UNKNOWN else 0, most)
 
 
 def _after_blocks(source: Source, position: int) -> int:
@@ -120,7 +153,7 @@ def _part(source: Source, info: _Info, stop: int) -> Part:
 def _with_length(source: Source, info: _Info, total: int) -> bytes:
     """Return the stream's first 26 bytes, with its number of samples in the last 36 bits."""
     start = source.at(info.position, 26)
-    return start[:18] + (int.from_bytes(start[18:]) | total).to_bytes(8)
+    return start[:18] + (int.from_bytes(start[18:]) & ~_UNKNOWN | total).to_bytes(8)
 
 
 def _last_frame(source: Source, info: _Info, stop: int) -> _Frame | None:

@@ -1,10 +1,7 @@
-"""Formats by magic number: formats that are not read, and files concatenated to others."""
+"""Formats that are recognised by their first bytes, and not read."""
 
-import re
-
-from featurestore.extraction.containers.parts import damaged, unsupported
+from featurestore.extraction.containers.parts import unsupported
 from featurestore.extraction.containers.source import Source
-from featurestore.extraction.containers.tags import skip_tags
 
 _NOT_READ = (
     (4, b"ftyp", "MP4 (M4A, AAC, ALAC)"),
@@ -40,14 +37,7 @@ _NOT_READ = (
     (0, b"\x1f\x8b\x08", "gzip archive"),
     (8, b"AVI ", "AVI video"),
 )
-_MOST_TAIL = 4096
-"""Maximum number of bytes after a file's declared end that are accepted as junk."""
-# fmt: off
-_MAGICS = (
-    b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"NIST_1A", b"2BIT",
-    b"riff\x2e\x91\xcf\x11", b"Creative", b"ALawSoun", b"fLaC", b"OggS",
-)
-# fmt: on
+_PRINTABLE = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r")
 
 
 def refuse_foreign(source: Source, position: int) -> None:
@@ -56,56 +46,18 @@ def refuse_foreign(source: Source, position: int) -> None:
     Raises:
         AudioError: The format is one of these; its status is UNSUPPORTED.
     """
+    if name := _name(source.at(position, 32)):
+        raise unsupported(f"{name} is not supported")
+
+
+def foreign_format(source: Source, position: int) -> str | None:
+    """Return the name of a format that is not read; None for any other bytes, and for text."""
     head = source.at(position, 32)
+    return None if _PRINTABLE.issuperset(head) else _name(head)
+
+
+def _name(head: bytes) -> str | None:
     for offset, magic, name in _NOT_READ:
         if head[offset : offset + len(magic)] == magic:
-            raise unsupported(f"{name} is not supported")
-
-
-def joined(source: Source, positions: set[int]) -> None:
-    """Raise an error if another sound file begins at a position where this one may end.
-
-    Raises:
-        AudioError: One does; the decoder would read the first file only.
-    """
-    for position in sorted(positions):
-        if 0 < position < source.size and source.at(position, 8).startswith(_MAGICS):
-            raise damaged(
-                f"a second file begins at byte {position}: only the first would be read; split them"
-            )
-
-
-def joined_behind(source: Source, end: int) -> None:
-    """Raise an error if another sound file follows the end of a stream, or tags and zeros there.
-
-    Raises:
-        AudioError: See `joined`.
-    """
-    joined(source, {end, source.after_zeros(skip_tags(source, end), source.size)})
-
-
-def find_joined(source: Source, start: int, stop: int) -> list[int]:
-    """Return the positions in [start, stop) at which another sound file may begin, in order."""
-    return sorted(
-        start + match.start()
-        for match in re.finditer(b"|".join(map(re.escape, _MAGICS)), source.at(start, stop - start))
-    )
-
-
-def check_tail(source: Source, end: int) -> None:
-    """Check that only a few bytes, a tag, text or zeros follow the declared end of a file.
-
-    Raises:
-        AudioError: Something else follows, which may be sound: the declared size is too small.
-    """
-    behind = source.after_zeros(skip_tags(source, end), source.size)
-    if source.size - behind <= _MOST_TAIL or _is_text(source.at(behind, 4)):
-        return
-    raise damaged(
-        f"{source.size - end} bytes follow the declared end at byte {end}: the size is wrong"
-    )
-
-
-def _is_text(data: bytes) -> bool:
-    """Whether these bytes may name a chunk, or begin a text."""
-    return all(0x20 <= byte < 0x7F or byte in b"\t\n\r\xa9" for byte in data)
+            return name
+    return None

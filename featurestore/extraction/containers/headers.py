@@ -3,7 +3,6 @@
 import re
 
 from featurestore.extraction.containers.chunked import Order, is_unknown
-from featurestore.extraction.containers.foreign import check_tail, joined
 from featurestore.extraction.containers.parts import (
     Container,
     Part,
@@ -12,6 +11,7 @@ from featurestore.extraction.containers.parts import (
     unsupported,
 )
 from featurestore.extraction.containers.source import Source
+from featurestore.extraction.containers.tail import check_tail, joined
 
 _AU_UNKNOWN = 0xFFFFFFFF
 """Declared size that means unknown, the only such value that libsndfile understands."""
@@ -58,11 +58,18 @@ def walk_sphere(source: Source, start: int = 0) -> Container:
         raise unsupported(f"SPHERE with {coding.decode('latin-1')} is not supported")
     names = (b"sample_count", b"channel_count", b"sample_n_bytes")
     values = [fields.get(name, b"") for name in names]
-    stop = source.size
-    if length.isdigit() and all(v.isdigit() and len(v) < 12 for v in values) and int(values[0]):
-        count, channels, width = map(int, values)
-        stop = _end(source, start + int(length[:8]), count * channels * width)
-    return Container("SPHERE", (Part(0, stop),))
+    if not (length.isdigit() and all(v.isdigit() and len(v) < 12 for v in values)):
+        return Container("SPHERE", (Part(0, source.size),))
+    count, channels, width = map(int, values)
+    body = start + int(length[:8])
+    if not is_unknown(count):
+        return Container("SPHERE", (Part(0, _end(source, body, count * channels * width)),))
+    actual = (source.size - body) // max(1, channels * width)
+    number = b"%0*d" % (len(values[0]), actual)
+    prefix = re.sub(rb"(?<=sample_count -i )\d+", number, source.at(0, body), count=1)
+    if not count or len(prefix) != body:  # the decoder understands 0
+        return Container("SPHERE", (Part(0, source.size),))
+    return Container("SPHERE", (Part(body, source.size, prefix),))
 
 
 def walk_voc(source: Source, start: int = 0) -> Container:
@@ -70,6 +77,8 @@ def walk_voc(source: Source, start: int = 0) -> Container:
     position = start + int.from_bytes(source.at(start + 20, 2), "little")
     kinds: list[int] = []
     stop = source.size
+    if unknown := _voc_of_unknown_size(source, position):
+        return Container("VOC", (unknown,))
     for _ in range(_MOST_BLOCKS):
         head = source.at(position, 4)
         joined(source, {position, position + 1})
@@ -92,24 +101,56 @@ def walk_voc(source: Source, start: int = 0) -> Container:
     return Container("VOC", (Part(0, stop),))
 
 
-def walk_wve(source: Source, start: int = 0) -> Container:
+def _voc_of_unknown_size(source: Source, position: int) -> Part | None:
+    """Return a VOC file whose only block has an unknown size, with the actual size."""
+    head = source.at(position, 4)
+    size, present = int.from_bytes(head[1:], "little"), source.size - position - 4
+    if head[:1] not in (b"\1", b"\x09") or not is_unknown(size, 24) or 0 < size <= present:
+        return None
+    if source.at(source.size - 1, 1) != b"\0":
+        raise truncated("the byte 0 that ends a VOC file is not there")
+    if present > 1 << 24:
+        return None
+    prefix = source.at(0, position + 1) + (present - 1).to_bytes(3, "little")
+    return Part(position + 4, source.size, prefix)
+
+
+def _counted(
+    source: Source, name: str, field: tuple[int, int, Order], body: int, width: int
+) -> Container:
+    """Return a container whose header has the number of sample frames at a fixed position.
+
+    Args:
+        source: The file.
+        name: Name of the container.
+        field: Start, end and byte order of that number.
+        body: Position of the first sample.
+        width: Bytes per sample frame.
+    """
+    begin, end, order = field
+    count = int.from_bytes(source.at(begin, end - begin), order)
+    present = max(0, source.size - body)
+    if not is_unknown(count) or present < width:
+        return Container(name, (Part(0, _end(source, body, count * width)),))
+    actual = (present // width).to_bytes(end - begin, order)
+    prefix = source.at(0, begin) + actual + source.at(end, body - end)
+    return Container(name, (Part(body, body + present // width * width, prefix),))
+
+
+def walk_wve(source: Source) -> Container:
     """Walk Psion's WVE: the header has the number of 8-bit samples."""
-    stop = _end(source, start + 32, int.from_bytes(source.at(start + 18, 4)))
-    return Container("WVE", (Part(0, stop),))
+    return _counted(source, "WVE", (18, 22, "big"), 32, 1)
 
 
-def walk_mpc(source: Source, start: int = 0) -> Container:
+def walk_mpc(source: Source) -> Container:
     """Walk Akai's MPC 2000: the header has the number of sample frames."""
-    head = source.at(start, 42)
-    channels = 2 if head[21:22] == b"\1" else 1
-    stop = _end(source, start + 42, int.from_bytes(head[30:34], "little") * 2 * channels)
-    return Container("MPC", (Part(0, stop),))
+    channels = 2 if source.at(21, 1) == b"\1" else 1
+    return _counted(source, "MPC", (30, 34, "little"), 42, 2 * channels)
 
 
-def walk_avr(source: Source, start: int = 0) -> Container:
+def walk_avr(source: Source) -> Container:
     """Walk Audio Visual Research: the header has the number of sample frames."""
-    head = source.at(start, 128)
+    head = source.at(0, 16)
     channels = 2 if any(head[12:14]) else 1
     width = int.from_bytes(head[14:16]) // 8
-    stop = _end(source, start + 128, int.from_bytes(head[26:30]) * channels * max(1, width))
-    return Container("AVR", (Part(0, stop),))
+    return _counted(source, "AVR", (26, 30, "big"), 128, channels * max(1, width))

@@ -4,12 +4,10 @@ libsndfile estimates the length of a stream without an Info header, and stops th
 are counted here, and a stream without such a header gets one.
 """
 
-import re
 from array import array
 from dataclasses import dataclass, field
 
 from featurestore.errors import AudioError
-from featurestore.extraction.containers.foreign import joined_behind
 from featurestore.extraction.containers.mpegcut import (
     EVERY,
     FrameIndex,
@@ -17,9 +15,11 @@ from featurestore.extraction.containers.mpegcut import (
     silent_start,
 )
 from featurestore.extraction.containers.mpegframe import (
+    SYNC,
     FrameHeader,
     Lame,
     declared_by,
+    follow,
     info_at,
     lame_in,
     parse,
@@ -34,9 +34,9 @@ from featurestore.extraction.containers.parts import (
 )
 from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import skip_tags
+from featurestore.extraction.containers.tail import check_tail, joined, refuse_joined
 from schemas import ClipStatus
 
-_SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 _SEARCHED = 1 << 20
 """Maximum bytes of junk searched for the first or the next frame."""
 _MOST_PARTS = 1000
@@ -101,8 +101,8 @@ def after_tags(source: Source, start: int) -> int:
     """
     behind = skip_tags(source, start)
     first = max(start, behind - _TAG_END)
-    for match in _SYNC.finditer(source.at(first, behind - first)):
-        if _follow(source, first + match.start(), _SURE):
+    for match in SYNC.finditer(source.at(first, behind - first)):
+        if follow(source, first + match.start(), _SURE):
             raise damaged(
                 f"the tag at byte {start} is said to end at byte {behind}, but MPEG frames lie in "
                 f"it, from byte {first + match.start()} on: its size is wrong"
@@ -117,22 +117,10 @@ def _was_a_frame(junk: bytes, head: bytes) -> bool:
 
 def _next_sync(source: Source, start: int, frames: int) -> int | None:
     data = source.at(start, _SEARCHED)
-    for match in _SYNC.finditer(data):
-        if _follow(source, start + match.start(), frames):
+    for match in SYNC.finditer(data):
+        if follow(source, start + match.start(), frames):
             return start + match.start()
     return None
-
-
-def _follow(source: Source, position: int, frames: int) -> bool:
-    """Return whether so many frames of one kind lie here one after another."""
-    kind = None
-    for _ in range(frames):
-        header = parse(source.at(position, 4))
-        if header is None or kind not in (None, header.kind) or not header.num_bytes:
-            return False
-        kind = header.kind
-        position += header.num_bytes
-    return True
 
 
 def walk_mpeg(source: Source, first: int, max_duration_s: float) -> Container:
@@ -184,24 +172,27 @@ def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | 
     Raises:
         AudioError: Something else is between two frames.
     """
-    joined_behind(source, position)
     behind_tags = after_tags(source, position)
     behind = source.after_zeros(behind_tags, source.size)
+    joined(source, {position, behind})
     if behind == source.size and behind - behind_tags <= _MOST_TAIL:
         return None
-    if parse(source.at(behind, 4)) and behind_tags > position and _follow(source, behind, 2):
+    if parse(source.at(behind, 4)) and behind_tags > position and follow(source, behind, 2):
         return behind
     sync = _next_sync(source, position, 2)
     if sync is not None:
         header = parse(source.at(sync, 4))
         if header and info_at(source, sync, header):
+            check_tail(source, position, sync)
             return sync  # another file was put behind this one, and padding between them
         raise damaged(
             f"{sync - position} bytes at byte {position} are no MPEG frames: sound is lost there"
         )
     last = streams[-1]
     if last.declared is not None and last.count >= last.declared:
+        check_tail(source, position)
         return None
+    refuse_joined(source, position)
     if source.size - position < last.header.num_bytes and not _frame_in(source, position, last):
         return None  # too little to be sound
     if source.size - position > _MOST_TAIL or not _is_tag(source.at(position, 16)):
@@ -215,7 +206,7 @@ def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | 
 def _frame_in(source: Source, position: int, stream: _Stream) -> bool:
     """Return whether a frame of the stream's kind begins in the rest of the file."""
     rest = source.at(position, source.size - position)
-    heads = (parse(rest[match.start() : match.start() + 4]) for match in _SYNC.finditer(rest))
+    heads = (parse(rest[match.start() : match.start() + 4]) for match in SYNC.finditer(rest))
     return any(head is not None and head.kind == stream.header.kind for head in heads)
 
 

@@ -1,10 +1,13 @@
 """One frame of MPEG audio: its header, and the Info header that the first frame may contain."""
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from featurestore.extraction.containers.source import Source
 
+SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
+"""The first two bytes of any frame."""
 DECODER_DELAY = 529
 """Samples that libmpg123 drops from the start of a stream with an Info header."""
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8000)}
@@ -71,6 +74,18 @@ def parse(head: bytes) -> FrameHeader | None:
         slot = 4 if layer == 1 else 1
         size = (samples // 8 // slot * bit_rate // rate + padding) * slot
     return FrameHeader(mpeg1, layer, rate, channels, size)
+
+
+def follow(source: Source, position: int, frames: int) -> bool:
+    """Return whether so many frames of one kind lie here one after another."""
+    kind = None
+    for _ in range(frames):
+        header = parse(source.at(position, 4))
+        if header is None or kind not in (None, header.kind) or not header.num_bytes:
+            return False
+        kind = header.kind
+        position += header.num_bytes
+    return True
 
 
 def kbits(header: FrameHeader, code: int) -> int:

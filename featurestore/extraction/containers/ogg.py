@@ -7,7 +7,6 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
-from featurestore.extraction.containers.foreign import joined_behind
 from featurestore.extraction.containers.parts import (
     Container,
     Part,
@@ -16,6 +15,7 @@ from featurestore.extraction.containers.parts import (
     unsupported,
 )
 from featurestore.extraction.containers.source import Source
+from featurestore.extraction.containers.tail import check_tail, refuse_joined
 
 MAGIC = b"OggS"
 _HEADER = struct.Struct("<4sBBqIIIB")
@@ -87,6 +87,7 @@ def walk_ogg(source: Source, position: int = 0) -> Container:
         page = _next_page(source, tail)
         if page is None:
             break
+        check_tail(source, tail, page.start)
         _add(source, links, page)
         tail = page.stop
         pages += 1
@@ -192,12 +193,13 @@ def _check_end(source: Source, link: _Link, tail: int) -> None:
     """Check the link's end. An end mark is not required: programs that record leave it out."""
     if link.incomplete:
         raise truncated("the last Ogg packet is cut short")
-    joined_behind(source, tail)
     if link.ended or tail == source.size:
+        check_tail(source, tail)
         return
     rest = source.at(tail, 4)
     if MAGIC.startswith(rest):
         raise truncated(f"the Ogg page at byte {tail} is cut short")
+    refuse_joined(source, tail)
     if source.after_zeros(tail, source.size) < source.size or source.size - tail > _LARGEST_PAGE:
         raise damaged(f"the {source.size - tail} bytes from byte {tail} on are no Ogg page")
 
