@@ -524,6 +524,13 @@ def test_an_mp3_behind_something_else_is_read_whole(
     assert seconds(tmp_path, before + data) == seconds(tmp_path, data)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tag_in_front_hides_no_container(tmp_path: Path, name: str) -> None:
+    data, tag = sound_files()[name], b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
+    assert seconds(tmp_path, tag + data) == seconds(tmp_path, data)
+    assert status(tmp_path, tag + data[: len(data) * 6 // 10]) == ClipStatus.TRUNCATED
+
+
 def test_an_mp3_cut_out_of_a_longer_stream_is_read_whole(tmp_path: Path) -> None:
     """Its first frames refer to bytes that are not there, as in every recorded stream."""
     data = encoded("MP3", "MPEG_LAYER_III")

@@ -13,6 +13,9 @@ A file that contains less than it declares is TRUNCATED, a damaged one UNREADABL
 format that is not read UNSUPPORTED.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from featurestore.extraction.containers import chunked, headers
 from featurestore.extraction.containers.flac import MAGIC as FLAC
 from featurestore.extraction.containers.flac import ends_whole, walk_flac
@@ -27,7 +30,7 @@ from featurestore.extraction.containers.tags import skip_tags
 
 __all__ = ["Container", "Part", "Source", "ends_whole", "unsupported", "walk"]
 
-_BY_MAGIC = (
+_BY_MAGIC: tuple[tuple[bytes, bytes, Callable[[Source], Container]], ...] = (
     (b"RIFF", b"WAVE", chunked.walk_riff),
     (b"RIFX", b"WAVE", chunked.walk_riff),
     (b"RF64", b"WAVE", chunked.walk_riff),
@@ -62,12 +65,30 @@ def walk(source: Source, max_duration_s: float) -> Container | None:
         AudioError: The file is truncated, damaged, or in a format that is not read.
         OSError: The file could not be read.
     """
-    head = source.at(0, 32)
+    walker = _walker_at(source, 0)
+    if walker is not None:
+        return walker(source)
+    start = skip_tags(source, 0)
+    for position in (0, start):
+        refuse_foreign(source, position)
+    walker = _walker_at(source, start)
+    if walker is not None:
+        container = walker(source.behind(start))
+        return Container(container.name, tuple(_moved(part, start) for part in container.parts))
+    return _walk_streams(source, start, max_duration_s)
+
+
+def _walker_at(source: Source, position: int) -> Callable[[Source], Container] | None:
+    head = source.at(position, 32)
     for magic, form, walker in _BY_MAGIC:
         if head.startswith(magic) and head[8 : 8 + len(form)] == form:
-            return walker(source)
-    refuse_foreign(source, 0)
-    return _walk_streams(source, skip_tags(source, 0), max_duration_s)
+            return walker
+    return None
+
+
+def _moved(part: Part, by: int) -> Part:
+    """Return a part of what lies behind a tag as a part of the file."""
+    return replace(part, start=part.start + by, stop=part.stop + by)
 
 
 def _walk_streams(source: Source, start: int, max_duration_s: float) -> Container | None:

@@ -5,8 +5,9 @@ side information is damaged, contradicts its neighbours. CRCs are compared if th
 one per frame over the control data, and LAME's over the whole stream. In a stream without LAME's,
 damage within the coded samples is certain only if it is a long run of zeros; the decoder reports
 what else it stumbles over. (It detects a tenth of cases with 8 bytes overwritten in the coded
-samples, and four fifths with 8 in the side information. The codes have no redundancy but their
-length, which is known only after decoding.)
+samples, four fifths with 8 in the side information, half with 8 zeros anywhere, 98 % with 32 zeros
+and nearly all with more. Undamaged files have up to 9 zeros in a row, 7 of them within codes. The
+codes have no redundancy but their length, which is known only after decoding.)
 """
 
 from dataclasses import dataclass, field

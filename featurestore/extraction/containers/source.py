@@ -16,7 +16,7 @@ class Source:
 
     def __init__(self, descriptor: int, size: int, start: bytes = b"") -> None:
         self.descriptor, self.size = descriptor, size
-        self._window, self._first = start, 0
+        self._window, self._first, self._offset = start, 0, 0
 
     def at(self, position: int, count: int) -> bytes:
         """Return up to `count` bytes from a position; fewer at the file's end.
@@ -29,10 +29,16 @@ class Source:
             if not 0 <= position < self.size:
                 return b""
             if count > _WINDOW:
-                return _read(self.descriptor, count, position)
-            self._window = _read(self.descriptor, _WINDOW, position)
+                return _read(self.descriptor, count, self._offset + position)
+            self._window = _read(self.descriptor, _WINDOW, self._offset + position)
             self._first, offset = position, 0
         return self._window[offset : offset + count]
+
+    def behind(self, start: int) -> "Source":
+        """Return what lies behind the first bytes as a file of its own."""
+        source = Source(self.descriptor, self.size - start)
+        source._offset = self._offset + start
+        return source
 
     def find(self, pattern: bytes, start: int, stop: int) -> int:
         """Return the first position of a pattern that lies wholly in [start, stop), or -1."""
