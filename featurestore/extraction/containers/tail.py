@@ -1,7 +1,7 @@
-"""What lies behind the sound of a file: padding, tags, text, or other sound, which would be lost.
+"""What follows the sound of a file: padding, tags, text, or other sound, which would be lost.
 
-Files are joined, and recorders write a size before they have written all. So whatever the decoder
-leaves unread is searched, of any container.
+Files get concatenated, and recorders write a size before they have written all samples. So whatever
+the decoder leaves unread is searched, in every container.
 """
 
 import re
@@ -14,9 +14,9 @@ from featurestore.extraction.containers.source import Source
 from featurestore.extraction.containers.tags import skip_tags
 
 _MOST_TAIL = 4096
-"""Bytes that programs leave behind a file's end, and that are no sound."""
+"""Maximum number of bytes after the end of the sound that are accepted as junk."""
 _SEARCHED = 1 << 20
-"""Bytes of a tail in which other sound is looked for."""
+"""Bytes after the end that are searched for other sound."""
 _MOST_GAPS = 100
 _STARTS = re.compile(
     rb"RI(?:FF|FX)....WAVE|RF64....WAVE|BW64....WAVE|FORM....(?:AIF[FC]|8SVX|16SV)|caff\0[\x01\x02]"
@@ -26,21 +26,21 @@ _STARTS = re.compile(
     rb"|TTA1[\x01\x02]\0|MAC .\x0f|\x1aE\xdf\xa3|0&\xb2u\x8ef\xcf\x11",
     re.DOTALL,
 )
-"""First bytes of the containers that are walked, but for MPEG audio, and of some that are not."""
+"""First bytes of the containers that are walked, except MPEG audio, and of some that are not."""
 _FRAMES = 2
-"""MPEG frames in a row that are no chance in so few bytes."""
+"""Consecutive MPEG frames that are not found by chance in so few bytes."""
 
 
 def check_tail(source: Source, end: int, stop: int | None = None) -> None:
-    """Check that little, a tag, text or zeros lie behind the end of the sound.
+    """Check that only a few bytes, a tag, text or zeros follow the end of the sound.
 
     Args:
         source: The file.
-        end: Where its sound ends.
-        stop: Where the search ends; the end of the file by default.
+        end: Position after the sound.
+        stop: Position up to which to check; the end of the file by default.
 
     Raises:
-        AudioError: It is none of these, and might be sound, which the decoder would not read.
+        AudioError: Something else follows, which may be sound that the decoder would not read.
     """
     stop = source.size if stop is None else min(stop, source.size)
     if end >= stop:
@@ -55,10 +55,10 @@ def check_tail(source: Source, end: int, stop: int | None = None) -> None:
 
 
 def refuse_joined(source: Source, end: int, stop: int | None = None) -> None:
-    """Raise if other sound begins behind the end of one, at once or behind padding, tags or text.
+    """Raise an error if other sound follows the end, at once or after padding, tags or text.
 
     Raises:
-        AudioError: The decoder would read the first one only.
+        AudioError: It does; the decoder would read the first sound only.
     """
     stop = source.size if stop is None else min(stop, source.size)
     behind = _after_padding(source, end, stop)
@@ -70,10 +70,10 @@ def refuse_joined(source: Source, end: int, stop: int | None = None) -> None:
 
 
 def joined(source: Source, positions: set[int]) -> None:
-    """Raise if another sound file begins at one of the positions at which this one may end.
+    """Raise an error if another sound file begins at a position where this one may end.
 
     Raises:
-        AudioError: The decoder would read the first one only.
+        AudioError: One does; the decoder would read the first file only.
     """
     for position in sorted(positions):
         if 0 < position < source.size and _STARTS.match(source.at(position, 32)):
@@ -87,7 +87,7 @@ def _raise_joined(position: int) -> None:
 
 
 def find_starts(source: Source, start: int, stop: int) -> Iterator[int]:
-    """Yield positions in [start, stop) at which a container or MPEG frames begin."""
+    """Yield the positions in [start, stop) at which a container or MPEG frames begin."""
     data = source.at(start, stop - start)
     for match in _STARTS.finditer(data):
         yield start + match.start()
@@ -97,7 +97,7 @@ def find_starts(source: Source, start: int, stop: int) -> Iterator[int]:
 
 
 def _after_padding(source: Source, position: int, stop: int) -> int:
-    """Return the position after all zeros and tags that lie here, in any order."""
+    """Return the position after all zeros and tags that begin at a position, in any order."""
     for _ in range(_MOST_GAPS):
         behind = source.after_zeros(skip_tags(source, position), stop)
         if behind == position:
