@@ -30,6 +30,8 @@ _UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4
 """Error codes of libsndfile."""
 _UNSUPPORTED = re.compile(r"unimplemented|not supported|unsupported|unknown (?:format|codec)", re.I)
 
+_HIGHEST_RATE = 10_000_000
+"""Maximum sample rate in Hz; what declares more is damaged."""
 _ADDED_IN_PAIRS = 8
 """Number of channels from which on NumPy's `mean` uses pairwise summation."""
 
@@ -211,8 +213,10 @@ def frame_limit(rate: int, channels: int, frames: int, max_duration_s: float) ->
     """Return the maximum number of sample frames of a file.
 
     Raises:
-        AudioError: Its header declares more.
+        AudioError: Its header declares more, or a rate that no sound has.
     """
+    if rate > _HIGHEST_RATE:
+        raise AudioError(ClipStatus.UNREADABLE, f"its header gives a sample rate of {rate} Hz")
     limit = int(max_duration_s * min(rate, MOST_SAMPLES_A_SECOND // max(2, channels)))
     if limit < frames < UNKNOWN_FRAMES:
         raise AudioError(
