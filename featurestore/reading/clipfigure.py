@@ -69,7 +69,8 @@ class _Panels:
         axes.set_xlim(0, self.stop_s)
         axes.locator_params(axis="x", nbins=5)
         axes.set_facecolor(_NOTHING)
-        self._mark_repetition(axes, width_s)
+        if self.period_s is not None:
+            _mark_repetition(axes, self.period_s, width_s, self.stop_s)
         start, low = self.window.start_s, self.window.low_mel
         size = self.window.stop_s - start, self.window.high_mel - low
         axes.add_patch(Rectangle((start, low), *size, fill=False, edgecolor=_ACCENT, lw=1.5))
@@ -83,15 +84,17 @@ class _Panels:
         for side in axes.spines.values():
             side.set_edgecolor(_ACCENT)
 
-    def _mark_repetition(self, axes: Axes, width_s: float) -> None:
-        if self.period_s is None or self.period_s >= width_s:
-            return
-        axes.axvspan(self.period_s, width_s, facecolor="white", alpha=0.25, lw=0)
-        for start in np.arange(self.period_s, width_s, self.period_s):
-            axes.axvline(start, color="white", ls="--", lw=1)
-        if width_s - self.period_s > _ROOM_FOR_WORDS * self.stop_s:
-            _, top = axes.get_ylim()
-            axes.text(self.period_s, top, " repeated", color="white", va="top", fontsize=7)
+
+def _mark_repetition(axes: Axes, period_s: float, width_s: float, shown_s: float) -> None:
+    """Mark what repeats the first seconds of an image; `shown_s` is the length of the axes."""
+    if period_s >= width_s:
+        return
+    axes.axvspan(period_s, width_s, facecolor="white", alpha=0.25, lw=0)
+    for start in np.arange(period_s, width_s, period_s):
+        axes.axvline(start, color="white", ls="--", lw=1)
+    if width_s - period_s > _ROOM_FOR_WORDS * shown_s:
+        _, top = axes.get_ylim()
+        axes.text(period_s, top, " repeated", color="white", va="top", fontsize=7)
 
 
 def clip_figure(
@@ -220,6 +223,29 @@ def _panels(full: Image, spec: FeatureSpec, arrays: Iterable[str]) -> _Panels:
 
 def _size(image: Image) -> str:
     return f"{image.shape[0]} × {image.shape[1]}"
+
+
+def draw_array(axes: Axes, values: Image, array: str, spec: FeatureSpec) -> AxesImage | None:
+    """Draw one array of a clip: an image with what is repeated marked, or a feature.
+
+    Args:
+        axes: Where to draw.
+        values: (bands, frames) in [0, 1], or a feature; not resized ones show what is repeated.
+        array: Its key in `spec.arrays`.
+        spec: Spec of the store.
+
+    Returns:
+        The image in [0, 1], for a colour bar; None for a feature.
+    """
+    if array not in spec.images:
+        _draw_feature(axes, values, array, spec)
+        return None
+    width_s = duration_s(array, spec)
+    drawn = draw(axes, values, spec, width_s)
+    period = repetition_period(values, spec)
+    if period is not None:
+        _mark_repetition(axes, period * width_s / values.shape[1], width_s, width_s)
+    return drawn
 
 
 def draw(axes: Axes, image: Image, spec: FeatureSpec, width_s: float) -> AxesImage:

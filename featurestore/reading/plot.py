@@ -15,13 +15,12 @@ from featurestore.extraction.recordings import Span
 from featurestore.extraction.sources import clip_file
 from featurestore.files import write_output
 from featurestore.pictures import drawing, fitted, shown
-from featurestore.reading.axes import duration_s
 from featurestore.reading.clipfigure import (
     Image,
     clip_figure,
     color_bar,
     compare_figure,
-    draw,
+    draw_array,
     label_axes,
 )
 from featurestore.store.columns import ClipTable
@@ -148,7 +147,7 @@ def plot_classes(dataset: StoredDataset, num_clips: int, out: Path) -> Path:
             axes = grid[line][block * num_clips + column]
             axes.set_axis_on()
             image = dataset.read_clip(table.clip_id[row])[array]
-            drawn = draw(axes, image, spec, duration_s(array, spec))
+            drawn = draw_array(axes, image, array, spec)
             label = f"{_fold(dataset, int(table.fold[row]))}, {table.duration_s[row]:.2f} s"
             axes.set_title(label if column else f"{shown(name, 22)}\n{label}", fontsize=8)
             axes.tick_params(labelsize=6, labelbottom=line == rows - 1, labelleft=column == 0)

@@ -206,6 +206,11 @@ def test_search_and_keys_find_clips_and_the_address_keeps_what_was_chosen(
     tab: Tab, served_page: Served, browsed: Path
 ) -> None:
     page = tab.open(served_page, CLIPS)
+    page.wait_for_selector(".cell")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # skips to the content, which stays what it is
+    until(page, "document.activeElement.id === 'main'")
+    assert page.locator(".cell").count()
     page.keyboard.press("/")
     page.keyboard.type("fold2 high")
     until(page, "location.hash.includes('q=fold2')")

@@ -170,6 +170,17 @@ def test_every_resize_operator_is_drawn_as_a_store_would_hold_it(
         np.testing.assert_allclose(drawn[f"{variant}: R2, 24 × 80"], stored, atol=2e-3)
 
 
+def test_classes_are_drawn_with_what_is_repeated_marked(
+    store: StoredDataset, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(plot, "_save", lambda figure, out: figures.append(figure) or out)
+    plot.plot_classes(store, 1, here / "p.png")
+    marked = {axes.get_title().split("\n")[0]: bool(axes.lines) for axes in figures[0].axes}
+    assert marked["short"]
+    assert not marked["long"]
+
+
 def test_titles_name_class_fold_length_and_clip(
     here: Path, store: StoredDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from featurestore.browsing.runs import RunsOfDataset
@@ -20,6 +21,7 @@ from tests.integration.trainer_store import tiny_store
 from trainer.cli import main
 from trainer.inference.interpret import WrongClip, _judged
 from trainer.records.tables import ClipPredictions
+from trainer.report import classes
 from trainer.report.classes import worst_picture
 from trainer.stats import wilson_interval
 
@@ -82,6 +84,23 @@ def test_names_that_nothing_should_obey_and_runs_without_mistakes_can_be_drawn()
     with Image.open(io.BytesIO(drawn.png)) as picture:
         picture.load()
     assert worst_picture([], [], "R3/full", FeatureSpec(), "run").svg
+
+
+def test_a_worst_clip_is_drawn_in_hertz_and_seconds_with_what_is_repeated_marked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(classes, "rendered", lambda figure: figures.append(figure))
+    spec = FeatureSpec()
+    image = np.tile(np.random.default_rng(0).random((64, 40), np.float32), 4)[:, :128]
+    for array, frames in (("R1/mel", 128), ("R1/resize", 300)):
+        worst_picture([WrongClip("a", 1, "x", 0.1, "y", 0.9)], [image], array, spec, "run")
+        axes = figures[-1].axes[0]
+        seconds = frames * spec.hop_length / spec.sample_rate
+        assert axes.images[0].get_extent()[1] == pytest.approx(seconds)
+        assert len(axes.lines) == 3
+        assert axes.get_ylabel() == "Hz"
+        assert [tick.get_text() for tick in axes.get_yticklabels()][:3] == ["0", "512", "1024"]
 
 
 def test_the_interval_of_a_recall_is_wilsons() -> None:

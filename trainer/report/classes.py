@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from featurestore.pictures import drawing, fitted, legend, shown
+from featurestore.reading.clipfigure import color_bar, draw_array, label_axes
 from schemas import CheckpointName, FeatureSpec
 from trainer.inference.interpret import WrongClip
 from trainer.report.comparisons import Agreement
@@ -239,28 +240,28 @@ def worst_picture(
 
     Args:
         clips: Clips to draw; may be empty.
-        images: Image (bands, frames) in [0, 1] of each clip.
+        images: Image or feature (bands, frames) of each clip.
         array: Name of the array of the images.
-        spec: Spec with sample rate and hop length.
+        spec: Spec of the store.
         run: Name of the run, for the title.
     """
     rows = max(1, ceil(len(clips) / _COLUMNS))
     height = _EDGES_INCHES + _ROW_INCHES * rows
     figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
-    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    grid, drawn = figure.subplots(rows, _COLUMNS, squeeze=False), None
     for axes in grid.flat[len(clips) :]:
         axes.set_axis_off()
     for axes, clip, image in zip(grid.flat, clips, images, strict=False):
-        bands, frames = image.shape
-        seconds = frames * spec.hop_length / spec.sample_rate
-        edges = 0, seconds, 0, bands
-        axes.imshow(image, cmap="magma", clim=(0, 1), origin="lower", aspect="auto", extent=edges)
+        drawn = draw_array(axes, image, array, spec)
         taken = f"{100 * clip.predicted_probability:.0f} % {clip.predicted}"
         own = f"own: {clip.class_name} ({100 * clip.probability:.0f} %)"
         lines = fitted(taken, _TAKEN_CHARS, 1), fitted(own, _TAKEN_CHARS, 1)
         axes.set_title("\n".join(lines), size=8)
         axes.set_xlabel(f"{shown(clip.clip_id, _ID_CHARS)}, fold {clip.fold}", size=6)
         axes.tick_params(labelsize=6)
-    title = f"Most confidently wrong of {shown(run)}, {shown(array)}; across: seconds, up: bands"
+    if drawn:
+        color_bar(figure, drawn)
+        label_axes(grid[:, 0], ())
+    title = f"Most confidently wrong of {shown(run)}, {shown(array)}; across: seconds"
     figure.suptitle(title if clips else f"{shown(run)}: no clip was wrong", size=10)
     return rendered(figure)

@@ -28,6 +28,10 @@ class App {
     this.theme(localStorage.getItem("theme") ?? "auto");
     addEventListener("hashchange", () => this.route());
     addEventListener("keydown", (event) => this.key(event));
+    document.querySelector(".skip").addEventListener("click", (event) => {
+      event.preventDefault(); // what follows `#` are views here
+      this.main.focus();
+    });
     try {
       this.site = await getJSON("data/stores.json");
     } catch (error) {
