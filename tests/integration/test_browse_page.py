@@ -288,6 +288,48 @@ def test_the_pointer_says_seconds_and_hertz_and_colours_and_zoom_change_the_pict
     assert detail.evaluate(picture) != before
 
 
+def test_far_in_the_waveform_shows_every_swing_of_the_sound(
+    tab: Tab, served_page: Served, browsed: Path, root: Path
+) -> None:
+    table = open_store(browsed).all_clips()
+    row = int(np.flatnonzero(table.duration_s > 0.9)[0])
+    source, rate = soundfile.read(root / table.path[row])
+    page = tab.open(served_page, f"#/s.zarr/folder/clip/{row}")
+    page.wait_for_selector(".panel >> text=waveform")
+    for _ in range(8):
+        page.keyboard.press("+")
+    stop = time.monotonic() + 10
+    while not (swings := page.evaluate(SWINGS)):
+        assert time.monotonic() < stop
+        time.sleep(0.05)
+    seconds = float(page.locator(".surface").first.get_attribute("data-seconds"))
+    assert seconds == pytest.approx(0.02)
+    middle = int((len(source) - seconds * rate) / 2)
+    shown = source[middle : middle + int(seconds * rate)]
+    assert abs(len(swings) - np.count_nonzero(np.diff(np.signbit(shown)))) <= 2
+    assert np.ptp(np.diff(swings)) <= 4  # a tone, in pixels
+
+
+SWINGS = """() => {
+  const canvas = document.querySelector(".panel canvas");
+  const { width, height } = canvas;
+  const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  const swings = [];
+  let before = 0;
+  for (let x = 46; x < width; x += 1) {
+    let [sum, count] = [0, 0];
+    for (let y = 0; y < height; y += 1) {
+      const at = 4 * (y * width + x);
+      if (pixels[at] === 59 && pixels[at + 1] === 82) [sum, count] = [sum + y, count + 1];
+    }
+    const side = Math.sign(height / 2 - sum / count);
+    if (side && before && side !== before) swings.push(x);
+    before = side || before;
+  }
+  return swings.length > 4 ? swings : null;
+}"""
+
+
 def test_a_confusion_and_a_disagreement_lead_to_their_clips(
     tab: Tab, runs_page: Served, browsed: Path
 ) -> None:

@@ -2,12 +2,14 @@
 
 import { getBytes, getJSON } from "./api.js";
 import { address } from "./address.js";
+import { hzAt } from "./axes.js";
 import { MAPS, paintBar } from "./colors.js";
 import { decibels, duration, h, name, number, option, problem, shown } from "./dom.js";
 import { chosenRows } from "./grid.js";
-import { Detail, hzAt, ImagePanel, LinePanel, Scale, WavePanel } from "./panels.js";
+import { Detail, ImagePanel, LinePanel, Scale, WavePanel } from "./panels.js";
 import { verdicts } from "./runs.js";
 
+const WAV_HEADER = 44; // bytes, as `sounds` writes them
 const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2];
 const KEYS = [
   ["space", "play or pause"],
@@ -152,6 +154,16 @@ class ClipView {
     }
   }
 
+  /** Return the samples of its sound. */
+  async samples() {
+    try {
+      return new Int16Array(await getBytes(`${this.dataset.key}/sounds/${this.row}.wav`), WAV_HEADER);
+    } catch (error) {
+      this.message.replaceChildren(problem(error));
+      return null;
+    }
+  }
+
   /** Add what the runs say of the clip. */
   async judge() {
     if (!this.dataset.runs.runs.length) return;
@@ -185,7 +197,7 @@ class ClipView {
       return new panel(this.scale, array, this.values, facts.offset, array.shape[0] > 100 ? 170 : 130, on);
     });
     this.images = this.arrays.filter((panel) => panel instanceof ImagePanel);
-    this.panels = [...(sound ? [new WavePanel(this.scale, sound, on)] : []), ...this.arrays];
+    this.panels = [...(sound ? [new WavePanel(this.scale, sound, on, () => this.samples())] : []), ...this.arrays];
     this.region ??= this.facts.detail;
     this.hint = sound ? "Click to play from there; drag to choose the detail." : "Drag to choose the detail.";
     this.readout.textContent = this.hint;

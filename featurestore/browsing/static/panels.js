@@ -1,38 +1,14 @@
 // Panels of one clip on one time scale: its waveform and its arrays, with axes and a cursor.
 
+import { drawAxis, drawSeconds, ticks } from "./axes.js";
 import { MAPS, paint } from "./colors.js";
 import { decibels, followPointer, h, name } from "./dom.js";
 
 const STEPS = 65535;
-const TICKS_HZ = [0, 512, 1024, 2048, 4096, 8192, 16384, 32768];
 const LEFT = 46;
 const DRAG_PX = 5;
-
-/** Return the share of an image's height at which a frequency lies, between the bands' centres. */
-export function placeOf(centres, hz) {
-  const size = centres.length;
-  let at = centres.findIndex((centre) => centre >= hz);
-  if (at <= 0) return (at < 0 ? size - 0.5 : 0.5) / size;
-  at += (hz - centres[at]) / (centres[at] - centres[at - 1]);
-  return (at + 0.5) / size;
-}
-
-/** Return the frequency at a share of the height; the inverse of `placeOf`. */
-export function hzAt(centres, place) {
-  const at = Math.min(centres.length - 1, Math.max(0, place * centres.length - 0.5));
-  const [low, high] = [Math.floor(at), Math.ceil(at)];
-  return centres[low] + (at - low) * (centres[high] - centres[low]);
-}
-
-/** Return times for ticks, some hundred pixels apart, and how many decimals they need. */
-export function ticks(from, to, width) {
-  const rough = (to - from) / Math.max(2, width / 90);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
-  const times = [];
-  for (let at = Math.ceil(from / step); at * step <= to; at += 1) times.push(at * step);
-  return [times, Math.max(0, -Math.floor(Math.log10(step) + 1e-9))];
-}
+const COARSE_PX = 2;
+const WAV_MOST = 32767;
 
 /** What all panels share: the seconds that are shown, colours, and where the images begin. */
 export class Scale {
@@ -144,13 +120,40 @@ export class Panel {
   }
 }
 
+/** Fill, pixel by pixel, from the least to the largest of the values that lie there.
+ *
+ * @param ends Where the first of the values begins and the last ends, in pixels.
+ * @param within The pixels to draw.
+ * @param y The height of a value in pixels, from above.
+ */
+function drawValues(context, values, [start, end], within, y) {
+  const place = (x) => Math.max(0, Math.min(values.length - 1, Math.floor(((x - start) / (end - start)) * values.length)));
+  for (let x = Math.max(within[0], Math.floor(start)); x < Math.min(within[1], end); x += 1) {
+    let [low, high] = [Infinity, -Infinity];
+    for (let at = place(x); at <= place(x + 1); at += 1) {
+      low = Math.min(low, values[at]);
+      high = Math.max(high, values[at]);
+    }
+    context.fillRect(x, y(high), 1, Math.max(1, y(low) - y(high)));
+  }
+}
+
 /** The waveform, scaled to its peak; silence that was removed is shaded. */
 export class WavePanel extends Panel {
-  constructor(scale, sound, on) {
+  /** @param load Gets the samples, for which it asks once its outline is too coarse. */
+  constructor(scale, sound, on, load) {
     const level = sound.peak_db === null ? "silent" : `peak ${decibels(sound.peak_db)}`;
     const note = sound.scaled ? ", turned down to play" : "";
     super(scale, [h("b", {}, "waveform"), ` scaled to its peak · ${level}${note} · ${(sound.rate / 1000).toFixed(sound.rate % 1000 ? 2 : 0)} kHz`], 84, on);
-    this.sound = sound;
+    Object.assign(this, { sound, load, samples: null });
+  }
+
+  /** Get the samples once, and draw them where they are still looked at. */
+  async refine() {
+    const { load } = this;
+    this.load = null;
+    this.samples = (await load?.()) ?? this.samples;
+    if (this.samples && load) this.draw();
   }
 
   draw() {
@@ -166,12 +169,20 @@ export class WavePanel extends Panel {
     context.fillRect(this.x(0), 0, this.x(seconds) - this.x(0), this.height);
     context.fillStyle = style.getPropertyValue("--wave");
     const step = seconds / low.length;
-    for (let at = 0; at < low.length; at += 1) {
-      const [left, right] = [this.x(at * step), this.x((at + 1) * step)];
-      if (right < LEFT || left > LEFT + this.width) continue;
-      const top = middle - high[at] * (middle - 2);
-      const bottom = middle - low[at] * (middle - 2);
-      context.fillRect(left, top, Math.max(1, right - left), Math.max(1, bottom - top));
+    const ends = [this.x(0), this.x(seconds)];
+    const coarse = this.x(step) - this.x(0) > COARSE_PX;
+    if (coarse) this.refine();
+    if (coarse && this.samples) {
+      const top = this.sound.scaled ? WAV_MOST : WAV_MOST * 10 ** ((this.sound.peak_db ?? 0) / 20);
+      drawValues(context, this.samples, ends, [LEFT, LEFT + this.width], (value) => middle - (value / top) * (middle - 2));
+    } else {
+      for (let at = 0; at < low.length; at += 1) {
+        const [left, right] = [this.x(at * step), this.x((at + 1) * step)];
+        if (right < LEFT || left > LEFT + this.width) continue;
+        const upper = middle - high[at] * (middle - 2);
+        const lower = middle - low[at] * (middle - 2);
+        context.fillRect(left, upper, Math.max(1, right - left), Math.max(1, lower - upper));
+      }
     }
     context.fillStyle = style.getPropertyValue("--shade");
     context.fillRect(this.x(0), 0, this.x(kept[0]) - this.x(0), this.height);
@@ -295,49 +306,9 @@ export class LinePanel extends Panel {
     context.fillStyle = style.getPropertyValue("--panel");
     context.fillRect(start, 0, end - start, this.height);
     context.fillStyle = style.getPropertyValue("--wave");
-    for (let x = Math.max(LEFT, Math.floor(start)); x < Math.min(LEFT + this.width, end); x += 1) {
-      const [from, to] = [x, x + 1].map((edge) => Math.max(0, Math.min(size - 1, Math.floor(((edge - start) / (end - start)) * size))));
-      let [low, high] = [STEPS, 0];
-      for (let at = from; at <= to; at += 1) {
-        const value = this.values[this.offset + at];
-        if (value < low) low = value;
-        if (value > high) high = value;
-      }
-      const [top, bottom] = [high, low].map((value) => this.height * (1 - value / STEPS));
-      context.fillRect(x, top, 1, Math.max(1, bottom - top));
-    }
+    const values = this.values.subarray(this.offset, this.offset + size);
+    drawValues(context, values, [start, end], [LEFT, LEFT + this.width], (value) => this.height * (1 - value / STEPS));
     context.restore();
-  }
-}
-
-/** Write times below an image, as far as they have room between its sides; the last with its unit. */
-function drawSeconds(context, marks, [left, right], height) {
-  const fitting = marks.filter(([x]) => x > left + 8 && x < right - 18);
-  for (const [x] of marks) context.fillRect(Math.min(x, right - 1), height, 1, 4);
-  fitting.forEach(([x, text], at) => context.fillText(at === fitting.length - 1 ? `${text} s` : text, x, height + 5));
-}
-
-/** Return librosa's ticks between two shares of the height; round ones where these are too few. */
-function ticksHz(centres, low, high) {
-  const [from, to] = [hzAt(centres, low), hzAt(centres, high)];
-  const inside = TICKS_HZ.filter((hz) => hz >= from && hz <= to);
-  return inside.length > 2 ? inside : ticks(from, to, 700)[0].map(Math.round);
-}
-
-/** Write Hz, or numbers of rows, on the left of an image that shows a part of the bands. */
-export function drawAxis(context, array, [low, high], left, height, ink) {
-  context.fillStyle = ink;
-  context.textAlign = "right";
-  context.textBaseline = "middle";
-  const centres = array.bands_hz;
-  const marks = centres ? ticksHz(centres, low, high).map((hz) => [placeOf(centres, hz), hz]) : [0, 0.5, 1].map((place) => [place, Math.round(place * array.shape[0])]);
-  let last = Infinity;
-  for (const [place, label] of marks) {
-    const y = height * (1 - (place - low) / (high - low));
-    if (y < -1 || y > height + 1 || last - y < 13) continue;
-    last = y;
-    context.fillRect(left - 4, Math.min(height - 1, y), 4, 1);
-    context.fillText(String(label), left - 6, Math.min(height - 6, Math.max(6, y)));
   }
 }
 
