@@ -36,12 +36,24 @@ def plan_manifest(
     Raises:
         DatasetError: The store format cannot hold it, such as too many folds or too long a name.
     """
+    _check_texts(dataset)
     try:
         return _manifest(dataset, spec, coordinates=coordinates)
     except ValidationError as error:
         raise DatasetError(
             f"{dataset.root}: no store can hold it: {first_problem(error)}"
         ) from error
+
+
+def _check_texts(dataset: Dataset) -> None:
+    """Refuse lone surrogates, which come from bytes that are not UTF-8 and from JSON escapes."""
+    card = dataset.card
+    texts = {name: getattr(card, name) for name in ("title", "licence", "citation", "url")}
+    for name, text in [*texts.items(), *(("class", name) for name in card.class_names)]:
+        if text.encode(errors="replace").decode() != text:
+            raise DatasetError(
+                f"{dataset.root}: the {name} {text[:80]!a} is not valid Unicode text"
+            )
 
 
 def _manifest(dataset: Dataset, spec: FeatureSpec, *, coordinates: bool) -> StoreManifest:

@@ -186,6 +186,8 @@ def _number(cell: str) -> float:
         value = float(cell)
     except ValueError:
         return np.nan
+    if "_" in cell or not cell.isascii():  # which Python takes for digits, and no other program
+        return np.nan
     return value if 0 <= value < MAX_SECONDS else np.nan
 
 

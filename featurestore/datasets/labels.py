@@ -180,7 +180,17 @@ def _column_lists(
 ) -> tuple[NDArray[np.int64], list[list[str]]]:
     """Return the number of each row's cell, and the labels of each distinct cell."""
     codes, cells = factorize(table[column])
-    return codes, split_cells(cells, several=several)
+    lists = split_cells(cells, several=several)
+    # JSON's and Python's escapes can write half of a character.
+    broken = np.array([not _is_text("".join(names)) for names in lists], np.bool_)
+    problems = Problems.of(table)
+    problems.add_cells(table, column, broken[codes], "with half of a surrogate pair")
+    problems.raise_any()
+    return codes, lists
+
+
+def _is_text(names: str) -> bool:
+    return names.isascii() or names.encode(errors="replace").decode() == names
 
 
 def split_cells(cells: Sequence[str], *, several: bool) -> list[list[str]]:

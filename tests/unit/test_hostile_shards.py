@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from featurestore.building.manifests import plan_manifest
-from featurestore.datasets.collection import load_collection
+from featurestore.datasets.collection import Naming, load_collection
 from featurestore.errors import DatasetError
 from schemas import FeatureSpec
 from tests.unit.test_shard_readers import cut, wav, write_tar
@@ -175,9 +175,26 @@ def test_a_label_of_half_a_character_is_refused_by_its_place(tmp_path: Path) -> 
     assert "x.tar#a.wav: 'class' is '\\ud800'" in refusal(tmp_path)
 
 
-def test_a_fold_that_no_store_can_hold_is_refused_in_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "title"),
+    [
+        (f"a,{'n' * 129}", ""),
+        (r'"[""\ud800""]",1', ""),
+        (r"""['\ud800'],1""", ""),
+        ("a,1", "caf\udce9"),
+    ],
+)
+def test_what_no_store_can_hold_is_refused_in_a_line(row: str, title: str, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav())
-    (tmp_path / "clips.csv").write_text(f"path,class,fold\na.wav,a,{'n' * 129}\n")
+    (tmp_path / "clips.csv").write_text(f"path,labels,fold\na.wav,{row}\n")
     with pytest.raises(DatasetError) as caught:
-        plan_manifest(load_collection(tmp_path), FeatureSpec())
+        plan_manifest(load_collection(tmp_path, Naming(title=title)), FeatureSpec())
     assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("time", ["1_0", "\uff11", "nan", "inf", "-1", "1e300", "0x1", "1,5"])
+def test_a_time_that_only_python_can_read_is_refused(time: str, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav())
+    (tmp_path / "clips.csv").write_text(f'path,class,start,end\na.wav,a,0,"{time}"\n')
+    assert "expected seconds from 0" in refusal(tmp_path)

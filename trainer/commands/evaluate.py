@@ -230,6 +230,7 @@ def interpret(
         from trainer.report.classes import worst_picture
 
         array = finished.config.stages[-1].array
+        stored.shape(array)  # refuses an array that the store does not have
         worst = interpretation.wrong[:top]
         images = [stored.read_clip(clip.clip_id)[array] for clip in worst]
         picture = worst_picture(worst, images, array, stored.manifest.spec, run.name)
