@@ -8,7 +8,9 @@ from schemas.base import Schema
 from schemas.features import Name
 
 ArrayName = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
-Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+MIN_RATE, MAX_RATE = 1e-10, 1000.0
+"""Bounds of learning rates: lower ones change no float32 weight, higher ones never converge."""
+Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
 
 
 class Cycle(Schema):

@@ -8,7 +8,6 @@ given by the user; `trainer.training.lr_find` measures them.
 Source: PROTOCOL section 2.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -24,6 +23,7 @@ from schemas import (
     Recipe,
     Stage,
 )
+from schemas.method import MAX_RATE, MIN_RATE
 from trainer.errors import ConfigError
 
 
@@ -130,10 +130,10 @@ def _given_rates(given: str | Sequence[float], num_stages: int) -> list[float]:
         rates = [float(rate) for rate in (given.split(",") if isinstance(given, str) else given)]
     except ValueError:
         rates = []
-    if len(rates) != num_stages or not all(0 < rate < math.inf for rate in rates):
+    if len(rates) != num_stages or not all(MIN_RATE <= rate <= MAX_RATE for rate in rates):
         raise ConfigError(
             f"max_lr {given!r}: expected {num_stages} numbers above 0 with commas, one per stage "
-            f"of the method, or {AUTO!r}"
+            f"of the method, from {MIN_RATE:g} to {MAX_RATE:g}, or {AUTO!r}"
         )
     return rates
 

@@ -38,6 +38,7 @@ _SETTINGS = {field.name for field in fields(TrainingOptions)} - {
     "seed",
     "own_methods",
 }
+_SWITCHES = {field.name for field in fields(TrainingOptions) if isinstance(field.default, bool)}
 FREE = {"device", "threads", "acceleration"}
 """Options that may differ when a run is resumed, which keeps its own."""
 _CHECKED = TypeAdapter(TrainingOptions)
@@ -138,6 +139,10 @@ def _options(settings: Mapping[str, Any]) -> TrainingOptions:
     Raises:
         ConfigError: A value is of another kind.
     """
+    for name, value in settings.items():
+        # pydantic would take true for the number 1.
+        if isinstance(value, bool) and name not in _SWITCHES:
+            raise ConfigError(f"{name} {str(value).lower()}: expected a number or a name")
     try:
         return _CHECKED.validate_python(dict(settings))
     except ValidationError as error:

@@ -25,6 +25,7 @@ VALUES = {
     "--freq-mask": (*NO_SHARES, "0.9"),
     "--time-mask": (*NO_SHARES, "0.9"),
     "--label-smoothing": (*NO_SHARES, "1"),
+    "--max-lr": (*NO_NUMBERS, "-1", "0", "1e-300", "1e-11", "1001", "1e300", "1e-3,,", "auto,1"),
     "--device": ("", "nan", "cpu:99999999999999999999", "cuda:-1", "a" * 5000),
     "--precision": ("", "float16", "\0"),
     "--acceleration": ("", "fast"),
@@ -98,6 +99,9 @@ def test_a_value_that_makes_no_sense_is_refused_by_a_sweep_before_its_first_run(
         "methods: [baseline]\nsettings: {batch_size: .inf}",
         "methods: [baseline]\nsettings: {epochs_scale: .nan}",
         "methods: [baseline]\nsettings: {threads: 1.0e+300}",
+        "methods: [baseline]\nsettings: {mixup: true}",
+        "methods: [baseline]\nsettings: {batch_size: true}",
+        "methods: [baseline]\nseeds: [true]",
         "methods: [baseline]\nsettings: {mixup: {a: 1}}",
         "methods: [baseline]\nsettings: {"
         + ", ".join(
@@ -147,6 +151,7 @@ def test_more_runs_than_anybody_can_mean_are_refused_at_once(
         "epochs: 1, max_lr: 0",
         "epochs: 1, max_lr: -1e-3",
         "epochs: 1, max_lr: .nan",
+        "epochs: 1, max_lr: 1.0e-300",
         "epochs: 1, max_lr: .inf",
         "epochs: 1, max_lr: 1.0e+300",
         "epochs: 1, max_lr: {}",
