@@ -63,8 +63,11 @@ def new_figure(height_inches: float) -> Figure:
 def rendered(figure: Figure) -> Drawing:
     """Return the figure as PNG and as SVG."""
     png, svg = io.BytesIO(), io.BytesIO()
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+    # With a layout engine, if only a placeholder, `savefig` draws everything once more for nothing.
+    figure.set_layout_engine(None)
     figure.savefig(png, format="png", metadata={"Software": None})
-    figure.set_layout_engine("none")  # keep the places found; finding them again doubles the time
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     return Drawing(png.getvalue(), svg.getvalue())
 
