@@ -1,8 +1,11 @@
 """Fixtures that all tests share: a small sound collection made on the spot, and the executors."""
 
+import gc
+import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +23,7 @@ from featurestore.building.executors.dask import DaskExecutor
 from featurestore.building.executors.processes import ProcessExecutor
 from featurestore.datasets import Dataset, load_dataset
 from featurestore.extraction.compiled import use_cache
+from tests.once import SHARED
 
 # The same examples in every run, however slow the machine is.
 settings.register_profile(
@@ -37,6 +41,21 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_real_audio = pytest.mark.skipif(
     not SHARED_DATA.is_dir(), reason="the real audio of ../shared/data is not on this machine"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the directory that all processes of the run share; workers of xdist are given it."""
+    if SHARED not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="featurestore-tests-")
+        os.environ[SHARED] = folder.name
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(lambda: os.environ.pop(SHARED))
+
+
+def pytest_collection_finish() -> None:
+    """Spare later garbage collections all that was imported: each would take half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def sound(

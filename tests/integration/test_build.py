@@ -100,7 +100,16 @@ def test_building_the_same_sounds_elsewhere_gives_the_same_bytes(
     assert contents(tmp_path / "s.zarr") == straight
 
 
-@pytest.mark.parametrize("done", range(6))
+@pytest.mark.parametrize(
+    ("executor", "done"),
+    [
+        # After each block in this process, and after one of them in others.
+        pytest.param(name, done, marks=() if name == "serial" or done == 3 else pytest.mark.slow)
+        for name in ("serial", "process", "dask")
+        for done in range(6)
+    ],
+    indirect=["executor"],
+)
 def test_a_build_that_fails_after_any_block_resumes_to_the_same_bytes(
     folder: Dataset, tmp_path: Path, executor: Executor, straight: dict[str, bytes], done: int
 ) -> None:

@@ -151,10 +151,16 @@ def numbers(row: EpochMetrics) -> dict[str, object]:
     return row.model_dump(exclude={"seconds", "samples_per_s", "wait_share"})
 
 
-def test_carried_moments_survive_a_stop_to_the_bit(tmp_path: Path) -> None:
-    pieces = {"moments": "carried", "layer_groups": 3, "first_conv": "red-frozen"}
-    pieces |= {"arch": "resnet18"}  # of which these options are
-    dataset, plan = tiny_plan(**pieces)
+OF_RESNET18 = {"arch": "resnet18", "layer_groups": 3, "first_conv": "red-frozen"}
+
+
+@pytest.mark.parametrize(
+    "pieces", [{}, pytest.param(OF_RESNET18, marks=pytest.mark.slow)], ids=["alone", "with more"]
+)
+def test_carried_moments_survive_a_stop_to_the_bit(
+    pieces: dict[str, object], tmp_path: Path
+) -> None:
+    dataset, plan = tiny_plan(moments="carried", **pieces)
     stages = tuple(
         stage.model_copy(update={"epochs": 2 if number == 0 else 1, "max_lr": 1e-3})
         for number, stage in enumerate(plan.config.stages[::3])

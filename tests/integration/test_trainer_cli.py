@@ -14,6 +14,7 @@ import typer
 
 from schemas import RunConfig, RunResult
 from tests.integration.trainer_store import (
+    TINY,
     lonely_class_store,
     one_fold_store,
     tiny_plan,
@@ -44,7 +45,9 @@ def test_a_run_says_what_it_does_and_what_it_found_and_is_reported(
 ) -> None:
     code = main(
         command(
-            tiny_store(), f"--method baseline --fold 2 --fold 3 --seed 4 {QUICK} --folds-at-once 3"
+            tiny_store(),
+            f"--method baseline --fold 2 --fold 3 --seed 4 {QUICK.replace('resnet18', TINY)} "
+            "--folds-at-once 3",
         )
     )
     text = capsys.readouterr().out
@@ -135,9 +138,9 @@ def test_the_download_of_the_first_weights_is_shown_before_training(
     with serving() as server:
         url = server.add(f"/{name}", Served(data))
         monkeypatch.setattr("trainer.weights.imagenet_file", lambda arch: (url, tmp_path / name))
-        arguments = (
-            f"--method baseline {QUICK.replace('--init random', '')} --init imagenet --fold 1"
-        )
+        Path("m.yaml").write_text("once: [{array: R1/mel, epochs: 1, max_lr: 0.001}]")
+        quick = QUICK.replace("--init random --arch", "--init imagenet --arch")
+        arguments = f"--method once --methods-file m.yaml {quick} --fold 1"
         assert main(command(tiny_store(), arguments)) == 0
     assert len(server.files[f"/{name}"].asked) == 1, "it was read and hashed once"
     text = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A finished run over the tiny store, made once a process and copied by tests that spoil it."""
+"""A finished run over the tiny store, made once and copied by tests that spoil it."""
 
 import json
 import os
@@ -11,17 +11,21 @@ from pathlib import Path
 import torch
 
 from tests.integration.trainer_store import place, tiny_plan
+from tests.once import made_once
 from trainer.run import run
 
 
 @cache
 def finished_run() -> Path:
     """Folds 1 and 2 of the tiny store, an epoch at R1 and one at R3; not to be changed."""
-    out = Path(tempfile.mkdtemp(dir=place())) / "run"
-    dataset, plan = tiny_plan(folds=(1, 2))
-    stages = plan.config.stages[::4]
-    run(dataset, replace(plan, config=plan.config.model_copy(update={"stages": stages})), out)
-    return out
+
+    def make(out: Path) -> None:
+        dataset, plan = tiny_plan(folds=(1, 2))
+        stages = plan.config.stages[::4]
+        run(dataset, replace(plan, config=plan.config.model_copy(update={"stages": stages})), out)
+
+    # A copy for each process: a command that reads a run may lock it.
+    return shutil.copytree(made_once("run", make), Path(tempfile.mkdtemp(dir=place())) / "run")
 
 
 def copied(run: Path, to: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Small stores for the trainer's tests: built once a process, from sounds made on the spot."""
+"""Small stores for the trainer's tests: built once, from sounds made on the spot."""
 
 import atexit
 import tempfile
@@ -14,6 +14,7 @@ from featurestore.datasets import load_dataset
 from featurestore.datasets.synthetic import make_synthetic
 from schemas import FeatureSpec, Resolution
 from tests.conftest import write_folder
+from tests.once import made_once
 from trainer.config import TrainingOptions
 from trainer.plan import Plan, plan_run
 
@@ -42,9 +43,12 @@ def place() -> Path:
 @cache
 def sounds() -> Path:
     """144 sounds of six classes in three folds, one of them gone."""
-    dataset = make_synthetic(place() / "sounds", clips_per_class=8)
-    (dataset.root / dataset.clips[5].path).unlink()
-    return dataset.root
+
+    def make(root: Path) -> None:
+        dataset = make_synthetic(root, clips_per_class=8)
+        (dataset.root / dataset.clips[5].path).unlink()
+
+    return made_once("sounds", make)
 
 
 def tiny_store(dtype: str = "float16") -> Path:
@@ -54,7 +58,9 @@ def tiny_store(dtype: str = "float16") -> Path:
 
 @cache
 def _tiny_store(dtype: str) -> Path:
-    return build_small(sounds(), "synthetic", place() / f"{dtype}.zarr", dtype)
+    return made_once(
+        f"{dtype}.zarr", lambda store: build_small(sounds(), "synthetic", store, dtype)
+    )
 
 
 @cache

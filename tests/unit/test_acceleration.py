@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.test_stage import CONFIG, STAGE, in_order, tones
+from tests.unit.test_stage import CONFIG, STAGE, in_order, small_network, tones
 from trainer.data.source import StageData
 from trainer.errors import DeviceError
 from trainer.model import Network, build_model
@@ -168,7 +168,7 @@ def test_a_recorded_stage_gives_the_bits_of_an_eager_one_also_in_its_last_partia
     data = StageData("R1/mel", tones(40, 0), tones(11, 1))
 
     def train(how: str) -> tuple[list[EpochResult], Network]:
-        model = build_model("resnet18", 2, seed=0)
+        model = small_network()
         config = CONFIG.model_copy(update={"acceleration": how})
         trainer = StageTrainer(model, STAGE, data, config, pytest.fail)
         return [trainer.run_epoch(in_order(40), n, lambda: None) for n in range(5)], model

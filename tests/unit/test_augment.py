@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from schemas import RunConfig
-from tests.unit.test_stage import CONFIG, CPU, STAGE, in_order, tones
+from tests.unit.test_stage import CONFIG, CPU, STAGE, in_order, small_network, tones
 from trainer.data.source import StageData
 from trainer.model import Network, build_model
 from trainer.training.acceleration import compiler_fault
@@ -178,7 +178,7 @@ def test_with_all_off_nothing_is_drawn_and_images_and_targets_are_the_same_objec
 def test_with_all_off_losses_are_those_of_the_plain_steps() -> None:
     """The steps written out as they were before there were regularisers."""
     data = StageData("R1/mel", tones(16, 0), tones(5, 1))
-    model = build_model("resnet18", 2, seed=0)
+    model = small_network()
     plain = StageTrainer(model, STAGE, data, CONFIG)
     generator, noise = torch.Generator().manual_seed(3), torch.empty(8, model.noise_size)
     model.train()
@@ -189,7 +189,7 @@ def test_with_all_off_losses_are_those_of_the_plain_steps() -> None:
         loss.backward()
         plain._update()
         losses.append(loss.double().item())
-    again = build_model("resnet18", 2, seed=0)
+    again = small_network()
     outcome = StageTrainer(again, STAGE, data, CONFIG).run_epoch(in_order(16), 3, lambda: None)
     assert outcome.train.loss == sum(losses) / 2
     pairs = zip(model.parameters(), again.parameters(), strict=True)
@@ -198,7 +198,7 @@ def test_with_all_off_losses_are_those_of_the_plain_steps() -> None:
 
 def test_each_regulariser_changes_training_and_none_how_validation_is_judged() -> None:
     data = StageData("R1/mel", tones(8, 0), tones(5, 1))
-    model = build_model("resnet18", 2, seed=0)
+    model = small_network()
     losses, judged = [], []
     for changes in ({}, *({name: value} for name, value in ON.items()), ON):
         trainer = StageTrainer(deepcopy(model), STAGE, data, config(**changes))
@@ -221,7 +221,7 @@ def test_the_same_seed_gives_the_same_bits_with_everything_on() -> None:
 
 def test_a_batch_smaller_than_all_others_can_be_mixed_and_masked() -> None:
     data = StageData("R1/mel", tones(3, 0), tones(2, 1))
-    model = build_model("resnet18", 2, seed=0)
+    model = small_network()
     trainer = StageTrainer(model, STAGE, data, config(**ON))
     assert trainer.run_epoch(in_order(3), 0, lambda: None).finite
 

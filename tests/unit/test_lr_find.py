@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from schemas import Stage
-from tests.unit.test_stage import CONFIG, tones
+from tests.unit.test_stage import CONFIG, small_network, tones
 from trainer.data.order import EpochOrder, derive_seed
 from trainer.data.source import StageData
-from trainer.model import build_model
 from trainer.training.lr_find import Curve, Trial, range_test
 from trainer.training.schedule import Sweep
 from trainer.training.stage import StageTrainer, Stopwatch
@@ -24,12 +23,12 @@ def trial(**stage: object) -> Trial:
 
 
 def sweep(num_steps: int, end: float = 0.01) -> Curve:
-    network = build_model("resnet18", 2, seed=0)
+    network = small_network()
     return range_test(network, trial(), Sweep(num_steps, 1e-5, end), lambda: None)
 
 
 def test_the_network_and_the_random_state_are_as_before_a_test() -> None:
-    network = build_model("resnet18", 2, seed=0).eval()
+    network = small_network().eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
     range_test(network, trial(), Sweep(3, 1e-2, 1.0), lambda: None)
@@ -42,7 +41,7 @@ def test_the_network_and_the_random_state_are_as_before_a_test() -> None:
 
 def test_epochs_follow_one_another_until_all_steps_are_taken() -> None:
     seen: list[None] = []
-    network = build_model("resnet18", 2, seed=0)
+    network = small_network()
     curve = range_test(network, trial(), Sweep(8, 1e-5, 1e-3), lambda: seen.append(None))
     assert len(seen) == len(curve.losses) == len(curve.lrs) == len(curve.smoothed) == 8
     assert not curve.stopped_early
@@ -54,8 +53,8 @@ def test_epochs_follow_one_another_until_all_steps_are_taken() -> None:
 def test_each_step_is_one_of_training_at_its_rate() -> None:
     asked = trial(body_lr_ratio=1 / 3)
     rates = Sweep(4, 1e-4, 1e-2)
-    curve = range_test(build_model("resnet18", 2, seed=0), asked, rates, lambda: None)
-    network = build_model("resnet18", 2, seed=0)
+    curve = range_test(small_network(), asked, rates, lambda: None)
+    network = small_network()
     trainer = StageTrainer(
         network, asked.config.stages[0], asked.data, asked.config, schedule=rates
     )
