@@ -38,6 +38,7 @@ from trainer.run import run as train
 UNICODE = {key: name for key, name in NAMES.items() if key != "not-utf-8"}
 FILES = {k: n for k, n in NAMES.items() if "/" not in n and n != ".." and len(n) < 200}
 ARGUMENTS = {k: n for k, n in NAMES.items() if not n.startswith("-") and k != "spaces"}
+PARTS = 3
 Said = pytest.CaptureFixture[str]
 
 
@@ -112,9 +113,22 @@ def told(capsys: Said) -> str:
     return harmless(captured.out + captured.err)
 
 
-@pytest.mark.parametrize("name", ARGUMENTS.values(), ids=ARGUMENTS)
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        # Every name in a third of the command lines, every line with a third of the names.
+        pytest.param(
+            name,
+            part,
+            id=f"{key}-{part}",
+            marks=() if number % PARTS == part else pytest.mark.slow,
+        )
+        for number, (key, name) in enumerate(ARGUMENTS.items())
+        for part in range(PARTS)
+    ],
+)
 def test_a_wrong_argument_is_one_line_that_shows_it_as_it_is(
-    name: str, capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, part: int, capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if name in ("..", " "):
@@ -132,7 +146,7 @@ def test_a_wrong_argument_is_one_line_that_shows_it_as_it_is(
         ),
     }
     for main, lines in commands.items():
-        for line in lines.split("|"):
+        for line in lines.split("|")[part::PARTS]:
             code = main([name if word == "{}" else word for word in line.split()])
             text = told(capsys)
             assert code == 1, line
@@ -291,8 +305,10 @@ class Page(HTMLParser):
 
 
 def test_a_report_is_made_of_methods_datasets_and_runs_of_any_name(tmp_path: Path) -> None:
-    names = [f"{UNICODE[a]} {UNICODE[b]}" for a, b in (("markup", "pipe"), ("tag", "colour"))]
-    names.append(UNICODE["broken-mathematics"] + UNICODE["wide"])
+    names = [
+        " ".join(UNICODE[key] for key in keys)
+        for keys in (("markup", "pipe", "wide"), ("tag", "colour", "broken-mathematics"))
+    ]
     runs = [
         make_run(
             tmp_path / f"{number}caf\udce9 `$x$|\x1b[31m",

@@ -14,7 +14,7 @@ from featurestore.datasets.collection import load_collection
 from featurestore.errors import UnknownNameError
 from schemas import FeatureSpec, RunRecord, RunResult
 from tests.conftest import write_folder
-from tests.integration.trainer_store import RESOLUTIONS, place
+from tests.integration.trainer_store import RESOLUTIONS, TINY, place
 from trainer.cli import main
 from trainer.config import TrainingOptions
 from trainer.data.split import (
@@ -31,7 +31,7 @@ SMALL = {
     "init": "random",
     "epochs_scale": 0.01,
     "batch_size": 4,
-    "arch": "resnet18",
+    "arch": TINY,
     "device": "cpu",
     "precision": "float32",
     "threads": 1,
@@ -108,7 +108,7 @@ def test_a_run_by_name_trains_on_the_training_fold_alone_and_resumes_by_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     store = shutil.copytree(split_store("train", "val", "test"), tmp_path / "s.zarr")
-    options = "--epochs-scale 0.01 --arch resnet18 --batch-size 4 --init random --threads 1"
+    options = f"--epochs-scale 0.01 --arch {TINY} --batch-size 4 --init random --threads 1"
     command = f"run --store {store} --method mel --fold test --selection validation {options}"
     assert main([*command.split(), "--out", "out"]) == 0
     assert "held-out folds test of 3" in " ".join(capsys.readouterr().out.split())

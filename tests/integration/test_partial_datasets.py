@@ -16,11 +16,11 @@ from featurestore.datasets import load_dataset, roots
 from featurestore.datasets.kinds import DATASETS
 from schemas import NOT_COMPARABLE
 from tests.conftest import sound
-from tests.integration.trainer_store import RESOLUTIONS, place
+from tests.integration.trainer_store import RESOLUTIONS, TINY, place
 from trainer.cli import main
 
 LINE = f"8 of 400 clips: {NOT_COMPARABLE}"
-OPTIONS = "--epochs-scale 0.01 --arch resnet18 --batch-size 4 --init random --threads 1"
+OPTIONS = f"--epochs-scale 0.01 --arch {TINY} --batch-size 4 --init random --threads 1"
 SMALL = OPTIONS.split()
 HEADER = "filename,fold,target,category,esc10,src_file,take"
 

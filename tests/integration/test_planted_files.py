@@ -64,8 +64,23 @@ def test_no_document_of_a_user_is_anything_but_a_regular_file(
     assert "doc.yaml" in _refused(featurestore.cli.main, capsys, *building, "--store", "s.zarr")
 
 
-@pytest.mark.parametrize("plant", [*PLANTED, _sparse], ids=lambda plant: plant.__name__[1:])
-@pytest.mark.parametrize("key", ["zarr.json", "folder/zarr.json"])
+KEYS = ("zarr.json", "folder/zarr.json")
+
+
+@pytest.mark.parametrize(
+    ("plant", "key"),
+    [
+        # Either document with every other kind of file.
+        pytest.param(
+            plant,
+            key,
+            id=f"{plant.__name__[1:]}-{key}",
+            marks=() if (row + column) % 2 == 0 else pytest.mark.slow,
+        )
+        for row, plant in enumerate((*PLANTED, _sparse))
+        for column, key in enumerate(KEYS)
+    ],
+)
 def test_no_document_of_a_store_is_anything_but_a_regular_file(
     store: Path,
     victim: Path,
@@ -81,7 +96,14 @@ def test_no_document_of_a_store_is_anything_but_a_regular_file(
     assert "Traceback" not in said.err + said.out
 
 
-@each_planted
+@pytest.mark.parametrize(
+    "plant",
+    [
+        # Every kind with the writing itself: test_files.py.
+        pytest.param(plant, id=plant.__name__[1:], marks=() if number < 2 else pytest.mark.slow)
+        for number, plant in enumerate(PLANTED)
+    ],
+)
 def test_a_picture_replaces_no_special_file(
     store: Path, victim: Path, capsys: pytest.CaptureFixture[str], plant: Plant
 ) -> None:

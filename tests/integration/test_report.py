@@ -13,7 +13,7 @@ import pytest
 from featurestore import __version__
 from featurestore.terminal import Terminal
 from schemas import EpochMetrics
-from tests.integration.reported_runs import make_run, paper_runs
+from tests.integration.reported_runs import make_run, paper_runs, sections_of
 from tests.integration.trainer_runs import as_older
 from trainer.report import Report, print_report, write_report
 
@@ -140,7 +140,10 @@ def test_datasets_have_a_section_and_figures_each(tmp_path: Path) -> None:
 
 def test_text_with_markup_of_the_terminal_is_printed_as_it_is(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "mel", {1: 70.0}, warnings=("[bold]loud[/nothing]",))
-    assert "[bold]loud[/nothing]" in printed(write_report([run], tmp_path / "out"))
+    report = Report(
+        tmp_path / "out", tuple(sections_of(run)), (run,), "Made here.", "trainer report"
+    )
+    assert "[bold]loud[/nothing]" in printed(report)
 
 
 def test_nan_losses_are_drawn_as_gaps(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,7 +79,9 @@ def test_a_store_that_was_moved_is_found_and_another_one_refused(
 
 
 def test_names_that_nothing_should_obey_and_runs_without_mistakes_can_be_drawn() -> None:
-    clips = [WrongClip(n, 1, n, 0.1, n, 0.9) for n in NAMES.values()]
+    names = list(NAMES.values())
+    threes = zip_longest(names[::3], names[1::3], names[2::3], fillvalue="name")
+    clips = [WrongClip(clip_id, 1, own, 0.1, taken, 0.9) for clip_id, own, taken in threes]
     images = [np.zeros((8, 16), np.float32)] * len(clips)
     drawn = worst_picture(clips, images, "R3/full", FeatureSpec(), next(iter(NAMES.values())))
     with Image.open(io.BytesIO(drawn.png)) as picture:

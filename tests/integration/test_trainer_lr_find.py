@@ -7,7 +7,7 @@ from schemas import LrFind
 from tests.integration.trainer_store import TINY, tiny_store
 from trainer.cli import main
 
-SMALL = f"--arch {TINY} --batch-size 16 --init random --device cpu"
+SMALL = f"--arch {TINY} --batch-size 16 --init random --device cpu --threads 1"
 
 STEPS = 25  # the same sweep in greater strides
 
@@ -66,7 +66,7 @@ def test_regularisers_are_at_work_in_the_test_and_are_named(
     options = "--mixup 0.3 --freq-mask 0.1 --time-mask 0.2 --label-smoothing 0.1"
     losses = []
     for chosen in ("", options, f"{options} --reading stream"):
-        rest = f"--method resize {SMALL} --threads 1 {chosen}"
+        rest = f"--method resize {SMALL} {chosen}"
         assert main(command(rest)) == 0
         found = LrFind.model_validate_json(Path("lr-find/lr-find.json").read_bytes())
         losses.append(Path("lr-find/lr-find.csv").read_text())
