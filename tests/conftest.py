@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[SHARED] = folder.name
         config.add_cleanup(folder.cleanup)
         config.add_cleanup(lambda: os.environ.pop(SHARED))
+    config.add_cleanup(gc.unfreeze)  # libraries complain at the end of what is never freed
 
 
 def pytest_collection_finish() -> None:
