@@ -4,9 +4,6 @@ Everything that differs between the two is here: the loss, the activation, what 
 device per batch, and the score by which the best epoch is picked.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
-
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -15,12 +12,16 @@ from schemas import Task as TaskName
 from trainer.metrics import mean_average_precision
 
 
-class Task(Protocol):
-    """Interface of a task: its loss, its probabilities and its score."""
+class Task:
+    """One class per clip: cross-entropy, softmax, accuracy. Labels are (b,) int64.
 
-    @property
-    def score_field(self) -> str:
-        """Field of `EpochMetrics` with the score."""
+    Attributes:
+        score_field: Field of `EpochMetrics` with the score.
+        keeps_probabilities: Whether `score` needs the probabilities of all clips.
+    """
+
+    score_field = "valid_accuracy"
+    keeps_probabilities = False
 
     def losses(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """Return the loss of each clip, (b,), in nats.
@@ -30,15 +31,19 @@ class Task(Protocol):
             labels: Labels from a `Source`.
             smoothing: Label smoothing factor, in [0, 1).
         """
+        return cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
 
     def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """Return the mean loss () over the clips of a batch; see `losses`."""
+        return cross_entropy(logits, labels, label_smoothing=smoothing)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probability of each class, (b, classes), in the logits' dtype."""
+        return torch.softmax(logits, dim=1)
 
     def num_correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the number of correct clips in a batch, (); 0 if that is not meaningful."""
+        """Return the number of correct clips in a batch, ()."""
+        return (logits.argmax(dim=1) == labels).sum()
 
     def score(self, counted: float, probabilities: list[Tensor], labels: list[Tensor]) -> float:
         """Return the score of an epoch, in [0, 1].
@@ -48,49 +53,17 @@ class Task(Protocol):
             probabilities: Probabilities of all batches, if `keeps_probabilities`.
             labels: Labels of the same batches.
         """
-
-    @property
-    def keeps_probabilities(self) -> bool:
-        """Whether `score` needs the probabilities of all clips."""
-
-
-@dataclass(frozen=True)
-class OneClass:
-    """One class per clip: cross-entropy, softmax, accuracy. Labels are (b,) int64."""
-
-    score_field: str = "valid_accuracy"
-    keeps_probabilities: bool = False
-
-    def losses(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-        """See `Task`."""
-        return cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
-
-    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-        """See `Task`."""
-        return cross_entropy(logits, labels, label_smoothing=smoothing)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """See `Task`; rows sum to 1."""
-        return torch.softmax(logits, dim=1)
-
-    def num_correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See `Task`: clips whose class has the largest logit."""
-        return (logits.argmax(dim=1) == labels).sum()
-
-    def score(self, counted: float, probabilities: list[Tensor], labels: list[Tensor]) -> float:
-        """See `Task`."""
         return counted
 
 
-@dataclass(frozen=True)
-class SeveralLabels:
+class SeveralLabels(Task):
     """Several labels per clip or none: binary cross-entropy per class, sigmoid, mean AP.
 
     Labels are (b, classes) uint8, multi-hot. Label smoothing moves both targets towards 1/2.
     """
 
-    score_field: str = "valid_map"
-    keeps_probabilities: bool = True
+    score_field = "valid_map"
+    keeps_probabilities = True
 
     def losses(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """See `Task`; losses are means over the classes."""
@@ -117,5 +90,5 @@ class SeveralLabels:
         return mean_average_precision(hot, values)
 
 
-TASKS: dict[TaskName, Task] = {"multiclass": OneClass(), "multilabel": SeveralLabels()}
+TASKS: dict[TaskName, Task] = {"multiclass": Task(), "multilabel": SeveralLabels()}
 """Tasks by name in a run's config."""
