@@ -5,8 +5,8 @@ declared in `trainer.config`, once for both.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,11 @@ def train_rest(
     """Train the rest of a run with its own settings; see `resume`."""
     with tracking_to(mlflow, console.warn) as tracking:
         if not (out / RESULT).exists():
-            stored, plan = stopped_run(out, store)
+            record = RunDirectory(out).record()
+            resolve_device(record.config.device)  # which may be absent here
+            place = from_json_text(record.store) if store is None else os.fspath(store)
+            stored = open_store(place, record.config.dataset)
+            plan = Plan(record.config, split_folds(stored, record.config))
             print_plan(console, stored, plan.config, execution.folds_at_once, started=True)
             carry_out(console, stored, plan, out, execution, tracking)
             return open_finished(out)
@@ -226,24 +230,6 @@ def train_rest(
         if tracking:
             tracking.changed(out)
     return finished
-
-
-def stopped_run(out: Path, store: Place | None = None) -> tuple[StoredDataset, Plan]:
-    """Return the dataset and the plan of a stopped run.
-
-    Args:
-        out: Directory of the run.
-        store: Path or URL of the store if it was moved.
-
-    Raises:
-        RunDirectoryError: There is no run, or its record is damaged.
-        DeviceError: Its device is not available.
-    """
-    record = RunDirectory(out).record()
-    resolve_device(record.config.device)
-    place = from_json_text(record.store) if store is None else os.fspath(store)
-    stored = open_store(place, record.config.dataset)
-    return stored, Plan(record.config, split_folds(stored, record.config))
 
 
 def carry_out(
@@ -261,30 +247,24 @@ def carry_out(
     points = {array: bands * frames for array, (bands, frames) in shapes.items()}
     view: AbstractContextManager[Notify]
     view = ProgressView(console, plan.config, plan.num_train, plan.num_valid, points)
-    with _resumable(out), view as notify:
-        # Before a first run the initial weights are downloaded: the view shows that, too.
-        known = start(notify) if start else Known(plan.splits)
-        watching = tracking.watching(out, notify) if tracking else nullcontext(notify)
-        with watching as watcher:
-            result = carry_on(stored, out, watcher, execution, known=known)
-    if result:
-        print_result(console, result)
-    console.say(f"Run: {out}")
-    return result
-
-
-@contextmanager
-def _resumable(out: Path) -> Iterator[None]:
-    """Add to an interrupt how to resume the run, if it has begun."""
     try:
-        yield
+        with view as notify:
+            # Before a first run the initial weights are downloaded: the view shows that, too.
+            known = start(notify) if start else Known(plan.splits)
+            watching = tracking.watching(out, notify) if tracking else nullcontext(notify)
+            with watching as watcher:
+                result = carry_on(stored, out, watcher, execution, known=known)
     except KeyboardInterrupt as stop:
-        if RunDirectory(out).begun:
+        if RunDirectory(out).started:
             stop.add_note(
                 f"{out} keeps the epochs and networks so far; --resume {out} resumes it, and so "
                 f"does trainer.resume({str(out)!r})"
             )
         raise
+    if result:
+        print_result(console, result)
+    console.say(f"Run: {out}")
+    return result
 
 
 def _console(progress: bool) -> Terminal:

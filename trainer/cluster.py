@@ -9,15 +9,14 @@ the fold's last state.
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import featurestore.cluster
 from featurestore import FeatureStoreError, StoredDataset, open_store
 from featurestore.errors import BusyError, UnfitWorkerError
-from schemas import FoldResult, RunConfig
+from schemas import FoldResult, RunRecord
 from trainer.config import ExecutionOptions
 from trainer.errors import ClusterError, TrainerError
 from trainer.oom import is_out_of_memory
@@ -26,7 +25,6 @@ from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import resume
 from trainer.sweep import RUNS, SweepRun, start
 
-_CONNECT_TIMEOUT = "20s"
 _SHOWN_AFTER_S, _LOOK_EVERY_S = 40.0, 0.2
 _BUSY_S = 2.0
 """Polling interval in seconds for a fold that another process trains."""
@@ -73,40 +71,32 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A run whose directory has been created.
-
-    Args:
-        config: Config of the run, with the device of the worker that created it.
-        record_sha256: SHA-256 digest of its run.json.
-    """
-
-    config: RunConfig
-    record_sha256: str
-
-
-@dataclass(frozen=True)
 class Failed:
     """A failure, described in one line."""
 
     reason: str
 
 
-def begin_run(work: Work, run: SweepRun) -> Begun | Failed:
-    """Create a run (task), with the device of the worker."""
+def begin_run(work: Work, run: SweepRun) -> RunRecord | Failed:
+    """Create a run (task), with the device of the worker; return its record."""
 
-    def begin() -> Begun:
+    def begin() -> RunRecord:
         stored = work.open()
         plan = plan_run(stored, run.options, work.execution.folds_at_once)
         start(stored, run, work.out, work.execution, plan)
-        record, digest = RunDirectory(work.out / RUNS / run.name).record_and_digest()
-        return Begun(record.config, digest)
+        return RunDirectory(work.out / RUNS / run.name).digested_record()
 
     return attempt(begin)
 
 
-def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldResult | Failed:
-    """Train or resume one fold (task)."""
+def train_one_fold(work: Work, task: tuple[str, str | None, int]) -> FoldResult | Failed:
+    """Train or resume one fold (task).
+
+    Args:
+        work: Settings that all tasks share.
+        task: Name of the run, digest of its run.json, and held-out fold.
+    """
+    run, record_sha256, fold = task
     path = work.out / RUNS / run
 
     def train() -> FoldResult:
@@ -127,7 +117,7 @@ def train_one_fold(work: Work, run: str, record_sha256: str, fold: int) -> FoldR
     return attempt(train)
 
 
-def check_shared(path: Path, record_sha256: str) -> None:
+def check_shared(path: Path, record_sha256: str | None) -> None:
     """Check that a run directory is the one created by another machine.
 
     Raises:
@@ -141,11 +131,12 @@ def check_shared(path: Path, record_sha256: str) -> None:
                 f"sees no {RECORD}; give an --out that this machine and all workers share"
             )
         time.sleep(_LOOK_EVERY_S)
-    digest = RunDirectory(path).record_and_digest()[1]
+    digest = RunDirectory(path).digested_record().sha256
     if digest != record_sha256:
         raise ClusterError(
-            f"{path / RECORD}: is another one on {platform.node()}: its digest is {digest[:12]}, "
-            f"not {record_sha256[:12]}; give an --out that this machine and all workers share"
+            f"{path / RECORD}: is another one on {platform.node()}: its digest is "
+            f"{str(digest)[:12]}, not {str(record_sha256)[:12]}; give an --out that this machine "
+            "and all workers share"
         )
 
 
@@ -173,52 +164,6 @@ def _worded(error: Exception) -> str:
     return f"{what} on {platform.node()}, see its worker's log: {first}".removesuffix(": ")
 
 
-class Cluster(featurestore.cluster.Cluster):
-    """The workers of a Dask scheduler; a context manager.
-
-    Args:
-        scheduler: Address of the scheduler, such as `tcp://host:8786`.
-        notify: Called with a line if nothing happens or a worker cannot be used.
-
-    Raises:
-        featurestore.errors.ClusterError: No scheduler answers there.
-    """
-
-    def __init__(self, scheduler: str, notify: Callable[[str], object]) -> None:
-        super().__init__(scheduler, notify, _CONNECT_TIMEOUT)
-
-    def begin(
-        self, work: Work, runs: Sequence[SweepRun]
-    ) -> Iterator[tuple[tuple[Work, SweepRun], Begun | Failed]]:
-        """Create runs, and yield each task with its outcome as they complete.
-
-        Raises:
-            featurestore.errors.ClusterError: The scheduler is gone, or no worker can take part.
-        """
-        return self.run(_begin, [(work, run) for run in runs], rescue=_died)
-
-    def train(
-        self, work: Work, folds: Sequence[tuple[str, str, int]]
-    ) -> Iterator[tuple[tuple[Work, str, str, int], FoldResult | Failed]]:
-        """Train folds of runs, and yield each task with its outcome as they complete.
-
-        Args:
-            work: Settings that all tasks share.
-            folds: For each task the name of the run, the digest of its run.json, and the fold.
-
-        Raises:
-            featurestore.errors.ClusterError: See `begin`.
-        """
-        return self.run(_train, [(work, *fold) for fold in folds], rescue=_died)
-
-
-def _begin(task: tuple[Work, SweepRun]) -> Begun | Failed:
-    return begin_run(*task)
-
-
-def _train(task: tuple[Work, str, str, int]) -> FoldResult | Failed:
-    return train_one_fold(*task)
-
-
-def _died(_task: object) -> Any:  # noqa: ANN401  (in place of tasks that give different things)
+def died(_task: object) -> Failed:
+    """Return the outcome of a task over which workers have died."""
     return Failed("its worker died several times; look at the workers' logs and memory")

@@ -68,7 +68,7 @@ def print_result(console: Terminal, result: RunResult) -> None:
     """Print the score of every fold, and mean ± sample standard deviation over folds.
 
     The score is accuracy, or, with several labels, mean average precision, followed by the other
-    scores of the last network, or else the best.
+    scores of the reported network.
     """
     selection, several = result.config.selection, result.config.task == "multilabel"
     of = "mAP " if several else ""
@@ -268,7 +268,7 @@ class ProgressView:
             case events.StageStarted(fold, number, stage):
                 self._reading[fold] = f"stage {number}/{len(self._config.stages)} {stage.array}"
                 self._describe(fold, f"{self._reading[fold]}: reading")
-            case events.FoldStarted(fold, _, _, epochs_done):
+            case events.FoldStarted(fold, epochs_done):
                 self._show_fold(fold, epochs_done)
             case events.FoldDone(result):
                 self._progress.remove_task(self._bars.pop(result.fold))

@@ -21,7 +21,7 @@ from trainer.plan import Plan
 from trainer.recipes import with_rates
 from trainer.records.finished import check_finished, open_finished, plain
 from trainer.records.rundir import FOLD_RESULT, RECORD, RESULT, RunDirectory, check_free
-from trainer.safefiles import RESTORE, sealed
+from trainer.safefiles import RESTORE, digest_of, sealed
 from trainer.threads import computing_threads
 from trainer.training import events
 from trainer.training.curves import Curves
@@ -211,7 +211,7 @@ def _job(
     folds: Sequence[int],
 ) -> Job:
     """Return what these folds share; only what is not known is read or measured."""
-    record, digest = directory.record_and_digest()
+    record = directory.digested_record()
     splits = known.splits if known else {f: split_fold(dataset, record.config, f) for f in folds}
     weights = (known and known.weights) or _same_weights(directory.path, record, notify)
     readings = (known and known.readings) or _readings(dataset, record.config, execution)
@@ -223,8 +223,7 @@ def _job(
         body_state=weights.state,
         notify=notify,
         save_every_s=execution.save_every_s,
-        warnings=tuple(changes(directory.path, record)),
-        record_sha256=digest,
+        warnings=tuple(changes(directory.path, directory.record())),
     )
 
 
@@ -234,7 +233,7 @@ def _train(
     job.notify(events.RunStarted(job.record))
     device, threads = torch.device(job.config.device), job.config.threads
     with Curves(directory.path) as curves, repeatable(device), computing_threads(threads):
-        recorded = replace(job, notify=_Recorder(curves, job.notify))
+        recorded = replace(job, notify=_recording(curves, job.notify))
         train_folds(recorded, directory.fold, folds_at_once, folds)
     return finish(directory, job.record.readings)
 
@@ -256,15 +255,16 @@ def finish(
     """
     if (directory.path / RESULT).exists():
         return open_finished(directory.path).result
-    record, digest = directory.record_and_digest()
+    record = directory.digested_record()
     folds: list[FoldResult] = []
-    digests = {RECORD: digest}
+    digests = {RECORD: record.sha256}
     for fold in record.config.folds:
-        record_and_digest = directory.fold(fold).result_and_digest()
-        if record_and_digest is None:
+        done = directory.fold(fold).result()
+        if done is None:
             return None
-        folds.append(plain(record_and_digest[0]))
-        digests[f"fold{fold}/{FOLD_RESULT}"] = record_and_digest[1]
+        folds.append(plain(done))
+        name = f"fold{fold}/{FOLD_RESULT}"
+        digests[name] = digest_of(directory.path / name, done)
     met = (record.warnings, *(fold.warnings for fold in folds))
     warnings = dict.fromkeys(warning for some in met for warning in some)
     known = record.model_dump(include=_OF_RESULT - {"sha256"})
@@ -272,31 +272,28 @@ def finish(
     if readings is not None:
         known |= {"readings": dict(readings)}
     result = sealed(RunResult(folds=tuple(folds), **known))
-    check_finished(directory, record, digest, result)
+    check_finished(directory, record, result)
     return directory.write_result(result)
 
 
-class _Recorder:
-    """Draws each epoch's curves, then passes the event on, a warning once.
+def _recording(curves: Curves, notify: events.Notify) -> events.Notify:
+    """Return what draws each epoch's curves, then passes the event on, a warning once.
 
     Folds in several threads take turns.
     """
+    turn, warned = threading.Lock(), set[str]()
 
-    def __init__(self, curves: Curves, notify: events.Notify) -> None:
-        self._warnings: set[str] = set()
-        self._curves, self._notify = curves, notify
-        self._turn = threading.Lock()
+    def record(event: events.Event) -> None:
+        with turn:
+            if isinstance(event, events.EpochDone):
+                curves.add(event.metrics)
+            if isinstance(event, events.Warned):
+                if event.message in warned:
+                    return
+                warned.add(event.message)
+            notify(event)
 
-    def __call__(self, event: events.Event) -> None:
-        with self._turn:
-            match event:
-                case events.EpochDone(metrics):
-                    self._curves.add(metrics)
-                case events.Warned(message):
-                    if message in self._warnings:
-                        return
-                    self._warnings.add(message)
-            self._notify(event)
+    return record
 
 
 def _readings(

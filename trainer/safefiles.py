@@ -7,7 +7,6 @@ content in the comment of its zip archive, as torch itself does not verify check
 import hashlib
 import io
 import json
-import os
 import pickle
 import re
 import zipfile
@@ -53,22 +52,6 @@ def replace_file(path: Path, data: bytes | memoryview) -> None:
     """Write a file atomically: at any moment, `path` has all old bytes or all new bytes."""
     with writing(path):
         files.replace_file(path, data)
-
-
-def create_file(path: Path, data: bytes) -> bool:
-    """Write a file atomically unless it exists; return whether it did not."""
-    with writing(path):
-        return files.create_file(path, data)
-
-
-def append_file(path: Path, data: bytes) -> None:
-    """Append to a file; the data survives a killed process once this returns."""
-    with writing(path):
-        descriptor = files.open_own(path)
-        try:
-            files.write_all(descriptor, data)
-        finally:
-            os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:
@@ -190,12 +173,8 @@ def sealed(record: _Kind) -> _Kind:
     return record.model_copy(update={"sha256": digest})
 
 
-def read_sealed(path: Path, kind: type[_Kind]) -> tuple[_Kind, str]:
-    """Read a JSON record.
-
-    Returns:
-        The record, and the digest of its content; its `sha256` is None if an older version wrote it
-        without a digest.
+def read_sealed(path: Path, kind: type[_Kind]) -> _Kind:
+    """Read a JSON record; its `sha256` is None if an older version wrote it without a digest.
 
     Raises:
         RunDirectoryError: The file cannot be read, is not such a record, or has been changed.
@@ -209,7 +188,12 @@ def read_sealed(path: Path, kind: type[_Kind]) -> tuple[_Kind, str]:
             f"{path}: is damaged, or of another version: {in_a_line(error)}; {RESTORE}"
         ) from error
     check_digest(path, digest, record.sha256, "itself")
-    return record, digest
+    return record
+
+
+def digest_of(path: Path, record: Sealed) -> str:
+    """Return the digest of a record that was read from a file, also if it does not give its own."""
+    return record.sha256 or content_digest(json.loads(read_file(path, MOST_BYTES)))
 
 
 def write_sealed(path: Path, record: _Kind) -> _Kind:

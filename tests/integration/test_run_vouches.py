@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from tests.integration.test_resume import OFTEN, short_plan, stop_at
 from tests.integration.trainer_runs import copied, finished_run, older_run, rewrite
 from tests.integration.trainer_store import sounds, tiny_store
 from trainer.cli import main
-from trainer.errors import TrainerError
+from trainer.errors import CheckpointError, TrainerError
+from trainer.records.checkpoint import check_is_of
 from trainer.records.finished import open_finished
 from trainer.records.rundir import RECORD, RunDirectory
 from trainer.report.series import read_run
@@ -324,3 +326,11 @@ def test_a_fold_that_was_trained_for_another_run_does_not_become_a_part_of_this_
     with pytest.raises(TrainerError, match=r"run\.json: is damaged or was changed.*fold1/fold"):
         resume(open_store(tiny_store()), other)
     assert not (other / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "class_names", "features", "extractor_version"])
+def test_a_network_that_does_not_say_what_it_is_of_is_not_the_runs(name: str) -> None:
+    run = open_finished(finished_run())
+    network = replace(run.checkpoint(1, "best"), **{name: None})
+    with pytest.raises(CheckpointError, match=f"it differs in: {name}"):
+        check_is_of(Path("best.pt"), network, run.record, 1)

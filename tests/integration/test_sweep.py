@@ -19,6 +19,7 @@ import torch
 from distributed import Client, LocalCluster
 
 from featurestore import open_store
+from featurestore.cluster import Cluster
 from schemas import RunResult
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.test_run_copies import put
@@ -172,7 +173,7 @@ def test_bad_arguments_are_one_clear_error(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("trainer.cluster._CONNECT_TIMEOUT", "1s")
+    monkeypatch.setattr(Cluster.__init__, "__defaults__", (None, "1s"))
     assert sweep(arguments) == code
     error = capsys.readouterr().err
     assert message in error
@@ -250,6 +251,7 @@ _FIRST_FOLD = """
 import sys
 from pathlib import Path
 from featurestore import open_store
+from featurestore.cluster import Cluster
 from trainer.run import resume
 resume(open_store(sys.argv[1]), Path(sys.argv[2]), folds=(1,))
 """

@@ -12,10 +12,11 @@ from distributed import Client
 
 from featurestore import open_store
 from featurestore.errors import UnfitWorkerError
+from schemas import RunRecord
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.test_sweep import QUICK, same_networks, sweep
 from tests.integration.trainer_store import tiny_store
-from trainer.cluster import Begun, Failed, Work, begin_run, check_shared, train_one_fold
+from trainer.cluster import Failed, Work, begin_run, check_shared, train_one_fold
 from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ClusterError
 from trainer.records.rundir import RunDirectory
@@ -67,7 +68,7 @@ def test_a_method_of_a_file_is_the_users_wherever_it_is_begun(
     other_machine(monkeypatch, tmp_path)
     Path("methods.yaml").write_text(METHOD.format(rate=0.5))
     begun = begin_run(*pickle.loads(sent))  # noqa: S301 - our own bytes
-    assert isinstance(begun, Begun)
+    assert isinstance(begun, RunRecord)
     assert [stage.max_lr for stage in begun.config.stages] == [0.25]
     assert RunDirectory(tmp_path / "s/runs/a").record().config == begun.config
 
@@ -83,7 +84,7 @@ def test_initial_weights_are_the_users_file_or_none(
     other_machine(monkeypatch, tmp_path)
     torch.save(torchvision.models.resnet18().state_dict(), "w.pth")
     begun = begin_run(place, run)
-    assert isinstance(begun, Begun)
+    assert isinstance(begun, RunRecord)
     assert begun.config.init == str(tmp_path / "w.pth")
     (tmp_path / "w.pth").write_bytes(Path("w.pth").read_bytes())
     found = begin_run(place, replace(run, name="b"))
@@ -98,11 +99,11 @@ def test_a_fold_whose_first_worker_was_thought_lost_is_waited_for_and_not_failed
     monkeypatch.setattr("trainer.cluster._BUSY_S", 0.05)
     run = SweepRun("a", replace(OPTIONS, methods_file="methods.yaml"))
     begun = begin_run(work(Path("s")), run)
-    assert isinstance(begun, Begun)
+    assert isinstance(begun, RunRecord)
     fold = RunDirectory(tmp_path / "s/runs/a").fold(1)
     with ThreadPoolExecutor(1) as pool:
         with fold.locked():
-            second = pool.submit(train_one_fold, work(Path("s")), "a", begun.record_sha256, 1)
+            second = pool.submit(train_one_fold, work(Path("s")), ("a", begun.sha256, 1))
             with pytest.raises(TimeoutError):
                 second.result(timeout=1)
         outcome = second.result()
@@ -118,11 +119,11 @@ def test_a_worker_with_another_store_or_another_run_at_that_place_says_so(tmp_pa
         begin_run(work(Path("s"), tmp_path / "absent.zarr"), run)
     assert not Path("s").exists()
     begun = begin_run(work(Path("s")), run)
-    assert isinstance(begun, Begun)
-    check_shared(tmp_path / "s/runs/a", begun.record_sha256)
+    assert isinstance(begun, RunRecord)
+    check_shared(tmp_path / "s/runs/a", begun.sha256)
     with pytest.raises(ClusterError, match=r"run\.json: is another one on .*share"):
         check_shared(tmp_path / "s/runs/a", "0" * 64)
-    failed = train_one_fold(work(Path("s")), "a", "0" * 64, 1)
+    failed = train_one_fold(work(Path("s")), ("a", "0" * 64, 1))
     assert isinstance(failed, Failed)
     assert not (tmp_path / "s/runs/a/fold1").exists()
 

@@ -71,7 +71,7 @@ def epoch(fold: int, stage: int, number: int) -> EpochDone:
 def test_the_bar_and_the_time_left_are_there_on_terminals_of_any_width(width: int) -> None:
     shown, _ = view(width)
     for fold in (1, 2):
-        shown(FoldStarted(fold, 320, 80))
+        shown(FoldStarted(fold))
         shown(StageStarted(fold, 1, STAGES[0]))
     shown(BatchDone(2))
     shown(epoch(1, 1, 12))
@@ -91,7 +91,7 @@ def test_the_bar_and_the_time_left_are_there_on_terminals_of_any_width(width: in
 
 def test_a_fold_is_said_to_read_only_until_its_first_step() -> None:
     shown, _ = view(80)
-    shown(FoldStarted(1, 320, 80))
+    shown(FoldStarted(1))
     for number, stage in enumerate(STAGES, start=1):
         shown(StageStarted(1, number, stage))
         assert f"stage {number}/2 {stage.array}: reading" in drawn(shown, 80)

@@ -207,7 +207,8 @@ class _Training:
 
     def on_cluster(self, scheduler: str) -> dict[str, str]:
         """Train on a cluster, fold by fold; return the failures by the run's name."""
-        from trainer.cluster import Cluster, Failed, Work, check_shared
+        from featurestore.cluster import Cluster
+        from trainer.cluster import Failed, Work, begin_run, check_shared, died, train_one_fold
         from trainer.console import fold_text
         from trainer.sweep import plan_sweep
 
@@ -217,15 +218,16 @@ class _Training:
         failed: dict[str, str] = {}
         started = {}
         with Cluster(scheduler, partial(self.console.say, style="yellow")) as cluster:
-            for (_, run), answer in cluster.begin(work, [run for run, _ in planned]):
+            begin = partial(begin_run, work)
+            for run, answer in cluster.run(begin, [run for run, _ in planned], died):
                 if isinstance(answer, Failed):
                     self._report(failed, run.name, f"{run.name}: failed", answer.reason)
                 else:
-                    check_shared(self.path(run.name), answer.record_sha256)
+                    check_shared(self.path(run.name), answer.sha256)
                     started[run.name] = answer
-            tasks = [(n, b.record_sha256, f) for n, b in started.items() for f in b.config.folds]
-            done = cluster.train(work, tasks)
-            for number, ((_, name, _, fold), outcome) in enumerate(done, start=1):
+            tasks = [(n, r.sha256, f) for n, r in started.items() for f in r.config.folds]
+            done = cluster.run(partial(train_one_fold, work), tasks, died)
+            for number, ((name, _, fold), outcome) in enumerate(done, start=1):
                 line = f"{number}/{len(tasks)} {name} fold {fold}"
                 if isinstance(outcome, Failed):
                     self._report(failed, name, f"{line}: failed", outcome.reason)

@@ -241,10 +241,10 @@ def check_is_of(path: Path, checkpoint: Checkpoint, record: RunRecord, fold: int
     Raises:
         CheckpointError: Fields differ; the message names them.
     """
-    names = ("fingerprint", "class_names", "features", "extractor_version")
+    names = ["fingerprint", "class_names"]
+    if checkpoint.features or checkpoint.extractor_version:  # older versions wrote neither
+        names += ["features", "extractor_version"]
     own = {name: getattr(checkpoint, name) for name in ("fold", *names)}
-    # Older versions did not write the features and the extractor.
-    own = {name: value for name, value in own.items() if value is not None}
     of_run = {name: getattr(record, name) for name in names} | {"fold": fold}
     if problems := differing(dict(checkpoint.config) | own, dict(record.config) | of_run):
         raise CheckpointError(f"{path}: is not of this run, it differs in: {', '.join(problems)}")

@@ -34,7 +34,7 @@ from trainer.records.rundir import (
     RunDirectory,
 )
 from trainer.records.tables import ClipPredictions, parse_metrics, parse_predictions
-from trainer.safefiles import RESTORE, check_digest
+from trainer.safefiles import RESTORE, check_digest, digest_of
 from trainer.selection import RULES, SCORE_NAMES, reported_epoch
 from trainer.stats import mean, sample_std
 
@@ -232,26 +232,23 @@ def open_finished(path: Path | str) -> FinishedRun:
     if not (path / RESULT).is_file():
         raise TrainedRunError(_why_no_result(path))
     directory = RunDirectory(path)
-    record, digest = directory.record_and_digest()
-    result = directory.result()
+    record, result = directory.digested_record(), directory.result()
     assert result is not None, "it is there"  # noqa: S101
-    return check_finished(directory, record, digest, result)
+    return check_finished(directory, record, result)
 
 
-def check_finished(
-    directory: RunDirectory, record: RunRecord, digest: str, result: RunResult
-) -> FinishedRun:
+def check_finished(directory: RunDirectory, record: RunRecord, result: RunResult) -> FinishedRun:
     """Check the records of a run for consistency.
 
     Args:
         directory: Directory of the run.
-        record: Content of run.json.
-        digest: Digest of run.json.
+        record: Content of run.json, with its digest.
         result: Content of result.json, or what is about to be written there.
 
     Raises:
         TrainedRunError: They contradict each other, or a fold.json is missing or damaged.
     """
+    digest = str(record.sha256)
     check_digest(directory.path / RECORD, digest, result.digests.get(RECORD), RESULT)
     _refuse(directory.path / RESULT, _of_result(result, record))
     folders = {one.fold: _fold_record(directory, result, one, digest) for one in result.folds}
@@ -264,16 +261,15 @@ def _fold_record(
     """Return a fold's own record, which the result repeats; None if the result has no digests."""
     folder = directory.fold(outcome.fold)
     path = folder.path / FOLD_RESULT
-    record_and_digest = folder.result_and_digest()
+    record = folder.result()
     if result.sha256 is None:
-        if record_and_digest and record_and_digest[0].sha256:
+        if record and record.sha256:
             raise RunDirectoryError(f"{directory.path / RESULT}: has lost its digest; {RESTORE}")
         return None
-    if record_and_digest is None:
+    if record is None:
         raise RunDirectoryError(f"{path}: is missing; {RESTORE}")
-    record, digest = record_and_digest
     name = str(path.relative_to(directory.path))
-    check_digest(path, digest, result.digests.get(name, "nothing"), RESULT)
+    check_digest(path, digest_of(path, record), result.digests.get(name, "nothing"), RESULT)
     check_digest(directory.path / RECORD, record_digest, record.record_sha256, name)
     if plain(record) != outcome:
         raise RunDirectoryError(f"{path}: is not what {RESULT} says of the fold; {RESTORE}")

@@ -7,13 +7,14 @@ fold.json those of the fold's files, and result.json those of run.json and each 
 `trainer.records.finished` checks their consistency.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import BusyError
-from featurestore.files import LockedError, is_temporary, locked
+from featurestore.files import LockedError, create_file, is_temporary, locked, open_own
 from schemas import (
     CheckpointName,
     EpochMetrics,
@@ -95,6 +96,13 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
+def _recorded(record: FoldRecord | None, name: str) -> str | None:
+    """Return the digest of a file by its fold's record; None if an older version wrote that."""
+    if record is None or record.sha256 is None:
+        return None
+    return record.files.get(name, "nothing")
+
+
 class FoldDirectory:
     """The directory of one held-out fold, which need not exist yet."""
 
@@ -141,11 +149,6 @@ class FoldDirectory:
         Raises:
             RunDirectoryError: The record is damaged.
         """
-        record_and_digest = self.result_and_digest()
-        return record_and_digest[0] if record_and_digest else None
-
-    def result_and_digest(self) -> tuple[FoldRecord, str] | None:
-        """Return the fold's result with the digest of fold.json."""
         path = self.path / FOLD_RESULT
         return safefiles.read_sealed(path, FoldRecord) if path.exists() else None
 
@@ -162,14 +165,8 @@ class FoldDirectory:
         """
         path = self.path / name
         data = safefiles.read_file(path, max_bytes)
-        if record is not None and record.sha256 is not None:
-            if name not in record.files:
-                raise RunDirectoryError(
-                    f"{path}: is not a file that {FOLD_RESULT} knows of; remove it"
-                )
-            safefiles.check_digest(
-                path, safefiles.file_digest(data), record.files[name], FOLD_RESULT
-            )
+        digest = safefiles.file_digest(data)
+        safefiles.check_digest(path, digest, _recorded(record, name), FOLD_RESULT)
         return data
 
     def state(self, record: RunRecord, fold: int) -> "FoldState | None":
@@ -196,10 +193,8 @@ class FoldDirectory:
         """
         from trainer.records.checkpoint import load_checkpoint
 
-        path, digest = self.network(which), None
-        if record is not None and record.sha256 is not None:
-            digest = record.files.get(path.name, "nothing")
-        return load_checkpoint(path, digest)
+        path = self.network(which)
+        return load_checkpoint(path, _recorded(record, path.name))
 
     def write_state(self, state: "FoldState") -> None:
         """Write state.pt."""
@@ -258,7 +253,9 @@ class FoldDirectory:
 
     def append(self, metrics: EpochMetrics) -> None:
         """Append a row to metrics.csv; it survives a killed process once this returns."""
-        safefiles.append_file(self.path / METRICS, metrics_bytes([metrics], header=False))
+        path = self.path / METRICS
+        with safefiles.writing(path), os.fdopen(open_own(path), "ab") as file:
+            file.write(metrics_bytes([metrics], header=False))
 
 
 class RunDirectory:
@@ -268,7 +265,7 @@ class RunDirectory:
         self.path = path
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether a run was started in it, which can be resumed."""
         return (self.path / RECORD).is_file()
 
@@ -292,13 +289,15 @@ class RunDirectory:
         Raises:
             RunDirectoryError: There is no run, or its record is damaged.
         """
-        return self.record_and_digest()[0]
-
-    def record_and_digest(self) -> tuple[RunRecord, str]:
-        """Return the run's record with the digest of run.json."""
-        if not self.begun:
+        if not self.started:
             raise RunDirectoryError(f"{self.path}: is not a run, it has no {RECORD}")
         return safefiles.read_sealed(self.path / RECORD, RunRecord)
+
+    def digested_record(self) -> RunRecord:
+        """Return the run's record with the digest of run.json, whichever version wrote it."""
+        record = self.record()
+        digest = safefiles.digest_of(self.path / RECORD, record)
+        return record.model_copy(update={"sha256": digest})
 
     def result(self) -> RunResult | None:
         """Return the run's result; None if it is unfinished.
@@ -307,7 +306,7 @@ class RunDirectory:
             RunDirectoryError: The record is damaged.
         """
         path = self.path / RESULT
-        return safefiles.read_sealed(path, RunResult)[0] if path.exists() else None
+        return safefiles.read_sealed(path, RunResult) if path.exists() else None
 
     def create_record(self, record: RunRecord) -> None:
         """Write run.json; its directory is created if missing.
@@ -316,9 +315,10 @@ class RunDirectory:
             RunDirectoryError: It exists already, or cannot be written.
         """
         safefiles.make_folder(self.path)
-        if not safefiles.create_file(
-            self.path / RECORD, safefiles.record_bytes(safefiles.sealed(record))
-        ):
+        path, data = self.path / RECORD, safefiles.record_bytes(safefiles.sealed(record))
+        with safefiles.writing(path):
+            is_new = create_file(path, data)
+        if not is_new:
             raise taken(self.path)
 
     def write_result(self, result: RunResult) -> RunResult:

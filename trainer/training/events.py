@@ -39,8 +39,6 @@ class FoldStarted:
     """Training of a fold is about to start, or to resume after `epochs_done`."""
 
     fold: int
-    num_train: int
-    num_test: int
     epochs_done: int = 0
 
 

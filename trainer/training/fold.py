@@ -95,7 +95,6 @@ class Job:
         notify: Called with every event.
         save_every_s: Minimum interval in seconds between saved states.
         warnings: Warnings to record with every fold.
-        record_sha256: Digest of the record's file.
     """
 
     dataset: StoredDataset
@@ -106,7 +105,6 @@ class Job:
     notify: events.Notify
     save_every_s: float
     warnings: tuple[str, ...] = ()
-    record_sha256: str | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -137,9 +135,7 @@ def train_fold(job: Job, fold: int, directory: FoldDirectory) -> Progress[FoldRe
 
 
 def _report_finished(job: Job, result: FoldResult) -> FoldResult:
-    job.notify(
-        events.FoldStarted(result.fold, result.num_train, result.num_test, result.last_epoch)
-    )
+    job.notify(events.FoldStarted(result.fold, result.last_epoch))
     job.notify(events.FoldDone(result))
     return result
 
@@ -169,11 +165,8 @@ class _FoldTrainer:
 
     def run(self) -> Progress[FoldResult]:
         """Train every stage that is left, in turn."""
-        split = self._split
         self._directory.write_metrics(self._epochs)
-        self._job.notify(
-            events.FoldStarted(self._fold, split.num_train, split.num_test, len(self._epochs))
-        )
+        self._job.notify(events.FoldStarted(self._fold, len(self._epochs)))
         for warning in self._job.warnings:
             self._warn(warning)
         for number, stage in enumerate(self._config.stages, start=1):
@@ -350,7 +343,7 @@ class _FoldTrainer:
             warnings=tuple(self._warnings),
             **scores,
         )
-        self._directory.finish(result, self._job.record_sha256)
+        self._directory.finish(result, self._job.record.sha256)
         self._saver.close()
         return result
 
