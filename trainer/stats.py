@@ -116,11 +116,6 @@ def confusion_matrix(
     return pairs.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def accuracy(confusion: Matrix) -> float:
-    """Return the fraction of clips on the diagonal; there must be at least one clip."""
-    return float(confusion.trace() / confusion.sum())
-
-
 def by_class(confusion: Matrix, class_names: Sequence[str]) -> tuple[ClassEvaluation, ...]:
     """Return number of clips and recall of every class."""
     return tuple(

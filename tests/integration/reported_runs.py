@@ -29,6 +29,7 @@ from schemas import (
 from trainer.records.rundir import RunDirectory
 from trainer.records.tables import ClipPredictions, parse_predictions, predictions_bytes
 from trainer.report import Section, Table
+from trainer.report.comparisons import agreements
 from trainer.report.paper import URBANSOUND8K
 from trainer.report.series import group, read_run
 from trainer.report.write import text_section
@@ -243,7 +244,8 @@ def paper_runs() -> tuple[Path, ...]:
 
 def sections_of(*runs: Path) -> list[Section]:
     """Return the contents of a report, without the pictures."""
-    return [text_section(series) for series in group([read_run(run) for run in runs]).values()]
+    sections = group([read_run(run) for run in runs]).values()
+    return [text_section(series, agreements(series)) for series in sections]
 
 
 def section_of(*runs: Path) -> Section:

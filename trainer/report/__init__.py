@@ -5,16 +5,7 @@ in a terminal.
 """
 
 import featurestore.pictures  # noqa: F401 - before Matplotlib, whose start it explains
-from trainer.report.render import Column, Picture, Report, Section, Table, print_report, report_json
+from trainer.report.render import Report, Section, Table, print_report, report_json
 from trainer.report.write import write_report
 
-__all__ = [
-    "Column",
-    "Picture",
-    "Report",
-    "Section",
-    "Table",
-    "print_report",
-    "report_json",
-    "write_report",
-]
+__all__ = ["Report", "Section", "Table", "print_report", "report_json", "write_report"]

@@ -12,14 +12,12 @@ import numpy as np
 
 from featurestore.errors import RunError
 from featurestore.text import json_text
-from schemas import EpochMetrics
 from trainer.errors import TrainerError
 from trainer.records.finished import epoch_of, score_of
 from trainer.report.comparisons import CLASS_NOTE, NOTE, agreements, class_tests
 from trainer.report.series import Run, Series, group, read_run
 from trainer.report.tables import pairs
 from trainer.selection import OPTIMISTIC, RULES
-from trainer.stats import mcnemar_p
 
 _EPOCHS = ("stage", "epoch", "array", "max_lr", "train_loss", "valid_loss", "score")
 
@@ -45,7 +43,7 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
         RunError: A directory is not a run, a run is unfinished or damaged, or two are the same.
     """
     try:
-        runs = [read_run(path) for path in paths]
+        runs = [read_run(path, keep_probabilities=True) for path in paths]
         groups = group(runs)
         labels = {
             run: series.label
@@ -64,7 +62,7 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
 def _run(run: Run, label: str) -> dict[str, Any]:
     config, finished = run.config, run.finished
     checkpoint = finished.checkpoints[0]
-    predictions = run.predictions[checkpoint].values()
+    predictions = run.probabilities.values()
     notes = [*run.result.warnings]
     if config.selection == "heldout" and checkpoint == "best":
         notes.insert(0, OPTIMISTIC)
@@ -81,7 +79,7 @@ def _run(run: Run, label: str) -> dict[str, Any]:
         "multilabel": config.task == "multilabel",
         "precisions": {
             fold: [None if np.isnan(value) else float(value) for value in of]
-            for fold, of in run.precisions.get(checkpoint, {}).items()
+            for fold, of in run.precisions.items()
         },
         "folds": {
             fold.fold: {
@@ -91,7 +89,10 @@ def _run(run: Run, label: str) -> dict[str, Any]:
             }
             for fold in run.result.folds
         },
-        "epochs": {fold: _epochs(run.epochs, fold) for fold in finished.folds},
+        "epochs": {
+            fold: {name: [getattr(row, name) for row in rows] for name in _EPOCHS}
+            for fold, rows in run.epochs.items()
+        },
         "clips": {
             "clip_id": [clip for of in predictions for clip in of.clip_ids],
             "probabilities": np.concatenate([of.probabilities for of in predictions]),
@@ -99,18 +100,12 @@ def _run(run: Run, label: str) -> dict[str, Any]:
     }
 
 
-def _epochs(epochs: Sequence[EpochMetrics], fold: int) -> dict[str, list[Any]]:
-    rows = [row for row in epochs if row.fold == fold]
-    return {name: [getattr(row, name) for row in rows] for name in _EPOCHS}
-
-
 def _comparisons(series: Sequence[Series]) -> Iterator[dict[str, Any]]:
     """Yield the comparison of each pair of methods: clip by clip, or class by class."""
     for one in agreements(series):
-        _, only_first, only_second, _ = one.counts()
-        p = mcnemar_p(only_first, only_second) if len(one.seeds) == 1 else None
-        clips = [(clip.clip_id, clip.first, clip.second) for clip in one.clips]
-        yield _compared(one.first, one.second, NOTE, p=p, clips=clips)
+        right = ((by == one.label).tolist() for by in (one.by_first, one.by_second))
+        clips = list(zip(one.clip_ids, *right, strict=True))
+        yield _compared(one.first, one.second, NOTE, p=one.p, clips=clips)
     for a, b in pairs(series):
         if a.multilabel and a.method != b.method:
             tests = class_tests(a, b)

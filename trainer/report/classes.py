@@ -1,7 +1,6 @@
 """Figures by class: recall, confusion matrices and their differences, and the worst mistakes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from math import ceil
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from featurestore.pictures import drawing, fitted, legend, shown
 from featurestore.reading.clipfigure import color_bar, draw_array, label_axes
-from schemas import CheckpointName, FeatureSpec
+from schemas import FeatureSpec
 from trainer.inference.interpret import WrongClip
 from trainer.report.comparisons import Agreement
 from trainer.report.drawing import (
@@ -26,8 +25,8 @@ from trainer.report.drawing import (
     plain,
     rendered,
 )
-from trainer.report.series import Series, common_clips
-from trainer.stats import Matrix, by_class, confusion_matrix, mean
+from trainer.report.series import Series
+from trainer.stats import Matrix, by_class, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,8 +39,7 @@ LEGEND_COLUMNS = 3
 @drawing()
 def recall_picture(series: Sequence[Series]) -> Drawing:
     """Draw the recall of each class, highest at the top, with a point per method."""
-    score = series[0].scores[0]
-    recalls = [_recalls(one, score.checkpoint) for one in series]
+    recalls = [_recalls(one) for one in series]
     names = dict.fromkeys(name for by_name in recalls for name in by_name)
     ranked = sorted(names, key=lambda name: mean([r[name] for r in recalls if name in r]))
     legend_inches = LEGEND_INCHES * ceil(len(series) / LEGEND_COLUMNS)
@@ -76,9 +74,9 @@ def _draw_recalls(
         axes.plot(values, rows, marker, color=colour, ms=6, alpha=0.85, label=legend(one.label))
 
 
-def _recalls(series: Series, checkpoint: CheckpointName) -> dict[str, float]:
+def _recalls(series: Series) -> dict[str, float]:
     """Return recall in % by class name, of the classes that have clips."""
-    classes = by_class(series.confusion(checkpoint), series.class_names)
+    classes = by_class(series.confusion(), series.class_names)
     return {one.class_name: 100 * one.recall for one in classes if one.recall is not None}
 
 
@@ -91,10 +89,10 @@ WHO = "#3d6b57", "#b63679", "#3b63b8", "#6b7280"
 def agreement_picture(pair: Agreement) -> Drawing:
     """Draw which of two methods is correct, as a bar per class and per fold."""
     classes = pair.first.class_names
-    folds = sorted({clip.fold for clip in pair.clips})
+    folds = np.unique(pair.fold).tolist()
     names = [*(shown(name, NAME_CHARS) for name in classes), *(f"fold {fold}" for fold in folds)]
-    counts = [pair.counts(label=label) for label in range(len(classes))]
-    clips = np.array([*counts, *(pair.counts(fold=fold) for fold in folds)]).T
+    counts = [pair.counts(pair.label == label) for label in range(len(classes))]
+    clips = np.array([*counts, *(pair.counts(pair.fold == fold) for fold in folds)]).T
     shares = 100 * clips / np.maximum(clips.sum(axis=0), 1)
     figure = new_figure(CLASS_INCHES * len(names) + MARGIN_INCHES)
     axes, rows = figure.subplots(), range(len(names))
@@ -116,76 +114,41 @@ DARK = 0.6
 """Fraction of the scale above which numbers are white."""
 MOST_WITH_NUMBERS = 20
 """Maximum number of classes for which cells show numbers."""
+LEAST_SHADE = 0.05
+"""Minimum end of the scale of differences, so that one or two clips do not look like many."""
 _MARGIN_INCHES, _CELL_INCHES = 2.6, {True: 0.46, False: 0.19}
 
 
 @drawing()
 def confusion_picture(
-    confusion: Matrix, class_names: Sequence[str], title: Sequence[str]
+    confusion: Matrix,
+    class_names: Sequence[str],
+    title: Sequence[str],
+    other: Matrix | None = None,
 ) -> Drawing:
     """Draw a confusion matrix: rows are true classes, columns predicted ones, shades fractions.
+
+    With another one of the same clips, draw their difference: clips that the first puts into a cell
+    more often than the other.
 
     Args:
         confusion: (classes, classes) int64, numbers of clips.
         class_names: Class names by class_id.
         title: Lines of the title.
+        other: (classes, classes) int64, over the same clips.
     """
-    shades = Shades("Blues", 0, 1, "share of the true class's clips")
-    return _matrix_picture(confusion, _shares(confusion), class_names, title, shades)
-
-
-@drawing()
-def confusion_difference_picture(
-    first: Matrix, second: Matrix, class_names: Sequence[str], title: Sequence[str]
-) -> Drawing:
-    """Draw the difference first - second of two confusion matrices.
-
-    Args:
-        first: (classes, classes) int64, over the same clips as `second`.
-        second: (classes, classes) int64.
-        class_names: Class names by class_id.
-        title: Lines of the title.
-    """
-    shares = _shares(first) - _shares(second)
-    most = max(LEAST_SHADE, float(np.abs(shares).max(initial=0)))
-    shades = Shades("PuOr", -most, most, "difference of the shares of the true class's clips")
-    return _matrix_picture(first - second, shares, class_names, title, shades, signed=True)
-
-
-LEAST_SHADE = 0.05
-"""Minimum end of the scale of differences, so that one or two clips do not look like many."""
-
-
-@dataclass(frozen=True)
-class Shades:
-    """Colour scale of a matrix: colour map, ends of the scale, and label."""
-
-    colours: str
-    low: float
-    high: float
-    label: str
-
-
-def _shares(confusion: Matrix) -> NDArray[np.float64]:
-    """Return each row as fractions of its sum; zeros for a class without clips."""
-    shares: NDArray[np.float64] = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    return shares
-
-
-def _matrix_picture(
-    counts: Matrix,
-    shares: NDArray[np.float64],
-    class_names: Sequence[str],
-    title: Sequence[str],
-    shades: Shades,
-    *,
-    signed: bool = False,
-) -> Drawing:
+    shares, what = _shares(confusion), "share of the true class's clips"
+    colours, low, high, sign = "Blues", 0.0, 1.0, ""
+    if other is not None:
+        confusion, shares = confusion - other, shares - _shares(other)
+        high = max(LEAST_SHADE, float(np.abs(shares).max(initial=0)))
+        colours, low, sign = "PuOr", -high, "+"
+        what = "difference of the shares of the true class's clips"
     numbered = len(class_names) <= MOST_WITH_NUMBERS
     side = _MARGIN_INCHES + _CELL_INCHES[numbered] * len(class_names)
     figure = Figure(figsize=(side + 0.8, side), dpi=DPI, layout="compressed")
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap=shades.colours, vmin=shades.low, vmax=shades.high)
+    image = axes.imshow(shares, cmap=colours, vmin=low, vmax=high)
     size = 8 if numbered else 6
     ticks = np.arange(len(class_names))
     names = [shown(name, NAME_CHARS) for name in class_names]
@@ -195,32 +158,25 @@ def _matrix_picture(
     axes.set_ylabel("true class")
     axes.set_title("\n".join(fitted(line, TITLE_CHARS) for line in title), fontsize=9, loc="left")
     if numbered:
-        _write_numbers(axes, counts, np.abs(shares) / max(-shades.low, shades.high), signed=signed)
+        _write_numbers(axes, confusion, np.abs(shares) / high, sign)
     bar = figure.colorbar(image, ax=axes, shrink=0.8)
-    bar.set_label(shades.label, size=8)
+    bar.set_label(what, size=8)
     bar.ax.tick_params(labelsize=8)
     return rendered(figure)
 
 
-def _write_numbers(
-    axes: "Axes", counts: Matrix, darkness: NDArray[np.float64], *, signed: bool
-) -> None:
+def _shares(confusion: Matrix) -> NDArray[np.float64]:
+    """Return each row as fractions of its sum; zeros for a class without clips."""
+    shares: NDArray[np.float64] = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def _write_numbers(axes: "Axes", counts: Matrix, darkness: NDArray[np.float64], sign: str) -> None:
     """Write the clips of each cell that has some; white on the dark ones."""
     for row, column in np.argwhere(counts):
-        number = f"{counts[row, column]:+d}" if signed else str(counts[row, column])
         colour = "white" if darkness[row, column] > DARK else "black"
+        number = f"{counts[row, column]:{sign}d}"
         axes.text(column, row, number, ha="center", va="center", fontsize=7, color=colour)
-
-
-def common_confusions(
-    first: Series, second: Series, checkpoint: CheckpointName
-) -> tuple[Matrix, Matrix]:
-    """Return both confusion matrices over the clips and seeds that both series have."""
-    clips = common_clips(first, second, checkpoint)
-    answers = [(a.label, a.predicted, b.predicted) for _, a, b in clips]
-    labels, by_first, by_second = np.array(answers, np.int64).reshape(-1, 3).T
-    number = len(first.class_names)
-    return confusion_matrix(labels, by_first, number), confusion_matrix(labels, by_second, number)
 
 
 _COLUMNS = 3

@@ -5,19 +5,18 @@ show. A clip with several labels is not simply right or wrong, so there the aver
 each class is compared, paired over folds.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.text import mask_url
 from schemas import PairedDifference
 from trainer.report.render import Column, Table, headings
-from trainer.report.series import Series, common_clips
+from trainer.report.series import Series
 from trainer.report.tables import DIFFERENCE_COLUMNS, comparison_cells, mean_std, p_value, pairs
-from trainer.stats import mcnemar_p, mean, paired_test
+from trainer.stats import Matrix, confusion_matrix, mcnemar_p, mean, paired_test
 
 COLUMNS = headings(
     *("first - second", "clips", "both", "only first", "only second", "neither", "p of McNemar")
@@ -30,79 +29,83 @@ NOTE = (
 )
 
 
-class ComparedClip(NamedTuple):
-    """A clip's held-out fold and class_id, and whether each of two methods is correct."""
-
-    clip_id: str
-    fold: int
-    label: int
-    first: bool
-    second: bool
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Agreement:
-    """Clips on which two methods are correct, over all common seeds.
+    """Predictions of two methods for the clips that both have, once per common seed.
 
     Args:
         first: Method expected to be better.
         second: The other method.
-        clips: Each clip once per seed.
+        clip_ids: clip_id of each clip.
+        fold: (n,) held-out folds.
+        label: (n,) class_ids.
+        by_first: (n,) class_ids predicted by the reported network of the first method.
+        by_second: (n,) class_ids predicted by that of the second.
     """
 
     first: Series
     second: Series
-    clips: Sequence[ComparedClip]
+    clip_ids: Sequence[str]
+    fold: NDArray[np.int64]
+    label: NDArray[np.int64]
+    by_first: NDArray[np.int64]
+    by_second: NDArray[np.int64]
+
+    def counts(self, of: NDArray[np.bool_] | slice = slice(None)) -> tuple[int, ...]:
+        """Return how many clips both, only the first, only the second and neither recognise.
+
+        Args:
+            of: (n,) which clips; all by default.
+        """
+        outcome = 2 * (self.by_first != self.label) + (self.by_second != self.label)
+        return tuple(np.bincount(outcome[of], minlength=4).tolist())
 
     @property
-    def seeds(self) -> set[int]:
-        """Common seeds."""
-        return set(self.first.seeds) & set(self.second.seeds)
+    def p(self) -> float | None:
+        """P-value of McNemar's test; None with several seeds."""
+        _, only_first, only_second, _ = self.counts()
+        one_seed = len({*self.first.seeds} & {*self.second.seeds}) == 1
+        return mcnemar_p(only_first, only_second) if one_seed else None
 
-    def counts(self, fold: int | None = None, label: int | None = None) -> tuple[int, ...]:
-        """Return how many clips both, only the first, only the second, none gets right."""
-        counted = Counter(
-            (clip.first, clip.second)
-            for clip in self.clips
-            if fold in (None, clip.fold) and label in (None, clip.label)
-        )
-        return tuple(
-            counted[key] for key in ((True, True), (True, False), (False, True), (False, False))
-        )
+    @property
+    def confusions(self) -> tuple[Matrix, Matrix]:
+        """Confusion matrices of the first and of the second method."""
+        number = len(self.first.class_names)
+        both = self.by_first, self.by_second
+        first, second = (confusion_matrix(self.label, by, number) for by in both)
+        return first, second
 
 
 def agreements(series: Sequence[Series]) -> list[Agreement]:
     """Return the comparison of each pair of methods by their reported networks."""
-    checkpoint = series[0].scores[0].checkpoint
     compared = []
     for a, b in pairs(series):
-        clips = [
-            ComparedClip(name, x.fold, x.label, x.predicted == x.label, y.predicted == y.label)
-            for name, x, y in common_clips(a, b, checkpoint)
-        ]
-        if a.method != b.method and clips:
-            compared.append(Agreement(a, b, clips))
+        of_a, of_b = a.clips(), b.clips()
+        shared = sorted(of_a.keys() & of_b.keys())
+        if a.method != b.method and shared:
+            facts = np.array([(*of_a[key], of_b[key].predicted) for key in shared])
+            compared.append(Agreement(a, b, [name for _, name in shared], *facts.T))
     return compared
 
 
-def agreement_tables(series: Sequence[Series]) -> Iterator[Table]:
+def agreement_tables(compared: Sequence[Agreement]) -> Iterator[Table]:
     """Yield tables of the clips that each method of a pair gets right, also by fold and class."""
-    compared = agreements(series)
     if not compared:
         return
+    first = compared[0].first
     rows = []
     for one in compared:
-        counts = one.counts()
-        p = mcnemar_p(*counts[1:3]) if len(one.seeds) == 1 else None
-        name = f"{one.first.label} - {one.second.label}"
-        rows.append((name, str(len(one.clips)), *map(str, counts), p_value(p)))
-    title = f"Who is right where, clips: {series[0].scores[0].name}"
+        name, number = f"{one.first.label} - {one.second.label}", str(len(one.clip_ids))
+        rows.append((name, number, *map(str, one.counts()), p_value(one.p)))
+    title = f"Who is right where, clips: {first.scores[0].name}"
     yield Table(title, COLUMNS, tuple(rows), NOTE)
-    folds = sorted({clip.fold for one in compared for clip in one.clips})
-    by_fold = {str(fold): [one.counts(fold=fold) for one in compared] for fold in folds}
+    folds = np.unique(np.concatenate([one.fold for one in compared])).tolist()
+    by_fold = {str(fold): [one.counts(one.fold == fold) for one in compared] for fold in folds}
     yield _only_one(f"{ONLY_ONE}, by fold", "fold", compared, by_fold)
-    names = series[0].class_names
-    by_class = {name: [one.counts(label=i) for one in compared] for i, name in enumerate(names)}
+    names = first.class_names
+    by_class = {
+        name: [one.counts(one.label == i) for one in compared] for i, name in enumerate(names)
+    }
     yield _only_one(f"{ONLY_ONE}, by class", "class", compared, by_class)
 
 

@@ -1,8 +1,7 @@
 """Learning curves of a report, and the curve of an LR range test."""
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from trainer.report.drawing import (
     plain,
     rendered,
 )
-from trainer.report.series import Run, Series
+from trainer.report.series import Series
 from trainer.report.tables import images_of
 from trainer.selection import reported_epoch
 from trainer.stats import mean
@@ -71,7 +70,7 @@ def learning_curves(series: Sequence[Series]) -> Drawing:
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     line = "thin: a fold; thick: their mean; dotted: next stage; dashed: next stage, other images"
-    picked = "; dots: the epoch picked in each fold" if series[0].selection != "last" else ""
+    picked = "; dots: the epoch picked in each fold" if series[0].config.selection != "last" else ""
     figure.supxlabel(line + picked, size=9)
     return rendered(figure)
 
@@ -81,7 +80,7 @@ def _draw_curves(
 ) -> None:
     plain(axes)
     axes.margins(x=0.01)
-    curves = list(_curves(series, value))
+    curves = [{row.epoch: value(row) for row in rows} for rows in series.epochs()]
     for curve in curves:
         axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.6, alpha=0.45)
     average = _average(curves)
@@ -92,21 +91,6 @@ def _draw_curves(
     axes.set_title(fitted(series.label, CURVE_TITLE_CHARS), size=10, pad=4 + 11 * lines)
 
 
-def _curves(series: Series, value: Callable[[EpochMetrics], float]) -> Iterator[ByEpoch]:
-    """Yield a curve for each fold of each run."""
-    for _, rows in _by_fold(series):
-        yield {row.epoch: value(row) for row in rows}
-
-
-def _by_fold(series: Series) -> Iterator[tuple[Run, list[EpochMetrics]]]:
-    """Yield the epochs of each fold of each run."""
-    for run in series.runs:
-        folds: dict[int, list[EpochMetrics]] = defaultdict(list)
-        for row in run.epochs:
-            folds[row.fold].append(row)
-        yield from ((run, rows) for rows in folds.values())
-
-
 def _average(curves: Sequence[ByEpoch]) -> ByEpoch:
     """Return the mean over the curves that have the epoch."""
     epochs = sorted({epoch for curve in curves for epoch in curve})
@@ -115,8 +99,8 @@ def _average(curves: Sequence[ByEpoch]) -> ByEpoch:
 
 def _mark_picked(axes: "Axes", series: Series) -> None:
     """Draw a dot on each fold's curve at the epoch whose network counts, where one is picked."""
-    for run, rows in _by_fold(series):
-        if row := reported_epoch(rows, run.config):
+    for rows in series.epochs():
+        if row := reported_epoch(rows, series.config):
             axes.plot(row.epoch, 100 * row.score, "o", **PICKED)
 
 

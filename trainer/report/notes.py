@@ -6,6 +6,7 @@ from featurestore.text import mask_url, quantity
 from trainer.report.paper import PaperTable
 from trainer.report.series import Series, differing
 from trainer.report.tables import DIFFERENCE_NOTES, numbers, p_value, pairs, schedule, signed
+from trainer.selection import carrying
 from trainer.stats import paired_test
 
 SMALL_IMAGES = (
@@ -112,9 +113,8 @@ def _mixed(series: Sequence[Series]) -> Iterator[str]:
 
 
 def _shortened(series: Sequence[Series]) -> Iterator[str]:
-    scaled = [one for one in series if one.epochs_scale != 1]
-    for scale in sorted({one.epochs_scale for one in scaled}):
-        who = _who([one.label for one in scaled if one.epochs_scale == scale], series)
+    for scale in sorted({one.config.epochs_scale for one in series} - {1}):
+        who = _who([one.label for one in series if one.config.epochs_scale == scale], series)
         yield f"{who}{schedule(scale)} schedule was trained: this does not reproduce its results."
 
 
@@ -145,8 +145,8 @@ def _who(labels: Sequence[str], series: Sequence[Series]) -> str:
 
 def notes(series: Sequence[Series], paper: PaperTable | None) -> tuple[str, ...]:
     """Return the lines below the tables that explain how to read them."""
-    carrying = [f"In these runs {series[0].carrying}."] if series[0].carrying else []
-    lines = [series[0].rule.note, *carrying, *_epochs(series)]
+    rules = carrying(series[0].config)
+    lines = [series[0].rule.note, *([f"In these runs {rules}."] if rules else []), *_epochs(series)]
     methods = {one.method for one in series}
     if "baseline" in methods and methods & {"mel", "resize"} and "control" not in methods:
         lines.append(NO_CONTROL)

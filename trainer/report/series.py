@@ -5,9 +5,9 @@ selection, or in what stages start from and what is reported, are not even compa
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from schemas import (
     MultilabelScores,
     RunConfig,
     RunResult,
-    Selection,
     Stage,
 )
 from trainer.errors import ReportError
@@ -78,59 +77,58 @@ class Run:
     Args:
         finished: Records of the run.
         result: Content of result.json, with a warning if its files have no digests.
-        epochs: Metrics of all epochs of all folds.
-        predictions: Predictions on the held-out folds, by network and fold.
+        epochs: Metrics of all epochs by fold.
+        clips: Predictions of the reported network by clip_id; empty if clips may have several
+            labels.
+        precisions: Average precision of each class by fold, (classes,), NaN for classes that do not
+            occur; empty if clips have one label.
+        probabilities: Predictions of the reported network by fold, with all probabilities; empty
+            unless they are to be kept.
     """
 
     finished: FinishedRun
     result: RunResult
-    epochs: tuple[EpochMetrics, ...]
-    predictions: Mapping[CheckpointName, Mapping[int, ClipPredictions]]
+    epochs: Mapping[int, tuple[EpochMetrics, ...]]
+    clips: Mapping[str, JudgedClip]
+    precisions: Mapping[int, NDArray[np.float64]]
+    probabilities: Mapping[int, ClipPredictions]
 
     @property
     def config(self) -> RunConfig:
         """The config of the run."""
         return self.result.config
 
-    @cached_property
-    def precisions(self) -> dict[CheckpointName, dict[int, NDArray[np.float64]]]:
-        """Average precision of each class, (classes,), NaN for classes that do not occur.
 
-        By network and fold; empty if clips have one label.
-        """
-        return {
-            name: {fold: average_precisions(of.labels, of.probabilities) for fold, of in by.items()}
-            for name, by in self.predictions.items()
-            if self.config.task == "multilabel"
-        }
-
-    @cached_property
-    def clips(self) -> dict[CheckpointName, dict[str, JudgedClip]]:
-        """Predictions by network and clip_id; empty if clips may have several labels."""
-        return {
-            name: {
-                clip: JudgedClip(fold, int(label), int(predicted))
-                for fold, of in by.items()
-                for clip, label, predicted in zip(of.clip_ids, of.labels, of.predicted, strict=True)
-            }
-            for name, by in self.predictions.items()
-            if self.config.task == "multiclass"
-        }
-
-
-def read_run(path: Path) -> Run:
+def read_run(path: Path, *, keep_probabilities: bool = False) -> Run:
     """Read a finished run's directory.
+
+    Args:
+        path: The directory.
+        keep_probabilities: Whether the large tables stay in memory.
 
     Raises:
         TrainedRunError: The directory is not a run, or the run is unfinished or damaged.
     """
     run = open_finished(path)
     warnings = *run.result.warnings, *filter(None, [run.warning])
-    epochs = tuple(row for fold in run.folds for row in run.epochs(fold))
-    predictions = {
-        n: {fold: run.predictions(fold, n) for fold in run.folds} for n in run.checkpoints
-    }
-    return Run(run, run.result.model_copy(update={"warnings": warnings}), epochs, predictions)
+    epochs = {fold: run.epochs(fold) for fold in run.folds}
+    clips: dict[str, JudgedClip] = {}
+    precisions, kept = dict[int, NDArray[np.float64]](), dict[int, ClipPredictions]()
+    # Those of a network that does not count are read, too: damage is refused wherever it is.
+    for fold, name in product(run.folds, reversed(run.checkpoints)):
+        table = run.predictions(fold, name)
+        if name != run.checkpoints[0]:
+            continue
+        if table.multilabel:
+            precisions[fold] = average_precisions(table.labels, table.probabilities)
+        else:
+            answers = zip(table.labels.tolist(), table.predicted.tolist(), strict=True)
+            judged = (JudgedClip(fold, *answer) for answer in answers)
+            clips |= zip(table.clip_ids, judged, strict=True)
+        if keep_probabilities:
+            kept[fold] = table
+    result = run.result.model_copy(update={"warnings": warnings})
+    return Run(run, result, epochs, clips, precisions, kept)
 
 
 @dataclass(frozen=True)
@@ -159,11 +157,6 @@ class Series:
         return self.runs[0].config
 
     @property
-    def selection(self) -> Selection:
-        """Selection of the networks."""
-        return self.config.selection
-
-    @property
     def multilabel(self) -> bool:
         """Whether clips may have several labels: scores are then mean average precisions."""
         return self.config.task == "multilabel"
@@ -171,14 +164,13 @@ class Series:
     @property
     def rule(self) -> Rule:
         """Rule of the selection."""
-        return RULES[self.selection]
+        return RULES[self.config.selection]
 
     def precisions(self) -> dict[int, NDArray[np.float64]]:
         """Return the average precision of each class, (classes,), by fold: the mean over seeds."""
-        checkpoint = self.scores[0].checkpoint
         known: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
         for run in self.runs:
-            for fold, of in run.precisions[checkpoint].items():
+            for fold, of in run.precisions.items():
                 known[fold].append(of)
         return {fold: np.mean(known[fold], axis=0) for fold in sorted(known)}
 
@@ -192,11 +184,6 @@ class Series:
                 assert scores is not None, "a finished run was checked for it"  # noqa: S101
                 known[fold.fold].append(scores)
         return dict(sorted(known.items()))
-
-    @property
-    def carrying(self) -> str:
-        """Phrase on which networks stages started from, and which are reported."""
-        return carrying(self.config)
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -217,11 +204,6 @@ class Series:
     def num_epochs(self) -> int:
         """Number of epochs of the whole schedule."""
         return sum(stage.epochs for stage in self.stages)
-
-    @property
-    def epochs_scale(self) -> float:
-        """Scale of the schedule: 1 for the full schedule."""
-        return self.config.epochs_scale
 
     @property
     def complete(self) -> bool:
@@ -254,19 +236,20 @@ class Series:
         seeds = self._by_seed(score).items()
         return {seed: mean(list(f.values())) for seed, f in seeds if len(f) == len(self.folds)}
 
-    def confusion(self, checkpoint: CheckpointName) -> Matrix:
-        """Return the confusion matrix, summed over folds and seeds."""
-        clips = [clip for run in self.runs for clip in run.clips[checkpoint].values()]
-        _, labels, predicted = np.array(clips, np.int64).T
-        return confusion_matrix(labels, predicted, len(self.class_names))
+    def epochs(self) -> list[tuple[EpochMetrics, ...]]:
+        """Return the metrics of all epochs for each fold of each run."""
+        return [rows for run in self.runs for rows in run.epochs.values()]
 
-    def judged(self, checkpoint: CheckpointName) -> dict[tuple[int, str], JudgedClip]:
+    def clips(self) -> dict[tuple[int, str], JudgedClip]:
         """Return all predictions by seed and clip_id; empty with several labels."""
         return {
-            (run.config.seed, name): clip
-            for run in self.runs
-            for name, clip in run.clips.get(checkpoint, {}).items()
+            (run.config.seed, name): clip for run in self.runs for name, clip in run.clips.items()
         }
+
+    def confusion(self) -> Matrix:
+        """Return clips by true and predicted class, summed over folds and seeds."""
+        _, labels, predicted = np.array(list(self.clips().values()), np.int64).T
+        return confusion_matrix(labels, predicted, len(self.class_names))
 
     def _by_seed(self, score: Score) -> dict[int, ByFold]:
         values: dict[int, ByFold] = defaultdict(dict)
@@ -276,15 +259,6 @@ class Series:
                 assert value is not None, "a finished run was checked for it"  # noqa: S101
                 values[run.config.seed][fold.fold] = 100 * value
         return values
-
-
-def common_clips(
-    first: Series, second: Series, checkpoint: CheckpointName
-) -> Iterator[tuple[str, JudgedClip, JudgedClip]]:
-    """Yield clip_id and both predictions of each clip of two series, once per common seed."""
-    of_first, of_second = first.judged(checkpoint), second.judged(checkpoint)
-    for seed, name in sorted(of_first.keys() & of_second.keys()):
-        yield name, of_first[seed, name], of_second[seed, name]
 
 
 def settings_of(result: RunResult) -> Settings:
@@ -324,7 +298,7 @@ def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
         one = Series(dataset, method, settings, stages, tuple(members))
         # Accuracy and mean average precision are never in one table.
         what = f"{dataset}, several labels" if one.multilabel else dataset
-        sections[what, one.selection, one.carrying].append(one)
+        sections[what, one.config.selection, carrying(one.config)].append(one)
     return {key: _labelled(sections[key]) for key in sorted(sections)}
 
 

@@ -260,7 +260,7 @@ def speed_table(series: Sequence[Series]) -> Table:
 
 
 def _speed_rows(series: Series) -> Iterator[tuple[str, ...]]:
-    epochs = [row for run in series.runs for row in run.epochs]
+    epochs = [row for rows in series.epochs() for row in rows]
     num_folds = sum(len(run.result.folds) for run in series.runs)
     for number, stage in enumerate(series.stages, start=1):
         seen = [row for row in epochs if row.stage == number]
@@ -295,7 +295,7 @@ def _facts(series: Series) -> dict[str, str]:
     load = sum(stage.epochs * stage.max_lr for stage in series.stages)
     return {
         "epochs": str(series.num_epochs),
-        "schedule": schedule(series.epochs_scale),
+        "schedule": schedule(series.config.epochs_scale),
         "Σ epochs·λ": f"{load:.3g}",
         "seeds": numbers(series.seeds),
         **settings,

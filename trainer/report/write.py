@@ -15,12 +15,10 @@ from trainer.errors import ReportError
 from trainer.report import notes, tables
 from trainer.report.classes import (
     agreement_picture,
-    common_confusions,
-    confusion_difference_picture,
     confusion_picture,
     recall_picture,
 )
-from trainer.report.comparisons import agreement_tables, agreements, label_tables
+from trainer.report.comparisons import Agreement, agreement_tables, agreements, label_tables
 from trainer.report.curves import learning_curves
 from trainer.report.drawing import PAPERS_METHODS, Drawing, boxplot, paper_boxplot
 from trainer.report.paper import PAPER
@@ -98,15 +96,20 @@ def _suffix(key: tuple[str, str, str], keys: Iterable[tuple[str, str, str]]) -> 
     return "".join(f"-{file_name(part)}" for part in parts)
 
 
-def text_section(series: Sequence[Series]) -> Section:
-    """Return the text and tables of a section, without figures."""
+def text_section(series: Sequence[Series], compared: Sequence[Agreement]) -> Section:
+    """Return the text and tables of a section, without figures.
+
+    Args:
+        series: Series of the section.
+        compared: `agreements` of the series.
+    """
     dataset = series[0].dataset
     paper, basis = PAPER.get(dataset), notes.basis(series)
     several = series[0].multilabel
     shown: tuple[Table, ...] = (
         tables.summary_table(series, paper),
         *tables.difference_tables(series, paper),
-        *(label_tables(series) if several else agreement_tables(series)),
+        *(label_tables(series) if several else agreement_tables(compared)),
         *tables.fold_tables(series, paper),
         *([tables.split_table(paper)] if paper and not paper.folds else []),
         tables.speed_table(series),
@@ -121,7 +124,7 @@ def text_section(series: Sequence[Series]) -> Section:
     explained = notes.notes(series, paper)
     return Section(
         dataset,
-        series[0].selection,
+        series[0].config.selection,
         f"{dataset}: {series[0].rule.picked_by}",
         notes.scope(series),
         notes.findings(series),
@@ -137,7 +140,8 @@ def _of_labels(text: str) -> str:
 
 
 def _section(series: Sequence[Series], suffix: str) -> Section:
-    text = text_section(series)
+    compared = agreements(series)
+    text = text_section(series, compared)
     paper = PAPER.get(text.dataset)
     if series[0].multilabel:
         curves = Picture(
@@ -151,12 +155,12 @@ def _section(series: Sequence[Series], suffix: str) -> Section:
     drawn[f"recall{suffix}"] = RECALL, recall_picture(series)
     for number, one in enumerate(series, start=1):
         drawn[f"confusion{suffix}-{number}-{file_name(one.method)}"] = _confusion(one)
-    for number, pair in enumerate(agreements(series)[:MOST_DIFFERENCES], start=1):
+    for number, pair in enumerate(compared[:MOST_DIFFERENCES], start=1):
         a, b = pair.first, pair.second
         name = f"{suffix}-{number}-{file_name(a.method)}-{file_name(b.method)}"
         caption = f"Who is right where, {a.label} and {b.label}: share of a class's or fold's clips"
         drawn[f"who-is-right{name}"] = caption, agreement_picture(pair)
-        drawn[f"difference{name}"] = _difference(a, b)
+        drawn[f"difference{name}"] = _difference(pair)
     pictures = (Picture(f"{name}.png", *content) for name, content in drawn.items())
     return replace(text, pictures=tuple(pictures))
 
@@ -164,7 +168,7 @@ def _section(series: Sequence[Series], suffix: str) -> Section:
 def _confusion(series: Series) -> tuple[str, Drawing]:
     """Return the caption and the picture of a method's confusions."""
     score = series.scores[0]
-    confusion = series.confusion(score.checkpoint)
+    confusion = series.confusion()
     title = f"{series.label} on {series.dataset}", series.rule.picked_by
     caption = (
         f"Clips of {series.label} by true and predicted class, {score.name}, summed over folds "
@@ -173,17 +177,18 @@ def _confusion(series: Series) -> tuple[str, Drawing]:
     return caption, confusion_picture(confusion, series.class_names, title)
 
 
-def _difference(first: Series, second: Series) -> tuple[str, Drawing]:
+def _difference(pair: Agreement) -> tuple[str, Drawing]:
     """Return the caption and the picture of what two methods confuse differently."""
-    score = first.scores[0]
-    matrices = common_confusions(first, second, score.checkpoint)
-    names = f"{first.label} - {second.label}"
+    first = pair.first
+    names = f"{first.label} - {pair.second.label}"
     title = f"{names} on {first.dataset}", first.rule.picked_by
     caption = (
-        f"{names}: by how many clips more the first puts into a cell, of the {matrices[0].sum():,} "
-        f"that both judged, {score.name}. More is better on the diagonal, and worse elsewhere"
+        f"{names}: by how many clips more the first puts into a cell, of the "
+        f"{len(pair.clip_ids):,} that both judged, {first.scores[0].name}. More is better on the "
+        "diagonal, and worse elsewhere"
     )
-    return caption, confusion_difference_picture(*matrices, first.class_names, title)
+    by_first, by_second = pair.confusions
+    return caption, confusion_picture(by_first, first.class_names, title, by_second)
 
 
 def _write(report: Report) -> None:
