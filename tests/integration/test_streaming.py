@@ -21,7 +21,7 @@ from schemas import Reading
 from tests.integration.filled_store import ARRAY, fill_store
 from trainer.data.arrays import array_bytes, choose_placements, open_source
 from trainer.data.buffers import torch_dtype
-from trainer.data.order import EpochOrder, chosen_windows
+from trainer.data.order import EpochOrder, store_order
 from trainer.data.source import Batch, Source
 from trainer.data.streamed import StreamedSource
 
@@ -105,7 +105,7 @@ def test_a_part_of_the_rows_is_read_as_it_is_asked_for(small: Path, reading: Rea
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(TRAIN))
     chosen = np.arange(sum(sizes)) % 3 == 0
     chosen[: sizes[0]] = False
-    windows = [*chosen_windows(sizes, chosen, 2), *chosen_windows(sizes, chosen, 3)]
+    windows = [*store_order(sizes, chosen, 2), *store_order(sizes, chosen, 3)]
     split = open_source(dataset, ARRAY, TRAIN, CPU, reading)
     images, labels = whole(list(split.batches(windows, 4)))
     stored, classes = dataset.load(ARRAY, TRAIN)
@@ -228,7 +228,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from featurestore import open_store
-from trainer.data.order import EpochOrder, chosen_windows
+from trainer.data.order import EpochOrder, store_order
 from trainer.data.arrays import open_source
 from trainer.data.streamed import StreamedSource
 from trainer.errors import DeviceMemoryError

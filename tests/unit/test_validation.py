@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.order import EpochOrder, chosen_windows
+from trainer.data.order import EpochOrder, store_order
 from trainer.data.split import validation_clips
 
 
@@ -56,7 +56,7 @@ def test_epochs_and_validation_share_the_clips_out_between_them(window: int) -> 
     sizes = (5, 0, 7, 3, 4)
     apart = np.random.default_rng(0).random(19) < 0.3
     order = EpochOrder(0, "abc", (1, 2), sizes, window, kept=~apart)
-    chosen = chosen_windows(sizes, apart, window)
+    chosen = store_order(sizes, apart, window)
     rows = np.concatenate([w.rows for w in chosen])
     assert rows.tolist() == np.flatnonzero(apart).tolist()
     assert all(len(w.blocks) <= window and len(w.rows) for w in chosen)

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -36,19 +35,6 @@ _MOST_OF_FREE = 0.5
 _CGROUP = Path("sys/fs/cgroup")
 
 
-@dataclass(frozen=True)
-class FreeMemory:
-    """Free memory before any data is read.
-
-    Args:
-        device: Free bytes on the GPU; 0 for a CPU.
-        host: Free bytes on the host.
-    """
-
-    device: int
-    host: int
-
-
 def choose_placements(
     dataset: StoredDataset,
     arrays: Sequence[str],
@@ -68,30 +54,29 @@ def choose_placements(
         choice: Placement requested by the user; `auto` chooses by free memory.
         held: Number of arrays in memory at once.
     """
-    free = FreeMemory(free_device_memory(device), available_host_memory())
-    on_gpu = device.type == "cuda"
+    free = free_device_memory(device), available_host_memory()
     return {
-        array: choose_placement(choice, held * array_bytes(dataset, array), free, on_gpu=on_gpu)
+        array: choose_placement(choice, held * array_bytes(dataset, array), *free)
         for array in arrays
     }
 
 
 def choose_placement(
-    choice: PlacementChoice, num_bytes: int, free: FreeMemory, *, on_gpu: bool
+    choice: PlacementChoice, num_bytes: int, free_device: int | None, free_host: int
 ) -> Placement:
     """Return the user's choice; for `auto`, the fastest placement with twice the memory needed.
 
     Args:
         choice: Placement requested by the user.
         num_bytes: Size of the data in bytes.
-        free: Free memory.
-        on_gpu: Whether training is on a GPU.
+        free_device: Free bytes on the GPU; None if a CPU trains.
+        free_host: Free bytes on the host.
     """
     if choice == "auto":
-        if on_gpu and num_bytes <= _MOST_OF_FREE * free.device:
+        if num_bytes <= _MOST_OF_FREE * (free_device or 0):
             return "device"
-        return "host" if num_bytes <= _MOST_OF_FREE * free.host else "stream"
-    return "host" if choice == "device" and not on_gpu else choice
+        return "host" if num_bytes <= _MOST_OF_FREE * free_host else "stream"
+    return "host" if choice == "device" and free_device is None else choice
 
 
 def array_bytes(dataset: StoredDataset, array: str) -> int:
@@ -100,10 +85,10 @@ def array_bytes(dataset: StoredDataset, array: str) -> int:
     return values * dataset.dtype_of(array).itemsize
 
 
-def free_device_memory(device: torch.device) -> int:
-    """Return the free memory of a GPU in bytes; 0 for a CPU, whose memory is the host's."""
+def free_device_memory(device: torch.device) -> int | None:
+    """Return the free memory of a GPU in bytes; None for a CPU, whose memory is the host's."""
     if device.type != "cuda":
-        return 0
+        return None
     free, _ = torch.cuda.mem_get_info(device)
     return free
 

@@ -47,31 +47,17 @@ class Window:
     rows: NDArray[np.int64]
 
 
-def store_order(sizes: Sequence[int], window: int = WINDOW) -> Iterator[Window]:
-    """Yield windows over all rows in the store's order.
-
-    Args:
-        sizes: Number of rows of each block; may be 0.
-        window: Number of blocks per window, at least 1.
-    """
-    start = 0
-    for first in range(0, len(sizes), window):
-        stop = start + sum(sizes[first : first + window])
-        blocks = range(first, min(first + window, len(sizes)))
-        yield Window(tuple(blocks), np.arange(start, stop))
-        start = stop
-
-
-def chosen_windows(
-    sizes: Sequence[int], chosen: NDArray[np.bool_], window: int = WINDOW
+def store_order(
+    sizes: Sequence[int], chosen: NDArray[np.bool_] | None = None, window: int = WINDOW
 ) -> tuple[Window, ...]:
-    """Return windows over the chosen rows in the store's order, without blocks that have none.
+    """Return windows over rows in the store's order, without blocks that have none.
 
     Args:
         sizes: Rows of each block; may be 0.
-        chosen: (n,) bool, one for each row of these blocks.
+        chosen: (n,) bool, one for each row of these blocks; all by default.
         window: Blocks held together, at least 1.
     """
+    chosen = np.ones(sum(sizes), np.bool_) if chosen is None else chosen
     stops = np.cumsum(sizes, dtype=np.int64)
     rows = {
         block: stop - size + np.flatnonzero(chosen[stop - size : stop])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurestore import ClipTable, StoredDataset
 from featurestore.errors import UnknownNameError
 from schemas import RunConfig, split_role
-from trainer.data.order import EpochOrder, chosen_windows, derive_seed
+from trainer.data.order import EpochOrder, derive_seed, store_order
 from trainer.data.source import StageData, Subset
 from trainer.errors import DataError
 
@@ -156,7 +156,7 @@ class FoldSplit:
     def of(self, data: StageData) -> StageData:
         """Apply this split to an array of the other folds and the held-out one."""
         train, valid = (
-            None if rows is None else Subset(data.train, chosen_windows(self.order.sizes, rows))
+            None if rows is None else Subset(data.train, store_order(self.order.sizes, rows))
             for rows in (self.kept, self.apart)
         )
         return StageData(data.array, train or data.train, valid or data.valid)

@@ -78,7 +78,7 @@ class StreamedSource:
 
     def in_order(self, size: int) -> Batches:
         """See `trainer.data.source.Source`."""
-        return self.batches(store_order(self._sizes, self._window), size)
+        return self.batches(store_order(self._sizes, window=self._window), size)
 
     def _read(self, windows: Iterable[Window]) -> Batches:
         """Yield each window as one batch, while the next one is being read."""
