@@ -11,11 +11,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Self
+from typing import Any
 
 from featurestore.text import mask_url, printable
 from schemas import RunConfig
@@ -42,54 +42,46 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    """Set what the user has not set, for as long as it is needed."""
-    absent = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-    os.environ.update(absent)
-    try:
-        yield
-    finally:
-        for name in absent:
-            os.environ.pop(name, None)
-
-
-def tracking_to(
-    uri: str | None, warn: Callable[[str], None]
-) -> "AbstractContextManager[Tracking | None]":
+def tracking_to(uri: str | None, warn: Callable[[str], None]) -> Iterator["Tracking | None"]:
     """Log to MLflow within the context; without a URI, do nothing.
-
-    Raises:
-        ConfigError: The URI is not valid for MLflow.
-    """
-    return nullcontext() if uri is None else Tracking(uri, warn)
-
-
-class Tracking:
-    """An MLflow server or database, and the thread that writes to it; a context manager.
 
     Args:
         uri: Tracking URI, such as `http://host:5000` or `sqlite:///mlflow.db`.
-        warn: Called once from the thread, with the reason, if logging fails.
+        warn: Called once from a thread, with the reason, if logging fails.
 
     Raises:
         ConfigError: The URI is not valid for MLflow.
         ModuleNotFoundError: mlflow is not installed.
     """
+    if uri is None:
+        yield None
+        return
+    absent = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(absent)
+    try:
+        with closing(Tracking(uri, warn)) as tracking:
+            yield tracking
+    finally:
+        for name in absent:
+            os.environ.pop(name, None)
+
+
+class Tracking:
+    """An MLflow server or database, and the thread that writes to it; see `tracking_to`."""
 
     def __init__(self, uri: str, warn: Callable[[str], None]) -> None:
-        with _environment():
-            from mlflow import MlflowClient
+        from mlflow import MlflowClient
 
-            try:
-                self._client = MlflowClient(uri)
-            except Exception as error:  # MlflowException, OSError, and any driver's
-                raise ConfigError(f"--mlflow {mask_url(uri)}: {_line(error, uri)}") from error
+        try:
+            self._client = MlflowClient(uri)
+        except Exception as error:  # MlflowException, OSError, and any driver's
+            raise ConfigError(f"--mlflow {mask_url(uri)}: {_line(error, uri)}") from error
         self._uri, self._warn, self._warned = uri, warn, False
         self._logged: dict[Path, _LoggedRun] = {}
         self._missing: dict[Path, str] = {}
         self._news: SimpleQueue[tuple[Path, str] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._open = ExitStack()
+        self._thread.start()
 
     def changed(self, out: Path, status: str = "RUNNING") -> None:
         """Log the current contents of a run directory.
@@ -116,15 +108,10 @@ class Tracking:
             raise
         self.changed(out)
 
-    def __enter__(self) -> Self:
-        self._open.enter_context(_environment())
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._open:
-            self._news.put(None)
-            self._thread.join(PATIENCE_S)
+    def close(self) -> None:
+        """Wait a while for what is not logged yet, and warn of what is not logged then."""
+        self._news.put(None)
+        self._thread.join(PATIENCE_S)
         # A thread that still waits for the server has not taken what came last.
         with suppress(Empty):
             while self._thread.is_alive():
@@ -186,9 +173,7 @@ class _LoggedRun:
             for name in run.data.metrics
             for point in client.get_metric_history(self._id, name)
         }
-        params = [Param(*item) for item in _flat(record.config) if item[0] not in run.data.params]
-        for first in range(0, len(params), _BATCH):
-            client.log_batch(self._id, params=params[first : first + _BATCH])
+        self._log("params", [Param(*item) for item in _flat(record.config)])
         client.log_artifact(self._id, str(out / RECORD))
 
     def catch_up(self, status: str) -> None:
@@ -197,12 +182,8 @@ class _LoggedRun:
 
         result = self._directory.result()
         now = int(1000 * time.time())
-        values = [v for v in _values(self._directory) if (v[0], v[2]) not in self._known]
-        for first in range(0, len(values), _BATCH):
-            batch = values[first : first + _BATCH]
-            metrics = [Metric(name, value, now, step) for name, value, step in batch]
-            self._client.log_batch(self._id, metrics=metrics)
-            self._known |= {(name, step) for name, _, step in batch}
+        points = (Metric(name, value, now, step) for name, value, step in _values(self._directory))
+        self._log("metrics", [p for p in points if (p.key, p.step) not in self._known])
         if result and self._status != "FINISHED":
             self._client.log_artifact(self._id, str(self._directory.path / RESULT))
         status = "FINISHED" if result else status
@@ -210,6 +191,12 @@ class _LoggedRun:
             change = self._client.update_run if status == "RUNNING" else self._client.set_terminated
             change(self._id, status)
             self._status = status
+
+    def _log(self, what: str, items: list[Any]) -> None:
+        for first in range(0, len(items), _BATCH):
+            batch = items[first : first + _BATCH]
+            self._client.log_batch(self._id, **{what: batch})
+            self._known |= {(item.key, getattr(item, "step", None)) for item in batch}
 
 
 def _values(directory: RunDirectory) -> Iterator[tuple[str, float, int]]:

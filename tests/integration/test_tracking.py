@@ -20,7 +20,7 @@ from trainer.cli import main
 from trainer.errors import ConfigError, DataError
 from trainer.records.rundir import RunDirectory
 from trainer.run import begin, resume
-from trainer.tracking import Tracking
+from trainer.tracking import tracking_to
 from trainer.training.events import Event, StageStarted, ignore
 
 pytestmark = pytest.mark.filterwarnings("default")  # of MLflow's own
@@ -59,7 +59,7 @@ def complain(line: str) -> None:
 
 def log(uri: str, out: Path) -> None:
     """Log what the directory holds, and no more."""
-    with Tracking(uri, complain) as tracking:
+    with tracking_to(uri, complain) as tracking:
         tracking.changed(out)
 
 
@@ -110,7 +110,7 @@ def test_a_run_stopped_moved_and_ended_while_the_server_is_away_is_one_run_with_
 
     with (
         pytest.raises(KeyboardInterrupt),
-        Tracking(uri, complain) as tracking,
+        tracking_to(uri, complain) as tracking,
         tracking.watching(out, stop_after_an_epoch) as notify,
     ):
         resume(dataset, out, notify)
@@ -153,7 +153,7 @@ def test_each_run_of_a_sweep_is_a_run_there(uri: str) -> None:
 
 def test_a_run_that_cannot_be_logged_keeps_no_other_out(uri: str, tmp_path: Path) -> None:
     lines: list[str] = []
-    with Tracking(uri, lines.append) as tracking:
+    with tracking_to(uri, lines.append) as tracking:
         tracking.changed(tmp_path / "absent")
         tracking.changed(finished_run())
     assert the_run(uri)[1].info.status == "FINISHED"
@@ -174,7 +174,7 @@ def test_a_batch_that_the_server_has_is_not_logged_again_after_one_that_failed(
         log_batch(self, *args, **values)
 
     monkeypatch.setattr(MlflowClient, "log_batch", fail_once)
-    with Tracking(uri, [].append) as tracking:
+    with tracking_to(uri, [].append) as tracking:
         tracking.changed(finished_run())
         assert refused.wait(60)
     client, run = the_run(uri)
@@ -189,11 +189,11 @@ def test_variables_for_mlflow_do_not_outlive_the_call(
 ) -> None:
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     before = dict(os.environ)
-    with Tracking(uri, complain):
+    with tracking_to(uri, complain):
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
     assert dict(os.environ) == before
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
-    with Tracking(uri, complain):
+    with tracking_to(uri, complain):
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5", "the user's own holds"
 
 
@@ -202,7 +202,7 @@ def test_a_run_that_fails_is_failed_there_too(uri: str, tmp_path: Path) -> None:
     begin(dataset, plan, tmp_path / "run")
     with (
         pytest.raises(DataError, match="broken"),
-        Tracking(uri, complain) as tracking,
+        tracking_to(uri, complain) as tracking,
         tracking.watching(tmp_path / "run", ignore),
     ):
         raise DataError("broken")
@@ -214,5 +214,5 @@ def test_a_run_that_fails_is_failed_there_too(uri: str, tmp_path: Path) -> None:
 )
 def test_a_wrong_place_is_one_clear_error(uri: str) -> None:
     with pytest.raises(ConfigError, match=f"--mlflow {uri}: ") as error:
-        Tracking(uri, complain)
+        tracking_to(uri, complain).__enter__()
     assert "\n" not in str(error.value)
