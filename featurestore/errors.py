@@ -207,7 +207,9 @@ def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
         return f"no such field{did_you_mean(problem['loc'][-1], names)}"
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"expected {context['expected']}, got {shown}{did_you_mean(problem['input'], known)}"
+        # Choices are short: at less likeness 'stream' would be meant by 'ram'.
+        meant = did_you_mean(problem["input"], known, cutoff=0.7)
+        return f"expected {context['expected']}, got {shown}{meant}"
     for bound, words in _BOUNDS.items():
         if bound in context:
             return f"expected {words} {context[bound]}, got {shown}"

@@ -60,8 +60,6 @@ app = Program(
         "--run": "DIR",
         "--out": "DIR",
         "--device": "DEVICE",
-        "--precision": "PRECISION",
-        "--acceleration": "HOW",
         "--init": "WEIGHTS",
         "--scheduler": "ADDRESS",
         "--set": "NAME=VALUE",
@@ -133,14 +131,11 @@ def _main(argv: Sequence[str] | None) -> int:
         print_error(f"{error.name} is not installed: pip install 'featurestore[{extra}]'")
         return 1
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
+        if isinstance(error, RuntimeError):
+            from trainer.oom import is_out_of_memory  # here, as it loads torch
+
+            if not is_out_of_memory(error):
+                raise
         print_error("out of memory: end other programs, or ask for less at a time")
         return 1
     return 0
-
-
-def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    from trainer.oom import is_out_of_memory
-
-    return isinstance(error, MemoryError) or is_out_of_memory(error)

@@ -23,12 +23,21 @@ from typing import (
 )
 
 import typer
-from pydantic import TypeAdapter, ValidationError
-from typer.models import OptionInfo
+from pydantic import Field, TypeAdapter, ValidationError
 
 from featurestore.text import did_you_mean
-from schemas import BestOf, Carry, Cycle, FirstConv, Moments, Recipe, ResizeOperator, Selection
-from trainer.errors import ConfigError, refused
+from schemas import (
+    Acceleration,
+    BestOf,
+    Carry,
+    Cycle,
+    FirstConv,
+    Moments,
+    Recipe,
+    ResizeOperator,
+    Selection,
+)
+from trainer.errors import refused
 from trainer.methods import METHODS
 
 Place = str | os.PathLike[str]
@@ -68,7 +77,8 @@ class StepOptions:
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
     device: DeviceOption = "auto"
     precision: Annotated[
-        str, typer.Option(help="auto (bf16 if the device computes in it), float32 or bf16.")
+        Literal["auto", "float32", "bf16"],
+        typer.Option(help="auto (bf16 if the device computes in it), float32 or bf16."),
     ] = "auto"
     recipe: Annotated[
         Recipe,
@@ -192,7 +202,7 @@ class TrainingOptions(StepOptions):
         float, typer.Option(help="Multiplies the epochs of every stage; at least one each.")
     ] = 1.0
     acceleration: Annotated[
-        str,
+        Literal["auto", Acceleration],
         typer.Option(
             help="Execution of steps: auto (eager), eager, or, experimental, compile, graph "
             "or compile-graph. Falls back to eager, with a warning, if unavailable."
@@ -218,7 +228,9 @@ class ExecutionOptions:
 
     reading: ReadingOption = "auto"
     folds_at_once: Annotated[
-        int, typer.Option(min=1, help="Folds trained in parallel. Does not affect results.")
+        int,
+        typer.Option(min=1, help="Folds trained in parallel. Does not affect results."),
+        Field(ge=1),
     ] = 1
     save_every_s: Annotated[
         float,
@@ -227,6 +239,7 @@ class ExecutionOptions:
             min=0,
             help="Seconds between two states on disk; 0: after every epoch.",
         ),
+        Field(ge=0),
     ] = 60.0
 
     def for_folds(self, num_folds: int) -> Self:
@@ -330,7 +343,10 @@ def checked(kind: type[R], function: str, options: dict[str, Any]) -> R:
         raise TypeError(f"{function}() got an unexpected argument {name!r}{meant}")
     values = {name: _plain(value, hints[name]) for name, value in options.items()}
     for name, value in values.items():
-        _check(name, value, hints[name])
+        try:
+            TypeAdapter(hints[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise refused(error, name) from error
     return kind(**values)
 
 
@@ -343,17 +359,3 @@ def _plain(value: Any, hint: Any) -> Any:  # noqa: ANN401 - whatever is given
     if isinstance(value, str) and Path in get_args(get_args(hint)[0] if get_args(hint) else hint):
         return Path(value)
     return value
-
-
-def _check(name: str, value: object, hint: Any) -> None:  # noqa: ANN401 - any annotation
-    try:
-        TypeAdapter(hint).validate_python(value, strict=True)
-    except ValidationError as error:
-        raise refused(error, name) from error
-    for option in getattr(hint, "__metadata__", ()):
-        if not isinstance(option, OptionInfo) or not isinstance(value, int | float):
-            continue
-        if option.min is not None and value < option.min:
-            raise ConfigError(f"{name} {value!r}: expected at least {option.min}")
-        if option.max is not None and value > option.max:
-            raise ConfigError(f"{name} {value!r}: expected at most {option.max}")

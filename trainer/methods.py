@@ -5,7 +5,7 @@ Source: PROTOCOL section 2, the table of 1cycles (the paper's Table 1 and text).
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -115,33 +115,23 @@ LEAST_SCALE = max(len(cycles) / sum(c.epochs for c in cycles) for cycles in METH
 """Minimum scale of the epochs: the shortest schedule then has one epoch per stage."""
 
 
-def own_methods(methods_file: Path | str) -> dict[str, tuple[Cycle, ...]]:
-    """Read user-defined methods from a file, see `read_methods`.
-
-    Raises:
-        ConfigError: The file is invalid, or uses the name of a built-in method.
-    """
-    return read_methods(Path(methods_file), _reserved_names())
-
-
 def find_method(
     name: str,
     methods_file: Path | str | None = None,
-    resize_operator: str | None = None,
+    resize_operator: ResizeOperator | None = None,
     own: Mapping[str, tuple[Cycle, ...]] | None = None,
 ) -> Method:
     """Return a built-in or user-defined method, optionally with another resize operator.
 
     Args:
         name: A key of `METHODS`, or of the file.
-        methods_file: YAML file with methods, see `read_methods`.
-        resize_operator: A `ResizeOperator`; unless bilinear, it becomes part of the name.
+        methods_file: YAML file with methods, see `own_methods`.
+        resize_operator: Resize operator; unless bilinear, it becomes part of the name.
         own: Result of `own_methods` for the file, which is then not read again.
 
     Raises:
         UnknownMethodError: There is no such method.
-        ConfigError: The file is invalid, there is no such operator, or the method has no resized
-            images.
+        ConfigError: The file is invalid, or the method has no resized images.
     """
     if own is None:
         own = own_methods(methods_file) if methods_file else {}
@@ -152,9 +142,6 @@ def find_method(
         )
     if resize_operator is None:
         return Method(name, methods[name])
-    if resize_operator not in get_args(ResizeOperator):
-        known = ", ".join(get_args(ResizeOperator))
-        raise ConfigError(f"no resize operator {resize_operator!r}; there are: {known}")
     if not _resizes(methods[name]):
         able = ", ".join(n for n, cycles in methods.items() if _resizes(cycles))
         raise ConfigError(
@@ -279,18 +266,14 @@ def read_yaml(path: Path) -> object:
         raise ConfigError(f"{path}: is no YAML that is taken: {error}") from error
 
 
-def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, ...]]:
-    """Read the methods in a YAML file, which maps names to lists of `schemas.Cycle`.
-
-    Args:
-        path: Path of the file.
-        taken: Names that are not allowed.
+def own_methods(path: Path | str) -> dict[str, tuple[Cycle, ...]]:
+    """Read user-defined methods from a YAML file, which maps names to lists of `schemas.Cycle`.
 
     Raises:
-        ConfigError: The file cannot be read, a name is not allowed, or a field is unknown or
-            invalid; the message names the method, the stage and the field.
+        ConfigError: The file cannot be read, a name is that of a built-in method, or a field is
+            unknown or invalid; the message names the method, the stage and the field.
     """
-    content = read_yaml(path)
+    content = read_yaml(Path(path))
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: expected the names of methods, each with a list of stages")
     try:
@@ -298,7 +281,7 @@ def read_methods(path: Path, taken: Collection[str]) -> dict[str, tuple[Cycle, .
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ConfigError(f"{path}: {_problem(first)}") from error
-    if repeated := sorted(methods.keys() & set(taken)):
+    if repeated := sorted(methods.keys() & _reserved_names()):
         raise ConfigError(
             f"{path}: {', '.join(repeated)}: is a method already; give it another name"
         )

@@ -27,7 +27,7 @@ from trainer.data.split import (
 from trainer.errors import ConfigError, DataError, refused
 from trainer.methods import check_arrays, find_method, scale_warning, stages
 from trainer.model import RESNETS, check_arch, check_shapes
-from trainer.recipes import AUTO, check_filters, find_recipe, rates_warning
+from trainer.recipes import AUTO, RECIPES, check_filters, rates_warning
 from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration
 from trainer.training.device import choose_precision, resolve_device
@@ -151,7 +151,7 @@ def _filled_in(options: TrainingOptions) -> dict[str, object]:
             f"carry {options.carry!r}: with selection 'last' no epoch is the best one, so each "
             "stage continues from the last; leave --carry out, or choose another --selection"
         )
-    recipe = find_recipe(options.recipe)
+    recipe = RECIPES[options.recipe]
     names = ("best_of", "layer_groups", "moments", "first_conv")
     filled = {name: getattr(options, name) or getattr(recipe, name) for name in names}
     if options.arch not in RESNETS and (filled["layer_groups"], filled["first_conv"]) != (2, "sum"):
@@ -171,7 +171,7 @@ def _on_this_machine(
     batch = max(1, options.batch_size)
     precision = options.precision
     if precision == "auto":
-        precision = find_recipe(options.recipe).precision or precision
+        precision = RECIPES[options.recipe].precision or "auto"
     threads = threads_per_fold(usable_cores(), folds_at_once, batch, device.type)
     chosen = replace(
         options,
@@ -240,7 +240,13 @@ def _check_split(clips: ClipTable, fold: int, trained: tuple[int, ...]) -> None:
     in_training = np.isin(clips.fold, trained)
     if np.count_nonzero(in_training) < 2:
         raise DataError(f"fold {fold}: fewer than two clips in the other folds to train on")
-    _check_recordings(clips, held_out, fold)
+    of = np.array(recordings(clips), object)
+    if both := sorted(set(of[held_out]) & set(of[~held_out])):
+        # Accuracy would measure memory.
+        raise DataError(
+            f"fold {fold}: recordings with clips in it and in the folds trained on: {len(both)}, "
+            f"such as {both[0]}; its accuracy would mean nothing; correct the dataset's folds"
+        )
 
 
 def _check_classes(dataset: StoredDataset, fold: int, trained: tuple[int, ...]) -> str | None:
@@ -273,17 +279,6 @@ def _present(dataset: StoredDataset, folds: Sequence[int] | None = None) -> NDAr
     """Return the classes of which some folds have a clip with features, ascending."""
     labels = dataset.all_labels(folds)
     return np.flatnonzero(labels.any(axis=0)) if dataset.multilabel else np.unique(labels)
-
-
-def _check_recordings(clips: ClipTable, held_out: NDArray[np.bool_], fold: int) -> None:
-    """Check that no clip and no recording is on both sides: accuracy would measure memory."""
-    of = np.array(recordings(clips), object)
-    both = sorted(set(of[held_out]) & set(of[~held_out]))
-    if both:
-        raise DataError(
-            f"fold {fold}: recordings with clips in it and in the folds trained on: {len(both)}, "
-            f"such as {both[0]}; its accuracy would mean nothing; correct the dataset's folds"
-        )
 
 
 def _absent_classes(dataset: StoredDataset) -> str | None:

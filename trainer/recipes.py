@@ -10,7 +10,7 @@ Source: PROTOCOL section 2.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal
 
 from schemas import (
     BestOf,
@@ -47,7 +47,7 @@ class Pieces:
     layer_groups: LayerGroups = 2
     moments: Moments = "fresh"
     first_conv: FirstConv = "sum"
-    precision: str | None = None
+    precision: Literal["float32"] | None = None
     mel_scale: str | None = None
     sweep_end: float = 10.0
 
@@ -67,25 +67,13 @@ RECIPES: Mapping[Recipe, Pieces] = {
 }
 
 
-def find_recipe(name: str) -> Pieces:
-    """Return the recipe with a given name.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    for recipe, pieces in RECIPES.items():
-        if recipe == name:
-            return pieces
-    raise ConfigError(f"no recipe {name!r}; there are: {', '.join(get_args(Recipe))}")
-
-
-def check_filters(spec: FeatureSpec, name: str) -> None:
+def check_filters(spec: FeatureSpec, name: Recipe) -> None:
     """Check that features have the filterbank of a recipe.
 
     Raises:
         ConfigError: They do not; the message says how to build them.
     """
-    expected, stored = find_recipe(name).mel_scale, spec.mel_scale
+    expected, stored = RECIPES[name].mel_scale, spec.mel_scale
     if expected not in (None, stored):
         raise ConfigError(
             f"recipe {name!r} takes the filters {expected!r}, and the store has {stored!r}: "

@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=train.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", help="auto, float32 or bf16")
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"])
     parser.add_argument("--acceleration", choices=["eager", "graph"], help="graph on a GPU")
     parser.add_argument("--store", type=Path, help="a finished store; else random features")
     parser.add_argument("--quick", action="store_true", help="fewer rounds; on a CPU a ResNet18")

@@ -19,7 +19,7 @@ from trainer.data.order import EpochOrder
 from trainer.data.source import StageData
 from trainer.model import Network, build_model
 from trainer.plan import Plan, plan_run
-from trainer.training.device import choose_precision, resolve_device
+from trainer.training.device import Precision, choose_precision, resolve_device
 from trainer.training.stage import StageTrainer
 
 
@@ -41,7 +41,7 @@ class Setting:
     """
 
     device: torch.device
-    precision: str
+    precision: Precision
     arch: Literal["resnet18", "resnet34", "resnet50"]
     batch: int
     steps: int
@@ -63,7 +63,11 @@ class Setting:
 
 
 def setting(
-    name: str, precision: str = "auto", acceleration: Acceleration | None = None, *, quick: bool
+    name: str,
+    precision: Precision | Literal["auto"] = "auto",
+    acceleration: Acceleration | None = None,
+    *,
+    quick: bool,
 ) -> Setting:
     """Return the setting for a device: an ESC-50 on a GPU, and on a CPU what takes minutes.
 

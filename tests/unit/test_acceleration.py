@@ -6,7 +6,6 @@ from torch import Tensor
 
 from tests.unit.test_stage import CONFIG, STAGE, in_order, small_network, tones
 from trainer.data.source import StageData
-from trainer.errors import DeviceError
 from trainer.model import Network, build_model
 from trainer.training.acceleration import (
     TRIES,
@@ -40,11 +39,6 @@ def test_a_graph_asked_for_on_a_cpu_falls_back_and_says_why(name: str) -> None:
     assert found.used == "eager"
     assert found.warning is not None
     assert "CUDA graphs need a GPU, and the device is cpu" in found.warning
-
-
-def test_what_is_no_acceleration_is_told_with_those_there_are() -> None:
-    with pytest.raises(DeviceError, match="auto, eager, compile, graph, compile-graph"):
-        choose_acceleration("fast", CPU)
 
 
 def test_a_step_whose_compilation_fails_runs_as_it_is_and_says_why_once() -> None:

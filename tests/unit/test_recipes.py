@@ -6,7 +6,7 @@ import pytest
 
 from schemas import FeatureSpec, Recipe, RunConfig
 from trainer.errors import ConfigError
-from trainer.recipes import RECIPES, check_filters, find_recipe
+from trainer.recipes import RECIPES, check_filters
 from trainer.training.schedule import Sweep
 
 
@@ -25,11 +25,6 @@ def test_the_recipe_of_2019_has_every_piece_of_the_protocol() -> None:
     assert (found.layer_groups, found.moments, found.first_conv) == (3, "carried", "red-frozen")
     assert (found.precision, found.mel_scale) == ("float32", "torchaudio-2019")
     assert Sweep(100, end=found.sweep_end).lr(99) == pytest.approx(8.3, abs=0.05)
-
-
-def test_no_other_recipe_is_known() -> None:
-    with pytest.raises(ConfigError, match=r"'fastai'.*paper, fastai-2019"):
-        find_recipe("fastai")
 
 
 @pytest.mark.parametrize("mel_scale", ["htk", "slaney"])

@@ -7,7 +7,8 @@ import pytest
 from featurestore.text import did_you_mean
 from schemas import Stage
 from trainer import errors
-from trainer.errors import TrainerError, diverged
+from trainer.config import ExecutionOptions, checked
+from trainer.errors import ConfigError, TrainerError, diverged
 
 STAGE = Stage(array="R1/mel", epochs=2, max_lr=0.01)
 CLASSES = [
@@ -51,3 +52,10 @@ def test_divergence_names_fold_stage_epoch_rates_and_what_was_kept() -> None:
 def test_only_what_is_near_is_suggested() -> None:
     assert "did you mean 'mel'" in did_you_mean("mle", ["mel", "resize"])
     assert did_you_mean("xyz", ["mel", "resize"]) == ""
+
+
+@pytest.mark.parametrize(("given", "meant"), [("ram", ""), ("hots", "host"), ("steam", "stream")])
+def test_a_choice_is_suggested_for_a_typing_mistake_only(given: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match="expected 'auto', 'device', 'host' or 'stream'") as error:
+        checked(ExecutionOptions, "train", {"reading": given})
+    assert str(error.value).endswith(f"; did you mean {meant!r}?" if meant else "'stream'")

@@ -6,11 +6,11 @@ command takes it as one parameter.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from functools import wraps
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, get_type_hints
 
 import typer
 from typer.models import OptionInfo
@@ -62,19 +62,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _is_option(hint: Any) -> bool:  # noqa: ANN401 - any annotation
-    return any(isinstance(one, OptionInfo) for one in getattr(hint, "__metadata__", ()))
-
-
 def _members(group: type) -> dict[str, Parameter]:
+    """Return the fields of a group that are options."""
     hints = get_type_hints(group, include_extras=True)
     return {
-        field.name: Parameter(
-            field.name,
-            Parameter.KEYWORD_ONLY,
-            default=Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(group)
-        if _is_option(hints[field.name])
+        name: parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in inspect.signature(group).parameters.items()
+        if any(isinstance(one, OptionInfo) for one in getattr(hints[name], "__metadata__", ()))
     }

@@ -205,9 +205,8 @@ def _trained_on(
     still there to tell them.
     """
     if dataset.fingerprint == run.record.fingerprint:
-        clips = {part.fold: len(dataset.clips([part.fold])) for part in parts}
         return {
-            part.fold: clips[part.fold]
+            part.fold: len(dataset.clips([part.fold]))
             if any(part.fold in trained_folds(dataset, k) for k in part.networks)
             else 0
             for part in parts

@@ -37,7 +37,6 @@ Images = dict[str, NDArray[Any]]
 """Images (bands, frames) as stored, by array."""
 LESS = "take one network (--fold, or --network of `evaluate`), --device cpu, or end other programs"
 """Advice if a network or its activations do not fit into memory."""
-_NEVER = {("last", "best"): "a run with --selection last picks none; take --checkpoint last"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,8 @@ def load_network(
         DeviceMemoryError: The network does not fit.
     """
     path = RunDirectory(run.path).fold(fold).network(name)
-    if not path.exists() and (note := _NEVER.get((run.config.selection, name))):
+    if (run.config.selection, name) == ("last", "best") and not path.exists():
+        note = "a run with --selection last picks none; take --checkpoint last"
         raise CheckpointError(f"{path}: does not exist: {note}")
     with explain_oom(lambda: f"out of memory on {device}: {path} does not fit in addition; {LESS}"):
         checkpoint = run.checkpoint(fold, name)

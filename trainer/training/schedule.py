@@ -5,7 +5,6 @@ Pure arithmetic.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 WARM_UP = 0.3
 """Fraction of the steps in which the learning rate increases."""
@@ -18,16 +17,6 @@ LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
 SWEEP_MOMENTUM = 0.9
 
 
-class Schedule(Protocol):
-    """Interface of schedules: learning rate and momentum at each step."""
-
-    def lr(self, step: int) -> float:
-        """Return the learning rate of a step; steps count from 0."""
-
-    def momentum(self, step: int) -> float:
-        """Return the momentum (Adam's first beta) of a step; steps count from 0."""
-
-
 def num_steps(num_samples: int, batch_size: int) -> int:
     """Return the number of steps per epoch: whole batches only, but at least one step.
 
@@ -36,12 +25,6 @@ def num_steps(num_samples: int, batch_size: int) -> int:
         batch_size: Clips per batch.
     """
     return max(1, num_samples // batch_size)
-
-
-def lr_range(schedule: Schedule, first: int, stop: int) -> tuple[float, float]:
-    """Return the lowest and the highest learning rate of the steps [first, stop)."""
-    rates = [schedule.lr(step) for step in range(first, stop)]
-    return min(rates), max(rates)
 
 
 @dataclass(frozen=True)
@@ -109,3 +92,13 @@ class Sweep:
         """Return the momentum, which is constant."""
         del step
         return SWEEP_MOMENTUM
+
+
+Schedule = OneCycle | Sweep
+"""Learning rate and momentum at each step."""
+
+
+def lr_range(schedule: Schedule, first: int, stop: int) -> tuple[float, float]:
+    """Return the lowest and the highest learning rate of the steps [first, stop)."""
+    rates = [schedule.lr(step) for step in range(first, stop)]
+    return min(rates), max(rates)
