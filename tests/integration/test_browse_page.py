@@ -384,6 +384,7 @@ def test_what_was_chosen_keeps_the_focus_and_its_place_and_shows_what_follows(
     page.goto(f"{runs_page.url}{CLIPS}?predicted=low&run=0")
     page.get_by_role("button", name="Leave out: predicted: low").click()
     until(page, "!document.querySelector('.chip')")
+    assert page.evaluate("document.activeElement.role") == "grid"
 
 
 def test_every_number_of_the_heat_map_leads_to_as_many_clips(

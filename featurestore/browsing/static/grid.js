@@ -136,6 +136,10 @@ class Grid {
     const { runs, comparisons } = this.dataset.runs;
     const run = runOf(this.dataset, query);
     const pair = comparisons[Number(query.pair ?? -1)];
+    const leaveOut = (changes) => {
+      this.outer.focus({ preventScroll: true }); // the button goes
+      this.set(changes);
+    };
     const chips = ["recording", "predicted"].filter((field) => query[field] !== undefined).map((field) => [`${field}: ${shown(query[field])}`, { [field]: "" }]);
     if (pair?.clips) chips.push([shown(`right: ${words(pair, query.who)}`), { pair: "", who: "" }]);
     refill(
@@ -147,7 +151,7 @@ class Grid {
       ...(run ? [select("outcome", "Outcome", [any("all", "outcome"), option("right", "right", query.outcome), option("wrong", "wrong", query.outcome)])] : []),
       select("sort", "Order", Object.entries(SORTS).filter(([key]) => key !== "suspect" || run).map(([key, label]) => option(key === "store" ? "" : key, label, query.sort ?? ""))),
       h("label", { class: "tick" }, h("input", { type: "checkbox", name: "down", checked: Boolean(query.down), onchange: (event) => this.set({ down: event.target.checked ? 1 : "" }) }), h("span", {}, "descending")),
-      ...chips.map(([text, changes]) => h("button", { type: "button", class: "chip", "aria-label": `Leave out: ${text}`, onclick: () => this.set(changes) }, `${text} ✕`)),
+      ...chips.map(([text, changes]) => h("button", { type: "button", class: "chip", "aria-label": `Leave out: ${text}`, onclick: () => leaveOut(changes) }, `${text} ✕`)),
     );
   }
 
