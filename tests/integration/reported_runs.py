@@ -1,9 +1,7 @@
 """Finished runs as directories, written by hand: what reports and comparisons read."""
 
-import atexit
 import csv
 import math
-import tempfile
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -26,6 +24,7 @@ from schemas import (
     Selection,
     Stage,
 )
+from tests.once import made_once
 from trainer.records.rundir import RunDirectory
 from trainer.records.tables import ClipPredictions, parse_predictions, predictions_bytes
 from trainer.report import Section, Table
@@ -231,15 +230,18 @@ def paper_runs() -> tuple[Path, ...]:
 
     Half a per cent can be one of 200 clips; a hundredth needs 10,000 a fold, and ten seconds.
     """
-    folder = tempfile.TemporaryDirectory(prefix="paper-runs-")
-    atexit.register(folder.cleanup)
     methods = {
         method: {fold: round(2 * value) / 2 for fold, value in URBANSOUND8K.by_fold(method).items()}
         for method in URBANSOUND8K.splits
     }
     methods["control"] = {fold: value + 1 for fold, value in methods["baseline"].items()}
-    place = Path(folder.name)
-    return tuple(make_run(place / method, method, values) for method, values in methods.items())
+
+    def make(place: Path) -> None:
+        for method, values in methods.items():
+            make_run(place / method, method, values)
+
+    place = made_once("paper-runs", make)
+    return tuple(place / method for method in methods)
 
 
 def sections_of(*runs: Path) -> list[Section]:

@@ -83,6 +83,11 @@ def _last_to_be_built(folder: Dataset) -> str:
     return str(clip_tables(folder.clips, manifest)[2]["path"][-1])
 
 
+@pytest.mark.parametrize(
+    "spied_workers",
+    [ProcessExecutor, pytest.param(DaskExecutor, marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_a_file_that_kills_every_process_ends_as_a_crash_and_the_rest_is_built(
     folder: Dataset,
     tmp_path: Path,

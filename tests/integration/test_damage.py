@@ -16,6 +16,7 @@ from featurestore.store.files import OUTCOMES
 from featurestore.store.fingerprint import digest, fingerprint, meaning
 from featurestore.store.metadata import TABLE
 from schemas import FeatureSpec
+from tests.pairs import by_name, each_in_turn
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -48,15 +49,7 @@ def delete(chunk: Path) -> None:
 DAMAGES = (flip_bit, truncate, empty, delete)
 
 
-@pytest.mark.parametrize(
-    ("array", "damage"),
-    [
-        # Every array with one kind, in turn; all pairs are slow.
-        pytest.param(array, damage, marks=() if (row + column) % 4 == 0 else pytest.mark.slow)
-        for row, array in enumerate(ARRAYS)
-        for column, damage in enumerate(DAMAGES)
-    ],
-)
+@pytest.mark.parametrize(("array", "damage"), each_in_turn(ARRAYS, DAMAGES, by_name))
 def test_verify_finds_every_kind_of_damage_in_every_array(
     store: Path, array: str, damage: Callable[[Path], None]
 ) -> None:
@@ -93,12 +86,7 @@ def cut_short(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "damage"),
-    [
-        pytest.param(array, damage, marks=() if (row + column) % 3 == 0 else pytest.mark.slow)
-        for row, array in enumerate(ARRAYS)
-        for column, damage in enumerate((edit_shape, cut_short, delete))
-    ],
+    ("array", "damage"), each_in_turn(ARRAYS, (edit_shape, cut_short, delete), by_name)
 )
 def test_verify_finds_metadata_that_is_missing_or_edited(
     store: Path, array: str, damage: Callable[[Path], None]

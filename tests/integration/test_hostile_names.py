@@ -28,6 +28,7 @@ from tests.conftest import sound
 from tests.hostile import NAMES
 from tests.integration.reported_runs import make_run
 from tests.integration.trainer_store import RESOLUTIONS, TINY
+from tests.pairs import each_in_turn
 from trainer import cli as trainer
 from trainer.config import TrainingOptions
 from trainer.plan import plan_run
@@ -113,24 +114,13 @@ def told(capsys: Said) -> str:
     return harmless(captured.out + captured.err)
 
 
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        # Every name in a third of the command lines, every line with a third of the names.
-        pytest.param(
-            name,
-            part,
-            id=f"{key}-{part}",
-            marks=() if number % PARTS == part else pytest.mark.slow,
-        )
-        for number, (key, name) in enumerate(ARGUMENTS.items())
-        for part in range(PARTS)
-    ],
-)
+# Every name in a third of the command lines, every line with a third of the names.
+@pytest.mark.parametrize(("key", "part"), each_in_turn(ARGUMENTS, range(PARTS)))
 def test_a_wrong_argument_is_one_line_that_shows_it_as_it_is(
-    name: str, part: int, capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: str, part: int, capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    name = ARGUMENTS[key]
     if name in ("..", " "):
         name = f"{name}x"
     commands = {

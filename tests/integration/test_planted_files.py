@@ -15,6 +15,7 @@ from tests.integration.conftest import the_error
 from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import sounds as made_sounds
 from tests.integration.trainer_store import tiny_store
+from tests.pairs import by_name, each_in_turn
 from tests.unit.test_files import PLANTED, VICTIM, Plant
 
 each_planted = pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__[1:])
@@ -67,20 +68,7 @@ def test_no_document_of_a_user_is_anything_but_a_regular_file(
 KEYS = ("zarr.json", "folder/zarr.json")
 
 
-@pytest.mark.parametrize(
-    ("plant", "key"),
-    [
-        # Either document with every other kind of file.
-        pytest.param(
-            plant,
-            key,
-            id=f"{plant.__name__[1:]}-{key}",
-            marks=() if (row + column) % 2 == 0 else pytest.mark.slow,
-        )
-        for row, plant in enumerate((*PLANTED, _sparse))
-        for column, key in enumerate(KEYS)
-    ],
-)
+@pytest.mark.parametrize(("plant", "key"), each_in_turn((*PLANTED, _sparse), KEYS, by_name))
 def test_no_document_of_a_store_is_anything_but_a_regular_file(
     store: Path,
     victim: Path,

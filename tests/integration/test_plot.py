@@ -201,10 +201,10 @@ def test_titles_name_class_fold_length_and_clip(
     [
         ("--clip long1", "long1.png"),
         ("--clip fold1/long/a.wav --root sounds", "a.wav.png"),
-        ("--clip long1 --compare --out x", "x.png"),
+        pytest.param("--clip long1 --compare --out x", "x.png", marks=pytest.mark.slow),
         ("--clip long1 --out y.svg", "y.svg"),
         ("--classes 2", "folder-classes.png"),
-        ("--classes 9 --out z", "z.png"),
+        pytest.param("--classes 9 --out z", "z.png", marks=pytest.mark.slow),
     ],
 )
 def test_the_name_that_is_printed_is_the_name_that_is_written(

@@ -23,6 +23,7 @@ from schemas import FeatureSpec
 from tests.conftest import contents, four_clips_a_block
 from tests.integration.test_build import StopsAfter
 from tests.integration.test_damage import delete, flip_bit
+from tests.pairs import by_name, each_in_turn
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -80,8 +81,9 @@ def test_chunks_exchanged_while_a_build_rests_are_built_again(
     assert contents(stopped) == straight
 
 
-@pytest.mark.parametrize("damage", [other_end, delete])
-@pytest.mark.parametrize("array", [*WRITTEN, "checksums"])
+@pytest.mark.parametrize(
+    ("array", "damage"), each_in_turn((*WRITTEN, "checksums"), (other_end, delete), by_name)
+)
 def test_a_committed_chunk_or_record_damaged_while_a_build_rests_is_built_again(
     folder: Dataset,
     stopped: Path,
@@ -96,8 +98,9 @@ def test_a_committed_chunk_or_record_damaged_while_a_build_rests_is_built_again(
     assert contents(stopped) == straight
 
 
-@pytest.mark.parametrize("damage", [flip_bit, delete, None])
-@pytest.mark.parametrize("column", TABLE)
+@pytest.mark.parametrize(
+    ("column", "damage"), each_in_turn(TABLE, (flip_bit, delete, None), by_name)
+)
 def test_a_clip_table_changed_while_a_build_rests_is_written_again(
     folder: Dataset,
     stopped: Path,
