@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.abc import MetaPathFinder
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from featurestore.errors import problem_text
-from featurestore.terminal import Terminal, end_stopped
+from featurestore.terminal import HelpTable, Terminal, end_stopped
 from featurestore.text import mask_url, printable
 from featurestore.version import __version__
 
@@ -104,6 +105,7 @@ class Command(TyperCommand):
             name = param.opts[0]
             if param.param_type_name == "argument":
                 param.display_type_rich = _no_type
+                param._usage_display_name = partial(_usage_name, param)
                 continue
             if param.metavar is None:
                 param.metavar = self.metavars.get(name) or _metavar(param)
@@ -118,6 +120,14 @@ class Command(TyperCommand):
                 message = "expected a value, got an empty text"
                 raise typer.BadParameter(message, ctx, param_hint=option or None)
         return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, without cutting names and words off in a narrow terminal."""
+        # typer has no setting for it: Rich's tables cut with an ellipsis what does not fit.
+        from typer import rich_utils
+
+        rich_utils.Table = HelpTable  # type: ignore[misc]
+        super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         """Call the command, and print what is being loaded if that is slow."""
@@ -153,6 +163,12 @@ class _Announcer(MetaPathFinder):
         """See no more imports."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
+
+
+def _usage_name(argument: Any) -> str:
+    """Return an argument in a line of usage as other programs show it: `STORE`, `[DATASET]`."""
+    name: str = argument.display_name_raw
+    return name if argument.required else f"[{name}]"
 
 
 def _no_type(ctx: object) -> str:

@@ -108,6 +108,20 @@ class Terminal(Console):
             self.write(json_document(value))
 
 
+class HelpTable(Table):
+    """A table of a command's options in which words that do not fit are folded and not cut."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add an option: its names, which stay whole, its value and its text."""
+        super().add_row(*cells, **options)
+        for part in (part for cell in cells for part in getattr(cell, "renderables", ())):
+            part.overflow = "fold"
+        for column in self.columns:
+            column.overflow = "fold"
+        for column in self.columns[:-2]:
+            column.no_wrap = True
+
+
 class Label(TextColumn):
     """A column of a progress bar that shows a field of its task as plain text.
 

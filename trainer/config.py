@@ -45,7 +45,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 DatasetOption = Annotated[
-    str | None, typer.Option(help="Dataset name; required only if the store holds several.")
+    str | None, typer.Option(help="Dataset name; required only if the store holds more than one.")
 ]
 MlflowOption = Annotated[
     str | None,
@@ -78,7 +78,7 @@ class StepOptions:
     device: DeviceOption = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bf16"],
-        typer.Option(help="auto (bf16 if the device computes in it), float32 or bf16."),
+        typer.Option(help="auto (bf16 if the device supports it), float32 or bf16."),
     ] = "auto"
     recipe: Annotated[
         Recipe,
@@ -93,22 +93,22 @@ class StepOptions:
         typer.Option(
             min=2,
             max=3,
-            help="Groups of layers with learning rates of their own where a stage slows the body: "
-            "2 (body, head) or 3 (the body in two, as fastai).",
+            help="Layer groups with their own learning rates in stages that slow the body: "
+            "2 (body, head) or 3 (the body split in two, as in fastai).",
         ),
     ] = None
     first_conv: Annotated[
         FirstConv | None,
         typer.Option(
-            help="First convolution: the sum over the colours (sum; the default), or the red "
+            help="First convolution: the sum over colour channels (sum; the default), or the red "
             "channel's weights, never trained (red-frozen)."
         ),
     ] = None
     init: Annotated[
         str,
         typer.Option(
-            help="Initial weights: auto, imagenet (timm's own, for timm:NAME), random, or the file "
-            "of a state dict."
+            help="Initial weights: auto, imagenet (timm's own, for timm:NAME), random, or a file "
+            "with a state dict."
         ),
     ] = "auto"
     batch_size: Annotated[int, typer.Option(min=2, help="Clips per training step.")] = 64
@@ -124,12 +124,15 @@ class StepOptions:
         int | None, typer.Option(min=1, help="CPU threads per fold. Default: all cores, shared.")
     ] = None
     mixup: Annotated[
-        float, typer.Option(help="Mixup: mix pairs of clips by shares of Beta(α, α); 0 is off.")
+        float,
+        typer.Option(help="Mixup: α of the Beta(α, α) distribution of mixing weights; 0 for off."),
     ] = 0.0
     freq_mask: Annotated[
-        float, typer.Option(help="SpecAugment: mask up to this fraction of an image's bands.")
+        float, typer.Option(help="SpecAugment: maximum fraction of an image's bands to mask.")
     ] = 0.0
-    time_mask: Annotated[float, typer.Option(help="SpecAugment: the same for frames.")] = 0.0
+    time_mask: Annotated[
+        float, typer.Option(help="SpecAugment: maximum fraction of frames to mask.")
+    ] = 0.0
     label_smoothing: Annotated[float, typer.Option(help="Label smoothing factor.")] = 0.0
     allow_duplicates: Annotated[
         bool,
@@ -139,7 +142,7 @@ class StepOptions:
         ),
     ] = False
     methods_file: Annotated[
-        Path | None, typer.Option(help="YAML of methods of your own, for --method.")
+        Path | None, typer.Option(help="YAML file with your own methods, for --method.")
     ] = None
     resize_operator: Annotated[
         ResizeOperator | None,
@@ -162,12 +165,15 @@ class TrainingOptions(StepOptions):
     selection: Annotated[
         Selection,
         typer.Option(
-            help="Model selection: by the heldout fold, as in the paper; by a validation "
-            "part of the training folds; or nothing (last)."
+            help="Model selection: by the held-out fold, as in the paper (heldout), by a "
+            "validation part of the training folds, or none (last)."
         ),
     ] = "heldout"
     validation_share: Annotated[
-        float, typer.Option(help="Fraction of training clips for --selection validation.")
+        float,
+        typer.Option(
+            help="Fraction of the training clips to set aside for --selection validation."
+        ),
     ] = 0.1
     carry: Annotated[
         Carry | None,
@@ -199,7 +205,7 @@ class TrainingOptions(StepOptions):
         ),
     ] = None
     epochs_scale: Annotated[
-        float, typer.Option(help="Multiplies the epochs of every stage; at least one each.")
+        float, typer.Option(help="Factor for the epochs of every stage, which has at least one.")
     ] = 1.0
     acceleration: Annotated[
         Literal["auto", Acceleration],
@@ -211,7 +217,7 @@ class TrainingOptions(StepOptions):
     folds: Annotated[
         Sequence[int | str],
         Doc(
-            "Folds held out one after the other, by number or name. Default: the official test "
+            "Folds to hold out in turn, by number or name. Default: the official test "
             "folds, or all."
         ),
     ] = ()
@@ -237,7 +243,7 @@ class ExecutionOptions:
         typer.Option(
             "--checkpoint-every",
             min=0,
-            help="Seconds between two states on disk; 0: after every epoch.",
+            help="Minimum seconds between saved states; 0 to save after every epoch.",
         ),
         Field(ge=0),
     ] = 60.0
@@ -261,8 +267,8 @@ class CallOptions(ExecutionOptions):
     progress: Annotated[
         bool,
         Doc(
-            "Show what is trained, bars and the result. Without, nothing is printed, and "
-            "warnings are Python's (TrainerWarning)."
+            "Whether to print the plan, progress bars and the result; if not, "
+            "warnings are issued as TrainerWarning."
         ),
     ] = True
 

@@ -44,13 +44,14 @@ def browse(
         typer.Option(
             min=0,
             max=65_535,
-            help="Port on this machine's loopback address. Default: a free one.",
+            help="Port on this machine's loopback address. Default: any free one.",
+            show_default=False,
             rich_help_panel=MACHINE,
         ),
     ] = 0,
     quiet: QuietOption = False,
 ) -> None:
-    """Show stores on a page of this machine: clips as pictures and sounds, builds as they go."""
+    """Browse stores on a local web page: see and hear clips, follow builds."""
     err.note(f"{place}: reading what there is to show")
     from featurestore.browsing.runs import Runs
     from featurestore.browsing.shelf import Shelf

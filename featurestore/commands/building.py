@@ -36,7 +36,7 @@ def build(
     dataset_name: Annotated[
         str | None,
         typer.Argument(
-            help="Dataset name; see `featurestore datasets`. None for sounds of your own.",
+            help="Dataset name; see `featurestore datasets`. Omit it for your own sounds.",
             metavar="DATASET",
         ),
     ] = None,
@@ -47,7 +47,7 @@ def build(
     root: Annotated[
         Path | None,
         typer.Option(
-            help="Directory of the audio; without DATASET, of your own, or a table or shard of it.",
+            help="Directory of the audio; without DATASET, of your own sounds, or their table.",
             metavar="DIR",
             rich_help_panel=DATA,
         ),
@@ -57,7 +57,9 @@ def build(
     partial: Annotated[
         bool,
         typer.Option(
-            "--partial", help="Build from a part of a published dataset.", rich_help_panel=DATA
+            "--partial",
+            help="Accept a published dataset of which files are missing.",
+            rich_help_panel=DATA,
         ),
     ] = False,
     spec: Annotated[
@@ -89,7 +91,7 @@ def build(
         bool,
         typer.Option(
             "--coordinates",
-            help="Store Hz, seconds, class names and trimmed lengths for xarray. Features do so.",
+            help="Store Hz, seconds, class names and trimmed lengths, for xarray.",
             rich_help_panel=_FEATURES,
         ),
     ] = False,
@@ -106,16 +108,21 @@ def build(
         bool,
         typer.Option(
             "--dashboard",
-            help="Run the local processes by Dask and print its dashboard's link.",
+            help="Run the local processes with Dask, and print the link to its dashboard.",
             rich_help_panel=MACHINE,
         ),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if a clip fails.", rich_help_panel=_FAILURES)
+        bool,
+        typer.Option(
+            "--strict", help="Stop with an error at a failed clip.", rich_help_panel=_FAILURES
+        ),
     ] = False,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Try failed clips again.", rich_help_panel=_FAILURES),
+        typer.Option(
+            "--retry-failed", help="Retry clips that failed before.", rich_help_panel=_FAILURES
+        ),
     ] = False,
     table: Annotated[
         Path | None,
@@ -128,7 +135,7 @@ def build(
     columns: Annotated[
         list[str] | None,
         typer.Option(
-            help="Columns of your table: path=Filename,class=Label,fold=Split,…",
+            help="Columns of your table by role: path=File, class=Label, fold=Split, …",
             metavar="ROLE=COLUMN,…",
             rich_help_panel=_OWN,
         ),
@@ -142,7 +149,7 @@ def build(
     group_by: Annotated[
         str,
         typer.Option(
-            help="Column of which no value may be in two folds.",
+            help="Column whose values must not be split across folds, such as the recording.",
             metavar="COLUMN",
             rich_help_panel=_OWN,
         ),
@@ -159,7 +166,7 @@ def build(
         ),
     ] = "",
     title: Annotated[
-        str, typer.Option(help="Title of your dataset, for people.", rich_help_panel=_OWN)
+        str, typer.Option(help="Human-readable title of your dataset.", rich_help_panel=_OWN)
     ] = "",
     licence: Annotated[
         str, typer.Option(help="Licence of your sounds.", rich_help_panel=_OWN)
@@ -171,7 +178,7 @@ def build(
         bool,
         typer.Option(
             "--dry-run",
-            help="Only say what would be built; download and write nothing.",
+            help="Print what would be built, without downloading or writing anything.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -296,10 +303,17 @@ def repair(
     store: StoreArgument,
     dataset: DatasetOption = None,
     root: RootOption = None,
-    workers: WorkersOption = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Maximum number of local processes; 0 uses only this one.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = 0,
     quiet: QuietOption = False,
 ) -> None:
-    """Repair what is broken in a store, and nothing else, from the files it was built from."""
+    """Repair the damaged parts of a store, and nothing else, from its original audio files."""
     with choose_executor(workers) as executor:
         err.note(f"{store}: looking for what is broken")
         from featurestore.checking.repair import only_dataset

@@ -67,22 +67,22 @@ StoreOption = Annotated[
 DatasetOption = Annotated[
     str | None,
     typer.Option(
-        help="Dataset name; required only if the store holds several.",
+        help="Dataset name; required only if the store holds more than one.",
         metavar="NAME",
         rich_help_panel=DATA,
     ),
 ]
 YesOption = Annotated[
     bool,
-    typer.Option("--yes", help="Download missing data without asking.", rich_help_panel=DATA),
+    typer.Option("--yes", "-y", help="Download missing data without asking.", rich_help_panel=DATA),
 ]
 RootOption = Annotated[Path | None, audio_root()]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Most local processes; 0 uses only this one. Default: one per core, and no more "
-        "than there are blocks.",
+        help="Maximum number of local processes; 0 uses only this one. Default: one per core, "
+        "but no more than there are blocks.",
         rich_help_panel=MACHINE,
     ),
 ]

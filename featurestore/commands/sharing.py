@@ -38,7 +38,7 @@ def ls(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the stores in a directory, or the datasets in a store, and how far each is."""
+    """List the stores in a directory, or the datasets in a store, with their progress."""
     from featurestore.reading.listing import list_datasets
 
     rows = [row for place in places or ["."] for row in list_datasets(place)]
@@ -91,7 +91,7 @@ def _listed(row: dict[str, Any]) -> list[str]:
 
 def diff(
     first: Annotated[str, typer.Argument(help="A store: path or URL.", metavar="STORE")],
-    second: Annotated[str, typer.Argument(help="Another one.", metavar="STORE")],
+    second: Annotated[str, typer.Argument(help="Another store.", metavar="STORE")],
     dataset: DatasetOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -156,7 +156,7 @@ def export(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write clips of a store for other programs: NumPy, WebDataset or Hugging Face datasets."""
+    """Export clips of a store for NumPy, WebDataset or Hugging Face datasets."""
     err.note(f"{store}: reading the clips")
     from featurestore.reading.export import export as write
     from featurestore.store.reader import open_store

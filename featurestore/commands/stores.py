@@ -30,7 +30,7 @@ _LONG_NAME = 60
 
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:
-    """Say what is in a store, how it was made, what failed and why."""
+    """Describe a store: contents, settings, failed clips and reasons."""
     from featurestore.reading.info import describe
 
     description = describe(store)
@@ -109,7 +109,7 @@ def verify(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Read everything; exit with 1 and a list where anything is missing or broken."""
+    """Check a whole store; list what is missing or damaged, and exit with 1 if anything is."""
     err.note(f"{store}: reading everything")
     from featurestore.checking.verify import FileProblem, count_parts
     from featurestore.checking.verify import verify as find_problems
@@ -146,7 +146,7 @@ def plot(
     clip: Annotated[
         str | None,
         typer.Option(
-            help="Clip to draw: its id, its path, or an end of one that no other has.",
+            help="Clip to draw: its id or path, or an unambiguous end of either.",
             metavar="CLIP",
             rich_help_panel=DATA,
         ),
@@ -171,7 +171,7 @@ def plot(
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw a clip at every resolution by every method, with a detail magnified; or each class."""
+    """Draw a clip at every resolution and by every method, or a few clips of each class."""
     if (clip is None) == (classes is None):
         raise typer.BadParameter("expected either --clip or --classes")
     if clip is None and (compare or root):

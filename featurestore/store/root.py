@@ -64,7 +64,7 @@ def read_root(storage: Storage) -> Root:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and storage.is_blank():
             raise StoreError(
-                f"no store at {storage}: `featurestore build --dataset NAME` makes one"
+                f"no store at {storage}: `featurestore build DATASET` makes one"
             ) from error
         if isinstance(error, PermissionError):
             raise StorageError(f"cannot read {storage}: {cause(error)}") from error

@@ -400,3 +400,26 @@ def test_a_mistyped_field_of_a_spec_is_told_the_one_that_was_meant(
         (here / "spec.yaml").write_text(text)
         assert run(f"{BUILD} --spec spec.yaml") == 1
         assert meant in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("program", "command"), COMMANDS)
+def test_help_in_a_narrow_terminal_cuts_no_name_and_no_word(
+    program: str, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words that do not fit are folded; the ellipses that are left are those of the texts."""
+    shown = {}
+    for width in (60, 300):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert sys.modules[f"{program}.cli"].main([command, "--help"]) == 0
+        shown[width] = capsys.readouterr().out
+    assert shown[60].count("…") == shown[300].count("…")
+    assert max(map(len, shown[60].splitlines())) <= 60
+    for param in PROGRAMS[program].commands[command].params:
+        assert param.param_type_name == "argument" or re.search(rf"{param.opts[0]}\b", shown[60])
+
+
+@pytest.mark.parametrize(("program", "command"), COMMANDS)
+def test_no_option_has_two_defaults_in_its_help(program: str, command: str) -> None:
+    for param in PROGRAMS[program].commands[command].params:
+        if param.param_type_name == "option" and "Default:" in (param.help or ""):
+            assert param.show_default is False or param.default in (None, ""), param.opts

@@ -56,7 +56,7 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure accuracy, recall and confusions on a store; with several labels, mAP."""
+    """Measure accuracy, recall and confusions on a store, or mAP with several labels."""
     from featurestore import open_store
     from trainer.data.split import fold_numbers
     from trainer.inference.evaluate import check_match, open_own_store, plan_parts
@@ -200,7 +200,7 @@ INTERPRETATION, WORST, WORST_VECTOR = "interpretation.json", "worst.png", "worst
 def interpret(
     run: Annotated[Path, typer.Argument(help="Directory of a finished run.", metavar="RUN")],
     store: Annotated[
-        str | None, typer.Option(help="Path or URL of the run's store, where it was moved.")
+        str | None, typer.Option(help="Path or URL of the run's store, if it was moved.")
     ] = None,
     fold: Annotated[
         list[int] | None,
@@ -210,7 +210,7 @@ def interpret(
     top: Annotated[
         int, typer.Option(min=1, max=100, help="Clips to show, the most confident mistakes first.")
     ] = 12,
-    out: Annotated[Path, typer.Option(help="Folder for the table and the picture.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the table and the figure.")] = Path(
         "interpretation"
     ),
     as_json: JsonOption = False,

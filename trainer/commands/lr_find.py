@@ -27,19 +27,21 @@ PICTURE, VECTOR = "lr-find.png", "lr-find.svg"
 def lr_find(
     *,
     store: StoreOption,
-    method: Annotated[str, typer.Option(help="Method, as for `run`, to test a stage of.")],
+    method: Annotated[str, typer.Option(help="Method whose stage is tested, as for `run`.")],
     stage: Annotated[int, typer.Option(min=1, help="Stage number, from 1.")] = 1,
     dataset: DatasetOption = None,
     fold: Annotated[
         str | None,
-        typer.Option(help="Held-out fold, by number or name; it is not used. Default: the first."),
+        typer.Option(
+            help="Held-out fold, by number or name, which is left out. Default: the first."
+        ),
     ] = None,
     step: StepOptions,
     reading: ReadingOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("lr-find"),
     quiet: QuietOption = False,
 ) -> None:
-    """Find a learning rate: train while it grows, and see where the loss falls, and breaks."""
+    """Run an LR range test: train at increasing learning rates until the loss diverges."""
     from featurestore import open_store
     from trainer.data.split import default_folds
     from trainer.plan import few_steps_warning, plan_run

@@ -30,7 +30,7 @@ _ENSEMBLE_RECORD, _ENSEMBLE_PREDICTIONS = "ensemble.json", "ensemble.csv"
 def predict(
     run: RunOption,
     audio: Annotated[
-        list[Path], typer.Argument(help="Sound files, or directories of them.", metavar="AUDIO...")
+        list[Path], typer.Argument(help="Audio files, or directories of them.", metavar="AUDIO...")
     ],
     fold: Annotated[
         list[int] | None,
@@ -45,15 +45,15 @@ def predict(
         typer.Option("--format", help="table, csv or json. Default: by --out's suffix, or table."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write instead of printing.", metavar="FILE")
+        Path | None, typer.Option(help="File to write to instead of printing.", metavar="FILE")
     ] = None,
     top: Annotated[
-        int, typer.Option(min=1, help="Classes shown in a table; csv and json have all.")
+        int, typer.Option(min=1, help="Number of classes in a table; csv and json have all.")
     ] = 3,
     threshold: Annotated[
         float,
         typer.Option(
-            min=0.0, max=1.0, help="Least probability of a label, where sounds may have several."
+            min=0.0, max=1.0, help="Minimum probability of a label, if clips may have several."
         ),
     ] = 0.5,
     device: DeviceOption = "auto",

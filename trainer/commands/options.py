@@ -19,17 +19,16 @@ from schemas import CheckpointName
 
 RunOption = Annotated[Path, typer.Option(help="Directory of a finished run.")]
 CheckpointOption = Annotated[
-    CheckpointName, typer.Option(help="Networks of the best epoch, or of the last one.")
+    CheckpointName, typer.Option(help="Networks of the best or of the last epoch.")
 ]
 CountingCheckpointOption = Annotated[
     CheckpointName | None,
     typer.Option(
-        help="Networks of the best epoch, or of the last one. Default: best, or last if none was "
-        "picked."
+        help="Networks of the best or of the last epoch. Default: best, or last if none was picked."
     ),
 ]
 StoreOption = Annotated[
-    str, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
+    str, typer.Option(help="Path or URL of a store built by `featurestore build`.")
 ]
 FoldOption = Annotated[
     list[str] | None,

@@ -32,7 +32,7 @@ def run(
     *,
     context: typer.Context,
     store: Annotated[
-        str | None, typer.Option(help="Path or URL of the store that `featurestore build` wrote.")
+        str | None, typer.Option(help="Path or URL of a store built by `featurestore build`.")
     ] = None,
     resume: Annotated[
         Path | None,
@@ -47,7 +47,8 @@ def run(
     execution: ExecutionOptions,
     mlflow: MlflowOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be trained; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what would be trained, without writing anything."),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

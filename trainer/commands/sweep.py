@@ -74,19 +74,21 @@ def sweep(
         list[str] | None, typer.Option(help="Name of a method; may be repeated.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, help="Seed; may be repeated. Default: 0.")
+        list[int] | None, typer.Option(min=0, help="Random seed; may be repeated. Default: 0.")
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="YAML with methods, seeds, folds and settings, instead of the above."),
+        typer.Option(
+            help="YAML file with methods, seeds, folds and settings, instead of these options."
+        ),
     ] = None,
     execution: ExecutionOptions,
     mlflow: MlflowOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Train every combination of methods, seeds and settings, and report them.
+    """Train every combination of methods, seeds and settings, and write a report.
 
-    The same command resumes where it was stopped; one with more of anything adds to it.
+    The same command resumes a stopped sweep; with more methods, seeds or values it adds runs.
     """
     if file is not None and (method or seed or shared.fold or shared.settings):
         raise typer.BadParameter("excludes --method, --seed, --fold and --set")
