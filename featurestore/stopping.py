@@ -4,10 +4,13 @@ A stopped program exits with 130 (Ctrl-C) or 143 (SIGTERM), which is 128 plus th
 so that shells, SLURM and container engines can tell that it was stopped by a signal.
 """
 
+import importlib
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -17,6 +20,38 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 _SAME_REQUEST_S = 0.5
 """Seconds within which a second signal is taken for the same request: `timeout` and some batch
 systems signal a process and then its group."""
+
+
+def load_and_run(module: str) -> int:
+    """Import a program's module and run its `main`; Ctrl-C while it loads is no traceback, either.
+
+    Args:
+        module: Name of the module.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        program = importlib.import_module(module)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped.\n")
+        return INTERRUPTED
+    code: int = program.main()
+    return code
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Start processes within, which Ctrl-C then never reaches: this process stops them.
+
+    A terminal sends SIGINT to all processes of its foreground group. One that is still importing
+    would print a traceback, however soon it ignores the signal.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the children
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stoppable(program: Callable[[], int]) -> int:

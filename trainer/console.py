@@ -45,7 +45,7 @@ def print_plan(
         f"{config.method} on {dataset.name}: {quantity(len(dataset.clips()), 'clip')}, "
         f"{len(dataset.class_names)} classes, held-out folds {folds} of {len(dataset.folds)}",
         f"{config.arch} on {config.device} in {config.precision}, initial weights {config.init}, "
-        f"batches of {config.batch_size}, seed {config.seed}, epochs by {config.epochs_scale:g}",
+        f"batches of {config.batch_size}, seed {config.seed}, epochs × {config.epochs_scale:g}",
         f"execution: {config.acceleration} · folds in parallel: {folds_at_once} · "
         f"threads per fold: {config.threads} · model selection: {config.selection}",
     )

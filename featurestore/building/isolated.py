@@ -21,6 +21,7 @@ from featurestore.building.block import BlockTask
 from featurestore.building.executors.worker import end_with
 from featurestore.errors import BuildError
 from featurestore.safepath import interpreter
+from featurestore.stopping import shielded
 
 T = TypeVar("T", bound=BlockTask)
 R = TypeVar("R")
@@ -61,9 +62,11 @@ def _attempt(function: Callable[..., R], task: T) -> tuple[list[R], int | None, 
     """Return the result, if the process lived to give it; the row it had open; its exit code."""
     results: list[Any] = []
     row = None
-    with subprocess.Popen(  # noqa: S603
-        interpreter(__name__), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    with shielded():
+        started = subprocess.Popen(  # noqa: S603
+            interpreter(__name__), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    with started as process:
         try:
             _hand_over((function, task), cast("IO[bytes]", process.stdin))
             for message in _messages(cast("IO[bytes]", process.stdout)):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from featurestore.building.build import build
+from featurestore.building.executors.processes import ProcessExecutor
 from featurestore.datasets import load_dataset
-from featurestore.stopping import INTERRUPTED, TERMINATED, stoppable
+from featurestore.stopping import INTERRUPTED, TERMINATED, load_and_run, stoppable
 from tests.conftest import contents, write_folder
 from tests.integration.test_kill import start_build, wait_for_commit
 from tests.integration.test_resume import is_as_undisturbed, resumed_and_signalled, short_plan
@@ -145,3 +146,21 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 sys.exit(main(sys.argv[2:]))
 """
+
+
+def test_ctrl_c_does_not_reach_a_worker_that_is_still_starting() -> None:
+    """A terminal sends it to the whole group; only the build answers, without tracebacks."""
+    with ProcessExecutor(workers=1) as executor:
+        (server,) = executor._processes
+        os.kill(server.pid, signal.SIGINT)
+        assert list(executor.run(abs, [-1])) == [1]
+        assert server.poll() is None
+
+
+def test_a_program_that_is_stopped_while_it_loads_prints_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slow_program.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_and_run("slow_program") == INTERRUPTED
+    assert capsys.readouterr().err == "\nstopped.\n"

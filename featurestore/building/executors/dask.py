@@ -16,6 +16,7 @@ from featurestore.cluster.connection import first_line
 from featurestore.cores import usable_cores
 from featurestore.errors import ClusterError
 from featurestore.safepath import SAFE_PATH, restore
+from featurestore.stopping import shielded
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -122,7 +123,7 @@ def _local_cluster(workers: int) -> LocalCluster:
         },
     }
     try:
-        with dask.config.set(settings):
+        with dask.config.set(settings), shielded():
             return LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,

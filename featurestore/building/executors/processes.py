@@ -20,6 +20,7 @@ from featurestore.building.executors.worker import FAILED, HALF_DONE, TAKEN
 from featurestore.cores import usable_cores
 from featurestore.errors import ClusterError, cause
 from featurestore.safepath import SAFE_PATH, interpreter
+from featurestore.stopping import shielded
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -277,12 +278,13 @@ class ProcessExecutor:
     def _start(self, kind: str, descriptor: int) -> None:
         command = [*interpreter(_WORKER, kind, str(descriptor), self._preload)]
         try:
-            process = subprocess.Popen(  # noqa: S603
-                command,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[descriptor],
-                env={**os.environ, **_ONE_THREAD, SAFE_PATH: "1"},
-            )
+            with shielded():
+                process = subprocess.Popen(  # noqa: S603
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[descriptor],
+                    env={**os.environ, **_ONE_THREAD, SAFE_PATH: "1"},
+                )
         except OSError as error:
             raise _cannot_start(self._workers, cause(error)) from error
         self._processes.append(process)
