@@ -126,7 +126,7 @@ class Command(TyperCommand):
         # typer has no setting for it: Rich's tables cut with an ellipsis what does not fit.
         from typer import rich_utils
 
-        rich_utils.Table = HelpTable  # type: ignore[misc]
+        rich_utils.Table = HelpTable  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The base every schema shares: frozen, and strict about names it does not know."""
+"""Common base of all schemas: frozen, and strict about unknown names."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,7 +10,7 @@ class Schema(BaseModel):
 
 
 class Sealed(Schema):
-    """A record that vouches for itself: its file carries the digest of all that it says."""
+    """A record whose file contains the digest of its content."""
 
     sha256: str | None = None
     """SHA-256 of the file's other fields as JSON, keys sorted, without white space; None in files

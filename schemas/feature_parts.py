@@ -16,11 +16,11 @@ FEATURES = "features"
 C1_HZ = 32.70319566257483
 """Frequency of the note C1, where librosa's constant-Q transforms start by default."""
 _NEARLY_NYQUIST = 0.9
-"""Share of the Nyquist frequency that the filters of a constant-Q transform may reach: their
+"""Fraction of the Nyquist frequency that the filters of a constant-Q transform may reach: their
 transition bands lie above."""
 
 Bounds = tuple[float | None, float | None]
-"""Lowest and highest value; None where there is no bound."""
+"""Lowest and highest value; None if unbounded."""
 Frames = Annotated[int, Field(ge=1, le=1_000_000)]
 Hz = Annotated[float, Field(ge=10, le=384_000)]
 Norm = Literal["max", "l1", "l2", "none"]
@@ -31,7 +31,7 @@ class BaseFeature(Schema):
     """Fields of every feature."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] | None = None
-    """Name of the array in the group `features`; None is the kind."""
+    """Name of the array in the group `features`; None for its kind."""
 
     long_name: ClassVar[str]
     units: ClassVar[str] = "1"
@@ -59,7 +59,7 @@ class BaseFeature(Schema):
         return self.relative_to_clip
 
     def refuse_if(self, wrong: bool, message: str) -> None:
-        """Raise ValueError, naming the feature, where something is wrong."""
+        """Raise ValueError, naming the feature, if something is wrong."""
         if wrong:
             raise ValueError(f"features: {self.label}: {message}")
 
@@ -68,7 +68,7 @@ class Framed(BaseFeature):
     """A feature of (bands, frames), at the spec's sample rate."""
 
     num_frames: Frames | None = None
-    """Number of frames; None is as many as span the time of the last resolution's image."""
+    """Number of frames; None for as many as span the time of the last resolution's image."""
     hop_length: Annotated[int, Field(ge=16, le=65_536)] = 512
     """Samples between two frames."""
     pad_mode: Literal["constant", "reflect"] = "constant"
@@ -87,7 +87,7 @@ class Framed(BaseFeature):
 
         Args:
             seconds: Time of the last resolution's image.
-            sample_rate: Of the spec, in Hz.
+            sample_rate: Sample rate of the spec, in Hz.
         """
         return self.num_frames or max(1, ceil(round(seconds * sample_rate, 3) / self.hop_length))
 
@@ -102,7 +102,7 @@ class Stft(Framed):
     n_fft: Annotated[int, Field(ge=16, le=65_536)] = 2048
     """Length of the FFT in samples."""
     win_length: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Length of the window in samples; None is `n_fft`."""
+    """Length of the window in samples; None for `n_fft`."""
     window: Window = "hann"
     """Window function, periodic."""
 
@@ -129,7 +129,7 @@ class Mel(Stft):
     fmin: Annotated[float, Field(ge=0, le=384_000)] = 0.0
     """Lower limit in Hz."""
     fmax: Annotated[float, Field(gt=0, le=384_000)] | None = None
-    """Upper limit in Hz; None is the Nyquist frequency."""
+    """Upper limit in Hz; None for the Nyquist frequency."""
     htk: bool = False
     """HTK's mel scale in place of Slaney's."""
     mel_norm: Literal["slaney", "none"] = "slaney"
@@ -158,7 +158,7 @@ class Decibels(Framed):
     ref: Literal["max"] | Annotated[float, Field(gt=0, le=1e12)] = "max"
     """Power, or amplitude of `cqt`, that is 0 dB; `max` is the largest of the clip."""
     amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-10
-    """Smallest power, or amplitude; what is below counts as this much."""
+    """Smallest power, or amplitude; smaller ones are raised to it."""
     top_db: Annotated[float, Field(ge=1, le=1000)] | None = 80.0
     """Dynamic range in dB under the clip's largest value; None cuts nothing."""
 
@@ -188,7 +188,7 @@ class Chroma(Framed):
     norm: Norm = "max"
     """Norm that each frame is divided by: its largest value, or another norm."""
     tuning: Annotated[float, Field(ge=-0.5, le=0.5)] | None = None
-    """Deviation from A440 in fractions of a bin; None is estimated from each clip."""
+    """Deviation from A440 in fractions of a bin; None to estimate it from each clip."""
     n_chroma: Annotated[int, Field(ge=1, le=120)] = 12
     """Number of pitch classes."""
 

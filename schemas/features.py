@@ -16,10 +16,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[int, Field(ge=1)]
 
 EXTRACTOR_VERSION = 2
-"""Raised whenever the same spec and waveform give other numbers than before."""
+"""Version of the extractor, increased whenever the same spec and waveform give other values."""
 
 MAX_CLIP_BYTES = 8 << 20
-"""Largest size of a stored clip in bytes: a worker holds a block of 64 at once, half a gigabyte."""
+"""Maximum size of a stored clip in bytes: a worker holds a block of 64 at once, half a gigabyte."""
 MAX_FILTER_WEIGHTS = 1 << 24
 """Maximum number of weights of all filterbanks together, including zeros: 128 MB."""
 
@@ -90,7 +90,7 @@ class FeatureSpec(Schema):
     resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
     """Quality of the resampler, one of soxr's."""
     max_duration_s: Annotated[float, Field(ge=0.001, le=3600)] = 600.0
-    """A longer clip is a failure (`too_long`), so that memory stays bounded."""
+    """Maximum duration in seconds; longer clips fail (`too_long`), which bounds memory."""
     trim: TrimSpec | None = TrimSpec()
     """Removal of silence at both ends; None keeps it."""
     n_fft: Annotated[int, Field(ge=16, le=65_536)] = 1024
@@ -115,9 +115,9 @@ class FeatureSpec(Schema):
     fmin: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     """Lower limit in Hz."""
     fmax: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    """Upper limit in Hz; None is the Nyquist frequency, or 22050 Hz with `torchaudio-2019`."""
+    """Upper limit in Hz; None for the Nyquist frequency, or 22050 Hz with `torchaudio-2019`."""
     amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-10
-    """Smallest energy; what is below counts as this much."""
+    """Smallest energy; smaller ones are raised to it."""
     top_db: Annotated[float, Field(ge=1, le=1000)] = 100.0
     """Dynamic range in dB under the clip's maximum; what is below is cut."""
     short_clips: Literal["tile", "zeros"] = "tile"
@@ -129,7 +129,7 @@ class FeatureSpec(Schema):
     )
     """Resolutions, smallest to largest; the last one is stored once, as variant `full`."""
     variants: tuple[Variant, ...] = ("mel", "resize")
-    """The ways in which each resolution below the last is made, each stored as an array."""
+    """Variants of each resolution below the last, each stored as an array."""
     dtype: Literal["float16", "float32", "uint8"] = "float16"
     """Type of the stored images; uint8 has steps of 1/255."""
     features: Annotated[tuple[Feature, ...], Field(max_length=64)] = ()
@@ -252,7 +252,7 @@ class FeatureSpec(Schema):
 
     @property
     def scale(self) -> float:
-        """A stored value of an image times this is in [0, 1]."""
+        """Factor by which stored images are multiplied to lie in [0, 1]."""
         return 1 / 255 if self.dtype == "uint8" else 1.0
 
     def feature(self, array: str) -> Feature | None:
@@ -264,11 +264,11 @@ class FeatureSpec(Schema):
         return self.dtype if self.feature(array) is None else "float32"
 
     def scale_of(self, array: str) -> float:
-        """Return the factor of an array's stored values: images are in [0, 1] after it."""
+        """Return the factor by which an array's stored values are multiplied on reading."""
         return self.scale if self.feature(array) is None else 1.0
 
     def bounds_of(self, array: str) -> Bounds:
-        """Return the bounds of an array's values, scaled; None where there is no bound."""
+        """Return lower and upper bound of an array's scaled values; None if unbounded."""
         feature = self.feature(array)
         return (0.0, 1.0) if feature is None else feature.bounds
 

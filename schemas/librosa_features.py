@@ -24,13 +24,13 @@ from schemas.feature_parts import (
 )
 
 MAX_SPECTRUM_VALUES = 1 << 23
-"""Maximum number of values of a spectrum that is computed on the way: 64 MB as complex numbers."""
+"""Maximum number of values of an intermediate spectrum: 64 MB as complex numbers."""
 MAX_FEATURE_SAMPLES = 1 << 23
-"""Maximum number of samples that a feature is computed of: over 6 minutes at 22 kHz."""
+"""Maximum number of samples for a feature: over 6 minutes at 22 kHz."""
 
 
 class Waveform(BaseFeature):
-    """Samples of the trimmed clip at a rate of one's choice.
+    """Samples of the trimmed clip at a chosen sample rate.
 
     Decoded and resampled from the file to that rate, by the spec's resampler. A shorter clip is
     repeated, or followed by zeros, as `short_clips` says.
@@ -40,12 +40,12 @@ class Waveform(BaseFeature):
     sample_rate: Annotated[int, Field(ge=1000, le=768_000)] = 16_000
     """Sample rate in Hz."""
     num_samples: Annotated[int, Field(ge=1, le=2_000_000)] | None = None
-    """Number of samples; None is the time of the last resolution's image."""
+    """Number of samples; None for the time of the last resolution's image."""
 
     long_name: ClassVar[str] = "waveform, mean of the channels"
 
     def check(self, sample_rate: int) -> None:
-        """Accept it: nothing else bounds it."""
+        """Accept any values: nothing else limits them."""
 
     def shape(self, seconds: float, sample_rate: int) -> tuple[int, ...]:
         """Return (samples,)."""
@@ -193,13 +193,13 @@ class Cqt(Decibels, ConstantQ):
     n_bins: Annotated[int, Field(ge=1, le=1024)] = 84
     """Number of frequencies."""
     tuning: Annotated[float, Field(ge=-0.5, le=0.5)] | None = 0.0
-    """Deviation from A440 in fractions of a bin; None is estimated from each clip."""
+    """Deviation from A440 in fractions of a bin; None to estimate it from each clip."""
     filter_scale: Annotated[float, Field(ge=0.1, le=2)] = 1.0
     """Factor of the filters' lengths."""
     norm: Norm = "l1"
     """Norm by which each filter is divided."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Share of each filter's energy that is left out."""
+    """Fraction of each filter's energy that is left out."""
     window: Window = "hann"
     """Window of the filters."""
     scale: bool = True
@@ -210,7 +210,7 @@ class Cqt(Decibels, ConstantQ):
     """`librosa.amplitude_to_db` of the magnitudes; without it the magnitudes, and `ref`, `amin` and
     `top_db` are not used."""
     amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-5
-    """Smallest amplitude; what is below counts as this much."""
+    """Smallest amplitude; smaller ones are raised to it."""
 
     long_name: ClassVar[str] = "constant-Q transform, magnitude"
     bands: ClassVar[str] = "n_bins"
@@ -272,12 +272,12 @@ Feature = Annotated[
 
 
 def check_feature(feature: Feature, seconds: float, sample_rate: int) -> None:
-    """Refuse a feature that no clip could have, or no worker hold.
+    """Check that a feature is possible, and fits into a worker's memory.
 
     Args:
         feature: The feature.
         seconds: Time of the last resolution's image.
-        sample_rate: Of the spec, in Hz.
+        sample_rate: Sample rate of the spec, in Hz.
 
     Raises:
         ValueError: A field contradicts another or the sample rate, or the work would be too large.

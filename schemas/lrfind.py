@@ -26,7 +26,7 @@ class LrFind(Schema):
     last_lr: float
     """Learning rate of the last step."""
     stopped_early: bool
-    """Whether a loss that was no number, or a smoothed one 4 times the best, ended the test."""
+    """Whether the test was ended by a non-finite loss, or a smoothed one 4 times the best."""
     suggestion: Annotated[float, Field(gt=0)] | None
     """Suggested λ; None if the losses suggest none."""
     reason: str

@@ -47,7 +47,7 @@ class Predictions(Schema):
     """Folds that the networks held out: one network each."""
     predictions: tuple[Prediction, ...]
     threshold: Share | None = None
-    """Least probability of a label, where sounds may have several; else None."""
+    """Minimum probability of a label if clips may have several labels; else None."""
     unused: tuple[UnusedFile, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -156,7 +156,7 @@ class Fold(Schema):
 
 
 class Collection(Schema):
-    """Record of how a collection of one's own was read, so that the same can be read again."""
+    """Record of how a custom collection was read, so that it can be read in the same way again."""
 
     table: str = ""
     """Path of the table, relative to the root; empty for directories and for tables elsewhere."""
@@ -165,7 +165,7 @@ class Collection(Schema):
     folds: Annotated[int, Field(ge=0, le=MAX_FOLDS)] = 0
     """Folds that were made, stratified by class; 0 if the collection has its own."""
     group_by: str = ""
-    """Column of which no value is in two folds."""
+    """Column whose values are never split across folds."""
     fold_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the folds that were made."""
 
@@ -211,7 +211,7 @@ class StoreManifest(Schema):
     counts: dict[str, Annotated[int, Field(ge=0, le=MAX_CLIPS)]] = Field(default_factory=dict)
     """Number of clips by outcome (name of a `ClipStatus`, lower case), once complete."""
     collection: Collection = Collection()
-    """Record of how a collection of one's own was read; from format version 3 on."""
+    """Record of how a custom collection was read; from format version 3 on."""
     parts: bool = False
     """Whether clips are parts of their files: the clip table then has `start_s` and `end_s`. From
     format version 3 on."""

@@ -135,7 +135,7 @@ def _option_problem(error: ValidationError) -> str:
 
 
 def _recognised(root: Path) -> DatasetKind | None:
-    """Return the dataset that is told by what lies in a root, if any."""
+    """Return the dataset recognised by the contents of a root, if any."""
     for kind in DATASETS.values():
         for markers in filter(None, kind.layouts):
             if all((root / marker).exists() for marker in markers):

@@ -1,4 +1,4 @@
-"""Worker processes that really die: the build goes on, and only a poisonous file is lost."""
+"""Worker processes that really die: the build continues, and only a poisonous file is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Collections of one's own, through the commands."""
+"""Custom collections, through the commands."""
 
 import shutil
 from pathlib import Path

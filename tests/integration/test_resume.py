@@ -1,4 +1,4 @@
-"""A run that is stopped, in whatever way, and goes on: the same bits as one that never was."""
+"""A stopped and resumed run has the same bits as an uninterrupted one."""
 
 import hashlib
 import os

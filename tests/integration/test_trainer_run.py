@@ -48,7 +48,7 @@ def losses(out: Path, fold: int) -> list[tuple[float, float, float]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult, list[Event]]:
-    """A run of folds 1 and 2, one epoch a stage but the last, and what it told."""
+    """A run of folds 1 and 2, one epoch per stage but the last, and its events."""
     out = tmp_path_factory.mktemp("runs") / "deep" / "run"
     events: list[Event] = []
     dataset, plan = tiny_plan(folds=(1, 2), epochs_scale=0.03)
@@ -59,7 +59,7 @@ Finished = tuple[Path, RunResult, list[Event]]
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
-    """The calls of a function from now on, which it goes on to answer."""
+    """The calls of a function from now on, which still returns its results."""
     module, _, attribute = name.rpartition(".")
     function, calls = getattr(importlib.import_module(module), attribute), []
 
@@ -74,7 +74,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
 def test_splits_weights_and_placements_are_found_out_once_and_recorded_as_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = iter([1 << 40, 0])  # in memory when it is begun, not a second later
+    free = iter([1 << 40, 0])  # in memory when it is started, not a second later
     monkeypatch.setattr("trainer.data.arrays.available_host_memory", lambda: next(free))
     splits = counted(monkeypatch, "trainer.data.split.split_fold")
     weights = counted(monkeypatch, "trainer.run.initial_weights")

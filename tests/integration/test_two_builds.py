@@ -1,4 +1,4 @@
-"""Two builds of one store at once, and readers beside a build: refused in a line, never torn."""
+"""Two builds of one store at once, and readers during a build: refused in a line, never torn."""
 
 import os
 from pathlib import Path

@@ -88,7 +88,7 @@ def build_small(root: Path, name: str, store: Path, dtype: str = "float16") -> P
 
 
 def tiny_plan(**options: object) -> tuple[StoredDataset, Plan]:
-    """The tiny store, and a plan that takes seconds: one epoch a stage of the smallest network."""
+    """The tiny store, and a plan of seconds: one epoch per stage of the smallest network."""
     small = {
         "method": "resize",
         "folds": (1,),

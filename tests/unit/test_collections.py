@@ -1,4 +1,4 @@
-"""Collections of one's own: tables of any kind, any of the layouts, and what is said of them."""
+"""Custom collections: tables in any format, all layouts, and what is reported about them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Fixed names beside a download, in a directory that came from elsewhere."""
+"""Fixed names next to a download, in an untrusted directory."""
 
 import time
 from collections.abc import Iterator

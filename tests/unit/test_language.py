@@ -18,11 +18,15 @@ RATED = [
 ] + sorted(path for path in (ROOT / "benchmarks").rglob("*") if path.suffix in (".md", ".json"))
 FRAGMENT = re.compile(r"((How|Where)(?! to )|Of|That|The same|Those|Told|What|Which)\b")
 PER = re.compile(
-    r"\b(bytes|chunks|clips|core|cores|epochs|files|folds|frames|GB|hours|images|kB|MB|minutes|ms"
+    r"\b(bytes|chunks|clips|core|cores|epoch|epochs|files|folds|frames|GB|hours|images|kB|MB|minutes|ms"
     r"|npy|requests|rows|samples|seconds|steps|tasks|threads|time|times|workers|µs)"
     r" an? (batch|block|chunk|class|clip|core|epoch|file|fold|hour|image|method|minute|process"
     r"|request|row|run|sample|score|second|stage|step|task|thread|worker)\b"
     r"(?! is (opened|repeated))"
+)
+PRIVATE = re.compile(
+    r"\b(anew|goes on|begun|be had|beside|says otherwise|one's own|made (if|where) it is)\b"
+    r"|\bNone is (all|here|one|the|this)\b|\b(The machine could|is told by)\b|^(Least|Most) "
 )
 NOUNS = re.compile(
     r" (blocks|chunks|classes|clips|epochs|files|folds|problems|rows|runs|seeds|stages|steps)\b"
@@ -65,6 +69,25 @@ def test_no_docstring_or_help_text_is_a_fragment(package: str) -> None:
     assert fragments == []
 
 
+def test_no_docstring_or_help_text_has_words_of_a_private_english() -> None:
+    """The field says again, resumes, started, available, next to, custom, maximum number of."""
+    wrong = []
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        texts = [*((line, text) for line, _, text in docstrings(tree)), *helps(tree)]
+        plain = [(f"{path}:{line}", " ".join(text.split())) for line, text in texts]
+        wrong += [(place, text) for place, text in plain if PRIVATE.search(text)]
+    assert wrong == []
+
+
+def test_no_guide_has_words_of_a_private_english() -> None:
+    wrong = []
+    for path in (path for path in RATED if path.suffix == ".md"):
+        text = " ".join(path.read_text().split())
+        wrong += [(path, text[word.start() - 40 : word.end()]) for word in PRIVATE.finditer(text)]
+    assert wrong == []
+
+
 def test_rates_are_per_and_not_a() -> None:
     wrong = []
     for path in RATED:
@@ -95,7 +118,22 @@ def test_fragments_are_recognised(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["threads a fold", "0.3 ms a clip", "clips a chunk", "2 s of one core a clip"]
+    "text",
+    ["Most bytes of a file.", "None is all of them.", "made where it is absent", "runs anew"],
+)
+def test_private_words_are_recognised(text: str) -> None:
+    assert PRIVATE.search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "threads a fold",
+        "0.3 ms a clip",
+        "clips a chunk",
+        "2 s of one core a clip",
+        "one epoch a stage",
+    ],
 )
 def test_rates_with_a_are_recognised(text: str) -> None:
     assert PER.search(text)

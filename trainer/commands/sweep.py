@@ -120,7 +120,7 @@ def reproduce(
 ) -> None:
     """Train the paper's methods and the control on every fold: its table for that dataset.
 
-    In float32, unless --set precision says otherwise.
+    It trains in float32, unless --set precision is given.
     The same command resumes where it was stopped.
     """
     from featurestore import open_store
