@@ -142,7 +142,7 @@ GAPS = {
 @pytest.mark.parametrize("gap", GAPS)
 @pytest.mark.parametrize("name", [*KINDS, "MPC2K", "WVE"])
 def test_sound_behind_sound_is_never_left_out(tmp_path: Path, name: str, gap: str) -> None:
-    """Of any format, behind any, at once or behind what programs put between."""
+    """Sound in any format after any other, directly or after what programs put in between."""
     data = sound_files().get(name) or encoded(name, "ALAW" if name == "WVE" else "PCM_16")
     one = seconds(tmp_path, data)
     others = {other: sound_files()[other] for other in (".mp3", ".mp2", ".aiff", ".ogg", ".flac")}

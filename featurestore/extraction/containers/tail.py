@@ -1,4 +1,4 @@
-"""What follows the sound of a file: padding, tags, text, or other sound, which would be lost.
+"""The data after the sound of a file: padding, tags, text, or other sound, which would be lost.
 
 Files get concatenated, and recorders write a size before they have written all samples. So whatever
 the decoder leaves unread is searched, in every container.
