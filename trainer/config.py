@@ -41,6 +41,13 @@ from trainer.errors import refused
 from trainer.methods import METHODS
 
 Place = str | os.PathLike[str]
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Return the built-in methods whose names begin with a text, for completion by the shell."""
+    return [name for name in METHODS if name.startswith(incomplete)]
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -161,7 +168,9 @@ class TrainingOptions(StepOptions):
     Options that the command line does not have are documented by `Doc`.
     """
 
-    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")] = ""
+    method: Annotated[
+        str, typer.Option(help=f"{', '.join(METHODS)}.", autocompletion=complete_method)
+    ] = ""
     selection: Annotated[
         Selection,
         typer.Option(

@@ -15,6 +15,7 @@ from featurestore.commands.options import (
     YesOption,
     choose_executor,
     command_line,
+    complete_dataset,
     counted,
     err,
     failure_lines,
@@ -38,11 +39,17 @@ def build(
         typer.Argument(
             help="Dataset name; see `featurestore datasets`. Omit it for your own sounds.",
             metavar="DATASET",
+            autocompletion=complete_dataset,
         ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Dataset name, as an option.", metavar="NAME", rich_help_panel=DATA),
+        typer.Option(
+            help="Dataset name, as an option.",
+            metavar="NAME",
+            autocompletion=complete_dataset,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     root: Annotated[
         Path | None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from featurestore.commands.options import YesOption, err, out, stopping
+from featurestore.commands.options import YesOption, complete_dataset, err, out, stopping
 from featurestore.program import DATA, JsonOption, QuietOption
 from featurestore.terminal import Table
 from featurestore.text import json_text, quantity
@@ -46,7 +46,12 @@ def datasets(as_json: JsonOption = False) -> None:
 
 
 def download(
-    dataset: Annotated[str, typer.Argument(help="urbansound8k, esc50 or esc10.", metavar="NAME")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="urbansound8k, esc50 or esc10.", metavar="NAME", autocompletion=complete_dataset
+        ),
+    ],
     root: Annotated[
         Path | None,
         typer.Option(help="Directory for the audio.", metavar="DIR", rich_help_panel=DATA),

@@ -32,6 +32,13 @@ def directory_of(root: Path | None) -> Path | None:
     return root.parent if root is not None and root.is_file() else root
 
 
+def complete_dataset(incomplete: str) -> list[str]:
+    """Return the datasets whose names begin with a text, for completion by the shell."""
+    from featurestore.datasets import known_names
+
+    return [name for name in known_names() if name.startswith(incomplete)]
+
+
 def audio_root(purpose: str = "") -> OptionInfo:
     """Return the option --root of a command.
 

@@ -209,7 +209,7 @@ class StoredArrays:
                 waiting.append(pool.submit(self._put_record, block, ends, paths))
             for written in waiting:
                 written.result()
-        # Whoever reads takes a row for there once its status says so: that comes after all else.
+        # Readers take a row as present once its status says so, so status is written last.
         before_commit()
         if "status" in files:
             with writing(where):

@@ -423,3 +423,29 @@ def test_no_option_has_two_defaults_in_its_help(program: str, command: str) -> N
     for param in PROGRAMS[program].commands[command].params:
         if param.param_type_name == "option" and "Default:" in (param.help or ""):
             assert param.show_default is False or param.default in (None, ""), param.opts
+
+
+@pytest.mark.parametrize(
+    ("program", "line", "expected"),
+    [
+        ("featurestore", "featurestore build es", ["esc50", "esc10"]),
+        ("featurestore", "featurestore build --dataset urb", ["urbansound8k"]),
+        ("trainer", "trainer run --method re", ["resize", "resize-matched"]),
+        ("trainer", "trainer sweep --method base", ["baseline"]),
+        ("trainer", "trainer run --recipe fast", ["fastai-2019"]),
+    ],
+)
+def test_a_shell_completes_names_of_datasets_and_methods(
+    program: str,
+    line: str,
+    expected: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the protocol of the script that `--show-completion` prints for bash."""
+    monkeypatch.setenv(f"_{program.upper()}_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    with pytest.raises(SystemExit):
+        PROGRAMS[program].main([], prog_name=program)
+    assert capsys.readouterr().out.split() == expected

@@ -48,7 +48,7 @@ WRITERS = {"parquet": write_parquet, "arrow": write_saved, "table": write_paths}
 
 
 def refusal(root: Path) -> str:
-    """What is said, in one line, without taking more memory than labels need."""
+    """The message is one line, and no more memory is taken than labels need."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DatasetError) as caught:
         load_collection(root)

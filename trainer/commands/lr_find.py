@@ -13,7 +13,13 @@ from featurestore.terminal import Label, Terminal
 from featurestore.text import quantity
 from schemas import LrFind
 from trainer.commands.options import StoreOption, grouped
-from trainer.config import DatasetOption, ReadingOption, StepOptions, TrainingOptions
+from trainer.config import (
+    DatasetOption,
+    ReadingOption,
+    StepOptions,
+    TrainingOptions,
+    complete_method,
+)
 
 if TYPE_CHECKING:
     from trainer.training.lr_find import Curve
@@ -27,7 +33,12 @@ PICTURE, VECTOR = "lr-find.png", "lr-find.svg"
 def lr_find(
     *,
     store: StoreOption,
-    method: Annotated[str, typer.Option(help="Method whose stage is tested, as for `run`.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Method whose stage is tested, as for `run`.", autocompletion=complete_method
+        ),
+    ],
     stage: Annotated[int, typer.Option(min=1, help="Stage number, from 1.")] = 1,
     dataset: DatasetOption = None,
     fold: Annotated[

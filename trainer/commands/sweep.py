@@ -14,7 +14,7 @@ from featurestore.program import QuietOption
 from featurestore.terminal import Terminal, styled
 from featurestore.text import mask_url, quantity
 from trainer.commands.options import FoldOption, StoreOption, grouped
-from trainer.config import DatasetOption, ExecutionOptions, MlflowOption
+from trainer.config import DatasetOption, ExecutionOptions, MlflowOption, complete_method
 from trainer.errors import ConfigError, SweepError, TrainerError
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def sweep(
     shared: SweepOptions,
     out: Annotated[Path, typer.Option(help="Directory of the sweep, new or to resume.")],
     method: Annotated[
-        list[str] | None, typer.Option(help="Name of a method; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Name of a method; may be repeated.", autocompletion=complete_method),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(min=0, help="Random seed; may be repeated. Default: 0.")
