@@ -453,6 +453,20 @@ def test_sizes_that_are_unknown_at_any_level_leave_nothing_out(tmp_path: Path, n
             assert seconds(tmp_path, spoiled) == pytest.approx(whole, abs=0.03), (chosen, value)
 
 
+@pytest.mark.parametrize("name", [".wav", ".rf64", ".w64", ".aiff", ".aifc", ".caf", ".svx"])
+def test_a_file_behind_sound_of_unknown_length_is_not_read_as_samples(
+    tmp_path: Path, name: str
+) -> None:
+    data = sound_files()[name]
+    for tag, offset, width, _ in SIZES[name][1]:
+        at = data.index(tag) + offset
+        data = data[:at] + bytes(width) + data[at + width :]
+    for other in (name, ".wav", ".flac", ".ogg"):
+        for gap in (b"", bytes(300)):
+            found = outcome(tmp_path, data + gap + sound_files()[other])
+            assert "a second file begins at byte" in str(found), other
+
+
 @pytest.mark.parametrize("count", [b"0", b"-1", b"4294967295", b"2147483647"])
 def test_a_sphere_file_whose_number_of_samples_was_unknown_is_read_whole(
     tmp_path: Path, count: bytes
@@ -538,6 +552,22 @@ def test_an_mp3_cut_out_of_a_longer_stream_is_read_whole(tmp_path: Path) -> None
     for first in range(2, 12):
         found = seconds(tmp_path, data[positions[first] :])
         assert found == pytest.approx((len(positions) - first) * 1152 / 44_100)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(44_100, 1), (48_000, 2), (22_050, 2), (12_000, 1)])
+def test_frames_that_lack_what_lay_before_a_cut_are_silent_and_no_damage(
+    tmp_path: Path, rate: int, channels: int
+) -> None:
+    data = encoded("MP3", "MPEG_LAYER_III", rate=rate, channels=channels, seconds=1.5)
+    positions = frame_positions(data)
+    (tmp_path / "whole").write_bytes(data)
+    whole = audio.load(tmp_path / "whole", SPEC).waveform
+    for first in range(2, 14):
+        samples = 1152 if rate > 30_000 else 576
+        found = seconds(tmp_path, data[positions[first] :])
+        assert found == pytest.approx((len(positions) - first) * samples / rate)
+        cut = audio.load(tmp_path / "clip", SPEC).waveform
+        np.testing.assert_allclose(cut[-8000:-3000].std(), whole[-8000:-3000].std(), rtol=0.1)
 
 
 def test_tags_between_two_streams_of_an_mp3_are_no_damage(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from featurestore.extraction.containers.parts import (
     unsupported,
 )
 from featurestore.extraction.containers.source import Source
-from featurestore.extraction.containers.tail import check_tail, joined
+from featurestore.extraction.containers.tail import check_tail, joined, refuse_within
 
 _MOST_CHUNKS = 1000
 """Maximum number of chunks searched for the sound: a file can have a chunk in every eight bytes."""
@@ -140,6 +140,7 @@ def _check_sound(source: Source, body: int, size: int, bits: int, order: Order) 
     if size == 0 and present > 0 and _only_chunks(source, body, order):
         return body
     if is_unknown(size, bits) and size != present:
+        refuse_within(source, body)
         return None
     if present < size:
         raise truncated(f"{present} of {size} bytes of samples")
@@ -321,6 +322,7 @@ def walk_caf(source: Source, start: int = 0) -> Container:
             if not unknown or position > _LARGEST_HEADER:
                 _check_caf_rest(source, position + 12 + size)
                 return Container("CAF", (Part(0, source.size),))
+            refuse_within(source, position + 12)
             # libsndfile does not read a size that says it is not known.
             prefix = source.at(0, position + 4) + present.to_bytes(8)
             return Container("CAF", (Part(position + 12, source.size, prefix),))

@@ -13,6 +13,7 @@ from featurestore.extraction.containers.mpegcut import (
     FrameIndex,
     first_sample,
     silent_start,
+    without_sound,
 )
 from featurestore.extraction.containers.mpegframe import (
     SYNC,
@@ -163,7 +164,7 @@ def walk_mpeg(source: Source, first: int, max_duration_s: float) -> Container:
             raise damaged(f"more than {_MOST_PARTS} MPEG streams one after another")
     _check_counts(streams, cut)
     _check_sound(source, streams)
-    return Container("MPEG", tuple(_part(stream) for stream in streams))
+    return Container("MPEG", tuple(_part(source, stream) for stream in streams))
 
 
 def _after_junk(source: Source, position: int, streams: list[_Stream]) -> int | None:
@@ -253,7 +254,7 @@ def _check_sound(source: Source, streams: list[_Stream]) -> None:
             check_lame(source, stream.start, stream.stop, stream.header, stream.lame)
 
 
-def _part(stream: _Stream) -> Part:
+def _part(source: Source, stream: _Stream) -> Part:
     samples = stream.header.num_samples
     total = stream.count * samples
     if stream.declared in (stream.count, stream.count + 1):
@@ -269,10 +270,11 @@ def _part(stream: _Stream) -> Part:
         return Part(stream.start, stream.stop, num_frames=total, tolerance=samples, at_most=True)
     frames_at = stream.start + (stream.header.num_bytes if stream.info else 0)
     prefix, skip = silent_start(stream.head, stream.count), first_sample(stream.header)
+    silenced = without_sound(source, frames_at, stream.checks.orphans)
     return Part(
-        frames_at,
+        frames_at + len(silenced),
         stream.stop,
-        prefix,
+        prefix + silenced,
         skip,
         total,
         tolerance=samples // 2,

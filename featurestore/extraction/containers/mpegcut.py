@@ -117,3 +117,38 @@ def silent_start(head: bytes, count: int) -> bytes:
     silence = first + bytes(header.num_bytes - 4)
     before = first + bytes(header.side_info - 4) + info
     return before.ljust(header.num_bytes, b"\0") + silence
+
+
+def without_sound(source: Source, start: int, orphans: list[int]) -> bytes:
+    """Return the first frames of a stream, with those silenced that need sound from before it.
+
+    The decoder would take the silence in front for it, and report damage. Their data stay where
+    they are, and how far they reach back: the decoder finds the sound of other frames by that.
+
+    Args:
+        source: The file.
+        start: Position of the stream's first frame.
+        orphans: Positions of these frames, in order.
+
+    Returns:
+        The bytes from the first frame to the last orphan; none if something else is between them.
+    """
+    data, position = b"", start
+    while orphans and position <= orphans[-1]:
+        header = parse(source.at(position, 4))
+        if header is None or not header.num_bytes:
+            return b""
+        frame = source.at(position, header.num_bytes)
+        if position in orphans:
+            frame = _silenced(frame, header)
+        data += frame
+        position += header.num_bytes
+    return data
+
+
+def _silenced(frame: bytes, header: FrameHeader) -> bytes:
+    """Return a frame whose side information says how far it reaches back, and that it is silent."""
+    side = 4 if frame[1] & 1 else 6
+    end = side + header.side_info - 4
+    reach = int.from_bytes(frame[side : side + 2]) & (0xFF80 if header.mpeg1 else 0xFF00)
+    return frame[:side] + reach.to_bytes(2).ljust(end - side, b"\0") + frame[end:]

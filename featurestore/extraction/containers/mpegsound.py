@@ -40,6 +40,7 @@ class FrameChecks:
         position: Number of bytes so far.
         used: Position in bits up to which data was used by frames.
         tail: The last bytes.
+        orphans: Positions in the file of frames whose data begin before the stream.
     """
 
     position: int = 0
@@ -47,6 +48,7 @@ class FrameChecks:
     tail: bytes = b""
     fitting: int = 0
     unfitting: list[int] = field(default_factory=list)
+    orphans: list[int] = field(default_factory=list)
 
     def add(self, source: Source, at: int, header: FrameHeader) -> None:
         """Check one more frame.
@@ -72,6 +74,8 @@ class FrameChecks:
             raise damaged(f"the MPEG frame at byte {at} misses sound of the frames before it")
         if end > 8 * (self.position + len(sound)):
             raise damaged(f"the side information of the MPEG frame at byte {at} is damaged")
+        if bits and begin < 0:
+            self.orphans.append(at)
         known = self.tail + sound
         first = self.position - len(self.tail)
         if bits and begin >= first and _ZEROS in known[begin - first : end // 8 - first]:

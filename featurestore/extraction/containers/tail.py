@@ -27,6 +27,12 @@ _STARTS = re.compile(
     re.DOTALL,
 )
 """First bytes of the containers that are walked, except MPEG audio, and of some that are not."""
+_IN_SAMPLES = re.compile(
+    rb"(?:RI(?:FF|FX)|RF64)....WAVE|FORM....(?:AIF[FC]|8SVX|16SV)|caff\0\x01\0\0desc"
+    rb"|riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb|fLaC[\0\x80]\0\0\x22|OggS\0\x02\0{8}",
+    re.DOTALL,
+)
+"""First bytes that are not found by chance among the samples of a long file, either."""
 _FRAMES = 2
 """Consecutive MPEG frames that are not found by chance in so few bytes."""
 
@@ -78,6 +84,17 @@ def joined(source: Source, positions: set[int]) -> None:
     for position in sorted(positions):
         if 0 < position < source.size and _STARTS.match(source.at(position, 32)):
             _raise_joined(position)
+
+
+def refuse_within(source: Source, start: int) -> None:
+    """Raise an error if another file begins among samples whose end is unknown.
+
+    Raises:
+        AudioError: One does; the decoder would read its header as sound.
+    """
+    for position in range(start, source.size, _SEARCHED):
+        if match := _IN_SAMPLES.search(source.at(position, _SEARCHED + 32)):
+            _raise_joined(position + match.start())
 
 
 def _raise_joined(position: int) -> None:
