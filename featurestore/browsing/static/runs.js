@@ -144,7 +144,8 @@ function agreement(dataset, pair, here) {
   };
   const row = (label, of, more) => h("tr", {}, h("th", { scope: "row" }, name(label)), h("td", { class: "wide" }, bar(of, more, label)));
   const classes = collection.card.class_names.map((of, classId) => row(of, counts((clip) => clips.class_id[clip] === classId), { class: of }));
-  const folds = collection.folds.map(({ fold, name: of }) => row(`fold ${of}`, counts((clip) => clips.fold[clip] === fold), { fold }));
+  const held = new Set(pair.clips.map(([clip]) => clips.fold[clip]));
+  const folds = collection.folds.filter(({ fold }) => held.has(fold)).map(({ fold, name: of }) => row(`fold ${of}`, counts((clip) => clips.fold[clip] === fold), { fold }));
   const [, first, second] = all;
   const sentence = pair.p === null ? `A test needs one common seed; here are ${pair.seeds.length}.` : `McNemar's test: p ${pair.p < 0.001 ? "" : "= "}${pText(pair.p)}. ${pair.p < 0.05 ? `${first > second ? pair.first : pair.second} is right more often where one of them is wrong.` : "No difference shown."}`;
   return h(
