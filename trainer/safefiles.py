@@ -60,6 +60,16 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def refuse_link(path: Path) -> None:
+    """Refuse a symbolic link in the place of a directory that a run or sweep makes for itself.
+
+    Raises:
+        RunDirectoryError: It is one: what is written would go elsewhere.
+    """
+    if path.is_symlink():
+        raise RunDirectoryError(f"{path}: is a link; remove it, or give another --out")
+
+
 def read_file(path: Path, max_bytes: int) -> bytes:
     """Read a whole file of a run.
 

@@ -27,6 +27,7 @@ from trainer.plan import Plan, absolute_init, plan_run
 from trainer.recipes import with_rates
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Known, begin
+from trainer.safefiles import refuse_link
 from trainer.training.events import Notify, ignore
 from trainer.weights import INITS, digest_of_file
 
@@ -227,6 +228,16 @@ def read_sweep(path: Path) -> Sweep:
             raise ConfigError(f"{path}: setting given twice: {option}")
         crossed[option] = tuple(values)
     return Sweep(tuple(file.methods), tuple(file.seeds), tuple(file.folds), crossed)
+
+
+def check_folders(out: Path, runs: Sequence[SweepRun]) -> None:
+    """Refuse symbolic links in the place of a sweep's directories.
+
+    Raises:
+        RunDirectoryError: One is there.
+    """
+    for path in (out / RUNS, out / REPORT, *(out / RUNS / run.name for run in runs)):
+        refuse_link(path)
 
 
 def plan_sweep(

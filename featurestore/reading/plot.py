@@ -8,7 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from featurestore.errors import AudioError, SourcesError, StorageError, UnknownNameError, cause
+from featurestore.errors import (
+    ArgumentError,
+    AudioError,
+    SourcesError,
+    StorageError,
+    UnknownNameError,
+    cause,
+)
 from featurestore.extraction import audio
 from featurestore.extraction.features import trim_bounds
 from featurestore.extraction.recordings import Span
@@ -25,9 +32,12 @@ from featurestore.reading.clipfigure import (
 )
 from featurestore.store.columns import ClipTable
 from featurestore.store.reader import StoredDataset
+from featurestore.text import quantity
 from schemas import FULL
 
 _MOST_CANDIDATES = 5
+_MOST_DRAWN = 2000
+"""Maximum number of images in one picture, which takes minutes to draw."""
 
 
 def find_clip(table: ClipTable, name: str) -> int:
@@ -126,11 +136,17 @@ def plot_classes(dataset: StoredDataset, num_clips: int, out: Path) -> Path:
         Path of the file written.
 
     Raises:
+        ArgumentError: There are too many classes or clips for one picture.
         StorageError: The picture cannot be written.
     """
     table, spec = dataset.clips(), dataset.manifest.spec
     array = f"{spec.full.name}/{FULL}"
     names = dataset.class_names
+    if len(names) * num_clips > _MOST_DRAWN:
+        raise ArgumentError(
+            f"{quantity(len(names), 'class')} of {quantity(num_clips, 'clip')} each are more than "
+            f"the {_MOST_DRAWN:,} images that one picture can show; draw single clips"
+        )
     blocks = max(1, round(np.sqrt(len(names) / (2 * num_clips))))
     rows = -(-len(names) // blocks)
     figure = Figure(figsize=(1.9 * num_clips * blocks + 1, 1.3 * rows + 1), layout="constrained")

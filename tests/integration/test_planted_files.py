@@ -17,6 +17,8 @@ from tests.integration.trainer_store import sounds as made_sounds
 from tests.integration.trainer_store import tiny_store
 from tests.pairs import by_name, each_in_turn
 from tests.unit.test_files import PLANTED, VICTIM, Plant
+from trainer.errors import RunDirectoryError
+from trainer.training.curves import Curves
 
 each_planted = pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__[1:])
 
@@ -150,3 +152,32 @@ def test_a_full_disk_keeps_the_older_picture(
         assert "no space left" in _refused(featurestore.cli.main, capsys, *command)
         assert out.read_bytes() == b"the older picture"
         assert [path.name for path in disk.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize("place", ["runs", "report", "runs/baseline-seed0-init=random"])
+def test_no_directory_of_a_sweep_is_a_link_to_elsewhere(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere, path = tmp_path / "elsewhere", tmp_path / "sweep" / place
+    elsewhere.mkdir()
+    path.parent.mkdir(parents=True)
+    path.symlink_to(elsewhere)
+    command = ["sweep", "--store", str(tiny_store()), "--method", "baseline"]
+    command += ["--set", "init=random", "--out", str(tmp_path / "sweep")]
+    assert "is a link" in _refused(trainer.cli.main, capsys, *command)
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("place", ["tensorboard", "tensorboard/fold1"])
+def test_no_directory_of_a_run_is_a_link_to_elsewhere(place: str, tmp_path: Path) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).symlink_to(tmp_path)
+    with pytest.raises(RunDirectoryError, match="is a link"):
+        Curves(tmp_path)
+
+
+def test_more_images_than_one_picture_can_show_are_refused(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["plot", str(store), "--classes", "1000000", "--out", str(tmp_path / "c.png")]
+    assert "one picture can show" in _refused(featurestore.cli.main, capsys, *command)

@@ -152,11 +152,12 @@ def _carry_out(
     mlflow: MlflowOption = None,
 ) -> None:
     from trainer.report import print_report, write_report
-    from trainer.sweep import REPORT, finished
+    from trainer.sweep import REPORT, check_folders, finished
     from trainer.tracking import tracking_to
 
     console = Terminal()
     runs = grid.runs()
+    check_folders(out, runs)
     console.say(f"{quantity(len(runs), 'run')} in {out}")
     if stored.partial:
         console.warn(f"{stored.name} has {stored.partial}")

@@ -126,8 +126,7 @@ class FoldDirectory:
             featurestore.errors.BusyError: Another process trains it.
             RunDirectoryError: The directory cannot be created, or is a symbolic link to elsewhere.
         """
-        if self.path.is_symlink():
-            raise RunDirectoryError(f"{self.path}: is a link; remove it, or give another --out")
+        safefiles.refuse_link(self.path)
         safefiles.make_folder(self.path)
         with held(self.path / LOCK):
             yield

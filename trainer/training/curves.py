@@ -9,7 +9,7 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 
 from schemas import EpochMetrics
-from trainer.safefiles import writing
+from trainer.safefiles import refuse_link, writing
 
 FOLDER = "tensorboard"
 
@@ -19,10 +19,15 @@ class Curves:
 
     Args:
         run: Run directory.
+
+    Raises:
+        RunDirectoryError: A symbolic link is in the place of a directory of events.
     """
 
     def __init__(self, run: Path) -> None:
         self._folder = run / FOLDER
+        for path in (self._folder, *self._folder.glob("fold*")):
+            refuse_link(path)
         self._writers: dict[int, SummaryWriter] = {}
         self._open = ExitStack()
 
