@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="featurestore-tests-")
         os.environ[SHARED] = folder.name
         config.add_cleanup(folder.cleanup)
-        config.add_cleanup(lambda: os.environ.pop(SHARED))
+        config.add_cleanup(lambda: os.environ.__delitem__(SHARED))
     config.add_cleanup(gc.unfreeze)  # libraries complain at the end of what is never freed
 
 
