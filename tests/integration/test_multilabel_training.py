@@ -14,6 +14,7 @@ from featurestore import open_store
 from schemas import Evaluation
 from tests.integration.multilabel_runs import EPOCHS, several_plan, several_run, several_store
 from tests.integration.trainer_runs import copied, finished_run, rewrite
+from tests.integration.trainer_store import sounds
 from trainer import ZarrDataset
 from trainer.cli import main
 from trainer.config import ExecutionOptions
@@ -186,7 +187,7 @@ def test_evaluation_repeats_the_runs_scores_and_has_those_of_each_class(
 def test_prediction_gives_each_label_its_probability_and_those_over_the_threshold(
     tmp_path: Path,
 ) -> None:
-    sound = str(next(path for path in (several_store().parent / "sounds").rglob("*.wav")))
+    sound = str(next(sounds().rglob("*.wav")))
     out = tmp_path / "p.json"
     arguments = ["predict", "--run", str(several_run()), sound, "--threshold", "0.2"]
     assert main([*arguments, "--out", str(out)]) == 0
