@@ -2,6 +2,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -133,6 +134,34 @@ def test_a_damaged_state_says_that_the_fold_can_start_again(tmp_path: Path) -> N
         (tmp_path / "x").write_bytes(damaged)
         with pytest.raises(CheckpointError, match="starts over"):
             load_state(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": "[" * 100_000},
+        {"epochs": 5},
+        {"seconds": "x"},
+        {"step": None},
+        {"optimizer": [1]},
+        {"warnings": 5},
+        {"carried": 5},
+        {"last": torch.zeros(3)},
+        {"last": {"config": "[" * 100_000, "model": {}}},
+        {"last": {"config": "{}", "model": 5}},
+        {"last": {"config": "{}", "model": {"a": 5}}},
+    ],
+)
+def test_a_state_of_any_content_says_that_the_fold_can_start_again(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    save_state(tmp_path / "x", state(1))
+    values = load_values((tmp_path / "x").read_bytes())
+    for content in (values | changes, torch.zeros(3), [1], None):
+        save_values(tmp_path / "x", content)
+        with pytest.raises(CheckpointError, match="starts over") as caught:
+            load_state(tmp_path / "x")
+        assert "\n" not in str(caught.value)
 
 
 def test_a_state_of_another_run_is_refused_with_every_field_that_differs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from schemas import EpochMetrics, FeatureSpec, RunConfig, RunRecord
 from trainer import safefiles
 from trainer.errors import CheckpointError, RunDirectoryError, differing, in_a_line
 
+_Kind = TypeVar("_Kind")
 MOST_BYTES = 8 << 30
 """Maximum size of a checkpoint file in bytes. States of the largest network have about 500 MB."""
 
@@ -90,7 +91,7 @@ def _described(path: Path, what: str) -> Iterator[None]:
         yield
     except RunDirectoryError as error:
         raise CheckpointError(str(error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {what.format(in_a_line(error))}") from error
 
 
@@ -105,12 +106,22 @@ def to_values(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def from_values(values: Any) -> Checkpoint:  # noqa: ANN401 - a file may hold anything
     """Return the checkpoint from the result of `to_values`."""
+    _check_plain(values, dict)
+    model = _check_plain(values["model"], dict)
+    for tensor in model.values():
+        _check_plain(tensor, Tensor)
     features = values.get("features")
     read = {
         "config": RunConfig.model_validate_json(values["config"]),
         "features": FeatureSpec.model_validate_json(features) if features else None,
     }
     return Checkpoint(**{**values, **read})
+
+
+def _check_plain(value: Any, kind: type[_Kind]) -> _Kind:  # noqa: ANN401 - a file may hold anything
+    if not isinstance(value, kind):
+        raise TypeError(f"a {type(value).__name__} in the place of a {kind.__name__}")
+    return value
 
 
 def save_values(path: Path, values: Mapping[str, Any]) -> str:
@@ -216,7 +227,9 @@ def load_state(path: Path) -> FoldState:
     """
     what = "is no state of an unfinished fold, or is damaged ({}); remove it, and it starts over"
     with _described(path, what):
-        values = cast("dict[str, Any]", load_values(safefiles.read_file(path, MOST_BYTES)))
+        values: dict[str, Any] = _check_plain(
+            load_values(safefiles.read_file(path, MOST_BYTES)), dict
+        )
         last = from_values(values["last"])
         best = from_values(values["best"]) if values["best"] else last
         networks = {"last": last, "best": best}
@@ -227,9 +240,9 @@ def load_state(path: Path) -> FoldState:
             last=last,
             best=best if values["has_best"] else None,
             carried=networks[carried] if isinstance(carried, str) else from_values(carried),
-            stage=StageState(values["step"], values["optimizer"]),
+            stage=StageState(int(values["step"]), _check_plain(values["optimizer"], dict)),
             epochs=tuple(epochs),
-            seconds=values["seconds"],
+            seconds=float(values["seconds"]),
             warnings=tuple(values.get("warnings", ())),
             moments=values.get("moments"),
         )
