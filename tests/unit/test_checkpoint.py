@@ -157,7 +157,8 @@ def test_a_state_of_any_content_says_that_the_fold_can_start_again(
 ) -> None:
     save_state(tmp_path / "x", state(1))
     values = load_values((tmp_path / "x").read_bytes())
-    for content in (values | changes, torch.zeros(3), [1], None):
+    contents: list[Any] = [values | changes, torch.zeros(3), [1], None]
+    for content in contents:
         save_values(tmp_path / "x", content)
         with pytest.raises(CheckpointError, match="starts over") as caught:
             load_state(tmp_path / "x")
