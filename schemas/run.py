@@ -5,7 +5,7 @@ The contents of run.json and result.json and, by held-out fold, of metrics.csv a
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
 from schemas.base import Schema, Sealed
 from schemas.features import FeatureSpec
@@ -13,8 +13,10 @@ from schemas.features import FeatureSpec
 _LEAST_MIXUP = 1e-3
 Share = Annotated[float, Field(ge=0, le=1)]
 Accuracy = Share
-Reading = Literal["device", "host", "stream"]
+Placement = Literal["device", "host", "stream"]
 """Place of a stage's training data: GPU memory, host RAM, or the store. No effect on results."""
+Placements = dict[str, Placement]
+_EARLIER = AliasChoices("placements", "readings")
 Acceleration = Literal["eager", "compile", "graph", "compile-graph"]
 """Execution of a training step: eager, through torch.compile, as a CUDA graph, or both."""
 Selection = Literal["heldout", "validation", "last"]
@@ -171,8 +173,8 @@ class RunRecord(Sealed):
     """SHA-256 of the initial weights' file, or of the parameters that timm has loaded; None for
     random ones and in files of older versions."""
     warnings: tuple[str, ...] = ()
-    readings: dict[str, Reading] = Field(default_factory=dict)
-    """Placement by array; empty in files of older versions."""
+    placements: Placements = Field(default_factory=dict, validation_alias=_EARLIER)
+    """Placement by array; empty, or called `readings`, in files of older versions."""
     folds_at_once: Annotated[int, Field(ge=1)] = 1
     """Number of folds trained in parallel. Does not affect results."""
     range_tests: tuple[RangeTest, ...] = ()
@@ -322,6 +324,6 @@ class RunResult(Sealed):
     warnings: tuple[str, ...] = ()
     versions: dict[str, str]
     device_name: str
-    readings: dict[str, Reading] = Field(default_factory=dict)
+    placements: Placements = Field(default_factory=dict, validation_alias=_EARLIER)
     digests: dict[str, str] = Field(default_factory=dict)
     """Digests of run.json and of each fold.json by path; empty in files of older versions."""

@@ -44,7 +44,7 @@ app = Program(
         "Network": "--arch --init --first-conv --checkpoint --network",
         "Regularisation": "--mixup --freq-mask --time-mask --label-smoothing",
         "Machine": (
-            "--device --precision --acceleration --threads --reading --folds-at-once --scheduler "
+            "--device --precision --acceleration --threads --placement --folds-at-once --scheduler "
             "--workers"
         ),
         "Output": "--out --checkpoint-every --mlflow --format --top --threshold --dry-run",

@@ -61,7 +61,7 @@ MlflowOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
-ReadingOption = Annotated[
+PlacementOption = Annotated[
     Literal["auto", "device", "host", "stream"],
     typer.Option(
         help="Where to keep training data: auto (by size), device or host (memory; the same "
@@ -241,7 +241,7 @@ class TrainingOptions(StepOptions):
 class ExecutionOptions:
     """Options of how a run is executed; they do not affect results."""
 
-    reading: ReadingOption = "auto"
+    placement: PlacementOption = "auto"
     folds_at_once: Annotated[
         int,
         typer.Option(min=1, help="Folds trained in parallel. Does not affect results."),

@@ -28,7 +28,7 @@ from trainer.training.schedule import num_steps
 
 _WIDE, _MEDIUM = 124, 80
 """Terminal widths in columns from which all, and from which some, metrics of an epoch fit."""
-READINGS = {"device": "on the device", "host": "in host memory", "stream": "as a stream"}
+PLACEMENTS = {"device": "on the device", "host": "in host memory", "stream": "as a stream"}
 
 
 def print_plan(
@@ -243,7 +243,7 @@ class ProgressView:
         per_epoch = {fold: num_steps(n, config.batch_size) for fold, n in num_train.items()}
         self._steps = {fold: self._epochs * steps for fold, steps in per_epoch.items()}
         self._estimator = Estimator(config, per_epoch, num_valid, points)
-        self._reading: dict[int, str] = {}
+        self._places: dict[int, str] = {}
         self._bars: dict[int, TaskID] = {}
         self._before: dict[str, TaskID] = {}
         self._whole = self._progress.add_task("initial weights", total=sum(self._steps.values()))
@@ -266,8 +266,8 @@ class ProgressView:
                 line = "measuring the learning rates by a range test of each stage"
                 self._show_before("rates", line, "range tests", done, most)
             case events.StageStarted(fold, number, stage):
-                self._reading[fold] = f"stage {number}/{len(self._config.stages)} {stage.array}"
-                self._describe(fold, f"{self._reading[fold]}: reading")
+                self._places[fold] = f"stage {number}/{len(self._config.stages)} {stage.array}"
+                self._describe(fold, f"{self._places[fold]}: reading")
             case events.FoldStarted(fold, epochs_done):
                 self._show_fold(fold, epochs_done)
             case events.FoldDone(result):
@@ -281,7 +281,7 @@ class ProgressView:
     def _show_batch(self, fold: int) -> None:
         self._progress.advance(self._whole)
         self._progress.advance(self._bars[fold])
-        if where := self._reading.pop(fold, ""):
+        if where := self._places.pop(fold, ""):
             self._describe(fold, where)
         if line := self._estimator.step():
             self._console.say(line)
@@ -299,8 +299,8 @@ class ProgressView:
             self._progress.remove_task(task)
         several = len(self._steps) > 1
         self._progress.update(self._whole, description="all folds", visible=several)
-        lie = ", ".join(f"{array} {READINGS[how]}" for array, how in record.readings.items())
-        self._console.say(f"reading: {lie}")
+        lie = ", ".join(f"{array} {PLACEMENTS[how]}" for array, how in record.placements.items())
+        self._console.say(f"placement: {lie}")
         for test in record.range_tests:
             numbers = " and ".join(map(str, test.stages))
             self._console.say(f"stage {numbers}: λ {test.max_lr:.3g}, {test.reason}")

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 
 from featurestore.text import quantity
-from schemas import Reading, RunConfig, Stage
+from schemas import Placement, RunConfig, Stage
 from trainer.errors import DeviceMemoryError
 from trainer.threads import GPU_TURN
 
@@ -30,8 +30,8 @@ _SIGNS = (
 cuDNN if no convolution engine has a workspace that fits: the last two have no other words for
 it."""
 _REMEDIES = {
-    "device": "use --reading host, or stream if that is too small as well",
-    "host": "use --reading stream, which holds a few chunks at a time",
+    "device": "use --placement host, or stream if that is too small as well",
+    "host": "use --placement stream, which holds a few chunks at a time",
     "stream": "nothing needs less: end other programs, or build a store of fewer bytes (dtype)",
 }
 
@@ -64,7 +64,7 @@ def explain_oom(explain: Callable[[], str]) -> Iterator[None]:
 
 
 def explain_oom_loading(
-    array: str, num_bytes: int, placement: Reading, device: str
+    array: str, num_bytes: int, placement: Placement, device: str
 ) -> AbstractContextManager[None]:
     """Explain that data does not fit, and suggest a placement that needs less memory.
 
@@ -80,14 +80,14 @@ def explain_oom_loading(
     place = device if placement == "device" else "the host"
     return explain_oom(
         lambda: (
-            f"the images of {array} ({num_bytes / 1e9:.2g} GB, reading: {placement}) do not "
+            f"the images of {array} ({num_bytes / 1e9:.2g} GB, placement: {placement}) do not "
             f"fit into the memory of {place}: {_REMEDIES[placement]}"
         )
     )
 
 
 def explain_oom_training(
-    stage: Stage, shape: tuple[int, ...], config: RunConfig, placement: Reading
+    stage: Stage, shape: tuple[int, ...], config: RunConfig, placement: Placement
 ) -> AbstractContextManager[None]:
     """Explain that a training step does not fit.
 
@@ -102,7 +102,7 @@ def explain_oom_training(
     """
     step = f"{quantity(config.batch_size, 'clip')} of {stage.array} {'×'.join(map(str, shape))}"
     remedies = "train fewer --folds-at-once, use a smaller --arch"
-    remedies += " or --reading host" if placement == "device" else ""
+    remedies += " or --placement host" if placement == "device" else ""
     return explain_oom(
         lambda: (
             f"out of memory on {config.device}: a step of {step} by {config.arch} in "

@@ -12,7 +12,7 @@ import torch
 
 from featurestore import StoredDataset
 from featurestore.text import json_text
-from schemas import FoldResult, RangeTest, Reading, RunConfig, RunRecord, RunResult
+from schemas import FoldResult, Placement, RangeTest, RunConfig, RunRecord, RunResult
 from trainer.config import ExecutionOptions
 from trainer.data.arrays import SharedArrays, choose_placements
 from trainer.data.split import FoldSplit, split_fold
@@ -41,12 +41,12 @@ class Known:
     Args:
         splits: Split by held-out fold.
         weights: Initial weights.
-        readings: Placement of each array's data.
+        placements: Placement of each array's data.
     """
 
     splits: Mapping[int, FoldSplit]
     weights: InitialWeights | None = None
-    readings: Mapping[str, Reading] | None = None
+    placements: Mapping[str, Placement] | None = None
 
 
 def run(
@@ -100,11 +100,11 @@ def begin(
             f"{str(weights.sha256)[:12]}, not {str(init_sha256)[:12]}; put the same file there"
         )
     execution, config = execution or ExecutionOptions(), plan.config
-    readings = _readings(dataset, config, execution)
+    placements = _place_arrays(dataset, config, execution)
     tests: tuple[RangeTest, ...] = ()
     if config.max_lr_from == "measured":
         tests = measure_rates(
-            dataset, config, weights, readings, lambda *done: notify(events.RatesComing(*done))
+            dataset, config, weights, placements, lambda *done: notify(events.RatesComing(*done))
         )
         rates = {number: test.max_lr for test in tests for number in test.stages}
         stages = with_rates(config.stages, [rate for _, rate in sorted(rates.items())])
@@ -123,11 +123,11 @@ def begin(
         init_sha256=weights.sha256,
         warnings=(*plan.warnings, *([weights.warning] if weights.warning else [])),
         folds_at_once=execution.folds_at_once,
-        readings=readings,
+        placements=placements,
         range_tests=tests,
     )
     RunDirectory(out).create_record(record)
-    return Known(plan.splits, weights, readings)
+    return Known(plan.splits, weights, placements)
 
 
 def resume(
@@ -214,11 +214,11 @@ def _job(
     record = directory.digested_record()
     splits = known.splits if known else {f: split_fold(dataset, record.config, f) for f in folds}
     weights = (known and known.weights) or _same_weights(directory.path, record, notify)
-    readings = (known and known.readings) or _readings(dataset, record.config, execution)
+    placements = (known and known.placements) or _place_arrays(dataset, record.config, execution)
     return Job(
         dataset=dataset,
-        record=record.model_copy(update={"readings": dict(readings)}),
-        arrays=SharedArrays(dataset, record.config, readings),
+        record=record.model_copy(update={"placements": dict(placements)}),
+        arrays=SharedArrays(dataset, record.config, placements),
         splits=splits,
         body_state=weights.state,
         notify=notify,
@@ -235,11 +235,11 @@ def _train(
     with Curves(directory.path) as curves, repeatable(device), computing_threads(threads):
         recorded = replace(job, notify=_recording(curves, job.notify))
         train_folds(recorded, directory.fold, folds_at_once, folds)
-    return finish(directory, job.record.readings)
+    return finish(directory, job.record.placements)
 
 
 def finish(
-    directory: RunDirectory, readings: Mapping[str, Reading] | None = None
+    directory: RunDirectory, placements: Mapping[str, Placement] | None = None
 ) -> RunResult | None:
     """Return the result of a run, written first if necessary; None if folds are unfinished.
 
@@ -247,7 +247,7 @@ def finish(
 
     Args:
         directory: Directory of the run.
-        readings: Placement of the data for the last fold; as recorded by default.
+        placements: Placement of the data for the last fold; as recorded by default.
 
     Raises:
         RunDirectoryError: A record is damaged, or a fold was trained for another run.
@@ -269,8 +269,8 @@ def finish(
     warnings = dict.fromkeys(warning for some in met for warning in some)
     known = record.model_dump(include=_OF_RESULT - {"sha256"})
     known |= {"warnings": tuple(warnings), "digests": digests}
-    if readings is not None:
-        known |= {"readings": dict(readings)}
+    if placements is not None:
+        known |= {"placements": dict(placements)}
     result = sealed(RunResult(folds=tuple(folds), **known))
     check_finished(directory, record, result)
     return directory.write_result(result)
@@ -296,12 +296,12 @@ def _recording(curves: Curves, notify: events.Notify) -> events.Notify:
     return record
 
 
-def _readings(
+def _place_arrays(
     dataset: StoredDataset, config: RunConfig, execution: ExecutionOptions
-) -> dict[str, Reading]:
+) -> dict[str, Placement]:
     stages = config.stages
     arrays = dict.fromkeys(a for stage in stages for a in (stage.array, stage.alternate) if a)
     a_fold = 2 if any(stage.alternate for stage in stages) else 1
     held = min(execution.folds_at_once * a_fold, len(arrays))
     device = torch.device(config.device)
-    return choose_placements(dataset, tuple(arrays), device, execution.reading, held)
+    return choose_placements(dataset, tuple(arrays), device, execution.placement, held)

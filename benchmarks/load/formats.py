@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
-from schemas import Reading
+from schemas import Placement
 
 BATCH = 64
 WORKERS = 2
@@ -69,7 +69,7 @@ def _floats(images: NDArray[Any]) -> Any:  # noqa: ANN401  (torch is imported la
     return torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).float()
 
 
-def trainer_epoch(source: Source, reading: Reading) -> Epoch:
+def trainer_epoch(source: Source, placement: Placement) -> Epoch:
     """Return an epoch of one of the trainer's tiers: in host memory, or a window of chunks.
 
     Batches are as stored, and a training step makes them float32; here that is done at once.
@@ -82,7 +82,7 @@ def trainer_epoch(source: Source, reading: Reading) -> Epoch:
     from trainer.data.source import as_float32
 
     dataset = source.dataset
-    split = open_source(dataset, source.array, dataset.folds, torch.device("cpu"), reading)
+    split = open_source(dataset, source.array, dataset.folds, torch.device("cpu"), placement)
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks())
     order = EpochOrder(0, dataset.fingerprint, dataset.folds, sizes)
     epochs, memory = itertools.count(1), BufferPool(8)

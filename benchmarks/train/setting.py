@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import featurestore
 from benchmarks.made_up import create, fill, made_up
 from featurestore.store.plan import Block
-from schemas import Acceleration, FeatureSpec, Reading, RunConfig, Stage
+from schemas import Acceleration, FeatureSpec, Placement, RunConfig, Stage
 from trainer.config import TrainingOptions
 from trainer.data.arrays import SharedArrays
 from trainer.data.order import EpochOrder
@@ -137,8 +137,8 @@ class Bench:
 
     def data(self, array: str) -> StageData:
         """Return all folds but the first, and the first, in the device's memory."""
-        readings: dict[str, Reading] = {array: "device" if self.how.on_gpu else "host"}
-        held = SharedArrays(self.dataset, self.plan().config, readings).hold(array)
+        placements: dict[str, Placement] = {array: "device" if self.how.on_gpu else "host"}
+        held = SharedArrays(self.dataset, self.plan().config, placements).hold(array)
         return held[self.dataset.folds[0]]
 
     def trainer(

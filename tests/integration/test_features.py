@@ -288,7 +288,7 @@ def test_stages_train_on_features(
     Path("own.yaml").write_text(METHOD)
     options = f"--fold 1 --init random --arch {TINY} --batch-size 8 --threads 1 --device cpu"
     command = f"run --store {featured} --method two --methods-file own.yaml --out run"
-    assert main([*command.split(), *options.split(), "--reading", reading]) == 0
+    assert main([*command.split(), *options.split(), "--placement", reading]) == 0
     result = json.loads(Path("run/result.json").read_text())
     assert [stage["array"] for stage in result["config"]["stages"]] == [
         "features/mfcc",

@@ -174,7 +174,7 @@ def test_progress_is_shown_and_an_open_store_and_numbers_of_numpy_are_taken(
         ({"selection": "best"}, ConfigError, "selection 'best': expected 'heldout'"),
         ({"mixup": 11}, ConfigError, "mixup 11"),
         ({"folds_at_once": 0}, ConfigError, "folds_at_once 0: expected at least 1"),
-        ({"reading": "disk"}, ConfigError, "reading 'disk': expected 'auto'"),
+        ({"placement": "disk"}, ConfigError, "placement 'disk': expected 'auto'"),
         ({"folds": [1, 1]}, ConfigError, "folds repeat"),
         ({"folds": [9]}, UnknownNameError, "no fold 9"),
         ({"folds": 1}, ConfigError, "folds 1: expected a list"),

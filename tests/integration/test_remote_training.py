@@ -69,7 +69,7 @@ def test_a_whole_run_trains_from_a_web_server(web: str, tmp_path: Path) -> None:
     command += ["--epochs-scale", "0.001", "--batch-size", "4", "--arch", "resnet18"]
     for reading in ("host", "stream"):
         out = tmp_path / reading
-        assert main([*command, "--reading", reading, "--out", str(out)]) == 0
+        assert main([*command, "--placement", reading, "--out", str(out)]) == 0
         assert (out / "result.json").exists()
         assert json.loads((out / "run.json").read_text())["store"] == web
     assert main(["evaluate", "--run", str(out), "--out", str(tmp_path / "evaluation")]) == 0

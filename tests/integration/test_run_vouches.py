@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from featurestore import open_store
+from schemas import RunRecord, RunResult
 from tests.integration.reported_runs import make_run, seal
 from tests.integration.test_resume import OFTEN, short_plan, stop_at
 from tests.integration.trainer_runs import copied, finished_run, older_run, rewrite
@@ -276,6 +277,16 @@ def test_runs_of_the_version_before_are_read_with_a_line_that_says_what_is_missi
             "\n", " "
         ), command
     assert "no digests" in read_run(run).result.warnings[-1]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("run.json", RunRecord), ("result.json", RunResult)])
+def test_records_of_earlier_versions_call_the_placements_readings(
+    name: str, kind: type[RunRecord | RunResult]
+) -> None:
+    content = json.loads((finished_run() / name).read_text())
+    record = kind.model_validate(content)
+    content["readings"] = content.pop("placements")
+    assert kind.model_validate(content).placements == record.placements != {}
 
 
 def test_a_flip_in_the_state_of_an_unfinished_fold_is_found_when_it_is_resumed(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from schemas import Reading
+from schemas import Placement
 from tests.integration.trainer_store import tiny_plan
 from trainer.data.arrays import SharedArrays, open_source
 from trainer.data.order import EpochOrder, Window
@@ -18,9 +18,9 @@ CPU = torch.device("cpu")
 ARRAY, OTHER = "R1/resize", "R2/resize"
 
 
-def shared(reading: Reading = "host") -> SharedArrays:
+def shared(placement: Placement = "host") -> SharedArrays:
     dataset, plan = tiny_plan(folds=(1, 2, 3))
-    return SharedArrays(dataset, plan.config, {ARRAY: reading, OTHER: reading})
+    return SharedArrays(dataset, plan.config, {ARRAY: placement, OTHER: placement})
 
 
 def same(one: Source, other: Source, windows: list[Window]) -> bool:
@@ -33,12 +33,12 @@ def same(one: Source, other: Source, windows: list[Window]) -> bool:
     )
 
 
-@pytest.mark.parametrize("reading", ["host", "stream"])
+@pytest.mark.parametrize("placement", ["host", "stream"])
 def test_each_fold_gets_the_batches_it_would_get_alone_also_from_three_threads(
-    reading: Reading,
+    placement: Placement,
 ) -> None:
     dataset, _ = tiny_plan()
-    held = shared(reading).hold(ARRAY)
+    held = shared(placement).hold(ARRAY)
 
     def is_as_alone(fold: int) -> bool:
         train = training_folds(dataset, fold)

@@ -17,7 +17,7 @@ import torch
 
 from featurestore import StoredDataset, open_store
 from featurestore.errors import CorruptError, UnknownNameError
-from schemas import Reading
+from schemas import Placement
 from tests.integration.filled_store import ARRAY, fill_store
 from trainer.data.arrays import array_bytes, choose_placements, open_source
 from trainer.data.buffers import torch_dtype
@@ -26,7 +26,7 @@ from trainer.data.source import Batch, Source
 from trainer.data.streamed import StreamedSource
 
 CPU = torch.device("cpu")
-READINGS: tuple[Reading, ...] = ("device", "host", "stream")
+PLACEMENTS: tuple[Placement, ...] = ("device", "host", "stream")
 TRAIN, TEST = (1, 3), (2,)
 
 
@@ -57,13 +57,13 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize(("window", "size"), [(1, 3), (2, 7), (3, 64), (32, 8)])
 def test_every_way_of_reading_gives_the_rows_of_the_order_bit_for_bit(
-    small: Path, reading: Reading, window: int, size: int, device: str
+    small: Path, placement: Placement, window: int, size: int, device: str
 ) -> None:
     dataset = open_store(small)
-    split = open_source(dataset, ARRAY, TRAIN, torch.device(device), reading)
+    split = open_source(dataset, ARRAY, TRAIN, torch.device(device), placement)
     order = order_of(dataset, TRAIN, window)
     stored, classes = dataset.load(ARRAY, TRAIN)
     assert len(split) == len(classes) == 41 - 3 + 1
@@ -76,37 +76,37 @@ def test_every_way_of_reading_gives_the_rows_of_the_order_bit_for_bit(
         np.testing.assert_array_equal(labels, classes[order.rows(epoch)])
 
 
-@pytest.mark.parametrize("reading", ["device", "stream"])
+@pytest.mark.parametrize("placement", ["device", "stream"])
 def test_a_device_other_than_the_host_is_handed_whole_batches(
-    small: Path, reading: Reading
+    small: Path, placement: Placement
 ) -> None:
     """Torch's `meta` has shapes and types, and no data."""
     dataset = open_store(small)
-    split = open_source(dataset, ARRAY, TRAIN, torch.device("meta"), reading)
+    split = open_source(dataset, ARRAY, TRAIN, torch.device("meta"), placement)
     batches = list(split.batches(order_of(dataset, TRAIN, 2).windows(1), 7))
     assert [images.shape for images, _ in batches] == [*[(7, 1, 5, 6)] * 5, (4, 1, 5, 6)]
     assert [labels.shape for _, labels in batches] == [*[(7,)] * 5, (4,)]
     assert {images.dtype for images, _ in batches} == {torch_dtype(dataset.dtype)}
 
 
-@pytest.mark.parametrize("reading", READINGS)
-def test_validation_is_in_the_order_of_the_store(small: Path, reading: Reading) -> None:
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_validation_is_in_the_order_of_the_store(small: Path, placement: Placement) -> None:
     dataset = open_store(small)
-    images, labels = whole(list(open_source(dataset, ARRAY, TEST, CPU, reading).in_order(4)))
+    images, labels = whole(list(open_source(dataset, ARRAY, TEST, CPU, placement).in_order(4)))
     stored, classes = dataset.load(ARRAY, TEST)
     np.testing.assert_array_equal(images, stored)
     np.testing.assert_array_equal(labels, classes)
 
 
-@pytest.mark.parametrize("reading", READINGS)
-def test_a_part_of_the_rows_is_read_as_it_is_asked_for(small: Path, reading: Reading) -> None:
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_part_of_the_rows_is_read_as_it_is_asked_for(small: Path, placement: Placement) -> None:
     """As where clips are set apart for validation; a block of which none is wanted is in vain."""
     dataset = open_store(small)
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(TRAIN))
     chosen = np.arange(sum(sizes)) % 3 == 0
     chosen[: sizes[0]] = False
     windows = [*store_order(sizes, chosen, 2), *store_order(sizes, chosen, 3)]
-    split = open_source(dataset, ARRAY, TRAIN, CPU, reading)
+    split = open_source(dataset, ARRAY, TRAIN, CPU, placement)
     images, labels = whole(list(split.batches(windows, 4)))
     stored, classes = dataset.load(ARRAY, TRAIN)
     rows = np.tile(np.flatnonzero(chosen), 2)
@@ -144,12 +144,12 @@ def test_the_size_of_an_array_is_what_reading_it_takes(small: Path) -> None:
     assert choose_placements(dataset, [ARRAY], CPU, "stream") == {ARRAY: "stream"}
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("placement", PLACEMENTS)
 def test_an_array_that_is_not_there_is_refused_before_training(
-    small: Path, reading: Reading
+    small: Path, placement: Placement
 ) -> None:
     with pytest.raises(UnknownNameError, match="R9/mel"):
-        open_source(open_store(small), "R9/mel", TRAIN, CPU, reading)
+        open_source(open_store(small), "R9/mel", TRAIN, CPU, placement)
 
 
 def streaming_threads() -> list[str]:

@@ -57,7 +57,7 @@ def test_a_run_says_what_it_does_and_what_it_found_and_is_reported(
         "R3/full",
         "3.33e-05",
         "execution: eager · folds in parallel: 2 · threads per fold: 1",
-        "reading: R3/full in host memory",
+        "placement: R3/full in host memory",
         "warning: there are no learning rates for 'synthetic'",
         "fold 2: best",
         "mean ± std",
@@ -99,7 +99,7 @@ def test_a_run_says_what_it_does_and_what_it_found_and_is_reported(
         ("--method mel --arch vgg16", 1, "no network 'vgg16'; there are: resnet18"),
         ("--method mel --fold first", 1, "no fold 'first' in the store; it has: 1, 2, 3"),
         ("--method mel --acceleration fast", 2, "acceleration"),
-        ("--method mel --reading tape", 2, "reading"),
+        ("--method mel --placement tape", 2, "placement"),
         ("--method mel --folds-at-once 0", 2, "folds-at-once"),
         ("--method mel --threads 0", 2, "threads"),
         (
@@ -147,7 +147,7 @@ def test_the_download_of_the_first_weights_is_shown_before_training(
     megabytes = round(len(data) / 1e6)
     line = f"downloading ImageNet's weights of resnet18, {megabytes} MB"
     assert text.count("downloading") == 1
-    assert text.index(line) < text.index("reading: ") < text.index("fold 1: ")
+    assert text.index(line) < text.index("placement: ") < text.index("fold 1: ")
 
 
 def test_mlflow_that_is_not_installed_is_told_before_anything_is_trained(

@@ -65,7 +65,7 @@ def test_regularisers_are_at_work_in_the_test_and_are_named(
     monkeypatch.setattr("trainer.training.lr_find.NUM_STEPS", 2)
     options = "--mixup 0.3 --freq-mask 0.1 --time-mask 0.2 --label-smoothing 0.1"
     losses = []
-    for chosen in ("", options, f"{options} --reading stream"):
+    for chosen in ("", options, f"{options} --placement stream"):
         rest = f"--method resize {SMALL} {chosen}"
         assert main(command(rest)) == 0
         found = LrFind.model_validate_json(Path("lr-find/lr-find.json").read_bytes())

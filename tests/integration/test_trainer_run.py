@@ -82,8 +82,8 @@ def test_splits_weights_and_placements_are_found_out_once_and_recorded_as_used(
     result = run(*tiny_plan(folds=(1, 2)), tmp_path / "run", events.append)
     assert (len(splits), len(weights)) == (2, 1)
     [started] = [event for event in events if isinstance(event, RunStarted)]
-    assert set(result.readings.values()) == {"host"}
-    assert result.readings == started.record.readings
+    assert set(result.placements.values()) == {"host"}
+    assert result.placements == started.record.placements
     assert next(free) == 0
 
 
@@ -92,8 +92,8 @@ def test_the_result_says_where_data_lay_when_the_run_was_resumed(tmp_path: Path)
     begin(dataset, plan, tmp_path / "run", execution=ExecutionOptions("host"))
     result = resume(dataset, tmp_path / "run", execution=ExecutionOptions("stream"))
     assert result is not None
-    assert set(result.readings.values()) == {"stream"}
-    assert set(RunDirectory(tmp_path / "run").record().readings.values()) == {"host"}
+    assert set(result.placements.values()) == {"stream"}
+    assert set(RunDirectory(tmp_path / "run").record().placements.values()) == {"host"}
 
 
 def test_the_run_directory_holds_all_records(finished: Finished) -> None:
@@ -289,9 +289,9 @@ def test_a_stream_gives_bit_equal_losses_and_the_record_says_so(
     dataset, plan = tiny_plan(folds=(2,), epochs_scale=0.03)
     streamed = run(dataset, plan, tmp_path / "streamed", execution=ExecutionOptions("stream"))
     assert losses(tmp_path / "streamed", 2) == losses(out, 2)
-    assert set(result.readings.values()) == {"host"}
-    assert set(streamed.readings) == {"R1/resize", "R2/resize", "R3/full"}
-    assert set(streamed.readings.values()) == {"stream"}
+    assert set(result.placements.values()) == {"host"}
+    assert set(streamed.placements) == {"R1/resize", "R2/resize", "R3/full"}
+    assert set(streamed.placements.values()) == {"stream"}
     assert streamed.config == result.config.model_copy(update={"folds": (2,)})
 
 

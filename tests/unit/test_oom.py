@@ -62,26 +62,28 @@ print("8 fits")
 
 @pytest.mark.parametrize("allocate", ALLOCATIONS)
 @pytest.mark.parametrize(
-    ("reading", "advice"),
+    ("placement", "advice"),
     [
-        ("device", "memory of cuda:0: use --reading host, or stream"),
-        ("host", "memory of the host: use --reading stream"),
+        ("device", "memory of cuda:0: use --placement host, or stream"),
+        ("host", "memory of the host: use --placement stream"),
         ("stream", "memory of the host: nothing needs less"),
     ],
 )
 def test_data_that_do_not_fit_are_one_line_with_the_reading_that_needs_less(
-    reading: str, advice: str, allocate: Callable[[], object]
+    placement: str, advice: str, allocate: Callable[[], object]
 ) -> None:
-    message = re.escape(f"the images of R3/full (12 GB, reading: {reading}) do not fit into the ")
+    message = re.escape(
+        f"the images of R3/full (12 GB, placement: {placement}) do not fit into the "
+    )
     with (
         pytest.raises(DeviceMemoryError, match=message + re.escape(advice)),
-        explain_oom_loading("R3/full", 12_000_000_000, reading, "cuda:0"),
+        explain_oom_loading("R3/full", 12_000_000_000, placement, "cuda:0"),
     ):
         allocate()
 
 
 @pytest.mark.parametrize("allocate", ALLOCATIONS)
-@pytest.mark.parametrize(("placement", "more"), [("host", ""), ("device", " or --reading host")])
+@pytest.mark.parametrize(("placement", "more"), [("host", ""), ("device", " or --placement host")])
 def test_a_step_that_does_not_fit_is_one_line_that_says_to_halve_the_batch_size(
     placement: str, more: str, allocate: Callable[[], object]
 ) -> None:

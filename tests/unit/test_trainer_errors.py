@@ -57,5 +57,5 @@ def test_only_what_is_near_is_suggested() -> None:
 @pytest.mark.parametrize(("given", "meant"), [("ram", ""), ("hots", "host"), ("steam", "stream")])
 def test_a_choice_is_suggested_for_a_typing_mistake_only(given: str, meant: str) -> None:
     with pytest.raises(ConfigError, match="expected 'auto', 'device', 'host' or 'stream'") as error:
-        checked(ExecutionOptions, "train", {"reading": given})
+        checked(ExecutionOptions, "train", {"placement": given})
     assert str(error.value).endswith(f"; did you mean {meant!r}?" if meant else "'stream'")

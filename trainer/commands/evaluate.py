@@ -13,7 +13,7 @@ from featurestore.terminal import Table, Terminal, styled
 from featurestore.text import json_document, json_text, quantity, shorten
 from schemas import Evaluation, MultilabelScores
 from trainer.commands.options import CheckpointOption, CountingCheckpointOption, RunOption
-from trainer.config import DatasetOption, DeviceOption, ReadingOption
+from trainer.config import DatasetOption, DeviceOption, PlacementOption
 
 RESULT, PICTURE, VECTOR = "evaluation.json", "confusion.png", "confusion.svg"
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def evaluate(
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=10**6, help="Clips per batch. Default: as in training.")
     ] = None,
-    reading: ReadingOption = "auto",
+    placement: PlacementOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -73,7 +73,9 @@ def evaluate(
     held_out = sorted({k for part in parts for k in part.networks})
     with output_folder(out, (RESULT, PICTURE, VECTOR)), repeatable(torch_device):
         networks = {k: load_network(trained, k, checkpoint, torch_device) for k in held_out}
-        evaluation = evaluate_run(trained, stored, parts, networks, checkpoint, batch_size, reading)
+        evaluation = evaluate_run(
+            trained, stored, parts, networks, checkpoint, batch_size, placement
+        )
         written = write_evaluation(out, evaluation)
     if as_json:
         Terminal().write_json(evaluation.model_dump(mode="json"))

@@ -15,7 +15,7 @@ from schemas import LrFind
 from trainer.commands.options import StoreOption, grouped
 from trainer.config import (
     DatasetOption,
-    ReadingOption,
+    PlacementOption,
     StepOptions,
     TrainingOptions,
     complete_method,
@@ -48,7 +48,7 @@ def lr_find(
         ),
     ] = None,
     step: StepOptions,
-    reading: ReadingOption = "auto",
+    placement: PlacementOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("lr-find"),
     quiet: QuietOption = False,
 ) -> None:
@@ -72,7 +72,7 @@ def lr_find(
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("steps", total=NUM_STEPS)
             curve, record, warnings = find_lr(
-                stored, plan.config, stage, lambda: bar.advance(task), reading, sweep
+                stored, plan.config, stage, lambda: bar.advance(task), placement, sweep
             )
         written = write_lr_find(out, curve, record)
     # That is about the schedule, of which nothing is trained here.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _OF_CONFIG = {"fold": "folds"}
 """Names in the config of options with another name."""
 _MAY_CHANGE = {
-    *("resume", "store", "reading", "folds_at_once", "save_every_s", "mlflow"),
+    *("resume", "store", "placement", "folds_at_once", "save_every_s", "mlflow"),
     *("dry_run", "as_json", "quiet"),
 }
 """Options that may be given when a run is resumed."""

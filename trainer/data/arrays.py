@@ -20,14 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
-from schemas import Reading, RunConfig
+from schemas import Placement, RunConfig
 from trainer.data.source import FoldRows, Source, StageData, load_to_device, load_to_host
 from trainer.data.split import training_folds
 from trainer.data.streamed import StreamedSource
 from trainer.oom import explain_oom_loading
 
-Placement = Reading
-"""Placement of data: `device`, `host` or `stream`; run records call it `reading`."""
 PlacementChoice = Placement | Literal["auto"]
 
 _MOST_OF_FREE = 0.5

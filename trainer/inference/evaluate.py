@@ -76,7 +76,7 @@ def evaluate(
     networks: Mapping[int, TrainedNetwork],
     checkpoint: CheckpointName,
     batch_size: int | None = None,
-    reading: PlacementChoice = "auto",
+    placement: PlacementChoice = "auto",
 ) -> Evaluation:
     """Evaluate all clips with features in the folds of the parts.
 
@@ -87,7 +87,7 @@ def evaluate(
         networks: Networks by held-out fold, all on one device.
         checkpoint: Which networks these are, `best` or `last`.
         batch_size: Clips per batch; as in training by default. May change the last bits of results.
-        reading: Placement of the images; does not affect results.
+        placement: Placement of the images; does not affect results.
 
     Raises:
         DeviceMemoryError: The images, or a batch, do not fit.
@@ -105,7 +105,7 @@ def evaluate(
         if dataset.multilabel and not labels.any():
             raise DataError(f"fold {part.fold} has no clip with a label; leave it out")
         judges = [networks[k] for k in part.networks]
-        judged.append((labels, _mean_probabilities(dataset, part, judges, size, reading)))
+        judged.append((labels, _mean_probabilities(dataset, part, judges, size, placement)))
         folds.append(
             FoldEvaluation(
                 fold=part.fold,
@@ -170,7 +170,7 @@ def _mean_probabilities(
     part: Part,
     networks: Sequence[TrainedNetwork],
     batch_size: int,
-    reading: PlacementChoice,
+    placement: PlacementChoice,
 ) -> NDArray[np.float64]:
     """Return probabilities (n, classes) of one fold: the mean over the networks."""
     size = len(dataset.clips([part.fold]))
@@ -179,8 +179,8 @@ def _mean_probabilities(
     less = f"{halve_batch(most)}, or {LESS}" if most > 1 else LESS
     for network in networks:
         array, device = network.array, network.device
-        placement = choose_placements(dataset, [array], device, reading)[array]
-        source = open_source(dataset, array, [part.fold], device, placement)
+        place = choose_placements(dataset, [array], device, placement)[array]
+        source = open_source(dataset, array, [part.fold], device, place)
         step = f"{quantity(most, 'clip')} of {array} {'×'.join(map(str, dataset.shape(array)))}"
         what = f"a batch of {step} by {network.checkpoint.config.arch} does not fit; {less}"
         with explain_oom(partial("out of memory on {}: {}".format, device, what)):

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
-from schemas import LrFind, RangeTest, RunConfig
-from trainer.data.arrays import Placement, PlacementChoice, choose_placements, open_source
+from schemas import LrFind, Placement, RangeTest, RunConfig
+from trainer.data.arrays import PlacementChoice, choose_placements, open_source
 from trainer.data.order import EpochOrder, derive_seed
 from trainer.data.source import Source, StageData
 from trainer.data.split import FoldSplit, split_fold, trained_folds, training_folds
