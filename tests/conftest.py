@@ -46,6 +46,7 @@ needs_real_audio = pytest.mark.skipif(
 def pytest_configure(config: pytest.Config) -> None:
     """Make the directory that all processes of the run share; workers of xdist are given it."""
     if SHARED not in os.environ:
+        assert not hasattr(config, "workerinput"), f"a worker of xdist was not given {SHARED}"
         folder = tempfile.TemporaryDirectory(prefix="featurestore-tests-")
         os.environ[SHARED] = folder.name
         config.add_cleanup(folder.cleanup)

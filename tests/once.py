@@ -5,8 +5,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-SHARED = "FEATURESTORE_TESTS_SHARED"
-"""The variable that names the run's directory; `conftest.py` makes and removes that."""
+SHARED = "SHARED_BY_TESTS"
+"""The variable that names the run's directory; `conftest.py` makes and removes that. None of those
+that `tests/__init__.py` removes: the workers of xdist are to see it."""
 
 
 def made_once(name: str, make: Callable[[Path], object]) -> Path:

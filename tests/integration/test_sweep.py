@@ -251,7 +251,6 @@ _FIRST_FOLD = """
 import sys
 from pathlib import Path
 from featurestore import open_store
-from featurestore.cluster import Cluster
 from trainer.run import resume
 resume(open_store(sys.argv[1]), Path(sys.argv[2]), folds=(1,))
 """
