@@ -27,9 +27,13 @@ def read_all(place: Path | str) -> None:
     dataset.clips()
 
 
+# From afar every array with one kind of damage, in turn; among the slow tests with all.
+@pytest.mark.parametrize(
+    "each", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["in turn", "each"]
+)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_chunk_of_any_array_is_an_error_on_disk_and_from_afar(
-    store: Path, damage: Callable[[Path], None]
+    store: Path, damage: Callable[[Path], None], each: bool
 ) -> None:
     with file_server(store.parent) as address:
         for number, array in enumerate((*ARRAYS, "../checksums/fold2")):
@@ -37,9 +41,8 @@ def test_a_damaged_chunk_of_any_array_is_an_error_on_disk_and_from_afar(
             chunk = max(path for path in place.resolve().rglob("*") if path.is_file())
             data = chunk.read_bytes()
             damage(chunk)
-            # From afar every array with one kind of damage, in turn.
-            afar = [f"{address}/{store.name}"] if DAMAGES[number % len(DAMAGES)] is damage else []
-            for at in (store, *afar):
+            has_turn = each or DAMAGES[number % len(DAMAGES)] is damage
+            for at in (store, *([f"{address}/{store.name}"] if has_turn else [])):
                 if array in NOT_READ:
                     with pytest.raises(CorruptError):
                         open_arrays(at, "folder").read(2, array)

@@ -95,6 +95,14 @@ def test_verify_finds_metadata_that_is_missing_or_edited(
     assert problems(store)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("array", ARRAYS)
+def test_verify_finds_metadata_that_is_damaged_again_and_again(store: Path, array: str) -> None:
+    for damage in (edit_shape, cut_short, delete):
+        damage(store / "folder/fold2" / array / "zarr.json")
+        assert problems(store)
+
+
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"zarr_format": 3, "node_type": "group"}'])
 def test_a_damaged_manifest_is_told_not_guessed(store: Path, text: str) -> None:
     (store / "folder/zarr.json").write_text(text)

@@ -31,6 +31,10 @@ KINDS = {
     "denied": "denied/x",
     "full": "full/new",
 }
+REPORT = "trainer report runs/mel --out @"
+"""Takes long where a report may be made; among the slow tests there as well."""
+MADE = ("missing", "directory")
+"""Where a directory may be made."""
 COMMANDS = (
     "featurestore build folder --root @ --store new.zarr",
     "featurestore build folder --root sounds --store @ --workers 0",
@@ -54,7 +58,7 @@ COMMANDS = (
     "trainer ensemble runs/mel runs/resize --out @",
     "trainer export --run @ --fold 1 --format torch-export",
     "trainer report @ --out new",
-    "trainer report runs/mel --out @",
+    REPORT,
 )
 SYSTEM = {os.strerror(number) for number in errno.errorcode}
 
@@ -90,20 +94,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (place / "denied").chmod(0o700)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "commands"),
+    [
+        *((k, [c for c in COMMANDS if c != REPORT or k not in MADE]) for k in KINDS),
+        *(pytest.param(k, [REPORT], marks=pytest.mark.slow) for k in MADE),
+    ],
+    ids=[*KINDS, *(f"report-{kind}" for kind in MADE)],
+)
 def test_an_error_of_the_system_is_one_line_in_words_that_names_the_path_once(
-    kind: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str,
+    commands: list[str],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "200")
     if kind == "full" and not (place / "full").exists():
         pytest.skip("no small disk can be mounted here")
     wrong = []
-    for command in COMMANDS:
-        if command.endswith("--store @ --workers 0") and kind in ("missing", "directory"):
+    for command in commands:
+        if command.endswith("--store @ --workers 0") and kind in MADE:
             continue  # a store may be made there
-        if command.startswith("trainer report runs") and kind in ("missing", "directory"):
-            continue  # and a report, which takes long to draw
         program, *arguments = command.replace("@", KINDS[kind]).split()
         with permissions_hold() if kind == "denied" else nullcontext():
             code = MAIN[program](arguments)

@@ -78,9 +78,21 @@ def test_a_store_that_was_moved_is_found_and_another_one_refused(
     assert not Path("no").exists()
 
 
-def test_names_that_nothing_should_obey_and_runs_without_mistakes_can_be_drawn() -> None:
-    names = list(NAMES.values())
-    threes = zip_longest(names[::3], names[1::3], names[2::3], fillvalue="name")
+def in_threes(names: list[str]) -> list[tuple[str, ...]]:
+    return list(zip_longest(names[::3], names[1::3], names[2::3], fillvalue="name"))
+
+
+@pytest.mark.parametrize(
+    "threes",
+    [
+        in_threes([*NAMES.values()]),
+        pytest.param([(name,) * 3 for name in NAMES.values()], marks=pytest.mark.slow),
+    ],
+    ids=["each in a place", "each in every place"],
+)
+def test_names_that_nothing_should_obey_and_runs_without_mistakes_can_be_drawn(
+    threes: list[tuple[str, ...]],
+) -> None:
     clips = [WrongClip(clip_id, 1, own, 0.1, taken, 0.9) for clip_id, own, taken in threes]
     images = [np.zeros((8, 16), np.float32)] * len(clips)
     drawn = worst_picture(clips, images, "R3/full", FeatureSpec(), next(iter(NAMES.values())))
