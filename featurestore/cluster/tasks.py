@@ -169,7 +169,8 @@ class Cluster:
 
     def _new_lot(self, function: Callable[..., object]) -> _Lot[Any]:
         client = self._connected()
-        name = f"{getattr(function, '__name__', 'task')}-{uuid.uuid4().hex[:8]}"
+        called = getattr(function, "func", function)  # of a partial
+        name = f"{getattr(called, '__name__', 'task')}-{uuid.uuid4().hex[:8]}"
         completed = as_completed(with_results=True, raise_errors=False, loop=client.loop)
         lot: _Lot[Any] = _Lot(name, client, completed)
         self._lots.append(lot)
