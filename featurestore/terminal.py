@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
+import rich.table
 import typer
 from rich.console import Console
 from rich.progress import Task, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from featurestore.errors import cause
@@ -108,16 +108,24 @@ class Terminal(Console):
             self.write(json_document(value))
 
 
-class HelpTable(Table):
-    """A table of a command's options in which words that do not fit are folded and not cut."""
+class Table(rich.table.Table):
+    """A table in which words that do not fit are folded and not cut."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        """Add an option: its names, which stay whole, its value and its text."""
+        """Add a row."""
+        super().add_row(*cells, **options)
+        for column in self.columns:
+            column.overflow = "fold"
+
+
+class HelpTable(Table):
+    """A table of a command's options, whose names stay whole."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add an option: its names, its value and its text."""
         super().add_row(*cells, **options)
         for part in (part for cell in cells for part in getattr(cell, "renderables", ())):
             part.overflow = "fold"
-        for column in self.columns:
-            column.overflow = "fold"
         for column in self.columns[:-2]:
             column.no_wrap = True
 

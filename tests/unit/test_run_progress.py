@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from featurestore.terminal import Terminal
+from featurestore.terminal import Table, Terminal
 from schemas import EpochMetrics, RunConfig, Stage
 from trainer.console import Estimator, ProgressView, duration
 from trainer.training.events import BatchDone, EpochDone, FoldStarted, StageStarted
@@ -35,6 +35,15 @@ def config(arch: str = "resnet34", epochs_scale: float = 1.0) -> RunConfig:
             "epochs_scale": epochs_scale,
         }
     )
+
+
+def test_the_plan_is_cut_nowhere_in_a_narrow_terminal() -> None:
+    screen = io.StringIO()
+    table = Table("stage", "array", "bands, frames", "epochs", "λ head", "λ body")
+    table.add_row("1", "R1/mel / R1/resize", "64, 128", "20", "measured", "0.00167")
+    Terminal(file=screen, width=60).print(table)
+    assert "…" not in screen.getvalue()
+    assert max(map(len, screen.getvalue().splitlines())) <= 60
 
 
 def view(width: int) -> tuple[ProgressView, io.StringIO]:

@@ -268,7 +268,6 @@ def _worst_table(worst: "Sequence[WrongClip]", *, multilabel: bool) -> Table:
     named = ("labels", "most wrong about", "with", "the truth with")
     named = named if multilabel else ("class", "taken for", "with", "its class with")
     table = Table("clip", "fold", *named)
-    table.columns[0].overflow = "fold"
     for clip in worst:
         table.add_row(
             clip.clip_id,

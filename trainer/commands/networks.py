@@ -111,11 +111,11 @@ def _csv(predictions: Predictions, class_names: Sequence[str]) -> str:
 def _table(predictions: Predictions, top: int) -> Table:
     folds = ", ".join(map(str, predictions.folds))
     table = Table(title=f"{predictions.run}: {predictions.checkpoint} network of fold {folds}")
-    table.add_column("file", overflow="fold")
+    table.add_column("file")
     first = predictions.predictions[:1]
     shown = min(top, *(len(row.probabilities) for row in first)) if first else top
     if predictions.threshold is not None:
-        table.add_column(f"labels of {100 * predictions.threshold:g} % and more", overflow="fold")
+        table.add_column(f"labels of {100 * predictions.threshold:g} % and more")
     for rank in range(shown):
         table.add_column("class" if rank == 0 else f"{rank + 1}.")
     for row in predictions.predictions:
