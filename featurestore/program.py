@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from featurestore.errors import problem_text
 from featurestore.terminal import HelpTable, Terminal, end_stopped
-from featurestore.text import mask_url, printable
+from featurestore.text import did_you_mean, mask_url, printable
 from featurestore.version import __version__
 
 
@@ -233,6 +233,9 @@ def _printable_usage() -> Iterator[None]:
         problems = getattr(error.__cause__, "errors", None)  # those of pydantic, in its words
         if problems is not None and hasattr(error, "message"):
             error.message = problem_text(problems(include_url=False)[0])
+        if choice := re.fullmatch(r"'(.*)' is not one of ('.*')\.", getattr(error, "message", "")):
+            meant = did_you_mean(choice[1], re.findall(r"'([^']*)'", choice[2]), cutoff=0.7)
+            error.message = f"{choice[0].removesuffix('.')}{meant or '.'}"
         if isinstance(message := getattr(error, "message", None), str):
             error.message = printable(mask_url(message))
         raise

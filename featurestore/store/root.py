@@ -7,6 +7,7 @@ version, or damaged.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from featurestore.errors import (
     CorruptError,
@@ -17,6 +18,7 @@ from featurestore.errors import (
     cause,
 )
 from featurestore.storage import Place, Storage, locate
+from featurestore.storage.local import LocalStorage
 from featurestore.store.parsing import (
     DOCUMENT,
     MANIFEST_SIGN,
@@ -27,11 +29,14 @@ from featurestore.store.parsing import (
     parse_mark,
     parsed,
 )
+from featurestore.text import did_you_mean
 
 _TRACES = (f'"{MARK}"'.encode(), f'"{MANIFEST_SIGN}"'.encode())
 """Byte strings by which a damaged root is recognised as ours."""
 _FOLD_KEY = re.compile(r"[^/]+/fold\d+/(status|source_sha256|clip_id)/")
 """Pattern of keys that only our datasets have."""
+_MOST_LOOKED_AT = 1000
+"""Maximum number of files next to a missing store among which to look for a store that is meant."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,24 @@ def read_root(storage: Storage) -> Root:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and storage.is_blank():
             raise StoreError(
-                f"no store at {storage}: `featurestore build DATASET` makes one"
+                f"no store at {storage}: `featurestore build DATASET` makes one{_near(storage)}"
             ) from error
         if isinstance(error, PermissionError):
             raise StorageError(f"cannot read {storage}: {cause(error)}") from error
         raise _unreadable(storage, b"", cause(error)) from error
     return root_in(storage, data)
+
+
+def _near(storage: Storage) -> str:
+    """Return a suggestion of a store next to a missing one, to append to an error."""
+    if not isinstance(storage, LocalStorage):
+        return ""
+    try:
+        beside = islice(storage.path.parent.iterdir(), _MOST_LOOKED_AT)
+        names = [path.name for path in beside if (path / DOCUMENT).is_file()]
+    except OSError:
+        return ""
+    return did_you_mean(storage.path.name, names)
 
 
 def root_in(storage: Storage, data: bytes) -> Root:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,20 @@ def test_the_installed_program_builds_the_synthetic_set_with_dask(here: Path) ->
     assert "clips/s" in done.stderr
     assert (here / "synthetic.zarr/synthetic/zarr.json").exists()
     assert (here / "data/synthetic").is_dir()
+
+
+def test_a_store_with_a_similar_name_next_to_a_missing_one_is_suggested(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(store, tmp_path / "esc10.zarr")
+    (tmp_path / "esc11.zar").mkdir()  # is no store
+    monkeypatch.chdir(tmp_path)
+    for given in ("esc11.zarr", "esc10", str(tmp_path / "ecs10.zarr")):
+        assert main(["info", given]) == 1
+        assert capsys.readouterr().err.endswith("makes one; did you mean 'esc10.zarr'?\n")
+    for given in ("birds", "nowhere/esc10.zarr"):
+        assert main(["info", given]) == 1
+        assert "did you mean" not in capsys.readouterr().err
 
 
 def test_a_matplotlibrc_of_the_user_or_of_the_directory_changes_no_picture(

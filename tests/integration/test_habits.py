@@ -425,6 +425,17 @@ def test_no_option_has_two_defaults_in_its_help(program: str, command: str) -> N
             assert param.show_default is False or param.default in (None, ""), param.opts
 
 
+@pytest.mark.parametrize(("given", "meant"), [("bf17", "'bf16'"), ("half", ""), ("b\n'f", "")])
+def test_a_mistyped_choice_of_an_option_is_told_the_one_that_was_meant(
+    given: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["run", "--store", "s", "--method", "mel", "--precision", given]
+    assert sys.modules["trainer.cli"].main(line) == 2
+    said = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().err).split())
+    assert "is not one of 'auto', 'float32', 'bf16'" in said
+    assert said.endswith(f"; did you mean {meant}?" if meant else "'bf16'.")
+
+
 @pytest.mark.parametrize(
     ("program", "line", "expected"),
     [
