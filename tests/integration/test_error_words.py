@@ -34,7 +34,7 @@ KINDS = {
 REPORT = "trainer report runs/mel --out @"
 """Takes long where a report may be made; among the slow tests there as well."""
 MADE = ("missing", "directory")
-"""Where a directory may be made."""
+"""Kinds of places at which a directory may be created."""
 COMMANDS = (
     "featurestore build folder --root @ --store new.zarr",
     "featurestore build folder --root sounds --store @ --workers 0",
