@@ -239,10 +239,13 @@ def test_a_slow_server_is_waited_for_and_a_limit_keeps_what_has_come(
 
 
 def test_nobody_at_the_address_is_told_at_once(target: Path) -> None:
-    started = time.monotonic()
-    with pytest.raises(DownloadError, match=r"^http://127.0.0.1:9/x: .*refused"):
-        fetch_file(RemoteFile("http://127.0.0.1:9/x"), target)
-    assert time.monotonic() - started < 0.9
+    seconds = []
+    for _ in range(3):  # a busy machine is late now and then; a retry would be each time
+        started = time.monotonic()
+        with pytest.raises(DownloadError, match=r"^http://127.0.0.1:9/x: .*refused"):
+            fetch_file(RemoteFile("http://127.0.0.1:9/x"), target)
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.9
 
 
 def test_a_place_that_cannot_be_written_is_told(server: Loopback, tmp_path: Path) -> None:

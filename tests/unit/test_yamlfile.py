@@ -93,12 +93,12 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_every_refusal_is_one_line_within_a_second(name: str, tmp_path: Path) -> None:
+def test_every_refusal_is_one_line_within_a_second_of_a_core(name: str, tmp_path: Path) -> None:
     text = BOMBS[name]
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(YamlError) as error:
         parse_yaml(text)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     message = str(error.value)
     assert message.isprintable()
     assert len(message) < 200
@@ -109,18 +109,18 @@ def test_every_refusal_is_one_line_within_a_second(name: str, tmp_path: Path) ->
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises((YamlError, UnusableFileError)):
         read_yaml(path)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("char", "a\"'-:?[]{}&*!|>%@`#, \n\t\\0~.<=")
 def test_a_long_row_of_any_sign_ends_soon(char: str) -> None:
     for text in (char * MOST_BYTES, (char + " ") * (MOST_BYTES // 2), (char + "\n ") * 80_000):
-        started = time.monotonic()
+        started = time.process_time()
         try:
             parse_yaml(text)
         except YamlError as error:
             assert str(error).isprintable()  # noqa: PT017
-        assert time.monotonic() - started < 1
+        assert time.process_time() - started < 1
 
 
 def test_any_text_is_taken_or_refused_and_json_means_the_same() -> None:
