@@ -19,8 +19,10 @@ _MOST_BYTES = 1 << 28
 """Maximum size in bytes of a batch of labels in one column, with every repeated cell counted."""
 _MOST_GROUP_BYTES = 1 << 29
 """Maximum size in bytes of a column of labels in a row group, by its footer and its pages."""
-_EVER_ROWS = 1000
-"""Number of rows that a row group may have regardless of its size in bytes."""
+_EVER_ROWS = 1 << 20
+"""Number of rows that a Parquet file may have regardless of its size in bytes."""
+_ROWS_A_BYTE = 64
+"""Maximum number of rows per byte of a larger file; a list of windows of a recording has 50."""
 
 
 class CellsError(ValueError):
@@ -98,6 +100,9 @@ class ParquetColumns:
 
     Args:
         descriptor: Of the file, which stays open.
+
+    Raises:
+        CellsError: More rows are declared than the file can have.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -110,67 +115,60 @@ class ParquetColumns:
         self._file = pq.ParquetFile(pa.BufferReader(self._buffer))
         self.metadata = self._file.metadata
         self.schema = self._file.schema_arrow
+        groups = range(self.metadata.num_row_groups)
+        rows = sum(self.metadata.row_group(group).num_rows for group in groups)
+        if rows > max(_EVER_ROWS, _ROWS_A_BYTE * len(self._mapped)):
+            raise CellsError(f"it is said to have {rows:,} rows, in {len(self._mapped):,} bytes")
 
-    def batches(self, group: int, names: Sequence[str], counted: Sequence[str] = ()) -> Any:  # noqa: ANN401
+    def batches(self, group: int, names: Sequence[str]) -> Iterator[Any]:
         """Yield batches of some columns of a row group.
 
         Args:
             group: Number of the row group.
             names: Names of columns, or paths of what is in them.
-            counted: Columns that are not read, but whose bytes tell how many rows there can be.
 
         Raises:
-            CellsError: The group would take too much memory.
+            CellsError: A column would take too much memory.
         """
-        self._check(group, names, counted)
-        return self._with_dictionaries(names).iter_batches(
-            BATCH_ROWS, row_groups=[group], columns=list(names), use_threads=False
-        )
-
-    def _with_dictionaries(self, names: Sequence[str]) -> Any:  # noqa: ANN401
-        """Return the file with each text in memory once, however often it is repeated."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        leaves = map(self._file.schema.column, range(len(self._file.schema)))
-        texts = [
-            leaf.path
-            for leaf in leaves
-            if _is_in(leaf.path, names)
-            and leaf.physical_type == "BYTE_ARRAY"
-            and leaf.logical_type.type != "DECIMAL"
-        ]
+        rows, texts, most = self.metadata.row_group(group), [], BATCH_ROWS
+        for number in range(rows.num_columns):
+            column, leaf = rows.column(number), self._file.schema.column(number)
+            if not _is_in(leaf.path, names):
+                continue
+            largest = self._largest_page(column)
+            if (size := max(largest, column.total_uncompressed_size)) > _MOST_GROUP_BYTES:
+                raise CellsError(
+                    f"the column {leaf.path!r} has {size:,} bytes in row group {group}"
+                )
+            if leaf.physical_type != "BYTE_ARRAY" or leaf.logical_type.type == "DECIMAL":
+                continue
+            if any(encoding.startswith("DELTA") for encoding in column.encodings):
+                # Each cell may repeat the one before, up to a page, and pyarrow writes it out.
+                most = min(most, max(1, _MOST_BYTES // (8 * max(1, largest))))
+            else:
+                texts.append(leaf.path)  # in memory once, however often it is repeated
         source = pa.BufferReader(self._buffer)
-        return pq.ParquetFile(source, metadata=self.metadata, read_dictionary=texts)
+        file = pq.ParquetFile(source, metadata=self.metadata, read_dictionary=texts)
+        size = 0
+        for batch in file.iter_batches(
+            most, row_groups=[group], columns=list(names), use_threads=False
+        ):
+            size += batch.nbytes
+            if size > _MOST_GROUP_BYTES * len(names):
+                raise CellsError(f"the cells of row group {group} have more than {size:,} bytes")
+            yield batch
 
-    def _check(self, group: int, names: Sequence[str], counted: Sequence[str]) -> None:
+    def _largest_page(self, column: Any) -> int:  # noqa: ANN401
         from featurestore.extraction.shards.pages import PageError, column_range, largest_page
 
-        rows = self.metadata.row_group(group)
-        columns = [rows.column(number) for number in range(rows.num_columns)]
-        num_bytes = 0
-        for column in columns:
-            is_read = _is_in(column.path_in_schema, names)
-            if not is_read and not _is_in(column.path_in_schema, counted):
-                continue
-            start, stop = column_range(column)
-            num_bytes += max(0, min(stop, len(self._mapped)) - max(start, 0))
-            if not is_read:
-                continue
-            size = column.total_uncompressed_size
-            with memoryview(self._mapped) as data:
-                try:
-                    size = max(size, largest_page(data, start, stop))
-                except PageError as error:
-                    raise CellsError(str(error)) from error
-            if size > _MOST_GROUP_BYTES:
-                raise CellsError(
-                    f"the column {column.path_in_schema!r} has {size:,} bytes in row group {group}"
-                )
-        if rows.num_rows > max(num_bytes, _EVER_ROWS):
-            raise CellsError(
-                f"row group {group} is said to have {rows.num_rows:,} rows, in {num_bytes:,} bytes"
-            )
+        with memoryview(self._mapped) as data:
+            try:
+                return largest_page(data, *column_range(column))
+            except PageError as error:
+                raise CellsError(str(error)) from error
 
     def close(self) -> None:
         """Close the file; the descriptor stays open."""

@@ -216,11 +216,10 @@ class _HfFile:
             self._check_group(group, rows, sounds)
             paths = self._are_paths(group, rows, sounds)
             columns = [*chosen, *([f"{sounds}.path"] if paths else [])]
-            batches = self._parquet.batches(group, columns, [sounds])
             if not columns:  # nothing but how many rows there are
                 yield np.zeros(rows.num_rows, bool), None
                 continue
-            for batch in batches:
+            for batch in self._parquet.batches(group, columns):
                 yield np.full(batch.num_rows, paths), batch
 
     def _has_paths(self, sounds: str) -> bool:

@@ -115,6 +115,56 @@ def test_a_label_that_stands_for_many_rows_is_never_written_out(
     assert "bytes" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+@pytest.mark.parametrize("num", [ROWS, 70_000])
+def test_columns_of_differences_are_read_however_small_they_are(
+    num: int, encoding: str, tmp_path: Path
+) -> None:
+    (tmp_path / "0.wav").write_bytes(wav())
+    labels = [f"class {row % 3}" for row in range(num)]
+    numbers = pa.array(range(num))
+    ends = pa.array(range(1, num + 1))
+    table = pa.table({"path": ["0.wav"] * num, "class": labels, "start": numbers, "end": ends})
+    encodings = dict.fromkeys(("path", "class"), encoding)
+    encodings |= dict.fromkeys(("start", "end"), "DELTA_BINARY_PACKED")
+    pq.write_table(
+        table,
+        tmp_path / "clips.parquet",
+        use_dictionary=False,
+        column_encoding=encodings,
+        compression="zstd",
+    )
+    clips = load_collection(tmp_path).clips
+    assert clips.class_id[-1] == (num - 1) % 3
+    assert clips.end_s is not None
+    assert clips.end_s[-1] == num
+
+
+def test_a_label_that_repeats_the_one_before_is_only_written_out_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurestore.datasets.arrowcells._MOST_GROUP_BYTES", 1 << 25)
+    labels = pa.array(["x" * (1 << 20)] * 200)
+    table = pa.table({"path": [f"{row}.wav" for row in range(200)], "class": labels})
+    pq.write_table(
+        table,
+        tmp_path / "clips.parquet",
+        use_dictionary=False,
+        column_encoding=dict.fromkeys(("path", "class"), "DELTA_BYTE_ARRAY"),
+    )
+    del table, labels
+    assert "row group 0" in refusal(tmp_path)
+
+
+def test_more_rows_than_the_bytes_of_a_file_can_be_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurestore.datasets.arrowcells._EVER_ROWS", 1000)
+    table = pa.table({"path": ["a.wav"] * 400_000, "class": ["a"] * 400_000})
+    pq.write_table(table, tmp_path / "clips.parquet")
+    assert "400,000 rows" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize("offset", [2**30, -(2**30)])
 def test_an_offset_that_leads_out_of_the_file_is_not_followed(offset: int, tmp_path: Path) -> None:
     write_saved(tmp_path, pa.table({"audio": sounds(), "label": ["a"] * ROWS}))
