@@ -59,6 +59,14 @@ _LEAST_SECRET = 3
 """Minimum length of a password that is masked outside its URL; shorter ones occur in any word."""
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded: it has no lone surrogates.
+
+    These come from bytes that are not UTF-8, and from escapes in JSON and Python.
+    """
+    return text.isascii() or _SURROGATE.search(text) is None
+
+
 def printable(text: object) -> str:
     r"""Return a text as one line that is safe in a terminal or a log.
 

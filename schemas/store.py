@@ -30,7 +30,8 @@ TABLE_BLOCKS = 16
 _MAX_ARRAYS = 1000
 _MAX_LABELS = 2**33
 """Maximum number of values of the multi-hot labels of a dataset, which are held in memory."""
-_MAX_NAME = 128
+MAX_NAME = 128
+"""Maximum number of characters of the name of a dataset, fold or class."""
 
 NOT_COMPARABLE = "not comparable with the paper"
 """End of the words that say that a dataset is only a part of the published one."""
@@ -50,7 +51,7 @@ def split_role(name: str) -> str | None:
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 OptionalSha256 = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
-DirectoryName = Annotated[Name, Field(max_length=_MAX_NAME)]
+DirectoryName = Annotated[Name, Field(max_length=MAX_NAME)]
 """A name that is a directory in the store, and leads nowhere else."""
 
 
@@ -146,7 +147,7 @@ class Fold(Schema):
     checksums: OptionalSha256 = ""
     """SHA-256 of the fold's checksums of chunks, little-endian uint32, once complete; from format
     version 2 on."""
-    name: Annotated[str, Field(max_length=_MAX_NAME)] = ""
+    name: Annotated[str, Field(max_length=MAX_NAME)] = ""
     """Name of the official split that the fold is, such as `test`; from format version 3 on."""
 
     @property

@@ -8,11 +8,13 @@ import soundfile
 from pydantic import ValidationError
 
 from featurestore.datasets.base import Dataset
+from featurestore.datasets.table import quoted
 from featurestore.errors import CorruptError, DatasetError, FingerprintError, first_problem
 from featurestore.store import plan
 from featurestore.store.arrays import StoredArrays
 from featurestore.store.cliptable import stored_clips
 from featurestore.store.fingerprint import clip_differences, clips_sha256, differences, fingerprint
+from featurestore.text import is_unicode
 from schemas import (
     EXTRACTOR_VERSION,
     FORMAT_VERSION,
@@ -21,6 +23,7 @@ from schemas import (
     Fold,
     StoreManifest,
 )
+from schemas.store import MAX_NAME
 
 _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
 _OF_FEATURES = ("librosa", "numba")
@@ -46,11 +49,16 @@ def plan_manifest(
 
 
 def _check_texts(dataset: Dataset) -> None:
-    """Refuse lone surrogates, which come from bytes that are not UTF-8 and from JSON escapes."""
+    """Refuse texts that cannot be encoded, and class names that are too long for one."""
     card = dataset.card
+    if long := next((name for name in card.class_names if len(name) > MAX_NAME), None):
+        raise DatasetError(
+            f"{dataset.root}: the class {quoted(long)} has {len(long):,} characters, expected at "
+            f"most {MAX_NAME}; name another column with --columns class=COLUMN, or shorten it"
+        )
     texts = {name: getattr(card, name) for name in ("title", "licence", "citation", "url")}
     for name, text in [*texts.items(), *(("class", name) for name in card.class_names)]:
-        if text.encode(errors="replace").decode() != text:
+        if not is_unicode(text):
             raise DatasetError(
                 f"{dataset.root}: the {name} {text[:80]!a} is not valid Unicode text"
             )

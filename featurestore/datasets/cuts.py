@@ -6,7 +6,6 @@ the supervisions and `custom`. The ids of cuts change from export to export and 
 """
 
 import gzip
-import json
 import math
 import os
 import zlib
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.cliplist import NO_ITEM, address
+from featurestore.datasets.formats import json_value
 from featurestore.datasets.shardrows import (
     END,
     IDENTITY,
@@ -51,7 +51,7 @@ _MOST_BYTES = 8 << 30
 _MOST_UNPACKED = 200
 """Maximum ratio of that size to the compressed one."""
 _MOST_BLANK = 1000
-"""Maximum number of blank lines."""
+"""Maximum number of consecutive blank lines."""
 _MOST_NUMBER = 1e12
 """Exclusive upper limit of seconds and sample rates."""
 _DIGITS = 8
@@ -142,12 +142,12 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             while text := file.readline(_MOST_LINE):
                 line += 1
                 total += len(text)
-                blank += not text.strip()
+                blank = 0 if text.strip() else blank + 1
                 if len(text) == _MOST_LINE or total > most or blank > _MOST_BLANK:
                     raise DatasetError(f"{path}, line {line}: the manifest is too long to be one")
                 if not text.strip():
                     continue
-                value = json.loads(text)
+                value = json_value(text)
                 if not isinstance(value, dict):
                     raise DatasetError(f"{path}, line {line}: expected a JSON object")
                 yield line, value

@@ -27,6 +27,7 @@ from featurestore.datasets.leftout import (
 from featurestore.datasets.splits import is_split, number_splits
 from featurestore.datasets.table import MAX_SHOWN
 from featurestore.errors import DatasetError, cause
+from featurestore.text import is_unicode
 
 _FOLD = re.compile(r"(?:fold[ _-]?)?([0-9]{1,9})", re.IGNORECASE)
 STORES = "Zarr stores"
@@ -276,7 +277,7 @@ def _entries(directory: Path) -> list[Path]:
 def _relative(root: Path, path: Path) -> str:
     name = path.relative_to(root).as_posix()
     # A name that is not UTF-8 reaches Python as lone surrogates, which no store can hold.
-    if min(name) < " " or name.encode(errors="replace").decode() != name:
+    if min(name) < " " or not is_unicode(name):
         raise DatasetError(
             f"{root}: the file name {name!r} is not UTF-8 or has control characters; rename it"
         )

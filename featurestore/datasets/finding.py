@@ -24,15 +24,20 @@ _DATA = "data"
 
 
 def find_table(root: Path) -> Path | None:
-    """Return the table of a root, if it is unambiguous."""
+    """Return the table of a root, if it is unambiguous.
+
+    One that cannot be read, such as a dead link or a pipe, is returned if it is named as a table or
+    the only one: without it, the clips would silently get other classes.
+    """
     files = [
         path
         for path in sorted(root.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     ]
     for name in (TABLE, *METADATA):
         if named := [path for path in files if path.name == name]:
             return named[0]
+    files = [path for path in files if path.is_file()] or files
     commas = [path for path in files if path.suffix.lower() == ".csv"]
     for tables in (commas, files):
         if len(tables) == 1:
@@ -63,7 +68,8 @@ def find_split_tables(root: Path) -> dict[str, Path]:
 
 def find_metadata(directory: Path) -> Path | None:
     """Return the AudioFolder table in a directory, if there is one."""
-    return next((directory / name for name in METADATA if (directory / name).is_file()), None)
+    paths = [directory / name for name in METADATA]
+    return next((path for path in paths if os.path.lexists(path) and not path.is_dir()), None)
 
 
 def table_below(root: Path, table: Path) -> str:

@@ -163,7 +163,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not text.strip():
                 continue
             try:
-                row = json.loads(text)
+                row = json_value(text)
             except (ValueError, RecursionError) as error:
                 raise DatasetError(
                     f"{path}, line {line}: expected one JSON object per line ({error})"
@@ -173,6 +173,30 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"{path}, line {line}: expected a JSON object, got {quoted(text.strip())}"
                 )
             yield line, row
+
+
+def json_value(text: str | bytes) -> Any:  # noqa: ANN401
+    """Return the value of a JSON text in which no object has a key twice.
+
+    Raises:
+        ValueError: It is not JSON, or a key is there twice; Python would take the last of them.
+        RecursionError: It is nested too deep.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text), "surrogatepass")  # as `json.loads` does
+    return _JSON.decode(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for at, name in enumerate(names) if name in names[:at])
+        raise ValueError(f"{quoted(repeated)} is there twice")
+    return values
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _parquet(path: Path, choose: Choose) -> Table:

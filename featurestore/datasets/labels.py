@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from featurestore.cliplist import factorize, multi_hot, texts
 from featurestore.datasets.table import Problems, Table
 from featurestore.errors import DatasetError
+from featurestore.text import is_unicode
 
 _NO_PRIMARY = -1
 _ADJACENT = re.compile(r"""(?<=['"])\s+(?=['"])""")
@@ -182,15 +183,11 @@ def _column_lists(
     codes, cells = factorize(table[column])
     lists = split_cells(cells, several=several)
     # JSON's and Python's escapes can write half of a character.
-    broken = np.array([not _is_text("".join(names)) for names in lists], np.bool_)
+    broken = np.array([not is_unicode("".join(names)) for names in lists], np.bool_)
     problems = Problems.of(table)
     problems.add_cells(table, column, broken[codes], "with half of a surrogate pair")
     problems.raise_any()
     return codes, lists
-
-
-def _is_text(names: str) -> bool:
-    return names.isascii() or names.encode(errors="replace").decode() == names
 
 
 def split_cells(cells: Sequence[str], *, several: bool) -> list[list[str]]:

@@ -19,6 +19,7 @@ from featurestore.cliplist import BATCH_ROWS, TEXT, factorize, texts
 from featurestore.datasets.splits import is_split
 from featurestore.datasets.table import Table, quoted
 from featurestore.errors import DatasetError
+from featurestore.text import is_unicode
 
 SHARD, ITEM, IDENTITY = "(shard)", "(item)", "(id)"
 """Columns of all rows: the file, the position of the clip in it, and the clip's id."""
@@ -94,7 +95,7 @@ class RowGatherer:
 
     def _no_text(self, name: str) -> DatasetError:
         """Return the error for the first cell with half a character, as JSON can have it."""
-        row = next(row for row in self._batch if not _is_text(row.get(name, "")))
+        row = next(row for row in self._batch if not is_unicode(row.get(name, "")))
         return DatasetError(
             f"{row.get(PLACE) or row.get(IDENTITY)}: {quoted(name)} is {quoted(row[name])}, which "
             "is no text: half of a surrogate pair; correct it"
@@ -104,10 +105,6 @@ class RowGatherer:
         """Return the columns of all rows."""
         self._gather()
         return {name: np.concatenate(pieces) for name, pieces in self._pieces.items()}
-
-
-def _is_text(cell: str) -> bool:
-    return cell.encode(errors="replace").decode() == cell
 
 
 def relative_path(root: Path, path: str) -> str:

@@ -4,7 +4,6 @@ The headers are read once, and only small labels of the contents: planning reads
 Source: the WebDataset format's specification, https://github.com/webdataset/webdataset.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featurestore.datasets.formats import cell_text
+from featurestore.datasets.formats import cell_text, json_value
 from featurestore.datasets.leftout import SUFFIXES, by_number
 from featurestore.datasets.paths import path_fault
 from featurestore.datasets.shardrows import (
@@ -30,6 +29,7 @@ from featurestore.datasets.table import quoted
 from featurestore.errors import AudioError, DatasetError
 from featurestore.extraction.shards.tar import BLOCK, Member, TarError, walk_tar
 from featurestore.extraction.sources import clip_file, open_source
+from featurestore.text import is_unicode
 
 _JSON = frozenset(("json", "jsn"))
 _TEXTS = frozenset(("cls", "class", "label", "labels", "txt", "text"))
@@ -175,7 +175,7 @@ def check_name(tar: str, name: str) -> None:
         DatasetError: The name is not UTF-8, or leads out of its directory.
     """
     fault = path_fault(name)
-    if fault is None and name.encode(errors="replace").decode() != name:
+    if fault is None and not is_unicode(name):
         fault = "which is not UTF-8"
     if fault:
         raise DatasetError(f"{tar}: a member is named {quoted(name)}, {fault}; pack it again")
@@ -199,9 +199,9 @@ def _labels(where: str, suffix: str, text: str) -> Mapping[str, str]:
     if suffix not in _JSON:
         return {suffix: text}
     try:
-        value = json.loads(text)
+        value = json_value(text)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{where}: the .{suffix} is no JSON ({error})") from error
+        raise DatasetError(f"{where}: the .{suffix} cannot be read as JSON ({error})") from error
     return json_cells(value if isinstance(value, dict) else {suffix: value})
 
 

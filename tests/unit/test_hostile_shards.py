@@ -220,6 +220,39 @@ def test_a_manifest_that_is_packed_to_be_endless_is_given_up(line: bytes, tmp_pa
     assert "too long" in refusal(tmp_path)
 
 
+def test_blank_lines_between_cuts_are_no_manifest_without_end(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav())
+    lines = [
+        json.dumps({**cut(), "start": row / 8000, "duration": 1 / 8000}) for row in range(1100)
+    ]
+    (tmp_path / "cuts.jsonl").write_text("\n\n".join(lines))
+    assert len(load_collection(tmp_path).clips) == 1100
+
+
+TWICE = '"class": "a", "class": "b"'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "where"),
+    [
+        ("clips.jsonl", f'{{"path": "a.wav", {TWICE}}}', "clips.jsonl, line 1"),
+        ("cuts.jsonl", json.dumps(cut())[:-1] + f', "custom": {{{TWICE}}}}}', "cuts.jsonl, line 1"),
+        ("x.tar", f"{{{TWICE}}}", "x.tar, 'a'"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(
+    name: str, content: str, where: str, tmp_path: Path
+) -> None:
+    if name == "x.tar":
+        write_tar(tmp_path / name, {"a.wav": wav(), "a.json": content.encode()})
+    else:
+        (tmp_path / "a.wav").write_bytes(wav())
+        (tmp_path / name).write_text(content)
+    message = refusal(tmp_path)
+    assert where in message
+    assert "'class' is there twice" in message
+
+
 def test_a_label_of_half_a_character_is_refused_by_its_place(tmp_path: Path) -> None:
     write_tar(tmp_path / "x.tar", {"a.wav": wav(), "a.json": rb'{"class": "\ud800"}'})
     assert "x.tar#a.wav: 'class' is '\\ud800'" in refusal(tmp_path)
@@ -229,6 +262,7 @@ def test_a_label_of_half_a_character_is_refused_by_its_place(tmp_path: Path) -> 
     ("row", "title"),
     [
         (f"a,{'n' * 129}", ""),
+        (f"{'n' * 129},1", ""),
         (r'"[""\ud800""]",1', ""),
         (r"""['\ud800'],1""", ""),
         ("a,1", "caf\udce9"),

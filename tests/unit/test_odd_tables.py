@@ -1,6 +1,8 @@
 """Tables and shards as people really have them: what is understood, and what is said otherwise."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,24 @@ def test_a_missing_value_that_was_written_as_text_is_pointed_out(
 def test_parts_without_an_end_are_said_to_go_to_the_end_of_their_files(tmp_path: Path) -> None:
     dataset = read(tmp_path, "path,onset,duration,class\na.wav,0.5,1,x\nb.wav,0,1,y\n")
     assert "start from 'onset' (clips end where their files do)" in dataset.understood[0]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("gone.csv")])
+@pytest.mark.parametrize(
+    "name", ["clips.csv", "metadata.jsonl", "metadata.parquet", "other.csv", "train/metadata.csv"]
+)
+def test_a_table_that_cannot_be_read_is_not_taken_for_none(
+    name: str, make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    touch(tmp_path, "train/x/a.wav", "train/y/b.wav")
+    make(tmp_path / name)
+    with pytest.raises(DatasetError, match=str(tmp_path / name)):
+        load_collection(tmp_path)
+
+
+def test_a_dead_link_next_to_a_table_is_not_in_its_way(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").symlink_to("gone.csv")
+    assert read(tmp_path, "path,class\na.wav,x\n", "mine.csv").card.class_names == ("x",)
 
 
 def test_sounds_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:

@@ -246,10 +246,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "2097152 bytes",
     ),
     "a label that is no text": (header("a.cls", 1) + b"\xff".ljust(512, b"\0"), "not UTF-8"),
-    "a label that is no JSON": (header("a.json", 1) + b"{".ljust(512, b"\0"), "no JSON"),
+    "a label that is no JSON": (header("a.json", 1) + b"{".ljust(512, b"\0"), "as JSON"),
     "nested JSON": (
         header("a.json", 100_000) + b"[" * 100_000 + bytes(352),
-        "no JSON",
+        "as JSON",
     ),
 }
 
