@@ -387,6 +387,24 @@ def test_what_was_chosen_keeps_the_focus_and_its_place_and_shows_what_follows(
     assert page.evaluate("document.activeElement.role") == "grid"
 
 
+def test_a_click_while_the_collection_learns_more_is_not_lost(
+    tab: Tab, served_page: Served
+) -> None:
+    held: list[Any] = []
+    tab.page.route("**/repetition.json", lambda route: held.append(route))
+    page = tab.open(served_page, "#/s.zarr/folder")
+    cell = page.get_by_role("link", name="low, fold 2: 4 clips")
+    cell.hover()
+    top = cell.bounding_box()["y"]
+    page.mouse.down()
+    assert held
+    tab.page.unroute("**/repetition.json")  # lets go of what is held
+    page.get_by_role("heading", name="Repetition and silence").wait_for()
+    assert cell.bounding_box()["y"] == top
+    page.mouse.up()
+    until(page, "document.querySelector('.count')?.textContent === '4 of 19 clips'")
+
+
 def test_every_number_of_the_heat_map_leads_to_as_many_clips(
     tab: Tab, served_page: Served, browsed: Path
 ) -> None:

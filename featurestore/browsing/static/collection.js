@@ -2,7 +2,7 @@
 
 import { address } from "./address.js";
 import { byClassAndFold, figures, median, recordings } from "./clips.js";
-import { decibels, duration, h, heat, name, number, option, percent, refill, svg, webLink } from "./dom.js";
+import { decibels, duration, h, heat, name, number, option, percent, refillChanged, svg, webLink } from "./dom.js";
 import { findRepetition } from "./repetition.js";
 
 const METRICS = {
@@ -21,7 +21,7 @@ export function collectionView(dataset, place) {
   let current = dataset;
   let closed = false;
   let query = place.query;
-  const draw = () => refill(element, ...parts(current, query));
+  const draw = () => refillChanged(element, parts(current, query));
   const scan = async () => {
     const { clips, collection } = current;
     if (clips.period_s || collection.state !== "complete") return;
@@ -101,9 +101,9 @@ function keyFigures({ store, dataset, collection, clips }, all) {
     [number(all.silent), "silent", link("silent")],
   ];
   if (seen.number) boxes.push([number(seen.number), "recordings"]);
-  if (clips.period_s) {
-    boxes.push([percent(all.repeated / Math.max(1, all.ok)), "repeated", link("repeated")]);
-  }
+  // There from the start, so that nothing moves under the pointer once it is known.
+  if (clips.period_s) boxes.push([percent(all.repeated / Math.max(1, all.ok)), "repeated", link("repeated")]);
+  else if (collection.state === "complete") boxes.push(["…", "repeated"]);
   return h(
     "ul",
     { class: "figures" },

@@ -46,8 +46,34 @@ export function webLink(url) {
 
 /** Replace what an element holds, now and then while one looks: what had the focus has it again. */
 export function refill(element, ...children) {
+  keepFocus(element, () => element.replaceChildren(...children));
+}
+
+/** The same for what has changed only, so that a press on the rest still ends as a click. Children that
+ * look alike must act alike.
+ */
+export function refillChanged(element, children) {
+  keepFocus(element, () => exchange(element, children));
+}
+
+function exchange(element, children) {
+  const before = [...element.childNodes];
+  if (before.length !== children.length) {
+    element.replaceChildren(...children);
+    return;
+  }
+  before.forEach((old, at) => {
+    const child = children[at];
+    if (old.isEqualNode(child)) return;
+    const blocks = [old, child].every((one) => one.tagName === "DIV" && one.className === old.className);
+    if (blocks) exchange(old, [...child.childNodes]);
+    else old.replaceWith(child);
+  });
+}
+
+function keepFocus(element, change) {
   const active = element.contains(document.activeElement) ? document.activeElement : null;
-  element.replaceChildren(...children);
+  change();
   if (!active || active.isConnected) return;
   const same = (other) => ["id", "name", "href"].every((of) => (active[of] ?? "") === (other[of] ?? ""));
   [...element.querySelectorAll(active.tagName)].find(same)?.focus({ preventScroll: true });
