@@ -25,6 +25,7 @@ def web(pristine: Path) -> Iterator[str]:
         yield f"{address}/{pristine.name}"
 
 
+@pytest.mark.slow
 def test_an_epoch_over_a_web_server_is_the_epoch_over_the_directory(
     web: str, pristine: Path
 ) -> None:

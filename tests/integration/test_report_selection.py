@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from schemas import Selection
 from tests.integration.reported_runs import make_run, row, section_of, sections_of, table
 from trainer.report import Section, write_report
@@ -116,6 +118,7 @@ def test_runs_of_different_rules_are_in_sections_of_their_own_that_say_so(tmp_pa
         assert any("network of smaller images" in line for line in section.warnings) == of_all
 
 
+@pytest.mark.slow
 def test_pictures_of_several_rules_have_names_of_their_own(tmp_path: Path) -> None:
     runs = [two_methods_by(tmp_path, rules)[0] for rules in RULES]
     report = write_report(runs, tmp_path / "out")

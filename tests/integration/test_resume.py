@@ -111,6 +111,7 @@ def test_stopped_in_every_stage_and_between_them_it_ends_with_the_same_bits(
     assert is_as_undisturbed(tmp_path / "run", selection)
 
 
+@pytest.mark.slow
 def test_stopped_after_its_last_epoch_it_gives_the_same_predictions(tmp_path: Path) -> None:
     """No stage is left to train, so the network is only asked."""
     dataset, plan = short_plan()
