@@ -65,6 +65,10 @@ def test_what_was_found_is_said_in_sentences_that_p_carries(paper: Section, tmp_
     [finding] = section_of(*runs).findings
     assert finding.startswith("mel is worse than baseline by 10.00 points (95 % CI -12.48 to -7.52")
     assert section_of(runs[0]).findings == ()
+    equal = [make_run(tmp_path / f"equal {m}", m, values) for m in ("baseline", "mel", "resize")]
+    assert {said.split(" are ")[1] for said in section_of(*equal).findings} == {
+        "equal on every fold."
+    }, "nothing of p, of which there is none"
 
 
 def test_who_is_right_where_counts_every_common_clip_once_per_seed(tmp_path: Path) -> None:

@@ -37,11 +37,12 @@ def findings(series: Sequence[Series]) -> tuple[str, ...]:
     A difference is called significant only if the paired t-test has p below 0.05.
     """
     score = series[0].scores[0]
-    sentences, unshown = [], []
+    sentences, unshown, num_tests = [], [], 0
     for a, b in pairs(series):
         test = paired_test(a.by_fold(score), b.by_fold(score))
         if test is None:
             continue
+        num_tests += test.p is not None
         if test.p is None:
             apart = f"differ by {signed(test.mean)} points on" if test.mean else "are equal on"
             sentences.append(f"{a.label} and {b.label} {apart} every fold.")
@@ -55,7 +56,7 @@ def findings(series: Sequence[Series]) -> tuple[str, ...]:
             unshown.append(f"{a.label} and {b.label} (p {p_value(test.p)})")
     if unshown:
         sentences.append(f"No difference shown between {', '.join(unshown)}.")
-    if len(sentences) + len(unshown) > 2:
+    if num_tests > 1:
         sentences.append("These p are not corrected for the number of comparisons.")
     return tuple(sentences)
 
