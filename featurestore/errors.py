@@ -213,6 +213,8 @@ def problem_text(problem: "ErrorDetails", names: Iterable[str] = ()) -> str:
     for bound, words in _BOUNDS.items():
         if bound in context:
             return f"expected {words} {context[bound]}, got {shown}"
+    if "Path" in str(context.get("class")):  # of is_instance_of
+        kind = "path"
     for prefix, words in _EXPECTED.items():
         if kind.startswith(prefix):
             return f"expected {words}, got {shown}"
