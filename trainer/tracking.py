@@ -116,6 +116,7 @@ class Tracking:
         with suppress(Empty):
             while self._thread.is_alive():
                 self._missing |= dict(filter(None, [self._news.get_nowait()]))
+        self._news.put(None)  # it ends once the server answers
         place = mask_url(self._uri)
         for out in list(self._missing):
             self._warn(

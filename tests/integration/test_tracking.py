@@ -184,6 +184,30 @@ def test_a_batch_that_the_server_has_is_not_logged_again_after_one_that_failed(
         assert len(points) == len(set(points)), name
 
 
+def test_a_thread_that_the_end_does_not_wait_for_ends_once_the_server_answers(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_batch, asked, answered = MlflowClient.log_batch, threading.Event(), threading.Event()
+
+    def late(self: MlflowClient, *args: object, **values: object) -> None:
+        asked.set()
+        assert answered.wait(60)
+        log_batch(self, *args, **values)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", late)
+    monkeypatch.setattr("trainer.tracking.PATIENCE_S", 0.1)
+    lines: list[str] = []
+    with tracking_to(uri, lines.append) as tracking:
+        tracking.changed(finished_run())
+        assert asked.wait(60)
+    assert "has not got all of" in lines[0]
+    (thread,) = (one for one in threading.enumerate() if one.name == "mlflow")
+    answered.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert the_run(uri)[1].info.status == "FINISHED"
+
+
 def test_variables_for_mlflow_do_not_outlive_the_call(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
