@@ -15,7 +15,7 @@ from featurestore.errors import UnfitWorkerError
 from schemas import RunRecord
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.test_sweep import QUICK, same_networks, sweep
-from tests.integration.trainer_store import tiny_store
+from tests.integration.trainer_store import TINY, tiny_store
 from trainer.cluster import Failed, Work, begin_run, check_shared, train_one_fold
 from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ClusterError
@@ -166,7 +166,8 @@ def test_workers_with_other_files_of_the_same_names_train_what_the_client_has(
     Path("methods.yaml").write_text(METHOD.format(rate=0.25))
     torch.save(torchvision.models.resnet18().state_dict(), "w.pth")
     own = "--set methods_file=methods.yaml --set init=w.pth"
-    command = f"--method mine --fold 1 --fold 2 {QUICK.replace('--set init=random', own)}"
+    quick = QUICK.replace("--set init=random", own).replace(TINY, "resnet18")  # as the weights
+    command = f"--method mine --fold 1 --fold 2 {quick}"
     other_machine(monkeypatch, tmp_path)
     Path("methods.yaml").write_text(METHOD.format(rate=0.5))
     torch.save(torchvision.models.resnet18().state_dict(), "w.pth")
