@@ -485,12 +485,55 @@ def test_a_build_is_followed_and_a_directory_lists_it(
     page.wait_for_selector("text=The build is not finished: 8 of 16")
     page.get_by_role("link", name="Clips", exact=True).click()
     until(page, "document.querySelectorAll('canvas[data-drawn]').length === 8")
+    page.locator("select[name=fold]").evaluate("(select) => { select.focus(); select.mark = 1; }")
     filled_store.write(arrays, blocks[2])
     until(page, "document.querySelectorAll('canvas[data-drawn]').length === 12")
+    assert page.evaluate("document.activeElement.mark") == 1  # an open list stays open
     page.goto(f"{page_served.url}#/noise.zarr/noise/clip/15")
     page.wait_for_selector(".problem >> text=not built yet")
     filled_store.write(arrays, blocks[3])
     page.wait_for_selector(".panel")
+
+
+def test_a_view_is_never_refreshed_with_what_another_one_waits_for(
+    tab: Tab, serve: Serve, tmp_path: Path
+) -> None:
+    for name, num in (("many", 16), ("few", 4)):
+        filled_store.start_store(tmp_path / f"{name}.zarr", (8, 16), {1: num}, chunk=4)
+    place = serve(Site(Shelf(tmp_path)))
+    tab.page.clock.install()
+    page = tab.open(place, "#/many.zarr/noise/clip/15")
+    page.wait_for_selector(".problem >> text=not built yet")
+    waiting: list[Any] = []
+    page.route("**/few.zarr/**/clips.json", lambda route: waiting.append(route))
+    page.evaluate("location.hash = '#/few.zarr/noise/clips'")
+    for _ in range(2):
+        page.clock.run_for(2100)
+        page.wait_for_timeout(100)
+    assert len(waiting) == 1
+    waiting[0].continue_()
+    page.wait_for_selector("text=4 of 4 clips")
+    assert page.locator("#notice").inner_text() == ""
+
+
+def test_a_clip_that_is_built_while_it_opens_is_shown_without_an_old_message(
+    tab: Tab, serve: Serve, tmp_path: Path
+) -> None:
+    arrays = filled_store.start_store(tmp_path / "noise.zarr", (8, 16), {1: 4}, chunk=4)
+    tab.page.clock.install()
+    waiting: list[Any] = []
+    tab.page.route("**/clips/3.json", lambda route: waiting.append(route))
+    page = tab.open(serve(Site(Shelf(tmp_path))), "#/noise.zarr/noise/clip/3")
+    filled_store.write(arrays, filled_store.fold_blocks(1, 4, 4)[0])
+    while len(waiting) < 2:
+        page.clock.run_for(2100)
+        page.wait_for_timeout(50)
+    waiting[1].continue_()
+    page.wait_for_selector(".panel")
+    with page.expect_response("**/clips/3.json"):
+        waiting[0].continue_()
+    page.wait_for_timeout(50)
+    assert page.locator(".problem").count() == 0
 
 
 def test_a_page_that_is_not_answered_for_a_while_says_so_and_goes_on(

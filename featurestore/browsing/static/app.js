@@ -116,12 +116,17 @@ class App {
     if (!place.dataset) {
       this.site = await getJSON("data/stores.json");
       if (turn === this.turn) this.view?.refresh?.(this.site);
-    } else if (this.opened && this.opened.collection.state !== "complete") {
+    } else if (this.shows(place) && this.opened.collection.state !== "complete") {
       const now = await this.dataset(place, true);
       if (turn !== this.turn || now === this.opened) return;
       this.opened = now;
       this.view?.refresh?.(now);
     }
+  }
+
+  /** Whether the dataset of a place is open, and not still asked for. */
+  shows({ store, dataset }) {
+    return this.opened?.store === store && this.opened.dataset === dataset;
   }
 
   drawBar({ store, dataset, view }) {

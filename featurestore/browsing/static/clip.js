@@ -126,8 +126,9 @@ class ClipView {
     const { key, clips } = this.dataset;
     const { row } = this;
     try {
-      this.facts = await getJSON(`${key}/clips/${row}.json`);
-      if (this.gone) return;
+      const facts = await getJSON(`${key}/clips/${row}.json`);
+      if (this.gone || clips.status[row] !== this.dataset.clips.status[row]) return; // built meanwhile
+      this.facts = facts;
       this.rowText.textContent = JSON.stringify(this.facts.row, null, 2);
       if (clips.status[row] !== 1) {
         this.message.replaceChildren(problem(`No features: ${this.facts.row.reason}.`));

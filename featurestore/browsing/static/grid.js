@@ -85,7 +85,8 @@ class Grid {
   refresh(dataset) {
     this.dataset = dataset;
     this.groups.results.clear();
-    this.drawToolbar();
+    // A list of choices that is open would be closed.
+    if (!this.filters.contains(document.activeElement)) this.drawToolbar();
     this.choose(false);
   }
 
