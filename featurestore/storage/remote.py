@@ -236,7 +236,7 @@ class RemoteStorage:
                 yield entry["path"], entry["size"]
 
     def is_blank(self) -> bool:
-        """Return whether there is no object; False for a web server, where that is unknown."""
+        """Return whether there is no object; True for a web server, where that is unknown."""
         return self._read_only or next(self.sizes(), None) is None
 
     def remove_partial(self) -> int:
