@@ -61,10 +61,10 @@ class Contents:
 
     @cached_property
     def revision(self) -> str:
-        """String that changes whenever the dataset changes."""
+        """String that changes whenever more is built, also of clips that had failed."""
         manifest = self.dataset.manifest
-        done = int(np.count_nonzero(self.table.status))
-        return f"{manifest.fingerprint[:16]}-{manifest.state}-{done}"
+        counts = "-".join(map(str, np.bincount(self.table.status).tolist()))
+        return f"{manifest.fingerprint[:16]}-{manifest.state}-{counts}"
 
     def collection(self) -> dict[str, Any]:
         """Return the dataset's metadata, how it was built, and its arrays."""

@@ -166,7 +166,7 @@ class LocalStorage:
                 yield os.path.join(folder, name).removeprefix(self._root)  # noqa: PTH118
 
     def is_blank(self) -> bool:
-        """Return whether the directory is missing, or has nothing but one partial file."""
+        """Return whether the directory is missing, or has only partial files and a lock."""
         if not self.path.exists():
             return True
         with _machine():

@@ -1,6 +1,6 @@
 """Stores of any size filled with noise, without audio: for what only reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,11 @@ def start_store(
     return arrays
 
 
-def write(arrays: StoredArrays, block: Block) -> None:
-    """Build a block of it."""
+def write(arrays: StoredArrays, block: Block, lost: Sequence[int] = ()) -> None:
+    """Build a block of it, of which some clips have no features."""
     spec = arrays.manifest.spec
     rng = np.random.default_rng(0)
-    arrays.write_block(block, _values(rng, block, spec.arrays[ARRAY], spec.dtype, []))
+    arrays.write_block(block, _values(rng, block, spec.arrays[ARRAY], spec.dtype, lost))
 
 
 def rows(block: Block) -> range:
@@ -113,13 +113,13 @@ def _table(fold: int, num: int) -> dict[str, NDArray[Any]]:
 
 
 def _values(
-    rng: np.random.Generator, block: Block, shape: tuple[int, int], dtype: str, lost: list[int]
+    rng: np.random.Generator, block: Block, shape: tuple[int, int], dtype: str, lost: Sequence[int]
 ) -> dict[str, NDArray[Any]]:
     size = len(block)
     # One row of noise a clip: enough to tell clips apart, and it compresses.
     noise = rng.random((size, 1, shape[1])) * (255 if dtype == "uint8" else 1)
     status = np.full(size, ClipStatus.OK, np.uint8)
-    status[lost] = ClipStatus.UNREADABLE
+    status[list(lost)] = ClipStatus.UNREADABLE
     return {
         ARRAY: np.broadcast_to(noise, (size, *shape)).astype(dtype),
         "duration_s": np.ones(size, np.float32),

@@ -265,6 +265,22 @@ def test_a_store_that_is_built_shows_what_is_there_and_then_the_rest(tmp_path: P
     assert read(site, "data/s.zarr/noise/clips/2.json")["row"]["source_sha256"]
 
 
+def test_a_clip_that_is_tried_again_with_success_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurestore.browsing.site._LEAST_AGE_S", 0)
+    arrays = filled_store.start_store(tmp_path / "s.zarr", (8, 16), {1: 4}, chunk=4)
+    (block,) = filled_store.fold_blocks(1, 4, 4)
+    site = Site(Shelf(tmp_path / "s.zarr"))
+    filled_store.write(arrays, block, [1])
+    before = read(site, "data/s.zarr/noise/collection.json")
+    assert before["counts"] == {"ok": 3, "unreadable": 1}
+    filled_store.write(arrays, block)
+    after = read(site, "data/s.zarr/noise/collection.json")
+    assert after["counts"] == {"ok": 4}
+    assert after["revision"] != before["revision"]
+
+
 @pytest.mark.parametrize("key", ["zarr.json", "folder/zarr.json", "folder/fold1/status/c/0"])
 def test_a_damaged_store_says_so_in_a_line(browsed: Path, tmp_path: Path, key: str) -> None:
     store = shutil.copytree(browsed, tmp_path / "s.zarr")
