@@ -158,7 +158,7 @@ class ParquetColumns:
         ):
             size += batch.nbytes
             if size > _MOST_GROUP_BYTES * len(names):
-                raise CellsError(f"the cells of row group {group} have more than {size:,} bytes")
+                raise CellsError(f"the cells of row group {group} have {size:,} bytes or more")
             yield batch
 
     def _largest_page(self, column: Any) -> int:  # noqa: ANN401
