@@ -24,6 +24,8 @@ from featurestore.text import json_text, quantity
 if TYPE_CHECKING:
     from featurestore.reading import Watch
 
+_NARROW = 70
+"""Width of a terminal in columns from which `ls` shows all that it knows."""
 _TROUBLE = 2
 """Exit code of `diff` if the stores cannot be compared, as for diff(1)."""
 
@@ -51,11 +53,14 @@ def ls(
     if not rows:
         err.note(f"no store in {', '.join(places or ['this directory'])}")
         return
-    table = Table("store", "dataset", "state", "clips", "folds", "classes", "arrays", "size")
+    names = ("store", "dataset", "state", "clips", "folds", "classes", "arrays", "size")
+    shown = (0, 1, 2, 3, 7) if out.width < _NARROW else range(len(names))  # `info` has the others
+    table = Table(*(names[i] for i in shown))
     table.columns[0].no_wrap = True  # names are to be typed again
     table.columns[2].min_width = len("complete")  # not cut where a terminal is narrow
     for row in rows:
-        table.add_row(*_listed(row))
+        cells = _listed(row)
+        table.add_row(*(cells[i] for i in shown))
     out.print(table)
     whole = [row["store"] for row in rows if row["state"] == "complete"]
     if whole:

@@ -222,6 +222,18 @@ def test_ls_lists_the_stores_of_a_directory_and_how_far_each_is(
     assert [row["dataset"] for row in told(capsys, "ls a.zarr", 0)] == ["few", "folder"]
 
 
+def test_ls_in_a_narrow_terminal_leaves_out_columns_and_cuts_no_name(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["ls"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, [head, *lines])) <= 60
+    assert "classes" not in lines[0]
+    assert "…" not in str(lines)
+    assert any("complete" in line and "a.zarr" in line for line in lines)
+
+
 def test_ls_of_what_is_no_store_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     assert main(["ls", "empty"]) == 0
