@@ -36,7 +36,7 @@ def test_the_python_examples_of_the_documentation_run(
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[2] / "docs/howto/read.md").read_text()
     examples = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 6
     for example in examples:
         exec(example, {})  # noqa: S102  (our own examples)
     accuracy = re.search(r"fold 1: ([\d.]+)%", capsys.readouterr().out)

@@ -197,7 +197,7 @@ def test_compiled_steps_give_the_same_loss_to_rounding() -> None:
         return loss, torch.cat(gradients)
 
     (loss, gradient), (compiled_loss, compiled_gradient) = train("eager"), train("compile")
-    assert compiled_loss == pytest.approx(loss, rel=1e-5)
+    assert compiled_loss == pytest.approx(loss, rel=1e-4)
     assert (compiled_gradient - gradient).norm() < 1e-4 * gradient.norm()
 
 
