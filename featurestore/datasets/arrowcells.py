@@ -14,6 +14,15 @@ import numpy as np
 
 from featurestore.cliplist import BATCH_ROWS
 from featurestore.errors import DatasetError
+from featurestore.extraction.shards.pages import (
+    DIFFERENCES,
+    LENGTHS,
+    PLAIN,
+    PageError,
+    column_range,
+    encodings,
+    largest_page,
+)
 
 _MOST_BYTES = 1 << 28
 """Maximum size in bytes of a batch of labels in one column, with every repeated cell counted."""
@@ -138,16 +147,18 @@ class ParquetColumns:
             column, leaf = rows.column(number), self._file.schema.column(number)
             if not _is_in(leaf.path, names):
                 continue
-            largest = self._largest_page(column)
+            largest, kinds = self._pages(column)
             if (size := max(largest, column.total_uncompressed_size)) > _MOST_GROUP_BYTES:
                 raise CellsError(
                     f"the column {leaf.path!r} has {size:,} bytes in row group {group}"
                 )
             if leaf.physical_type != "BYTE_ARRAY" or leaf.logical_type.type == "DECIMAL":
                 continue
-            if any(encoding.startswith("DELTA") for encoding in column.encodings):
-                # Each cell may repeat the one before, up to a page, and pyarrow writes it out.
-                most = min(most, max(1, _MOST_BYTES // (8 * max(1, largest))))
+            if kinds <= {PLAIN, LENGTHS}:  # each cell has bytes of its own
+                continue
+            if kinds & {LENGTHS, DIFFERENCES}:
+                # A cell may repeat another of up to a page, and pyarrow writes it out.
+                most = min(most, max(1, _MOST_BYTES // (32 * max(1, largest))))
             else:
                 texts.append(leaf.path)  # in memory once, however often it is repeated
         source = pa.BufferReader(self._buffer)
@@ -161,12 +172,12 @@ class ParquetColumns:
                 raise CellsError(f"the cells of row group {group} have {size:,} bytes or more")
             yield batch
 
-    def _largest_page(self, column: Any) -> int:  # noqa: ANN401
-        from featurestore.extraction.shards.pages import PageError, column_range, largest_page
-
+    def _pages(self, column: Any) -> tuple[int, set[int]]:  # noqa: ANN401
+        """Return the unpacked size of a column's largest page, and how its cells are encoded."""
         with memoryview(self._mapped) as data:
             try:
-                return largest_page(data, *column_range(column))
+                place = column_range(column)
+                return largest_page(data, *place), encodings(data, *place)
             except PageError as error:
                 raise CellsError(str(error)) from error
 

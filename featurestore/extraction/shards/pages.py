@@ -20,7 +20,10 @@ _COUNT, _ENCODING, _LEVELS = (5, 1), (5, 2), (5, 3)
 """Fields of a DataPageHeader: number of cells, encodings of cells and of definition levels."""
 _COUNT_V2, _NULLS_V2, _ENCODING_V2, _LEVEL_BYTES_V2 = (8, 1), (8, 2), (8, 4), ((8, 5), (8, 6))
 """Fields of a DataPageHeaderV2: also number of nulls, and sizes of the levels in bytes."""
-_PLAIN, _RUNS = 0, 3
+PLAIN, LENGTHS, DIFFERENCES = 0, 6, 7
+"""Encodings of texts: each preceded by its size, all sizes in front (DELTA_LENGTH_BYTE_ARRAY), and
+what differs from the one before (DELTA_BYTE_ARRAY). All others refer to a dictionary."""
+_PLAIN, _RUNS = PLAIN, 3
 """Encodings: each cell preceded by its size, and levels as runs of equal or packed numbers."""
 _MOST_DEPTH = 8
 _MOST_ELEMENTS = 1 << 16
@@ -44,6 +47,18 @@ def largest_page(data: memoryview, start: int, stop: int) -> int:
         PageError: The range does not consist of pages.
     """
     return max((header[_UNPACKED] for header, _, _ in _pages(data, start, stop)), default=0)
+
+
+def encodings(data: memoryview, start: int, stop: int) -> set[int]:
+    """Return the encodings of the cells of all pages in [start, stop).
+
+    Raises:
+        PageError: The range does not consist of pages.
+    """
+    fields = {_DATA_PAGE: _ENCODING, _DATA_PAGE_V2: _ENCODING_V2}
+    headers = (header for header, _, _ in _pages(data, start, stop))
+    kinds = ((header, fields.get(header.get(_KIND, -1))) for header in headers)
+    return {header.get(field, -1) for header, field in kinds if field is not None}
 
 
 def plain_cells(
