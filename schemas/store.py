@@ -31,7 +31,7 @@ _MAX_ARRAYS = 1000
 _MAX_LABELS = 2**33
 """Maximum number of values of the multi-hot labels of a dataset, which are held in memory."""
 MAX_NAME = 128
-"""Maximum number of characters of the name of a dataset, fold or class."""
+"""Maximum number of characters of the name of a dataset or fold."""
 
 NOT_COMPARABLE = "not comparable with the paper"
 """End of the words that say that a dataset is only a part of the published one."""

@@ -23,10 +23,11 @@ from schemas import (
     Fold,
     StoreManifest,
 )
-from schemas.store import MAX_NAME
 
 _LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "zarr", "numcodecs")
 _OF_FEATURES = ("librosa", "numba")
+_MAX_CLASS_NAME = 1000
+"""Maximum number of characters of a class name: captions may be long."""
 
 
 def plan_manifest(
@@ -51,10 +52,11 @@ def plan_manifest(
 def _check_texts(dataset: Dataset) -> None:
     """Refuse texts that cannot be encoded, and class names that are too long for one."""
     card = dataset.card
-    if long := next((name for name in card.class_names if len(name) > MAX_NAME), None):
+    if long := next((name for name in card.class_names if len(name) > _MAX_CLASS_NAME), None):
         raise DatasetError(
-            f"{dataset.root}: the class {quoted(long)} has {len(long):,} characters, expected at "
-            f"most {MAX_NAME}; name another column with --columns class=COLUMN, or shorten it"
+            f"{dataset.root}: the class {quoted(long)} has {len(long):,} characters, expected "
+            f"at most {_MAX_CLASS_NAME:,}; name another column with --columns class=COLUMN, "
+            "or shorten it"
         )
     texts = {name: getattr(card, name) for name in ("title", "licence", "citation", "url")}
     for name, text in [*texts.items(), *(("class", name) for name in card.class_names)]:

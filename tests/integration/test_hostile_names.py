@@ -24,7 +24,6 @@ from featurestore.datasets.base import Dataset
 from featurestore.terminal import Terminal
 from featurestore.text import csv_text, from_json_text, json_text, markdown, printable
 from schemas import Clip, DatasetCard, Evaluation, FeatureSpec, Predictions, Stage
-from schemas.store import MAX_NAME
 from tests.conftest import sound
 from tests.hostile import NAMES
 from tests.integration.reported_runs import make_run
@@ -38,7 +37,6 @@ from trainer.report import print_report, write_report
 from trainer.run import run as train
 
 UNICODE = {key: name for key, name in NAMES.items() if key != "not-utf-8"}
-CLASSES = [name[:MAX_NAME] for name in UNICODE.values()]
 FILES = {k: n for k, n in NAMES.items() if "/" not in n and n != ".." and len(n) < 200}
 ARGUMENTS = {k: n for k, n in NAMES.items() if not n.startswith("-") and k != "spaces"}
 PARTS = 3
@@ -76,7 +74,7 @@ def sounds(place: Path) -> Dataset:
     card = DatasetCard(
         name="folder",
         title="[red]$t$\x1b]0;t\x07",
-        class_names=tuple(CLASSES),
+        class_names=tuple(UNICODE.values()),
         licence="\x1b[31m[/]",
         citation="a\nb\u202e",
         url="http://me:secret@h/?key=secret",
@@ -174,7 +172,7 @@ def test_info_and_verify_show_every_name_and_obey_none(store: Path, capsys: Said
     description = json.loads(told(capsys))
     assert from_json_text(description["path"]) == str(store)
     card = description["datasets"]["folder"]["card"]
-    assert card["class_names"] == CLASSES
+    assert card["class_names"] == list(UNICODE.values())
     assert featurestore.main(["verify", str(store)]) == 0
     told(capsys)
 
@@ -204,7 +202,7 @@ def test_a_clip_of_any_name_is_drawn(
 
 def test_answers_of_a_run_keep_every_class_and_clip(run: Path, store: Path) -> None:
     answers = open_finished(run).predictions(1, "best")
-    assert answers.class_names == tuple(CLASSES)
+    assert answers.class_names == tuple(UNICODE.values())
     assert set(answers.clip_ids) <= {str(clip) for clip in open_store(str(store)).clips().clip_id}
 
 
@@ -225,7 +223,7 @@ def test_files_of_any_name_are_predicted_in_every_format(
         text = harmless(out.read_bytes().decode())
         if suffix == "csv":
             header, *rows = csv.reader(io.StringIO(text), strict=True)
-            assert [csv_text(cell) for cell in header[3:]] == CLASSES
+            assert [csv_text(cell) for cell in header[3:]] == list(UNICODE.values())
             assert {csv_text(row[0]) for row in rows} >= set(files)
             assert not [
                 c for row in (header, *rows) for c in row if re.match("[=@]|[+-][^0-9.]", c)
@@ -233,7 +231,7 @@ def test_files_of_any_name_are_predicted_in_every_format(
         elif suffix == "json":
             found = Predictions.model_validate_json(text).predictions
             assert {from_json_text(one.path) for one in found} >= set(files)
-            assert list(found[0].probabilities) == CLASSES
+            assert list(found[0].probabilities) == list(UNICODE.values())
     assert trainer.main(command) == 1
     assert r"caf\udce9.wav" in told(capsys).replace("\n", "").replace("│", "").replace(" ", "")
 
@@ -245,7 +243,7 @@ def test_an_evaluation_and_an_ensemble_of_a_run_show_every_class(
     assert trainer.main(["evaluate", "--run", str(run), "--out", str(out)]) == 0
     told(capsys)
     found = Evaluation.model_validate_json(harmless((out / "evaluation.json").read_text()))
-    assert [one.class_name for one in found.classes] == CLASSES
+    assert [one.class_name for one in found.classes] == list(UNICODE.values())
     assert from_json_text(found.run) == str(run)
     other = shutil.copytree(run, tmp_path / "$x$|\x1b[31m`")
     assert trainer.main(["ensemble", str(run), str(other), "--out", str(tmp_path / "e")]) == 0
@@ -276,7 +274,7 @@ def test_an_exported_network_knows_every_class(
         extra = {"featurestore.json": ""}
         torch.export.load(io.BytesIO(file.read_bytes()), extra_files=extra)
         text = extra["featurestore.json"]
-    assert json.loads(text)["class_names"] == CLASSES
+    assert json.loads(text)["class_names"] == list(UNICODE.values())
 
 
 class Page(HTMLParser):
