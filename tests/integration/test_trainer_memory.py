@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_one_line_and_a_smaller_batch_does_fit(
     options = ["--store", str(store), "--method", "one", "--methods-file", "one.yaml"]
     options += ["--arch", "resnet18", "--batch-size", "48", "--init", "random", "--threads", "1"]
     options += ["--precision", "float32", "--device", "cpu"]
-    train = ["trainer", "run", *options, "--fold", "1", "--out", "run"]
+    train = [sys.executable, "-m", "trainer", "run", *options, "--fold", "1", "--out", "run"]
     subprocess.run(train, cwd=tmp_path, check=True, capture_output=True)
     sound = next((sounds() / "audio").rglob("*.wav"))
     script = [sys.executable, "-c", LIMITED, "lr-find", *options, str(sound)]
