@@ -39,7 +39,7 @@ from trainer.records.rundir import RESULT, RunDirectory, check_free, default_out
 from trainer.run import Known, begin
 from trainer.run import resume as carry_on
 from trainer.tracking import Tracking, tracking_to
-from trainer.training.device import repeatable, resolve_device
+from trainer.training.device import computing_on, resolve_device
 from trainer.training.events import Notify
 
 
@@ -152,7 +152,7 @@ def classify(
     networks = [load_network(trained, fold, checkpoint, on) for fold in chosen]
     columns = Label(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     results = []
-    with repeatable(on), progress_bars(console, *columns, transient=True) as bars:
+    with computing_on(on), progress_bars(console, *columns, transient=True) as bars:
         task = bars.add_task("predicting", total=len(files))
         for result in predict_files(trained.record, networks, files, threshold):
             if isinstance(result, UnusedFile):

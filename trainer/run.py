@@ -25,7 +25,7 @@ from trainer.safefiles import RESTORE, digest_of, sealed
 from trainer.threads import computing_threads
 from trainer.training import events
 from trainer.training.curves import Curves
-from trainer.training.device import changes, device_title, repeatable, versions
+from trainer.training.device import changes, computing_on, device_title, versions
 from trainer.training.fold import Job
 from trainer.training.folds import train_folds
 from trainer.training.lr_find import measure_rates
@@ -232,7 +232,7 @@ def _train(
 ) -> RunResult | None:
     job.notify(events.RunStarted(job.record))
     device, threads = torch.device(job.config.device), job.config.threads
-    with Curves(directory.path) as curves, repeatable(device), computing_threads(threads):
+    with Curves(directory.path) as curves, computing_on(device), computing_threads(threads):
         recorded = replace(job, notify=_recording(curves, job.notify))
         train_folds(recorded, directory.fold, folds_at_once, folds)
     return finish(directory, job.record.placements)

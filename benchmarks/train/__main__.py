@@ -21,7 +21,7 @@ from benchmarks.train.setting import Bench, Setting, random_store, setting
 from featurestore import usable_cores
 from trainer.threads import computing_threads, threads_per_fold
 from trainer.training.acceleration import reason_of
-from trainer.training.device import own_stream, repeatable
+from trainer.training.device import computing_on, own_stream
 
 BARS = {
     "trainer_step_over_bare on cpu": 1.03,
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench = Bench(dataset, how).fitted()
         source = dataset.card.title if options.store else "random features"
         parts = Parts(options.out or f"train-{how.device.type}", bench.how, source)
-        with repeatable(how.device), own_stream(how.device):  # as the trainer does
+        with computing_on(how.device), own_stream(how.device):  # as the trainer does
             (epochs if options.epochs_only else measure)(bench, parts)
         show(parts.results)
     return int(any("failed" in found for found in parts.results.values()))

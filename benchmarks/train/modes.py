@@ -15,7 +15,7 @@ from benchmarks.train.setting import Bench, Setting
 from schemas import Acceleration
 from trainer.model import build_model
 from trainer.training.acceleration import reason_of
-from trainer.training.device import repeatable
+from trainer.training.device import computing_on
 
 
 def peak(how: Setting) -> dict[str, float]:
@@ -81,7 +81,7 @@ def _names(how: Setting, *, compiled: bool) -> list[str]:
 
 def _ready(name: str, how: Setting, batches: Any) -> Callable[[], object]:  # noqa: ANN401
     acceleration: Acceleration = name.removesuffix(FASTEST)  # type: ignore[assignment]
-    with repeatable(how.device):
+    with computing_on(how.device):
         if name.endswith(FASTEST):
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
         loop = BareLoop(how, acceleration, build_model(how.arch, 50, 0))

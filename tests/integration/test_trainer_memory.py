@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from trainer.cli import main
-from trainer.data.arrays import release_freed_memory
+from trainer.training.device import release_freed_memory
 
 torch.set_num_threads(1)
 *lr_find, sound = sys.argv[1:]
@@ -46,7 +46,7 @@ def call(*arguments):
 
 call(*evaluate, "--batch-size", "2")  # all libraries are loaded now
 call(*predict)
-limit(300)
+limit(200)
 call(*evaluate)
 call(*evaluate, "--batch-size", "4")
 limit(600)

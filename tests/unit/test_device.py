@@ -1,8 +1,11 @@
 import math
+import platform
+import resource
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -12,8 +15,8 @@ from trainer.training.device import (
     LEAST_SIDE,
     autocast,
     choose_precision,
+    computing_on,
     device_title,
-    repeatable,
     resolve_device,
 )
 
@@ -49,10 +52,10 @@ def test_float32_is_no_tf32_within_the_call_and_what_it_was_after_it(
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        with repeatable(torch.device("cuda")):
+        with computing_on(torch.device("cuda")):
             assert not cudnn.allow_tf32
             assert torch.get_float32_matmul_precision() == "highest"
-        with repeatable(torch.device("cpu")):
+        with computing_on(torch.device("cpu")):
             assert torch.get_float32_matmul_precision() == "highest"
         assert cudnn.allow_tf32
         assert torch.get_float32_matmul_precision() == "medium"
@@ -108,10 +111,27 @@ def test_repeatable_algorithms_are_asked_for_within_the_call_only(
     monkeypatch.setattr(cudnn, "deterministic", False)
     monkeypatch.setattr(cudnn, "benchmark", True)
     within: list[tuple[bool, bool]] = []
-    with suppress(KeyError), repeatable(torch.device("cuda")):
+    with suppress(KeyError), computing_on(torch.device("cuda")):
         within.append((cudnn.deterministic, cudnn.benchmark))
         raise KeyError
     assert within == [(True, False)]
     assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
-    with repeatable(torch.device("cpu")):
+    with computing_on(torch.device("cpu")):
         assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+
+
+def faults_of_steps() -> int:
+    """Return the pages that the kernel provides for twenty activations of 64 MiB, one at a time."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is asked")
+def test_memory_is_reused_within_the_call_on_a_cpu_and_returned_after_it() -> None:
+    pages, process = 2**26 // resource.getpagesize(), psutil.Process()
+    with computing_on(torch.device("cpu")):
+        assert faults_of_steps() < 10 * pages
+        held = process.memory_info().rss
+    assert process.memory_info().rss < held - 2**25

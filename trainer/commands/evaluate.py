@@ -63,7 +63,7 @@ def evaluate(
     from trainer.inference.evaluate import evaluate as evaluate_run
     from trainer.inference.predict import load_network, open_run
     from trainer.safefiles import output_folder
-    from trainer.training.device import repeatable, resolve_device
+    from trainer.training.device import computing_on, resolve_device
 
     trained = open_run(run)
     stored = open_store(store, dataset) if store else open_own_store(trained)
@@ -71,7 +71,7 @@ def evaluate(
     parts = plan_parts(trained, stored, fold_numbers(stored, fold or ()), network or ())
     torch_device = resolve_device(device)
     held_out = sorted({k for part in parts for k in part.networks})
-    with output_folder(out, (RESULT, PICTURE, VECTOR)), repeatable(torch_device):
+    with output_folder(out, (RESULT, PICTURE, VECTOR)), computing_on(torch_device):
         networks = {k: load_network(trained, k, checkpoint, torch_device) for k in held_out}
         evaluation = evaluate_run(
             trained, stored, parts, networks, checkpoint, batch_size, placement

@@ -4,7 +4,6 @@ A held-out fold and its training folds are index arrays into the same memory, so
 in parallel hold no copies. On a CPU, the device's memory is the host's, so `device` means `host`.
 """
 
-import ctypes
 import math
 import os
 import re
@@ -100,16 +99,6 @@ def available_host_memory(root: Path = Path("/")) -> int:
     container = _left_to_container(root / _CGROUP)
     machine = _available(root / "proc/meminfo")
     return machine if container is None else min(container, machine)
-
-
-def release_freed_memory() -> None:
-    """Return memory that glibc's malloc keeps after it was freed to the system.
-
-    malloc keeps an arena per thread: a process grew by half a gigabyte with every run.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _available(meminfo: Path) -> int:
