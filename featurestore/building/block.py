@@ -1,6 +1,5 @@
 """The unit of work: the files of one block, extracted and committed. Runs in a worker process."""
 
-import ctypes
 import itertools
 import os
 import socket
@@ -23,15 +22,13 @@ from featurestore.extraction.clip import extract_file, one_thread
 from featurestore.extraction.extractor import Extractor
 from featurestore.extraction.recordings import Span
 from featurestore.extraction.sources import clip_file
+from featurestore.malloc import ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, set_malloc
 from featurestore.storage import LocalStorage, Storage, locate
 from featurestore.store.arrays import StoredArrays, open_arrays
 from featurestore.store.layout import outcomes
 from featurestore.store.plan import Block
 from featurestore.store.records import end_of_paths
 from schemas import ClipStatus
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-"""Constants of glibc's <malloc.h>."""
 
 
 @dataclass(frozen=True)
@@ -128,17 +125,12 @@ def _opened(store: Storage, dataset: str, fingerprint: str) -> tuple[StoredArray
 
 @lru_cache(maxsize=1)
 def _keep_freed_memory() -> None:
-    """Let malloc keep the memory a clip freed for the next one; do nothing without glibc.
+    """Let malloc keep the memory that a clip freed for the next one.
 
-    By default, and more so under Dask, large arrays go back to the system at once and the same
-    pages are faulted in for every clip: that took a quarter of a build. And each thread that
-    commits would fault in pages of its own: one heap serves all of them, and one the rest.
+    Each thread that commits would otherwise have new pages of its own: one heap serves all of
+    them, and one the rest.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**25)
-        mallopt(_M_TRIM_THRESHOLD, 2**28)
-        mallopt(_M_ARENA_MAX, 2)
+    set_malloc({MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**28, ARENA_MAX: 2})
 
 
 @dataclass(frozen=True)

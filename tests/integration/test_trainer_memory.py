@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
+from featurestore.malloc import release_freed_memory
 from trainer.cli import main
-from trainer.training.device import release_freed_memory
 
 torch.set_num_threads(1)
 *lr_find, sound = sys.argv[1:]

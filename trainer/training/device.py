@@ -1,9 +1,8 @@
 """The training device, its precision, its memory, and what else affects a run's last bits."""
 
-import ctypes
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +10,14 @@ from typing import Literal
 
 import torch
 
+from featurestore.malloc import (
+    ARENA_MAX,
+    DEFAULTS,
+    MMAP_MAX,
+    TRIM_THRESHOLD,
+    release_freed_memory,
+    set_malloc,
+)
 from schemas import RunRecord
 from trainer.errors import DeviceError
 from trainer.records.rundir import UNVOUCHED
@@ -115,42 +122,19 @@ def computing_on(device: torch.device) -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = before
 
 
-_LIBC = ctypes.CDLL(None)
-_ARENA_MAX, _MMAP_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -4, -3, -1
-"""Settings of glibc's mallopt, from malloc.h."""
-_BY_DEFAULT = {_ARENA_MAX: 0, _MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}
-"""Their defaults; of the thresholds, which grow with what is freed, the largest."""
-
-
 @contextmanager
 def _reused_memory() -> Iterator[None]:
-    """Keep freed memory for the next allocations of this process; at the end, return it.
+    """Keep freed memory for the next step; at the end, return it.
 
-    By default glibc's malloc returns blocks over 32 MiB at once, and the kernel clears their pages
-    when they are allocated again: a fifth of the time of a small network. Several arenas, of 64 MiB
-    each, could not keep them.
+    Blocks over 32 MiB stay only without mappings of their own, and in one heap: others have 64 MiB
+    at most.
     """
-    _set_malloc({_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1})
+    set_malloc({ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1})
     try:
         yield
     finally:
-        _set_malloc(_BY_DEFAULT)
+        set_malloc(DEFAULTS)
         release_freed_memory()
-
-
-def _set_malloc(settings: Mapping[int, int]) -> None:
-    if hasattr(_LIBC, "mallopt"):
-        for name, value in settings.items():
-            _LIBC.mallopt(name, value)
-
-
-def release_freed_memory() -> None:
-    """Return memory that glibc's malloc keeps after it was freed to the system.
-
-    malloc keeps an arena per thread: a process grew by half a gigabyte with every run.
-    """
-    if hasattr(_LIBC, "malloc_trim"):
-        _LIBC.malloc_trim(0)
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[object]:

@@ -15,8 +15,9 @@ from functools import partial
 
 import torch
 
+from featurestore.malloc import release_freed_memory
 from trainer.records.rundir import FoldDirectory
-from trainer.training.device import own_stream, release_freed_memory
+from trainer.training.device import own_stream
 from trainer.training.fold import Job, train_fold
 from trainer.training.stage import Progress, Ready
 
