@@ -12,11 +12,15 @@ ARENA_MAX, MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -4, -3, -1
 a block has a mapping of its own, and from which the free end of a heap is returned."""
 
 DEFAULTS = {ARENA_MAX: 0, MMAP_MAX: 65536, MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26}
-"""Of the thresholds, which grow by default with what is freed, the largest."""
+"""glibc's defaults. Its thresholds grow with what is freed; these are the highest they reach."""
 
 
 def set_malloc(settings: Mapping[int, int]) -> None:
-    """Set parameters, by number, for this process."""
+    """Set parameters of this process's malloc; do nothing where there is no mallopt.
+
+    Args:
+        settings: Value of each parameter by its number, as in <malloc.h>.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for parameter, value in settings.items():
