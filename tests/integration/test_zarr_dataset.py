@@ -1,6 +1,8 @@
+import operator
 import pickle
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,13 @@ from tests.integration.trainer_store import CHUNK, NUM_CLIPS, tiny_store
 from trainer import BlockSampler, ZarrDataset
 from trainer.data.order import EpochOrder
 from trainer.errors import DataError
+
+
+class Seven:
+    """A whole number that is neither Python's nor NumPy's."""
+
+    def __index__(self) -> int:
+        return 7
 
 
 @pytest.fixture
@@ -183,6 +192,9 @@ def test_a_pickled_dataset_finds_its_store_from_another_directory_and_no_other_s
         [3, -1, 40],
         (3, -1, 40),
         range(5, 9),
+        [np.uint64(3), -1, torch.tensor(40)],
+        (np.int64(3), Seven()),
+        torch.tensor([3, 40]).to(torch.uint64),
         np.array([3, -1, 40]),
         np.array([3, 40], np.uint8),
         torch.tensor([3, -1, 40]),
@@ -194,7 +206,11 @@ def test_a_pickled_dataset_finds_its_store_from_another_directory_and_no_other_s
     ids=str,
 )
 def test_several_items_are_asked_for_as_numpys_are(data: ZarrDataset, index: Any) -> None:
-    expected = np.arange(96)[list(index) if isinstance(index, tuple | list | range) else index]
+    several = isinstance(index, tuple | list | range)
+    own = [int(operator.index(item)) for item in index] if several else index
+    if isinstance(index, torch.Tensor) and index.dtype == torch.uint64:
+        own = index.long()
+    expected = np.arange(96)[np.array(own, np.int64) if several else own]
     images, labels = data[index]
     assert labels.tolist() == data.labels[expected.astype(np.int64)].tolist()
     assert images.shape == (len(expected), 1, 16, 16)
@@ -202,7 +218,10 @@ def test_several_items_are_asked_for_as_numpys_are(data: ZarrDataset, index: Any
         assert torch.equal(image, data[int(item)][0])
 
 
-@pytest.mark.parametrize("index", [np.int64(7), np.uint8(7), torch.tensor(7), np.array(7)], ids=str)
+SEVENS = [np.int64(7), np.uint8(7), torch.tensor(7), np.array(7), Seven(), torch.tensor(7).short()]
+
+
+@pytest.mark.parametrize("index", SEVENS, ids=str)
 def test_one_item_is_asked_for_by_any_whole_number(data: ZarrDataset, index: Any) -> None:
     image, label = data[index]
     assert torch.equal(image, data[7][0])
@@ -211,12 +230,38 @@ def test_one_item_is_asked_for_by_any_whole_number(data: ZarrDataset, index: Any
 
 @pytest.mark.parametrize(
     "index",
-    [0.5, "7", [0.5], ["a"], [True, False], np.zeros((2, 2), int), torch.ones(3), None],
+    [
+        *(0.5, "7", [0.5], [1.0], ["a"], [True, False], np.zeros((2, 2), int), None),
+        *(torch.ones(3), torch.ones(3).bfloat16(), np.array([1.5], object), [[1, 2], [3, 4]]),
+    ],
     ids=str,
 )
 def test_what_is_no_whole_number_is_an_index_error(data: ZarrDataset, index: Any) -> None:
     with pytest.raises(IndexError, match=r"expected whole numbers.* 96 items"):
         data[index]
+
+
+@pytest.mark.parametrize("item", [2**64 - 1, 2**64 + 5, 2**63, -(2**63) - 1, 96, -97])
+@pytest.mark.parametrize("several", [False, True])
+def test_no_large_number_wraps_around_to_an_item(
+    data: ZarrDataset, item: int, several: bool
+) -> None:
+    with pytest.raises(IndexError, match=f"item {item} of 96"):
+        data[[item] if several else item]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, torch.tensor], ids=str)
+def test_window_epoch_and_cache_are_taken_as_any_whole_number(
+    data: ZarrDataset, kind: Callable[[int], Any]
+) -> None:
+    small = ZarrDataset(tiny_store(), "R1/mel", folds=(2, 3), cache_blocks=kind(2))
+    assert small[0][1] == data[0][1]
+    sampler, expected = BlockSampler(data, window=kind(2)), BlockSampler(data, window=2)
+    epoch = kind(255)
+    sampler.set_epoch(epoch)
+    expected.set_epoch(255)
+    assert [list(sampler), list(sampler)] == [list(expected), list(expected)]
+    assert epoch == 255, "the caller's own is left as it is"
 
 
 def test_a_seed_and_folds_of_numpy_give_the_same_order(data: ZarrDataset) -> None:

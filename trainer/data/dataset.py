@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
@@ -90,7 +91,7 @@ class ZarrDataset(Dataset[Any]):
         self.sizes = tuple(len(store.labels(block)) for block in self._blocks)
         self.labels: NDArray[Any] = store.all_labels(self.folds)
         self._stops = np.cumsum(self.sizes, dtype=np.int64)
-        self._cache_blocks = max(1, cache_blocks)
+        self._cache_blocks = max(1, operator.index(cache_blocks))
         self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -136,14 +137,23 @@ class ZarrDataset(Dataset[Any]):
         """Return the items of an index, (n,) or () int64."""
         if isinstance(index, slice):
             return np.arange(len(self), dtype=np.int64)[index]
-        positions = index.detach().cpu().numpy() if isinstance(index, Tensor) else np.asarray(index)
+        values = index.tolist() if isinstance(index, Tensor) else index
+        positions = np.asarray(values)
         if positions.dtype == bool and positions.shape == (len(self),):
             return np.flatnonzero(positions)
-        if (positions.size and positions.dtype.kind not in "iu") or positions.ndim > 1:
+        whole = positions.dtype.kind in "iu" or not positions.size
+        if not whole and positions.dtype != bool:
+            # NumPy has no integer type for objects with `__index__`, nor for uint64 next to int64.
+            with suppress(TypeError):
+                positions, whole = _as_whole_numbers(np.asarray(values, object)), True
+        if not whole or positions.ndim > 1:
             raise IndexError(
                 f"index of {positions.dtype} {positions.shape}: expected whole numbers in one row, "
                 f"or a bool for each of the {len(self)} items"
             )
+        # Before the conversion, which would wrap large numbers around.
+        for item in positions[(positions < -len(self)) | (positions >= len(self))].flat:
+            raise IndexError(f"item {item} of {len(self)}")
         return positions.astype(np.int64)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
@@ -153,8 +163,6 @@ class ZarrDataset(Dataset[Any]):
         return list(zip(images.unbind(), own, strict=True))
 
     def _batch(self, items: NDArray[np.int64]) -> Batch:
-        for item in items[(items < -len(self)) | (items >= len(self))]:
-            raise IndexError(f"item {item} of {len(self)}")
         items = np.where(items < 0, items + len(self), items)
         numbers = np.searchsorted(self._stops, items, side="right")
         rows = items - self._stops[numbers] + np.array(self.sizes)[numbers]
@@ -220,6 +228,9 @@ class ZarrDataset(Dataset[Any]):
         self._lock = threading.Lock()
 
 
+_as_whole_numbers = np.vectorize(operator.index, otypes=[object])
+
+
 @typed_methods
 class BlockSampler(Sampler[int]):
     """Sampler of shuffled items that decodes each chunk once: the order used by `trainer run`.
@@ -238,13 +249,14 @@ class BlockSampler(Sampler[int]):
 
     def __init__(self, data: ZarrDataset, seed: SupportsIndex = 0, window: int = WINDOW) -> None:
         self._order = EpochOrder(
-            operator.index(seed), data.fingerprint, data.folds, data.sizes, window
+            *(operator.index(seed), data.fingerprint, data.folds, data.sizes),
+            operator.index(window),
         )
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration."""
-        self.epoch = epoch
+        self.epoch = operator.index(epoch)  # a tensor would be counted up in place
 
     def __iter__(self) -> Iterator[int]:
         rows = self._order.rows(self.epoch)
