@@ -328,7 +328,8 @@ def mismatch(
         for of in (expected, state)
     )
     names = sorted(own.keys() | shapes.keys(), key=str)  # a file may have numbers for names
-    wrong = [n for n in names if own.get(n) != shapes.get(n) and not is_optional(str(n))]
+    missing = [n for n in names if n not in shapes and is_optional(str(n))]
+    wrong = [n for n in names if own.get(n) != shapes.get(n) and n not in missing]
     return (
         f"is not of {arch}: {len(wrong)} parameters are missing, too many or of another shape, "
         f"such as {wrong[0]}"

@@ -25,6 +25,7 @@ PATIENCE = Patience(silence_s=10.0, limit_s=900.0, tries=3)
 INITS = ("auto", "imagenet", "random")
 """Values of `init` other than paths of files."""
 _MOST_BYTES = 4 << 30
+_CONVERTIBLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _EDITION = "IMAGENET1K_V1"
 """torchvision's name for the weights of 2015, which the paper's fastai used."""
 _GIVE_A_FILE = "Give the file with --init FILE, or --init random to start from random weights"
@@ -167,18 +168,21 @@ def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
 
 
 def _check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are integers, as of a quantised network, or no finite numbers."""
+    """Refuse weights that are integers, as of a quantised network, or not finite in float32."""
     for name, value in state.items():
+        if value.layout is not torch.strided or value.is_meta:
+            what = "has no values" if value.is_meta else f"is {value.layout}"
+            raise WeightsError(f"{path}: {name} {what}, expected a dense tensor. {_GIVE_A_FILE}")
         if _optional(name):
             continue
-        if not value.is_floating_point():
+        if value.dtype not in _CONVERTIBLE:
             raise WeightsError(
                 f"{path}: {name} is of {value.dtype}, expected floating-point numbers: is this a "
                 f"quantised network? {_GIVE_A_FILE}"
             )
-        if not torch.isfinite(value).all():
+        if not torch.isfinite(value.float()).all():
             raise WeightsError(
-                f"{path}: {name} has values that are NaN or infinite. {_GIVE_A_FILE}"
+                f"{path}: {name} has values that are NaN or infinite in float32. {_GIVE_A_FILE}"
             )
 
 

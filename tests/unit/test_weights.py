@@ -121,8 +121,17 @@ def test_anything_but_a_state_dict_is_a_clear_error(
         (lambda weight: weight.to(torch.complex64), "is of torch.complex64"),
         (lambda weight: weight.index_fill(0, torch.tensor(3), torch.nan), "NaN or infinite"),
         (lambda weight: weight.index_fill(0, torch.tensor(3), torch.inf), "NaN or infinite"),
+        (lambda weight: weight.double().index_fill(0, torch.tensor(3), 1e300), "in float32"),
+        (lambda weight: weight.to(torch.bool), "is of torch.bool"),
+        (lambda weight: weight.to(torch.float8_e4m3fn), "is of torch.float8_e4m3fn"),
+        (lambda weight: weight.byte().view(torch.float4_e2m1fn_x2), "torch.float4_e2m1fn_x2"),
+        (lambda weight: weight.to_sparse(), "is torch.sparse_coo, expected a dense tensor"),
+        (lambda weight: weight.to("meta"), "has no values, expected a dense tensor"),
+        (lambda weight: weight.tolist(), "is not of resnet18"),
     ],
 )
+# torch.load remarks on sparse tensors, which are then refused.
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants:UserWarning")
 def test_weights_that_are_no_finite_floating_point_numbers_are_refused(
     change: Callable[[torch.Tensor], torch.Tensor], message: str, resnet18: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +140,18 @@ def test_weights_that_are_no_finite_floating_point_numbers_are_refused(
     torch.save(state, tmp_path / "spoiled.pth")
     with pytest.raises(WeightsError, match=re.escape(message)):
         initial_weights(str(tmp_path / "spoiled.pth"), "resnet18")
+
+
+@pytest.mark.parametrize(
+    "counter", [torch.zeros(3, dtype=torch.int64), torch.zeros((), device="meta"), 7, None]
+)
+def test_counters_may_be_absent_but_are_nothing_else(
+    counter: object, resnet18: Path, tmp_path: Path
+) -> None:
+    state = torch.load(resnet18, weights_only=True)
+    torch.save(state | {"bn1.num_batches_tracked": counter}, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=r"bn1\.num_batches_tracked"):
+        initial_weights(str(tmp_path / "odd.pth"), "resnet18")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
