@@ -156,17 +156,19 @@ class _Reader:
     def _mapping(self, depth: int) -> dict[str, object]:
         merged: dict[str, object] = {}
         own: dict[str, object] = {}
+        names: set[tuple[str, bool]] = set()
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
                 raise self._error(event, "expected a name before the colon")
-            name = event.value
+            name, merges = event.value, event.value == "<<" and event.implicit[0]
             value = self._value(self._next(), depth + 1)
-            if name == "<<" and event.implicit[0]:
-                merged = self._merged(event, value) | merged
-                continue
-            if name in own:
+            if (name, merges) in names:
                 raise self._error(event, f"{_shown(name)} is there twice")
-            own[name] = value
+            names.add((name, merges))
+            if merges:
+                merged = self._merged(event, value)
+            else:
+                own[name] = value
         return merged | own
 
     def _merged(self, event: _Event, value: object) -> dict[str, object]:

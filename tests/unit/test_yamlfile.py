@@ -79,6 +79,8 @@ BOMBS = {
     "timestamp": "!!timestamp 2020-01-01",
     "binary": "!!binary aGVsbG8=",
     "repeated": "a: 1\nb: 2\na: 3",
+    "repeated inside": "a: [{b: {c: 1, 'c': 2}}]",
+    "merged twice": "a: &a {x: 1}\nb: &b {x: 2}\nc:\n  <<: *a\n  <<: *b",
     "itself": "&a [*a]",
     "absent anchor": "a: *b",
     "list as a name": "? [a]\n: 1",
