@@ -121,6 +121,12 @@ def carried_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMet
     return best or last
 
 
+def unused_settings(config: RunConfig) -> set[str]:
+    """Return the names of the settings that affect nothing with the config's selection."""
+    unused = set() if config.selection == "validation" else {"validation_share"}
+    return unused | ({"carry", "best_of"} if config.selection == "last" else set())
+
+
 def carrying(config: RunConfig) -> str:
     """Return a phrase on what stages start from and what is reported; may be empty."""
     if config.selection == "last":

@@ -6,12 +6,13 @@ seeds or settings adds runs.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -24,10 +25,12 @@ from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ConfigError, ResumeError, differing, refused
 from trainer.methods import own_methods, read_yaml, resizes
 from trainer.plan import Plan, absolute_init, plan_run
-from trainer.recipes import with_rates
+from trainer.recipes import RECIPES, with_rates
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Known, begin
 from trainer.safefiles import refuse_link
+from trainer.selection import unused_settings
+from trainer.training.device import Precision
 from trainer.training.events import Notify, ignore
 from trainer.weights import INITS, digest_of_file
 
@@ -279,7 +282,10 @@ def plan_sweep(
         planned.append((known, plan))
         # What each machine chooses for itself makes no other run of it.
         fixed = dict.fromkeys(FREE) | {"init": digests.get(options.init, options.init)}
-        fixed |= {"precision": options.precision} if elsewhere else {}
+        if elsewhere and options.precision == "auto":
+            fixed["precision"] = RECIPES[options.recipe].precision or "auto"
+        elif elsewhere:
+            fixed["precision"] = options.precision
         configs[run.name] = plan.config.model_copy(update=fixed)
     _check_different(configs)
     return planned
@@ -289,19 +295,29 @@ def _check_different(configs: Mapping[str, RunConfig]) -> None:
     """Refuse runs that would give the same numbers: no report could put them in a table.
 
     Raises:
-        ConfigError: Two of them are equal, or may be: `auto` weights are ImageNet's or random.
+        ConfigError: Two of them are equal, or may be: `auto` weights are ImageNet's or random, and
+            another machine chooses the precision.
     """
-    seen: dict[RunConfig, dict[str, str]] = {}
+    seen: dict[RunConfig, list[tuple[str, RunConfig]]] = defaultdict(list)
     for name, config in configs.items():
-        same_but_init = seen.setdefault(config.model_copy(update={"init": ""}), {})
-        for init, other in same_but_init.items():
-            weights = {init, config.init}
-            if len(weights) == 1 or ("auto" in weights and weights <= set(INITS)):
+        unused = dict.fromkeys(("init", "precision", *unused_settings(config)))
+        alike = seen[config.model_copy(update=unused)]
+        for other, known in alike:
+            if _may_be_equal(known.init, config.init, INITS) and _may_be_equal(
+                known.precision, config.precision, get_args(Precision)
+            ):
+                weights = " or ".join(sorted({known.init, config.init}))
                 raise ConfigError(
-                    f"{other} and {name} would be the same run ({' or '.join(sorted(weights))} "
-                    "weights): leave one of them out"
+                    f"{other} and {name} would be the same run ({weights} weights): leave one of "
+                    "them out"
                 )
-        same_but_init[config.init] = name
+        alike.append((name, config))
+
+
+def _may_be_equal(one: str, other: str, choices: Collection[str]) -> bool:
+    """Return whether two values are equal, or may be once `auto` is one of the choices."""
+    both = {one, other}
+    return len(both) == 1 or ("auto" in both and both <= {"auto", *choices})
 
 
 def _as_if_here(options: TrainingOptions) -> TrainingOptions:

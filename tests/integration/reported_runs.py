@@ -149,6 +149,7 @@ def make_run(
     warnings: tuple[str, ...] = (),
     last: float = 1.0,
     classes: Sequence[str] = CLASSES,
+    init_sha256: str | None = None,
     **config: Any,
 ) -> Path:
     """A finished run's directory.
@@ -174,6 +175,7 @@ def make_run(
         device_name="NVIDIA H200",
         started="2026-01-01T00:00:00+00:00",
         init_used=init_used,  # type: ignore[arg-type]
+        init_sha256=init_sha256,
     )
     result = RunResult(
         config=record.config,

@@ -7,6 +7,8 @@ import pytest
 from schemas import Selection
 from tests.integration.reported_runs import make_run, row, section_of, sections_of, table
 from trainer.report import Section, write_report
+from trainer.report.browsed import browsed_runs
+from trainer.report.series import Series, group, read_run
 
 VALUES = {1: 70.0, 2: 80.0, 3: 75.0}
 PLAIN = {fold: value - 3 for fold, value in VALUES.items()}
@@ -124,6 +126,37 @@ def test_pictures_of_several_rules_have_names_of_their_own(tmp_path: Path) -> No
     report = write_report(runs, tmp_path / "out")
     pictures = [picture.file for section in report.sections for picture in section.pictures]
     assert len(set(pictures)) == len(pictures)
+
+
+def test_runs_of_two_files_of_one_name_are_not_averaged(tmp_path: Path) -> None:
+    for used, own in (("file", {"init": "/w.pth"}), ("timm", {}), ("imagenet", {})):
+        runs = [
+            make_run(
+                tmp_path / f"{used}{seed}", "mel", VALUES, seed=seed, init_used=used,
+                init_sha256=sha256, **own,
+            )
+            for seed, sha256 in enumerate(("a" * 64, "a" * 64, "b" * 64))
+        ]  # fmt: skip
+        seeds = [one.seeds for one in section_series(runs)]
+        assert seeds == ([[0, 1, 2]] if used == "imagenet" else [[0, 1], [2]])
+
+
+def section_series(paths: list[Path]) -> list[Series]:
+    (series,) = group([read_run(path) for path in paths]).values()
+    return series
+
+
+def test_runs_of_different_rules_are_told_apart_on_the_page(tmp_path: Path) -> None:
+    """The page has a table for each text of what is shown."""
+    alike = two_methods_by(tmp_path, RULES[0])
+    assert {run["score"] for run in browsed_runs(alike)["runs"]} == {"best epoch"}
+    runs = browsed_runs([*alike, *two_methods_by(tmp_path, RULES[1])])["runs"]
+    shown = [run["score"] for run in runs]
+    assert shown[0] == shown[1] == (
+        "best epoch: each stage starts from the best epoch of the one before; the best is of the "
+        "epochs on the last stage's array"
+    )  # fmt: skip
+    assert shown[2] == shown[3] != shown[0]
 
 
 def test_where_nothing_is_picked_the_rules_do_not_keep_runs_apart(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
 
+from schemas import RunConfig, RunResult, Selection, Stage
 from trainer.cli import app
 from trainer.commands.sweep import PAPER, SweepOptions
 from trainer.errors import ConfigError
-from trainer.sweep import _SETTINGS, FREE, Sweep, parse_setting, read_sweep
+from trainer.report.series import settings_of
+from trainer.sweep import _SETTINGS, FREE, Sweep, _check_different, parse_setting, read_sweep
 
 YAML = """
 methods: [baseline, mel]
@@ -194,6 +197,54 @@ def test_values_that_make_the_same_run_are_refused_before_any_trains(
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)):
         Sweep(("mel",), settings=settings).runs()
+
+
+OTHERS: dict[str, object] = {
+    "validation_share": 0.2,
+    "carry": "run",
+    "best_of": "stage",
+    "mixup": 0.2,
+    "precision": "bf16",
+    "epochs_scale": 0.5,
+    "arch": "resnet18",
+    "moments": "carried",
+    "weight_decay": 0.2,
+}
+
+
+@pytest.mark.parametrize("selection", get_args(Selection))
+def test_a_sweep_refuses_the_runs_that_a_report_would_take_for_one(selection: Selection) -> None:
+    """Or the report fails after days of training: it has one run of a seed and fold in a series."""
+    stage = Stage(array="R1/mel", epochs=1, max_lr=1.0)
+    one = RunConfig(dataset="d", method="mel", stages=(stage,), folds=(1,), selection=selection)
+    for name, value in OTHERS.items():
+        other = one.model_copy(update={name: value})
+        first, second = (
+            RunResult.model_construct(config=of, fingerprint="f", init_used="random")
+            for of in (one, other)
+        )
+        if settings_of(first) != settings_of(second):
+            _check_different({"a": one, "b": other})
+            continue
+        with pytest.raises(ConfigError, match="a and b would be the same run"):
+            _check_different({"a": one, "b": other})
+
+
+@pytest.mark.parametrize("field", ["precision", "init"])
+def test_a_choice_of_another_machine_may_be_that_of_another_run(field: str) -> None:
+    """On a cluster `auto` may become either; a file is none of what `auto` may become."""
+    stage = Stage(array="R1/mel", epochs=1, max_lr=1.0)
+    one = RunConfig(dataset="d", method="mel", stages=(stage,), folds=(1,))
+    values = {"precision": ("float32", "bf16"), "init": ("random", "imagenet", "0" * 64)}[field]
+    auto = one.model_copy(update={field: "auto"})
+    for value in values:
+        other = one.model_copy(update={field: value})
+        if value == "0" * 64:
+            _check_different({"a": auto, "b": other})
+            continue
+        with pytest.raises(ConfigError, match="a and b would be the same run"):
+            _check_different({"a": auto, "b": other})
+    _check_different({v: one.model_copy(update={field: v}) for v in values})
 
 
 def test_a_setting_that_is_spelled_in_two_ways_in_a_file_is_refused(tmp_path: Path) -> None:

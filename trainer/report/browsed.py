@@ -17,7 +17,7 @@ from trainer.records.finished import epoch_of, score_of
 from trainer.report.comparisons import CLASS_NOTE, NOTE, agreements, class_tests
 from trainer.report.series import Run, Series, group, read_run
 from trainer.report.tables import pairs
-from trainer.selection import OPTIMISTIC, RULES
+from trainer.selection import OPTIMISTIC, RULES, carrying
 
 _EPOCHS = ("stage", "epoch", "array", "max_lr", "train_loss", "valid_loss", "score")
 
@@ -30,10 +30,11 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
 
     Returns:
         `runs`: for each its path, label, method, seed, dataset, fingerprint (of the store), score
-        (name of what is shown), notes, class_names, multilabel (whether clips may have several
-        labels); `folds`: accuracy or mean average precision in [0, 1], number of clips and epoch of
-        each; `precisions`: with several labels, average precision of each class by fold, or None;
-        `epochs`: columns by name, by fold; `clips`: clip_id and probabilities (n, classes) float32.
+        (name of what is shown; with the rules if runs differ in these), notes, class_names,
+        multilabel (whether clips may have several labels); `folds`: accuracy or mean average
+        precision in [0, 1], number of clips and epoch of each; `precisions`: with several labels,
+        average precision of each class by fold, or None; `epochs`: columns by name, by fold;
+        `clips`: clip_id and probabilities (n, classes) float32.
         `comparisons`: for each pair of methods first and second (labels), dataset, fingerprint,
         seeds, p of McNemar's test or None, a note, and `clips`: (clip_id, whether the first is
         correct, whether the second is), once per common seed; or, with several labels, `classes`:
@@ -52,14 +53,22 @@ def browsed_runs(paths: Sequence[Path]) -> dict[str, Any]:
             for run in series.runs
         }
         return {
-            "runs": [_run(run, labels[run]) for run in runs],
+            "runs": [_run(run, labels[run], _shown(run, runs)) for run in runs],
             "comparisons": [one for series in groups.values() for one in _comparisons(series)],
         }
     except TrainerError as error:
         raise RunError(str(error)) from error
 
 
-def _run(run: Run, label: str) -> dict[str, Any]:
+def _shown(run: Run, runs: Sequence[Run]) -> str:
+    """Return the name of a run's score, by which runs that are not comparable are told apart."""
+    selection, rules = run.config.selection, carrying(run.config)
+    score = RULES[selection].scores[0]
+    alike = {carrying(other.config) for other in runs if other.config.selection == selection}
+    return f"{score}: {rules}" if len(alike) > 1 else score
+
+
+def _run(run: Run, label: str, score: str) -> dict[str, Any]:
     config, finished = run.config, run.finished
     checkpoint = finished.checkpoints[0]
     predictions = run.probabilities.values()
@@ -73,7 +82,7 @@ def _run(run: Run, label: str) -> dict[str, Any]:
         "seed": config.seed,
         "dataset": config.dataset,
         "fingerprint": run.result.fingerprint,
-        "score": RULES[config.selection].scores[0],
+        "score": score,
         "notes": notes,
         "class_names": list(finished.record.class_names),
         "multilabel": config.task == "multilabel",

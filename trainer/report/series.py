@@ -26,7 +26,7 @@ from trainer.errors import ReportError
 from trainer.metrics import average_precisions
 from trainer.records.finished import FinishedRun, open_finished, score_of
 from trainer.records.tables import ClipPredictions
-from trainer.selection import RULES, Rule, carrying
+from trainer.selection import RULES, Rule, carrying, unused_settings
 from trainer.stats import Matrix, confusion_matrix, mean
 
 Settings = tuple[tuple[str, str], ...]
@@ -261,16 +261,20 @@ class Series:
         return values
 
 
-def settings_of(result: RunResult) -> Settings:
+def settings_of(result: RunResult, init_sha256: str | None = None) -> Settings:
     """Return all settings except the method that could affect results, as (name, value).
 
     The initial weights are those actually used: for `auto`, ImageNet's may have been unavailable.
+
+    Args:
+        result: Content of result.json.
+        init_sha256: Digest of the initial weights, if known: a path may have held other ones.
     """
-    unused = set() if result.config.selection == "validation" else {"validation_share"}
-    if result.config.selection == "last":
-        unused |= {"carry", "best_of"}  # there is no best
+    unused = unused_settings(result.config)
     config = result.config.model_dump(mode="json", exclude=NOT_SETTINGS | unused)
     init = result.config.init if result.init_used == "file" else result.init_used
+    if init_sha256 and result.init_used in ("file", "timm"):
+        init = f"{Path(init).name} ({init_sha256[:12]})"
     values = {"store": result.fingerprint, "init": init} | config
     return tuple(
         (name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
@@ -290,7 +294,8 @@ def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
     gathered: dict[tuple[str, str, Settings, tuple[Stage, ...]], list[Run]] = defaultdict(list)
     for run in runs:
         config = run.config
-        key = (config.dataset, config.method, settings_of(run.result), config.stages)
+        settings = settings_of(run.result, run.finished.record.init_sha256)
+        key = (config.dataset, config.method, settings, config.stages)
         gathered[key].append(run)
     sections: dict[tuple[str, str, str], list[Series]] = defaultdict(list)
     for (dataset, method, settings, stages), members in gathered.items():

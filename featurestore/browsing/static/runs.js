@@ -27,8 +27,8 @@ function parts(dataset, place) {
   const pair = comparisons[Number(place.query.pair ?? 0)] ?? comparisons[0];
   return [
     h("h1", {}, "Runs"),
-    overview(dataset, run),
-    several ? precisions(dataset, pair, here) : null,
+    ...overviews(dataset, run),
+    several ? precisions(dataset, comparable(runs, run), pair, here) : null,
     comparisons.length && !several ? agreement(dataset, pair, here) : null,
     h(
       "section",
@@ -53,11 +53,21 @@ function score(run) {
   return run.right.filter((value) => value).length / judged(run);
 }
 
-function overview(dataset, chosen) {
-  const folds = dataset.collection.folds.filter(({ fold }) => dataset.runs.runs.some((run) => run.folds[fold]));
+/** Return the runs whose scores may stand next to a run's: those of the same selection and rules. */
+const comparable = (runs, chosen) => runs.filter(({ score }) => score === chosen.score);
+
+/** A table for each selection and rule, the chosen run's first. */
+function overviews(dataset, chosen) {
+  const { runs } = dataset.runs;
+  const firsts = [chosen, ...runs].filter((run, at, all) => all.findIndex(({ score }) => score === run.score) === at);
+  return firsts.map((first) => overview(dataset, comparable(runs, first), chosen));
+}
+
+function overview(dataset, runs, chosen) {
+  const folds = dataset.collection.folds.filter(({ fold }) => runs.some((run) => run.folds[fold]));
   const measure = chosen.multilabel ? "mAP" : "Accuracy";
   const head = ["Run", "Shown", "Clips", measure, ...folds.map((fold) => `Fold ${shown(fold.name)}`)];
-  const rows = dataset.runs.runs.map((run) => {
+  const rows = runs.map((run) => {
     const link = address({ store: dataset.store, dataset: dataset.dataset, view: "runs" }, { run: run.key });
     const cells = folds.map(({ fold }) => {
       const of = run.folds[fold];
@@ -74,8 +84,8 @@ const methodsSelect = (comparisons, at, here) =>
   h("p", { class: "controls" }, h("label", { for: "pair" }, "Methods "), h("select", { id: "pair", onchange: (event) => here({ pair: event.target.value }) }, comparisons.map((one, index) => option(index, shown(`${one.first} and ${one.second}`), at))));
 
 /** Average precision by class: a column per run, and the difference of a pair of methods. */
-function precisions(dataset, pair, here) {
-  const { runs, comparisons } = dataset.runs;
+function precisions(dataset, runs, pair, here) {
+  const { comparisons } = dataset.runs;
   const { clips, collection, store } = dataset;
   const counts = collection.card.class_names.map(() => 0);
   clips.labels.forEach((labels) => (labels ?? []).forEach((label) => (counts[label] += 1)));
