@@ -175,6 +175,17 @@ def test_a_recorded_stage_gives_the_bits_of_an_eager_one_also_in_its_last_partia
     assert [e.failed_recordings for e in graphs] == [failures, 0, 0, 0, 0]
 
 
+def test_batches_of_one_shape_and_different_dtypes_have_graphs_of_their_own() -> None:
+    """A graph would round what is copied to its own inputs."""
+    recorder, seen = Recording(), list[Tensor]()
+    step = Recorded(lambda x: seen.append(x.clone()), Fallbacks(pytest.fail), recorder)
+    batches = [torch.full((4,), 1 / 3, dtype=d) for d in 8 * [torch.float16, torch.float32]]
+    for batch in batches:
+        step(batch)
+    assert recorder.replayed == len(batches) - 2 * WARM_UP
+    assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(seen, batches, strict=True))
+
+
 def test_no_garbage_is_collected_while_a_step_is_recorded() -> None:
     with no_garbage_collection():
         assert not gc.isenabled()
