@@ -47,11 +47,13 @@ class Plan:
         config: Everything that determines the results.
         splits: Split by held-out fold.
         warnings: Warnings for the user before it starts.
+        sweep_end: Learning rate of the last step of a range test.
     """
 
     config: RunConfig
     splits: Mapping[int, FoldSplit]
     warnings: tuple[str, ...] = ()
+    sweep_end: float = 10.0
 
     @property
     def num_train(self) -> dict[int, int]:
@@ -115,7 +117,8 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
         _rates_from_held_out(dataset, config),
         _unused_validation(dataset, config),
     )
-    return Plan(config, splits, tuple(filter(None, warnings)))
+    sweep_end = RECIPES[options.recipe].sweep_end
+    return Plan(config, splits, tuple(filter(None, warnings)), sweep_end)
 
 
 def few_steps_warning(config: RunConfig, num_clips: int) -> str | None:
@@ -142,14 +145,19 @@ def _filled_in(options: TrainingOptions) -> dict[str, object]:
     """Return what the recipe fills in.
 
     Raises:
-        ConfigError: Nothing is picked, and the best is to be carried; or a setting is not defined
-            for the network.
+        ConfigError: Nothing is picked, and the best is to be carried or reported; or a setting is
+            not defined for the network.
     """
     nothing_picked = options.selection == "last"
     if nothing_picked and options.carry not in (None, "last"):
         raise ConfigError(
             f"carry {options.carry!r}: with selection 'last' no epoch is the best one, so each "
             "stage continues from the last; leave --carry out, or choose another --selection"
+        )
+    if nothing_picked and options.best_of is not None:
+        raise ConfigError(
+            f"best_of {options.best_of!r}: with selection 'last' no epoch is the best one; leave "
+            "--best-of out, or choose another --selection"
         )
     recipe = RECIPES[options.recipe]
     names = ("best_of", "layer_groups", "moments", "first_conv")

@@ -2,8 +2,8 @@
 
 A recipe is an interpretation of the paper. `paper` follows the text. `fastai-2019` is what the
 paper's code must have done where the text is silent. Every setting is also an option of its own,
-except the mel filters, which belong to the store. Learning rates are from the method's table or
-given by the user; `trainer.training.lr_find` measures them.
+except the end of range tests, and the mel filters, which belong to the store. Learning rates are
+from the method's table or given by the user; `trainer.training.lr_find` measures them.
 
 Source: PROTOCOL section 2.
 """

@@ -28,7 +28,8 @@ from trainer.training.curves import Curves
 from trainer.training.device import changes, computing_on, device_title, versions
 from trainer.training.fold import Job
 from trainer.training.folds import train_folds
-from trainer.training.lr_find import measure_rates
+from trainer.training.lr_find import NUM_STEPS, measure_rates
+from trainer.training.schedule import Sweep
 from trainer.weights import InitialWeights, initial_weights
 
 _OF_RESULT = set(RunResult.model_fields)
@@ -104,7 +105,9 @@ def begin(
     tests: tuple[RangeTest, ...] = ()
     if config.max_lr_from == "measured":
         tests = measure_rates(
-            dataset, config, weights, placements, lambda *done: notify(events.RatesComing(*done))
+            *(dataset, config, weights, placements),
+            lambda *done: notify(events.RatesComing(*done)),
+            Sweep(NUM_STEPS, end=plan.sweep_end),
         )
         rates = {number: test.max_lr for test in tests for number in test.stages}
         stages = with_rates(config.stages, [rate for _, rate in sorted(rates.items())])

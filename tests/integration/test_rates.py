@@ -1,5 +1,7 @@
 """Learning rates that are measured before a training, or given by hand."""
 
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,13 @@ from tests.integration.trainer_store import tiny_plan
 from trainer.config import ExecutionOptions, RunOptions, TrainingOptions, checked
 from trainer.data.split import split_fold
 from trainer.errors import ConfigError, ResumeError
-from trainer.plan import Plan
+from trainer.plan import Plan, plan_run
 from trainer.records.rundir import RECORD
 from trainer.run import begin, resume, run
 from trainer.sweep import SweepRun, start
 from trainer.training.events import Event, RatesComing
 from trainer.training.lr_find import clips_for_rates
+from trainer.training.schedule import Schedule
 from trainer.training.stage import StageTrainer
 
 CYCLES = (
@@ -139,6 +142,30 @@ def _stop_later(count: int):  # type: ignore[no-untyped-def] # noqa: ANN202
             raise _StoppedError
 
     return watch
+
+
+def test_rates_are_measured_up_to_the_end_of_the_recipes_sweep(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dataset, paper = measured(folds=(1, 2))
+    spec = dataset.manifest.spec.model_copy(update={"mel_scale": "torchaudio-2019"})
+    filtered = copy(dataset)
+    filtered.manifest = dataset.manifest.model_copy(update={"spec": spec})
+    options = TrainingOptions(recipe="fastai-2019", arch="resnet18", max_lr="auto")
+    fastai = plan_run(filtered, replace(options, method="own", own_methods={"own": CYCLES}))
+    schedules: list[Schedule] = []
+    steps = StageTrainer.steps
+
+    def watched(self: StageTrainer, *given):  # type: ignore[no-untyped-def] # noqa: ANN002, ANN202
+        schedules.append(self._schedule)
+        return steps(self, *given)
+
+    monkeypatch.setattr(StageTrainer, "steps", watched)
+    for plan in (paper, replace(paper, sweep_end=fastai.sweep_end)):
+        with pytest.raises(_StoppedError):
+            begin(dataset, plan, tmp_path / "run", _stop_later(1))
+    assert schedules[0].lr(99) == pytest.approx(10)
+    assert schedules[-1].lr(99) == pytest.approx(8.3, abs=0.05)
 
 
 def test_where_every_fold_is_held_out_the_plan_says_that_the_rates_have_seen_them() -> None:

@@ -56,7 +56,6 @@ def lr_find(
     from featurestore import open_store
     from trainer.data.split import default_folds
     from trainer.plan import few_steps_warning, plan_run
-    from trainer.recipes import RECIPES
     from trainer.safefiles import output_folder
     from trainer.training.lr_find import NUM_STEPS, find_lr
     from trainer.training.schedule import Sweep
@@ -64,8 +63,8 @@ def lr_find(
     stored = open_store(store, dataset)
     folds = default_folds(stored)[:1] if fold is None else (fold,)
     options = TrainingOptions(method=method, folds=folds, **step.values())
-    sweep = Sweep(NUM_STEPS, end=RECIPES[step.recipe].sweep_end)
     plan = plan_run(stored, options)
+    sweep = Sweep(NUM_STEPS, end=plan.sweep_end)
     console = Terminal()
     with output_folder(out, (TABLE, RESULT, PICTURE, VECTOR)):
         columns = Label(), BarColumn(), TimeRemainingColumn()

@@ -257,6 +257,7 @@ def measure_rates(
     weights: InitialWeights,
     placements: Mapping[str, Placement],
     after_step: Callable[[int, int], None] = lambda _done, _most: None,
+    sweep: Sweep | None = None,
 ) -> tuple[RangeTest, ...]:
     """Measure the learning rates of a run's stages, from the initial weights.
 
@@ -270,6 +271,7 @@ def measure_rates(
         weights: Initial weights.
         placements: Placement of each array's data.
         after_step: Called after each step with the number of steps done and the maximum.
+        sweep: Learning rates of each test, `NUM_STEPS` of them; 1e-7 to 10 by default.
 
     Returns:
         Tests that together cover every stage once.
@@ -302,6 +304,7 @@ def measure_rates(
             curve = _from_initial_weights(
                 *(dataset, one, weights, placements[array]),
                 partial(_report_step, after_step, steps, len(alike) * NUM_STEPS),
+                sweep,
             )
             tests.append(_range_test(curve, stages, array, seen))
     return tuple(tests)
