@@ -170,6 +170,16 @@ def test_too_few_recordings_for_a_validation_part_are_told() -> None:
         tiny_plan(selection="validation", validation_share=0.001)
 
 
+def test_a_validation_part_that_leaves_one_clip_to_train_on_is_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "sounds", clips_a_class=2)
+    for fold in (1, 2):
+        shutil.rmtree(root / f"fold{fold}" / "low")
+    dataset = open_store(build_small(root, "folder", tmp_path / "s.zarr"))
+    options = TrainingOptions(method="resize", selection="validation", validation_share=0.5)
+    with pytest.raises(DataError, match="fold 1: 1 clip left to train on, expected two or more"):
+        plan_run(dataset, options)
+
+
 def test_a_recording_on_both_sides_of_a_split_is_refused(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "sounds")
     rows = ["path,fold,class,source"]

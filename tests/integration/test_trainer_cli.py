@@ -230,6 +230,8 @@ def test_a_run_is_not_resumed_with_an_option_that_would_be_ignored(
 ) -> None:
     dataset, plan = tiny_plan()
     begin(dataset, plan, tmp_path / "run")
+    assert main(["run", "--resume", str(tmp_path / "run"), "--init", "auto"]) == 1
+    assert "init (auto, the run has random)" in capsys.readouterr().err
     assert main(["run", "--resume", str(tmp_path / "run"), *ignored.split()]) == 1
     error = capsys.readouterr().err
     assert f"{ignored.split()[0]} cannot change" in error

@@ -223,6 +223,7 @@ def interpret(
     from trainer.inference.interpret import interpret as interpret_run
     from trainer.records.finished import open_finished
     from trainer.safefiles import output_folder, write_outputs
+    from trainer.selection import OPTIMISTIC
 
     finished = open_finished(run)
     chosen = checkpoint or finished.checkpoints[0]
@@ -241,7 +242,9 @@ def interpret(
         contents |= {WORST: picture.png, WORST_VECTOR: picture.svg}
         written = write_outputs(out, contents)
     console = Terminal()
-    for warning in filter(None, (*finished.partial, finished.warning)):
+    optimistic = chosen == "best" and finished.config.selection == "heldout"
+    warnings = *finished.partial, finished.warning, OPTIMISTIC if optimistic else None
+    for warning in filter(None, warnings):
         Terminal(stderr=True).warn(warning)
     if as_json:
         console.write_json(document)

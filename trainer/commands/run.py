@@ -147,7 +147,7 @@ def _check_same(out: Path, config: RunConfig, options: dict[str, object]) -> Non
     settings = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in options.items()
-        if name in RunConfig.model_fields and value != "auto"
+        if name in RunConfig.model_fields and (value != "auto" or name == "init")
     }
     if isinstance(init := settings.get("init"), str):
         settings["init"] = absolute_init(init)

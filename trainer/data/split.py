@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from featurestore import ClipTable, StoredDataset
 from featurestore.errors import UnknownNameError
+from featurestore.text import quantity
 from schemas import RunConfig, split_role
 from trainer.data.order import EpochOrder, derive_seed, store_order
 from trainer.data.source import StageData, Subset
@@ -166,7 +167,7 @@ def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSpli
     """Return the split for a held-out fold, the same for every method.
 
     Raises:
-        DataError: No clips can be set aside for validation.
+        DataError: No clips can be set aside for validation, or fewer than two are left.
     """
     folds = training_folds(dataset, fold)
     sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
@@ -184,6 +185,11 @@ def split_fold(dataset: StoredDataset, config: RunConfig, fold: int) -> FoldSpli
         )
     order = EpochOrder(config.seed, dataset.fingerprint, folds, sizes, kept=kept)
     num_train = sum(sizes) if kept is None else int(kept.sum())
+    if num_train < 2:  # batch normalisation has no spread of a single clip
+        raise DataError(
+            f"fold {fold}: {quantity(num_train, 'clip')} left to train on, expected two or more; "
+            "choose other folds with --fold, or another --selection"
+        )
     return FoldSplit(order, num_train, len(dataset.clips([fold])), apart, kept)
 
 
