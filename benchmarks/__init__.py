@@ -1,1 +1,1 @@
-"""One script a question; each prints a table and writes `results/NAME.json`."""
+"""Benchmarks: one script per question. Each prints a table and writes `results/NAME.json`."""

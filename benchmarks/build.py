@@ -32,7 +32,12 @@ R = TypeVar("R")
 
 
 class Timed:
-    """An executor that remembers how long its blocks took, and the largest worker's memory."""
+    """An executor that records the time of its blocks and the peak memory.
+
+    Attributes:
+        seconds: Seconds from the first block to the last.
+        peak_mb: Peak memory of the largest process, this one or a worker, in MB.
+    """
 
     def __init__(self, inner: Executor) -> None:
         self._inner = inner
@@ -45,7 +50,7 @@ class Timed:
         tasks: Iterable[T],
         rescue: Callable[[T], R] | None = None,
     ) -> Iterator[R]:
-        """Run the blocks, timed from the first to the last."""
+        """Run the blocks; see `Executor.run`."""
         started = time.perf_counter()
         for result in self._inner.run(function, tasks, rescue):
             self.peak_mb = max(self.peak_mb, *_memory_mb())
@@ -54,13 +59,13 @@ class Timed:
 
 
 def _memory_mb() -> list[float]:
-    """Return resident memory of this process and of each worker, in MB."""
+    """Return the resident memory of this process and of each worker, in MB."""
     me = psutil.Process()
     return [p.memory_info().rss / 1e6 for p in (me, *me.children(recursive=True))]
 
 
 def wav_dataset(root: Path, clips: int) -> Dataset:
-    """Return ESC-10 as 16-bit WAV in five folds, its files repeated until there are enough."""
+    """Return ESC-10 as 16-bit WAV in five folds, with files repeated to that many clips."""
     files = sorted((AUDIO / "audio").iterdir())
     for index in range(clips):
         source = files[index % len(files)]
@@ -72,7 +77,7 @@ def wav_dataset(root: Path, clips: int) -> Dataset:
 
 
 def timed_build(dataset: Dataset, place: Path, executor: Executor) -> tuple[float, float]:
-    """Return the seconds of the blocks, and peak memory in MB."""
+    """Build a store; return the seconds of its blocks, and peak memory in MB."""
     shutil.rmtree(place, ignore_errors=True)
     timed = Timed(executor)
     build(dataset, place, executor=timed)
@@ -80,15 +85,15 @@ def timed_build(dataset: Dataset, place: Path, executor: Executor) -> tuple[floa
 
 
 def serial_build(root: Path, place: Path) -> tuple[float, float]:
-    """Return the seconds of the blocks and peak memory, one block after another in this process."""
+    """Build in this process, one block after another; see `timed_build`."""
     return timed_build(load_dataset("folder", root), place, SerialExecutor())
 
 
 def compare(dataset: Dataset, place: Path, rounds: int) -> list[dict[str, object]]:
-    """Return a row for each way of running the blocks, all in turns.
+    """Return a row for each executor, all timed in turns.
 
-    "2 alone" are two processes that build a store each and know nothing of each other: what two
-    cores of this machine can give. Workers are local processes, as by default, or Dask's.
+    "2 alone" are two processes that build a store each and know nothing of each other: all that
+    two cores of this machine can give. Workers are local processes, as by default, or Dask's.
     """
     spawn = multiprocessing.get_context("spawn")
     stores = [place / name for name in ("a.zarr", "b.zarr")]
@@ -116,7 +121,7 @@ def compare(dataset: Dataset, place: Path, rounds: int) -> list[dict[str, object
         def case(name: str) -> Callable[[], object]:
             return lambda: found[name].append(ways[name]())
 
-        interleave({name: case(name) for name in ways}, rounds + 1)
+        interleave({name: case(name) for name in ways}, rounds + 1)  # the first round warms up
     kept = {name: values[1:] for name, values in found.items()}
     return [_row(name, kept, len(dataset.clips)) for name in kept]
 
@@ -137,7 +142,7 @@ def _row(name: str, found: dict[str, list[tuple[float, float]]], clips: int) -> 
 
 
 def starting() -> dict[str, float]:
-    """Return the seconds until the program answers, and until two workers of Dask's do."""
+    """Return the seconds until the program answers, and until two Dask workers do."""
     program = Path(sys.executable).parent / "featurestore"
     started = time.perf_counter()
     subprocess.run([program, "datasets"], check=True, capture_output=True)
@@ -148,7 +153,7 @@ def starting() -> dict[str, float]:
 
 
 def size_kb(store: Path, clips: int) -> float:
-    """Return the stored kB per clip, everything counted."""
+    """Return the stored kB per clip, of all files of the store."""
     return sum(f.stat().st_size for f in store.rglob("*") if f.is_file()) / clips / 1000
 
 
@@ -166,8 +171,8 @@ def main(
         size = size_kb(Path(place) / "a.zarr", clips)
         others: dict[str, object] = {"kB per clip": size, **starting()}
     table(rows, f"{clips} WAV clips of 5 s")
-    table([others], "beside it")
-    save("build", {"executors": rows, "beside": others}, clips=clips, rounds=rounds)
+    table([others], "in addition")
+    save("build", {"executors": rows, "other": others}, clips=clips, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Time per clip for five arrays, against the floor and against what people do now.
+"""Time per clip for five arrays, compared with the floor and with other tools.
 
-One process, one thread, the same files, all cases in turns; ratios are of one file in one round.
+One process, one thread, the same files, all cases in turns; each ratio is of one file in one round.
 
     python -m benchmarks.extract [--clips 16] [--rounds 5]
 """
@@ -50,7 +50,10 @@ def ours(path: Path) -> object:
 
 
 def floor(path: Path) -> object:
-    """Read, resample, and do a float32 FFT of the windowed frames, in pieces that fit a cache."""
+    """Do what no implementation can avoid: read, resample, and one float32 FFT of the frames.
+
+    The FFT is done in pieces that fit a cache, as a fast implementation would.
+    """
     samples, rate = soundfile.read(path, dtype="float32")
     waveform = soxr.resample(samples, rate, 22_000, "HQ")  # the files are mono
     padded = np.pad(waveform, 512, mode="reflect")
@@ -60,7 +63,7 @@ def floor(path: Path) -> object:
 
 
 def obvious(path: Path) -> object:
-    """Run a librosa script that loads the file and computes each variant by itself."""
+    """Compute the five images as an ordinary librosa script does: each one from the file."""
     return [
         _librosa(path, n_mels, frames, size)
         for n_mels, frames, size in (
@@ -90,7 +93,7 @@ def _librosa(path: Path, n_mels: int, frames: int, size: tuple[int, int] | None)
 
 
 def lhotse_case() -> Case:
-    """Return the case of Lhotse's filterbank features of one variant."""
+    """Return the case that computes one image with lhotse's filterbank features."""
     from lhotse import Fbank, FbankConfig, Recording
 
     extract = Fbank(
@@ -110,7 +113,7 @@ def lhotse_case() -> Case:
 
 
 def torchaudio_case() -> Case:
-    """Return the case of Torchaudio's MelSpectrogram of one variant."""
+    """Return the case that computes one image with torchaudio's MelSpectrogram."""
     import torch
     from torchaudio.functional import resample
     from torchaudio.transforms import MelSpectrogram
@@ -126,7 +129,7 @@ def torchaudio_case() -> Case:
 
 
 def available() -> tuple[dict[str, Case], dict[str, str]]:
-    """Return the cases, and why others are left out."""
+    """Return the cases by name, and why each other one is left out."""
     cases: dict[str, Case] = {"floor": floor, "featurestore": ours, "librosa script": obvious}
     missing = {}
     for name, make in (
@@ -136,14 +139,14 @@ def available() -> tuple[dict[str, Case], dict[str, str]]:
         try:
             cases[name] = make()
             cases[name](next(iter(sorted((AUDIO / "audio").iterdir()))))
-        except Exception as error:  # noqa: BLE001  (a comparison that cannot run is said, not fatal)
+        except Exception as error:  # noqa: BLE001  (a comparison that cannot run is reported, not fatal)
             cases.pop(name, None)
             missing[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return cases, missing
 
 
 def compare(files: list[Path], cases: dict[str, Case], rounds: int) -> list[dict[str, object]]:
-    """Return a row per case: ms per clip, and how many times the floor's."""
+    """Return a row per case: ms per clip, and its time over the floor's and over ours."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for file in files:
         found = interleave({name: partial(case, file) for name, case in cases.items()}, rounds)
@@ -169,7 +172,7 @@ class Blocks:
 
     Args:
         wavs: The files, at fold/class/file.
-        store: Where to.
+        store: Path of the store to build.
     """
 
     def __init__(self, wavs: list[Path], store: Path) -> None:
@@ -179,7 +182,7 @@ class Blocks:
         self.tasks: list[BlockTask] = []
 
     def start(self) -> None:
-        """Have a store in which nothing is built yet."""
+        """Create a store in which every block is pending."""
         shutil.rmtree(self._store, ignore_errors=True)
         arrays = claim_arrays(locate(self._store), self._manifest)
         create_arrays(arrays, clip_tables(self._dataset.clips, self._manifest))
@@ -187,15 +190,15 @@ class Blocks:
         self.tasks = block_tasks(arrays, self._dataset.root, pending)
 
     def build(self) -> object:
-        """Build all of them in this process, as a worker of a build does."""
+        """Build all blocks in this process, as a worker of a build does."""
         return list(SerialExecutor().run(build_once, self.tasks))
 
 
 def whole_build(wavs: list[Path], rounds: int) -> dict[str, object]:
-    """Build and commit blocks, timed over the floor and over the librosa script of their files.
+    """Build and commit blocks; compare with the floor and the librosa script for the same files.
 
-    A block is committed while the next one is extracted, so the time is not all of one core: the
-    processor's is told, too.
+    A block is committed while the next one is extracted, so more than one core is busy: processor
+    time is measured, too.
     """
     processor: dict[str, list[float]] = {"blocks": [], "floor": []}
 
@@ -231,7 +234,7 @@ def whole_build(wavs: list[Path], rounds: int) -> dict[str, object]:
 
 
 def write_wavs(files: list[Path], root: Path) -> list[Path]:
-    """Return the files as 16-bit WAV at fold/class/file."""
+    """Write the files as 16-bit WAV at fold/class/file; return their paths."""
     place = root / "fold1" / "sound"
     place.mkdir(parents=True)
     for file in files:
@@ -245,7 +248,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=2)] = 5,
     build_clips: Annotated[int, typer.Option(min=1, help="Clips of the whole build.")] = 256,
 ) -> None:
-    """Time extraction and a build of one block."""
+    """Time the extraction of clips, and whole blocks."""
     if not AUDIO.is_dir():
         typer.echo("the real audio of ../shared/data is not on this machine: nothing measured")
         raise typer.Exit(0)

@@ -1,4 +1,4 @@
-"""Faults that a store survives: builds killed at random moments, single bits flipped in any file.
+"""Faults that a store survives: builds killed at random moments, bits flipped in every file.
 
 python -m benchmarks.faults [--kills 100] [--flips 3] [--seed 0]
 """
@@ -50,12 +50,12 @@ with ExitStack() as stack:
 BLOCK = 4
 """Clips per block of these builds: many commits, so many moments to be killed at."""
 _LOOK_S = 0.003
-"""Seconds between two looks at what is committed."""
+"""Seconds between two checks of what is committed."""
 
 
 @dataclass
 class Marathon:
-    """History of a row of stores, each killed until it was finished.
+    """Counts over a series of stores, the builds of each killed until it was finished.
 
     Attributes:
         seed: Seed of the moments and the numbers of workers.
@@ -65,7 +65,7 @@ class Marathon:
         finished: Stores finished.
         unequal: Those whose bytes differ from an uninterrupted build's.
         redone: Committed blocks that were written again.
-        in_flight: Blocks that killed builds may have had under way, at most.
+        in_flight: Maximum number of blocks that killed builds may have had under way.
         committed_at_kill: Blocks committed when each kill came.
         workers: Kills by the number of workers; 0 is the serial executor.
     """
@@ -86,9 +86,9 @@ class Pace:
     """Speed of an undisturbed build.
 
     Attributes:
-        blocks: How many it commits.
-        first_s: Seconds until the first is.
-        block_s: Seconds from one to the next, on average.
+        blocks: Number of blocks that it commits.
+        first_s: Seconds until the first commit.
+        block_s: Mean seconds from one commit to the next.
     """
 
     blocks: int
@@ -130,18 +130,18 @@ def run_build(
 def started(
     name: str, root: Path, store: Path, workers: int, env: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a build that is about to begin, its workers ready, in a process group of its own."""
+    """Start a build in a process group of its own; yield it once its workers are ready."""
     command = [sys.executable, "-c", _BUILD, name, str(root), str(store), str(workers)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, start_new_session=True, env={**os.environ, **env}
     ) as process:
-        assert process.stdout is not None  # noqa: S101  (as asked for)
+        assert process.stdout is not None  # noqa: S101  (it is a pipe)
         process.stdout.readline()
         yield process
 
 
 def killed_at(process: subprocess.Popen[bytes], store: Path, moment: Moment) -> bool:
-    """Kill a build and all its processes at a moment, unless it ends before."""
+    """Kill a build with all its processes at a moment; return False if it ended before."""
     while len(commits(store)) < moment.committed:
         if process.poll() is not None:
             return False
@@ -155,13 +155,13 @@ def killed_at(process: subprocess.Popen[bytes], store: Path, moment: Moment) -> 
 
 
 def commits(store: Path) -> dict[Path, int]:
-    """Return when each committed block was, in ns; by the file that commits it."""
+    """Return the time of each commit in ns since the epoch, by the file that is the commit."""
     files = (file for file in store.glob("*/fold*/status/c/*") if "." not in file.name)
     return {file: file.stat().st_mtime_ns for file in files}
 
 
 def measure(name: str, root: Path, store: Path) -> Pace:
-    """Build once, undisturbed and serially."""
+    """Measure the pace of a serial build that nothing disturbs."""
     with started(name, root, store, 0, {}) as process:
         began = time.time_ns()
         if code := process.wait():
@@ -187,43 +187,46 @@ def marathon(
 
     Args:
         name: Name of the dataset.
-        root: Where it is.
+        root: Directory of its files.
         place: Directory for the stores.
-        kills: How many; when a store is finished before, another is started.
-        seed: Seed of every choice.
-        workers: Numbers to choose from.
-        env: Added to the builds' environment.
+        kills: Number of kills; if a store is finished before, another one is started.
+        seed: Seed of every random choice.
+        workers: Numbers of workers to choose from; 0 is the serial executor.
+        env: Variables to add to the builds' environment.
     """
-    chance, told, env = random.Random(seed), Marathon(seed), env or {}  # noqa: S311  (no secret)
+    chance, history, env = random.Random(seed), Marathon(seed), env or {}  # noqa: S311  (no secret)
     pace = measure(name, root, place / "straight")
     straight = contents(place / "straight")
-    while told.kills < kills:
-        store = place / f"store{told.finished}"
-        for number, moment in _attempts(store, told, kills, pace, chance, workers):
+    while history.kills < kills:
+        store = place / f"store{history.finished}"
+        for number, moment in _attempts(store, history, kills, pace, chance, workers):
             before = commits(store)
             ended = run_build(name, root, store, number, moment, env)
             now = commits(store)
-            told.redone += sum(now.get(file) != when for file, when in before.items())
+            history.redone += sum(now.get(file) != when for file, when in before.items())
             if ended:
                 break
-            _count(told, number, len(now), pace)
-        told.finished += 1
-        told.unequal += contents(store) != straight
-    return told
+            _count(history, number, len(now), pace)
+        history.finished += 1
+        history.unequal += contents(store) != straight
+    return history
 
 
 def _attempts(
     store: Path,
-    told: Marathon,
+    history: Marathon,
     kills: int,
     pace: Pace,
     chance: random.Random,
     workers: tuple[int, ...],
 ) -> Iterator[tuple[int, Moment | None]]:
-    """Yield workers and moments to die at, for one store; no moment once there were enough."""
+    """Yield the number of workers and the moment to die of each build of a store.
+
+    The moment is None once there were enough kills: that build finishes the store.
+    """
     while True:
         number, done = chance.choice(workers), len(commits(store))
-        if told.kills >= kills or done >= pace.blocks:
+        if history.kills >= kills or done >= pace.blocks:
             yield number, None
             continue
         committed = chance.randrange(done, pace.blocks)
@@ -231,14 +234,14 @@ def _attempts(
         yield number, Moment(committed, chance.uniform(0, span))
 
 
-def _count(told: Marathon, workers: int, committed: int, pace: Pace) -> None:
+def _count(history: Marathon, workers: int, committed: int, pace: Pace) -> None:
     if committed == pace.blocks:
-        told.late += 1
+        history.late += 1
         return
-    told.kills += 1
-    told.workers[workers] += 1
-    told.in_flight += 2 * max(1, workers)  # one is written while the next is extracted
-    told.committed_at_kill.append(committed)
+    history.kills += 1
+    history.workers[workers] += 1
+    history.in_flight += 2 * max(1, workers)  # one is written while the next is extracted
+    history.committed_at_kill.append(committed)
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -248,14 +251,14 @@ def contents(store: Path) -> dict[str, bytes]:
 
 
 def flips(name: str, root: Path, store: Path, each: int, seed: int) -> Iterator[dict[str, object]]:
-    """Flip single bits in every file of a store in turn; was each found, and mended?
+    """Flip single bits in every file of a store in turn; yield whether each was found and repaired.
 
     Args:
         name: Name of the dataset.
-        root: Where its files are.
-        store: Left as it was.
-        each: Bits a file, one at a time.
-        seed: Seed of the bits.
+        root: Directory of its files.
+        store: A finished store, which is left as it was.
+        each: Number of bits per file, one at a time.
+        seed: Seed of the choice of bits.
     """
     chance, dataset = random.Random(seed), load_dataset(name, root)  # noqa: S311
     for file in sorted(file for file in store.rglob("*") if file.is_file()):
@@ -267,11 +270,17 @@ def flips(name: str, root: Path, store: Path, each: int, seed: int) -> Iterator[
             file.write_bytes(broken)
             found = damaged(store)
             list(repair(dataset, store))
-            mended = file.read_bytes() == whole
+            repaired = file.read_bytes() == whole
             file.write_bytes(whole)
             path = file.relative_to(store)
             kind = "zarr.json" if path.name == "zarr.json" else str(path).split("/c/")[0]
-            yield {"kind": kind, "file": str(path), "bit": bit, "found": found, "mended": mended}
+            yield {
+                "kind": kind,
+                "file": str(path),
+                "bit": bit,
+                "found": found,
+                "repaired": repaired,
+            }
 
 
 def damaged(store: Path) -> bool:
@@ -292,18 +301,18 @@ def main(
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         make_synthetic(place / "sounds", num_folds=2, clips_per_class=4)
         started = time.monotonic()
-        told = marathon("synthetic", place / "sounds", place, kills, seed)
+        history = marathon("synthetic", place / "sounds", place, kills, seed)
         seconds = time.monotonic() - started
         shutil.move(place / "straight", place / "s.zarr")
         tried = list(flips("synthetic", place / "sounds", place / "s.zarr", flips_each, seed))
     killed = {
-        "killed with blocks pending": told.kills,
-        "killed after the last commit": told.late,
-        "stores finished": told.finished,
-        "not equal to an uninterrupted build": told.unequal,
-        "committed blocks written again": told.redone,
-        "kills by workers": dict(told.workers),
-        "blocks committed at the kills": told.committed_at_kill,
+        "killed with blocks pending": history.kills,
+        "killed after the last commit": history.late,
+        "stores finished": history.finished,
+        "not equal to an uninterrupted build": history.unequal,
+        "committed blocks written again": history.redone,
+        "kills by workers": dict(history.workers),
+        "blocks committed at the kills": history.committed_at_kill,
         "seconds": seconds,
     }
     kinds = sorted({str(flip["kind"]) for flip in tried})
@@ -312,11 +321,11 @@ def main(
             "in": kind,
             "bits flipped": len(of := [flip for flip in tried if flip["kind"] == kind]),
             "found": sum(bool(flip["found"]) for flip in of),
-            "mended": sum(bool(flip["mended"]) for flip in of),
+            "repaired": sum(bool(flip["repaired"]) for flip in of),
         }
         for kind in kinds
     ]
-    missed = [flip for flip in tried if not (flip["found"] and flip["mended"])]
+    missed = [flip for flip in tried if not (flip["found"] and flip["repaired"])]
     table(
         [{k: str(v) for k, v in killed.items() if not isinstance(v, list)}], f"kills, seed {seed}"
     )
@@ -324,7 +333,7 @@ def main(
     counts = {
         "bits flipped": len(tried),
         "found": sum(bool(flip["found"]) for flip in tried),
-        "mended": sum(bool(flip["mended"]) for flip in tried),
+        "repaired": sum(bool(flip["repaired"]) for flip in tried),
         "missed": missed,
     }
     save("faults", {"kills": killed, "flips": counts, "by array": rows}, seed=seed)

@@ -1,7 +1,7 @@
-"""Effects of tens of thousands of damaged and lying files on the decoder.
+"""Effects of tens of thousands of damaged and lying sound files on decoding and extraction.
 
-Each is loaded and extracted in a process of its own kind, so that a crash inside a native library
-is counted and the next file gets a fresh process. A number and the seed make a file again:
+Files are loaded and extracted in a process that may die: a crash inside a native library is
+counted, and the next file gets a new process. Each file is a function of its number and the seed:
 
     python -m benchmarks.fuzz [--inputs 20000] [--seed 0] [--workers 2]
     python -m benchmarks.fuzz --only 4711 --keep spoilt.bin      # write that input, and try it
@@ -34,9 +34,9 @@ from featurestore.errors import AudioError
 SPEC = FeatureSpec()
 EXTRACTOR = Extractor(SPEC)
 HANG_S = 60.0
-"""Seconds after which a file counts as one that hangs."""
+"""Seconds after which a file counts as a hang."""
 ADDRESS_SPACE = 4 << 30
-"""Bytes a process may map: beyond it a file counts as one that exhausts memory."""
+"""Maximum number of bytes that the process may map; a file that needs more fails."""
 CRASH, HANG = "crash", "hang"
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -46,11 +46,11 @@ class Outcome:
     """Result of one input.
 
     Attributes:
-        number: Makes it again, with the seed.
-        made: Its source and what was done to it.
-        result: A failure's name in lower case, `ok`, `crash`, `hang`, or `error: …` for anything
-            that a build would not have caught.
-        seconds: To load and extract.
+        number: Number of the input, which with the seed determines its bytes.
+        made: Name of its source, and of the damage done to it.
+        result: `ok`, the name of a clip's failure in lower case, `crash`, `hang`, or `error: …` for
+            anything that a build would not have caught.
+        seconds: Seconds to load and extract it.
         peak_mb: Peak memory of the process so far, in MB.
     """
 
@@ -62,26 +62,32 @@ class Outcome:
 
 
 def attempt(file: Path) -> str:
-    """Load and extract a file as a build does, and check what comes out."""
+    """Load and extract a file as a build does; return the result, as in `Outcome`."""
     try:
         images = EXTRACTOR(load(file, SPEC).waveform)
     except AudioError as error:
         return error.status.name.lower()
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is what is looked for)
+    except Exception as error:  # noqa: BLE001  (any other exception is a finding)
         return f"error: {type(error).__name__}: {error}"
     possible = all(np.isfinite(i).all() and i.min() >= 0 and i.max() <= 1 for i in images.values())
     return "ok" if possible else "error: values outside [0, 1]"
 
 
 def fuzz(seed: int, numbers: Sequence[int], hang_s: float = HANG_S) -> Iterator[Outcome]:
-    """Try inputs one after the other, in a process that is replaced when it dies or hangs."""
+    """Yield the outcome of each input, tried in a process that is replaced when it dies or hangs.
+
+    Args:
+        seed: Seed of the inputs.
+        numbers: Numbers of the inputs to try.
+        hang_s: Seconds after which an input counts as a hang.
+    """
     left = list(numbers)
     while left:
         ours, theirs = _SPAWN.Pipe(duplex=False)
         process = _SPAWN.Process(target=work, args=(theirs, seed, left), daemon=True)
         process.start()
         theirs.close()
-        ours.recv()  # it has started; from now on a file is to blame
+        ours.recv()  # it has started; from now on a crash is a file's fault
         dead = None
         while left and dead is None:
             try:
@@ -103,9 +109,9 @@ def fuzz(seed: int, numbers: Sequence[int], hang_s: float = HANG_S) -> Iterator[
 
 
 def work(answers: Connection, seed: int, numbers: Sequence[int]) -> None:
-    """Try the inputs and send an `Outcome` of each; the process may die at any."""
+    """Try the inputs and send the `Outcome` of each; any of them may kill this process."""
     faulthandler.enable(os.fdopen(os.dup(2), "w"))
-    for stream in (1, 2):  # the native libraries print what they find
+    for stream in (1, 2):  # native libraries print their complaints
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     warnings.simplefilter("error")
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
@@ -123,13 +129,13 @@ def work(answers: Connection, seed: int, numbers: Sequence[int]) -> None:
 
 
 def _peak_mb() -> float:
-    """Return the peak of this process alone: getrusage's figure starts with that of its parent."""
+    """Return this process's peak memory in MB; getrusage's figure starts with its parent's."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Return counts by result, the slowest, the memory, and every input that did what none may."""
+    """Return counts by result, times, memory, and every input with a forbidden result."""
     bad = [o for o in outcomes if o.result in {CRASH, HANG} or o.result.startswith("error")]
     counts = Counter(o.result.split(":")[0] for o in outcomes)
     return {
@@ -152,7 +158,7 @@ def main(
     only: Annotated[int | None, typer.Option(help="Try this input alone.")] = None,
     keep: Annotated[Path | None, typer.Option(help="File to write that input to.")] = None,
 ) -> None:
-    """Fuzz the decoder and the extractor; exit 1 if a file did what none may do."""
+    """Fuzz the decoder and the extractor; exit with 1 after a crash, hang or uncaught error."""
     if only is not None and keep is not None:
         keep.write_bytes(spoilt(seed, only)[1])
     numbers = range(inputs) if only is None else [only]

@@ -50,23 +50,23 @@ def main(
 
 
 def installed(extra: str) -> tuple[int, int]:
-    """Install the project with an extra into a new environment.
+    """Install the project with an extra into a new environment, and measure it.
 
     Args:
         extra: Name of an extra, or `base`.
 
     Returns:
-        Its number of packages, this one included, and their bytes.
+        The number of packages, including this one, and the size of their files in bytes.
     """
     with tempfile.TemporaryDirectory() as place:
         environment = Path(place) / "env"
         command = [sys.executable, "-m", "venv", "--without-pip", str(environment)]
         subprocess.run(command, check=True)
-        wanted = str(ROOT) if extra == BASE else f"{ROOT}[{extra}]"
+        requirement = str(ROOT) if extra == BASE else f"{ROOT}[{extra}]"
         subprocess.run(
             [
                 *(_uv(), "pip", "install", "--quiet", "--python", str(environment / "bin/python")),
-                *("--constraint", str(ROOT / "constraints.txt"), "--editable", wanted),
+                *("--constraint", str(ROOT / "constraints.txt"), "--editable", requirement),
             ],
             check=True,
         )
@@ -76,8 +76,8 @@ def installed(extra: str) -> tuple[int, int]:
 
 
 def _uv() -> str:
-    beside = Path(sys.executable).parent / "uv"
-    path = str(beside) if beside.exists() else shutil.which("uv")
+    installed_uv = Path(sys.executable).parent / "uv"
+    path = str(installed_uv) if installed_uv.exists() else shutil.which("uv")
     if path is None:
         sys.exit("uv is not installed: pip install uv")
     return path

@@ -2,9 +2,9 @@
 
 python -m benchmarks.late_workers [--clips 1440] [--late-s 3]
 
-A scheduler without workers gets a build. Either a worker comes at once and a second one later, or
-`adapt` starts and ends up to two by itself, as on a cluster with a queue. Counted is how many
-blocks each process built, and when its first one was done.
+A build is submitted to a scheduler without workers. Either one worker comes at once and a second
+one later, or `adapt` starts and ends up to two by itself, as on a cluster with a queue. The number
+of blocks that each process built is counted, and its first one is timed.
 """
 
 import os
@@ -31,14 +31,17 @@ from schemas import FeatureSpec
 T = TypeVar("T")
 R = TypeVar("R")
 _BLOCK_CLIPS = 8
-"""Clips of a block: small ones, so that there is something to share out."""
+"""Clips per block: few, so that there are many blocks to share."""
 
 
 class ByProcess:
-    """An executor that remembers when each worker process ended which block.
+    """An executor that records when each worker process ended its blocks.
 
     Args:
-        inner: Where blocks run.
+        inner: Executor that runs the blocks.
+
+    Attributes:
+        done: End of each block, in seconds since the executor was made, by process id.
     """
 
     def __init__(self, inner: Executor) -> None:
@@ -52,7 +55,7 @@ class ByProcess:
         tasks: Iterable[T],
         rescue: Callable[[T], R] | None = None,
     ) -> Iterator[R]:
-        """Run the blocks."""
+        """Run the blocks; see `Executor.run`."""
         rescued = partial(_named, rescue) if rescue else None
         for process, result in self._inner.run(partial(_named, function), tasks, rescued):
             self.done.setdefault(process, []).append(time.perf_counter() - self._started)
@@ -66,7 +69,7 @@ def _named(function: Callable[[T], R], task: T) -> tuple[int, R]:
 def timed(
     name: str, dataset: Dataset, store: Path, arrive: Callable[[LocalCluster], object]
 ) -> Iterator[dict[str, Any]]:
-    """Build with the workers that `arrive` lets come; yield a row for each process."""
+    """Build with the workers that `arrive` adds to the cluster; yield a row for each process."""
     cluster = LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None)
     with cluster, DaskExecutor(scheduler=cluster.scheduler_address) as inner:
         arrive(cluster)

@@ -1,4 +1,4 @@
-"""Stores of clips that exist nowhere: real planning, arrays and commits, made-up images."""
+"""Stores of clips without audio files: real planning, arrays and commits, made-up images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +22,9 @@ Images = Callable[[Block], dict[str, NDArray[Any]]]
 
 
 def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Dataset:
-    """Return a dataset of clips that exist nowhere, spread evenly over folds and classes.
+    """Return a dataset of clips without audio files, spread evenly over folds and classes.
 
-    A recording has four clips, all in one fold, as the trainer demands.
+    A recording has four clips, all in one fold, as the trainer requires.
     """
     names = tuple(f"class{number:02d}" for number in range(num_classes))
     card = DatasetCard(
@@ -44,13 +44,13 @@ def made_up(num_clips: int, num_folds: int = 5, num_classes: int = 50) -> Datase
 
 
 def _numbered(before: str, numbers: NDArray[np.int64], after: str = "", width: int = 8) -> Any:  # noqa: ANN401
-    """Return texts (n,) with a number in each."""
+    """Return texts (n,): each number, zero-padded to `width` digits, between two strings."""
     digits = np.strings.zfill(numbers.astype(f"U{width}"), width).astype(TEXT)
     return np.strings.add(np.strings.add(before, digits), after)
 
 
 def create(dataset: Dataset, path: Path, spec: FeatureSpec) -> StoredArrays:
-    """Return the store of a dataset, with every block pending."""
+    """Create the store of a dataset, with every block pending."""
     manifest = plan_manifest(dataset, spec)
     arrays = claim_arrays(path, manifest)
     create_arrays(arrays, clip_tables(dataset.clips, manifest))
@@ -61,8 +61,9 @@ def fill(arrays: StoredArrays, images: Images) -> StoredArrays:
     """Commit every block with made-up images, and declare the store complete.
 
     Args:
-        arrays: Created and pending.
-        images: The images of a block's clips, by the keys of the spec's arrays.
+        arrays: Arrays of a store with pending blocks.
+        images: Function that returns the images of a block's clips, by the keys of the spec's
+            arrays.
     """
     for block in blocks_where(arrays, lambda status: status == ClipStatus.PENDING):
         arrays.write_block(block, images(block) | outcomes(len(block)))
@@ -76,7 +77,7 @@ def complete(arrays: StoredArrays) -> StoredArrays:
 
 
 def outcomes(size: int) -> dict[str, NDArray[Any]]:
-    """Return the outcomes of that many good clips, as in the clip table."""
+    """Return the columns of the clip table that a block writes, for `size` good clips."""
     return {
         "duration_s": np.full(size, 5, np.float32),
         "peak": np.full(size, 1, np.float32),

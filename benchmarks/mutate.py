@@ -1,8 +1,7 @@
 """Damaged and lying audio files, each a pure function of a seed and a number.
 
-Sound files of every container that libsndfile writes are spoilt as storage, networks and malice
-spoil them. The checksums of Ogg pages are put right again, or the damage would never reach a
-decoder.
+Sound files of every container that libsndfile writes are damaged as storage, networks and malice
+damage them. The checksums of Ogg pages are corrected, or the damage would never reach a decoder.
 """
 
 import io
@@ -24,13 +23,13 @@ _COMMON = {
     ("AIFF", "PCM_16"): 3,
     ("MP3", "MPEG_LAYER_III"): 6,
 }
-"""Weights of containers that are taken more often than others."""
+"""Weights of containers that are chosen more often than others, whose weight is 1."""
 _SMALL_LIES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 1024, 0x7FFF, 0x8000, 0xFFFF)
 _LIES = (*_SMALL_LIES, 0x7FFFFFFF, 0x80000000, 10_000_000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF)
 _HEADER = 256
-"""Bytes in which most headers lie."""
+"""Size in bytes within which most headers lie."""
 _LONGEST_REAL = 60_000
-"""Bytes taken of a real file, which is cut there."""
+"""Maximum number of bytes of a real file, which is cut there."""
 Rng = np.random.Generator
 
 
@@ -76,7 +75,11 @@ def _weighted() -> tuple[tuple[str, ...], tuple[float, ...]]:
 
 
 def spoilt(seed: int, number: int) -> tuple[str, bytes]:
-    """Return one input: the name of its source and of what was done to it, and its bytes."""
+    """Return one input.
+
+    Returns:
+        The names of its source and of the damage done to it, and its bytes.
+    """
     rng = np.random.default_rng((seed, number))
     names, weights = _weighted()
     source = str(rng.choice(names, p=weights))
@@ -107,7 +110,7 @@ def flip_header(data: bytearray, rng: Rng) -> bytearray:
 
 
 def lie(data: bytearray, rng: Rng) -> bytearray:
-    """Replace a number in the header by an extreme one, of two, four or eight bytes."""
+    """Replace two, four or eight bytes of the header by an extreme number."""
     position = int(rng.integers(min(_HEADER, len(data))))
     value = int(rng.choice(_LIES))
     form, mask = (("H", 0xFFFF), ("I", 0xFFFFFFFF), ("Q", 2**64 - 1))[rng.integers(3)]
@@ -152,7 +155,7 @@ def splice(data: bytearray, rng: Rng) -> bytearray:
 
 
 def not_finite(data: bytearray, rng: Rng) -> bytearray:
-    """Write samples, if they are floats, that are NaN, infinite, huge or too small to be normal."""
+    """Write float32 numbers that are NaN, infinite, huge or subnormal anywhere."""
     for _ in range(rng.integers(1, 50)):
         value = (np.nan, np.inf, -np.inf, 3e38, 1e-42)[rng.integers(5)]
         position = int(rng.integers(len(data))) & ~3
@@ -187,7 +190,10 @@ def _crc_table() -> tuple[int, ...]:
 
 
 def repair_ogg(data: bytearray) -> None:
-    """Put the checksum of every complete page right (RFC 3533), in place."""
+    """Correct the checksum of every complete page, in place.
+
+    Source: RFC 3533, section 6.
+    """
     table = _crc_table()
     start = data.find(b"OggS")
     while start >= 0 and start + 27 <= len(data):

@@ -1,8 +1,8 @@
-"""Time of a build of short parts of long recordings, over that of the same clips as files.
+"""Time to build short parts of long recordings, over the time for the same clips as files.
 
     python -m benchmarks.parts [--clips 10000] [--rounds 3] [--suffix wav]
 
-Both are built by local worker processes, as by default, in turns; ratios are of one round.
+Both are built in turns by local worker processes, as by default; each ratio is of one round.
 """
 
 import csv
@@ -23,7 +23,7 @@ from featurestore.datasets.collection import load_collection
 
 RATE = 22_050
 PARTS = 3600
-"""Parts of a recording, a second each: an hour."""
+"""Parts of one second per recording: an hour."""
 Row = tuple[str, ...]
 
 
@@ -53,7 +53,7 @@ def write_both(root: Path, clips: int, suffix: str) -> None:
 
 
 def compare(root: Path, rounds: int) -> list[dict[str, object]]:
-    """Return a row per kind of clips: seconds of each build, and over that of files."""
+    """Return a row per kind of clips: seconds of a build, and its time over that of files."""
     stores = {name: root / f"{name}.zarr" for name in ("files", "tapes")}
     datasets = {name: load_collection(root / name) for name in stores}
     with ProcessExecutor() as executor:
@@ -87,7 +87,7 @@ def main(
     with tempfile.TemporaryDirectory() as place:
         write_both(Path(place), clips, suffix)
         rows = compare(Path(place), rounds)
-    table(rows, f"{clips} clips of a second, {suffix}; bar: 1.2")
+    table(rows, f"{clips} clips of one second, {suffix}; bar: 1.2")
     save("parts", {"rows": rows}, clips=clips, rounds=rounds, suffix=suffix)
 
 

@@ -1,4 +1,4 @@
-"""Parts that every benchmark shares: timing in turns, ratios within rounds, the table, the record.
+"""Parts shared by all benchmarks: timing in turns, ratios within rounds, the table, the record.
 
 The machines are noisy, so a figure is a ratio inside one run: all cases take turns in every round,
 and the median of the rounds' ratios counts.
@@ -47,12 +47,15 @@ def interleave(
     rounds: int,
     before: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, list[float]]:
-    """Return seconds of each case in each round; every round starts with another case.
+    """Time each case in each round; every round starts with another case.
 
     Args:
-        cases: What to time, by name.
-        rounds: How often each is run.
-        before: What some of them need to be done first each time, which is not timed.
+        cases: Functions to time, by name.
+        rounds: Number of rounds, in each of which every case runs once.
+        before: Preparations of some cases, by name, which run before each round and are not timed.
+
+    Returns:
+        Seconds of each round, by the case's name.
     """
     prepare = before or {}
     names = list(cases)
@@ -68,7 +71,12 @@ def interleave(
 
 
 def ratios(times: Mapping[str, Sequence[float]], name: str, reference: str) -> dict[str, float]:
-    """Return how many times as long as the reference a case took, round by round.
+    """Compare the time of a case with that of a reference, round by round.
+
+    Args:
+        times: Seconds of each round, by the case's name.
+        name: The case.
+        reference: The case to divide by.
 
     Returns:
         `median`, `low` and `high` of the rounds' ratios.
@@ -100,12 +108,15 @@ def _cell(value: object) -> str:
 
 
 def save(name: str, results: Mapping[str, Any], **context: object) -> Path:
-    """Write `results/NAME.json`: the results, and where, when and with what they were found.
+    """Write `results/NAME.json`: the results, with date, command, hardware and library versions.
 
     Args:
         name: Name of the file, without suffix.
-        results: JSON-ready.
-        **context: Whatever else a reader should know, such as sizes and rounds.
+        results: Results that JSON can hold.
+        **context: Settings that a reader should know, such as sizes and rounds.
+
+    Returns:
+        The file's path.
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
@@ -123,7 +134,7 @@ def save(name: str, results: Mapping[str, Any], **context: object) -> Path:
 
 
 def command() -> str:
-    """Return the script and its arguments; of an absolute path, the last part only."""
+    """Return the command line, with absolute paths cut to their last part."""
     script = Path(sys.argv[0])
     name = script.parent.name if script.stem == "__main__" else script.stem
     arguments = [re.sub(r"/\S*/", "", argument) for argument in sys.argv[1:]]
@@ -131,7 +142,7 @@ def command() -> str:
 
 
 def hardware() -> dict[str, object]:
-    """Return the processor, usable cores, memory, and GPU if torch is loaded and has one."""
+    """Return processor, usable cores, memory in GB, and the GPU if torch is loaded and has one."""
     found: dict[str, object] = {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
@@ -157,7 +168,7 @@ def _cpu() -> str:
 
 
 def libraries() -> dict[str, str]:
-    """Return the versions of Python and of those libraries that are installed."""
+    """Return the versions of Python and of the installed libraries that matter here."""
     versions = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:

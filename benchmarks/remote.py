@@ -1,8 +1,8 @@
-"""A build in an object store when requests fail: how many, what it costs, what comes out.
+"""Cost of failing requests to an object store: retries, time, and whether the store is intact.
 
-    python -m benchmarks.remote            # 200 synthetic clips, an S3 server on loopback
+    python -m benchmarks.remote            # 200 synthetic clips, an S3 server on this machine
 
-The store must equal the local one in every byte, and be read whole through the same faults.
+The store must equal a local one in every byte, and be read completely through the same faults.
 """
 
 import argparse
@@ -31,8 +31,10 @@ CASES: Mapping[str, Mapping[str, float]] = {
     "10 % fail": {"refused": 0.04, "lost": 0.03, "cut": 0.02, "slow": 0.01},
     "30 % fail": {"refused": 0.12, "lost": 0.1, "cut": 0.06, "slow": 0.02},
 }
+"""Fraction of the requests that fail in each way, by the case's name."""
 _TIMEOUT_S = 5
 _PAUSE_S = 8
+"""Seconds of a slow answer: longer than the timeout, so that it counts as a failure."""
 
 
 def main() -> None:

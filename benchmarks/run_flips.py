@@ -1,9 +1,9 @@
-"""Whether a run's directory vouches for itself: bits flipped in every file that is read back.
+"""Detection of damage in a run's directory: bits flipped in every file that is read back.
 
 python -m benchmarks.run_flips [--flips 40] [--seed 0] [--place DIR]
 
-A flip may be refused by the file's name, or change nothing that is said (white space of a JSON
-file); what counts is that none changes an answer, or a weight, in silence.
+A damaged file may be refused by its name, or read the same as before (a flip in white space of a
+JSON file); what counts is that no flip changes a result or a weight silently.
 """
 
 import random
@@ -29,22 +29,22 @@ NETWORKS: tuple[CheckpointName, ...] = ("best", "last")
 
 
 def tables(run: Path) -> str:
-    """Return all that a finished run's records and tables say."""
+    """Return the content of a finished run's records and tables."""
     found = open_finished(run)
     found.verify(networks=False)
     return repr((found.record, found.result))
 
 
 def network(run: Path, fold: int, name: CheckpointName) -> str:
-    """Return the weights of one of its networks."""
+    """Return a summary of the weights of one of a finished run's networks."""
     return _weights(open_finished(run).checkpoint(fold, name).model)
 
 
 def state(run: Path) -> str:
-    """Return the weights in the state of its first fold, which is unfinished."""
+    """Return a summary of the weights in the state of a run's first, unfinished fold."""
     directory = RunDirectory(run)
     found = directory.fold(FOLDS[0]).state(directory.record(), FOLDS[0])
-    assert found is not None, "it was waited for"  # noqa: S101
+    assert found is not None, "the training was killed after it was written"  # noqa: S101
     return _weights(found.last.model)
 
 
@@ -53,7 +53,7 @@ def _weights(model: Mapping[str, Tensor]) -> str:
 
 
 def files(run: Path, unfinished: Path) -> Iterator[tuple[Path, Callable[[], str]]]:
-    """Yield every file that is read back, and what tells all that it says."""
+    """Yield every file that is read back, and the function that reads it."""
     for pattern in ("*.json", "*.csv"):
         yield from ((path, partial(tables, run)) for path in sorted(run.rglob(pattern)))
     for fold in FOLDS:
@@ -62,16 +62,27 @@ def files(run: Path, unfinished: Path) -> Iterator[tuple[Path, Callable[[], str]
     yield unfinished / f"fold{FOLDS[0]}/state.pt", partial(state, unfinished)
 
 
-def flips(path: Path, ask: Callable[[], str], number: int, chance: random.Random) -> Counter[str]:
-    """Flip bits of a file, one at a time: how often that was refused, said the same, or silent."""
-    whole, said, counts = path.read_bytes(), ask(), Counter[str]()
+def flips(path: Path, read: Callable[[], str], number: int, chance: random.Random) -> Counter[str]:
+    """Flip bits of a file, one at a time, and count what reading it gives.
+
+    Args:
+        path: A file of a run.
+        read: Function that returns all that the file says.
+        number: Number of bits to flip.
+        chance: Source of their positions.
+
+    Returns:
+        Counts: `refused` by the file's name, `not by its name`, `same` (nothing that is read
+        changed), `silent` (something did).
+    """
+    whole, expected, counts = path.read_bytes(), read(), Counter[str]()
     for _ in range(number):
         bit = chance.randrange(8 * len(whole))
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << bit % 8
         path.write_bytes(broken)
         try:
-            outcome = "same" if ask() == said else "silent"
+            outcome = "same" if read() == expected else "silent"
         except TrainerError as error:
             line = str(error)
             outcome = "refused" if path.name in line and "\n" not in line else "not by its name"
@@ -98,8 +109,8 @@ def main(
         training = resumed(unfinished)
         if not training.killed_at(unfinished / f"fold{FOLDS[0]}/state.pt"):
             raise RuntimeError(f"it left no state: {training.error}")
-        for path, ask in files(run, unfinished):
-            counts = flips(path, ask, flips_each, chance)
+        for path, read in files(run, unfinished):
+            counts = flips(path, read, flips_each, chance)
             name = "/".join(path.relative_to(place).parts[1:])
             kinds = ("refused", "same", "silent", "not by its name")
             rows.append({"file": name, "bits": flips_each} | {kind: counts[kind] for kind in kinds})

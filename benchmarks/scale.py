@@ -1,8 +1,8 @@
-"""Growth of everything but the audio with the number of clips.
+"""Growth of the cost of everything but the audio with the number of clips.
 
-A table of clips that exist nowhere is read, and goes through the real planning, creation, commits
-of one 2 × 2 image per clip, resume, `info` and reading, so what is timed is the price of the
-book-keeping alone. Each size has a process of its own, so that its peak of memory is its own.
+A table of clips without audio files goes through the real planning, creation, commits of one 2 × 2
+image per clip, resume, `info` and reading, so that only the bookkeeping is timed. Each size is
+measured in a process of its own, for the sake of its peak memory.
 
     python -m benchmarks.scale                     # 1,000, 10,000 and 100,000 clips
     python -m benchmarks.scale --large             # and 1,000,000 and 10,000,000
@@ -55,7 +55,7 @@ def _tiny_images(block: Block) -> dict[str, NDArray[Any]]:
 
 
 class _Clock:
-    """Seconds of named parts, by the clock and of the processor."""
+    """Elapsed and processor seconds of named parts."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -70,9 +70,9 @@ class _Clock:
 
 
 def write_table(num_clips: int, root: Path) -> None:
-    """Write a table of clips that exist nowhere, but the first, spread over folds and classes.
+    """Write a table of clips, spread over folds and classes, of which only the first has a file.
 
-    A recording has four clips, all in one fold, as the trainer demands.
+    A recording has four clips, all in one fold, as the trainer requires.
     """
     place = root / "audio/000"
     place.mkdir(parents=True)
@@ -88,7 +88,7 @@ def write_table(num_clips: int, root: Path) -> None:
 
 
 def measure(num_clips: int, folder: Path) -> dict[str, Any]:
-    """Measure seconds of each part for that many clips, and what the store is made of."""
+    """Measure the seconds of each part for that many clips, the store's size, and peak memory."""
     root, path, clock = folder / f"{num_clips}", folder / f"{num_clips}.zarr", _Clock()
     write_table(num_clips, root)
     arrays = _create(root, path, clock)
@@ -102,12 +102,12 @@ def measure(num_clips: int, folder: Path) -> dict[str, Any]:
         "clips": num_clips,
         "seconds": clock.seconds,
         "processor seconds": clock.cpu,
-        "us_a_clip": {name: 1e6 * s / num_clips for name, s in clock.seconds.items()},
+        "us_per_clip": {name: 1e6 * s / num_clips for name, s in clock.seconds.items()},
         "scheduler_tasks": num_tasks,
         "block_clips": arrays.manifest.block_clips,
         "files": files,
         "bytes": size,
-        "bytes_a_clip": size / num_clips,
+        "bytes_per_clip": size / num_clips,
         "peak_memory_mb_created": created_mb,
         "peak_memory_mb": _peak_mb(),
     }
@@ -158,7 +158,7 @@ def _read(path: Path, arrays: StoredArrays, clock: _Clock) -> None:
 
 
 def _chunk_sizes(dataset: StoredDataset) -> tuple[int, ...]:
-    """Return the clips of each chunk, as the trainer counts them."""
+    """Return the number of clips of each chunk, as the trainer counts them."""
     return tuple(len(dataset.labels(block)) for block in dataset.blocks())
 
 
@@ -168,7 +168,7 @@ def _extent(path: Path) -> tuple[int, int]:
 
 
 def scheduler_ms(num_tasks: int = _NO_OPS) -> float:
-    """Measure the milliseconds per task that does nothing, on Dask with two worker processes."""
+    """Measure the milliseconds per empty task, on Dask with two worker processes."""
     with DaskExecutor(workers=2) as executor:
         list(executor.run(abs, range(50)))
         started = time.perf_counter()
@@ -184,9 +184,9 @@ def _show(measured: Sequence[dict[str, Any]]) -> None:
         for part in parts
     ]
     record.table(rows, "Seconds of each part")
-    kept = ("clips", "scheduler_tasks", "files", "bytes", "bytes_a_clip")
+    kept = ("clips", "scheduler_tasks", "files", "bytes", "bytes_per_clip")
     peaks = ("peak_memory_mb_created", "peak_memory_mb")
-    record.table([{name: m[name] for name in (*kept, *peaks)} for m in measured], "What there is")
+    record.table([{name: m[name] for name in (*kept, *peaks)} for m in measured], "Sizes")
 
 
 def _alone(size: int, folder: Path) -> dict[str, Any]:
@@ -206,12 +206,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = [*(options.sizes or SIZES), *(LARGE if options.large else ())]
     measured: list[dict[str, Any]] = []
     per_task = scheduler_ms()
-    print(f"a Dask task that does nothing: {per_task:.2f} ms")
+    print(f"an empty Dask task: {per_task:.2f} ms")
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             measured.append(_alone(size, Path(folder)))
             print(f"{size:,} clips: {sum(measured[-1]['seconds'].values()):.1f} s")
-            record.save(options.out, {"scheduler_ms_a_task": per_task, "sizes": measured})
+            record.save(options.out, {"scheduler_ms_per_task": per_task, "sizes": measured})
     _show(measured)
 
 

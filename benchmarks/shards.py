@@ -1,4 +1,4 @@
-"""The cost of clips in shards: a build from Parquet, Arrow and tars next to the same from files.
+"""Cost of clips in shards: builds from Parquet, Arrow and tars compared with builds from files.
 
 python -m benchmarks.shards [--clips 640] [--rounds 5]
 """
@@ -25,14 +25,17 @@ from featurestore.building.build import build
 from featurestore.datasets.collection import load_collection
 
 _ROWS_PER_GROUP = 100
-"""Rows of a row group, and of a record batch, as Hugging Face's datasets writes Audio."""
+"""Rows per row group and per record batch, as Hugging Face's datasets writes Audio."""
 _CLIPS_PER_FILE = 400
 _FOLDS, _CLASSES = 5, 10
 _RATE, _SECONDS = 44_100, 5
 
 
 def sounds(clips: int, suffix: str) -> Iterator[tuple[str, bytes, int, int]]:
-    """Yield name, bytes, class and fold of each clip. The folds alternate: the worst for groups."""
+    """Yield name, bytes, class and fold of each clip.
+
+    Folds alternate, so that the blocks of each fold need every row group: the worst case.
+    """
     for index in range(clips):
         rng = np.random.default_rng(index)
         time_s = np.arange(_RATE * _SECONDS) / _RATE
@@ -44,7 +47,7 @@ def sounds(clips: int, suffix: str) -> Iterator[tuple[str, bytes, int, int]]:
 
 
 def write_files(root: Path, clips: int, suffix: str) -> None:
-    """Write each clip to a file, and a table of them."""
+    """Write each clip to a file, and a table of the files."""
     root.mkdir()
     rows = ["path,label,fold"]
     for name, data, label, fold in sounds(clips, suffix):
@@ -54,7 +57,7 @@ def write_files(root: Path, clips: int, suffix: str) -> None:
 
 
 def write_parquet(root: Path, clips: int, suffix: str) -> None:
-    """Write the clips as `Dataset.to_parquet` does: neither compressed nor with dictionaries."""
+    """Write the clips as `Dataset.to_parquet` does: without compression and dictionaries."""
     root.mkdir()
     for number, rows in enumerate(_tables(clips, suffix)):
         pq.write_table(
@@ -118,7 +121,7 @@ WRITERS: dict[str, Callable[[Path, int, str], None]] = {
 
 
 def compare(place: Path, clips: int, suffix: str, rounds: int) -> list[dict[str, object]]:
-    """Return a row for each kind, built in turns in this process: whole builds with planning."""
+    """Return a row for each kind: whole builds with planning, in turns in this process."""
     for kind, write in WRITERS.items():
         write(place / kind, clips, suffix)
     planned: dict[str, list[float]] = {kind: [] for kind in WRITERS}
@@ -153,7 +156,7 @@ def compare(place: Path, clips: int, suffix: str, rounds: int) -> list[dict[str,
 
 
 def _over_files(seconds: dict[str, list[float]], kind: str) -> float:
-    """Return the median over the rounds, the first of which warms up."""
+    """Return the median ratio over the rounds, without the first, which warms up."""
     pairs = zip(seconds[kind][1:], seconds["files"][1:], strict=True)
     return median(one / files for one, files in pairs)
 

@@ -1,7 +1,7 @@
-"""The cost of starting: a build of ESC-10 from WAV as a whole process, and what answers at once.
+"""Cost of starting: builds of ESC-10 from WAV as whole processes, and commands that answer at once.
 
-The bar is a script that does nothing but start two bare Dask workers, import the same libraries in
-them and map the same extraction over the same files: what any Dask-parallel build must pay.
+The reference is a script that only starts two bare Dask workers, imports the same libraries in them
+and maps the same extraction over the same files: what any build on Dask must pay.
 
 python -m benchmarks.startup [--rounds 7]
 """
@@ -66,7 +66,7 @@ def program(name: str) -> str:
 
 
 def build(root: Path, store: Path, *options: str) -> Callable[[], object]:
-    """Return a case: build the store from nothing, as a user does."""
+    """Return a case that builds the store from the start, as a user does."""
     command = [program("featurestore"), "build", "--dataset", "esc10", "--root", str(root)]
 
     def case() -> None:
@@ -77,14 +77,18 @@ def build(root: Path, store: Path, *options: str) -> Callable[[], object]:
 
 
 def run(command: list[str], expected: int = 0) -> None:
-    """Run a command to its end; what it prints is not shown unless it fails."""
+    """Run a command without showing its output.
+
+    Raises:
+        RuntimeError: Its exit code was another one; the message has the end of its errors.
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != expected:
         raise RuntimeError(f"{command}: exit code {done.returncode}: {done.stderr[-2000:]}")
 
 
 def parts(root: Path, store: Path, rounds: int) -> list[dict[str, object]]:
-    """Measure when a build says its first word, commits its first and last block, and ends."""
+    """Measure when a build prints its first line, commits its first and last block, and ends."""
     cases = {"build, default": [], "build, no workers": ["--workers", "0"]}
     times: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     for _ in range(rounds):
@@ -99,16 +103,16 @@ def parts(root: Path, store: Path, rounds: int) -> list[dict[str, object]]:
 def _moments(root: Path, store: Path, options: list[str]) -> dict[str, float]:
     shutil.rmtree(store, ignore_errors=True)
     command = [program("featurestore"), "build", "esc10", "--root", str(root)]
-    begun, begun_wall = time.perf_counter(), time.time()
+    started, started_wall = time.perf_counter(), time.time()
     with subprocess.Popen(
         [*command, "--store", str(store), *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         process.stderr.readline()  # type: ignore[union-attr]
-        first_word = time.perf_counter() - begun
+        first_word = time.perf_counter() - started
         process.communicate()
-    ended = time.perf_counter() - begun
+    ended = time.perf_counter() - started
     files = (file for file in store.glob("*/fold*/status/c/*") if "." not in file.name)
-    committed = sorted(file.stat().st_mtime - begun_wall for file in files)
+    committed = sorted(file.stat().st_mtime - started_wall for file in files)
     return {
         "first word s": first_word,
         "first block s": committed[0],
@@ -118,7 +122,7 @@ def _moments(root: Path, store: Path, options: list[str]) -> dict[str, float]:
 
 
 def answers(rounds: int) -> list[dict[str, object]]:
-    """Measure wall and processor seconds of what should answer at once."""
+    """Measure elapsed and processor seconds of commands that should answer at once."""
     commands = {
         "featurestore --help": ([program("featurestore"), "--help"], 0),
         "featurestore build --help": ([program("featurestore"), "build", "--help"], 0),

@@ -2,9 +2,8 @@
 
 python -m benchmarks.train_faults [--kills 40] [--failures 40] [--seed 0] [--place DIR]
 
-Each training is a process of its own, forked from this one so that torch is loaded once. Whatever
-happens to it, the run must end with the bits of one that was never disturbed, or be refused in a
-line of ours.
+Each training is a process of its own, forked from this one so that torch is loaded once. A
+disturbed run must end, resumed, with the bits of an undisturbed one, or be refused in one line.
 """
 
 import errno
@@ -44,15 +43,17 @@ RESOLUTIONS = tuple(
     for name, side in (("R1", 12), ("R2", 16), ("R3", 24))
 )
 CALLS = ("write", "fsync", "replace", "link", "open")
-"""System calls that are made to fail: those by which a run's files are written."""
+"""System calls that are made to fail: those that write a run's files."""
 _TIMES = {"seconds", "samples_per_s", "wait_share"}
+"""Columns of metrics.csv that differ from run to run."""
 _SIZES_MB = (1, 30, 60, 100, 150, 200)
-"""Sizes of full disks in MB; a state has some 130 MB."""
+"""Sizes of the small disks in MB; a state has about 130 MB."""
 _ROOM_MB = 2000
+"""Size of a disk after room was made, in MB."""
 
 
 def make_store(folder: Path) -> Path:
-    """Make a store of two folds of a few clips, as small images."""
+    """Build a store of small images of a few clips, in two folds."""
     dataset = make_synthetic(folder / "sounds", num_folds=2, clips_per_class=4)
     store = folder / "s.zarr"
     build(load_dataset("synthetic", dataset.root), store, FeatureSpec(resolutions=RESOLUTIONS))
@@ -60,7 +61,7 @@ def make_store(folder: Path) -> Path:
 
 
 def new_run(store: Path, out: Path) -> None:
-    """Write the record of a small run: three stages of an epoch."""
+    """Write the record of a small run: three stages of one epoch each."""
     dataset = open_store(store)
     options = TrainingOptions(
         method="resize",
@@ -84,9 +85,9 @@ class Training:
     """`trainer` in a forked process.
 
     Args:
-        log: File for what it says.
+        log: File for its output.
         arguments: Arguments of the command line.
-        before: Called in the process first.
+        before: Function to call in the process before the training.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Training:
             os.dup2(target, 2)
             before()
             code = trainer(list(arguments))
-        except BaseException as error:  # noqa: BLE001 - a traceback is what must not be
+        except BaseException as error:  # noqa: BLE001 - a traceback is a finding
             sys.stderr.write(f"Traceback of {type(error).__name__}: {error}\n")
         finally:
             sys.stdout.flush()
@@ -113,7 +114,7 @@ class Training:
             os._exit(code)
 
     def ended(self, after_s: float | None = None) -> int | None:
-        """Return the exit code; None, and killed, if it has not ended after so many seconds."""
+        """Wait for the exit code; after `after_s` seconds kill the process and return None."""
         deadline = time.monotonic() + (after_s or 1e9)
         while True:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
@@ -126,7 +127,7 @@ class Training:
             time.sleep(0.005)
 
     def killed_at(self, file: Path) -> bool:
-        """Kill the process as soon as a file is there; return whether it was before it ended."""
+        """Kill the process as soon as a file exists; return whether that was before its end."""
         while not file.exists():
             if os.waitpid(self._pid, os.WNOHANG)[0]:
                 return False
@@ -136,14 +137,14 @@ class Training:
 
     @property
     def error(self) -> str:
-        """Return the line that begins with `error:`; if there is none or a traceback, the log."""
+        """The line that begins with `error:`; the whole log if it is not the only one."""
         text = self._log.read_text(errors="replace")
         lines = [line for line in text.splitlines() if line.startswith("error: ")]
         return lines[0] if len(lines) == 1 and "Traceback" not in text else text
 
 
 def resumed(out: Path, before: Callable[[], object] = lambda: None) -> Training:
-    """Return a training that resumes, with every state written at once."""
+    """Start to resume a run, with a state written after every epoch."""
     arguments = ("run", "--resume", str(out), "--checkpoint-every", "0")
     return Training(out.with_name(f"{out.name}.log"), *arguments, before=before)
 
@@ -152,7 +153,7 @@ def train_straight(store: Path, out: Path) -> None:
     """Train a run that nothing disturbs.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The training failed.
     """
     new_run(store, out)
     if code := (training := resumed(out)).ended():
@@ -160,7 +161,7 @@ def train_straight(store: Path, out: Path) -> None:
 
 
 def is_same(out: Path, straight: Path) -> bool:
-    """Return whether a finished run has the weights, metrics and answers of another."""
+    """Return whether two finished runs have the same weights, metrics and predictions."""
     ours, theirs = open_finished(out), open_finished(straight)
     ours.verify()
     for fold in FOLDS:
@@ -182,7 +183,7 @@ def is_same(out: Path, straight: Path) -> bool:
 def kills(
     store: Path, place: Path, straight: Path, straight_s: float, number: int, seed: int
 ) -> dict[str, Any]:
-    """Kill trainings at random moments, and resume them until they end."""
+    """Kill trainings at random moments and resume them until they end; return counts."""
     chance, counts = random.Random(seed), Counter[str]()  # noqa: S311 - no secret
     span = straight_s / 4  # most of a straight run is the first one's imports
     while counts["kills"] < number:
@@ -206,7 +207,14 @@ def kills(
 
 
 def failing(name: str, at: int, number: int, out: Path) -> Callable[[], None]:
-    """Let the call of that name fail the nth time that it concerns a run's directory."""
+    """Return a function that makes a system call of this process fail once.
+
+    Args:
+        name: Name of the call in `os`.
+        at: Number of the call that fails, from 1, of those that concern the run's directory.
+        number: Error number, such as `errno.EIO`.
+        out: The run's directory.
+    """
 
     def patch() -> None:
         real, seen = getattr(os, name), 0
@@ -232,7 +240,7 @@ def _concerns(target: object, out: Path) -> bool:
 
 
 def failures(store: Path, place: Path, straight: Path, number: int, seed: int) -> dict[str, Any]:
-    """Let calls of the system fail at random places, then resume."""
+    """Make system calls fail at random places, then resume; return counts."""
     chance, counts = random.Random(seed), Counter[str]()  # noqa: S311
     for round_ in range(number):
         out = place / f"failing{round_}"
@@ -258,7 +266,7 @@ def failures(store: Path, place: Path, straight: Path, number: int, seed: int) -
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Callable[[], None]]:
-    """Yield a file system of that size; call what is yielded to make room."""
+    """Mount a small file system; yield a function that makes room on it."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     subprocess.run(mount, check=True)
@@ -274,7 +282,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Callable[[], None]]:
 
 
 def full_disks(store: Path, place: Path, straight: Path) -> dict[str, Any]:
-    """Train on file systems that are too small, make room, and resume."""
+    """Train on file systems that are too small, make room, and resume; return counts."""
     counts = Counter[str]()
     if os.geteuid():
         return {"not tried": "only root may mount a small file system"}
@@ -298,7 +306,7 @@ def full_disks(store: Path, place: Path, straight: Path) -> dict[str, Any]:
 
 
 def two_starts(store: Path, place: Path, straight: Path) -> dict[str, Any]:
-    """Start four methods with one --out at once, and resume one run four times at once."""
+    """Start four methods with one --out, then resume one run four times, each all at once."""
     out, small = place / "contested", "--init random --arch resnet18 --batch-size 8 --threads 1"
     arguments = ("--store", str(store), "--fold", "1", "--epochs-scale", "0.001", *small.split())
     starts = {
@@ -311,17 +319,19 @@ def two_starts(store: Path, place: Path, straight: Path) -> dict[str, Any]:
     found = open_finished(out)
     found.verify()
     winners = [method for method, code in ended.items() if code == 0]
-    told = sum(s.error.startswith("error: ") for m, s in starts.items() if ended[m] == 1)
+    refused = sum(s.error.startswith("error: ") for m, s in starts.items() if ended[m] == 1)
     again = place / "again"
     new_run(store, again)
     arguments = ("run", "--resume", str(again))
     resumes = [Training(place / f"again{n}.log", *arguments) for n in range(4)]
     codes = [one.ended() for one in resumes]
-    told += sum(one.error.startswith("error: ") for one, code in zip(resumes, codes, strict=True))
+    refused += sum(
+        one.error.startswith("error: ") for one, code in zip(resumes, codes, strict=True)
+    )
     return {
         "starts": len(starts) + len(resumes),
         "trained": len(winners) + codes.count(0),
-        "one line": told,
+        "one line": refused,
         "result of another method": int([found.config.method] != winners),
         "unequal": int(not is_same(again, straight)),
     }
@@ -341,7 +351,7 @@ def main(
         Path | None, typer.Option(help="Directory for the runs, such as /dev/shm.")
     ] = None,
 ) -> None:
-    """Disturb small trainings in every way, and compare what they end with."""
+    """Disturb small trainings in every way, and compare them with an undisturbed one."""
     torch.set_num_threads(1)
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place)))

@@ -1,9 +1,9 @@
 """Rates at which a stage fills, and at which an epoch of shuffled batches is read.
 
-The same images are read from our store and as people keep them elsewhere: one `.npy` per clip, one
+The same images are read from our store and from other common formats: one `.npy` per clip, one
 memory-mapped array, WebDataset, Hugging Face datasets (Arrow) and LitData. Each is timed in a
-process of its own while nothing else runs. What is not installed is left out, with a line that
-says so.
+process of its own while nothing else runs. Libraries that are not installed are left out, with a
+message.
 
     python -m benchmarks.load                      # builds a store of ESC-10 or synthetic sounds
     python -m benchmarks.load --store esc10.zarr
@@ -62,7 +62,7 @@ def _show(results: dict[str, Any]) -> None:
             "slowest": found["fill"]["slowest"],
             "clips/processor s": found["fill"]["clips_per_processor_s"],
             "× np.load": found["fill"]["times_npy_load"],
-            "cold, clips/s": found["fill"]["cold"].get("clips_per_s", "not told apart"),
+            "cold, clips/s": found["fill"]["cold"].get("clips_per_s", "not measured"),
             "peak above array, MB": found["memory"]["above_array_mb"],
         }
         for array, found in results.items()
@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--store", type=Path, help="a finished store; by default one is built")
-    parser.add_argument("--clips", type=int, default=1600, help="at least; a store is repeated")
+    parser.add_argument(
+        "--clips", type=int, default=1600, help="minimum number; the store's clips are repeated"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="processes of each case")
     parser.add_argument("--quick", action="store_true", help="one process of each case, 400 clips")
     parser.add_argument("--no-epochs", action="store_true", help="only filling and streaming")

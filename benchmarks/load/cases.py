@@ -1,4 +1,4 @@
-"""Each case in a process of its own: nothing of one is alive while another is timed."""
+"""Each case in a process of its own, so that nothing of one is alive while another is timed."""
 
 import json
 import subprocess
@@ -13,14 +13,21 @@ from benchmarks.load import filling
 from benchmarks.load.formats import WAYS, Source
 
 _SECONDS, _EPOCHS = 0.6, 3
-"""An epoch is repeated for so long, and so often at least."""
+"""Minimum time in seconds, and minimum number, of the repetitions of an epoch."""
 
 
 def alone(store: Path, array: str, what: str, folder: Path, rounds: int = 1) -> dict[str, Any]:
-    """Ask `answer` of a new process.
+    """Measure a case in a new process.
+
+    Args:
+        store: Path of the store.
+        array: `resolution/variant`.
+        what: `memory`, `fill`, `stream`, or a key of `WAYS`.
+        folder: Directory for the files of other formats.
+        rounds: Number of rounds, where the case has any.
 
     Returns:
-        What it measured, or under `error` why it could not.
+        Its measurements; or, under `error`, why it failed.
     """
     arguments = ["--store", str(store), "--array", array, "--folder", str(folder)]
     command = [sys.executable, "-m", "benchmarks.load", *arguments, "--case", what]
@@ -36,7 +43,7 @@ def alone(store: Path, array: str, what: str, folder: Path, rounds: int = 1) -> 
 
 
 def answer(store: Path, array: str, what: str, folder: Path, rounds: int) -> None:
-    """Measure, and print JSON as the last line: the other half of `alone`."""
+    """Measure a case; print JSON as the last line for `alone`, which describes the arguments."""
     dataset = featurestore.open_store(store)
     if what == "memory":
         found: dict[str, Any] = filling.memory(dataset, array)
@@ -52,7 +59,11 @@ def answer(store: Path, array: str, what: str, folder: Path, rounds: int) -> Non
 
 
 def epochs(source: Source, way: str) -> dict[str, Any]:
-    """Measure samples per second of each epoch, after a first one that is not counted."""
+    """Measure samples per second of each epoch, after a first one that is not counted.
+
+    Raises:
+        ValueError: An epoch delivered fewer than nine tenths of the clips.
+    """
     epoch = WAYS[way](source)
     size = epoch()
     if size < 0.9 * len(source.dataset.clips()):
@@ -66,7 +77,7 @@ def epochs(source: Source, way: str) -> dict[str, Any]:
 
 
 def epoch_rates(store: Path, array: str, rounds: int, folder: Path) -> dict[str, Any]:
-    """Measure samples per second of every way: `rounds` processes each, in turns."""
+    """Measure samples per second of each reader of `WAYS`, in `rounds` processes each, in turns."""
     rates: dict[str, list[float]] = {}
     skipped: dict[str, str] = {}
     names = list(WAYS)

@@ -1,4 +1,4 @@
-"""The store that is read: of real clips where there are some, repeated to the size wanted."""
+"""The store to read: of real clips if there are any, repeated to the requested number."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ AUDIO = Path(__file__).parents[3] / "shared" / "data" / "esc10"
 
 
 def build_store(folder: Path) -> Path:
-    """Build a store of ESC-10 if its audio is there, else of synthetic sounds."""
+    """Build a store of ESC-10 if its audio is on this machine, else of synthetic sounds."""
     from featurestore.building.build import build
     from featurestore.building.executors.dask import DaskExecutor
     from featurestore.datasets import load_dataset, make_synthetic
@@ -28,7 +28,7 @@ def build_store(folder: Path) -> Path:
 
 
 def tile(store: Path, num_clips: int, path: Path) -> featurestore.StoredDataset:
-    """Return a store of at least so many clips, with the images of `store` again and again."""
+    """Return a store of at least `num_clips` clips, which repeats the images of `store`."""
     source = featurestore.open_store(store)
     if len(source.clips()) >= num_clips:
         return source

@@ -1,4 +1,4 @@
-"""Rates at which chunks decode and a stage fills, and the memory that takes."""
+"""Rates of decoding chunks and filling a stage, and the memory that it takes."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ MB = 1e6
 
 
 def fill_rates(dataset: StoredDataset, array: str, rounds: int) -> dict[str, Any]:
-    """Measure clips per second from the store's chunks into one array, next to a plain `.npy`."""
+    """Measure clips per second from a store's chunks into one array, and over `np.load`."""
     images, _ = dataset.load(array)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "images.npy"
@@ -46,7 +46,7 @@ def fill_rates(dataset: StoredDataset, array: str, rounds: int) -> dict[str, Any
 
 
 def processor_rate(dataset: StoredDataset, array: str, rounds: int) -> float:
-    """Measure clips per second that a core really spent, whatever else the machine does."""
+    """Measure clips per second of processor time, which other work disturbs little."""
     rates: list[float] = []
     for _ in range(rounds):
         started = time.process_time()
@@ -56,9 +56,10 @@ def processor_rate(dataset: StoredDataset, array: str, rounds: int) -> float:
 
 
 def cold_rate(dataset: StoredDataset, array: str) -> dict[str, Any]:
-    """Measure clips per second after the page cache was asked to drop the files, if it did.
+    """Measure clips per second after the page cache was asked to drop the files.
 
-    Whether it did is seen from the blocks this process reads from the device.
+    If this process reads less than half of them from the device, the request had no effect, and
+    there is no rate, but a reason.
     """
     files = [
         f for f in Path(dataset.path).rglob("*") if f.is_file() and f"/{array}/" in f.as_posix()
@@ -70,7 +71,7 @@ def cold_rate(dataset: StoredDataset, array: str) -> dict[str, Any]:
     images, _ = dataset.load(array)
     seconds, read = time.perf_counter() - started, 512 * (_blocks_read() - before)
     if read < stored / 2:
-        return {"told_apart": False, "reason": "the files still came from a cache we cannot drop"}
+        return {"told_apart": False, "reason": "the files came from a cache that cannot be dropped"}
     return {"told_apart": True, "clips_per_s": len(images) / seconds, "device_mb": read / MB}
 
 
@@ -88,12 +89,12 @@ def _blocks_read() -> int:
 
 
 def stream_share(dataset: StoredDataset, array: str, rounds: int) -> dict[str, float]:
-    """Measure the fraction of the chunks' decoding rate that the streaming tier reaches, in turns.
+    """Measure the rate of the streaming tier as a fraction of the rate of decoding alone, in turns.
 
-    All read sixteen epochs of every chunk, with as many threads. Decoding alone leaves each chunk
-    in memory that stays in the cache, and what was there before is lost; a stream has every row
-    where the order wants it, in batches as stored. For a GPU, whose place torch's `meta` device
-    takes, that is all the host does but for the copies, which `meta` does not make.
+    Both read every chunk sixteen times with the same number of threads. Decoding alone reuses the
+    memory of the last chunk, which stays in the cache; a stream puts every row at its place in the
+    order, in batches as stored. torch's `meta` device stands in for a GPU: the host then does all
+    its work except the copies to the device.
     """
     import torch
 
@@ -125,13 +126,13 @@ def stream_share(dataset: StoredDataset, array: str, rounds: int) -> dict[str, f
 
 
 def consume(split: "Source", windows: "Sequence[Window]") -> None:
-    """Ask for every batch, and do nothing with it."""
+    """Read every batch, and do nothing with it."""
     for _batch in split.batches(windows, 64):
         pass
 
 
 def decode(dataset: StoredDataset, array: str, blocks: list[Block]) -> None:
-    """Decode blocks by one thread per core, each into memory of its own."""
+    """Decode blocks with one thread per core, each into memory of its own."""
     own = threading.local()
 
     def one(block: Block) -> None:
@@ -145,7 +146,7 @@ def decode(dataset: StoredDataset, array: str, blocks: list[Block]) -> None:
 
 
 def memory(dataset: StoredDataset, array: str) -> dict[str, float]:
-    """Return peak memory of this process in MB after it filled a stage; ask in a new one."""
+    """Return a new process's memory in MB before and after it fills a stage."""
     before = _peak_mb()
     images, _ = dataset.load(array)
     peak, size = _peak_mb(), images.nbytes / MB
@@ -153,7 +154,7 @@ def memory(dataset: StoredDataset, array: str) -> dict[str, float]:
 
 
 def _peak_mb() -> float:
-    """Return the high-water mark; not `ru_maxrss`, which a child inherits from its parent."""
+    """Return peak memory in MB; not `ru_maxrss`, which a child inherits from its parent."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024 / MB

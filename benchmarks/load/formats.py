@@ -1,4 +1,4 @@
-"""Every way to read an epoch: ours, and what people use instead.
+"""Readers of an epoch: ours, and those of other common formats.
 
 Each delivers shuffled batches of 64: float32 (b, 1, bands, frames) in [0, 1], and classes (b,).
 """
@@ -26,17 +26,17 @@ WORKER_OPTIONS: dict[str, Any] = {
     "multiprocessing_context": "fork",  # LitData makes `spawn` the default of the process
 }
 Epoch = Callable[[], int]
-"""Delivers every clip once, and says how many there were."""
+"""Function that reads every clip once, and returns how many there were."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The images of one array, in a store and outside of it.
+    """The images of one array, in a store and in another format.
 
     Args:
         dataset: Dataset of the store.
         array: `resolution/variant`.
-        folder: For the files of one format; holds them already where it is not empty.
+        folder: Directory for the files of the other format; if it is not empty, they are there.
     """
 
     dataset: StoredDataset
@@ -49,12 +49,12 @@ class Source:
 
     @property
     def new(self) -> bool:
-        """Whether the files are still to be written."""
+        """Whether the files of the other format have yet to be written."""
         return not any(self.folder.iterdir())
 
 
 def _count(batches: Iterable[tuple[Any, Any]]) -> int:
-    """Go through batches; each must be float32 (b, 1, bands, frames) with its b classes."""
+    """Read batches, which must be float32 (b, 1, bands, frames) with b classes; count the clips."""
     total = 0
     for images, labels in batches:
         if str(images.dtype) != "torch.float32" or images.ndim != 4 or len(images) != len(labels):
@@ -70,9 +70,10 @@ def _floats(images: NDArray[Any]) -> Any:  # noqa: ANN401  (torch is imported la
 
 
 def trainer_epoch(source: Source, placement: Placement) -> Epoch:
-    """Return an epoch of one of the trainer's tiers: in host memory, or a window of chunks.
+    """Return an epoch of the trainer's: from host memory, or streamed.
 
-    Batches are as stored, and a training step makes them float32; here that is done at once.
+    The trainer's batches are as stored, and a training step makes them float32; here that is part
+    of the epoch, as other readers do it.
     """
     import torch
 
@@ -109,7 +110,7 @@ def zarr_dataset(source: Source, cache_blocks: int = 32) -> Epoch:  # as by defa
 
 
 def npy_files(source: Source) -> Epoch:
-    """Return an epoch of one `.npy` per clip, a Dataset, and a DataLoader with workers."""
+    """Return an epoch of one `.npy` per clip, with a Dataset and a DataLoader with workers."""
     import torch
     from torch.utils.data import DataLoader, Dataset
 
@@ -132,7 +133,7 @@ def npy_files(source: Source) -> Epoch:
 
 
 def memory_map(source: Source) -> Epoch:
-    """Return an epoch of one large `.npy`, mapped; each batch gathers its rows in one call."""
+    """Return an epoch of one memory-mapped `.npy`; each batch gathers its rows in one call."""
     import torch
 
     images, labels = source.load()
@@ -151,7 +152,7 @@ def memory_map(source: Source) -> Epoch:
 
 
 def web_dataset(source: Source) -> Epoch:
-    """Return an epoch of tar shards, read in order through a shuffle buffer, by workers."""
+    """Return an epoch of tar shards, read by workers in order through a shuffle buffer."""
     import torch
     import webdataset
 
@@ -178,7 +179,7 @@ def web_dataset(source: Source) -> Epoch:
 
 
 def hugging_face(source: Source) -> Epoch:
-    """Return an epoch of an Arrow table of bytes and classes, mapped, shuffled, read by workers."""
+    """Return an epoch of a memory-mapped Arrow table of bytes and classes, with workers."""
     import datasets
     import torch
     from torch.utils.data import DataLoader
@@ -201,7 +202,7 @@ def hugging_face(source: Source) -> Epoch:
 
 
 def lit_data(source: Source) -> Epoch:
-    """Return an epoch of LitData's optimised chunks, streamed from the disk by workers."""
+    """Return an epoch of LitData's optimised chunks, streamed from disk by workers."""
     os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
     import litdata
 
@@ -224,7 +225,7 @@ def lit_data(source: Source) -> Epoch:
 
 
 def _lit_sample(what: tuple[str, int]) -> tuple[Any, int]:
-    """Return one sample, as LitData's own process asks for it."""
+    """Return one sample to LitData's own process."""
     import torch
 
     folder, index = what

@@ -1,4 +1,4 @@
-"""The command: every part that the device can do, saved when it is done."""
+"""The command: runs every part that the device supports, and saves after each."""
 
 import argparse
 import dataclasses
@@ -34,14 +34,20 @@ BARS = {
 
 
 class Parts:
-    """Runs parts, one failure losing one part only, and saves after each."""
+    """Runs parts and saves the record after each; a part that fails does not stop the others.
+
+    Args:
+        name: Name of the record.
+        how: Setting of the measurements.
+        source: Description of the data, for the record.
+    """
 
     def __init__(self, name: str, how: Setting, source: str) -> None:
         self._name, self._how, self._source = name, how, source
         self.results: dict[str, Any] = {}
 
     def __call__(self, name: str, part: Callable[[], Any]) -> Any:  # noqa: ANN401  (JSON)
-        """Run a part; return its result, or `{"failed": why}`."""
+        """Run a part; return its result, or `{"failed": reason}`."""
         started = time.perf_counter()
         try:
             self.results[name] = part()
@@ -55,7 +61,7 @@ class Parts:
 
 
 def measure(bench: Bench, parts: Parts) -> None:
-    """Measure every part; those that answer a bar first, and what compiles, which is slow, last."""
+    """Measure every part: first those that have a bar, last those that compile, which is slow."""
     how, arrays = bench.how, bench.arrays
     rates = epochs(bench, parts)
     if len(rates) == len(arrays):
@@ -73,7 +79,7 @@ def measure(bench: Bench, parts: Parts) -> None:
 
 
 def epochs(bench: Bench, parts: Parts) -> dict[str, dict[str, float]]:
-    """Compare the trainer with the bare loop, at each resolution that did not fail."""
+    """Compare the trainer with the bare loop; return the rates of each resolution that worked."""
     for name, array in bench.arrays.items():
         parts(f"overhead {name}", partial(overhead, bench, array))
         if not bench.how.on_gpu:
@@ -86,7 +92,7 @@ def epochs(bench: Bench, parts: Parts) -> dict[str, dict[str, float]]:
 
 
 def show(results: dict[str, Any]) -> None:
-    """Print what was found."""
+    """Print the results."""
     for name, found in results.items():
         rows = [
             {"what": key} | (value if isinstance(value, dict) else {"value": value})
@@ -97,7 +103,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure every part, save after each, print; 1 if one failed."""
+    """Measure every part, save after each, and print; return 1 if a part failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=train.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")

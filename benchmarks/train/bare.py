@@ -1,4 +1,4 @@
-"""The loop to beat: the trainer's network, optimiser and step over ready tensors, and no more."""
+"""The reference: the trainer's network, optimiser and step over ready tensors, and no more."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 
 
 def ready_batches(shape: tuple[int, int], how: Setting, num_classes: int) -> Batches:
-    """Return an epoch of random images, float32, ready on the device."""
+    """Return an epoch of batches on the device: float32 (b, 1, bands, frames), int64 (b,)."""
     images = torch.rand(how.steps * how.batch, 1, *shape, device=how.device)
     labels = torch.randint(num_classes, (len(images),), device=how.device)
     images = images.to(memory_format=torch.channels_last)
@@ -24,13 +24,13 @@ def ready_batches(shape: tuple[int, int], how: Setting, num_classes: int) -> Bat
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class BareLoop:
-    """A network in training, with no schedule, no metrics and no data of its own."""
+    """A network in training, without schedule, metrics and data loading."""
 
     def __init__(self, how: Setting, acceleration: Acceleration, network: Network) -> None:
         self._how = how
@@ -54,7 +54,7 @@ class BareLoop:
         return step
 
     def __call__(self, batches: Batches) -> None:
-        """Do a step on every batch, until the device is done."""
+        """Do a step on every batch, and wait for the device."""
         for images, labels in batches:
             self.step(images, labels)
         wait(self._how.device)

@@ -1,4 +1,4 @@
-"""The trainer's epoch against the bare loop, folds at once, and whether the bits are the same."""
+"""The trainer's epoch compared with the bare loop, folds at once, and repeatability of the bits."""
 
 import time
 from collections import deque
@@ -57,7 +57,7 @@ def against_bare(bench: Bench, array: str) -> dict[str, float]:
 
 
 def folds_at_once(bench: Bench, array: str) -> dict[str, Any]:
-    """Measure training samples per second of one fold, and of several at a time."""
+    """Measure training samples per second of one fold, and of several at once."""
     return {str(count): _together(bench, array, count) for count in bench.how.folds_at_once}
 
 
@@ -91,7 +91,7 @@ def _together(bench: Bench, array: str, count: int) -> dict[str, float]:
 
 
 def same_bits(bench: Bench, array: str) -> dict[str, bool]:
-    """Return whether two epochs give the same losses again, and by a graph the same as without."""
+    """Return whether epochs give the same losses when repeated, and with a graph as without."""
     data = bench.data(array)
 
     def losses(acceleration: Acceleration) -> list[Any]:
@@ -112,5 +112,5 @@ def _epoch(trainer: StageTrainer, bench: Bench, number: int) -> EpochResult:
 
 
 def device_bytes(bench: Bench) -> dict[str, float]:
-    """Return the most GPU memory this process has held."""
+    """Return the peak GPU memory of this process in GB."""
     return {"peak_gb": torch.cuda.max_memory_allocated(bench.how.device) / 1e9}

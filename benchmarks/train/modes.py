@@ -1,4 +1,4 @@
-"""The ways to run a step, next to the measured peak of matrix products."""
+"""Execution modes of a step, compared with the measured peak of matrix products."""
 
 import dataclasses
 import time
@@ -19,7 +19,7 @@ from trainer.training.device import computing_on
 
 
 def peak(how: Setting) -> dict[str, float]:
-    """Measure TFLOP/s of a large matrix product: the device's peak."""
+    """Measure TFLOP/s of a large matrix product, taken as the device's peak."""
     dtype = torch.bfloat16 if how.precision == "bf16" else torch.float32
     size, repeats = (8192, 30) if how.on_gpu else (1024, 3)
     a, b = (torch.randn(size, size, device=how.device, dtype=dtype) for _ in range(2))
@@ -33,7 +33,7 @@ def peak(how: Setting) -> dict[str, float]:
     return {"tflops": repeats * 2 * size**3 / (time.perf_counter() - started) / 1e12}
 
 
-def gflop_a_sample(how: Setting, shape: tuple[int, int]) -> float:
+def gflop_per_sample(how: Setting, shape: tuple[int, int]) -> float:
     """Return the GFLOP of one training sample, forward and backward, counted by torch."""
     small = dataclasses.replace(how, batch=4, steps=1, precision="float32")
     counter = FlopCounterMode(display=False)
@@ -43,23 +43,26 @@ def gflop_a_sample(how: Setting, shape: tuple[int, int]) -> float:
 
 
 def modes(bench: Bench, resolution: str, tflops: float, *, compiled: bool) -> dict[str, Any]:
-    """Measure the bare loop in each way, in turns; each may fail alone.
+    """Measure the bare loop in each execution mode, in turns; a mode that fails stops no other.
 
     Args:
-        bench: Gives sizes, device and precision.
+        bench: Store and setting.
         resolution: R1, R2 or R3.
-        tflops: The measured peak; 0 where it is not known.
-        compiled: Whether to compile, which takes a minute.
+        tflops: Measured peak in TFLOP/s; 0 if unknown.
+        compiled: Whether to include the modes that compile, which takes a minute.
+
+    Returns:
+        By mode, `samples_per_s` and `share_of_peak`, the fraction of the peak that is reached.
     """
     how, shape = bench.how, bench.dataset.shape(bench.arrays[resolution])
-    gflop = gflop_a_sample(how, shape)
+    gflop = gflop_per_sample(how, shape)
     batches = ready_batches(shape, how, 50)
     ready: dict[str, Callable[[], object]] = {}
-    found: dict[str, Any] = {"gflop_a_sample": gflop}
+    found: dict[str, Any] = {"gflop_per_sample": gflop}
     for name in _names(how, compiled=compiled):
         try:
             ready[name] = _ready(name, how, batches)
-        except Exception as error:  # noqa: BLE001  (one way must not lose the others)
+        except Exception as error:  # noqa: BLE001  (one mode must not stop the others)
             found[name] = {"failed": reason_of(error)}
     for name, seconds in record.interleave(ready, how.rounds).items():
         rate = how.steps * how.batch / median(seconds)
@@ -69,7 +72,7 @@ def modes(bench: Bench, resolution: str, tflops: float, *, compiled: bool) -> di
 
 
 FASTEST = ", any algorithm"
-"""cuDNN may take algorithms that do not repeat their bits: what repeating them costs."""
+"""Suffix of the mode in which cuDNN may choose algorithms that do not repeat their bits."""
 
 
 def _names(how: Setting, *, compiled: bool) -> list[str]:
@@ -85,6 +88,6 @@ def _ready(name: str, how: Setting, batches: Any) -> Callable[[], object]:  # no
         if name.endswith(FASTEST):
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
         loop = BareLoop(how, acceleration, build_model(how.arch, 50, 0))
-        for _ in range(1 if how.steps > 3 else 3):  # a graph keeps what it was recorded with
+        for _ in range(1 if how.steps > 3 else 3):  # enough steps to record a graph
             loop(batches)
     return lambda: loop(batches)

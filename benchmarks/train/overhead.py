@@ -1,7 +1,7 @@
-"""The cost of a trainer's step in addition to the network: found where nothing else is timed.
+"""Cost of a trainer's step in addition to the network.
 
 Steps of the trainer and of the bare loop are timed in pairs, one right after the other, so that a
-busy machine slows both. With a network that costs next to nothing what is left is the overhead.
+busy machine slows both. With a network that costs next to nothing, what remains is the overhead.
 """
 
 import time
@@ -16,11 +16,11 @@ from trainer.model import Network
 
 _EPOCHS_OF_TINY = 20
 _EPOCHS_A_ROUND = 5
-"""Epochs of pairs per round: single ones differ by a tenth where nothing does."""
+"""Epochs of pairs per round: single pairs differ by a tenth, though nothing else does."""
 
 
 class Tiny(Network):
-    """The mean of an image through two small layers; it takes the noise and ignores it."""
+    """A network of two small layers on an image's mean, which ignores the noise for dropout."""
 
     def __init__(self, num_classes: int) -> None:
         nn.Module.__init__(self)
@@ -29,16 +29,16 @@ class Tiny(Network):
         self.noise_size = 1536
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return the logits of a batch."""
+        """Return the logits (b, classes) of images (b, 1, bands, frames)."""
         logits: Tensor = self.head(self.body(x))
         return logits
 
 
 def paired_steps(bench: Bench, array: str) -> dict[str, float]:
-    """Return the time of a trainer's step over that of the bare loop, same network, on a CPU.
+    """Measure the processor time of a trainer's step over that of a bare one, on a CPU.
 
     Raises:
-        RuntimeError: On a GPU, which steps do not wait for: whole epochs are compared there.
+        RuntimeError: The device is a GPU, which steps do not wait for: see `against_bare`.
     """
     if bench.how.on_gpu:
         raise RuntimeError("steps are not timed one by one on a GPU; see the epochs")
@@ -56,11 +56,11 @@ def paired_steps(bench: Bench, array: str) -> dict[str, float]:
 
 
 def overhead(bench: Bench, array: str) -> dict[str, float]:
-    """Measure the milliseconds of this thread that a trainer's step takes more than a bare one."""
+    """Measure by how many ms of thread time a trainer's step exceeds a bare one."""
     classes = len(bench.dataset.class_names)
     pairs = _pairs(bench, array, lambda: Tiny(classes), _EPOCHS_OF_TINY, time.thread_time)
     return {
-        "overhead_ms_a_step": 1000 * median(ours - bare for ours, bare in pairs),
+        "overhead_ms_per_step": 1000 * median(ours - bare for ours, bare in pairs),
         "bare_ms_of_tiny_network": 1000 * median(bare for _, bare in pairs),
     }
 
@@ -72,7 +72,7 @@ def _pairs(
     epochs: int,
     clock: Callable[[], float],
 ) -> list[tuple[float, float]]:
-    """Measure seconds of a trainer's step, and of the bare step after it, eagerly."""
+    """Measure pairs of seconds: of a trainer's step, and of the bare step after it, eagerly."""
     how, shape = bench.how, bench.dataset.shape(array)
     order = bench.order()
     trainer = bench.trainer(bench.data(array), "eager", network())

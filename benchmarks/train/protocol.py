@@ -1,4 +1,4 @@
-"""The time of folds in the paper's protocol: some are trained, the tables are projected."""
+"""Time of the paper's protocol: some folds are trained, whole tables are projected."""
 
 import dataclasses
 import tempfile
@@ -14,13 +14,13 @@ from trainer.methods import find_method, stages
 from trainer.run import run
 
 TABLES = {"esc50": (2000, 5), "urbansound8k": (8732, 10)}
-"""Clips and folds of the datasets."""
+"""Number of clips and of folds of each dataset."""
 METHODS = ("baseline", "mel", "resize")
 Rates = dict[str, dict[str, float]]
 
 
 def whole_folds(bench: Bench) -> dict[str, Any]:
-    """Train one fold of `resize` and of `baseline`: data, training, validation, checkpoints."""
+    """Time one fold of `resize` and of `baseline`, with data, validation and checkpoints."""
     found: dict[str, Any] = {"divisor_of_epochs": bench.how.divisor}
     with tempfile.TemporaryDirectory() as folder:
         for method in ("resize", "baseline"):
@@ -43,7 +43,7 @@ def whole_folds(bench: Bench) -> dict[str, Any]:
 
 
 def _shortened(schedule: Sequence[Stage], divisor: int) -> tuple[Stage, ...]:
-    """Return one stage per array, of the divided sum of its epochs."""
+    """Return one stage per array, with the sum of its epochs divided by `divisor`."""
     epochs: dict[str, int] = {}
     for stage in schedule:
         epochs[stage.array] = epochs.get(stage.array, 0) + stage.epochs
@@ -54,7 +54,7 @@ def _shortened(schedule: Sequence[Stage], divisor: int) -> tuple[Stage, ...]:
 
 
 def projection(rates: Rates) -> dict[str, Any]:
-    """Return the time of a fold and of the paper's tables at the measured rates. Runs nothing."""
+    """Return the time of a fold and of the paper's tables at the measured rates; train nothing."""
     hours = {
         name: {
             method: folds * _seconds(rates, method, name, clips * (folds - 1) // folds, clips)

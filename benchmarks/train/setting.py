@@ -1,4 +1,4 @@
-"""Settings of the measurements: the device, the sizes, the store, and the trainer's parts."""
+"""Setting of the measurements: device, sizes, store, and the parts of the trainer."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ class Setting:
     """Sizes and device of a measurement.
 
     Args:
-        device: That trains.
+        device: Device that trains.
         precision: Precision of every step.
-        arch: The network.
-        batch: Size of a batch.
-        steps: Batches an epoch.
-        rounds: How often each case is timed.
-        divisor: Divisor of the protocol's epochs, where whole folds are trained.
-        folds_at_once: How many folds are tried at a time.
-        quick: Leave out what takes long.
-        acceleration: Acceleration of every step but where ways are compared.
+        arch: Architecture of the network.
+        batch: Clips per batch.
+        steps: Batches per epoch.
+        rounds: Number of times that each case is timed.
+        divisor: Divisor of the protocol's epochs when whole folds are trained.
+        folds_at_once: Numbers of folds to train at once.
+        quick: Whether to leave out measurements that take long.
+        acceleration: Execution mode of every step, except where modes are compared.
     """
 
     device: torch.device
@@ -53,7 +53,7 @@ class Setting:
 
     @property
     def num_clips(self) -> int:
-        """Clips of a store whose four training folds make an epoch of that many batches."""
+        """Clips of a store of five folds, four of which make an epoch of `steps` batches."""
         return self.batch * self.steps * 5 // 4
 
     @property
@@ -69,9 +69,9 @@ def setting(
     *,
     quick: bool,
 ) -> Setting:
-    """Return the setting for a device: an ESC-50 on a GPU, and on a CPU what takes minutes.
+    """Return the setting for a device: the size of ESC-50 on a GPU, of a few minutes on a CPU.
 
-    Steps are recorded as graphs on a GPU by default.
+    By default, steps are recorded as CUDA graphs on a GPU.
     """
     device = resolve_device(name)
     chosen = choose_precision(precision, device)
@@ -102,7 +102,7 @@ def random_store(path: Path, num_clips: int) -> featurestore.StoredDataset:
 
 @dataclass(frozen=True)
 class Bench:
-    """A store in a setting, and the trainer's parts made for it."""
+    """A store and a setting, and the parts of the trainer made for them."""
 
     dataset: featurestore.StoredDataset
     how: Setting
@@ -130,13 +130,13 @@ class Bench:
         return plan_run(self.dataset, options)
 
     def order(self) -> EpochOrder:
-        """Return the order of all folds but the first."""
+        """Return the order of an epoch of all folds but the first."""
         folds, dataset = self.dataset.folds[1:], self.dataset
         sizes = tuple(len(dataset.labels(block)) for block in dataset.blocks(folds))
         return EpochOrder(0, dataset.fingerprint, folds, sizes)
 
     def data(self, array: str) -> StageData:
-        """Return all folds but the first, and the first, in the device's memory."""
+        """Return all folds but the first for training and the first held out, in memory."""
         placements: dict[str, Placement] = {array: "device" if self.how.on_gpu else "host"}
         held = SharedArrays(self.dataset, self.plan().config, placements).hold(array)
         return held[self.dataset.folds[0]]
@@ -144,23 +144,23 @@ class Bench:
     def trainer(
         self, data: StageData, acceleration: Acceleration, network: Network | None = None
     ) -> StageTrainer:
-        """Return a stage of many epochs with the given data, by default on the bench's network."""
+        """Return the trainer of a long stage, by default of the bench's network."""
         config: RunConfig = self.plan().config.model_copy(update={"acceleration": acceleration})
         model = (network or self.network()).to(self.how.device)
         stage = Stage(array=data.array, epochs=1000, max_lr=1e-3)
         return StageTrainer(model, stage, data, config, refuse)
 
     def network(self) -> Network:
-        """Return the same network at each call."""
+        """Return a new network with the same weights at each call."""
         return build_model(self.how.arch, len(self.dataset.class_names), 0)
 
     def fitted(self) -> "Bench":
-        """Return the bench with no more steps per epoch than the store has batches."""
+        """Return this bench with at most as many steps per epoch as the store has batches."""
         whole = len(self.dataset.clips(self.dataset.folds[1:])) // self.how.batch
         steps = min(self.how.steps, max(1, whole))
         return Bench(self.dataset, dataclasses.replace(self.how, steps=steps))
 
 
 def refuse(reason: str) -> None:
-    """Fail where the trainer would fall back: a figure must be of what it is called."""
+    """Raise RuntimeError where the trainer would fall back: a figure must be of the named mode."""
     raise RuntimeError(reason)

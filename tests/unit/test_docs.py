@@ -242,7 +242,7 @@ def test_the_readmes_five_numbers_are_those_of_the_records() -> None:
             faults["kills"]["killed with blocks pending"],
             faults["kills"]["not equal to an uninterrupted build"],
         ),
-        (faults["flips"]["bits flipped"], faults["flips"]["found"], faults["flips"]["mended"]),
+        (faults["flips"]["bits flipped"], faults["flips"]["found"], faults["flips"]["repaired"]),
         (fuzz["inputs"], fuzz["crashes"], fuzz["hangs"]),
         (
             training["kills"]["kills"],
