@@ -219,9 +219,10 @@ def _mixed(manifest: StoreManifest, hosts: Mapping[str, str]) -> Iterator[str]:
         manifest: Manifest of the store.
         hosts: A host by how its libraries differ from the store's.
     """
-    here = differing_libraries(manifest.libraries)
-    for differing, host in hosts.items():
-        if differing not in ("", here):
+    differences = {differing: host for differing, host in hosts.items() if differing}
+    here = differing_libraries(manifest.libraries) if differences else ""
+    for differing, host in differences.items():
+        if differing != here:
             yield (
                 f"workers on {host} have other library versions than the store was started with: "
                 f"{differing}. Clips built there may differ from the others in the last digits"

@@ -67,7 +67,7 @@ def dataset_documents(manifest: StoreManifest) -> dict[str, bytes]:
     name = manifest.card.name
     documents = {f"{name}/{DOCUMENT}": manifest_document(manifest)}
     for fold in manifest.folds:
-        for key, data in metadata.fold_objects(manifest, fold.num_clips, {}).items():
+        for key, data in metadata.fold_objects(manifest, fold.num_clips).items():
             documents[f"{name}/fold{fold.fold}/{key}"] = data
     for key, data in metadata.checksums_documents(manifest).items():
         documents[f"{name}/{key}"] = data
@@ -87,9 +87,9 @@ def table_objects(manifest: StoreManifest, fold: int, table: Columns) -> dict[st
         fold: Number of the fold.
         table: Columns of `TABLE`, (num_clips,) each, in row order.
     """
-    objects = metadata.fold_objects(manifest, len(table["clip_id"]), table)
     group = f"{manifest.card.name}/fold{fold}"
-    return {f"{group}/{k}": data for k, data in objects.items() if not k.endswith(DOCUMENT)}
+    chunks = metadata.table_chunks(manifest, table)
+    return {f"{group}/{key}": data for key, data in chunks.items()}
 
 
 def write_all(storage: Storage, objects: Mapping[str, bytes]) -> None:

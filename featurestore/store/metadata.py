@@ -162,27 +162,42 @@ def group_document(attributes: Mapping[str, Any]) -> bytes:
     return objects[DOCUMENT].to_bytes()
 
 
-def fold_objects(manifest: StoreManifest, num_clips: int, table: Columns) -> dict[str, bytes]:
-    """Return the initial objects of a fold by key: documents, clip table, coordinates.
+def fold_objects(manifest: StoreManifest, num_clips: int) -> dict[str, bytes]:
+    """Return the initial objects of a fold by key: documents and coordinates, no clip table."""
+    documents = _fold_documents(_LayoutOf(manifest), num_clips)
+    return {**documents, **(_coordinates(manifest) if manifest.coordinates else {})}
 
-    Args:
-        manifest: Manifest of the dataset.
-        num_clips: Number of clips in the fold.
-        table: Columns of `TABLE`, (num_clips,) each; if empty, only documents are returned.
-    """
+
+@lru_cache(maxsize=32)
+def _fold_documents(layout_of: "_LayoutOf", num_clips: int) -> Mapping[str, bytes]:
+    """Return the documents of a fold's group and arrays; a build needs the same ones repeatedly."""
     objects: _Objects = {}
     group = zarr.create_group(MemoryStore(objects))
-    for name, arguments in layout(manifest, num_clips).items():
-        array = group.create_array(name, compressors=_CODECS, config=_WRITING, **arguments)
-        if name in table:
-            array[:] = table[name]
-    if manifest.coordinates:
-        _add_coordinates(group, manifest)
+    for name, arguments in layout(layout_of.manifest, num_clips).items():
+        group.create_array(name, compressors=_CODECS, config=_WRITING, **arguments)
     return {key: value.to_bytes() for key, value in objects.items()}
 
 
-def _add_coordinates(group: zarr.Group, manifest: StoreManifest) -> None:
-    """Add what the axes of arrays mean; not compressed, so that the bytes follow from the spec."""
+def table_chunks(manifest: StoreManifest, table: Columns) -> dict[str, bytes]:
+    """Return the chunks of a fold's clip table, by key in the fold.
+
+    Args:
+        manifest: Manifest of the dataset.
+        table: Columns of `TABLE`, (num_clips,) each.
+    """
+    objects: _Objects = {}
+    group = zarr.create_group(MemoryStore(objects))
+    for name, arguments in layout(manifest, len(table["clip_id"])).items():
+        if name in table:
+            array = group.create_array(name, compressors=_CODECS, config=_WRITING, **arguments)
+            array[:] = table[name]
+    return {k: data.to_bytes() for k, data in objects.items() if not k.endswith(DOCUMENT)}
+
+
+def _coordinates(manifest: StoreManifest) -> dict[str, bytes]:
+    """Return a fold's coordinates by key; not compressed, so that the spec gives the bytes."""
+    objects: _Objects = {}
+    group = zarr.create_group(MemoryStore(objects))
     for array in manifest.spec.arrays:
         for key, (dimension, axis) in stored_axes(manifest.spec, array).items():
             stored = group.create_array(
@@ -196,6 +211,7 @@ def _add_coordinates(group: zarr.Group, manifest: StoreManifest) -> None:
                 config=_WRITING,
             )
             stored[:] = axis.points
+    return {key: value.to_bytes() for key, value in objects.items()}
 
 
 def zarr_meaning(document: Document) -> Mapping[str, Any] | None:
