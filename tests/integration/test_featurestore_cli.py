@@ -49,8 +49,6 @@ def test_build_info_verify_plot(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert run("verify s.zarr --root sounds") == 0
     assert run("plot s.zarr --clip fold1/high/high0.wav --out c.png") == 0
     assert (here / "c.png").read_bytes().startswith(b"\x89PNG")
-    assert run("plot s.zarr --clip fold1/high/high0.wav") == 0
-    assert (here / "high0.wav.png").exists()
 
 
 def test_a_damaged_peak_makes_the_number_of_silent_clips_unknown_and_not_zero(
@@ -105,7 +103,10 @@ def test_a_spec_file_changes_the_features(here: Path, capsys: pytest.CaptureFixt
 def test_variants_are_stored_beside_the_specs_own_verified_and_drawn(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "spec.yaml").write_text("variants: [mel]\nmel_scale: torchaudio-2019\n")
+    (here / "spec.yaml").write_text(
+        "variants: [mel]\nmel_scale: torchaudio-2019\nresolutions:\n"
+        "- {name: R1, n_mels: 64, num_frames: 128}\n- {name: R2, n_mels: 128, num_frames: 300}\n"
+    )
     more = "--variant resize-bicubic --variant mel-bands --variant mel-time"
     assert run(f"{BUILD} --spec spec.yaml {more}") == 0
     stored = open_store("folder.zarr").manifest.spec.arrays

@@ -14,17 +14,18 @@ PACKAGES = ("featurestore", "schemas", "trainer")
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """Our packages as an installer leaves them: files, and a list of them with their sizes."""
+    """Our packages as an installer leaves them: files, and a list of them with their sizes.
+
+    Bytecode is copied too, so that processes need not compile it again.
+    """
     place = tmp_path / "site"
     lines = []
     for package in PACKAGES:
-        shutil.copytree(
-            ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / package, place / package)
         lines += [
             f"{file.relative_to(place)},sha256=x,{file.stat().st_size}"
             for file in sorted((place / package).rglob("*"))
-            if file.is_file()
+            if file.is_file() and file.suffix != ".pyc"
         ]
     record = place / "featurestore-0.1.0.dist-info" / "RECORD"
     record.parent.mkdir()
