@@ -294,11 +294,13 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_a_report_is_made_of_methods_datasets_and_runs_of_any_name(tmp_path: Path) -> None:
-    names = [
-        " ".join(UNICODE[key] for key in keys)
-        for keys in (("markup", "pipe", "wide"), ("tag", "colour", "broken-mathematics"))
-    ]
+@pytest.mark.parametrize("num_runs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_report_is_made_of_methods_datasets_and_runs_of_any_name(
+    num_runs: int, tmp_path: Path
+) -> None:
+    """Two runs also have pictures of their differences."""
+    keys = ("markup", "tag", "pipe", "colour", "wide", "broken-mathematics")
+    names = [" ".join(UNICODE[key] for key in keys[n::num_runs]) for n in range(num_runs)]
     runs = [
         make_run(
             tmp_path / f"{number}caf\udce9 `$x$|\x1b[31m",

@@ -6,9 +6,17 @@ from typing import Any
 import pytest
 
 from schemas import Stage
-from tests.integration.reported_runs import make_run, paper_runs, row, section_of, table
-from trainer.report import Section, write_report
+from tests.integration.reported_runs import (
+    make_run,
+    paper_runs,
+    row,
+    section_of,
+    table,
+    text_report,
+)
+from trainer.report import Section
 from trainer.report.paper import ESC50
+from trainer.report.render import to_html, to_markdown
 
 
 @pytest.fixture(scope="module")
@@ -257,12 +265,12 @@ def test_shortened_schedule_and_the_runs_own_warnings_stand_at_the_top(tmp_path:
         make_run(tmp_path / m, m, {1: 70.0}, epochs_scale=0.1, warnings=(text,))
         for m in ("baseline", "mel")
     ]
-    report = write_report(runs, tmp_path / "out")
+    report = text_report(*runs)
     warnings = report.sections[0].warnings
     assert "10 % of the paper's schedule was trained" in warnings[0]
     assert warnings.count(text) == 1
-    assert "no ImageNet weights: &lt;random&gt;" in (report.out / "report.html").read_text()
-    assert "No `control` run" in (report.out / "report.md").read_text()
+    assert "no ImageNet weights: &lt;random&gt;" in to_html(report)
+    assert "No `control` run" in to_markdown(report)
 
 
 def test_one_fold_is_reported_without_std_or_test(tmp_path: Path) -> None:
