@@ -452,21 +452,16 @@ def test_a_clip_that_plays_in_the_grid_ends_when_asked_again(tab: Tab, served_pa
         until(page, f"{playing}document.querySelector('audio').paused")
 
 
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
+def test_an_address_that_leads_nowhere_is_said_to(tab: Tab, served_page: Served) -> None:
+    for address, words in (
         ("#/s.zarr/%E0%A4%A", "leads to nothing"),
-        ("#/s.zarr/folder/toString", "leads to nothing"),
         ("#/s.zarr/folder/runs", "--run"),
+        ("#/s.zarr/folder/toString", "leads to nothing"),
         ("#/s.zarr/folder/clip/99", "no clip number 99"),
         (f"{CLIPS}?class=none", "No clip is like this"),
-    ],
-)
-def test_an_address_that_leads_nowhere_is_said_to(
-    tab: Tab, served_page: Served, address: str, words: str
-) -> None:
-    tab.page.goto(served_page.url + address)
-    tab.page.wait_for_selector(f"main .line >> text={words}")
+    ):
+        tab.page.goto(served_page.url + address)
+        tab.page.wait_for_selector(f"main .line >> text={words}")
 
 
 def test_a_build_is_followed_and_a_directory_lists_it(
@@ -657,7 +652,7 @@ class QuietFiles(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_no_view_scrolls_sideways_on_a_phone(
     browser: Any, served_page: Served, scheme: str
 ) -> None:

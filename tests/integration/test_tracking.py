@@ -5,17 +5,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-
-pytest.importorskip("mlflow", reason="mlflow is not installed")
-
-from mlflow import MlflowClient
 
 from schemas import RunResult
 from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import TINY, tiny_plan, tiny_store
+from tests.once import made_once
 from trainer.cli import main
 from trainer.errors import ConfigError, DataError
 from trainer.records.rundir import RunDirectory
@@ -23,16 +22,22 @@ from trainer.run import begin, resume
 from trainer.tracking import tracking_to
 from trainer.training.events import Event, StageStarted, ignore
 
+# Imported by the tests that need it: it takes each process of a test run more than a second.
+if find_spec("mlflow") is None:
+    pytest.skip("mlflow is not installed", allow_module_level=True)
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 pytestmark = pytest.mark.filterwarnings("default")  # of MLflow's own
 OF_FOLD = {"train_loss", "valid_loss", "valid_accuracy", "samples_per_s"}
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database() -> Path:
     """Making its tables takes seconds."""
-    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(f"sqlite:///{file}")
-    return file
+    from mlflow import MlflowClient
+
+    return made_once("mlflow.db", lambda file: MlflowClient(f"sqlite:///{file}"))
 
 
 @pytest.fixture
@@ -42,14 +47,16 @@ def uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return f"sqlite:///{tmp_path}/runs.db"
 
 
-def the_run(uri: str) -> tuple[MlflowClient, object]:
+def the_run(uri: str) -> "tuple[MlflowClient, object]":
+    from mlflow import MlflowClient
+
     client = MlflowClient(uri)
     experiments = [str(found.experiment_id) for found in client.search_experiments()]
     [run] = client.search_runs(experiments)
     return client, run
 
 
-def steps(client: MlflowClient, run: object, name: str) -> list[int]:
+def steps(client: "MlflowClient", run: object, name: str) -> list[int]:
     return [point.step for point in client.get_metric_history(run.info.run_id, name)]
 
 
@@ -139,6 +146,8 @@ def test_a_run_stopped_moved_and_ended_while_the_server_is_away_is_one_run_with_
 
 @pytest.mark.slow
 def test_each_run_of_a_sweep_is_a_run_there(uri: str) -> None:
+    from mlflow import MlflowClient
+
     asked = f"sweep --store {tiny_store()} --out swept --method baseline --method control --fold 1"
     small = f"arch={TINY} init=random batch-size=48 threads=1 epochs-scale=0.01 device=cpu"
     settings = [word for setting in small.split() for word in ("--set", setting)]
@@ -164,6 +173,8 @@ def test_a_run_that_cannot_be_logged_keeps_no_other_out(uri: str, tmp_path: Path
 def test_a_batch_that_the_server_has_is_not_logged_again_after_one_that_failed(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mlflow import MlflowClient
+
     monkeypatch.setattr("trainer.tracking._BATCH", 3)
     log_batch, calls, refused = MlflowClient.log_batch, itertools.count(), threading.Event()
 
@@ -187,6 +198,8 @@ def test_a_batch_that_the_server_has_is_not_logged_again_after_one_that_failed(
 def test_a_thread_that_the_end_does_not_wait_for_ends_once_the_server_answers(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mlflow import MlflowClient
+
     log_batch, asked, answered = MlflowClient.log_batch, threading.Event(), threading.Event()
 
     def late(self: MlflowClient, *args: object, **values: object) -> None:

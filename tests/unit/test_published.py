@@ -1,8 +1,6 @@
 """Published datasets in miniature: the layouts as their publishers distribute them."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,12 +243,3 @@ def test_a_package_that_adds_something_else_is_named(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(DatasetError, match=f"dataset frogs, which the entry point {value} adds"):
         find_kind("frogs")
-
-
-def test_the_list_of_datasets_needs_no_numpy() -> None:
-    code = (
-        "import sys; from featurestore.cli import main; main(['datasets']); "
-        "sys.exit('numpy' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == 0
