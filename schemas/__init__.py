@@ -1,6 +1,6 @@
 """The contract between the two programs: pydantic models only, no behaviour.
 
-Each name is imported when it is first used, so that a command line answers without pydantic.
+Each name is imported when it is first used, so that `--help` and usage errors need no pydantic.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`python -m schemas` writes the JSON Schemas; `--check` says whether they are current."""
+"""`python -m schemas` writes the JSON Schemas; `--check` exits with 1 if they are not current."""
 
 import json
 import sys
@@ -57,7 +57,7 @@ def stale(folder: Path = FOLDER) -> list[str]:
 
 
 def main() -> int:
-    """Write the files, or with --check only compare."""
+    """Write the files, or with `--check` only compare; return the exit code."""
     if "--check" in sys.argv[1:]:
         if names := stale():
             sys.stderr.write(f"not current: {', '.join(names)}; run `make schemas`\n")

@@ -1,4 +1,4 @@
-"""Common base of all schemas: frozen, and strict about unknown names."""
+"""Common base of all schemas: frozen, and strict about unknown fields."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,5 +13,5 @@ class Sealed(Schema):
     """A record whose file contains the digest of its content."""
 
     sha256: str | None = None
-    """SHA-256 of the file's other fields as JSON, keys sorted, without white space; None in files
-    of older versions."""
+    """SHA-256 of the other fields as JSON, with sorted keys and no white space; None in files of
+    older versions."""

@@ -10,18 +10,21 @@ from schemas.run import Accuracy, MultilabelScores, Selection, Task
 
 
 class PairedDifference(Schema):
-    """A paired comparison over folds; differences are of accuracies in [0, 1]."""
+    """A paired comparison over folds of accuracies, or mean average precisions, in [0, 1]."""
 
     num_folds: Annotated[int, Field(ge=2)]
     mean: float
+    """Mean of the differences."""
     std: float
-    """Sample standard deviation over folds."""
+    """Sample standard deviation of the differences."""
     low: float
     """Lower end of the 95 % confidence interval of the mean, by Student's t."""
     high: float
+    """Upper end of that interval."""
     d_z: float | None
-    """Cohen's d_z: mean over std. None, as t and p, if every fold differs by the same amount."""
+    """Cohen's d_z, mean / std; like t and p, None if every fold differs by the same amount."""
     t: float | None
+    """Student's t of the paired test."""
     p: float | None
     """Two-sided p-value of the paired t-test."""
     rank_p: float | None
@@ -29,7 +32,7 @@ class PairedDifference(Schema):
 
 
 class EnsembleMember(Schema):
-    """One of the runs, alone."""
+    """One of the averaged runs by itself."""
 
     run: str
     """Directory of the run."""
@@ -58,7 +61,7 @@ class Ensemble(Schema):
     """Clips of each fold."""
     members: tuple[EnsembleMember, ...]
     best_member: int
-    """Index of the member with the highest mean: picked on these very folds."""
+    """Index of the member with the highest mean, which is picked on these same folds."""
     accuracies: tuple[Accuracy, ...]
     """Accuracy of the average on each fold; with the task `multilabel`, mean average precision."""
     mean: Accuracy
@@ -67,4 +70,4 @@ class Ensemble(Schema):
     task: Task = "multiclass"
     """Kind of task; determines what `accuracies` are."""
     scores: tuple[MultilabelScores, ...] = ()
-    """Scores of the average on each fold, with several labels."""
+    """Scores of the average on each fold, if clips may have several labels; else empty."""

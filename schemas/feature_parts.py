@@ -1,7 +1,7 @@
 """Shared parts of librosa's features: name, frames, and the arguments of one transform.
 
 Each class is a group of arguments that several librosa functions take; `schemas.librosa_features`
-puts them together.
+combines them.
 """
 
 from math import ceil
@@ -31,10 +31,12 @@ class BaseFeature(Schema):
     """Fields of every feature."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] | None = None
-    """Name of the array in the group `features`; None for its kind."""
+    """Name of the array in the group `features`; None to name it by its kind."""
 
     long_name: ClassVar[str]
+    """Description for the array's attributes, as CF has it."""
     units: ClassVar[str] = "1"
+    """Unit of the values; `1` if they have none."""
     relative_to_clip: ClassVar[str] = ""
     """Aspect of the values that is relative to the clip, in words; empty if none is."""
 
@@ -65,7 +67,7 @@ class BaseFeature(Schema):
 
 
 class Framed(BaseFeature):
-    """A feature of (bands, frames), at the spec's sample rate."""
+    """A feature of shape (bands, frames), at the spec's sample rate."""
 
     num_frames: Frames | None = None
     """Number of frames; None for as many as span the time of the last resolution's image."""
@@ -75,7 +77,7 @@ class Framed(BaseFeature):
     """Padding outside the clip: zeros, or its mirror image."""
 
     bands: ClassVar[str]
-    """Name of what the number of bands is."""
+    """Name of the field that is the number of bands."""
 
     @property
     def num_bands(self) -> int:
@@ -97,7 +99,7 @@ class Framed(BaseFeature):
 
 
 class Stft(Framed):
-    """A feature of the short-time Fourier transform, whose frames are centred."""
+    """A feature of the short-time Fourier transform, with centred frames."""
 
     n_fft: Annotated[int, Field(ge=16, le=65_536)] = 2048
     """Length of the FFT in samples."""
@@ -112,7 +114,10 @@ class Stft(Framed):
         return self.n_fft // 2 + 1
 
     def check(self, sample_rate: int) -> None:
-        """Refuse what librosa would refuse or give no meaning.
+        """Refuse arguments that librosa refuses, or that have no meaning.
+
+        Args:
+            sample_rate: Sample rate of the spec, in Hz.
 
         Raises:
             ValueError: A field contradicts another or the sample rate.
@@ -122,16 +127,16 @@ class Stft(Framed):
 
 
 class Mel(Stft):
-    """A feature of librosa's mel-spectrogram."""
+    """A feature of librosa's mel-spectrogram, `librosa.feature.melspectrogram`."""
 
     n_mels: Annotated[int, Field(ge=1, le=4096)] = 128
     """Number of mel bands."""
     fmin: Annotated[float, Field(ge=0, le=384_000)] = 0.0
-    """Lower limit in Hz."""
+    """Lower limit of the mel filters in Hz."""
     fmax: Annotated[float, Field(gt=0, le=384_000)] | None = None
-    """Upper limit in Hz; None for the Nyquist frequency."""
+    """Upper limit of the mel filters in Hz; None for the Nyquist frequency."""
     htk: bool = False
-    """HTK's mel scale in place of Slaney's."""
+    """Whether to use HTK's mel scale instead of Slaney's."""
     mel_norm: Literal["slaney", "none"] = "slaney"
     """`slaney` divides each filter by its width in Hz."""
     mel_power: Annotated[float, Field(ge=0.1, le=4)] = 2.0
@@ -148,7 +153,7 @@ class Mel(Stft):
         self.refuse_if(self.fmin >= fmax, f"fmin {self.fmin} Hz is not below fmax {fmax} Hz")
         self.refuse_if(
             self.n_mels > self.num_bins,
-            f"{self.n_mels} n_mels of the {self.num_bins} bins that n_fft {self.n_fft} gives",
+            f"n_mels {self.n_mels} is more than the {self.num_bins} bins of n_fft {self.n_fft}",
         )
 
 
@@ -156,11 +161,11 @@ class Decibels(Framed):
     """A feature in decibels."""
 
     ref: Literal["max"] | Annotated[float, Field(gt=0, le=1e12)] = "max"
-    """Power, or amplitude of `cqt`, that is 0 dB; `max` is the largest of the clip."""
+    """Power (for `cqt`, amplitude) that is 0 dB; `max` for the clip's largest."""
     amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-10
-    """Smallest power, or amplitude; smaller ones are raised to it."""
+    """Minimum power (for `cqt`, amplitude); smaller values are raised to it."""
     top_db: Annotated[float, Field(ge=1, le=1000)] | None = 80.0
-    """Dynamic range in dB under the clip's largest value; None cuts nothing."""
+    """Dynamic range in dB below the clip's largest value; None for no limit."""
 
     units: ClassVar[str] = "dB"
 
@@ -183,10 +188,10 @@ class Decibels(Framed):
 
 
 class Chroma(Framed):
-    """A feature of pitch classes, C first."""
+    """A feature of pitch classes."""
 
     norm: Norm = "max"
-    """Norm that each frame is divided by: its largest value, or another norm."""
+    """Norm that each frame is divided by; `max` is its largest value."""
     tuning: Annotated[float, Field(ge=-0.5, le=0.5)] | None = None
     """Deviation from A440 in fractions of a bin; None to estimate it from each clip."""
     n_chroma: Annotated[int, Field(ge=1, le=120)] = 12

@@ -1,4 +1,4 @@
-"""Feature settings: every number that shapes a stored value, and the shapes that follow.
+"""Feature settings: every number that determines a stored value, and the resulting shapes.
 
 How they are computed is `featurestore.extraction.features` and `featurestore.extraction.resize`.
 """
@@ -19,7 +19,7 @@ EXTRACTOR_VERSION = 2
 """Version of the extractor, increased whenever the same spec and waveform give other values."""
 
 MAX_CLIP_BYTES = 8 << 20
-"""Maximum size of a stored clip in bytes: a worker holds a block of 64 at once, half a gigabyte."""
+"""Maximum size of a stored clip in bytes: a worker holds blocks of 64 clips, half a gigabyte."""
 MAX_FILTER_WEIGHTS = 1 << 24
 """Maximum number of weights of all filterbanks together, including zeros: 128 MB."""
 
@@ -65,30 +65,30 @@ class Resolution(Schema):
 class TrimSpec(Schema):
     """Removal of silence from the start and the end of a clip.
 
-    A frame is silent where its RMS lies `top_db` or more under the clip's peak RMS; `pad_ms` of
-    the silence is kept on each side, and is the hop of the frames too. A clip shorter than
-    `pad_ms` is left as it is.
+    A frame is silent if its RMS is at least `top_db` below the clip's peak RMS. `pad_ms` of the
+    silence is kept on each side, and is also the hop of these frames. A clip shorter than `pad_ms`
+    is left as it is.
     """
 
     top_db: Annotated[float, Field(ge=0.1, le=1000)] = 20.0
-    """A frame that many dB or more under the clip's peak RMS is silent."""
+    """Threshold in dB: a frame at least this far below the clip's peak RMS is silent."""
     frame_length: Annotated[int, Field(ge=1, le=65_536)] = 2048
-    """Samples of a frame."""
+    """Length of a frame in samples."""
     pad_ms: Annotated[float, Field(ge=1, le=60_000)] = 200.0
-    """Silence in ms that is kept on each side; also the hop of the frames."""
+    """Silence to keep on each side, in ms; also the hop of the frames."""
 
 
 class FeatureSpec(Schema):
     """Everything that determines a stored feature value. The defaults are the paper's.
 
-    Source: PROTOCOL section 1 (F. Colangelo, F. Battisti, A. Neri, "Progressive training of
-    convolutional neural networks for acoustic events classification", and the code it used).
+    Source: F. Colangelo, F. Battisti, A. Neri, "Progressive training of convolutional neural
+    networks for acoustic events classification", and the libraries of its code.
     """
 
     sample_rate: Annotated[int, Field(ge=1000, le=768_000)] = 22_000
     """Sample rate in Hz. Not 22050: only 22000 gives 128/214/300 frames in 1.5/2.5/3.5 s."""
     resampler: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
-    """Quality of the resampler, one of soxr's."""
+    """Quality setting of the resampler, soxr."""
     max_duration_s: Annotated[float, Field(ge=0.001, le=3600)] = 600.0
     """Maximum duration in seconds; longer clips fail (`too_long`), which bounds memory."""
     trim: TrimSpec | None = TrimSpec()
@@ -96,13 +96,13 @@ class FeatureSpec(Schema):
     n_fft: Annotated[int, Field(ge=16, le=65_536)] = 1024
     """Length of the FFT in samples."""
     win_length: Annotated[int, Field(ge=1, le=65_536)] = 1024
-    """Length of the window in samples, centred in the FFT; at most `n_fft`."""
+    """Length of the window in samples; at most `n_fft`, in which it is centred."""
     hop_length: Annotated[int, Field(ge=1, le=65_536)] = 256
     """Samples between the starts of two frames; at most `win_length`."""
     window: Literal["hann", "hamming", "blackman"] = "hann"
     """Window function, periodic."""
     pad_mode: Literal["reflect", "constant"] = "reflect"
-    """Padding outside the clip: the first frame is centred on its first sample."""
+    """Padding around the clip, so that the first frame is centred on the first sample."""
     power: Annotated[float, Field(ge=0.1, le=4)] = 2.0
     """Exponent of the magnitudes: 2 is power, 1 amplitude."""
     mel_scale: Literal["htk", "slaney", "torchaudio-2019"] = "htk"
@@ -113,15 +113,16 @@ class FeatureSpec(Schema):
     mel_norm: Literal["none", "slaney"] = "none"
     """`slaney` divides each filter by its width in Hz."""
     fmin: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
-    """Lower limit in Hz."""
+    """Lower limit of the mel filters in Hz."""
     fmax: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    """Upper limit in Hz; None for the Nyquist frequency, or 22050 Hz with `torchaudio-2019`."""
+    """Upper limit of the mel filters in Hz; None for the Nyquist frequency, or 22050 Hz with
+    `torchaudio-2019`."""
     amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-10
-    """Smallest energy; smaller ones are raised to it."""
+    """Minimum mel energy before the logarithm; smaller values are raised to it."""
     top_db: Annotated[float, Field(ge=1, le=1000)] = 100.0
-    """Dynamic range in dB under the clip's maximum; what is below is cut."""
+    """Dynamic range in dB below the clip's maximum; lower values are raised to its floor."""
     short_clips: Literal["tile", "zeros"] = "tile"
-    """A spectrogram with fewer frames than needed is repeated in time, or followed by zeros."""
+    """How to fill missing frames: repeat the spectrogram in time (`tile`), or append zeros."""
     resolutions: Annotated[tuple[Resolution, ...], Field(min_length=1, max_length=16)] = (
         Resolution(name="R1", n_mels=64, num_frames=128),
         Resolution(name="R2", n_mels=96, num_frames=214),
@@ -131,13 +132,13 @@ class FeatureSpec(Schema):
     variants: tuple[Variant, ...] = ("mel", "resize")
     """Variants of each resolution below the last, each stored as an array."""
     dtype: Literal["float16", "float32", "uint8"] = "float16"
-    """Type of the stored images; uint8 has steps of 1/255."""
+    """Data type of the stored images; uint8 has steps of 1/255."""
     features: Annotated[tuple[Feature, ...], Field(max_length=64)] = ()
-    """Features that librosa computes, each stored as float32; from format version 3 on."""
+    """Features computed by librosa, each stored as float32; from format version 3 on."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        """Refuse what no signal could satisfy, naming the field."""
+        """Refuse settings that contradict one another or cannot be computed, naming the field."""
         nyquist = self.sample_rate / 2
         if self.win_length > self.n_fft:
             raise ValueError(f"win_length {self.win_length} is larger than n_fft {self.n_fft}")
@@ -148,7 +149,7 @@ class FeatureSpec(Schema):
             )
         if self.mel_scale == "torchaudio-2019":
             if self.mel_norm != "none":
-                raise ValueError(f"mel_norm {self.mel_norm} is none that torchaudio-2019 has")
+                raise ValueError(f"mel_norm {self.mel_norm}: torchaudio-2019 has none")
         elif self.fmax is not None and self.fmax > nyquist:
             raise ValueError(f"fmax {self.fmax} Hz is above the Nyquist frequency {nyquist} Hz")
         if self.fmin >= self.fmax_hz:
@@ -175,8 +176,8 @@ class FeatureSpec(Schema):
         bins = self.n_fft // 2 + 1
         if self.full.n_mels > bins:
             raise ValueError(
-                f"resolutions: {self.full.name} asks for {self.full.n_mels} n_mels of the {bins} "
-                f"bins that n_fft {self.n_fft} gives"
+                f"resolutions: n_mels {self.full.n_mels} of {self.full.name} is more than the "
+                f"{bins} bins of n_fft {self.n_fft}"
             )
 
     def _check_features(self) -> None:
@@ -194,7 +195,7 @@ class FeatureSpec(Schema):
             check_feature(feature, self.full_s, self.sample_rate)
 
     def _check_sizes(self) -> None:
-        """Refuse what no worker could hold."""
+        """Refuse clips and filterbanks that do not fit into a worker's memory."""
         if self.clip_bytes > MAX_CLIP_BYTES:
             what = (
                 "resolutions: their images and all features"
@@ -203,13 +204,13 @@ class FeatureSpec(Schema):
             )
             raise ValueError(
                 f"{what} have {self.clip_bytes:,} bytes per clip, at most "
-                f"{MAX_CLIP_BYTES:,} are possible: ask for fewer num_frames, n_mels or variants"
+                f"{MAX_CLIP_BYTES:,} are possible: choose fewer num_frames, n_mels or variants"
             )
         weights = sum({r.n_mels for r in self.resolutions}) * (self.n_fft // 2 + 1)
         if weights > MAX_FILTER_WEIGHTS:
             raise ValueError(
                 f"resolutions: their filters have {weights:,} weights with n_fft {self.n_fft}, at "
-                f"most {MAX_FILTER_WEIGHTS:,} are possible: ask for fewer n_mels or a smaller n_fft"
+                f"most {MAX_FILTER_WEIGHTS:,} are possible: choose fewer n_mels or a smaller n_fft"
             )
 
     @property
@@ -219,7 +220,7 @@ class FeatureSpec(Schema):
 
     @property
     def fmax_hz(self) -> float:
-        """Upper edge of the filterbank in Hz, as the filterbank labels its bins."""
+        """Upper edge of the filterbank in Hz; with `torchaudio-2019` on that scale's own labels."""
         if self.fmax is not None:
             return self.fmax
         return 22_050.0 if self.mel_scale == "torchaudio-2019" else self.sample_rate / 2
@@ -268,7 +269,7 @@ class FeatureSpec(Schema):
         return self.scale if self.feature(array) is None else 1.0
 
     def bounds_of(self, array: str) -> Bounds:
-        """Return lower and upper bound of an array's scaled values; None if unbounded."""
+        """Return the lower and upper bound of an array's scaled values; None if unbounded."""
         feature = self.feature(array)
         return (0.0, 1.0) if feature is None else feature.bounds
 

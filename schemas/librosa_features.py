@@ -1,9 +1,9 @@
 """Features that librosa computes, stored next to the mel images: their arguments and shapes.
 
-How they are computed is `featurestore.extraction.librosa_features`. Every argument of librosa's
-functions that shapes a value is a field here, with librosa's own default, so that a manifest spells
-all of them out. Each feature is of the start of the trimmed clip: as many samples as its frames
-span, which bounds memory whatever a clip's length.
+`featurestore.extraction.librosa_features` computes them. Every argument of librosa's functions that
+affects a value is a field here, with librosa's own default, so that a manifest records all of them.
+Each feature is computed from the start of the trimmed clip, from as many samples as its frames
+span, which bounds memory whatever the clip's length.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -32,20 +32,20 @@ MAX_FEATURE_SAMPLES = 1 << 23
 class Waveform(BaseFeature):
     """Samples of the trimmed clip at a chosen sample rate.
 
-    Decoded and resampled from the file to that rate, by the spec's resampler. A shorter clip is
-    repeated, or followed by zeros, as `short_clips` says.
+    They are resampled from the file's rate by the spec's resampler. A shorter clip is repeated, or
+    followed by zeros, as `short_clips` says.
     """
 
     kind: Literal["waveform"] = "waveform"
     sample_rate: Annotated[int, Field(ge=1000, le=768_000)] = 16_000
     """Sample rate in Hz."""
     num_samples: Annotated[int, Field(ge=1, le=2_000_000)] | None = None
-    """Number of samples; None for the time of the last resolution's image."""
+    """Number of samples; None for the duration of the last resolution's image."""
 
     long_name: ClassVar[str] = "waveform, mean of the channels"
 
     def check(self, sample_rate: int) -> None:
-        """Accept any values: nothing else limits them."""
+        """Accept any values: the fields' own bounds suffice."""
 
     def shape(self, seconds: float, sample_rate: int) -> tuple[int, ...]:
         """Return (samples,)."""
@@ -63,9 +63,9 @@ class Mfcc(Decibels, Mel):
     norm: Literal["ortho", "none"] = "ortho"
     """Normalisation of the transform."""
     lifter: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Liftering; 0 is none."""
+    """Liftering coefficient; 0 for none."""
     ref: Literal["max"] | Annotated[float, Field(gt=0, le=1e12)] = 1.0
-    """Power that is 0 dB; `max` is the largest of the clip."""
+    """Power that is 0 dB; `max` for the clip's largest."""
 
     long_name: ClassVar[str] = "mel-frequency cepstral coefficients"
     units: ClassVar[str] = "1"
@@ -79,10 +79,12 @@ class Mfcc(Decibels, Mel):
     def check(self, sample_rate: int) -> None:
         """See `Stft.check`."""
         super().check(sample_rate)
-        self.refuse_if(self.n_mfcc > self.n_mels, f"{self.n_mfcc} n_mfcc of {self.n_mels} n_mels")
+        self.refuse_if(
+            self.n_mfcc > self.n_mels, f"n_mfcc {self.n_mfcc} is more than n_mels {self.n_mels}"
+        )
         self.refuse_if(
             self.dct_type == 1 and (self.n_mels < 2 or self.norm == "ortho"),
-            "dct_type 1 has no norm, and needs two n_mels",
+            "dct_type 1 needs norm none and at least two n_mels",
         )
 
 
@@ -93,7 +95,7 @@ class Pcen(Mel):
     mel_power: Annotated[float, Field(ge=0.1, le=4)] = 1.0
     """Exponent of the magnitudes: 1 is amplitude, 2 power."""
     scale: Annotated[float, Field(gt=0, le=1e12)] = 2.0**31
-    """Factor of the samples: librosa's advice for those in [-1, 1]."""
+    """Factor of the samples; the default is librosa's advice for samples in [-1, 1]."""
     gain: Annotated[float, Field(ge=0, le=10)] = 0.98
     """Gain factor."""
     bias: Annotated[float, Field(ge=0, le=1e6)] = 2.0
@@ -103,9 +105,9 @@ class Pcen(Mel):
     time_constant: Annotated[float, Field(gt=0, le=1000)] = 0.4
     """Time constant of the smoothing, in seconds."""
     eps: Annotated[float, Field(ge=1e-12, le=1)] = 1e-6
-    """Smallest value of the smoothed energy."""
+    """Small constant added to the smoothed energy, so that silence divides by no zero."""
     max_size: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Bands over which a maximum is taken before smoothing."""
+    """Number of bands over which a maximum is taken before smoothing; 1 for none."""
 
     long_name: ClassVar[str] = "mel-spectrogram, per-channel energy normalised"
     relative_to_clip: ClassVar[str] = "each band is divided by its own smoothed past in the clip"
@@ -119,7 +121,8 @@ class Pcen(Mel):
         """See `Stft.check`."""
         super().check(sample_rate)
         self.refuse_if(
-            self.max_size > self.n_mels, f"max_size {self.max_size} of {self.n_mels} n_mels"
+            self.max_size > self.n_mels,
+            f"max_size {self.max_size} is more than n_mels {self.n_mels}",
         )
 
 
@@ -133,7 +136,7 @@ class LogStft(Decibels, Stft):
 
 
 class SpectralContrast(Stft):
-    """Difference of peaks and valleys in octave bands: `librosa.feature.spectral_contrast`."""
+    """Difference between peaks and valleys in octave bands: `librosa.feature.spectral_contrast`."""
 
     kind: Literal["spectral_contrast"] = "spectral_contrast"
     fmin: Hz = 200.0
@@ -141,9 +144,9 @@ class SpectralContrast(Stft):
     n_bands: Annotated[int, Field(ge=1, le=32)] = 6
     """Number of octaves above it."""
     quantile: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
-    """Fraction of a band's frequencies that are its peaks, and its valleys."""
+    """Fraction of a band's bins that are its peaks, and that are its valleys."""
     linear: bool = False
-    """The difference of powers, not of decibels."""
+    """Whether to take the difference of powers instead of decibels."""
 
     long_name: ClassVar[str] = "spectral contrast"
 
@@ -173,15 +176,15 @@ class SpectralContrast(Stft):
 
 
 class ChromaStft(Chroma, Stft):
-    """Energy by pitch class, of the STFT: `librosa.feature.chroma_stft`."""
+    """Energy of each pitch class in the STFT: `librosa.feature.chroma_stft`."""
 
     kind: Literal["chroma_stft"] = "chroma_stft"
     ctroct: Annotated[float, Field(gt=0, le=20)] = 5.0
     """Octave on which the weights are centred."""
     octwidth: Annotated[float, Field(gt=0, le=100)] | None = 2.0
-    """Width of the weights in octaves; None weights all alike."""
+    """Width of the weights in octaves; None for equal weights."""
     base_c: bool = True
-    """The first class is C; without it, A."""
+    """Whether the first pitch class is C, not A."""
 
     long_name: ClassVar[str] = "chromagram of the short-time Fourier transform"
 
@@ -195,22 +198,22 @@ class Cqt(Decibels, ConstantQ):
     tuning: Annotated[float, Field(ge=-0.5, le=0.5)] | None = 0.0
     """Deviation from A440 in fractions of a bin; None to estimate it from each clip."""
     filter_scale: Annotated[float, Field(ge=0.1, le=2)] = 1.0
-    """Factor of the filters' lengths."""
+    """Factor by which the filters' lengths are multiplied."""
     norm: Norm = "l1"
     """Norm by which each filter is divided."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Fraction of each filter's energy that is left out."""
+    """Fraction of each filter's energy that may be discarded."""
     window: Window = "hann"
     """Window of the filters."""
     scale: bool = True
-    """Divide each frequency's values by the square root of its filter's length."""
+    """Whether to divide each frequency's values by the square root of its filter's length."""
     res_type: Literal["soxr_vhq", "soxr_hq", "soxr_mq"] = "soxr_hq"
     """Resampler between octaves."""
     decibels: bool = True
-    """`librosa.amplitude_to_db` of the magnitudes; without it the magnitudes, and `ref`, `amin` and
-    `top_db` are not used."""
+    """Whether to store decibels (`librosa.amplitude_to_db`) instead of magnitudes, for which `ref`,
+    `amin` and `top_db` are not used."""
     amin: Annotated[float, Field(ge=1e-30, le=1)] = 1e-5
-    """Smallest amplitude; smaller ones are raised to it."""
+    """Minimum amplitude; smaller values are raised to it."""
 
     long_name: ClassVar[str] = "constant-Q transform, magnitude"
     bands: ClassVar[str] = "n_bins"
@@ -235,17 +238,17 @@ class Cqt(Decibels, ConstantQ):
 
 
 class ChromaCqt(Chroma, ConstantQ):
-    """Energy by pitch class, of the constant-Q transform: `librosa.feature.chroma_cqt`."""
+    """Energy of each pitch class in the constant-Q transform: `librosa.feature.chroma_cqt`."""
 
     kind: Literal["chroma_cqt"] = "chroma_cqt"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Energies below it are set to 0 before the norm."""
+    """Energies below this are set to 0 before normalisation."""
     n_octaves: Annotated[int, Field(ge=1, le=12)] = 7
     """Number of octaves."""
     bins_per_octave: Annotated[int, Field(ge=1, le=96)] = 36
     """Number of frequencies per octave, a multiple of `n_chroma`."""
     cqt_mode: Literal["full", "hybrid"] = "full"
-    """Kind of the constant-Q transform."""
+    """Kind of constant-Q transform."""
     pad_mode: Literal["constant"] = "constant"
     """Padding outside the clip: zeros."""
 
@@ -261,7 +264,7 @@ class ChromaCqt(Chroma, ConstantQ):
         super().check(sample_rate)
         self.refuse_if(
             self.bins_per_octave % self.n_chroma != 0,
-            f"bins_per_octave {self.bins_per_octave} is no multiple of n_chroma {self.n_chroma}",
+            f"bins_per_octave {self.bins_per_octave} is not a multiple of n_chroma {self.n_chroma}",
         )
 
 
@@ -290,6 +293,6 @@ def check_feature(feature: Feature, seconds: float, sample_rate: int) -> None:
     if frames * bins > MAX_SPECTRUM_VALUES or frames * feature.hop_length > MAX_FEATURE_SAMPLES:
         raise ValueError(
             f"features: {feature.label}: {frames:,} frames of {bins:,} frequencies, "
-            f"{feature.hop_length} samples apart, are more than a worker can hold: ask for fewer "
+            f"{feature.hop_length} samples apart, are more than a worker can hold: choose fewer "
             "num_frames, or a smaller n_fft"
         )

@@ -9,7 +9,7 @@ from schemas.run import InitUsed, RunConfig
 
 
 class LrFind(Schema):
-    """lr-find.json: a sweep of the learning rate over one stage's data, and what it suggests."""
+    """lr-find.json: a range test of the learning rate on one stage's data, and its suggestion."""
 
     config: RunConfig
     """Config of a run of the method; the test's own fold is its only one."""
@@ -26,7 +26,7 @@ class LrFind(Schema):
     last_lr: float
     """Learning rate of the last step."""
     stopped_early: bool
-    """Whether the test was ended by a non-finite loss, or a smoothed one 4 times the best."""
+    """Whether a loss ended the test: a non-finite one, or a smoothed one 4 times the best."""
     suggestion: Annotated[float, Field(gt=0)] | None
     """Suggested λ; None if the losses suggest none."""
     reason: str

@@ -8,7 +8,7 @@ from schemas.base import Schema
 from schemas.run import Accuracy, MultilabelScores, Share
 
 CheckpointName = Literal["best", "last"]
-"""Network of a fold: that of the best epoch, or that of the last one."""
+"""Network of a fold: that of the best epoch, or of the last one."""
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -21,11 +21,11 @@ class Prediction(Schema):
     probability: Share
     """Probability of that class."""
     probabilities: dict[str, Share]
-    """Probability of every class by its name: the mean over the networks. They sum to 1, except
-    where sounds may have several labels."""
+    """Probability of every class by its name: the mean over the networks. They sum to 1, unless
+    sounds may have several labels."""
     labels: tuple[str, ...] | None = None
-    """Labels whose probability is at least the threshold, the most probable first; None if sounds
-    have one class each."""
+    """Labels whose probability is at least the threshold, most probable first; None if sounds have
+    one class each."""
 
 
 class UnusedFile(Schema):
@@ -44,7 +44,7 @@ class Predictions(Schema):
     """Fingerprint of the store it was trained on."""
     checkpoint: CheckpointName
     folds: tuple[int, ...]
-    """Folds that the networks held out: one network each."""
+    """Folds that the networks held out; one network per fold."""
     predictions: tuple[Prediction, ...]
     threshold: Share | None = None
     """Minimum probability of a label if clips may have several labels; else None."""
@@ -62,7 +62,7 @@ class FoldEvaluation(Schema):
     num_trained_on: Count | None
     """Clips that a network was trained on; None if that is unknown."""
     accuracy: Accuracy | None
-    """None where clips may have several labels."""
+    """Accuracy on the fold; None if clips may have several labels."""
     scores: MultilabelScores | None = None
     """Scores, if clips may have several labels."""
 
@@ -73,13 +73,13 @@ class ClassEvaluation(Schema):
     class_name: str
     num_clips: Count
     num_predicted: Count
-    """Clips taken for it; where there may be several labels, with a probability of at least 1/2."""
+    """Clips predicted to be of it; with several labels, at a probability of at least 1/2."""
     recall: Share | None
     """Fraction of its clips that were recognised; None if it has no clips."""
     average_precision: Share | None = None
     """Average precision, if clips may have several labels; None if it has no clips."""
     auc: Share | None = None
-    """Area under the ROC curve, where clips may have several labels; None if all or none is of
+    """Area under the ROC curve, if clips may have several labels; None if all clips or none have
     the class."""
 
 
@@ -94,13 +94,13 @@ class Evaluation(Schema):
     checkpoint: CheckpointName
     num_clips: Count
     accuracy: Accuracy | None
-    """Accuracy over all clips; None where clips may have several labels."""
+    """Accuracy over all clips; None if clips may have several labels."""
     folds: tuple[FoldEvaluation, ...]
     classes: tuple[ClassEvaluation, ...]
     """Results of each class, by class_id."""
     scores: MultilabelScores | None = None
-    """Over all clips, where they may have several labels."""
+    """Scores over all clips, if they may have several labels."""
     confusion: tuple[tuple[Count, ...], ...]
-    """Clips by true class (row) and predicted class (column); empty where clips may have several
-    labels."""
+    """Number of clips by true class (row) and predicted class (column); empty if clips may have
+    several labels."""
     warnings: tuple[str, ...] = ()

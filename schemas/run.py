@@ -1,6 +1,6 @@
 """Config, record and results of a training run.
 
-The contents of run.json and result.json and, by held-out fold, of metrics.csv and fold.json.
+The contents of run.json and result.json and, per held-out fold, of metrics.csv and fold.json.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +14,7 @@ _LEAST_MIXUP = 1e-3
 Share = Annotated[float, Field(ge=0, le=1)]
 Accuracy = Share
 Placement = Literal["device", "host", "stream"]
-"""Place of a stage's training data: GPU memory, host RAM, or the store. No effect on results."""
+"""Place of a stage's data: GPU memory, host memory, or the store. Does not affect results."""
 Placements = dict[str, Placement]
 _EARLIER = AliasChoices("placements", "readings")
 Acceleration = Literal["eager", "compile", "graph", "compile-graph"]
@@ -23,23 +23,23 @@ Selection = Literal["heldout", "validation", "last"]
 """Model selection: which network of a fold counts, and which one each stage starts from.
 
 heldout: the epoch of the highest accuracy on the held-out fold itself, as in the paper; optimistic.
-validation: the same on a part of the training folds; the held-out fold is looked at once.
-last: nothing is picked, the last epoch counts; the held-out fold is watched only.
+validation: the same on a part of the training folds; the held-out fold is evaluated once.
+last: nothing is picked, the last epoch counts; the held-out fold's scores are only recorded.
 """
 
 Carry = Literal["stage", "run", "last"]
 """Network that a stage starts from: the best epoch of the stage before, as in the paper's code; the
 best of all stages so far; or the last epoch."""
 BestOf = Literal["array", "stage", "run"]
-"""Epochs that the best one, which is reported, is picked from: those on the last stage's array;
-those of the last stage; or all, which may report a network of small images."""
+"""Epochs among which the reported best one is picked: those on the last stage's array; those of the
+last stage; or all, which may report a network of small images."""
 
 LayerGroups = Literal[2, 3]
-"""Groups of layers with learning rates of their own: the body and the head; or, as in fastai, the
-lower and the upper half of the body and the head, at λ·r, λ·√r and λ for a body's ratio r."""
+"""Groups of layers with learning rates of their own: body and head; or, as in fastai, the lower
+half of the body, its upper half, and the head, at λ·r, λ·√r and λ for a body's ratio r."""
 Moments = Literal["fresh", "carried"]
-"""Moments of the optimiser at the start of a stage: none; or, as in fastai, those it had after the
-epoch whose network the stage starts from."""
+"""The optimiser's moments at the start of a stage: none; or, as in fastai, those after the epoch
+whose network the stage starts from."""
 FirstConv = Literal["sum", "red-frozen"]
 """Weights of the one-channel first convolution: the sum over the channels of the three-channel one,
 trained; or, as in the paper's code, those of its red channel, never trained."""
@@ -49,11 +49,11 @@ MaxLrFrom = Literal["method", "measured", "given"]
 stage before the training; or the user."""
 
 Task = Literal["multiclass", "multilabel"]
-"""Kind of task: learning the one class of each clip, or its labels, several or none, with mean
-average precision in place of accuracy. The two are never set side by side."""
+"""Kind of task: one class per clip, scored by accuracy; or any number of labels per clip, scored by
+mean average precision. Results of the two are never compared."""
 
 InitUsed = Literal["imagenet", "timm", "random", "file"]
-"""Origin of the initial weights: torchvision's of ImageNet, timm's, none, or a file."""
+"""Origin of the initial weights: torchvision's ImageNet weights, timm's, random, or a file."""
 
 Recipe = Literal["paper", "fastai-2019"]
 """Reading of the paper that fills in what is left open: its text, or the code of its time."""
@@ -71,12 +71,12 @@ def _carry_of_older_versions(config: dict[str, Any]) -> Carry:
 
 
 class Stage(Schema):
-    """One 1cycle: a stored array, a number of epochs, and learning rates."""
+    """One 1cycle schedule: a stored array, a number of epochs, and learning rates."""
 
     array: str
-    """Key `resolution/variant` of the store's array."""
+    """Key of the store's array: `resolution/variant`, or `features/NAME`."""
     alternate: str | None = None
-    """An array of the same shape that every second epoch sees instead."""
+    """Array of the same shape that every second epoch uses instead."""
     epochs: Annotated[int, Field(ge=1, le=10**9)]
     max_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Peak learning rate of the head."""
@@ -95,7 +95,7 @@ class RunConfig(Schema):
     arch: Annotated[str, Field(pattern=r"^(resnet(18|34|50)|timm:[\w.-]+)$")] = "resnet34"
     """A ResNet of torchvision, or `timm:` and the name of a model of timm."""
     init: str = "auto"
-    """`auto`, `imagenet` (or timm's, of timm's models), `random`, or the path of a state dict."""
+    """`auto`, `imagenet` (timm's weights for its models), `random`, or the path of a state dict."""
     batch_size: Annotated[int, Field(ge=2, le=10**6)] = 64
     epochs_scale: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
@@ -104,38 +104,38 @@ class RunConfig(Schema):
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the forward and backward pass; the parameters are always float32."""
     acceleration: Acceleration = "eager"
-    """Execution mode. Compiled steps round differently, so a run must be resumed with the same."""
+    """Execution mode. Compiled steps round differently, so a run is resumed in the same mode."""
     threads: Annotated[int, Field(ge=1, le=4096)] = 1
     """CPU threads per fold: sums are split among them, which changes their last bits."""
     selection: Selection = "heldout"
     carry: Carry = Field(default_factory=_carry_of_older_versions)
-    """Network that a stage starts from. In files of older versions, which do not say: `run`, or
-    `last` with selection `last`."""
+    """Network that a stage starts from. If missing, as in files of older versions: `run`, or `last`
+    with selection `last`."""
     best_of: BestOf = "run"
-    """Epochs that the reported best one is picked from; `run` in files of older versions."""
+    """Epochs among which the best one is picked; `run` in files of older versions."""
     layer_groups: LayerGroups = 2
     moments: Moments = "fresh"
     first_conv: FirstConv = "sum"
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    """Fraction of the training clips that `validation` sets apart; whole recordings, per class."""
+    """Fraction of each class's training clips that `validation` sets aside, as whole recordings."""
     mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False), AfterValidator(_mixes)] = 0.0
-    """Mixup α of the Beta distribution of two mixed clips' shares; 0 turns mixup off."""
+    """Mixup: α of the Beta(α, α) distribution of the mixing weights; 0 for off."""
     freq_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """SpecAugment: largest fraction of an image's bands to mask; 0 turns it off."""
+    """SpecAugment: maximum fraction of an image's bands to mask; 0 for off."""
     time_mask: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """SpecAugment: largest fraction of an image's frames to mask; 0 turns it off."""
+    """SpecAugment: maximum fraction of an image's frames to mask; 0 for off."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing factor."""
     max_lr_from: MaxLrFrom = "method"
     """Origin of the `max_lr` of the stages."""
     allow_duplicates: bool = False
-    """Whether the user accepted that some files are in several folds."""
+    """Whether the user accepted that the same file is in several folds."""
     task: Task = "multiclass"
     """Kind of task, which follows from the dataset; `multiclass` in files of older versions."""
 
 
 class RangeTest(Schema):
-    """A range test before a training, from the initial weights: one per array and body's ratio.
+    """A range test before the training, from the initial weights: one per array and body's ratio.
 
     Its seed is 0 whatever the run's, so that runs of several seeds train at the same rates.
     """
@@ -143,11 +143,11 @@ class RangeTest(Schema):
     stages: tuple[int, ...]
     """Numbers of the stages, from 1, that take their λ from it."""
     folds: tuple[int, ...]
-    """Folds whose clips it saw."""
+    """Folds whose clips it used."""
     num_steps: Annotated[int, Field(ge=1)]
     """Number of steps taken."""
     max_lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """The λ it suggests."""
+    """Suggested λ."""
     reason: str
     """Derivation of the λ."""
 
@@ -160,7 +160,7 @@ class RunRecord(Sealed):
     store: str
     """Path or URL of the store when the run started."""
     features: FeatureSpec
-    """Feature settings of the networks' images: any other file must be processed with them."""
+    """Feature settings of the networks' images, with which any other file must be processed."""
     extractor_version: int
     class_names: tuple[str, ...]
     """Class names by class_id."""
@@ -170,7 +170,7 @@ class RunRecord(Sealed):
     """Start time, ISO 8601, UTC."""
     init_used: InitUsed
     init_sha256: str | None = None
-    """SHA-256 of the initial weights' file, or of the parameters that timm has loaded; None for
+    """SHA-256 of the file of initial weights, or of the parameters that timm loaded; None for
     random ones and in files of older versions."""
     warnings: tuple[str, ...] = ()
     placements: Placements = Field(default_factory=dict, validation_alias=_EARLIER)
@@ -178,25 +178,26 @@ class RunRecord(Sealed):
     folds_at_once: Annotated[int, Field(ge=1)] = 1
     """Number of folds trained in parallel. Does not affect results."""
     range_tests: tuple[RangeTest, ...] = ()
-    """Tests that measured the stages' learning rates, if the user asked for that."""
+    """Tests that measured the stages' learning rates, with `max_lr_from` `measured`; else empty."""
 
 
 class MultilabelScores(Schema):
     """Scores of a network for clips of several labels, or none, over all clips of a fold.
 
-    Means are over the classes that occur in the clips; one that does not is not counted as 0.
+    Means are over the classes that occur in the clips; the others are left out, not counted as 0.
     """
 
     map: Share
-    """Mean average precision (step-wise, as scikit-learn's), every class alike."""
+    """Mean average precision: step-wise, as in scikit-learn, with equal weight for every class."""
     num_classes: Annotated[int, Field(ge=1)]
-    """Number of classes that occur, which `map` is the mean of."""
+    """Number of classes that occur, over which `map` is the mean."""
     auc: Share | None
-    """Mean area under the ROC curve, of those classes that not all clips have; None without any."""
+    """Mean area under the ROC curve over the classes that some clips have and some lack; None if
+    there are none."""
     d_prime: Annotated[float, Field(allow_inf_nan=False)] | None
     """d' of `auc`, √2 · Φ⁻¹(AUC); None if that is infinite."""
     lwlrap: Share
-    """Label-weighted label-ranking average precision: every label of every clip alike."""
+    """Label-weighted label-ranking average precision, with equal weight for every label."""
 
 
 def _none_of_empty(value: Any) -> Any:  # noqa: ANN401  (a cell of a table)
@@ -206,7 +207,7 @@ def _none_of_empty(value: Any) -> Any:  # noqa: ANN401  (a cell of a table)
 class EpochMetrics(Schema):
     """One row of a fold's metrics.csv. Losses are mean cross-entropies in nats.
 
-    `valid_*` are on the validation part where there is one, else on the held-out fold.
+    `valid_*` are measured on the validation part if there is one, else on the held-out fold.
     """
 
     fold: int
@@ -217,11 +218,11 @@ class EpochMetrics(Schema):
     array: str
     max_lr: float
     train_loss: float
-    """Loss that is optimised: of mixed, masked images and smoothed targets if these are on,
-    so it is not comparable with `valid_loss` then."""
+    """Optimised loss. With mixup, masks or label smoothing it is the loss with these, and not
+    comparable with `valid_loss`."""
     valid_loss: float
     valid_accuracy: Annotated[Accuracy | None, BeforeValidator(_none_of_empty)] = None
-    """None with several labels, which have `valid_map`."""
+    """Accuracy; None with several labels, which have `valid_map`."""
     seconds: float
     """Wall time of the epoch with its validation, in seconds."""
     samples_per_s: float
@@ -229,8 +230,8 @@ class EpochMetrics(Schema):
     wait_share: Share = 0.0
     """Fraction of `seconds` spent waiting for data; 0 in files of older versions."""
     failed_recordings: Annotated[int, Field(ge=0)] = 0
-    """Attempts to record a step as a CUDA graph that failed in this epoch: its steps ran eagerly,
-    and slower, until one succeeded."""
+    """Failed attempts of this epoch to record a step as a CUDA graph; steps run eagerly, and
+    slower, until one succeeds."""
     valid_map: Annotated[Share | None, BeforeValidator(_none_of_empty)] = None
     """Mean average precision over the classes that occur, with several labels; else None."""
 
@@ -255,29 +256,29 @@ class FoldResult(Schema):
     num_train: int
     num_test: int
     best_accuracy: Accuracy | None
-    """Accuracy on the held-out fold of the epoch picked by that fold itself (optimistic) or by
-    the validation part. None if nothing is picked, and with several labels."""
+    """Accuracy on the held-out fold of the epoch that was picked by that fold itself (optimistic)
+    or by the validation part; None if nothing is picked, and with several labels."""
     best_epoch: int | None
     best_array: str | None = None
-    """Array that the best epoch trained on; None if nothing is picked and in files of older
+    """Array that the best epoch trained on; None if nothing is picked, and in files of older
     versions."""
     last_accuracy: Accuracy | None
-    """Held-out accuracy of the last epoch; None with a validation part: the fold is seen once; and
-    with several labels."""
+    """Accuracy of the last epoch on the held-out fold; None with a validation part, as the fold is
+    then evaluated once, and with several labels."""
     last_epoch: int
     seconds: float
     num_valid: int = 0
     """Clips of the validation part, which are not among `num_train`."""
     valid_accuracy: Accuracy | None = None
-    """Accuracy on the validation part of the epoch it picked."""
+    """Accuracy of the picked epoch on the validation part."""
     warnings: tuple[str, ...] = ()
     """Warnings during its training."""
     best_scores: MultilabelScores | None = None
-    """With several labels, what `best_accuracy` is for one."""
+    """With several labels, scores in place of `best_accuracy`."""
     last_scores: MultilabelScores | None = None
-    """With several labels, what `last_accuracy` is for one."""
+    """With several labels, scores in place of `last_accuracy`."""
     valid_map: Share | None = None
-    """With several labels, what `valid_accuracy` is for one: mean average precision."""
+    """With several labels, mean average precision in place of `valid_accuracy`."""
 
     @property
     def best_map(self) -> float | None:
@@ -309,7 +310,7 @@ class FoldRecord(FoldResult, Sealed):
     """fold.json: a fold's result, with the digests of the files behind it."""
 
     record_sha256: str | None = None
-    """Digest of the run.json the fold belongs to; None in files of older versions."""
+    """Digest of the run.json that the fold belongs to; None in files of older versions."""
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of each of the fold's files by its name; empty in files of older versions."""
 

@@ -127,7 +127,7 @@ def other_clips() -> dict[str, object]:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"counts": {"ok": 19}}, "counts: are not of the 20 clips"),
+        ({"counts": {"ok": 19}}, "counts: do not add up to the 20 clips"),
         ({"counts": {"ok": 19, "empty": 1}}, "the manifest counts"),
         ({"fingerprint": "0" * 64}, "fingerprint: is not that"),
         (other_clips(), "the clip table is not the one"),
