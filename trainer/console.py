@@ -21,7 +21,7 @@ from featurestore.terminal import Label, Table, Terminal
 from featurestore.text import quantity, shorten
 from schemas import FoldResult, MultilabelScores, RunConfig, RunRecord, RunResult
 from trainer.records.finished import score_of
-from trainer.selection import RULES
+from trainer.selection import RULES, carrying
 from trainer.stats import mean, sample_std
 from trainer.training import events
 from trainer.training.schedule import num_steps
@@ -94,6 +94,8 @@ def print_result(console: Terminal, result: RunResult) -> None:
             table.add_row(str(fold.fold), *(scores_cells(of_labels) if of_labels else ()))
         console.print(table)
     console.print(RULES[selection].summary)
+    if "run" in (result.config.carry, result.config.best_of) and (rules := carrying(result.config)):
+        console.print(f"In this run {rules}: these are not the rules of the paper's code.")
 
 
 def scores_cells(scores: MultilabelScores) -> tuple[str, ...]:

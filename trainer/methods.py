@@ -242,14 +242,24 @@ def scaled_epochs(epochs: Sequence[int], scale: float) -> list[int]:
     return counts
 
 
-def scale_warning(scale: float) -> str | None:
-    """Return a warning if a schedule cannot be as short as requested."""
-    if scale >= LEAST_SCALE:
-        return None
-    return (
-        f"epochs_scale {scale:g} is below {LEAST_SCALE:.3g}, at which every stage of the paper's "
-        "methods has an epoch: all methods are trained as with that, in their ratio"
-    )
+def scale_warning(scale: float, epochs: Sequence[int] = ()) -> str | None:
+    """Return a warning if a schedule cannot be as short as requested.
+
+    Args:
+        scale: Factor for the epochs.
+        epochs: Epochs of each stage of the whole schedule.
+    """
+    if scale < LEAST_SCALE:
+        return (
+            f"epochs_scale {scale:g} is below {LEAST_SCALE:.3g}, at which every stage of the "
+            "paper's methods has an epoch: all methods are trained as with that, in their ratio"
+        )
+    if len(epochs) > math.floor(sum(epochs) * scale + 0.5):
+        return (
+            f"epochs_scale {scale:g} leaves fewer epochs than the method has stages: it is trained "
+            f"for {len(epochs)}, one per stage, which is not its ratio to other methods"
+        )
+    return None
 
 
 def read_yaml(path: Path) -> object:

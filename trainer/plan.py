@@ -109,7 +109,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
         dataset.partial,
         warning,
         None if options.max_lr else rates_warning(method.cycles, dataset.dataset_name),
-        scale_warning(options.epochs_scale),
+        scale_warning(options.epochs_scale, [cycle.epochs for cycle in method.cycles]),
         few_steps_warning(config, min(split.num_train for split in splits.values())),
         absent,
         *unseen,

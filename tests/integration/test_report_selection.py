@@ -1,9 +1,11 @@
 """The model selection is stated everywhere, and different selections are never put together."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from featurestore.terminal import Terminal
 from schemas import Selection
 from tests.integration.reported_runs import (
     make_run,
@@ -13,6 +15,8 @@ from tests.integration.reported_runs import (
     table,
     text_report,
 )
+from trainer.console import print_result
+from trainer.records.finished import open_finished
 from trainer.report import Section, write_report
 from trainer.report.browsed import browsed_runs
 from trainer.report.render import to_html, to_markdown
@@ -172,6 +176,14 @@ def test_runs_of_different_rules_are_told_apart_on_the_page(tmp_path: Path) -> N
         "epochs on the last stage's array"
     )  # fmt: skip
     assert shown[2] == shown[3] != shown[0]
+
+
+def test_a_runs_own_result_says_if_it_may_be_of_small_images(tmp_path: Path) -> None:
+    for rules in RULES:
+        run = make_run(tmp_path / "-".join(rules.values()), "mel", VALUES, **rules)
+        file = StringIO()
+        print_result(Terminal(file=file, width=1000), open_finished(run).result)
+        assert ("not the rules of the paper's code" in file.getvalue()) == ("run" in rules.values())
 
 
 def test_where_nothing_is_picked_the_rules_do_not_keep_runs_apart(tmp_path: Path) -> None:

@@ -148,6 +148,17 @@ def test_a_scale_that_is_too_small_for_a_ratio_is_warned_of() -> None:
     assert "0.0353" in (scale_warning(0.02) or "")
 
 
+@given(
+    epochs=st.lists(st.integers(1, 50), min_size=1, max_size=12),
+    scale=st.floats(LEAST_SCALE, 2),
+)
+def test_a_schedule_that_its_stages_make_longer_than_asked_for_is_warned_of(
+    epochs: list[int], scale: float
+) -> None:
+    longer = sum(scaled_epochs(epochs, scale)) > sum(epochs) * scale + 0.5
+    assert ("one per stage" in (scale_warning(scale, epochs) or "")) == longer
+
+
 def test_unknown_method_is_told_with_those_there_are_and_the_nearest() -> None:
     with pytest.raises(UnknownMethodError, match=r"'rezise'.*baseline.*did you mean 'resize'"):
         stages("rezise", "esc50")
