@@ -44,7 +44,7 @@ _SETTINGS = {field.name for field in fields(TrainingOptions)} - {
 }
 _SWITCHES = {field.name for field in fields(TrainingOptions) if isinstance(field.default, bool)}
 FREE = {"device", "threads", "acceleration"}
-"""Options that may differ when a run is resumed, which keeps its own."""
+"""Options that may differ when a run is resumed, which keeps its own, unless they are given."""
 _CHECKED = TypeAdapter(TrainingOptions)
 _MOST_SHOWN = 60
 _MOST_RUNS = 10_000
@@ -346,7 +346,8 @@ def start(
         return begin(dataset, plan, path, notify, execution, run.init_sha256)
     record = RunDirectory(path).record()
     recorded = record.config.model_copy(update={"init": absolute_init(record.config.init)})
-    planned = {name: value for name, value in plan.config if name not in FREE}
+    chosen_here = {name for name in FREE if getattr(run.options, name) in (None, "auto")}
+    planned = {name: value for name, value in plan.config if name not in chosen_here}
     if recorded.max_lr_from == planned["max_lr_from"] == "measured":
         # The plan does not know yet what the run has measured.
         planned["stages"] = with_rates(

@@ -23,14 +23,16 @@ from featurestore.cluster import Cluster
 from schemas import RunResult
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.test_run_copies import put
-from tests.integration.trainer_store import TINY, tiny_store
+from tests.integration.trainer_store import TINY, tiny_plan, tiny_store
 from trainer.cli import main
 from trainer.cluster import Failed, attempt
-from trainer.config import TrainingOptions
+from trainer.config import ExecutionOptions, TrainingOptions
+from trainer.errors import ResumeError
 from trainer.plan import plan_run
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.rundir import RunDirectory
 from trainer.run import begin
+from trainer.sweep import RUNS, SweepRun, start
 
 Capture = pytest.CaptureFixture[str]
 SMALL = f"--set init=random --set arch={TINY} --set batch_size=48 --set threads=1 --set device=cpu"
@@ -188,6 +190,22 @@ def same_networks(ours: Path, theirs: Path) -> bool:
         one, other = (load_checkpoint(place / name).model for place in (ours, theirs))
         assert all(torch.equal(one[key], other[key]) for key in other), name
     return bool(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("threads", 2), ("device", "cuda"), ("acceleration", "compile")]
+)
+def test_a_run_that_is_there_keeps_what_its_machine_chose_but_not_against_what_is_given(
+    name: str, value: object, tmp_path: Path
+) -> None:
+    dataset, plan = tiny_plan()
+    begin(dataset, plan, tmp_path / RUNS / "a")
+    other = replace(plan, config=plan.config.model_copy(update={name: value}))
+    options = TrainingOptions(method="resize")
+    start(dataset, SweepRun("a", options), tmp_path, ExecutionOptions(), other)
+    given = SweepRun("a", replace(options, **{name: value}))
+    with pytest.raises(ResumeError, match=rf"{name} \({value}, the run has"):
+        start(dataset, given, tmp_path, ExecutionOptions(), other)
 
 
 @contextmanager
