@@ -267,5 +267,8 @@ def test_window_epoch_and_cache_are_taken_as_any_whole_number(
 def test_a_seed_and_folds_of_numpy_give_the_same_order(data: ZarrDataset) -> None:
     same = ZarrDataset(tiny_store(), "R1/mel", folds=np.array([2, 3]))
     assert list(BlockSampler(same, seed=np.int64(5))) == list(BlockSampler(data, seed=5))
+    for window in (0, -1):
+        with pytest.raises(ValueError, match=f"window: expected 1 or more, got {window}"):
+            BlockSampler(data, window=window)
     with pytest.raises(TypeError, match="expected a whole number, got 0"):
         BlockSampler(data, seed=0.5)  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from featurestore import StoredDataset, open_store, usable_cores
 from featurestore.arguments import typed_methods
+from featurestore.errors import ArgumentError
 from trainer.data.buffers import BufferPool
 from trainer.data.order import WINDOW, EpochOrder
 from trainer.data.source import Batch, as_float32
@@ -241,13 +242,15 @@ class BlockSampler(Sampler[int]):
     Args:
         data: Dataset to sample.
         seed: Random seed, any int.
-        window: Number of chunks shuffled together.
+        window: Number of chunks shuffled together, at least 1.
 
     Attributes:
         epoch: Epoch of the next iteration; see `set_epoch`.
     """
 
     def __init__(self, data: ZarrDataset, seed: SupportsIndex = 0, window: int = WINDOW) -> None:
+        if operator.index(window) < 1:  # an order without any item
+            raise ArgumentError(f"window: expected 1 or more, got {window}")
         self._order = EpochOrder(
             *(operator.index(seed), data.fingerprint, data.folds, data.sizes),
             operator.index(window),
