@@ -42,12 +42,15 @@ _SETTINGS = {field.name for field in fields(TrainingOptions)} - {
     "seed",
     "own_methods",
 }
+"""Options that a sweep may set; the others are arguments of the sweep itself."""
 _SWITCHES = {field.name for field in fields(TrainingOptions) if isinstance(field.default, bool)}
 FREE = {"device", "threads", "acceleration"}
-"""Options that may differ when a run is resumed, which keeps its own, unless they are given."""
+"""Options in no run's name: a resumed run keeps its own, unless they are given."""
 _CHECKED = TypeAdapter(TrainingOptions)
 _MOST_SHOWN = 60
+"""Maximum number of characters of a setting in a message."""
 _MOST_RUNS = 10_000
+"""Maximum number of runs: more are a mistake, and their combinations would fill memory."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Sweep:
             own = _without_unused_operator(chosen, method, methods)
             own |= {"method": method, "seed": seed, "folds": self.folds}
             name = run_name(_options(own))
+            # Runs of a method without resized images repeat for each operator, and are one run.
+            # Any other repetition would train the same run twice.
             if name not in by_name:
                 by_name[name] = own
             elif own.keys() >= chosen.keys() or by_name[name] != own:
@@ -115,7 +120,7 @@ class Sweep:
 def _without_unused_operator(
     chosen: Mapping[str, Any], method: str, methods: Sequence[str]
 ) -> dict[str, Any]:
-    """Return settings without the resize operator if only others of the methods have a use for it.
+    """Return settings without the resize operator if only other methods of the sweep use it.
 
     Raises:
         TrainerError: The methods file is unusable, or has no such method.
@@ -138,7 +143,7 @@ def _repeated(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) ->
 
 
 def _options(settings: Mapping[str, Any]) -> TrainingOptions:
-    """Return options as of `trainer run`: whatever is not given, this machine chooses.
+    """Return options as of `trainer run`, with its defaults for those that are missing.
 
     Raises:
         ConfigError: A value is of another kind.
@@ -189,6 +194,7 @@ def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:
     name, equals, values = text.partition("=")
     if not equals or not name or not values:
         raise ConfigError(f"setting {_shown(text)}: expected NAME=VALUE or NAME=VALUE,VALUE")
+    # YAML's rules, so that a value means the same on the command line as in a sweep's file.
     try:
         parsed = tuple(parse_yaml(value) for value in values.split(","))
     except YamlError as error:
@@ -220,6 +226,7 @@ def read_sweep(path: Path) -> Sweep:
         ConfigError: The file cannot be read, or is not a sweep.
     """
     content = read_yaml(path)
+    # Strict: no text or truth value is taken for a number.
     try:
         file = SweepFile.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
@@ -275,12 +282,13 @@ def plan_sweep(
             methods[file] = methods.get(file) or own_methods(file)
             options = replace(options, methods_file=None, own_methods=methods[file])
         if options.init not in INITS and options.init not in digests:
+            # One digest for all runs: a file that changes while they train is then noticed.
             digests[options.init] = digest_of_file(Path(options.init))
         here = _as_if_here(options) if elsewhere else options
         plan = plan_run(dataset, here, execution.folds_at_once)
         known = replace(run, options=options, init_sha256=digests.get(options.init))
         planned.append((known, plan))
-        # What each machine chooses for itself makes no other run of it.
+        # A run is the same whatever each machine chooses for itself.
         fixed = dict.fromkeys(FREE) | {"init": digests.get(options.init, options.init)}
         if elsewhere and options.precision == "auto":
             fixed["precision"] = RECIPES[options.recipe].precision or "auto"
@@ -292,7 +300,7 @@ def plan_sweep(
 
 
 def _check_different(configs: Mapping[str, RunConfig]) -> None:
-    """Refuse runs that would give the same numbers: no report could put them in a table.
+    """Refuse runs that would give the same numbers, which a report would take for several runs.
 
     Raises:
         ConfigError: Two of them are equal, or may be: `auto` weights are ImageNet's or random, and
@@ -321,7 +329,7 @@ def _may_be_equal(one: str, other: str, choices: Collection[str]) -> bool:
 
 
 def _as_if_here(options: TrainingOptions) -> TrainingOptions:
-    """Return the options with what any machine has; others' requirements are checked by name."""
+    """Return the options with what any machine has; only the device's name is checked here."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
         raise ConfigError(f"no device {options.device!r}; there are: auto, cpu, cuda, cuda:N")
     return replace(options, device="cpu", precision="auto", acceleration="eager")

@@ -64,6 +64,7 @@ class BlockTask:
         store = locate(self.store)
         if isinstance(store, LocalStorage):
             store = LocalStorage(store.path.absolute())
+        # Frozen once it is made, but a worker may have another working directory.
         object.__setattr__(self, "store", store)
         object.__setattr__(self, "root", self.root.absolute())
 
@@ -112,13 +113,15 @@ def block_tasks(arrays: StoredArrays, root: Path, blocks: Iterable[Block]) -> li
 
 
 def _witness(root: Path, paths: Iterable[str]) -> str | None:
-    """Return a path of a file that exists; None if there is none."""
+    """Return the first path of a file that exists; None if there is none."""
     return next((path for path in paths if os.path.lexists(root / path)), None)
 
 
+# A worker builds many blocks of the same few datasets, whose documents are thus read once.
 @lru_cache(maxsize=4)
 def _opened(store: Storage, dataset: str, fingerprint: str) -> tuple[StoredArrays, Extractor]:
-    arrays = open_arrays(store, dataset).unsealed()  # what is written here is not promised yet
+    # Unsealed: chunks to be written here have no checksums in the manifest yet.
+    arrays = open_arrays(store, dataset).unsealed()
     check_current(arrays, fingerprint)
     return arrays, Extractor(arrays.manifest.spec)
 
@@ -135,7 +138,7 @@ def _keep_freed_memory() -> None:
 
 @dataclass(frozen=True)
 class _Extraction:
-    """A block before its commit: what was extracted, or what an earlier commit of it had."""
+    """A block before its commit: what was extracted, or the outcome of an earlier commit."""
 
     task: BlockTask
     libraries: str
@@ -151,7 +154,7 @@ def _extract_once(task: BlockTask, starting: Callable[[int], object] = int) -> _
 def _commit_once(extraction: _Extraction) -> BlockOutcome:
     task, result = extraction.task, extraction.result
     if isinstance(result, Extracted):
-        # A build that went on where this task's was stopped may have come first.
+        # Another build of the same store may have committed it since.
         result = _committed(task) or _commit(task, result)
     return replace(result, host=socket.gethostname(), libraries=extraction.libraries)
 
@@ -174,10 +177,10 @@ Raises:
 def _committed(task: BlockTask) -> BlockOutcome | None:
     """Return the outcome of a block committed earlier; None if it is pending."""
     arrays, _ = _opened(task.store, task.dataset, task.fingerprint)
-    check_current(arrays, task.fingerprint)  # or else the rows of another store are looked at
+    check_current(arrays, task.fingerprint)  # the store may have been replaced since it was opened
     fold, rows = task.block.fold, task.block.rows
     status = arrays.read(fold, "status", rows)
-    if not status.all():
+    if not status.all():  # PENDING is 0
         return None
     failures = (
         ClipFailure(
@@ -260,11 +263,13 @@ def extract_block(task: BlockTask, starting: Callable[[int], object] = int) -> E
                 values["status"][row] = ClipStatus.OK
             except AudioError as error:
                 values["status"][row] = error.status
+                # np.empty left what was in memory: the same input must give the same bytes.
                 for array in extractor.spec.arrays:
                     values[array][row] = 0
                 where = addresses[row]
                 failures.append(ClipFailure(ids[row], where, error.status, error.detail))
     starting(len(paths))
+    # A file that is missing may be the fault of this machine, which does not see the root.
     if any(failure.status == ClipStatus.MISSING for failure in failures):
         check_root(task.root, task.witness)
     return Extracted(values, tuple(addresses), tuple(failures))
@@ -278,7 +283,7 @@ def _spans(arrays: StoredArrays, block: Block) -> list[Span]:
 
 
 def _in_reading_order(paths: NDArray[Any], spans: Sequence[Span]) -> Iterable[int]:
-    """Return the rows so that clips of one file follow one another, as they lie in it."""
+    """Return the rows ordered by file and by position in it, so that each file is read forward."""
     if all(span is WHOLE for span in spans):
         return range(len(paths))
     starts = [0.0 if isnan(span.start_s) else span.start_s for span in spans]
@@ -286,7 +291,11 @@ def _in_reading_order(paths: NDArray[Any], spans: Sequence[Span]) -> Iterable[in
 
 
 def _announce(task: BlockTask, row: int, starting: Callable[[int], object]) -> None:
-    """Say that a row's file is opened next, unless it must not be."""
+    """Report the row whose file is opened next, so that a crash can be blamed on it.
+
+    Raises:
+        AudioError: The file killed a process before and must not be opened.
+    """
     if row in task.crashed:
         raise AudioError(ClipStatus.CRASH, task.crashed[row])
     starting(row)

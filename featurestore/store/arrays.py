@@ -73,10 +73,12 @@ class StoredArrays:
 
     @cached_property
     def _held(self) -> dict[str, tuple[tuple[int, int], NDArray[Any]]]:
+        """The last chunk read of each column of the clip table, with its fold and first row."""
         return {}
 
     @cached_property
     def _agreeing(self) -> set[str]:
+        """Keys of the arrays whose metadata was checked."""
         return set()
 
     @cached_property
@@ -90,6 +92,7 @@ class StoredArrays:
         return ChunkFiles(self.storage, self.manifest, identify)
 
     def _identify(self, fold: int, name: str, chunk: int) -> bytes | None:
+        # Until the dataset is complete, only the record of a chunk's block has its checksum.
         if self.manifest.state == "complete" or not has_checksums(self.manifest):
             return self.checksums.identify(fold, name, chunk)
         return records.recorded_end(self.storage, self.manifest, fold, name, chunk)
@@ -150,6 +153,7 @@ class StoredArrays:
         start, stop, _ = rows.indices(self._sizes[fold])
         try:
             self._check_document(fold, name)
+            # Multi-hot labels are too large to keep; other columns are read block by block.
             if name in table_columns(self.manifest) and name != LABELS:
                 return self._read_table(name, Block(fold, start, stop))
             return self._files.read(name, Block(fold, start, stop), out)
@@ -161,11 +165,14 @@ class StoredArrays:
             ) from error
 
     def _read_table(self, name: str, rows: Block) -> NDArray[Any]:
-        """Return the rows of the clip table; a chunk of it is kept for the blocks that follow."""
+        """Return rows of a column of the clip table.
+
+        A chunk of it covers many blocks, so the last one is kept for the blocks that follow.
+        """
         num_clips = self._sizes[rows.fold]
         size = table_chunk_clips(self.manifest, num_clips)
         first = rows.start // size * size
-        if rows.stop > first + size:
+        if rows.stop > first + size:  # of several chunks: keeping one would not help
             return self._files.read(name, rows)
         held, values = self._held.get(name, (None, np.empty(0)))
         if held != (rows.fold, first):
@@ -198,11 +205,12 @@ class StoredArrays:
         ends: dict[str, bytes] = {}
         with writing(where), ThreadPoolExecutor(max(1, len(values))) as pool:
             files, waiting = {}, []
+            # `status` first: it is encoded here, but written after all others.
             for name in sorted(values, key=lambda name: (name != "status", name)):
                 key, data, ends[name] = self._files.encoded(block, name, values[name])
                 files[name] = key, data
                 if name != "status":
-                    # Each waits for the disk or the server, and none for the next one's encoding.
+                    # Written by a thread each, while the next one is encoded.
                     waiting.append(pool.submit(self.storage.write, key, data))
             if self.manifest.state != "complete" and has_checksums(self.manifest):
                 # Before the commit: a committed block without a record would be built again.
@@ -218,9 +226,9 @@ class StoredArrays:
     def _put_record(
         self, block: Block, ends: dict[str, bytes], paths: Iterable[str] | None
     ) -> None:
-        """Record what ends a block's chunks: those just written, and of the others what is there.
+        """Record the ends (checksums) of a block's chunks: those just written, and the stored ones.
 
-        Where one of these is missing, the block is broken as it is, and no record is true.
+        If a stored one is missing, nothing is recorded: no record of a damaged block would be true.
         """
         with suppress(CorruptError):
             if missing := set(records.block_arrays(self.manifest)) - ends.keys():
@@ -282,7 +290,12 @@ class StoredArrays:
     def _sealed_record(
         self, block: Block, values: Mapping[int, NDArray[np.uint32]]
     ) -> records.Ends:
-        """Return what a block is by the checksums of all chunks, by fold."""
+        """Return the record of a block according to the checksums of a fold's chunks.
+
+        Args:
+            block: The block.
+            values: Checksums of all chunks, by fold.
+        """
         ends = records.sealed_ends(self.manifest, block, values[block.fold])
         return ends | {records.PATHS: self._of_paths(block)}
 
@@ -324,6 +337,7 @@ class StoredArrays:
             manifest = signed(self._sealed(manifest, committed or ()))
             put_in_root(self.storage, manifest)
             put_manifest(self.storage, manifest)
+            # Only now: until the manifest is complete, the records are all that vouches for blocks.
             records.remove_records(self.storage, manifest)
         else:
             manifest = signed(manifest)
@@ -332,12 +346,12 @@ class StoredArrays:
         return StoredArrays(self.storage, manifest)
 
     def _sealed(self, manifest: StoreManifest, committed: Iterable[Block]) -> StoreManifest:
-        """Write the checksums of all chunks; returns the manifest that vouches for them."""
+        """Write the checksums of all chunks; return the manifest with their digests."""
         if not has_checksums(manifest):
             return manifest
         values = stored_checksums(self.storage, manifest)
-
         now = partial(self._sealed_record, values=values)
+        # Sealing a chunk that changed since its commit would make the damage official.
         if changed := records.changed_blocks(self.storage, manifest, committed, now):
             raise CorruptError(
                 f"{self.storage}: {quantity(len(changed), 'block')} other than committed, the "

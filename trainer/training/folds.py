@@ -53,19 +53,19 @@ def train_folds(
         try:
             yield from train_fold(job, fold, directory(fold))
         finally:
-            release_freed_memory()
+            release_freed_memory()  # or each fold would add its heap to the process
 
     works: deque[Callable[[], Progress[None]]] = deque(partial(train, fold) for fold in folds)
     stop = threading.Event()
     with job.arrays, ThreadPoolExecutor(threads, "fold") as pool:
-        each = -(-folds_at_once // threads)
+        each = -(-folds_at_once // threads)  # rounded up: no fewer in parallel than requested
         tasks = [pool.submit(take_turns, works, each, device, stop) for _ in range(threads)]
         try:
             for done in as_completed(tasks):
                 done.result()
         except BaseException:
-            # The other threads look at it between two steps, and close their folds, each of which
-            # then leaves its state.
+            # The other threads check it between two steps and close their folds, which save their
+            # state.
             stop.set()
             raise
 
@@ -88,6 +88,7 @@ def take_turns(
     pause = 0.0
     with ExitStack() as unfinished:
         while not stop.wait(pause):
+            # Threads share the queue: popping is atomic, asking first whether it is empty is not.
             with suppress(IndexError):
                 while len(running) < at_once:
                     running.append(_Work(works.popleft(), device))
@@ -100,7 +101,7 @@ def take_turns(
 
 
 class _Work:
-    """A work in progress, on its own stream."""
+    """A generator in progress, on its own stream."""
 
     def __init__(self, start: Callable[[], Progress[None]], device: torch.device) -> None:
         self.over = False
@@ -108,7 +109,7 @@ class _Work:
         self._ready: Ready | None = None
 
     def advance(self) -> bool:
-        """Do the next step and return True; return False if what it waits for is not there."""
+        """Do the next step and return True; return False if it still waits for something."""
         if self._ready is not None and not self._ready():
             return False
         with self._stream:
@@ -119,6 +120,6 @@ class _Work:
         return True
 
     def close(self) -> None:
-        """End it where it is."""
+        """Close the generator where it is."""
         with self._stream:
             self._progress.close()

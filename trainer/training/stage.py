@@ -131,7 +131,7 @@ class StageTrainer:
         alternate: StageData | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        self._model = model.to(memory_format=torch.channels_last)
+        self._model = model.to(memory_format=torch.channels_last)  # the layout of fast convolutions
         self._data = (data, alternate or data)
         self._config = config
         self._steps = num_steps(len(data.train), config.batch_size)
@@ -147,6 +147,7 @@ class StageTrainer:
         # columns, mixing and masks the last.
         self._batch = min(config.batch_size, len(data.train))
         self._noise = torch.empty(self._batch, model.noise_size + augment.noise_size, device=device)
+        # Sums stay on the device, so that no step waits for it; float64, as epochs are long.
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         # The steps hold no reference to this object: they would keep it, and its data, in a circle
         # that is freed late.
@@ -155,6 +156,7 @@ class StageTrainer:
         )
         self._task, self._kept = TASKS[config.task], list[tuple[Tensor, Tensor]]()
         eval_step = partial(make_eval_step, self._sums, config, data.valid.scale, self._kept)
+        # A recorded evaluation could not append each batch's probabilities to a list.
         how = config.acceleration
         eval_how = "eager" if self._task.keeps_probabilities else without_compiler(how)
         self._fallbacks = Fallbacks(warn)
@@ -182,13 +184,13 @@ class StageTrainer:
         Args:
             optimizer: `StageState.optimizer` of a stage of the same network.
         """
-        # The groups stay this stage's: their learning rates over the cycle's are.
+        # This stage keeps its own groups, which hold its learning rates' ratios.
         groups = self._optimizer.state_dict()["param_groups"]
         self._load_optimizer({"state": optimizer["state"], "param_groups": groups})
 
     def _load_optimizer(self, state: Mapping[str, Any]) -> None:
-        # PyTorch takes tensors over as they are, and trains them in place; the caller's are what is
-        # saved if this epoch is stopped.
+        # PyTorch keeps the given tensors and trains them in place; the caller saves its own if this
+        # epoch is stopped.
         self._optimizer.load_state_dict(deepcopy(dict(state)))
 
     @property
@@ -283,7 +285,7 @@ class StageTrainer:
 
     @torch.inference_mode()
     def _validate(self, source: Source, waiting: Stopwatch) -> None:
-        """Evaluate every clip that judges the epoch."""
+        """Evaluate every clip of the validation part or the held-out fold."""
         self._model.eval()
         with closing(source.in_order(self._config.batch_size)) as batches:
             for batch in waiting.timed(batches):
@@ -291,8 +293,8 @@ class StageTrainer:
 
     def _update(self) -> None:
         """Apply the gradients at the schedule's learning rate and momentum."""
-        # Outside the recorded step: a fused AdamW takes its momentum as a number, which a graph
-        # would repeat for ever.
+        # Outside the recorded step: a fused AdamW takes its momentum as a number, and a graph would
+        # repeat the recorded one for ever.
         lr, momentum = self._schedule.lr(self._step), self._schedule.momentum(self._step)
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["lr_ratio"]
