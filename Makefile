@@ -8,7 +8,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constrai
 # An index of other builds of torch than PyPI's, such as PyTorch's of CPU builds (docs/install.md).
 TORCH_INDEX ?=
 
-# Without its bytecode torch is compiled anew by every process, which doubles the tests' time.
+# Without its bytecode torch is compiled again by every process, which doubles the tests' time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test test-slow lint docs schemas clean
