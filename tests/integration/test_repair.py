@@ -19,6 +19,7 @@ from schemas import FeatureSpec
 from tests.conftest import contents, part
 from tests.integration.test_build import StopsAfter
 from tests.integration.test_damage import ARRAYS, delete, empty, flip_bit, truncate
+from tests.pairs import by_name, each_in_turn
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -55,10 +56,10 @@ def test_a_damaged_chunk_of_every_array_is_mended_and_nothing_else_is_written(
     assert list(repair(folder, store)) == [], "there was more to do the second time"
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize(
-    "key", ["zarr.json", "folder/zarr.json", "folder/fold1/zarr.json", "folder/fold2/R1/zarr.json"]
-)
+GROUPS = ("zarr.json", "folder/zarr.json", "folder/fold1/zarr.json", "folder/fold2/R1/zarr.json")
+
+
+@pytest.mark.parametrize(("key", "damage"), each_in_turn(GROUPS, DAMAGES, by_name))
 def test_damaged_group_metadata_is_found_and_mended(
     folder: Dataset,
     store: Path,

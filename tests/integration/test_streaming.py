@@ -19,6 +19,7 @@ from featurestore import StoredDataset, open_store
 from featurestore.errors import CorruptError, UnknownNameError
 from schemas import Placement
 from tests.integration.filled_store import ARRAY, fill_store
+from tests.pairs import each_in_turn
 from trainer.data.arrays import array_bytes, choose_placements, open_source
 from trainer.data.buffers import torch_dtype
 from trainer.data.order import EpochOrder, store_order
@@ -49,19 +50,20 @@ def whole(batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
     return torch.cat(images).squeeze(1).cpu().numpy(), torch.cat(labels).cpu().numpy()
 
 
-DEVICES = [
-    "cpu",
-    "cpu:0",  # what holds and gathers on a device does so; it is not the host by its name
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
-]
+# What holds and gathers on the device `cpu:0` does so; it is not the host by its name.
+WAYS = [(placement, device) for device in ("cpu", "cpu:0", "cuda") for placement in PLACEMENTS]
+WINDOWS = [(1, 3), (2, 7), (3, 64), (32, 8)]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize(("window", "size"), [(1, 3), (2, 7), (3, 64), (32, 8)])
+@pytest.mark.parametrize(
+    ("way", "windows"), each_in_turn(WAYS, WINDOWS, lambda pair: "-".join(map(str, pair)))
+)
 def test_every_way_of_reading_gives_the_rows_of_the_order_bit_for_bit(
-    small: Path, placement: Placement, window: int, size: int, device: str
+    small: Path, way: tuple[Placement, str], windows: tuple[int, int]
 ) -> None:
+    (placement, device), (window, size) = way, windows
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
     dataset = open_store(small)
     split = open_source(dataset, ARRAY, TRAIN, torch.device(device), placement)
     order = order_of(dataset, TRAIN, window)

@@ -1,7 +1,7 @@
 """A store whose checksums fit, and which holds what no build writes, trains and judges nothing."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from featurestore.store.plan import fold_blocks
 from schemas import Fold, StoreManifest
 from tests.integration.trainer_runs import finished_run
 from tests.integration.trainer_store import TINY, tiny_store
-from tests.pairs import each_in_turn
+from tests.pairs import by_name, each_in_turn
 from trainer.cli import main
 
 NAME = "synthetic"
@@ -82,22 +82,25 @@ def refused(command: str, capsys: pytest.CaptureFixture[str], *words: str) -> No
     assert not Path("run/result.json").exists()
 
 
-@pytest.mark.parametrize("label", [-100, -1, 6, 9999, -(2**31), 2**31 - 1])
-def test_labels_outside_the_classes_are_damage_to_every_command(
-    arrays: StoredArrays, label: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    put_column(arrays, "class_id", 3, label)
-    for command in (QUICK, LR_FIND, EVALUATE):
-        refused(command, capsys, "class_id")
-
-
+COMMANDS = (QUICK, LR_FIND, EVALUATE)
+LABELS = (-100, -1, 6, 9999, -(2**31), 2**31 - 1)
 VALUES = (np.nan, np.inf, -np.inf, -0.25, 1.25, 60_000.0)
 
 
-@pytest.mark.parametrize(
-    ("value", "command"),
-    each_in_turn(VALUES, (QUICK, LR_FIND, EVALUATE), lambda value: str(value).partition(" ")[0]),
-)
+def to_each_command(rows: Iterable[Any]) -> list[Any]:
+    """Return all pairs with a command; by default each row goes to one of them in turn."""
+    return each_in_turn(rows, COMMANDS, lambda value: by_name(value).partition(" ")[0])
+
+
+@pytest.mark.parametrize(("label", "command"), to_each_command(LABELS))
+def test_labels_outside_the_classes_are_damage_to_every_command(
+    arrays: StoredArrays, label: int, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_column(arrays, "class_id", 3, label)
+    refused(command, capsys, "class_id")
+
+
+@pytest.mark.parametrize(("value", "command"), to_each_command(VALUES))
 def test_features_outside_zero_to_one_are_damage_to_every_command(
     arrays: StoredArrays, value: float, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +117,7 @@ def test_an_outcome_that_there_is_not_is_damage_to_every_command(
     status[1] = 77
     arrays.write_block(block, {"status": status})
     seal(arrays)
-    for command in (QUICK, LR_FIND, EVALUATE):
+    for command in COMMANDS:
         refused(command, capsys, "status")
 
 
@@ -154,27 +157,21 @@ def unfinished(arrays: StoredArrays) -> None:
     put(arrays, state="building", counts={})
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        fewer_classes,
-        more_clips,
-        fewer_clips,
-        another_fold,
-        another_hop,
-        other_chunks,
-        other_counts,
-        unfinished,
-    ],
+SPOILS = (
+    *(fewer_classes, more_clips, fewer_clips, another_fold),
+    *(another_hop, other_chunks, other_counts, unfinished),
 )
+
+
+@pytest.mark.parametrize(("spoil", "command"), to_each_command(SPOILS))
 def test_a_manifest_that_contradicts_its_store_is_refused_by_every_command(
     arrays: StoredArrays,
     spoil: Callable[[StoredArrays], None],
+    command: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     spoil(arrays)
-    for command in (QUICK, LR_FIND, EVALUATE):
-        refused(command, capsys)
+    refused(command, capsys)
 
 
 def test_the_store_is_as_good_as_before_when_it_is_sealed_again(arrays: StoredArrays) -> None:

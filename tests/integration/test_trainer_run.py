@@ -239,7 +239,7 @@ def test_folds_at_once_give_bit_equal_losses_weights_and_records(
     assert at_once.config == result.config
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("num_threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_an_error_in_one_fold_stops_the_other_and_keeps_its_networks(
     tmp_path: Path, num_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

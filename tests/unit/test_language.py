@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -58,13 +59,19 @@ def helps(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.value.lineno, text
 
 
+@cache
+def texts_of(path: Path) -> list[tuple[int, str]]:
+    """Return line and text of every docstring and every argument `help` of a file."""
+    tree = ast.parse(path.read_text())
+    return [*((line, text) for line, _, text in docstrings(tree)), *helps(tree)]
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_docstring_or_help_text_is_a_fragment(package: str) -> None:
     fragments = []
     for path in SOURCES:
         if path.is_relative_to(ROOT / package):
-            tree = ast.parse(path.read_text())
-            texts = [*((line, text) for line, _, text in docstrings(tree)), *helps(tree)]
+            texts = texts_of(path)
             fragments += [(f"{path}:{line}", text) for line, text in texts if FRAGMENT.match(text)]
     assert fragments == []
 
@@ -73,9 +80,7 @@ def test_no_docstring_or_help_text_has_words_of_a_private_english() -> None:
     """The field says again, resumes, started, available, next to, custom, maximum number of."""
     wrong = []
     for path in SOURCES:
-        tree = ast.parse(path.read_text())
-        texts = [*((line, text) for line, _, text in docstrings(tree)), *helps(tree)]
-        plain = [(f"{path}:{line}", " ".join(text.split())) for line, text in texts]
+        plain = [(f"{path}:{line}", " ".join(text.split())) for line, text in texts_of(path)]
         wrong += [(place, text) for place, text in plain if PRIVATE.search(text)]
     assert wrong == []
 
