@@ -21,6 +21,7 @@ from distributed import Client, LocalCluster
 from featurestore import open_store
 from featurestore.cluster import Cluster
 from schemas import RunResult
+from tests.integration.reported_runs import make_run
 from tests.integration.test_cluster import scheduler, worker  # noqa: F401
 from tests.integration.test_run_copies import put
 from tests.integration.trainer_store import TINY, tiny_plan, tiny_store
@@ -32,7 +33,7 @@ from trainer.plan import plan_run
 from trainer.records.checkpoint import load_checkpoint
 from trainer.records.rundir import RunDirectory
 from trainer.run import begin
-from trainer.sweep import RUNS, SweepRun, start
+from trainer.sweep import REPORT, RUNS, SweepRun, start
 
 Capture = pytest.CaptureFixture[str]
 SMALL = f"--set init=random --set arch={TINY} --set batch_size=48 --set threads=1 --set device=cpu"
@@ -190,6 +191,17 @@ def same_networks(ours: Path, theirs: Path) -> bool:
         one, other = (load_checkpoint(place / name).model for place in (ours, theirs))
         assert all(torch.equal(one[key], other[key]) for key in other), name
     return bool(names)
+
+
+def test_a_finished_run_of_other_settings_is_not_reported_as_one_of_the_sweep(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    make_run(tmp_path / RUNS / named("mel"), "mel", {1: 50.0, 2: 60.0}, dataset="synthetic")
+    assert sweep(f"--out . --method mel {QUICK}") == 1
+    printed = capsys.readouterr()
+    assert "is another run, it differs in" in printed.err
+    assert "1 of 1 run failed" in printed.err
+    assert not (tmp_path / REPORT).exists()
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,8 @@ def _carry_out(
     with tracking_to(mlflow, console.warn) as tracking:
         training = _Training(console, stored, runs, out, execution, tracking)
         failed = training.here() if scheduler is None else training.on_cluster(scheduler)
-    done = finished(out, runs)
+    # One that failed although it is finished is another run than was asked for.
+    done = finished(out, [run for run in runs if run.name not in failed])
     if done:
         print_report(write_report(done, out / REPORT, datetime.now(UTC)), console)
     if failed:
