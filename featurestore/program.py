@@ -151,12 +151,13 @@ class _Announcer(MetaPathFinder):
     LARGE = frozenset(("numpy", "torch"))
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._text, self._said = text, False
 
     def find_spec(self, fullname: str, *_: object) -> None:
         """Say what is being done, once; find nothing."""
-        if fullname in self.LARGE:
-            self.remove()
+        # Python is walking `sys.meta_path`: without this one, it would skip the next.
+        if fullname in self.LARGE and not self._said:
+            self._said = True
             Terminal(stderr=True).note(self._text)
 
     def remove(self) -> None:
