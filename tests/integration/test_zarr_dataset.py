@@ -27,6 +27,11 @@ class Seven:
     def __index__(self) -> int:
         return 7
 
+    def __str__(self) -> str:
+        return "Seven"
+
+    __repr__ = __str__
+
 
 @pytest.fixture
 def data() -> ZarrDataset:
@@ -250,7 +255,9 @@ def test_no_large_number_wraps_around_to_an_item(
         data[[item] if several else item]
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.int64, torch.tensor], ids=str)
+@pytest.mark.parametrize(
+    "kind", [np.uint8, np.int64, torch.tensor], ids=["uint8", "int64", "tensor"]
+)
 def test_window_epoch_and_cache_are_taken_as_any_whole_number(
     data: ZarrDataset, kind: Callable[[int], Any]
 ) -> None:
