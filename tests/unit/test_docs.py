@@ -187,7 +187,7 @@ def result(name: str) -> Any:
 
 
 def test_the_readmes_accuracies_are_the_papers_and_those_of_our_report() -> None:
-    report = (RESULTS / "reproduce-esc10-validation" / "report.md").read_text()
+    report = (RESULTS / "reproduce-esc10" / "report.md").read_text()
     for method in ("baseline", "mel", "resize", "control"):
         (row,) = re.findall(rf"^\| {method}\b.*", README, re.MULTILINE)
         paper, esc50, ours = row.strip("| ").split(" | ")[1:]
