@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import record
+from benchmarks.rules import changes
 from benchmarks.train.setting import Bench, random_store, setting
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +73,13 @@ def test_each_script_says_how_it_is_used(
         runpy.run_path(str(SCRIPTS[name]), run_name="__main__")
     assert stopped.value.code in {0, None}
     assert "--help" in capsys.readouterr().out
+
+
+def test_every_rule_of_the_protocol_can_be_changed_where_it_is_implemented() -> None:
+    found = changes()
+    assert len({change.rule for change in found}) == len(found)
+    for change in found:
+        assert (ROOT / change.file).read_text().count(change.old) == 1, change
+        assert change.old != change.new
+    cells = [change for change in found if change.rule.startswith("cycle ")]
+    assert len(cells) == 5 * (3 + 6)
