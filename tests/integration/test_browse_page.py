@@ -464,7 +464,17 @@ def test_an_address_that_leads_nowhere_is_said_to(tab: Tab, served_page: Served)
         tab.page.wait_for_selector(f"main .line >> text={words}")
 
 
-def test_a_build_is_followed_and_a_directory_lists_it(
+USE = """() => {
+  for (const one of document.querySelectorAll("main *")) one.marked = true;
+  for (const one of document.querySelectorAll("main details")) one.open = true;
+  getSelection().selectAllChildren(document.querySelector("h1"));
+}"""
+IN_USE = "main :is(h1, a, select, input, details[open], .scroll, .cell, .cell canvas)"
+REPLACED = f"""() => [...document.querySelectorAll("{IN_USE}")]
+  .filter((one) => !one.marked).map((one) => one.outerHTML)"""
+
+
+def test_a_build_is_followed_in_every_view_and_nothing_that_one_uses_is_replaced(
     tab: Tab, serve: Serve, tmp_path: Path
 ) -> None:
     store = tmp_path / "noise.zarr"
@@ -476,18 +486,35 @@ def test_a_build_is_followed_and_a_directory_lists_it(
     page.wait_for_selector("text=4 of 16 clips")
     page.get_by_role("link", name="noise.zarr").click()
     page.wait_for_selector("text=The build is not finished: 4 of 16")
+    page.locator("select#metric").select_option("pending")
+    page.wait_for_selector("caption >> text=not built yet")
+    pending = page.locator(".heatmap").inner_text()
+    page.locator("select#metric").focus()
+    page.evaluate(USE)
+    selected = page.evaluate("getSelection().toString()")
     filled_store.write(arrays, blocks[1])
     page.wait_for_selector("text=The build is not finished: 8 of 16")
+    assert page.locator(".heatmap").inner_text() != pending
+    assert page.evaluate(REPLACED) == []  # an open list stays open, a press ends as a click
+    assert page.evaluate(FOCUS) == "metric"
+    assert page.evaluate("getSelection().toString()") == selected == "noise"
+    assert page.locator("main details[open]").count() == 1
     page.get_by_role("link", name="Clips", exact=True).click()
     until(page, "document.querySelectorAll('canvas[data-drawn]').length === 8")
-    page.locator("select[name=fold]").evaluate("(select) => { select.focus(); select.mark = 1; }")
+    page.locator("select[name=fold]").focus()
+    page.evaluate(USE)
     filled_store.write(arrays, blocks[2])
     until(page, "document.querySelectorAll('canvas[data-drawn]').length === 12")
-    assert page.evaluate("document.activeElement.mark") == 1  # an open list stays open
+    assert page.evaluate(REPLACED) == []
+    assert page.evaluate(FOCUS) == "fold"
     page.goto(f"{page_served.url}#/noise.zarr/noise/clip/15")
     page.wait_for_selector(".problem >> text=not built yet")
+    page.get_by_label("Previous clip").focus()
+    page.evaluate(USE)
     filled_store.write(arrays, blocks[3])
     page.wait_for_selector(".panel")
+    assert page.evaluate("document.activeElement.rel") == "previous"
+    assert page.locator("main details[open]").count() == 2
 
 
 def test_a_view_is_never_refreshed_with_what_another_one_waits_for(
@@ -537,14 +564,14 @@ def test_a_page_that_is_not_answered_for_a_while_says_so_and_goes_on(
     store = filled_store.start_store(tmp_path / "noise.zarr", (8, 16), {1: 16}, chunk=4)
     page = tab.open(serve(Site(Shelf(tmp_path))))
     link = page.get_by_role("link", name="noise.zarr")
-    link.focus()
+    link.evaluate("(link) => { link.focus(); link.marked = true; }")
     page.route("**/stores.json", lambda route: route.abort())
     page.wait_for_selector("#notice >> text=does not answer")
     page.unroute("**/stores.json")
     page.wait_for_selector("#notice .problem", state="detached")
     filled_store.write(store, filled_store.fold_blocks(1, 16, 4)[0])
     page.wait_for_selector("text=4 of 16 clips")
-    assert link.evaluate("(link) => link === document.activeElement")
+    assert link.evaluate("(link) => link.marked && link === document.activeElement")
     assert tab.faults
     assert all("ERR_FAILED" in fault for fault in tab.faults)
     tab.faults.clear()

@@ -4,7 +4,7 @@ import { getBytes, getJSON } from "./api.js";
 import { address } from "./address.js";
 import { hzAt } from "./axes.js";
 import { MAPS, paintBar } from "./colors.js";
-import { decibels, duration, h, name, number, option, problem, shown } from "./dom.js";
+import { decibels, duration, h, name, number, option, problem, refill, shown } from "./dom.js";
 import { chosenRows } from "./grid.js";
 import { Detail, ImagePanel, LinePanel, Scale, WavePanel } from "./panels.js";
 import { verdicts } from "./runs.js";
@@ -40,6 +40,11 @@ class ClipView {
     const follow = () => this.follow();
     this.audio = h("audio", { preload: "auto", onplay: follow, onpause: follow, onseeked: follow });
     this.message = h("div", { "aria-live": "polite" });
+    this.rowText = h("pre", { tabindex: 0 });
+    this.unfolded = [
+      h("details", { class: "row" }, h("summary", {}, "Its row as JSON"), this.rowText, h("p", {}, h("a", { href: `${dataset.key}/clips/${this.row}.json`, target: "_blank", rel: "noopener" }, "the same as a file"))),
+      h("details", {}, h("summary", {}, "Keys"), h("dl", { class: "keys" }, KEYS.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]))),
+    ];
     this.readout = h("output", { class: "readout", "aria-live": "off" });
     this.sizes = new ResizeObserver(() => this.drawAll());
     this.build();
@@ -104,8 +109,8 @@ class ClipView {
     ];
     this.stage = h("div", { class: "stage" });
     this.said = h("div");
-    this.rowText = h("pre", { tabindex: 0 });
-    this.element.replaceChildren(
+    refill(
+      this.element,
       h(
         "div",
         { class: "head" },
@@ -116,8 +121,7 @@ class ClipView {
       this.message,
       this.stage,
       this.said,
-      h("details", { class: "row" }, h("summary", {}, "Its row as JSON"), this.rowText, h("p", {}, h("a", { href: `${this.dataset.key}/clips/${row}.json`, target: "_blank", rel: "noopener" }, "the same as a file"))),
-      h("details", {}, h("summary", {}, "Keys"), h("dl", { class: "keys" }, KEYS.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]))),
+      ...this.unfolded,
       this.audio,
     );
   }

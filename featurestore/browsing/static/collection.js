@@ -2,7 +2,7 @@
 
 import { address } from "./address.js";
 import { byClassAndFold, figures, median, recordings } from "./clips.js";
-import { decibels, duration, h, heat, name, number, option, percent, refillChanged, svg, webLink } from "./dom.js";
+import { decibels, duration, h, heat, name, number, option, percent, redraw, svg, webLink } from "./dom.js";
 import { findRepetition } from "./repetition.js";
 
 const METRICS = {
@@ -21,7 +21,7 @@ export function collectionView(dataset, place) {
   let current = dataset;
   let closed = false;
   let query = place.query;
-  const draw = () => refillChanged(element, parts(current, query));
+  const draw = () => redraw(element, parts(current, query));
   const scan = async () => {
     const { clips, collection } = current;
     if (clips.period_s || collection.state !== "complete") return;

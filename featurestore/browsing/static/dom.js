@@ -44,39 +44,69 @@ export function webLink(url) {
   return safe ? h("a", { href: url, rel: "noreferrer noopener", target: "_blank" }, shown(url)) : name(url);
 }
 
-/** Replace what an element holds, now and then while one looks: what had the focus has it again. */
+/** Replace what an element holds: what had the focus has it again. */
 export function refill(element, ...children) {
   keepFocus(element, () => element.replaceChildren(...children));
 }
 
-/** The same for what has changed only, so that a press on the rest still ends as a click. Children that
- * look alike must act alike.
+/** Change what an element holds to what `children` show, and leave in its place what is there already: a list that is
+ * open stays open, a press still ends as a click, and what was selected, unfolded or scrolled stays so. What stays keeps
+ * its listeners, so what is the same to `same` must act the same.
  */
-export function refillChanged(element, children) {
+export function redraw(element, children) {
   keepFocus(element, () => exchange(element, children));
 }
 
+const same = (one, other) =>
+  one.nodeName === other.nodeName && ["id", "name", "href"].every((of) => (one[of] ?? "") === (other[of] ?? ""));
+
 function exchange(element, children) {
-  const before = [...element.childNodes];
-  if (before.length !== children.length) {
-    element.replaceChildren(...children);
+  let next = element.firstChild;
+  for (const child of children) {
+    let old = next;
+    while (old && !same(old, child)) old = old.nextSibling;
+    if (old) {
+      while (next !== old) next = dropped(next);
+      next = old.nextSibling;
+      update(old, child);
+    } else {
+      element.insertBefore(child, next);
+    }
+  }
+  while (next) next = dropped(next);
+}
+
+function dropped(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}
+
+function update(old, child) {
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== child.data) old.data = child.data;
     return;
   }
-  before.forEach((old, at) => {
-    const child = children[at];
-    if (old.isEqualNode(child)) return;
-    const blocks = [old, child].every((one) => one.tagName === "DIV" && one.className === old.className);
-    if (blocks) exchange(old, [...child.childNodes]);
-    else old.replaceWith(child);
-  });
+  if (old.tagName === "CANVAS") return; // it shows what was painted into it
+  const { value, checked } = child;
+  for (const { name: of } of [...old.attributes]) {
+    if (of !== "open" && !child.hasAttribute(of)) old.removeAttribute(of);
+  }
+  for (const { name: of, value: text } of child.attributes) {
+    if (of !== "style" && old.getAttribute(of) !== text) old.setAttribute(of, text);
+  }
+  // The page's policy allows no style as an attribute.
+  if (old.style.cssText !== child.style.cssText) old.style.cssText = child.style.cssText;
+  exchange(old, [...child.childNodes]);
+  if (old.value !== value) old.value = value; // after its options
+  if (old.checked !== checked) old.checked = checked;
 }
 
 function keepFocus(element, change) {
   const active = element.contains(document.activeElement) ? document.activeElement : null;
   change();
   if (!active || active.isConnected) return;
-  const same = (other) => ["id", "name", "href"].every((of) => (active[of] ?? "") === (other[of] ?? ""));
-  [...element.querySelectorAll(active.tagName)].find(same)?.focus({ preventScroll: true });
+  [...element.querySelectorAll(active.tagName)].find((other) => same(active, other))?.focus({ preventScroll: true });
 }
 
 /** Follow a pointer that was pressed until it is released, or the browser takes it to scroll. */

@@ -4,7 +4,7 @@ import { address } from "./address.js";
 import { getBytes, getJSON, Kept } from "./api.js";
 import { SORTS } from "./clips.js";
 import { MAPS, paint } from "./colors.js";
-import { h, name, number, option, problem, refill, shown } from "./dom.js";
+import { h, name, number, option, problem, redraw, shown } from "./dom.js";
 import { findRepetition } from "./repetition.js";
 import { rowsOf, WHO } from "./runs.js";
 
@@ -85,8 +85,7 @@ class Grid {
   refresh(dataset) {
     this.dataset = dataset;
     this.groups.results.clear();
-    // A list of choices that is open would be closed.
-    if (!this.filters.contains(document.activeElement)) this.drawToolbar();
+    this.drawToolbar();
     this.choose(false);
   }
 
@@ -104,12 +103,13 @@ class Grid {
       }
       if (!goesOn()) return;
     }
+    const last = top ? this.dataset.last : this.rows?.[this.focus];
     this.rows = chosenRows(this.dataset, this.place.query);
+    this.focus = Math.max(0, this.rows.indexOf(last ?? -1));
     this.dataset.chosen = this.rows;
     this.count.textContent = `${number(this.rows.length)} of ${number(clips.size)} clips`;
     if (top) {
       if (!this.rows.length && !this.message.firstChild) this.message.replaceChildren(h("p", { class: "line" }, "No clip is like this."));
-      this.focus = Math.max(0, this.rows.indexOf(this.dataset.last ?? -1));
       this.outer.scrollTop = 0;
     }
     this.draw(true);
@@ -123,7 +123,8 @@ class Grid {
 
   searchSoon() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.set({ q: this.search.value }), SEARCH_MS);
+    const q = this.search.value;
+    this.timer = setTimeout(() => this.set({ q }), SEARCH_MS);
   }
 
   drawToolbar() {
@@ -141,10 +142,9 @@ class Grid {
       this.outer.focus({ preventScroll: true }); // the button goes
       this.set(changes);
     };
-    const chips = ["recording", "predicted"].filter((field) => query[field] !== undefined).map((field) => [`${field}: ${shown(query[field])}`, { [field]: "" }]);
-    if (pair?.clips) chips.push([shown(`right: ${words(pair, query.who)}`), { pair: "", who: "" }]);
-    refill(
-      this.filters,
+    const chips = ["recording", "predicted"].filter((field) => query[field] !== undefined).map((field) => [field, `${field}: ${shown(query[field])}`, { [field]: "" }]);
+    if (pair?.clips) chips.push(["pair", shown(`right: ${words(pair, query.who)}`), { pair: "", who: "" }]);
+    redraw(this.filters, [
       select("class", "Class", [any("all", "class"), ...collection.card.class_names.map((text) => option(text, shown(text), query.class))]),
       select("fold", "Fold", [any("all", "fold"), ...collection.folds.map(({ fold, name: label }) => option(fold, shown(label), query.fold))]),
       select("status", "Status", [any("all", "status"), ...Object.entries(STATUSES).map(([key, label]) => option(key, label, query.status)), ...failures.map((status) => option(status.name, status.reason, query.status))]),
@@ -152,8 +152,8 @@ class Grid {
       ...(run ? [select("outcome", "Outcome", [any("all", "outcome"), option("right", "right", query.outcome), option("wrong", "wrong", query.outcome)])] : []),
       select("sort", "Order", Object.entries(SORTS).filter(([key]) => key !== "suspect" || run).map(([key, label]) => option(key === "store" ? "" : key, label, query.sort ?? ""))),
       h("label", { class: "tick" }, h("input", { type: "checkbox", name: "down", checked: Boolean(query.down), onchange: (event) => this.set({ down: event.target.checked ? 1 : "" }) }), h("span", {}, "descending")),
-      ...chips.map(([text, changes]) => h("button", { type: "button", class: "chip", "aria-label": `Leave out: ${text}`, onclick: () => leaveOut(changes) }, `${text} ✕`)),
-    );
+      ...chips.map(([field, text, changes]) => h("button", { type: "button", name: field, class: "chip", "aria-label": `Leave out: ${text}`, onclick: () => leaveOut(changes) }, `${text} ✕`)),
+    ]);
   }
 
   get columns() {
@@ -175,18 +175,20 @@ class Grid {
     this.outer.setAttribute("aria-colcount", columns);
     this.inner.style.height = `${lines * step + CELL.gap}px`;
     const active = this.inner.contains(document.activeElement);
-    this.wanted = [];
     const drawn = [];
     for (let line = first; line < last; line += 1) {
       const places = [];
       for (let at = line * columns; at < Math.min((line + 1) * columns, this.rows.length); at += 1) places.push(at);
       const width = this.outer.clientWidth - CELL.gap;
-      const row = h("div", { class: "row", role: "row", "aria-rowindex": line + 1 }, places.map((at) => this.cell(at, columns, width)));
+      const row = h("div", { id: `line-${line}`, class: "row", role: "row", "aria-rowindex": line + 1 }, places.map((at) => this.cell(at, columns, width)));
       row.style.transform = `translateY(${line * step + CELL.gap}px)`;
       drawn.push(row);
     }
-    this.inner.replaceChildren(...drawn);
-    if (active) this.inner.querySelector('[tabindex="0"]')?.focus({ preventScroll: true });
+    redraw(this.inner, drawn);
+    if (active && !this.inner.contains(document.activeElement)) this.inner.querySelector('[tabindex="0"]')?.focus({ preventScroll: true });
+    const cells = [...this.inner.querySelectorAll(".cell")];
+    const wanted = cells.map((cell) => ({ row: Number(cell.dataset.row), image: cell.querySelector("canvas") }));
+    this.wanted = wanted.filter(({ row }) => this.dataset.clips.status[row] === 1);
     this.load();
   }
 
@@ -195,19 +197,17 @@ class Grid {
     const { clips, collection } = this.dataset;
     const status = clips.status[row];
     const href = this.link(row);
-    const image = h("canvas", { "aria-hidden": "true" });
     const run = runOf(this.dataset, this.place.query);
     const words = status === 1 ? null : h("span", { class: "status" }, collection.statuses[status].name.replace("_", " "));
     const said = run ? verdict(this.dataset, run, row) : null;
     const label = [shown(clips.className(row)), shown(clips.clip_id[row]), words?.textContent, said?.textContent].filter(Boolean).join(", ");
     const cell = h(
       "div",
-      { class: "cell", role: "gridcell", "aria-colindex": (at % columns) + 1, "data-row": row },
-      h("a", { href, tabindex: at === this.focus ? 0 : -1, "aria-label": label, onfocus: () => (this.focus = at) }, image, words, h("b", {}, name(clips.className(row))), said ?? h("span", {}, name(clips.clip_id[row]))),
-      this.site.sounds && status === 1 ? h("button", { type: "button", class: "play", tabindex: -1, "aria-label": `Play ${shown(clips.clip_id[row])}`, onclick: () => this.play(row) }, "▶") : null,
+      { id: `clip-${row}`, class: "cell", role: "gridcell", "aria-colindex": (at % columns) + 1, "data-row": row },
+      h("a", { href, tabindex: at === this.focus ? 0 : -1, "aria-label": label, onfocus: () => (this.focus = this.rows.indexOf(row)) }, h("canvas", { "aria-hidden": "true" }), words, h("b", {}, name(clips.className(row))), said ?? h("span", {}, name(clips.clip_id[row]))),
+      this.site.sounds && status === 1 ? h("button", { type: "button", name: String(row), class: "play", tabindex: -1, "aria-label": `Play ${shown(clips.clip_id[row])}`, onclick: () => this.play(row) }, "▶") : null,
     );
     cell.style.width = `${(width - CELL.gap * columns) / columns}px`;
-    if (status === 1) this.wanted.push({ row, image });
     return cell;
   }
 

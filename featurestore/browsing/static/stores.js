@@ -1,7 +1,7 @@
 // All stores of a directory, with the state of their builds.
 
 import { address } from "./address.js";
-import { fault, h, name, number, refill } from "./dom.js";
+import { fault, h, name, number, redraw } from "./dom.js";
 
 export function storesView(site) {
   const body = h("tbody");
@@ -15,7 +15,7 @@ export function storesView(site) {
   const element = h("section", {}, h("h1", {}, "Stores in ", name(site.place)), h("div", { class: "scroll" }, table), empty);
   const seen = new Map();
   const refresh = ({ stores }) => {
-    refill(body, ...stores.flatMap((store) => rows(store, seen)));
+    redraw(body, stores.flatMap((store) => rows(store, seen)));
     empty.hidden = stores.length > 0;
     table.hidden = stores.length === 0;
   };
