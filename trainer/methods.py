@@ -323,7 +323,7 @@ def check_arrays(dataset: "StoredDataset", method: str, schedule: tuple[Stage, .
     Raises:
         featurestore.errors.UnknownNameError: The store lacks an array; the message says how to
             build it.
-        ConfigError: Two alternating arrays differ in shape or scale, or one is not an image.
+        ConfigError: Two alternating arrays differ in shape, or one is not an image.
     """
     needed = [a for stage in schedule for a in (stage.array, stage.alternate) if a is not None]
     missing = list(dict.fromkeys(array for array in needed if array not in dataset.arrays))
@@ -343,13 +343,6 @@ def check_arrays(dataset: "StoredDataset", method: str, schedule: tuple[Stage, .
             raise ConfigError(
                 f"the method {method!r} alternates arrays that differ in (bands, frames): "
                 f"{' and '.join(shapes)}"
-            )
-        # A step has one factor from stored values to those it trains on.
-        if stage.alternate and dataset.scale_of(stage.array) != dataset.scale_of(stage.alternate):
-            types = (f"{a} {dataset.dtype_of(a)}" for a in (stage.array, stage.alternate))
-            raise ConfigError(
-                f"the method {method!r} alternates arrays of which one is scaled when it is read: "
-                f"{' and '.join(types)}; build a store without dtype uint8"
             )
 
 

@@ -1,5 +1,4 @@
 import re
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,7 @@ from featurestore.building.build import build
 from featurestore.cli import main
 from featurestore.datasets import load_dataset
 from featurestore.errors import UnknownNameError
-from schemas import FeatureSpec, Stage
-from schemas.librosa_features import Mfcc
+from schemas import FeatureSpec
 from tests.conftest import write_folder
 from tests.integration.trainer_store import (
     lonely_class_store,
@@ -22,7 +20,6 @@ from tests.integration.trainer_store import (
 )
 from trainer.config import TrainingOptions
 from trainer.errors import ConfigError, DataError, UnknownMethodError
-from trainer.methods import check_arrays
 from trainer.plan import few_steps_warning, plan_run
 
 
@@ -123,24 +120,6 @@ def test_arrays_that_alternate_must_have_one_shape(papers: StoredDataset, tmp_pa
     file.write_text(text.replace("OTHER", "resize-bicubic"))
     with pytest.raises(UnknownNameError, match=r"no array 'R1/resize-bicubic'.*--variant mel-time"):
         plan_run(papers, TrainingOptions(method="a", methods_file=file))
-
-
-def test_arrays_that_alternate_must_be_read_by_one_factor() -> None:
-    """A batch of either would be multiplied by that of the first."""
-    stored = open_store(tiny_store("uint8"))
-    spec = stored.manifest.spec.model_copy(
-        update={"features": (Mfcc(name="m", n_mfcc=16, num_frames=16),)}
-    )
-    for dtype, refused in (("uint8", True), ("float16", False)):
-        spec = spec.model_copy(update={"dtype": dtype})
-        dataset = copy(stored)
-        dataset.manifest = stored.manifest.model_copy(update={"spec": spec})
-        schedule = (Stage(array="R1/mel", alternate="features/m", epochs=1, max_lr=1.0),)
-        if not refused:
-            check_arrays(dataset, "own", schedule)
-            continue
-        with pytest.raises(ConfigError, match="R1/mel uint8 and features/m float32"):
-            check_arrays(dataset, "own", schedule)
 
 
 def test_the_config_holds_the_stages_that_were_asked_for_under_a_name_of_their_own() -> None:

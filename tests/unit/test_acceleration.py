@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.cpu_graphs import record_on_cpu
 from tests.unit.test_stage import CONFIG, STAGE, in_order, small_network, tones
 from trainer.data.source import StageData
 from trainer.model import Network, build_model
@@ -153,37 +154,41 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_why_once_for_each
     ]
 
 
-@pytest.mark.parametrize("failures", [0, 2])
-def test_a_recorded_stage_gives_the_bits_of_an_eager_one_also_in_its_last_partial_batch(
-    monkeypatch: pytest.MonkeyPatch, failures: int
+@pytest.mark.parametrize(("failures", "dtype"), [(2, None), (0, torch.float16), (1, torch.uint8)])
+def test_a_recorded_stage_gives_the_bits_of_an_eager_one_whatever_alternates_with_it(
+    monkeypatch: pytest.MonkeyPatch, failures: int, dtype: torch.dtype | None
 ) -> None:
-    recorder = Recording(failures)
+    """Also in the last partial batch. A step that left its gradients elsewhere would not count."""
+    recording = Recording(failures)
+
+    def recorder(step: Step, inputs: tuple[Tensor, ...]) -> Replay:
+        recording(step, inputs)
+        return record_on_cpu(step, inputs)
+
     monkeypatch.setattr("trainer.training.acceleration.record_graph", recorder)
     data = StageData("R1/mel", tones(40, 0), tones(11, 1))
+    other = StageData("R1/resize", tones(40, 2, dtype), tones(11, 3, dtype)) if dtype else None
 
     def train(how: str) -> tuple[list[EpochResult], Network]:
         model = small_network()
-        config = CONFIG.model_copy(update={"acceleration": how})
-        trainer = StageTrainer(model, STAGE, data, config, pytest.fail)
+        config = CONFIG.model_copy(update={"acceleration": how, "mixup": 0.2})
+        trainer = StageTrainer(model, STAGE, data, config, pytest.fail, other)
         return [trainer.run_epoch(in_order(40), n, lambda: None) for n in range(5)], model
 
     (eager, first), (graphs, second) = train("eager"), train("graph")
     assert [(e.train, e.valid) for e in graphs] == [(e.train, e.valid) for e in eager]
     pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert [shapes[0][0] for shapes in recorder.shapes] == [8, 8, 3], "training, validation, rest"
+    assert [shapes[0][0] for shapes in recording.shapes] == [8, 8, 3], "training, validation, rest"
     assert [e.failed_recordings for e in graphs] == [failures, 0, 0, 0, 0]
 
 
-def test_batches_of_one_shape_and_different_dtypes_have_graphs_of_their_own() -> None:
-    """A graph would round what is copied to its own inputs."""
-    recorder, seen = Recording(), list[Tensor]()
-    step = Recorded(lambda x: seen.append(x.clone()), Fallbacks(pytest.fail), recorder)
-    batches = [torch.full((4,), 1 / 3, dtype=d) for d in 8 * [torch.float16, torch.float32]]
-    for batch in batches:
-        step(batch)
-    assert recorder.replayed == len(batches) - 2 * WARM_UP
-    assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(seen, batches, strict=True))
+def test_a_step_that_waits_for_the_device_is_not_recorded_on_a_cpu_either() -> None:
+    def waiting(x: Tensor) -> None:
+        x += x.sum().item()
+
+    with pytest.raises(RuntimeError, match="stream is capturing"):
+        record_on_cpu(waiting, (torch.ones(3),))
 
 
 def test_no_garbage_is_collected_while_a_step_is_recorded() -> None:

@@ -1,6 +1,6 @@
 """Sources of batches: the interface that training sees, and subsets of a source.
 
-Batches keep the store's dtype and become float32 inside the training step: until then there is only
+Batches keep the store's dtype and become float32 right before the step: until then there is only
 half or a quarter as much data to gather, copy and hold. The sources here hold whole arrays,
 `trainer.data.streamed` a window of them, and `trainer.data.arrays` chooses.
 """

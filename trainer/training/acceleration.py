@@ -154,7 +154,7 @@ class Compiled:
 
 @dataclass
 class _Graph:
-    """A step's graph for inputs of one shape and dtype, or the way to it."""
+    """A step's graph for inputs of one shape, or the way to it."""
 
     calls: int = 0
     failures: int = 0
@@ -170,9 +170,8 @@ class _Graph:
 class Recorded:
     """A step that is recorded as a CUDA graph after warm-up, and replayed from then on.
 
-    The first calls run eagerly. Each shape and dtype of the inputs has its own graph: the last
-    batch of a pass may be smaller, and arrays that alternate be stored differently. It must be
-    called on one stream other than the default one.
+    The first calls run eagerly. Each shape of the inputs has its own graph, as the last batch of a
+    pass may be smaller. It must be called on one stream other than the default one.
 
     Args:
         step: Step to record.
@@ -183,12 +182,11 @@ class Recorded:
     def __init__(self, step: Step, fallbacks: Fallbacks, recorder: Recorder | None = None) -> None:
         self._step, self._fallbacks = step, fallbacks
         self._recorder = recorder or record_graph
-        self._graphs: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Graph] = {}
+        self._graphs: dict[tuple[torch.Size, ...], _Graph] = {}
 
     def __call__(self, *inputs: Tensor) -> None:
         """Run the step, or replay its graph."""
-        kind = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
-        graph = self._graphs.setdefault(kind, _Graph())
+        graph = self._graphs.setdefault(tuple(tensor.shape for tensor in inputs), _Graph())
         if graph.due:
             self._record(graph, inputs)
         graph.calls += 1

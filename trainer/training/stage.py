@@ -21,7 +21,7 @@ from torch import Tensor
 from schemas import RunConfig, Stage
 from trainer.data.buffers import download
 from trainer.data.order import Window
-from trainer.data.source import Source, StageData
+from trainer.data.source import Source, StageData, as_float32
 from trainer.model import Network
 from trainer.records.checkpoint import StageState
 from trainer.task import TASKS
@@ -151,11 +151,9 @@ class StageTrainer:
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
         # The steps hold no reference to this object: they would keep it, and its data, in a circle
         # that is freed late.
-        train_step = partial(
-            make_train_step, self._optimizer, self._sums, config, augment, data.train.scale
-        )
+        train_step = partial(make_train_step, self._optimizer, self._sums, config, augment)
         self._task, self._kept = TASKS[config.task], list[tuple[Tensor, Tensor]]()
-        eval_step = partial(make_eval_step, self._sums, config, data.valid.scale, self._kept)
+        eval_step = partial(make_eval_step, self._sums, config, self._kept)
         # A recorded evaluation could not append each batch's probabilities to a list.
         how = config.acceleration
         eval_how = "eager" if self._task.keeps_probabilities else without_compiler(how)
@@ -258,14 +256,16 @@ class StageTrainer:
         """
         self._generator.manual_seed(seed)
         self._model.train()
-        with closing(self.data.train.batches(order, self._config.batch_size)) as batches:
+        source = self.data.train
+        with closing(source.batches(order, self._config.batch_size)) as batches:
             for images, labels in waiting.timed(islice(batches, self._steps)):
                 # AdamW reads the gradients where the recorded step left them. A step of another
-                # shape is not recorded and would leave them elsewhere, unread.
+                # shape or dtype would leave them elsewhere, unread: arrays that alternate may be
+                # stored differently, so images are converted before the step.
                 if len(labels) != self._batch:
                     raise ValueError(f"a batch of {len(labels)} clips, expected {self._batch}")
                 noise = self._noise.uniform_(generator=self._generator)
-                self._train_step(images, labels, noise)
+                self._train_step(as_float32(images, source.scale), labels, noise)
                 self._update()
                 yield
 
@@ -288,8 +288,8 @@ class StageTrainer:
         """Evaluate every clip of the validation part or the held-out fold."""
         self._model.eval()
         with closing(source.in_order(self._config.batch_size)) as batches:
-            for batch in waiting.timed(batches):
-                self._eval_step(*batch)
+            for images, labels in waiting.timed(batches):
+                self._eval_step(as_float32(images, source.scale), labels)
 
     def _update(self) -> None:
         """Apply the gradients at the schedule's learning rate and momentum."""

@@ -75,7 +75,6 @@ def make_train_step(
     sums: Tensor,
     config: RunConfig,
     augment: Augmentation,
-    scale: float,
     network: Forward,
 ) -> Step:
     """Return a step that computes a batch's gradients, without the update.
@@ -85,7 +84,6 @@ def make_train_step(
         sums: (3,) float64, to which the batch's sums are added.
         config: Config with precision and label smoothing.
         augment: Augmentation.
-        scale: Factor from stored values to [0, 1].
         network: The network, or its compiled form.
     """
     task = TASKS[config.task]
@@ -93,7 +91,7 @@ def make_train_step(
     def train_step(images: Tensor, labels: Tensor, noise: Tensor) -> None:
         # Freed rather than zeroed: a recorded step then owns its gradients' memory.
         optimizer.zero_grad(set_to_none=True)
-        augmented, targets = augment(as_float32(images, scale), labels, noise)
+        augmented, targets = augment(images, labels, noise)
         with autocast(config.precision, images.device):
             logits = network(augmented, noise)
             loss = training_loss(logits, targets, config.label_smoothing, task)
@@ -107,7 +105,6 @@ def make_train_step(
 def make_eval_step(
     sums: Tensor,
     config: RunConfig,
-    scale: float,
     kept: list[tuple[Tensor, Tensor]],
     network: Forward,
 ) -> Step:
@@ -116,7 +113,6 @@ def make_eval_step(
     Args:
         sums: (3,) float64.
         config: Config with precision and task.
-        scale: Factor from stored values to [0, 1].
         kept: List to which the batch's probabilities and labels are appended, if the task needs
             them; such a step cannot be recorded.
         network: The network, in eval mode.
@@ -125,7 +121,7 @@ def make_eval_step(
 
     def eval_step(images: Tensor, labels: Tensor) -> None:
         with autocast(config.precision, images.device):
-            logits = network(as_float32(images, scale))
+            logits = network(images)
             loss = task.loss(logits, labels)
         sums.add_(batch_sums(loss, logits, labels, task))
         if task.keeps_probabilities:
