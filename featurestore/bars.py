@@ -7,17 +7,17 @@ output of the cell that is replaced a few times per second.
 import io
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
-from rich.progress import Progress, ProgressColumn, TaskID
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
+from rich.table import Table
 
 from featurestore.terminal import Terminal
 from featurestore.text import mask_url, printable
 
 _EVERY_S = 0.25
 """Minimum seconds between two updates: each is a message to the browser."""
-_WIDTH = 110
-"""Characters in a line of a notebook's output."""
 _HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
 
 
@@ -33,10 +33,21 @@ def progress_bars(console: Terminal, *columns: ProgressColumn, transient: bool =
         return NotebookBars(*columns, console=console, transient=transient)
     # Where there is no terminal, bars that are removed at the end would leave an empty line.
     absent = transient and not console.is_terminal
-    return Progress(*columns, console=console, transient=transient, disable=absent)
+    return Bars(*columns, console=console, transient=transient, disable=absent)
 
 
-class NotebookBars(Progress):
+class Bars(Progress):
+    """Bars that become shorter where a line is too narrow; nothing else in it is cut."""
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """Return the bars as a table, a row each."""
+        table = super().make_tasks_table(tasks)
+        for column, drawn in zip(self.columns, table.columns, strict=True):
+            drawn.no_wrap = not isinstance(column, BarColumn)
+        return table
+
+
+class NotebookBars(Bars):
     """Bars in the output of a notebook cell, redrawn whenever they are advanced."""
 
     def __init__(self, *columns: ProgressColumn, console: Terminal, transient: bool) -> None:
@@ -80,8 +91,9 @@ class NotebookBars(Progress):
             self._shown.update(self._html(document))
 
     def _document(self) -> str:
+        width = self.console.width
         page = Terminal(
-            file=io.StringIO(), record=True, width=_WIDTH, force_jupyter=False, force_terminal=True
+            file=io.StringIO(), record=True, width=width, force_jupyter=False, force_terminal=True
         )
         page.print(self.get_renderable())
         return page.export_html(code_format=_HTML, inline_styles=True)

@@ -77,6 +77,14 @@ class Terminal(Console):
         for line in lines:
             self.print(styled(line, style=style), soft_wrap=True)
 
+    def rule(self, title: str | Text = "", **options: Any) -> None:
+        """Print a title in a rule across the terminal; without the rule if that would cut it."""
+        text = styled(title)
+        if text.cell_len > self.width - 4:  # as much as Rich needs for the rule
+            self.say(text)
+        else:
+            super().rule(text, **options)
+
     def warn(self, message: object) -> None:
         """Print a one-line warning, with credentials in URLs masked; also with `--quiet`."""
         with self._aloud():

@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Self
 
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 from featurestore import StoredDataset
 from featurestore.bars import progress_bars
-from featurestore.terminal import Label, Table, Terminal
+from featurestore.terminal import Label, Table, Terminal, styled
 from featurestore.text import quantity, shorten
 from schemas import FoldResult, MultilabelScores, RunConfig, RunRecord, RunResult
 from trainer.records.finished import score_of
@@ -26,8 +27,8 @@ from trainer.stats import mean, sample_std
 from trainer.training import events
 from trainer.training.schedule import num_steps
 
-_WIDE, _MEDIUM = 124, 80
-"""Terminal widths in columns from which all, and from which some, metrics of an epoch fit."""
+_MEDIUM = 80
+"""Terminal width in columns from which the time so far fits next to the time left."""
 PLACEMENTS = {"device": "on the device", "host": "in host memory", "stream": "as a stream"}
 
 
@@ -245,7 +246,7 @@ class ProgressView:
         per_epoch = {fold: num_steps(n, config.batch_size) for fold, n in num_train.items()}
         self._steps = {fold: self._epochs * steps for fold, steps in per_epoch.items()}
         self._estimator = Estimator(config, per_epoch, num_valid, points)
-        self._places: dict[int, str] = {}
+        self._places: dict[int, tuple[str, ...]] = {}
         self._bars: dict[int, TaskID] = {}
         self._before: dict[str, TaskID] = {}
         self._whole = self._progress.add_task("initial weights", total=sum(self._steps.values()))
@@ -257,7 +258,7 @@ class ProgressView:
                 self._show_batch(fold)
             case events.EpochDone(metrics):
                 self._estimator.stop()
-                self._describe(metrics.fold, _epoch_text(event, self._epochs, self._width))
+                self._describe(metrics.fold, *_epoch_texts(event, self._epochs))
             case events.WeightsComing(progress):
                 size = f", {progress.total / 1e6:.0f} MB" if progress.total else ""
                 line = f"downloading ImageNet's weights of {self._config.arch}{size}"
@@ -268,8 +269,9 @@ class ProgressView:
                 line = "measuring the learning rates by a range test of each stage"
                 self._show_before("rates", line, "range tests", done, most)
             case events.StageStarted(fold, number, stage):
-                self._places[fold] = f"stage {number}/{len(self._config.stages)} {stage.array}"
-                self._describe(fold, f"{self._places[fold]}: reading")
+                place = f"stage {number}/{len(self._config.stages)}"
+                self._places[fold] = (f"{place} {stage.array}", stage.array, place)
+                self._describe(fold, *(f"{text}: reading" for text in self._places[fold]))
             case events.FoldStarted(fold, epochs_done):
                 self._show_fold(fold, epochs_done)
             case events.FoldDone(result):
@@ -283,8 +285,8 @@ class ProgressView:
     def _show_batch(self, fold: int) -> None:
         self._progress.advance(self._whole)
         self._progress.advance(self._bars[fold])
-        if where := self._places.pop(fold, ""):
-            self._describe(fold, where)
+        if where := self._places.pop(fold, ()):
+            self._describe(fold, *where)
         if line := self._estimator.step():
             self._console.say(line)
 
@@ -319,9 +321,11 @@ class ProgressView:
         shown: dict[str, Any] = {"description": description, "total": most, "completed": done}
         self._progress.update(self._before[what], **shown)
 
-    def _describe(self, fold: int, text: str) -> None:
-        text = shorten(f"fold {fold} · {text}", _room(self._width))
-        self._progress.update(self._bars[fold], description=text)
+    def _describe(self, fold: int, *texts: str) -> None:
+        """Show the first of the texts for which there is room."""
+        room, lines = _room(self._width), [f"fold {fold} · {text}" for text in texts]
+        fitting = next((line for line in lines if len(line) <= room), shorten(lines[-1], room))
+        self._progress.update(self._bars[fold], description=fitting)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -331,18 +335,28 @@ class ProgressView:
         self._progress.stop()
 
 
-def _epoch_text(event: events.EpochDone, epochs: int, width: int) -> str:
+def _epoch_texts(event: events.EpochDone, epochs: int) -> tuple[str, ...]:
+    """Return the metrics of an epoch, from all in words to the least."""
     metrics = event.metrics
-    epoch, score = f"{metrics.epoch}/{epochs}", _percent(metrics.score)
-    if width < _MEDIUM:
-        return f"{metrics.array} · {epoch} · {score} %"
-    if width < _WIDE:
-        return f"stage {metrics.stage} {metrics.array} · {epoch} · {score} %"
+    epoch, score = f"{metrics.epoch}/{epochs}", f"{_percent(metrics.score)} %"
     name = "accuracy" if metrics.valid_map is None else "mAP"
+    stage = f"stage {metrics.stage} {metrics.array}"
+    best = f"(best {_percent(event.best_score)})"
     return (
-        f"stage {metrics.stage} {metrics.array} · epoch {epoch} · loss {metrics.train_loss:.3f} · "
-        f"{name} {score} % (best {_percent(event.best_score)})"
+        f"{stage} · epoch {epoch} · loss {metrics.train_loss:.3f} · {name} {score} {best}",
+        f"{stage} · {epoch} · {score}",
+        f"{metrics.array} · {epoch} · {score}",
+        f"{epoch} · {score}",
     )
+
+
+class _Elapsed(ProgressColumn):
+    """The time so far in hours, minutes and seconds, as short after days as after hours."""
+
+    def render(self, task: Task) -> RenderableType:
+        """Return the time, such as 36:00:00."""
+        minutes, seconds = divmod(int(task.elapsed or 0), 60)
+        return styled(f"{minutes // 60}:{minutes % 60:02}:{seconds:02}", style="progress.elapsed")
 
 
 def _columns(width: int) -> list[ProgressColumn]:
@@ -350,7 +364,7 @@ def _columns(width: int) -> list[ProgressColumn]:
     left = [TextColumn("left"), TimeRemainingColumn()]
     if width < _MEDIUM:
         return [Label(), BarColumn(6), *left]
-    return [Label(), BarColumn(10), TimeElapsedColumn(), *left]
+    return [Label(), BarColumn(10), _Elapsed(), *left]
 
 
 def _room(width: int) -> int:

@@ -1,5 +1,6 @@
 """Progress bars in a notebook, which is not a terminal and need not have ipywidgets."""
 
+import io
 import re
 import sys
 from typing import Any
@@ -8,7 +9,7 @@ import IPython.display
 import pytest
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
-from featurestore.bars import NotebookBars, SilentTerminal, progress_bars
+from featurestore.bars import Bars, SilentTerminal, progress_bars
 from featurestore.terminal import Label, Terminal
 
 
@@ -82,8 +83,29 @@ def test_an_error_ends_the_bars_and_is_raised(cell: Cell) -> None:
 
 def test_elsewhere_the_bars_are_richs() -> None:
     made = progress_bars(Terminal(stderr=True, force_jupyter=False), Label())
-    assert type(made) is Progress
-    assert not isinstance(made, NotebookBars)
+    assert type(made) is Bars
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 200])
+def test_a_bar_gives_way_to_what_is_said_next_to_it(width: int) -> None:
+    console = Terminal(file=io.StringIO(), force_terminal=True, width=width)
+    made = progress_bars(console, Label(), BarColumn(), MofNCompleteColumn(), Label("note"))
+    made.add_task("building esc50", total=500_000, completed=250_000, note="123456 failed")
+    with console.capture() as screen:
+        console.print(made.get_renderable())
+    (line,) = re.sub(r"\x1b\[[0-9;]*m", "", screen.get()).splitlines()
+    assert re.fullmatch(r"building esc50 [━╸╺]+ +250000/500000 123456 failed *", line)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_a_title_is_whole_and_in_a_rule_where_there_is_room(width: int) -> None:
+    title = "1/2 baseline-seed0-init=random"
+    for align in ("left", "center"):
+        screen = io.StringIO()
+        Terminal(file=screen, width=width).rule(title, align=align)
+        (line,) = screen.getvalue().splitlines()
+        assert title in line
+        assert ("─" in line) == (width > 30)
 
 
 def test_a_silent_console_prints_nothing_and_warns_without_secrets(

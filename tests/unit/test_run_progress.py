@@ -4,6 +4,7 @@ import io
 import re
 
 import pytest
+from rich.progress import ProgressSample
 
 from featurestore.terminal import Table, Terminal
 from schemas import EpochMetrics, RunConfig, Stage
@@ -60,12 +61,12 @@ def drawn(shown: ProgressView, width: int) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
 
 
-def epoch(fold: int, stage: int, number: int) -> EpochDone:
+def epoch(fold: int, stage: int, number: int, array: str = "") -> EpochDone:
     metrics = EpochMetrics(
         fold=fold,
         stage=stage,
         epoch=number,
-        array=STAGES[stage - 1].array,
+        array=array or STAGES[stage - 1].array,
         max_lr=0.01,
         train_loss=1.2345,
         valid_loss=1.5,
@@ -96,6 +97,30 @@ def test_the_bar_and_the_time_left_are_there_on_terminals_of_any_width(width: in
     assert "12/100" in lines[0]
     assert "45.67 %" in lines[0]
     assert ("loss 1.234" in lines[0]) == (width == 130)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 130])
+@pytest.mark.parametrize("array", ["R3/full", "R1/mel-time", "R1/resize-lanczos-antialias"])
+def test_no_number_is_cut_whatever_the_fold_the_array_and_how_many_hours_or_days_are_left(
+    width: int, array: str
+) -> None:
+    console = Terminal(file=io.StringIO(), force_terminal=True, width=width)
+    shown = ProgressView(console, config(), {10: 320}, {10: 80}, POINTS)
+    shown(FoldStarted(10))
+    shown(epoch(10, 1, 100, array))
+    for task in shown._progress.tasks:
+        assert task.start_time is not None
+        task.start_time -= 36 * 3600
+        task._progress.extend(ProgressSample(at, 1.0) for at in (0.0, 100.0))
+    (line,) = [line for line in drawn(shown, width).splitlines() if line.startswith("fold ")]
+    assert len(line) <= width
+    assert "…" not in line
+    assert re.search(
+        r"fold 10 · .*\b100/100 · .*45\.67 %.* ━+ .*left \d\d:\d\d:\d\d$", line.strip()
+    )
+    assert (" 36:00:0" in line) == (width >= 80)
+    shown(StageStarted(10, 1, STAGES[0].model_copy(update={"array": array})))
+    assert re.search(r"fold 10 · .*: reading ", drawn(shown, width))
 
 
 def test_a_fold_is_said_to_read_only_until_its_first_step() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from featurestore.errors import FeatureStoreError
 from featurestore.program import QuietOption
-from featurestore.terminal import Terminal, styled
+from featurestore.terminal import Terminal
 from featurestore.text import mask_url, quantity
 from trainer.commands.options import FoldOption, StoreOption, grouped
 from trainer.config import DatasetOption, ExecutionOptions, MlflowOption, complete_method
@@ -200,7 +200,7 @@ class _Training:
         failed: dict[str, str] = {}
         planned = plan_sweep(self.stored, self.runs, self.execution)
         for number, (run, plan) in enumerate(planned, start=1):
-            self.console.rule(styled(f"{number}/{len(self.runs)} {run.name}"), align="left")
+            self.console.rule(f"{number}/{len(self.runs)} {run.name}", align="left")
             at_once = self.execution.for_folds(len(plan.config.folds))
             begin = partial(start, self.stored, run, self.out, at_once, plan)
             what = self.console, self.stored, plan, self.path(run.name), at_once, self.tracking
