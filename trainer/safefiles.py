@@ -218,11 +218,23 @@ def write_sealed(path: Path, record: _Kind) -> _Kind:
 
 
 def check_digest(path: Path, digest: str, recorded: str | None, witness: str) -> None:
-    """Check content against its recorded digest, if there is one.
+    """Check content against its recorded digest.
+
+    Args:
+        path: Path of the file.
+        digest: Digest of its content.
+        recorded: Digest by the witness; None if an older version recorded none, and "" if the
+            witness lists other files but not this one.
+        witness: Name of the record.
 
     Raises:
-        RunDirectoryError: The digests differ.
+        RunDirectoryError: The digests differ, or the file is not listed.
     """
+    if recorded == "":
+        raise RunDirectoryError(
+            f"{path}: is not among the files that {witness} lists, so one of the two is of another "
+            "training; put both back from a copy, or train again"
+        )
     if recorded is not None and digest != recorded:
         raise RunDirectoryError(
             f"{path}: is damaged or was changed: its SHA-256 is {digest[:12]}, {witness} says "

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from schemas import EpochMetrics, FeatureSpec, RunConfig, RunRecord, Stage
+from schemas import EpochMetrics, FeatureSpec, FoldResult, RunConfig, RunRecord, Stage
 from trainer.errors import CheckpointError, RunDirectoryError
 from trainer.records.checkpoint import (
     Checkpoint,
@@ -190,6 +190,36 @@ def test_a_state_of_another_run_is_refused_with_every_field_that_differs(tmp_pat
     ):
         assert part in str(caught.value)
     assert "arch" not in str(caught.value)
+
+
+def test_a_file_that_the_folds_record_does_not_list_is_said_to_be_of_another_training(
+    tmp_path: Path,
+) -> None:
+    folder = FoldDirectory(tmp_path)
+    folder.write_metrics(())
+    outcome = FoldResult(
+        fold=1,
+        num_train=8,
+        num_test=2,
+        best_accuracy=None,
+        best_epoch=None,
+        last_accuracy=0.5,
+        last_epoch=3,
+        seconds=1.0,
+    )
+    record = folder.finish(outcome)
+    save_checkpoint(folder.network("best"), checkpoint(1, 0.5))
+    folder.predictions("best").write_bytes(b"clip_id\n")
+    assert folder.epochs() == ()
+    with pytest.raises(CheckpointError) as network:
+        folder.checkpoint("best", record)
+    with pytest.raises(RunDirectoryError) as predictions:
+        folder.read("best.csv", record, 100)
+    for name, caught in (("best.pt", network), ("best.csv", predictions)):
+        assert str(caught.value).startswith(
+            f"{tmp_path / name}: is not among the files that fold.json lists"
+        )
+        assert "put both back from a copy" in str(caught.value)
 
 
 def test_an_interrupted_keeper_leaves_the_state_and_its_networks(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def _fold_record(
     if record is None:
         raise RunDirectoryError(f"{path}: is missing; {RESTORE}")
     name = str(path.relative_to(directory.path))
-    check_digest(path, digest_of(path, record), result.digests.get(name, "nothing"), RESULT)
+    check_digest(path, digest_of(path, record), result.digests.get(name, ""), RESULT)
     check_digest(directory.path / RECORD, record_digest, record.record_sha256, name)
     if plain(record) != outcome:
         raise RunDirectoryError(f"{path}: is not what {RESULT} says of the fold; {RESTORE}")

@@ -97,10 +97,10 @@ def held(path: Path) -> Iterator[None]:
 
 
 def _recorded(record: FoldRecord | None, name: str) -> str | None:
-    """Return the digest of a file by its fold's record; None if an older version wrote that."""
+    """Return a file's digest by its fold's record, as `check_digest` takes it."""
     if record is None or record.sha256 is None:
         return None
-    return record.files.get(name, "nothing")
+    return record.files.get(name, "")
 
 
 class FoldDirectory:
