@@ -137,7 +137,9 @@ class RunConfig(Schema):
 class RangeTest(Schema):
     """A range test before the training, from the initial weights: one per array and body's ratio.
 
-    Its seed is 0 whatever the run's, so that runs of several seeds train at the same rates.
+    Its seed is 0 whatever the run's, so that runs of several seeds train at the same rates: with
+    selection `validation` it leaves out the validation part of seed 0 with the first fold held out,
+    and its clips may include the validation parts of other seeds and folds.
     """
 
     stages: tuple[int, ...]

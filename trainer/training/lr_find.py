@@ -263,7 +263,8 @@ def measure_rates(
 
     The clips used are those that every fold of the run trains on, so that no held-out clip affects
     the rates. If all folds are held out in turn there are none: then the first fold's training
-    clips are used, which other folds hold out.
+    clips are used, which other folds hold out. With a validation part, that of seed 0 and the
+    first fold is left out; see `schemas.RangeTest`.
 
     Args:
         dataset: An open store's dataset.
