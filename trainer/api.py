@@ -36,7 +36,7 @@ from trainer.inference.predict import predict as predict_files
 from trainer.plan import Plan, plan_run
 from trainer.records.finished import FinishedRun, open_finished
 from trainer.records.rundir import RESULT, RunDirectory, check_free, default_out
-from trainer.run import Known, begin
+from trainer.run import Known, begin, check_store
 from trainer.run import resume as carry_on
 from trainer.tracking import Tracking, tracking_to
 from trainer.training.device import computing_on, resolve_device
@@ -223,6 +223,9 @@ def train_rest(
             return open_finished(out)
         finished = open_finished(out)
         finished.verify()
+        if store is not None:
+            stored = open_store(os.fspath(store), finished.config.dataset)
+            check_store(stored, out, finished.record)
         for text in filter(None, (finished.warning, *finished.partial)):
             console.warn(text)
         console.say(f"{out} is finished")

@@ -161,9 +161,23 @@ def resume(
         TrainerError: See `run`; or a record is damaged.
     """
     directory = RunDirectory(out)
+    record = directory.record()
+    # Also of a finished run: a sweep would report it as one on the store that is given.
+    check_store(dataset, out, record)
     if (out / RESULT).exists():
         return open_finished(out).result
-    record = directory.record()
+    with nullcontext() if folds else directory.locked():
+        folds, execution = folds or record.config.folds, execution or ExecutionOptions()
+        job = _job(dataset, directory, known, notify, execution, folds)
+        return _train(job, directory, execution.folds_at_once, folds)
+
+
+def check_store(dataset: StoredDataset, out: Path, record: RunRecord) -> None:
+    """Check that a dataset is the one that a run is trained on.
+
+    Raises:
+        ResumeError: It has other features or clips, or the record is wrong about it.
+    """
     if record.fingerprint != dataset.fingerprint:
         raise ResumeError(
             f"{out}: was trained on a store of fingerprint {record.fingerprint[:12]}, and "
@@ -181,10 +195,6 @@ def resume(
             f"{out / RECORD}: is not of the store that it names, which differs in: "
             f"{', '.join(problems)}; {RESTORE}"
         )
-    with nullcontext() if folds else directory.locked():
-        folds, execution = folds or record.config.folds, execution or ExecutionOptions()
-        job = _job(dataset, directory, known, notify, execution, folds)
-        return _train(job, directory, execution.folds_at_once, folds)
 
 
 def _weights(init: str, arch: str, notify: events.Notify) -> InitialWeights:

@@ -123,11 +123,11 @@ def _without_unused_operator(
     """Return settings without the resize operator if only other methods of the sweep use it.
 
     Raises:
-        TrainerError: The methods file is unusable, or has no such method.
+        TrainerError: A value is invalid, or the methods file is unusable or has no such method.
     """
     if "resize_operator" not in chosen:
         return dict(chosen)
-    file = chosen.get("methods_file")
+    file = _options(chosen).methods_file  # checked: a file may name it by anything
     if resizes(method, file) or not any(resizes(other, file) for other in methods):
         return dict(chosen)
     return {name: value for name, value in chosen.items() if name != "resize_operator"}
@@ -358,9 +358,9 @@ def start(
     planned = {name: value for name, value in plan.config if name not in chosen_here}
     if recorded.max_lr_from == planned["max_lr_from"] == "measured":
         # The plan does not know yet what the run has measured.
-        planned["stages"] = with_rates(
-            planned["stages"], [stage.max_lr for stage in recorded.stages]
-        )
+        rates = [stage.max_lr for stage in recorded.stages]
+        if len(rates) == len(planned["stages"]):  # else it is another method of that name
+            planned["stages"] = with_rates(planned["stages"], rates)
     problems = differing(planned, dict(recorded))
     if run.init_sha256 and record.init_sha256 not in (None, run.init_sha256):
         problems.append(f"the content of {recorded.init}")

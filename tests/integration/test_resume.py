@@ -14,7 +14,8 @@ import pytest
 import torch
 import torchvision
 
-from featurestore import StoredDataset
+import trainer
+from featurestore import StoredDataset, open_store
 from featurestore.errors import BusyError
 from schemas import RunResult
 from tests.integration.test_trainer_run import counted, read_metrics
@@ -261,10 +262,19 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 def test_a_store_of_other_features_is_refused(tmp_path: Path) -> None:
     dataset, plan = short_plan()
     begin(dataset, plan, tmp_path / "run")
-    from featurestore import open_store
-
     with pytest.raises(ResumeError, match="fingerprint"):
         resume(open_store(tiny_store("uint8")), tmp_path / "run")
+
+
+def test_a_finished_run_is_not_taken_for_one_on_another_store() -> None:
+    """As by a sweep that is given a store built again: it would report the old one's results."""
+    out, _ = undisturbed("heldout", (1,))
+    other = tiny_store("uint8")
+    with pytest.raises(ResumeError, match="fingerprint"):
+        resume(open_store(other), out)
+    with pytest.raises(ResumeError, match="fingerprint"):
+        trainer.resume(out, store=other, progress=False)
+    assert trainer.resume(out, store=tiny_store(), progress=False).path == out
 
 
 def test_a_fold_that_another_process_trains_is_refused(tmp_path: Path) -> None:

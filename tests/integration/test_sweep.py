@@ -31,8 +31,9 @@ from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.errors import ResumeError
 from trainer.plan import plan_run
 from trainer.records.checkpoint import load_checkpoint
-from trainer.records.rundir import RunDirectory
+from trainer.records.rundir import RECORD, RunDirectory
 from trainer.run import begin
+from trainer.safefiles import write_sealed
 from trainer.sweep import REPORT, RUNS, SweepRun, start
 
 Capture = pytest.CaptureFixture[str]
@@ -218,6 +219,21 @@ def test_a_run_that_is_there_keeps_what_its_machine_chose_but_not_against_what_i
     given = SweepRun("a", replace(options, **{name: value}))
     with pytest.raises(ResumeError, match=rf"{name} \({value}, the run has"):
         start(dataset, given, tmp_path, ExecutionOptions(), other)
+
+
+def test_a_method_that_has_other_stages_now_is_another_run_also_with_measured_rates(
+    tmp_path: Path,
+) -> None:
+    dataset, plan = tiny_plan()
+    config = plan.config.model_copy(update={"max_lr_from": "measured"})
+    begin(dataset, plan, tmp_path / RUNS / "a")
+    record = RunDirectory(tmp_path / RUNS / "a").record()
+    write_sealed(tmp_path / RUNS / "a" / RECORD, record.model_copy(update={"config": config}))
+    run = SweepRun("a", TrainingOptions(method="resize"))
+    start(dataset, run, tmp_path, ExecutionOptions(), replace(plan, config=config))
+    fewer = config.model_copy(update={"stages": config.stages[:2]})
+    with pytest.raises(ResumeError, match="is another run, it differs in: stages"):
+        start(dataset, run, tmp_path, ExecutionOptions(), replace(plan, config=fewer))
 
 
 @contextmanager

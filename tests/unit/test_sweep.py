@@ -54,6 +54,9 @@ def test_a_name_cannot_lead_out_of_the_sweep() -> None:
     assert run.name == "mel-seed0-init=.._.._x"
 
 
+TWO_FILES = ("methods_file", "resize_operator")
+
+
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
@@ -62,6 +65,7 @@ def test_a_name_cannot_lead_out_of_the_sweep() -> None:
         (Sweep(("mel",), settings={"batch_size": ("many",)}), "batch_size 'many'"),
         (Sweep(("mel",), settings={"epochs_scale": (None,)}), "epochs_scale None"),
         (Sweep(("mel",), settings={"methods_file": (3,)}), r"methods_file.* 3:"),
+        (Sweep(("mel",), settings=dict.fromkeys(TWO_FILES, ([3],))), r"methods_file \[3\]:"),
         (Sweep(()), "needs a method"),
         (Sweep(("mel",), ()), "needs a method"),
         (Sweep(("mel",), settings={"mixup": ()}), "a value of each"),
