@@ -145,6 +145,15 @@ def file_name(text: object, most_bytes: int = 120) -> str:
     return f"{name.encode()[: most_bytes - 9].decode(errors='ignore')}-{digest}"
 
 
+def setting_text(value: object) -> str:
+    """Return a setting's value as a text by which it can be compared: other values, other texts.
+
+    A number has as few digits as tell it from all others.
+    """
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
+
+
 def plot_text(text: object) -> str:
     """Escape a text for Matplotlib, so that `$` does not start math mode."""
     return printable(text).replace("$", r"\$")

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from featurestore import StoredDataset
 from featurestore.errors import first_problem
-from featurestore.text import did_you_mean, file_name
+from featurestore.text import did_you_mean, file_name, setting_text
 from featurestore.yamlfile import YamlError, parse_yaml
 from schemas import Cycle, RunConfig, Schema
 from trainer.config import ExecutionOptions, TrainingOptions
@@ -177,12 +177,8 @@ def run_name(options: TrainingOptions) -> str:
     changed = {n: v for n in names if (v := getattr(options, n)) != getattr(default, n)}
     if options.resize_operator == "bilinear":  # the method's own
         del changed["resize_operator"]
-    parts = [f"{name.replace('_', '-')}={_value_text(v)}" for name, v in changed.items()]
+    parts = [f"{name.replace('_', '-')}={setting_text(v)}" for name, v in changed.items()]
     return file_name("-".join([options.method, f"seed{options.seed}", *parts]))
-
-
-def _value_text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:

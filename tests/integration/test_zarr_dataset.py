@@ -238,6 +238,7 @@ def test_one_item_is_asked_for_by_any_whole_number(data: ZarrDataset, index: Any
     [
         *(0.5, "7", [0.5], [1.0], ["a"], [True, False], np.zeros((2, 2), int), None),
         *(torch.ones(3), torch.ones(3).bfloat16(), np.array([1.5], object), [[1, 2], [3, 4]]),
+        *(np.empty(0, bool), torch.empty(0, dtype=torch.bool), torch.tensor(data=True)),
     ],
     ids=str,
 )

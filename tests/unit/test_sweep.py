@@ -1,3 +1,4 @@
+import math
 import re
 from pathlib import Path
 from typing import get_args
@@ -165,6 +166,22 @@ def test_every_setting_that_may_change_a_number_is_in_the_name(name: str) -> Non
     same = getattr(default, name)
     if same is not None:
         assert Sweep(("mel",), settings={name: (same,)}).runs()[0].name == "mel-seed0"
+
+
+@pytest.mark.parametrize("near", [0.2 + 1e-8, math.nextafter(0.2, 1), 1 / 5 * 1.0000001])
+def test_values_that_differ_in_any_digit_are_two_runs_and_two_series(near: float) -> None:
+    names = [run.name for run in Sweep(("mel",), settings={"mixup": (0.2, near)}).runs()]
+    assert names == ["mel-seed0-mixup=0.2", f"mel-seed0-mixup={near!r}"]
+    stage = Stage(array="R1/mel", epochs=1, max_lr=1.0)
+    results = (
+        RunResult.model_construct(
+            config=RunConfig(dataset="d", method="m", stages=(stage,), folds=(1,), mixup=value),
+            fingerprint="f",
+            init_used="random",
+        )
+        for value in (0.2, near)
+    )
+    assert len(set(map(settings_of, results))) == 2
 
 
 OTHER: dict[str, object] = {

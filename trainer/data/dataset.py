@@ -138,15 +138,18 @@ class ZarrDataset(Dataset[Any]):
         """Return the items of an index, (n,) or () int64."""
         if isinstance(index, slice):
             return np.arange(len(self), dtype=np.int64)[index]
-        values = index.tolist() if isinstance(index, Tensor) else index
-        positions = np.asarray(values)
+        if isinstance(index, Tensor):
+            # The list of an empty tensor has lost its type.
+            index = np.array(index.tolist(), bool if index.dtype == torch.bool else None)
+        positions = np.asarray(index)
         if positions.dtype == bool and positions.shape == (len(self),):
             return np.flatnonzero(positions)
-        whole = positions.dtype.kind in "iu" or not positions.size
-        if not whole and positions.dtype != bool:
+        is_mask = positions.dtype == bool
+        whole = positions.dtype.kind in "iu" or not (positions.size or is_mask)
+        if not whole and not is_mask:
             # NumPy has no integer type for objects with `__index__`, nor for uint64 next to int64.
             with suppress(TypeError):
-                positions, whole = _as_whole_numbers(np.asarray(values, object)), True
+                positions, whole = _as_whole_numbers(np.asarray(index, object)), True
         if not whole or positions.ndim > 1:
             raise IndexError(
                 f"index of {positions.dtype} {positions.shape}: expected whole numbers in one row, "

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.text import setting_text
 from schemas import (
     CheckpointName,
     EpochMetrics,
@@ -276,10 +277,7 @@ def settings_of(result: RunResult, init_sha256: str | None = None) -> Settings:
     if init_sha256 and result.init_used in ("file", "timm"):
         init = f"{Path(init).name} ({init_sha256[:12]})"
     values = {"store": result.fingerprint, "init": init} | config
-    return tuple(
-        (name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
-        for name, value in values.items()
-    )
+    return tuple((name.replace("_", " "), setting_text(value)) for name, value in values.items())
 
 
 def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
