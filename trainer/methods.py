@@ -249,15 +249,15 @@ def scale_warning(scale: float, epochs: Sequence[int] = ()) -> str | None:
         scale: Factor for the epochs.
         epochs: Epochs of each stage of the whole schedule.
     """
+    if len(epochs) > math.floor(sum(epochs) * max(scale, LEAST_SCALE) + 0.5):
+        return (
+            f"epochs_scale {scale:g} leaves fewer epochs than the method has stages: it is trained "
+            f"for {len(epochs)}, one per stage, which is not its ratio to other methods"
+        )
     if scale < LEAST_SCALE:
         return (
             f"epochs_scale {scale:g} is below {LEAST_SCALE:.3g}, at which every stage of the "
             "paper's methods has an epoch: all methods are trained as with that, in their ratio"
-        )
-    if len(epochs) > math.floor(sum(epochs) * scale + 0.5):
-        return (
-            f"epochs_scale {scale:g} leaves fewer epochs than the method has stages: it is trained "
-            f"for {len(epochs)}, one per stage, which is not its ratio to other methods"
         )
     return None
 
