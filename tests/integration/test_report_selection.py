@@ -193,3 +193,26 @@ def test_where_nothing_is_picked_the_rules_do_not_keep_runs_apart(tmp_path: Path
     ]
     labels = [cells[0] for cells in table(section_of(*runs), "mean ±").rows]
     assert labels == ["mel"]
+
+
+def test_runs_on_other_classes_are_in_sections_of_their_own(tmp_path: Path) -> None:
+    """A store built again with a class more: its class 0 is another one, and so is its chance."""
+    lists = {"a" * 16: ("cat", "dog", "owl"), "b" * 16: ("ant", "cat", "dog", "owl")}
+    runs = [
+        make_run(
+            tmp_path / f"{method}{store[0]}", method, VALUES, dataset="my",
+            fingerprint=store, classes=classes,
+        )
+        for store, classes in lists.items()
+        for method in ("mel", "baseline")
+    ]  # fmt: skip
+    sections = sections_of(*runs)
+    assert [section.scope.split(" (")[0].split(" of ")[1] for section in sections] == [
+        "4 classes",
+        "3 classes",
+    ]
+    for section, classes in zip(sections, reversed(lists.values()), strict=True):
+        assert [cells[0] for cells in table(section, "by class").rows] == list(classes)
+        assert not any("differ in store" in warning for warning in section.warnings)
+    keys = list(group([read_run(run) for run in runs]))
+    assert [key[0] for key in keys] == ["my, classes 1", "my, classes 2"]

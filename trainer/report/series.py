@@ -1,7 +1,7 @@
 """Runs of a report, grouped into series of runs that may be averaged.
 
 Runs that differ in anything but fold, seed and execution are never averaged; runs that differ in
-selection, or in what stages start from and what is reported, are not even compared.
+classes, in selection, or in what stages start from and what is reported, are not even compared.
 """
 
 from collections import Counter, defaultdict
@@ -283,8 +283,8 @@ def settings_of(result: RunResult, init_sha256: str | None = None) -> Settings:
 def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
     """Group runs into labelled series in the order of the tables.
 
-    The keys are the dataset (with the task if clips have several labels), the selection, and
-    `trainer.selection.carrying`.
+    The keys are the dataset (with the task if clips have several labels, and a number if stores
+    have other classes), the selection, and `trainer.selection.carrying`.
 
     Raises:
         ReportError: Two runs of a series have both a seed and a fold in common.
@@ -295,12 +295,18 @@ def group(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Series]]:
         settings = settings_of(run.result, run.finished.record.init_sha256)
         key = (config.dataset, config.method, settings, config.stages)
         gathered[key].append(run)
+    classes: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for run in runs:
+        classes[run.config.dataset].add(run.finished.record.class_names)
     sections: dict[tuple[str, str, str], list[Series]] = defaultdict(list)
     for (dataset, method, settings, stages), members in gathered.items():
         _refuse_duplicates(members)
         one = Series(dataset, method, settings, stages, tuple(members))
-        # Accuracy and mean average precision are never in one table.
+        # Accuracy and mean average precision are never in one table, nor accuracies among others
+        # than the same classes, which tables by class would take for each other.
         what = f"{dataset}, several labels" if one.multilabel else dataset
+        if len(classes[dataset]) > 1:
+            what += f", classes {sorted(classes[dataset]).index(one.class_names) + 1}"
         sections[what, one.config.selection, carrying(one.config)].append(one)
     return {key: _labelled(sections[key]) for key in sorted(sections)}
 
