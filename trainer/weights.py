@@ -151,6 +151,8 @@ def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
         raise WeightsError(f"{path}: cannot be used as initial weights: {error}") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: is no state dict but a {type(state).__name__}")
+    # First: of tensors of another kind, none can be told what is wrong once they are converted.
+    _check_numbers(path, {n: v for n, v in state.items() if isinstance(v, Tensor)})
     if arch.startswith(TIMM):
         try:
             body = one_channel_state(arch, state)
@@ -163,13 +165,14 @@ def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
             network = torchvision.models.get_model(arch, weights=None)
         if unlike := mismatch(arch, body, network.state_dict(), _optional):
             raise WeightsError(f"{path}: {unlike}. {_GIVE_A_FILE}")
-    _check_numbers(path, body)
     return body
 
 
-def _check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
+def _check_numbers(path: Path, state: Mapping[object, Tensor]) -> None:
     """Refuse weights that are integers, as of a quantised network, or not finite in float32."""
-    for name, value in state.items():
+    for key, value in state.items():
+        if (name := str(key)).startswith("fc."):
+            continue
         if value.layout is not torch.strided or value.is_meta:
             what = "has no values" if value.is_meta else f"is {value.layout}"
             raise WeightsError(f"{path}: {name} {what}, expected a dense tensor. {_GIVE_A_FILE}")
