@@ -8,7 +8,8 @@ import pytest
 from schemas import RunResult
 from tests.integration.reported_runs import make_run
 from tests.integration.trainer_runs import as_older
-from trainer.errors import ReportError, TrainedRunError
+from trainer.errors import ReportError, RunDirectoryError, TrainedRunError
+from trainer.records.rundir import RunDirectory
 from trainer.report import write_report
 
 
@@ -93,9 +94,15 @@ def test_damaged_runs_are_refused_with_what_is_wrong_and_what_to_do(
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainedRunError, match="no such directory"):
-        write_report([tmp_path / "nothing"], tmp_path / "out")
+def test_a_missing_directory_is_refused_with_the_run_next_to_it_that_was_meant(
+    tmp_path: Path,
+) -> None:
+    make_run(tmp_path / "esc10-mel-seed0", "mel", {1: 70.0})
+    for name, near in (("nothing", r"wrote$"), ("esc10-mel", r"did you mean 'esc10-mel-seed0'\?")):
+        with pytest.raises(TrainedRunError, match=rf"{name}: no such directory; .*{near}"):
+            write_report([tmp_path / name], tmp_path / "out")
+        with pytest.raises(RunDirectoryError, match=rf"{name}: no such directory; .*{near}"):
+            RunDirectory(tmp_path / name).record()
 
 
 def test_no_runs_at_all_is_refused(tmp_path: Path) -> None:

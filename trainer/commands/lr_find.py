@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, TimeRemainingColumn
 
+from featurestore.bars import progress_bars
 from featurestore.program import QuietOption
 from featurestore.terminal import Label, Terminal
 from featurestore.text import quantity
@@ -68,7 +69,7 @@ def lr_find(
     console = Terminal()
     with output_folder(out, (TABLE, RESULT, PICTURE, VECTOR)):
         columns = Label(), BarColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True) as bar:
+        with progress_bars(console, *columns, transient=True) as bar:
             task = bar.add_task("steps", total=NUM_STEPS)
             curve, record, warnings = find_lr(
                 stored, plan.config, stage, lambda: bar.advance(task), placement, sweep

@@ -32,6 +32,7 @@ from trainer.records.rundir import (
     UNVOUCHED,
     FoldDirectory,
     RunDirectory,
+    no_run,
 )
 from trainer.records.tables import ClipPredictions, parse_metrics, parse_predictions
 from trainer.safefiles import RESTORE, check_digest, digest_of
@@ -227,8 +228,7 @@ def open_finished(path: Path | str) -> FinishedRun:
     """
     path = Path(path)
     if not path.is_dir():
-        what = "no such directory; give the directories that `trainer run` wrote"
-        raise TrainedRunError(f"{path}: {what}")
+        raise TrainedRunError(no_run(path))
     if not (path / RESULT).is_file():
         raise TrainedRunError(_why_no_result(path))
     directory = RunDirectory(path)

@@ -10,11 +10,13 @@ fold.json those of the fold's files, and result.json those of run.json and each 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import BusyError
 from featurestore.files import LockedError, create_file, is_temporary, locked, open_own
+from featurestore.text import did_you_mean
 from schemas import (
     CheckpointName,
     EpochMetrics,
@@ -68,6 +70,23 @@ def taken(path: Path, name: str = RECORD) -> RunDirectoryError:
     return RunDirectoryError(
         f"{path}: already holds a run ({name}); give another --out{finish}, or remove it first"
     )
+
+
+_MOST_LOOKED_AT = 1000
+"""Maximum number of directories among which a mistyped one is looked for."""
+
+
+def no_run(path: Path) -> str:
+    """Return why there is no run at a path, in a line: there is no directory, or another one."""
+    if path.is_dir():
+        return f"{path}: is not a run, it has no {RECORD}"
+    try:
+        beside = islice(path.parent.iterdir(), _MOST_LOOKED_AT)
+        names = [one.name for one in beside if (one / RECORD).is_file()]
+    except OSError:
+        names = []
+    advice = f"give the directory that `trainer run` wrote{did_you_mean(path.name, names)}"
+    return f"{path}: no such directory; {advice}"
 
 
 METRICS, FOLD_RESULT, STATE = "metrics.csv", "fold.json", "state.pt"
@@ -289,7 +308,7 @@ class RunDirectory:
             RunDirectoryError: There is no run, or its record is damaged.
         """
         if not self.started:
-            raise RunDirectoryError(f"{self.path}: is not a run, it has no {RECORD}")
+            raise RunDirectoryError(no_run(self.path))
         return safefiles.read_sealed(self.path / RECORD, RunRecord)
 
     def digested_record(self) -> RunRecord:
