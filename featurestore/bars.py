@@ -7,13 +7,11 @@ output of the cell that is replaced a few times per second.
 import io
 import time
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
-from rich.table import Table
+from rich.progress import Progress, ProgressColumn, TaskID
 
-from featurestore.terminal import Terminal
+from featurestore.terminal import Bars, Terminal
 from featurestore.text import mask_url, printable
 
 _EVERY_S = 0.25
@@ -34,17 +32,6 @@ def progress_bars(console: Terminal, *columns: ProgressColumn, transient: bool =
     # Where there is no terminal, bars that are removed at the end would leave an empty line.
     absent = transient and not console.is_terminal
     return Bars(*columns, console=console, transient=transient, disable=absent)
-
-
-class Bars(Progress):
-    """Bars that become shorter where a line is too narrow; nothing else in it is cut."""
-
-    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
-        """Return the bars as a table, a row each."""
-        table = super().make_tasks_table(tasks)
-        for column, drawn in zip(self.columns, table.columns, strict=True):
-            drawn.no_wrap = not isinstance(column, BarColumn)
-        return table
 
 
 class NotebookBars(Bars):

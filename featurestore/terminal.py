@@ -12,7 +12,7 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import rich.table
 import typer
 from rich.console import Console
-from rich.progress import Task, TextColumn
+from rich.progress import BarColumn, Progress, Task, TextColumn
 from rich.text import Text
 
 from featurestore.errors import cause
@@ -155,6 +155,17 @@ class Label(TextColumn):
         return styled(task.description if is_description else task.fields[self._field])
 
 
+class Bars(Progress):
+    """Bars that become shorter where a line is too narrow; nothing else in it is cut."""
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> rich.table.Table:
+        """Return the bars as a table, a row each."""
+        table = super().make_tasks_table(tasks)
+        for column, drawn in zip(self.columns, table.columns, strict=True):
+            drawn.no_wrap = not isinstance(column, BarColumn)
+        return table
+
+
 def end_stopped(kept: str) -> NoReturn:
     """Exit after a command was stopped.
 
@@ -232,6 +243,7 @@ def _print_traceback(
 
 
 __all__ = [
+    "Bars",
     "Label",
     "Table",
     "Terminal",

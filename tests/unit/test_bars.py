@@ -9,8 +9,8 @@ import IPython.display
 import pytest
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
-from featurestore.bars import Bars, SilentTerminal, progress_bars
-from featurestore.terminal import Label, Terminal
+from featurestore.bars import SilentTerminal, progress_bars
+from featurestore.terminal import Bars, Label, Terminal
 
 
 class Cell:
