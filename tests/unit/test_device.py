@@ -1,8 +1,12 @@
 import math
 import platform
 import resource
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import reduce
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -44,23 +48,49 @@ def test_auto_takes_what_there_is() -> None:
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_float32_is_no_tf32_within_the_call_and_what_it_was_after_it(
-    monkeypatch: pytest.MonkeyPatch,
+def precisions() -> list[object]:
+    """Return PyTorch's settings of float32: the new ones, then the old ones, if readable."""
+    backends: Any = torch.backends
+    cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
+    new = backends, cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn
+    found: list[object] = [settings.fp32_precision for settings in new]
+    for old in (torch.get_float32_matmul_precision, lambda: cudnn.allow_tf32):
+        with suppress(RuntimeError):  # it contradicts the new ones
+            found.append(old())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cuda.matmul.allow_tf32", True),
+        ("cudnn.allow_tf32", False),
+        ("fp32_precision", "tf32"),
+        ("cudnn.conv.fp32_precision", "ieee"),
+        ("cuda.matmul.fp32_precision", "tf32"),
+        ("mkldnn.conv.fp32_precision", "bf16"),
+    ],
+)
+def test_float32_is_float32_within_the_call_and_what_it_was_after_it(
+    name: str, value: object
 ) -> None:
-    cudnn = torch.backends.cudnn
-    monkeypatch.setattr(cudnn, "allow_tf32", True)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with computing_on(torch.device("cuda")):
-            assert not cudnn.allow_tf32
-            assert torch.get_float32_matmul_precision() == "highest"
-        with computing_on(torch.device("cpu")):
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)
+    """In another process: these settings of PyTorch cannot all be undone."""
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        before, within, after = pool.submit(_with_setting, name, value).result()
+    assert within == [7 * ["ieee"] + ["highest", False]] * 2
+    assert before == after
+
+
+def _with_setting(
+    name: str, value: object
+) -> tuple[list[object], list[list[object]], list[object]]:
+    *path, last = name.split(".")
+    setattr(reduce(getattr, path, torch.backends), last, value)
+    before, within = precisions(), []
+    for device in ("cpu", "cuda"):
+        with computing_on(torch.device(device)):
+            within.append(precisions())
+    return before, within, precisions()
 
 
 @no_gpu
@@ -128,10 +158,29 @@ def faults_of_steps() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
+def test_settings_last_until_the_last_of_overlapping_calls_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two trainings of one process, each in a thread."""
+    cudnn, cuda = torch.backends.cudnn, torch.device("cuda")
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    first, second = computing_on(cuda), computing_on(cuda)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert cudnn.deterministic
+    assert not cudnn.allow_tf32
+    second.__exit__(None, None, None)
+    assert not cudnn.deterministic
+    assert cudnn.allow_tf32
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is asked")
 def test_memory_is_reused_within_the_call_on_a_cpu_and_returned_after_it() -> None:
     pages, process = 2**26 // resource.getpagesize(), psutil.Process()
     with computing_on(torch.device("cpu")):
+        with computing_on(torch.device("cpu")):  # as another training of this process
+            pass
         assert faults_of_steps() < 10 * pages
         held = process.memory_info().rss
     assert process.memory_info().rss < held - 2**25

@@ -2,11 +2,12 @@
 
 import platform
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -100,34 +101,89 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
+class _Overlapping:
+    """Settings of the process for calls that may overlap: made by the first, undone by the last.
+
+    Args:
+        settings: Returns the context of the settings.
+    """
+
+    def __init__(self, settings: Callable[[], AbstractContextManager[object]]) -> None:
+        self._settings, self._made = settings, ExitStack()
+        self._calls, self._lock = 0, threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._calls:
+                self._made.enter_context(self._settings())
+            self._calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._calls -= 1
+            if not self._calls:
+                self._made.close()
+
+
 @contextmanager
 def computing_on(device: torch.device) -> Iterator[None]:
     """Make results repeatable to the bit, compute float32 in float32, and reuse memory.
 
-    By default cuDNN's float32 convolutions round to TF32's 10 bits, and on a CPU the pages of every
-    large activation are new in every step.
+    Calls may overlap, in several threads as well.
     """
-    cudnn = torch.backends.cudnn
-    matmul = torch.get_float32_matmul_precision()
-    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    with _FLOAT32, _MEMORY if device.type == "cpu" else _REPEATABLE:
+        yield
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """Compute float32 in float32, whatever the process allows by PyTorch's old or new settings.
+
+    By default cuDNN's convolutions round to TF32's 10 bits.
+    """
+    backends: Any = torch.backends
+    cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
+    kinds = cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn
+    new = [(settings, settings.fp32_precision) for settings in (backends, *kinds)]
+    matmul, tf32 = "highest", False
+    # Unreadable if they contradict new settings, which are restored after them.
+    with suppress(RuntimeError):
+        matmul = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        tf32 = cudnn.allow_tf32
+    # Both, as other libraries may read either.
     torch.set_float32_matmul_precision("highest")
-    if device.type == "cuda":
-        # Benchmarking picks the fastest algorithm by a race, which another one may win next time.
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
+    cudnn.allow_tf32 = False
+    for settings, _ in new:
+        settings.fp32_precision = "ieee"
     try:
-        with _reused_memory() if device.type == "cpu" else nullcontext():
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(matmul)
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = before
+        cudnn.allow_tf32 = tf32
+        for settings, precision in new:
+            settings.fp32_precision = precision
+
+
+@contextmanager
+def _repeatable_algorithms() -> Iterator[None]:
+    """Let cuDNN take the same algorithms in every run."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    # Benchmarking picks the fastest algorithm by a race, which another one may win next time.
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 @contextmanager
 def _reused_memory() -> Iterator[None]:
     """Keep freed memory for the next step; at the end, return it.
 
-    Blocks over 32 MiB stay only without mappings of their own, and in one heap: others have 64 MiB
-    at most.
+    By default the pages of every large activation are new in every step. Blocks over 32 MiB stay
+    only without mappings of their own, and in one heap: others have 64 MiB at most.
     """
     set_malloc({ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1})
     try:
@@ -135,6 +191,10 @@ def _reused_memory() -> Iterator[None]:
     finally:
         set_malloc(DEFAULTS)
         release_freed_memory()
+
+
+_FLOAT32, _REPEATABLE = _Overlapping(_exact_float32), _Overlapping(_repeatable_algorithms)
+_MEMORY = _Overlapping(_reused_memory)
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[object]:
