@@ -1,18 +1,24 @@
 """Arrays that folds share: each loaded once, given as if alone, and let go of."""
 
 import gc
+import platform
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+import psutil
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from featurestore import StoredDataset
 from schemas import Placement
 from tests.integration.trainer_store import tiny_plan
 from trainer.data.arrays import SharedArrays, open_source
 from trainer.data.order import EpochOrder, Window
 from trainer.data.source import Source
 from trainer.data.split import training_folds
+from trainer.training.device import computing_on
 
 CPU = torch.device("cpu")
 ARRAY, OTHER = "R1/resize", "R2/resize"
@@ -67,6 +73,31 @@ def test_an_array_is_loaded_once_and_let_go_of_when_another_is_wanted() -> None:
     arrays.hold(OTHER)
     gc.collect()
     assert watched() is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is asked")
+def test_the_memory_of_an_array_is_free_before_the_next_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also while a training on a CPU keeps freed memory, here with something else behind it."""
+    process, mib = psutil.Process(), 2**20
+    dataset, _ = tiny_plan()
+    sizes = {ARRAY: 96 * mib, OTHER: 128 * mib}
+
+    def load(array: str, folds: object) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        labels = dataset.all_labels(dataset.folds)
+        images = np.ones((len(labels), 1, sizes[array] // len(labels)), np.uint8)
+        return images, labels
+
+    arrays = shared()
+    monkeypatch.setattr(StoredDataset, "load", staticmethod(load))
+    with computing_on(CPU):
+        before = process.memory_info().rss
+        arrays.hold(ARRAY)
+        behind = torch.ones(8 * mib)
+        arrays.hold(OTHER)
+        assert process.memory_info().rss - before < 192 * mib
+        del behind
 
 
 def test_the_held_out_fold_of_an_array_in_memory_is_not_read_again(

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from featurestore import StoredDataset
+from featurestore.malloc import release_freed_memory
 from schemas import Placement, RunConfig
 from trainer.data.source import FoldRows, Source, StageData, load_to_device, load_to_host
 from trainer.data.split import training_folds
@@ -211,7 +212,9 @@ class SharedArrays:
         with self._opening:
             held = self._held.get(array)
             if held is None:
-                self._latest = None  # the memory of the one before is free before this one is read
+                # The memory of the one before is free before this one is read.
+                self._latest = None
+                release_freed_memory()
                 held = HeldArray(self._open(array))
                 self._held[array] = held
             self._latest = held
