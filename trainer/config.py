@@ -60,7 +60,9 @@ MlflowOption = Annotated[
         metavar="URI", help="Also log to MLflow: http://host:5000, sqlite:///mlflow.db and so on."
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="Device: auto, cpu, or, never tested, cuda or cuda:N.")
+]
 PlacementOption = Annotated[
     Literal["auto", "device", "host", "stream"],
     typer.Option(
