@@ -5,7 +5,7 @@ Source: PROTOCOL section 2, the table of 1cycles (the paper's Table 1 and text).
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -127,15 +127,18 @@ def find_method(
         name: A key of `METHODS`, or of the file.
         methods_file: YAML file with methods, see `own_methods`.
         resize_operator: Resize operator; unless bilinear, it becomes part of the name.
-        own: Result of `own_methods` for the file, which is then not read again.
+        own: Result of `own_methods` for the file, which is then not read again; or methods given
+            from Python.
 
     Raises:
         UnknownMethodError: There is no such method.
-        ConfigError: The file is invalid, or the method has no resized images.
+        ConfigError: The file or a name in it is invalid, or the method has no resized images.
     """
-    if own is None:
-        own = own_methods(methods_file) if methods_file else {}
-    methods = {**METHODS, **own}
+    if own:
+        own = _checked("own_methods", lambda: MethodsFile.model_validate(dict(own)))
+    elif methods_file:
+        own = own_methods(methods_file)
+    methods = {**METHODS, **(own or {})}
     if name not in methods:
         raise UnknownMethodError(
             f"no method {name!r}; there are: {', '.join(methods)}{did_you_mean(name, methods)}"
@@ -286,14 +289,24 @@ def own_methods(path: Path | str) -> dict[str, tuple[Cycle, ...]]:
     content = read_yaml(Path(path))
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: expected the names of methods, each with a list of stages")
+    text = json.dumps(content)
+    return _checked(path, lambda: MethodsFile.model_validate_json(text, strict=True))
+
+
+def _checked(where: object, parse: Callable[[], MethodsFile]) -> dict[str, tuple[Cycle, ...]]:
+    """Return the user's methods, none of which has the name of a built-in one.
+
+    Raises:
+        ConfigError: One has, or is invalid.
+    """
     try:
-        methods = MethodsFile.model_validate_json(json.dumps(content), strict=True).root
+        methods = parse().root
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise ConfigError(f"{path}: {_problem(first)}") from error
+        raise ConfigError(f"{where}: {_problem(first)}") from error
     if repeated := sorted(methods.keys() & _reserved_names()):
         raise ConfigError(
-            f"{path}: {', '.join(repeated)}: is a method already; give it another name"
+            f"{where}: {', '.join(repeated)}: is a method already; give it another name"
         )
     return methods
 

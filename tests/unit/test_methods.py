@@ -295,6 +295,23 @@ def test_a_mistake_in_a_methods_file_is_one_line_with_method_stage_and_field(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mel", "mel: is a method already"),
+        ("resize-area", "resize-area: is a method already"),
+        ("../x", "own_methods: ../x: String should match"),
+    ],
+)
+def test_methods_given_from_python_have_names_of_their_own_as_in_a_file(
+    name: str, told: str
+) -> None:
+    own = {name: METHODS["baseline"]}
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        find_method(name, own=own)
+    assert find_method("x", own={"x": METHODS["baseline"]}).cycles == METHODS["baseline"]
+
+
 def test_a_methods_file_that_is_missing_or_no_text_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: does not exist"):
         find_method("mel", tmp_path / "absent.yaml")
