@@ -260,6 +260,8 @@ def test_a_cluster_gives_the_same_bits_and_tells_what_failed(
         address = f"--scheduler {place}"
         assert sweep(f"--out there {command} {address}") == 0
         text = capsys.readouterr().out
+        before, _, _ = text.partition("fold 1: best")
+        assert "warning: stages with 50 steps or fewer" in before
         assert f"{named('baseline')} fold 2: best" in text
         assert "2/2" in text
         assert same_networks(Path("there/runs"), Path("here/runs"))

@@ -219,6 +219,10 @@ class _Training:
 
         stored, out = self.stored, self.out.absolute()
         planned = plan_sweep(stored, self.runs, self.execution, elsewhere=True)
+        # A worker's are in its run's record, which the report shows when all has been trained.
+        for text in dict.fromkeys(text for _, plan in planned for text in plan.warnings):
+            if text != stored.partial:  # which has been said
+                self.console.warn(text)
         work = Work(stored.path, stored.name, stored.fingerprint, out, self.execution)
         failed: dict[str, str] = {}
         started = {}
