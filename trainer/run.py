@@ -124,13 +124,23 @@ def begin(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         init_used=weights.used,
         init_sha256=weights.sha256,
-        warnings=(*plan.warnings, *([weights.warning] if weights.warning else [])),
+        warnings=(*plan.warnings, *filter(None, (weights.warning, _frozen_noise(config, weights)))),
         folds_at_once=execution.folds_at_once,
         placements=placements,
         range_tests=tests,
     )
     RunDirectory(out).create_record(record)
     return Known(plan.splits, weights, placements)
+
+
+def _frozen_noise(config: RunConfig, weights: InitialWeights) -> str | None:
+    """Return a warning if a layer that is never trained has random weights."""
+    if config.first_conv != "red-frozen" or weights.state is not None:
+        return None
+    return (
+        "the first convolution is frozen (red-frozen) and its weights are random, so it is never "
+        "more than noise: give weights with --init, or take --first-conv sum"
+    )
 
 
 def resume(

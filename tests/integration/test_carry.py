@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from featurestore import StoredDataset
 from schemas import EpochMetrics, RunConfig
@@ -186,3 +187,19 @@ def test_carried_moments_survive_a_stop_to_the_bit(
     ]
     assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
     assert not torch.equal(last[0]["head.2.weight"], last[2]["head.2.weight"])
+
+
+@pytest.mark.parametrize(("first_conv", "warns"), [("red-frozen", True), ("sum", False)])
+def test_a_first_convolution_that_stays_random_is_warned_of(
+    first_conv: str, warns: bool, tmp_path: Path
+) -> None:
+    """As where ImageNet's weights cannot be had, and `--init auto` falls back."""
+    dataset, plan = tiny_plan(arch="resnet18", first_conv=first_conv)
+    begin(dataset, plan, tmp_path / "run")
+    warnings = RunDirectory(tmp_path / "run").record().warnings
+    assert any("first convolution is frozen" in text for text in warnings) == warns
+    weights = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    dataset, plan = tiny_plan(arch="resnet18", first_conv=first_conv, init=str(weights))
+    begin(dataset, plan, tmp_path / "other")
+    assert "frozen" not in " ".join(RunDirectory(tmp_path / "other").record().warnings)
