@@ -10,6 +10,8 @@ from collections.abc import Mapping
 ARENA_MAX, MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -4, -3, -1
 """Parameters of mallopt, from <malloc.h>: the number of heaps, and the sizes in bytes from which
 a block has a mapping of its own, and from which the free end of a heap is returned."""
+NEVER = -1
+"""Value of TRIM_THRESHOLD with which nothing is returned, however large it is."""
 
 DEFAULTS = {ARENA_MAX: 0, MMAP_MAX: 65536, MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26}
 """glibc's defaults. Its thresholds grow with what is freed; these are the highest they reach."""

@@ -184,3 +184,16 @@ def test_memory_is_reused_within_the_call_on_a_cpu_and_returned_after_it() -> No
         assert faults_of_steps() < 10 * pages
         held = process.memory_info().rss
     assert process.memory_info().rss < held - 2**25
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is asked")
+def test_memory_of_a_step_of_more_than_two_gib_is_reused_as_well() -> None:
+    def step() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        activations = [torch.ones(2**26) for _ in range(9)]
+        del activations
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with computing_on(torch.device("cpu")):
+        assert min(step() for _ in range(4)) < 1000

@@ -15,6 +15,7 @@ from featurestore.malloc import (
     ARENA_MAX,
     DEFAULTS,
     MMAP_MAX,
+    NEVER,
     TRIM_THRESHOLD,
     release_freed_memory,
     set_malloc,
@@ -185,7 +186,7 @@ def _reused_memory() -> Iterator[None]:
     By default the pages of every large activation are new in every step. Blocks over 32 MiB stay
     only without mappings of their own, and in one heap: others have 64 MiB at most.
     """
-    set_malloc({ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1})
+    set_malloc({ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: NEVER})
     try:
         yield
     finally:
