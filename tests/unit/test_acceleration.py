@@ -1,4 +1,5 @@
 import gc
+from copy import deepcopy
 
 import pytest
 import torch
@@ -181,6 +182,34 @@ def test_a_recorded_stage_gives_the_bits_of_an_eager_one_whatever_alternates_wit
     assert all(torch.equal(a, b) for a, b in pairs)
     assert [shapes[0][0] for shapes in recording.shapes] == [8, 8, 3], "training, validation, rest"
     assert [e.failed_recordings for e in graphs] == [failures, 0, 0, 0, 0]
+
+
+def test_recorded_stages_resume_and_follow_each_other_to_the_bits_of_eager_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trainer.training.acceleration.record_graph", record_on_cpu)
+    stages = [StageData("R1/mel", tones(40, n), tones(11, n + 1)) for n in (0, 2)]
+
+    def train(how: str, resumed: bool) -> Network:
+        model = small_network()
+        config = CONFIG.model_copy(update={"acceleration": how})
+        moments = None
+        for data in stages:
+            trainer = StageTrainer(model, STAGE, data, config, pytest.fail)
+            if moments:
+                trainer.take_moments(moments)
+            for epoch in range(4):
+                trainer.run_epoch(in_order(40), epoch, lambda: None)
+                if resumed and epoch == 1:
+                    state = trainer.state()
+                    model = deepcopy(model)
+                    trainer = StageTrainer(model, STAGE, data, config, pytest.fail)
+                    trainer.restore(state)
+            moments = trainer.state().optimizer
+        return model
+
+    eager, graphs = (train(*how).state_dict() for how in (("eager", False), ("graph", True)))
+    assert all(torch.equal(graphs[name], tensor) for name, tensor in eager.items())
 
 
 def test_a_step_that_waits_for_the_device_is_not_recorded_on_a_cpu_either() -> None:
