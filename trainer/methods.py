@@ -135,7 +135,8 @@ def find_method(
         ConfigError: The file or a name in it is invalid, or the method has no resized images.
     """
     if own:
-        own = _checked("own_methods", lambda: MethodsFile.model_validate(dict(own)))
+        given = dict(own)
+        own = _checked("own_methods", lambda: MethodsFile.model_validate(given))
     elif methods_file:
         own = own_methods(methods_file)
     methods = {**METHODS, **(own or {})}

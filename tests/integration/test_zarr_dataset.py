@@ -280,3 +280,9 @@ def test_a_seed_and_folds_of_numpy_give_the_same_order(data: ZarrDataset) -> Non
             BlockSampler(data, window=window)
     with pytest.raises(TypeError, match="expected a whole number, got 0"):
         BlockSampler(data, seed=0.5)  # type: ignore[arg-type]
+
+
+def test_a_fold_that_is_named_twice_counts_once(data: ZarrDataset) -> None:
+    twice = ZarrDataset(tiny_store(), "R1/mel", folds=[2, np.int64(3), 2])
+    assert twice.folds == data.folds
+    assert len(twice) == len(data)

@@ -56,7 +56,7 @@ class ZarrDataset(Dataset[Any]):
         path: Path or URL of the store.
         array: Key of the array: `RESOLUTION/VARIANT`, such as `R1/mel`, or `features/NAME`.
         dataset: Name of the dataset; required only if the store holds more than one.
-        folds: Numbers of folds; all by default.
+        folds: Numbers of folds, each of which counts once; all by default.
         cache_blocks: Number of decoded chunks to keep; at least the sampler's window.
 
     Attributes:
@@ -83,7 +83,8 @@ class ZarrDataset(Dataset[Any]):
         self._store: StoredDataset | None = store
         self.array = array
         self.shape = (1, *store.shape(array))
-        self.folds = store.folds if folds is None else tuple(map(operator.index, folds))
+        chosen = store.folds if folds is None else map(operator.index, folds)
+        self.folds = tuple(dict.fromkeys(chosen))  # each clip once, also if a fold is named twice
         self.class_names = store.class_names
         self.fingerprint = store.fingerprint
         self._scale, self._dtype = store.scale_of(array), store.dtype_of(array)
