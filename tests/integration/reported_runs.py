@@ -31,7 +31,7 @@ from trainer.report import Report, Section, Table
 from trainer.report.comparisons import agreements
 from trainer.report.paper import URBANSOUND8K
 from trainer.report.series import group, read_run
-from trainer.report.write import text_section
+from trainer.report.write import text_section, told_apart
 from trainer.safefiles import file_digest, replace_file, write_sealed
 
 SHORT = {"baseline": (2, 5, 12), "progressive": (2, 2, 2, 2, 2, 7)}
@@ -248,8 +248,9 @@ def paper_runs() -> tuple[Path, ...]:
 
 def sections_of(*runs: Path) -> list[Section]:
     """Return the contents of a report, without the pictures."""
-    sections = group([read_run(run) for run in runs]).values()
-    return [text_section(series, agreements(series)) for series in sections]
+    groups = group([read_run(run) for run in runs])
+    sections = {key: text_section(series, agreements(series)) for key, series in groups.items()}
+    return list(told_apart(sections))
 
 
 def text_report(*runs: Path) -> Report:

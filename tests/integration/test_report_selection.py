@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.terminal import Terminal
-from schemas import Selection
+from schemas import BestOf, Carry, Selection
 from tests.integration.reported_runs import (
     make_run,
     row,
@@ -214,5 +214,18 @@ def test_runs_on_other_classes_are_in_sections_of_their_own(tmp_path: Path) -> N
     for section, classes in zip(sections, reversed(lists.values()), strict=True):
         assert [cells[0] for cells in table(section, "by class").rows] == list(classes)
         assert not any("differ in store" in warning for warning in section.warnings)
-    keys = list(group([read_run(run) for run in runs]))
-    assert [key[0] for key in keys] == ["my, classes 1", "my, classes 2"]
+    assert [section.heading.split(":")[0] for section in sections] == [
+        "my, classes 1",
+        "my, classes 2",
+    ]
+
+
+def test_sections_of_other_rules_have_other_headings(tmp_path: Path) -> None:
+    kinds: list[tuple[Carry, BestOf]] = [("stage", "array"), ("stage", "run"), ("run", "run")]
+    runs = [
+        make_run(tmp_path / f"{carry}{best_of}", "mel", VALUES, carry=carry, best_of=best_of)
+        for carry, best_of in kinds
+    ]
+    headings = [section.heading for section in sections_of(*runs)]
+    assert len(set(headings)) == len(kinds)
+    assert any(text.endswith("the best is of all epochs") for text in headings)

@@ -2,15 +2,18 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from featurestore import __version__
 from featurestore.errors import cause
 from featurestore.files import write_output
 from featurestore.text import file_name
+from schemas import Selection
 from trainer.errors import ReportError
 from trainer.report import notes, tables
 from trainer.report.classes import (
@@ -24,6 +27,7 @@ from trainer.report.drawing import PAPERS_METHODS, Drawing, boxplot, paper_boxpl
 from trainer.report.paper import PAPER
 from trainer.report.render import Picture, Report, Section, Table, to_html, to_markdown
 from trainer.report.series import Series, group, read_run
+from trainer.selection import RULES
 
 DEFAULT_OUT = Path("report")
 BOXPLOT = (
@@ -70,7 +74,9 @@ def write_report(
     groups = group([read_run(path) for path in runs])
     try:
         out.mkdir(parents=True, exist_ok=True)
-        sections = tuple(_section(one, _suffix(key, groups)) for key, one in groups.items())
+        sections = told_apart(
+            {key: _section(one, _suffix(key, groups)) for key, one in groups.items()}
+        )
         made = f"Made by featurestore {__version__}" + (
             f" on {when:%Y-%m-%d at %H:%M %Z}" if when else ""
         )
@@ -94,6 +100,24 @@ def _suffix(key: tuple[str, str, str], keys: Iterable[tuple[str, str, str]]) -> 
     parts += [selection] if len(set(selections)) > 1 else []
     parts += [f"rules{alike.index(carrying) + 1}"] if len(alike) > 1 else []
     return "".join(f"-{file_name(part)}" for part in parts)
+
+
+def told_apart(sections: Mapping[tuple[str, str, str], Section]) -> tuple[Section, ...]:
+    """Return the sections; equal headings also say the classes and rules of their runs.
+
+    Args:
+        sections: Sections by their keys, see `group`.
+    """
+    counts = Counter(section.heading for section in sections.values())
+
+    def heading(key: tuple[str, str, str], section: Section) -> str:
+        if counts[section.heading] == 1:
+            return section.heading
+        what, selection, rules = key
+        picked_by = RULES[cast("Selection", selection)].picked_by
+        return f"{what}: {picked_by}; {rules}".removesuffix("; ")
+
+    return tuple(replace(one, heading=heading(key, one)) for key, one in sections.items())
 
 
 def text_section(series: Sequence[Series], compared: Sequence[Agreement]) -> Section:
