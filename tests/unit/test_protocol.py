@@ -10,6 +10,7 @@ from featurestore.datasets.kinds import DATASETS
 from featurestore.extraction.features import min_max_level
 from schemas import FeatureSpec, RunConfig, TrimSpec
 from trainer.cli import app
+from trainer.commands.sweep import SweepOptions
 from trainer.config import TrainingOptions
 from trainer.training.lr_find import NUM_STEPS, SMOOTHING, STOP_RATIO
 from trainer.training.schedule import Sweep
@@ -65,6 +66,13 @@ def test_decay_and_recipe_are_the_protocols() -> None:
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     assert {p.name: p.default for p in command.params}["recipe"] == "paper"
     assert TrainingOptions().recipe == "paper"
+
+
+def test_reproduce_trains_the_papers_methods_and_the_control_in_float32() -> None:
+    runs = SweepOptions("s.zarr").reproduction(num_seeds=2).runs()
+    found = [(run.options.method, run.options.seed, run.options.precision) for run in runs]
+    methods = ("baseline", "mel", "resize", "control")
+    assert sorted(found) == sorted((name, seed, "float32") for name in methods for seed in (0, 1))
 
 
 def test_imagenets_weights_are_those_of_2015_which_fastai_used() -> None:
