@@ -24,6 +24,8 @@ from trainer.training.events import EpochDone, Event
 
 STILL = 1e-30
 """A learning rate so low that no weight moves: what a stage ends with is what it began with."""
+LEARNING, FORGETTING = (5, 1e-2), (1, 0.5)
+"""Epochs and learning rate of a stage after which half of the clips are recognised, or few."""
 OFTEN = ExecutionOptions(save_every_s=0)
 
 
@@ -35,6 +37,14 @@ def three_stages(**options: object) -> tuple[StoredDataset, Plan]:
         for stage, max_lr in zip(plan.config.stages[::2], (1e-2, STILL, STILL), strict=True)
     )
     return dataset, replace(plan, config=plan.config.model_copy(update={"stages": stages}))
+
+
+def on_first_array(*stages: tuple[int, float], **options: object) -> tuple[StoredDataset, Plan]:
+    """Stages of so many epochs at a learning rate each, all on the method's first array."""
+    dataset, plan = tiny_plan(**options)
+    first = plan.config.stages[0]
+    changed = tuple(first.model_copy(update={"epochs": n, "max_lr": lr}) for n, lr in stages)
+    return dataset, replace(plan, config=plan.config.model_copy(update={"stages": changed}))
 
 
 def networks_of(out: Path, dataset: StoredDataset, plan: Plan) -> dict[int, Checkpoint]:
@@ -87,6 +97,24 @@ def test_the_reported_network_is_of_the_epochs_that_its_rule_counts(
     assert (best.epoch, best.array) == (picked.epoch, picked.array)
     if best_of != "run":
         assert picked.array == "R3/full"
+
+
+def test_a_better_epoch_takes_the_place_of_the_best(tmp_path: Path) -> None:
+    dataset, plan = on_first_array(LEARNING, batch_size=8, seed=1)
+    (fold,) = run(dataset, plan, tmp_path / "run").folds
+    picked = reported_epoch(read_metrics(tmp_path / "run"), plan.config)
+    assert picked is not None
+    assert picked.epoch > 1, "else this shows nothing"
+    assert load_checkpoint(tmp_path / "run/fold1/best.pt").epoch == fold.best_epoch == picked.epoch
+
+
+def test_every_method_starts_from_the_same_network(tmp_path: Path) -> None:
+    networks = []
+    for method in ("baseline", "mel"):
+        dataset, plan = on_first_array((1, STILL), method=method)
+        run(dataset, plan, tmp_path / method)
+        networks.append(load_checkpoint(tmp_path / method / "fold1/last.pt"))
+    assert same_weights(*networks)
 
 
 def test_by_default_a_stage_carries_its_best_epoch_and_the_last_array_is_reported() -> None:
@@ -187,6 +215,25 @@ def test_carried_moments_survive_a_stop_to_the_bit(
     ]
     assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
     assert not torch.equal(last[0]["head.2.weight"], last[2]["head.2.weight"])
+
+
+def test_the_moments_that_a_stage_takes_over_are_of_the_network_that_it_starts_from(
+    tmp_path: Path,
+) -> None:
+    dataset, plan = on_first_array(
+        LEARNING, FORGETTING, (1, STILL), batch_size=8, seed=1, moments="carried", carry="run"
+    )
+    steps: dict[int, int] = {}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            moments = load_state(tmp_path / "run/fold1/state.pt").stage.optimizer["state"]
+            steps[event.metrics.epoch] = int(moments[0]["step"])
+
+    run(dataset, plan, tmp_path / "run", watch, OFTEN)
+    start = carried_epoch(read_metrics(tmp_path / "run")[:6], plan.config)
+    assert start.stage == 1, "else this shows nothing"
+    assert steps[7] == steps[6] == steps[start.epoch] + steps[1]
 
 
 @pytest.mark.parametrize(("first_conv", "warns"), [("red-frozen", True), ("sum", False)])

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ from schemas import Stage
 from tests.unit.test_stage import CONFIG, small_network, tones
 from trainer.data.order import EpochOrder, derive_seed
 from trainer.data.source import StageData
-from trainer.training.lr_find import Curve, Trial, range_test
+from trainer.training.lr_find import Curve, Trial, broken, range_test
 from trainer.training.schedule import Sweep
 from trainer.training.stage import StageTrainer, Stopwatch
 
@@ -76,3 +77,14 @@ def test_a_loss_that_breaks_ends_the_test() -> None:
     curve = sweep(num_steps=40, end=1e30)
     assert curve.stopped_early
     assert len(curve.losses) < 40
+
+
+def test_a_test_is_over_at_four_times_the_best_smoothed_loss_or_at_no_number() -> None:
+    level = [1.0] * 50
+    assert not broken(level)
+    assert not broken([*level, 50.0]), "one jump is smoothed"
+    for loss in (math.nan, math.inf, -math.inf):
+        assert broken([*level, loss])
+        assert broken([loss])
+    assert broken([*level, *[20.0] * 40])
+    assert not broken([*level, *[3.9] * 400])
