@@ -240,7 +240,7 @@ def test_the_moments_that_a_stage_takes_over_are_of_the_network_that_it_starts_f
 def test_a_first_convolution_that_stays_random_is_warned_of(
     first_conv: str, warns: bool, tmp_path: Path
 ) -> None:
-    """As where ImageNet's weights cannot be had, and `--init auto` falls back."""
+    """As where ImageNet's weights are unavailable, and `--init auto` falls back."""
     dataset, plan = tiny_plan(arch="resnet18", first_conv=first_conv)
     begin(dataset, plan, tmp_path / "run")
     warnings = RunDirectory(tmp_path / "run").record().warnings
