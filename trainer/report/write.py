@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from featurestore import __version__
 from featurestore.errors import cause
 from featurestore.files import write_output
 from featurestore.text import file_name
-from schemas import Selection
 from trainer.errors import ReportError
 from trainer.report import notes, tables
 from trainer.report.classes import (
@@ -27,7 +25,6 @@ from trainer.report.drawing import PAPERS_METHODS, Drawing, boxplot, paper_boxpl
 from trainer.report.paper import PAPER
 from trainer.report.render import Picture, Report, Section, Table, to_html, to_markdown
 from trainer.report.series import Series, group, read_run
-from trainer.selection import RULES
 
 DEFAULT_OUT = Path("report")
 BOXPLOT = (
@@ -110,14 +107,16 @@ def told_apart(sections: Mapping[tuple[str, str, str], Section]) -> tuple[Sectio
     """
     counts = Counter(section.heading for section in sections.values())
 
-    def heading(key: tuple[str, str, str], section: Section) -> str:
+    def heading(what: str, rules: str, section: Section) -> str:
         if counts[section.heading] == 1:
             return section.heading
-        what, selection, rules = key
-        picked_by = RULES[cast("Selection", selection)].picked_by
-        return f"{what}: {picked_by}; {rules}".removesuffix("; ")
+        named = section.heading.replace(section.dataset, what, 1)
+        return f"{named}; {rules}" if rules else named
 
-    return tuple(replace(one, heading=heading(key, one)) for key, one in sections.items())
+    return tuple(
+        replace(one, heading=heading(what, rules, one))
+        for (what, _, rules), one in sections.items()
+    )
 
 
 def text_section(series: Sequence[Series], compared: Sequence[Agreement]) -> Section:
