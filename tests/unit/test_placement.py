@@ -39,6 +39,14 @@ def test_a_cpu_has_no_device_memory_of_its_own() -> None:
     assert free_device_memory(torch.device("cpu")) is None
 
 
+def test_memory_that_pytorch_keeps_for_reuse_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run of the process would else be given less than the first."""
+    for name, value in (("mem_get_info", (50, 100)), ("memory_reserved", 40)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10)
+    assert free_device_memory(torch.device("cuda")) == 80
+
+
 def test_memory_that_the_page_cache_holds_is_available(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text(MEMINFO)

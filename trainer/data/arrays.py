@@ -84,11 +84,16 @@ def array_bytes(dataset: StoredDataset, array: str) -> int:
 
 
 def free_device_memory(device: torch.device) -> int | None:
-    """Return the free memory of a GPU in bytes; None for a CPU, whose memory is the host's."""
+    """Return the memory of a GPU that can still be allocated, in bytes.
+
+    None for a CPU, whose memory is the host's.
+    """
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
-    return free
+    # PyTorch keeps what earlier trainings of this process have freed, and allocates it again.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + kept
 
 
 def available_host_memory(root: Path = Path("/")) -> int:
