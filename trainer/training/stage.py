@@ -80,7 +80,8 @@ class EpochResult:
         seconds: Seconds spent training and evaluating.
         wait_s: Seconds of these spent waiting for data.
         lrs: Lowest and highest learning rate of the epoch's steps.
-        failed_recordings: Number of failed attempts to record a step as a CUDA graph.
+        failed_recordings: Number of attempts to record a step as a CUDA graph that failed or were
+            put off.
     """
 
     train: Totals
@@ -146,6 +147,7 @@ class StageTrainer:
         # One tensor for a batch's random numbers, refilled at each step: dropout takes the first
         # columns, mixing and masks the last.
         self._batch = min(config.batch_size, len(data.train))
+        self._shape: torch.Size | None = None  # of every training batch, once there was one
         self._noise = torch.empty(self._batch, model.noise_size + augment.noise_size, device=device)
         # Sums stay on the device, so that no step waits for it; float64, as epochs are long.
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
@@ -262,8 +264,9 @@ class StageTrainer:
                 # AdamW reads the gradients where the recorded step left them. A step of another
                 # shape or dtype would leave them elsewhere, unread: arrays that alternate may be
                 # stored differently, so images are converted before the step.
-                if len(labels) != self._batch:
-                    raise ValueError(f"a batch of {len(labels)} clips, expected {self._batch}")
+                self._shape = self._shape or torch.Size((self._batch, *images.shape[1:]))
+                if images.shape != self._shape:
+                    raise ValueError(f"a batch of {[*images.shape]}, expected {[*self._shape]}")
                 noise = self._noise.uniform_(generator=self._generator)
                 self._train_step(as_float32(images, source.scale), labels, noise)
                 self._update()
