@@ -232,8 +232,9 @@ class EpochMetrics(Schema):
     wait_share: Share = 0.0
     """Fraction of `seconds` spent waiting for data; 0 in files of older versions."""
     failed_recordings: Annotated[int, Field(ge=0)] = 0
-    """Failed attempts of this epoch to record a step as a CUDA graph; steps run eagerly, and
-    slower, until one succeeds."""
+    """Attempts of this epoch to record a step as a CUDA graph that failed, or were put off while
+    another training of the process used a GPU; until one succeeds, steps run eagerly, and slower.
+    """
     valid_map: Annotated[Share | None, BeforeValidator(_none_of_empty)] = None
     """Mean average precision over the classes that occur, with several labels; else None."""
 

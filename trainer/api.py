@@ -149,7 +149,8 @@ def classify(
         console.warn(trained.warning)
     chosen, on = trained.chosen(folds), resolve_device(device)
     files = audio_files(paths, console.say)
-    networks = [load_network(trained, fold, checkpoint, on) for fold in chosen]
+    with computing_on(on):
+        networks = [load_network(trained, fold, checkpoint, on) for fold in chosen]
     columns = Label(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     results = []
     with computing_on(on), progress_bars(console, *columns, transient=True) as bars:

@@ -15,8 +15,8 @@ GPU_THREADS = 4
 """Threads per fold if training is on a GPU: they only gather batches in host memory."""
 
 GPU_TURN = threading.Lock()
-"""Lock held while a CUDA graph is recorded, and by other threads while they use the GPU:
-allocations, copies and waits on any stream may break a recording."""
+"""Lock held while a CUDA graph is recorded, by threads that load data while they use the GPU, and
+while memory is released: allocations, copies and waits on any stream may break a recording."""
 
 _OPENMP = ThreadpoolController().select(user_api="openmp")
 
@@ -32,6 +32,16 @@ def threads_per_fold(cores: int, folds_at_once: int, batch_size: int, device: st
     """
     most = batch_size if device == "cpu" else GPU_THREADS
     return max(1, min(cores // folds_at_once, most))
+
+
+def driving_threads(folds_at_once: int, device: str) -> int:
+    """Return the number of threads that train folds: one for all on a GPU, else one per fold.
+
+    Args:
+        folds_at_once: Number of folds trained in parallel, at least 1.
+        device: Device type: `cpu` or `cuda`.
+    """
+    return folds_at_once if device == "cpu" else 1
 
 
 @contextmanager

@@ -1,4 +1,7 @@
 import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 
 import pytest
@@ -9,6 +12,7 @@ from tests.cpu_graphs import record_on_cpu
 from tests.unit.test_stage import CONFIG, STAGE, in_order, small_network, tones
 from trainer.data.source import StageData
 from trainer.model import Network, build_model
+from trainer.threads import GPU_TURN
 from trainer.training.acceleration import (
     TRIES,
     WARM_UP,
@@ -20,8 +24,8 @@ from trainer.training.acceleration import (
     Step,
     choose_acceleration,
     compiler_fault,
-    no_garbage_collection,
 )
+from trainer.training.device import computing_on
 from trainer.training.stage import EpochResult, StageTrainer
 
 torch.set_num_threads(1)  # next to other tests, threads wait for cores they do not get
@@ -100,6 +104,8 @@ class Recording:
         self.replayed = 0
 
     def __call__(self, step: Step, inputs: tuple[Tensor, ...]) -> Replay:
+        assert GPU_TURN.locked(), "nothing else uses the GPU"
+        assert not gc.isenabled(), "no finaliser runs"
         if self.left:
             self.left -= 1
             raise RuntimeError("operation not permitted when stream is capturing")
@@ -112,6 +118,10 @@ class Recording:
         return replay
 
 
+REFUSED = (
+    "RuntimeError: operation not permitted when stream is capturing; if GPU memory runs out later, "
+    "resume in a new process, as this may hold unused memory"
+)
 SIZES = [4] * 8 + [1] * 8 + [4, 1, 4]
 
 
@@ -125,6 +135,8 @@ def call(recorder: Recording) -> tuple[list[str], Fallbacks]:
     for batch in batches:
         step(batch)
     assert seen == [batch.tolist() for batch in batches], "every call is one step on its inputs"
+    assert gc.isenabled()
+    assert not GPU_TURN.locked()
     return told, fallbacks
 
 
@@ -141,18 +153,84 @@ def test_a_recording_that_fails_is_tried_again_at_the_next_step_and_counted(fail
     recorder = Recording(failures)
     told, fallbacks = call(recorder)
     assert recorder.replayed == len(SIZES) - 2 * WARM_UP - failures
-    assert (told, fallbacks.failed_recordings) == ([], failures)
+    assert fallbacks.failed_recordings == failures
+    assert told == [
+        f"a CUDA graph of the step was recorded at attempt {failures + 1} only: {REFUSED}"
+    ]
 
 
-def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_why_once_for_each_shape() -> None:
+def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_why_once() -> None:
     recorder = Recording(failures=100)
     told, fallbacks = call(recorder)
     assert recorder.replayed == 0
     assert fallbacks.failed_recordings == 2 * TRIES
-    assert told == 2 * [
-        "no CUDA graph of the step, so it runs eagerly: RuntimeError: operation not permitted when "
-        "stream is capturing"
+    assert told == [f"no CUDA graph of the step, so it runs eagerly: {REFUSED}"]
+
+
+@contextmanager
+def elsewhere(device: str) -> Iterator[None]:
+    """Let another thread train or predict on a device."""
+    begun, over = threading.Event(), threading.Event()
+
+    def train() -> None:
+        with computing_on(torch.device(device)):
+            begun.set()
+            assert over.wait(60)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    assert begun.wait(60)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_nothing_is_recorded_while_another_thread_trains_on_a_gpu_and_all_is_after_it() -> None:
+    recorder, told = Recording(), list[str]()
+    fallbacks = Fallbacks(told.append)
+    step = Recorded(lambda x: None, fallbacks, recorder)
+    with computing_on(torch.device("cuda")), computing_on(torch.device("cuda")):
+        with elsewhere("cuda"):
+            for _ in range(WARM_UP + 2 * TRIES):
+                step(torch.ones(4))
+        assert (recorder.shapes, fallbacks.failed_recordings) == ([], 2 * TRIES)
+        with elsewhere("cpu"):
+            step(torch.ones(4))
+    assert recorder.replayed == 1
+    assert told == [
+        "no CUDA graph of the step, so it runs eagerly, as long as another training or "
+        "prediction of this process uses a GPU"
     ]
+
+
+def in_thread(function: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(0.05)
+    return thread
+
+
+def test_another_training_on_a_gpu_starts_when_a_recording_is_over() -> None:
+    begun: list[None] = []
+
+    def train() -> None:
+        with computing_on(torch.device("cuda")):
+            begun.append(None)
+
+    def recorder(step: Step, inputs: tuple[Tensor, ...]) -> Replay:
+        threads.append(in_thread(train))
+        assert not begun
+        return lambda: None
+
+    threads: list[threading.Thread] = []
+    step = Recorded(lambda x: None, Fallbacks(pytest.fail), recorder)
+    for _ in range(WARM_UP + 1):
+        step(torch.ones(4))
+    (thread,) = threads
+    thread.join(60)
+    assert begun
 
 
 @pytest.mark.parametrize(("failures", "dtype"), [(2, None), (0, torch.float16), (1, torch.uint8)])
@@ -170,10 +248,12 @@ def test_a_recorded_stage_gives_the_bits_of_an_eager_one_whatever_alternates_wit
     data = StageData("R1/mel", tones(40, 0), tones(11, 1))
     other = StageData("R1/resize", tones(40, 2, dtype), tones(11, 3, dtype)) if dtype else None
 
+    told: list[str] = []
+
     def train(how: str) -> tuple[list[EpochResult], Network]:
         model = small_network()
         config = CONFIG.model_copy(update={"acceleration": how, "mixup": 0.2})
-        trainer = StageTrainer(model, STAGE, data, config, pytest.fail, other)
+        trainer = StageTrainer(model, STAGE, data, config, told.append, other)
         return [trainer.run_epoch(in_order(40), n, lambda: None) for n in range(5)], model
 
     (eager, first), (graphs, second) = train("eager"), train("graph")
@@ -182,6 +262,7 @@ def test_a_recorded_stage_gives_the_bits_of_an_eager_one_whatever_alternates_wit
     assert all(torch.equal(a, b) for a, b in pairs)
     assert [shapes[0][0] for shapes in recording.shapes] == [8, 8, 3], "training, validation, rest"
     assert [e.failed_recordings for e in graphs] == [failures, 0, 0, 0, 0]
+    assert len(told) == min(failures, 1)
 
 
 def test_recorded_stages_resume_and_follow_each_other_to_the_bits_of_eager_ones(
@@ -218,12 +299,6 @@ def test_a_step_that_waits_for_the_device_is_not_recorded_on_a_cpu_either() -> N
 
     with pytest.raises(RuntimeError, match="stream is capturing"):
         record_on_cpu(waiting, (torch.ones(3),))
-
-
-def test_no_garbage_is_collected_while_a_step_is_recorded() -> None:
-    with no_garbage_collection():
-        assert not gc.isenabled()
-    assert gc.isenabled()
 
 
 @pytest.mark.slow

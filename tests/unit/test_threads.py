@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from trainer.threads import computing_threads, threads_per_fold
+from trainer.threads import computing_threads, driving_threads, threads_per_fold
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,10 @@ def test_folds_share_the_cores_and_none_gets_more_than_it_can_use(
     cores: int, folds: int, batch: int, device: str, expected: int
 ) -> None:
     assert threads_per_fold(cores, folds, batch, device) == expected
+
+
+def test_one_thread_trains_all_folds_of_a_gpu_and_each_fold_of_a_cpu_has_its_own() -> None:
+    assert [driving_threads(5, device) for device in ("cuda", "cpu")] == [1, 5]
 
 
 def test_the_number_of_threads_reaches_threads_begun_in_it_and_is_put_back() -> None:

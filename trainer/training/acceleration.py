@@ -4,10 +4,8 @@ A step is a function of tensors that modifies tensors in place. If a way is unav
 runs eagerly, with a warning. Graphs have never been run on a GPU: they are experimental.
 """
 
-import gc
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +15,7 @@ from torch import Tensor
 from schemas import Acceleration
 from trainer.oom import is_out_of_memory
 from trainer.threads import GPU_TURN
+from trainer.training.device import alone_on_gpu
 
 Step = Callable[..., None]
 """A step: takes tensors of the current device, returns None, is deterministic, never waits."""
@@ -32,6 +31,11 @@ WARM_UP = 3
 """Number of steps before recording, for cuDNN, cuBLAS and the allocator to reserve memory."""
 TRIES = 3
 """Maximum number of attempts to record a step, as the cause of a failure may be temporary."""
+_MEMORY_HELD = (
+    "if GPU memory runs out later, resume in a new process, as this may hold unused memory"
+)
+"""Advice after a failed recording: PyTorch 2.11 then takes one to be under way for ever, and frees
+no cached memory before it gives up."""
 
 _COMPILING = threading.Lock()
 """Lock held while compiling, which is no faster in two threads."""
@@ -42,12 +46,19 @@ class Fallbacks:
     """Record of steps that do not run with the requested acceleration.
 
     Args:
-        warn: Called with a line when a step falls back to eager mode for good.
-        failed_recordings: Number of failed attempts to record a graph.
+        warn: Called with a line, once, when a step falls back to eager mode.
+        failed_recordings: Number of attempts to record a graph that failed or were put off.
     """
 
     warn: Warn
     failed_recordings: int = 0
+    _warnings: set[str] = field(default_factory=set)
+
+    def warn_once(self, message: str) -> None:
+        """Warn, unless there was this warning before."""
+        if message not in self._warnings:
+            self._warnings.add(message)
+            self.warn(message)
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,8 @@ def choose_acceleration(name: Acceleration | Literal["auto"], device: torch.devi
 def compiler_fault(device: torch.device) -> str | None:
     """Return why torch.compile does not work here; None if it does."""
     try:
-        torch.compile(_sample)(torch.ones(8, device=device))
+        with GPU_TURN:
+            torch.compile(_sample)(torch.ones(8, device=device))
     except Exception as error:  # noqa: BLE001  (a missing compiler shows in many ways)
         return reason_of(error)
     return None
@@ -112,7 +124,7 @@ def accelerate(
     """
     step = make(network)
     if "compile" in how:
-        step = Compiled(make(torch.compile(network, dynamic=False)), step, fallbacks.warn)
+        step = Compiled(make(torch.compile(network, dynamic=False)), step, fallbacks.warn_once)
     return Recorded(step, fallbacks) if "graph" in how else step
 
 
@@ -158,7 +170,8 @@ class _Graph:
 
     calls: int = 0
     failures: int = 0
-    inputs: tuple[Tensor, ...] = field(default=())
+    reason: str = ""
+    inputs: tuple[Tensor, ...] = ()
     replay: Replay | None = None
 
     @property
@@ -171,11 +184,12 @@ class Recorded:
     """A step that is recorded as a CUDA graph after warm-up, and replayed from then on.
 
     The first calls run eagerly. Each shape of the inputs has its own graph, as the last batch of a
-    pass may be smaller. It must be called on one stream other than the default one.
+    pass may be smaller. It must be called on one stream other than the default one. While another
+    training or prediction of this process uses a GPU, nothing is recorded.
 
     Args:
         step: Step to record.
-        fallbacks: Record of failed attempts and the final fallback.
+        fallbacks: Record of attempts that failed or were put off.
         recorder: Function that records; `record_graph` except in tests.
     """
 
@@ -200,20 +214,30 @@ class Recorded:
 
     def _record(self, graph: _Graph, inputs: tuple[Tensor, ...]) -> None:
         try:
-            own = tuple(tensor.clone() for tensor in inputs)
-            graph.replay = self._recorder(self._step, own)
+            with alone_on_gpu() as alone:
+                if alone:
+                    own = tuple(tensor.clone() for tensor in inputs)
+                    graph.replay, graph.inputs = self._recorder(self._step, own), own
         except Exception as error:  # noqa: BLE001  (whatever cannot be recorded can still be run)
+            # Ending a broken recording fails once more, so the cause is the context. It gets no
+            # variable: that would hold this frame, and with it the stage's data, in a circle. Out
+            # of memory is no exception: a graph keeps memory of its own, a plain step does not.
+            graph.reason = f"{reason_of(error.__context__ or error)}; {_MEMORY_HELD}"
             graph.failures += 1
             self._fallbacks.failed_recordings += 1
             if graph.failures == TRIES:
-                # Ending a broken recording fails once more, so the cause is the context. It gets no
-                # variable: that would hold this frame, and with it the stage's data, in a circle.
-                # Out of memory is no exception: a graph keeps memory of its own, a plain step does
-                # not.
-                why = reason_of(error.__context__ or error)
-                self._fallbacks.warn(f"no CUDA graph of the step, so it runs eagerly: {why}")
-        else:
-            graph.inputs = own
+                what = "no CUDA graph of the step, so it runs eagerly"
+                self._fallbacks.warn_once(f"{what}: {graph.reason}")
+            return
+        if not alone:
+            self._fallbacks.failed_recordings += 1
+            self._fallbacks.warn_once(
+                "no CUDA graph of the step, so it runs eagerly, as long as another training or "
+                "prediction of this process uses a GPU"
+            )
+        elif graph.failures:
+            what = f"a CUDA graph of the step was recorded at attempt {graph.failures + 1} only"
+            self._fallbacks.warn_once(f"{what}: {graph.reason}")
 
 
 def record_graph(step: Step, inputs: tuple[Tensor, ...]) -> Replay:
@@ -227,21 +251,6 @@ def record_graph(step: Step, inputs: tuple[Tensor, ...]) -> Replay:
     if stream == torch.cuda.default_stream():
         raise RuntimeError("a CUDA graph is recorded on a stream of its own")
     graph = torch.cuda.CUDAGraph()
-    recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
-    # Collected before the lock is taken: a finaliser may wait for a thread that waits for the lock.
-    with no_garbage_collection(), GPU_TURN, recording:
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         step(*inputs)  # recorded only: nothing runs yet
     return graph.replay
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Collect garbage first, and disable collection within: a finaliser may break a recording."""
-    gc.collect()
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -1,5 +1,6 @@
 """The training device, its precision, its memory, and what else affects a run's last bits."""
 
+import gc
 import platform
 import re
 import threading
@@ -23,6 +24,7 @@ from featurestore.malloc import (
 from schemas import RunRecord
 from trainer.errors import DeviceError
 from trainer.records.rundir import UNVOUCHED
+from trainer.threads import GPU_TURN
 
 Precision = Literal["float32", "bf16"]
 
@@ -107,22 +109,32 @@ class _Overlapping:
 
     Args:
         settings: Returns the context of the settings.
+        lock: Lock held while a call starts or ends.
     """
 
-    def __init__(self, settings: Callable[[], AbstractContextManager[object]]) -> None:
-        self._settings, self._made = settings, ExitStack()
-        self._calls, self._lock = 0, threading.Lock()
+    def __init__(
+        self,
+        settings: Callable[[], AbstractContextManager[object]],
+        lock: AbstractContextManager[object],
+    ) -> None:
+        self._settings, self._made, self._lock = settings, ExitStack(), lock
+        self._threads: list[int] = []
+
+    @property
+    def in_several_threads(self) -> bool:
+        """Whether calls of several threads are in progress."""
+        return len(set(self._threads)) > 1
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._calls:
+            if not self._threads:
                 self._made.enter_context(self._settings())
-            self._calls += 1
+            self._threads.append(threading.get_ident())
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._calls -= 1
-            if not self._calls:
+            self._threads.remove(threading.get_ident())
+            if not self._threads:
                 self._made.close()
 
 
@@ -130,7 +142,8 @@ class _Overlapping:
 def computing_on(device: torch.device) -> Iterator[None]:
     """Make results repeatable to the bit, compute float32 in float32, and reuse memory.
 
-    Calls may overlap, in several threads as well.
+    Calls may overlap, in several threads as well. Whatever uses a GPU is within one: so it is known
+    whether a CUDA graph can be recorded, see `alone_on_gpu`.
     """
     with _FLOAT32, _MEMORY if device.type == "cpu" else _REPEATABLE:
         yield
@@ -194,8 +207,26 @@ def _reused_memory() -> Iterator[None]:
         release_freed_memory()
 
 
-_FLOAT32, _REPEATABLE = _Overlapping(_exact_float32), _Overlapping(_repeatable_algorithms)
-_MEMORY = _Overlapping(_reused_memory)
+_FLOAT32 = _Overlapping(_exact_float32, threading.Lock())
+_MEMORY = _Overlapping(_reused_memory, threading.Lock())
+_REPEATABLE = _Overlapping(_repeatable_algorithms, GPU_TURN)
+
+
+@contextmanager
+def alone_on_gpu() -> Iterator[bool]:
+    """Keep the GPU from other threads, and the garbage collector from running.
+
+    Yields whether no other training or prediction of this process uses a GPU. Within the context
+    none can start, and no data is loaded.
+    """
+    with GPU_TURN:
+        enabled = gc.isenabled()
+        gc.disable()  # a finaliser may use the GPU
+        try:
+            yield not _REPEATABLE.in_several_threads
+        finally:
+            if enabled:
+                gc.enable()
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[object]:

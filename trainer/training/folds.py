@@ -17,6 +17,7 @@ import torch
 
 from featurestore.malloc import release_freed_memory
 from trainer.records.rundir import FoldDirectory
+from trainer.threads import driving_threads
 from trainer.training.device import own_stream
 from trainer.training.fold import Job, train_fold
 from trainer.training.stage import Progress, Ready
@@ -47,7 +48,7 @@ def train_folds(
         TrainerError, featurestore.errors.StoreError: The first error of a fold.
     """
     device = torch.device(job.config.device)
-    threads = num_threads or (1 if device.type == "cuda" else folds_at_once)
+    threads = num_threads or driving_threads(folds_at_once, device.type)
 
     def train(fold: int) -> Progress[None]:
         try:

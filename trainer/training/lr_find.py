@@ -25,7 +25,7 @@ from trainer.errors import ConfigError
 from trainer.model import Network, build_model
 from trainer.oom import explain_oom_training
 from trainer.threads import computing_threads
-from trainer.training.device import computing_on, device_title
+from trainer.training.device import computing_on, device_title, own_stream
 from trainer.training.schedule import Sweep
 from trainer.training.stage import StageTrainer, Stopwatch
 from trainer.weights import InitialWeights, initial_weights
@@ -207,7 +207,7 @@ def find_lr(
     array = config.stages[stage - 1].array
     weights = initial_weights(config.init, config.arch)
     placement = choose_placements(dataset, [array], device, choice)[array]
-    with computing_on(device), computing_threads(config.threads):
+    with computing_on(device), own_stream(device), computing_threads(config.threads):
         rows = open_source(dataset, array, training_folds(dataset, fold), device, placement)
         split = split_fold(dataset, config, fold)
         trial = _trial(config, stage, rows, split)
@@ -294,7 +294,7 @@ def measure_rates(
     order = sorted(alike, key=lambda key: [array for array, _ in alike].index(key[0]))
     tests: list[RangeTest] = []
     opened: dict[str, Source] = {}
-    with computing_on(device), computing_threads(config.threads):
+    with computing_on(device), own_stream(device), computing_threads(config.threads):
         for done, (array, ratio) in enumerate(order):
             if array not in opened:
                 opened.clear()
