@@ -20,12 +20,13 @@ from featurestore import StoredDataset
 from featurestore.bars import progress_bars
 from featurestore.terminal import Label, Table, Terminal, styled
 from featurestore.text import quantity, shorten
-from schemas import FoldResult, MultilabelScores, RunConfig, RunRecord, RunResult
+from schemas import FoldResult, MultilabelScores, RunConfig, RunRecord, RunResult, Stage
+from trainer.recipes import unlike_paper
 from trainer.records.finished import score_of
-from trainer.selection import RULES, carrying
+from trainer.selection import RULES, carrying, other_images, unused_settings
 from trainer.stats import mean, sample_std
 from trainer.training import events
-from trainer.training.schedule import num_steps
+from trainer.training.schedule import layer_ratios, num_steps
 
 _MEDIUM = 80
 """Terminal width in columns from which the time so far fits next to the time left."""
@@ -50,6 +51,8 @@ def print_plan(
         f"execution: {config.acceleration} · folds in parallel: {folds_at_once} · "
         f"threads per fold: {config.threads} · model selection: {config.selection}",
     )
+    if pieces := unlike_paper(config, unused_settings(config)):
+        console.say(f"not as in recipe paper: {' · '.join(pieces)}")
     rates = started or config.max_lr_from != "measured"
     table = Table("stage", "array", "bands, frames", "epochs", "λ head", "λ body")
     for number, stage in enumerate(config.stages, start=1):
@@ -60,9 +63,15 @@ def print_plan(
             f"{bands}, {frames}",
             str(stage.epochs),
             f"{stage.max_lr:.3g}" if rates else "measured",
-            f"{stage.max_lr * stage.body_lr_ratio:.3g}" if rates else "",
+            ", ".join(f"{rate:.3g}" for rate in _body_rates(stage, config)) if rates else "",
         )
     console.print(table)
+
+
+def _body_rates(stage: Stage, config: RunConfig) -> list[float]:
+    """Return the peak learning rates of the body's layer groups, each different one once."""
+    ratios = layer_ratios(stage.body_lr_ratio, config.layer_groups)
+    return list(dict.fromkeys(stage.max_lr * ratio for ratio in ratios[:-1]))
 
 
 def print_result(console: Terminal, result: RunResult) -> None:
@@ -97,6 +106,8 @@ def print_result(console: Terminal, result: RunResult) -> None:
     console.print(RULES[selection].summary)
     if "run" in (result.config.carry, result.config.best_of) and (rules := carrying(result.config)):
         console.print(f"In this run {rules}: these are not the rules of the paper's code.")
+    if unlike := other_images(result.folds, result.config):
+        console.warn(unlike)
 
 
 def scores_cells(scores: MultilabelScores) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def few_steps_warning(config: RunConfig, num_clips: int) -> str | None:
     listed = ", ".join(f"{number} ({count})" for number, count in few.items())
     return (
         f"stages with {FEW_STEPS} steps or fewer: {listed}. There batch normalisation's running "
-        "means lag behind, so the best epoch is picked on noise, and the 1cycle differs from "
+        "means lag behind, so the best epoch is picked on noise, and the 1cycle may differ from "
         "fastai's by more than 5 % of λ: train more epochs, or in smaller batches"
     )
 

@@ -8,7 +8,7 @@ from the method's table or given by the user; `trainer.training.lr_find` measure
 Source: PROTOCOL section 2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,7 @@ from schemas import (
     LayerGroups,
     Moments,
     Recipe,
+    RunConfig,
     Stage,
 )
 from schemas.method import MAX_RATE, MIN_RATE
@@ -65,6 +66,19 @@ RECIPES: Mapping[Recipe, Pieces] = {
         sweep_end=1e-7 * 1e8 ** (99 / 100),
     ),
 }
+
+
+def unlike_paper(config: RunConfig, unused: Collection[str] = ()) -> list[str]:
+    """Return the pieces of a config that are not those of the recipe `paper`, as names and values.
+
+    Args:
+        config: Config of a run.
+        unused: Names of settings that affect nothing, which are left out.
+    """
+    names = ("carry", "best_of", "layer_groups", "moments", "first_conv")
+    values = {name: getattr(config, name) for name in names if name not in unused}
+    unlike = {n: value for n, value in values.items() if value != getattr(RECIPES["paper"], n)}
+    return [f"{name.replace('_', ' ')} {value}" for name, value in unlike.items()]
 
 
 def check_filters(spec: FeatureSpec, name: Recipe) -> None:

@@ -7,7 +7,15 @@ that differ in selection, `carry` or `best_of` are never averaged, compared or d
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from schemas import BestOf, Carry, CheckpointName, EpochMetrics, RunConfig, Selection
+from schemas import (
+    BestOf,
+    Carry,
+    CheckpointName,
+    EpochMetrics,
+    FoldResult,
+    RunConfig,
+    Selection,
+)
 from schemas import Task as TaskName
 
 OPTIMISTIC = (
@@ -132,6 +140,27 @@ def carrying(config: RunConfig) -> str:
     if config.selection == "last":
         return ""
     return f"{_STARTS_FROM[config.carry]}; {_AMONG[config.best_of]}"
+
+
+def other_images(folds: Sequence[FoldResult], config: RunConfig) -> str | None:
+    """Return a warning if best networks are of other images than the last stage's, else None.
+
+    Args:
+        folds: Results of folds of a run. If one is from an older version, its array is unknown.
+        config: Config of the run.
+    """
+    last = config.stages[-1]
+    unlike: dict[str, list[str]] = {}
+    for fold in folds:
+        if fold.best_array not in (None, last.array, last.alternate):
+            unlike.setdefault(str(fold.best_array), []).append(str(fold.fold))
+    if not unlike:
+        return None
+    listed = "; ".join(f"{array} (fold {', '.join(of)})" for array, of in unlike.items())
+    return (
+        f"best networks are of other images than the last stage's, {last.array}: of {listed}; do "
+        "not compare them with networks of those"
+    )
 
 
 def _counts(epoch: EpochMetrics, config: RunConfig) -> bool:

@@ -180,6 +180,7 @@ def test_the_trainers_json_is_all_that_standard_output_holds(
     planned = printed(f"{run_line} --dry-run --json")
     assert contents(here) == before
     assert planned["num_steps"] == 2 * planned["epochs_per_fold"] > 0
+    assert any("steps or fewer" in warning for warning in planned["warnings"])
     result = printed(f"{run_line} --json")
     assert result["config"] == planned["config"]
     assert [fold["fold"] for fold in result["folds"]] == [1]

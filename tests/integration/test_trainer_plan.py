@@ -1,6 +1,8 @@
 import re
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from featurestore.building.build import build
 from featurestore.cli import main
 from featurestore.datasets import load_dataset
 from featurestore.errors import UnknownNameError
+from featurestore.terminal import Terminal
 from schemas import FeatureSpec
 from tests.conftest import write_folder
 from tests.integration.trainer_store import (
@@ -19,6 +22,7 @@ from tests.integration.trainer_store import (
     tiny_store,
 )
 from trainer.config import TrainingOptions
+from trainer.console import print_plan
 from trainer.errors import ConfigError, DataError, UnknownMethodError
 from trainer.plan import few_steps_warning, plan_run
 
@@ -165,6 +169,28 @@ def test_a_recipe_fills_in_what_is_left_open_and_nothing_else() -> None:
     assert {name: getattr(config, name) for name in own} == own
     with pytest.raises(ConfigError, match="torchaudio-2019"):
         plan_run(with_filters("htk"), asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({}, ""),
+        ({"carry": "run", "best_of": "run"}, "carry run · best of run"),
+        ({"layer_groups": 3, "moments": "carried"}, "layer groups 3 · moments carried"),
+        ({"first_conv": "red-frozen", "selection": "last"}, "first conv red-frozen"),
+    ],
+)
+def test_the_plan_shows_what_is_not_as_in_the_recipe_of_the_paper(
+    options: dict[str, Any], line: str
+) -> None:
+    dataset, file = open_store(tiny_store()), StringIO()
+    config = plan_run(dataset, TrainingOptions(method="mel", arch="resnet18", **options)).config
+    print_plan(Terminal(file=file, width=1000), dataset, config, 1)
+    shown = [text for text in file.getvalue().splitlines() if "recipe" in text]
+    assert shown == ([f"not as in recipe paper: {line}"] if line else [])
+    slow = 5e-4 / 3, 5e-4 / 3**0.5
+    rates = slow if config.layer_groups == 3 else slow[:1]
+    assert f" {', '.join(f'{rate:.3g}' for rate in rates)} " in file.getvalue()
 
 
 def test_stages_of_few_steps_are_warned_of_by_their_number_and_steps() -> None:

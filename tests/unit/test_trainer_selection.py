@@ -2,8 +2,8 @@
 
 import pytest
 
-from schemas import EpochMetrics, RunConfig, Stage
-from trainer.selection import carried_epoch, reported_epoch
+from schemas import EpochMetrics, FoldResult, RunConfig, Stage
+from trainer.selection import carried_epoch, other_images, reported_epoch
 
 STAGES = tuple(
     Stage(array=array, epochs=2, max_lr=1e-3)
@@ -88,3 +88,19 @@ def test_a_config_of_an_older_version_is_read_as_the_rule_it_was_trained_by(
     old = config(selection=selection).model_dump(mode="json", exclude={"carry", "best_of"})
     read = RunConfig.model_validate(old)
     assert (read.carry, read.best_of) == (carry, "run")
+
+
+def test_best_networks_of_other_images_than_the_last_stages_are_warned_of() -> None:
+    def result(fold: int, array: str | None) -> FoldResult:
+        known: dict[str, object] = {"num_train": 9, "num_test": 9, "best_accuracy": 0.5}
+        known |= {"best_epoch": 1, "last_accuracy": 0.5, "last_epoch": 8, "seconds": 1.0}
+        return FoldResult.model_validate(known | {"fold": fold, "best_array": array})
+
+    of_last = [result(1, "R3/full"), result(2, None)]
+    assert other_images(of_last, config()) is None
+    smaller = [result(3, "R1/mel"), result(4, "R2/mel"), result(5, "R1/mel")]
+    warning = other_images([*of_last, *smaller], config()) or ""
+    assert "last stage's, R3/full: of R1/mel (fold 3, 5); R2/mel (fold 4);" in warning
+    alternates = STAGES[-1].model_copy(update={"alternate": "R1/mel"})
+    both = config().model_copy(update={"stages": (*STAGES[:-1], alternates)})
+    assert other_images([result(3, "R1/mel")], both) is None

@@ -100,6 +100,7 @@ def _print_dry(console: Terminal, plan: "Plan", out: Path, *, as_json: bool) -> 
     )
     if as_json:
         summary = {"out": json_text(out), "num_steps": steps, "epochs_per_fold": epochs}
+        summary |= {"warnings": list(plan.warnings)}
         Terminal().write_json(summary | {"config": config.model_dump(mode="json")})
 
 

@@ -12,7 +12,7 @@ START_DIVISOR = 25
 END_DIVISOR = 250_000
 FEW_STEPS = 50
 """Maximum number of steps of a cycle that causes a warning: BatchNorm's running means, with a decay
-of 0.9 per step, lag behind, and the cycle differs from fastai's by more than 5 % of λ."""
+of 0.9 per step, lag behind, and the cycle may differ from fastai's by more than 5 % of λ."""
 LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
 SWEEP_MOMENTUM = 0.9
 
@@ -25,6 +25,15 @@ def num_steps(num_samples: int, batch_size: int) -> int:
         batch_size: Clips per batch.
     """
     return max(1, num_samples // batch_size)
+
+
+def layer_ratios(body_lr_ratio: float, num_groups: int) -> list[float]:
+    """Return each layer group's learning rate over the head's, from the input to the head.
+
+    They increase geometrically from the body's ratio r to 1: with three groups, r, √r and 1.
+    """
+    last = num_groups - 1
+    return [body_lr_ratio ** ((last - at) / last) for at in range(num_groups)]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from trainer.task import TASKS, Task
 from trainer.training.acceleration import Forward, Step
 from trainer.training.augment import Augmentation, training_loss
 from trainer.training.device import autocast
+from trainer.training.schedule import layer_ratios
 
 BETA2, EPS = 0.99, 1e-8
 
@@ -156,7 +157,7 @@ def make_optimizer(
     """Return AdamW on all trainable parameters, in layer groups.
 
     Each group's `lr_ratio` is the ratio of its learning rate to the cycle's, which is set at each
-    step. Ratios increase geometrically from the body's to 1 for the head: with three, r, √r and 1.
+    step, see `layer_ratios`.
 
     Args:
         model: The network.
@@ -165,8 +166,7 @@ def make_optimizer(
         layer_groups: Number of groups, see `Network.layer_groups`.
     """
     groups = model.layer_groups(layer_groups)
-    last = len(groups) - 1
-    ratios = [body_lr_ratio ** ((last - at) / last) for at in range(len(groups))]
+    ratios = layer_ratios(body_lr_ratio, layer_groups)
     return torch.optim.AdamW(
         [{"params": g, "lr_ratio": ratio} for g, ratio in zip(groups, ratios, strict=True)],
         eps=EPS,
