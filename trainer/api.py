@@ -38,6 +38,7 @@ from trainer.records.finished import FinishedRun, open_finished
 from trainer.records.rundir import RESULT, RunDirectory, check_free, default_out
 from trainer.run import Known, begin, check_store
 from trainer.run import resume as carry_on
+from trainer.selection import other_images
 from trainer.tracking import Tracking, tracking_to
 from trainer.training.device import computing_on, resolve_device
 from trainer.training.events import Notify
@@ -96,7 +97,7 @@ def predict(
     files: Place | Iterable[Place],
     *,
     folds: Sequence[int] = (),
-    checkpoint: CheckpointName = "best",
+    checkpoint: CheckpointName | None = None,
     device: str = "auto",
     progress: bool = True,
     threshold: float = 0.5,
@@ -108,7 +109,8 @@ def predict(
         files: Audio files, or directories of them.
         folds: Use the networks that held these folds out, and average their probabilities. Default:
             all networks of the run.
-        checkpoint: `best` or `last`: networks of the best or of the last epoch.
+        checkpoint: `best` or `last`: networks of the best or of the last epoch. Default: best, or
+            last if none was picked.
         device: auto, cpu, cuda or cuda:N.
         progress: Whether to show a bar, and unusable files. If False, a warning is issued for each
             unusable file.
@@ -137,7 +139,7 @@ def classify(
     trained: FinishedRun,
     paths: Sequence[Path],
     folds: Sequence[int],
-    checkpoint: CheckpointName,
+    checkpoint: CheckpointName | None,
     device: str,
     threshold: float,
 ) -> Predictions:
@@ -145,9 +147,12 @@ def classify(
 
     See `predict`; `console` is for the bar.
     """
-    if trained.warning:
-        console.warn(trained.warning)
     chosen, on = trained.chosen(folds), resolve_device(device)
+    checkpoint = checkpoint or trained.checkpoints[0]
+    best = [fold for fold in trained.result.folds if checkpoint == "best" and fold.fold in chosen]
+    warnings = tuple(filter(None, (trained.warning, other_images(best, trained.config))))
+    for warning in warnings:
+        console.warn(warning)
     files = audio_files(paths, console.say)
     with computing_on(on):
         networks = [load_network(trained, fold, checkpoint, on) for fold in chosen]
@@ -168,7 +173,7 @@ def classify(
         predictions=tuple(r for r in results if isinstance(r, Prediction)),
         unused=tuple(r for r in results if isinstance(r, UnusedFile)),
         threshold=threshold if trained.config.task == "multilabel" else None,
-        warnings=(trained.warning,) if trained.warning else (),
+        warnings=warnings,
     )
 
 

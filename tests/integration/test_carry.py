@@ -1,6 +1,7 @@
 """The network that each stage starts from and the one reported, seen in real runs."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import torchvision
 
 from featurestore import StoredDataset
 from schemas import EpochMetrics, RunConfig
+from tests.integration.reported_runs import section_of
 from tests.integration.test_trainer_run import read_metrics
 from tests.integration.trainer_runs import as_older
-from tests.integration.trainer_store import tiny_plan
+from tests.integration.trainer_store import sounds, tiny_plan
+from trainer.api import predict
+from trainer.cli import main
 from trainer.config import ExecutionOptions
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, TrainerWarning
 from trainer.plan import Plan
 from trainer.records.checkpoint import Checkpoint, load_checkpoint, load_state
 from trainer.records.rundir import RunDirectory
+from trainer.report.browsed import browsed_runs
 from trainer.run import begin, resume, run
 from trainer.selection import carried_epoch, reported_epoch
 from trainer.training.events import EpochDone, Event
@@ -97,6 +102,28 @@ def test_the_reported_network_is_of_the_epochs_that_its_rule_counts(
     assert (best.epoch, best.array) == (picked.epoch, picked.array)
     if best_of != "run":
         assert picked.array == "R3/full"
+
+
+def test_a_best_network_of_smaller_images_is_told_wherever_it_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset, plan = three_stages(best_of="run")
+    place, out = tmp_path / "run", tmp_path / "e"
+    (fold,) = run(dataset, plan, place).folds
+    assert fold.best_array == "R1/resize", "else this shows nothing"
+    told = "last stage's, R3/full: of R1/resize (fold 1)"
+    assert main(["evaluate", "--run", str(place), "--out", str(out)]) == 0
+    assert main(["interpret", str(place), "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert told in " ".join(shown.out.split())
+    assert told in " ".join(shown.err.split())
+    with pytest.warns(TrainerWarning, match=re.escape(told)):
+        predictions = predict(place, next(sounds().rglob("*.wav")), progress=False)
+    assert told in " ".join(predictions.warnings)
+    assert told in " ".join(browsed_runs([place])["runs"][0]["notes"])
+    assert "resize: of 1 reported networks, 1 of R1/resize." in section_of(place).warnings
+    assert main(["evaluate", "--run", str(place), "--out", str(out), "--checkpoint", "last"]) == 0
+    assert told not in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_better_epoch_takes_the_place_of_the_best(tmp_path: Path) -> None:

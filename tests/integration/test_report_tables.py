@@ -17,6 +17,7 @@ from tests.integration.reported_runs import (
 from trainer.report import Section
 from trainer.report.paper import ESC50
 from trainer.report.render import to_html, to_markdown
+from trainer.report.tables import schedule
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +268,20 @@ def test_shortened_schedule_and_the_runs_own_warnings_stand_at_the_top(tmp_path:
     ]
     report = text_report(*runs)
     warnings = report.sections[0].warnings
-    assert "10 % of the paper's schedule was trained" in warnings[0]
+    assert "10 % of the whole schedule was trained" in warnings[0]
     assert warnings.count(text) == 1
     assert "no ImageNet weights: &lt;random&gt;" in to_html(report)
     assert "No `control` run" in to_markdown(report)
+
+
+@pytest.mark.parametrize(
+    ("scale", "share"),
+    [(1, "full"), (2, "200 %"), (0.1, "10 %"), (0.01, "3.53 %"), (1e-9, "3.53 %")],
+)
+def test_the_fraction_of_the_schedule_is_what_was_trained_not_what_was_asked_for(
+    scale: float, share: str
+) -> None:
+    assert schedule(scale).split(" of ")[0] == share
 
 
 def test_one_fold_is_reported_without_std_or_test(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Model selection by the held-out fold, a validation part, or nothing, and what each may see."""
 
+import json
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -158,11 +159,14 @@ def test_evaluate_calls_optimistic_only_what_the_held_out_fold_picked(
     assert f"{100 * result.folds[0].best_accuracy:.2f} %" in text
 
 
-def test_without_a_pick_each_stage_goes_on_from_the_last_network() -> None:
-    out, _ = finished("last")
+def test_without_a_pick_each_stage_goes_on_from_the_last_network(tmp_path: Path) -> None:
+    out, result = finished("last")
     with pytest.raises(CheckpointError, match=r"best\.pt: does not exist.*--checkpoint last"):
         load_network(open_run(out), 1, "best", torch.device("cpu"))
     assert load_network(open_run(out), 1, "last", torch.device("cpu")).array == "R3/full"
+    assert main(["evaluate", "--run", str(out), "--out", str(tmp_path / "e")]) == 0
+    judged = json.loads((tmp_path / "e/evaluation.json").read_bytes())
+    assert (judged["checkpoint"], judged["accuracy"]) == ("last", result.folds[0].last_accuracy)
 
 
 def test_too_few_recordings_for_a_validation_part_are_told() -> None:

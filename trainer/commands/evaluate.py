@@ -12,7 +12,7 @@ from featurestore.program import JsonOption, QuietOption
 from featurestore.terminal import Table, Terminal, styled
 from featurestore.text import json_document, json_text, quantity, shorten
 from schemas import Evaluation, MultilabelScores
-from trainer.commands.options import CheckpointOption, CountingCheckpointOption, RunOption
+from trainer.commands.options import CheckpointOption, RunOption
 from trainer.config import DatasetOption, DeviceOption, PlacementOption
 
 RESULT, PICTURE, VECTOR = "evaluation.json", "confusion.png", "confusion.svg"
@@ -46,7 +46,7 @@ def evaluate(
             "Default: for each fold the one that held it out, or all on another store."
         ),
     ] = None,
-    checkpoint: CheckpointOption = "best",
+    checkpoint: CheckpointOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("evaluation"),
     device: DeviceOption = "auto",
     batch_size: Annotated[
@@ -69,13 +69,11 @@ def evaluate(
     stored = open_store(store, dataset) if store else open_own_store(trained)
     check_match(trained.record, stored)
     parts = plan_parts(trained, stored, fold_numbers(stored, fold or ()), network or ())
-    torch_device = resolve_device(device)
+    torch_device, chosen = resolve_device(device), checkpoint or trained.checkpoints[0]
     held_out = sorted({k for part in parts for k in part.networks})
     with output_folder(out, (RESULT, PICTURE, VECTOR)), computing_on(torch_device):
-        networks = {k: load_network(trained, k, checkpoint, torch_device) for k in held_out}
-        evaluation = evaluate_run(
-            trained, stored, parts, networks, checkpoint, batch_size, placement
-        )
+        networks = {k: load_network(trained, k, chosen, torch_device) for k in held_out}
+        evaluation = evaluate_run(trained, stored, parts, networks, chosen, batch_size, placement)
         written = write_evaluation(out, evaluation)
     if as_json:
         Terminal().write_json(evaluation.model_dump(mode="json"))
@@ -208,7 +206,7 @@ def interpret(
         list[int] | None,
         typer.Option(help="Held-out fold; may be repeated. Default: all of the run's."),
     ] = None,
-    checkpoint: CountingCheckpointOption = None,
+    checkpoint: CheckpointOption = None,
     top: Annotated[
         int, typer.Option(min=1, max=100, help="Clips to show, the most confident mistakes first.")
     ] = 12,
@@ -223,12 +221,12 @@ def interpret(
     from trainer.inference.interpret import interpret as interpret_run
     from trainer.records.finished import open_finished
     from trainer.safefiles import output_folder, write_outputs
-    from trainer.selection import OPTIMISTIC
+    from trainer.selection import OPTIMISTIC, other_images
 
     finished = open_finished(run)
-    chosen = checkpoint or finished.checkpoints[0]
+    chosen, folds = checkpoint or finished.checkpoints[0], finished.chosen(fold or ())
     stored = open_own_store(finished, store)
-    interpretation = interpret_run(finished, chosen, fold or ())
+    interpretation = interpret_run(finished, chosen, folds)
     with output_folder(out, (INTERPRETATION, WORST, WORST_VECTOR)):
         from trainer.report.classes import worst_picture
 
@@ -243,7 +241,9 @@ def interpret(
         written = write_outputs(out, contents)
     console = Terminal()
     optimistic = chosen == "best" and finished.config.selection == "heldout"
-    warnings = *finished.partial, finished.warning, OPTIMISTIC if optimistic else None
+    best = [one for one in finished.result.folds if chosen == "best" and one.fold in folds]
+    unlike = other_images(best, finished.config)
+    warnings = *finished.partial, finished.warning, unlike, OPTIMISTIC if optimistic else None
     for warning in filter(None, warnings):
         Terminal(stderr=True).warn(warning)
     if as_json:

@@ -17,7 +17,7 @@ from featurestore.program import QuietOption
 from featurestore.terminal import Table, Terminal
 from featurestore.text import csv_cell, from_json_text, json_document, quantity
 from schemas import Ensemble, Predictions, RunRecord
-from trainer.commands.options import CheckpointOption, CountingCheckpointOption, RunOption
+from trainer.commands.options import CheckpointOption, RunOption
 from trainer.config import DeviceOption
 from trainer.errors import AudioInputError
 
@@ -39,7 +39,7 @@ def predict(
             "run's. Their probabilities are averaged."
         ),
     ] = None,
-    checkpoint: CheckpointOption = "best",
+    checkpoint: CheckpointOption = None,
     output_format: Annotated[
         Format | None,
         typer.Option("--format", help="table, csv or json. Default: by --out's suffix, or table."),
@@ -132,10 +132,10 @@ def export(
     output_format: Annotated[
         Literal["onnx", "torch-export"], typer.Option("--format", help="File format.")
     ],
-    checkpoint: CheckpointOption = "best",
+    checkpoint: CheckpointOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Default: best.onnx or .pt2, next to best.pt.", metavar="FILE"),
+        typer.Option(help="Default: best.onnx or .pt2, next to best.pt (or last).", metavar="FILE"),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -151,9 +151,10 @@ def export(
     if trained.warning:
         Terminal(stderr=True).warn(trained.warning)
     trained.chosen([fold])
-    path = out or run / f"fold{fold}" / f"{checkpoint}{SUFFIXES[output_format]}"
+    chosen = checkpoint or trained.checkpoints[0]
+    path = out or run / f"fold{fold}" / f"{chosen}{SUFFIXES[output_format]}"
     check_output(path)
-    network = load_network(trained, fold, checkpoint, torch.device("cpu"))
+    network = load_network(trained, fold, chosen, torch.device("cpu"))
     made = make(trained.record, network, output_format)
     write_output(path, made.data)
     features = trained.record.features
@@ -172,7 +173,7 @@ def ensemble(
         list[Path],
         typer.Argument(help="Directories of finished runs, two or more.", metavar="RUN..."),
     ],
-    checkpoint: CountingCheckpointOption = None,
+    checkpoint: CheckpointOption = None,
     out: Annotated[Path, typer.Option(help="Folder for ensemble.json and .csv.")] = Path(
         "ensemble"
     ),

@@ -19,9 +19,6 @@ from schemas import CheckpointName
 
 RunOption = Annotated[Path, typer.Option(help="Directory of a finished run.")]
 CheckpointOption = Annotated[
-    CheckpointName, typer.Option(help="Networks of the best or of the last epoch.")
-]
-CountingCheckpointOption = Annotated[
     CheckpointName | None,
     typer.Option(
         help="Networks of the best or of the last epoch. Default: best, or last if none was picked."

@@ -14,7 +14,7 @@ from schemas import CheckpointName, Ensemble, EnsembleMember
 from trainer.errors import EnsembleError
 from trainer.records.finished import FinishedRun
 from trainer.records.tables import ClipPredictions
-from trainer.selection import OPTIMISTIC, carrying
+from trainer.selection import OPTIMISTIC, carrying, other_images
 from trainer.stats import mean, paired_test, sample_std
 
 _ALIKE: tuple[tuple[str, Callable[[FinishedRun], str], str], ...] = (
@@ -161,6 +161,9 @@ def _member(
 def _warnings(runs: Sequence[FinishedRun], checkpoint: CheckpointName) -> list[str]:
     warnings = list(dict.fromkeys(text for run in runs for text in run.partial))
     warnings += [run.warning for run in runs if run.warning]
+    if checkpoint == "best":
+        unlike = {run.path: other_images(run.result.folds, run.config) for run in runs}
+        warnings += [f"{path}: {text}" for path, text in unlike.items() if text]
     stores = dict.fromkeys(run.result.fingerprint[:12] for run in runs)
     if len(stores) > 1:
         warnings.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")

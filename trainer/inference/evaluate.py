@@ -25,7 +25,7 @@ from trainer.inference.predict import LESS, TrainedNetwork
 from trainer.metrics import LIKELY, average_precisions, multilabel_scores, roc_aucs
 from trainer.oom import explain_oom, halve_batch
 from trainer.records.finished import FinishedRun
-from trainer.selection import OPTIMISTIC
+from trainer.selection import OPTIMISTIC, other_images
 from trainer.stats import by_class, confusion_matrix
 
 
@@ -244,6 +244,9 @@ def _warnings(
             f"({run.record.store}) is not there any more"
         )
     own = dataset.fingerprint == run.record.fingerprint
+    used = {network for fold in folds for network in fold.networks}
+    best = [fold for fold in run.result.folds if checkpoint == "best" and fold.fold in used]
+    warnings += filter(None, [other_images(best, run.config)])
     picked = checkpoint == "best" and run.record.config.selection == "heldout"
     if picked and own and any(fold.fold in fold.networks for fold in folds):
         warnings.append(OPTIMISTIC)

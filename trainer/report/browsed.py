@@ -17,7 +17,7 @@ from trainer.records.finished import epoch_of, score_of
 from trainer.report.comparisons import CLASS_NOTE, NOTE, agreements, class_tests
 from trainer.report.series import Run, Series, group, read_run
 from trainer.report.tables import pairs
-from trainer.selection import OPTIMISTIC, RULES, carrying
+from trainer.selection import OPTIMISTIC, RULES, carrying, other_images
 
 _EPOCHS = ("stage", "epoch", "array", "max_lr", "train_loss", "valid_loss", "score")
 
@@ -73,6 +73,8 @@ def _run(run: Run, label: str, score: str) -> dict[str, Any]:
     checkpoint = finished.checkpoints[0]
     predictions = run.probabilities.values()
     notes = [*run.result.warnings]
+    if checkpoint == "best" and (unlike := other_images(run.result.folds, config)):
+        notes.insert(0, unlike)
     if config.selection == "heldout" and checkpoint == "best":
         notes.insert(0, OPTIMISTIC)
     return {

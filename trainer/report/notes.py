@@ -1,5 +1,6 @@
 """Sentences of a report: findings, warnings, and explanations of the numbers."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from featurestore.text import mask_url, quantity
@@ -95,9 +96,18 @@ def warnings(series: Sequence[Series]) -> tuple[str, ...]:
     """Return the lines above the tables: anything that limits comparisons between numbers."""
     config = series[0].config
     all_stages = config.selection != "last" and "run" in (config.carry, config.best_of)
-    small = [SMALL_IMAGES] if all_stages else []
+    small = [SMALL_IMAGES, *_unlike(series)] if all_stages else []
     lines = [*_mixed(series), *_shortened(series), *_uneven(series), *small, *_own(series)]
     return tuple(map(mask_url, lines))
+
+
+def _unlike(series: Sequence[Series]) -> Iterator[str]:
+    """Yield how many reported networks are of which array, for methods that have several."""
+    for one in series:
+        counts = Counter(fold.best_array for run in one.runs for fold in run.result.folds)
+        if counts.keys() - {None, one.stages[-1].array, one.stages[-1].alternate}:
+            listed = ", ".join(f"{count} of {array}" for array, count in counts.most_common())
+            yield f"{one.label}: of {counts.total()} reported networks, {listed}."
 
 
 def _mixed(series: Sequence[Series]) -> Iterator[str]:
@@ -116,7 +126,7 @@ def _mixed(series: Sequence[Series]) -> Iterator[str]:
 def _shortened(series: Sequence[Series]) -> Iterator[str]:
     for scale in sorted({one.config.epochs_scale for one in series} - {1}):
         who = _who([one.label for one in series if one.config.epochs_scale == scale], series)
-        yield f"{who}{schedule(scale)} schedule was trained: this does not reproduce its results."
+        yield f"{who}{schedule(scale)} was trained: this does not reproduce the paper's results."
 
 
 def _uneven(series: Sequence[Series]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from itertools import combinations
 from statistics import median
 
 from schemas import EpochMetrics, PairedDifference, RunResult, Stage
+from trainer.methods import LEAST_SCALE
 from trainer.report.paper import PaperTable
 from trainer.report.render import Column, Table, headings
 from trainer.report.series import OFF, ByFold, Score, Series, shown
@@ -89,8 +90,9 @@ def numbers(values: Iterable[int]) -> str:
 
 
 def schedule(epochs_scale: float) -> str:
-    """Return a phrase on which fraction of the paper's schedule was trained."""
-    return "full" if epochs_scale == 1 else f"{100 * epochs_scale:g} % of the paper's"
+    """Return a phrase on which fraction of the methods' whole schedule was trained."""
+    share = max(epochs_scale, LEAST_SCALE)
+    return "full" if epochs_scale == 1 else f"{100 * share:.3g} % of the whole schedule"
 
 
 def images_of(stage: Stage) -> str:
