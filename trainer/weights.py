@@ -151,12 +151,18 @@ def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
         raise WeightsError(f"{path}: cannot be used as initial weights: {error}") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: is no state dict but a {type(state).__name__}")
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(
+                f"{path}: {name!r} is a {type(value).__name__}, expected a tensor: is the state "
+                f"dict inside it? {_GIVE_A_FILE}"
+            )
     # First: of tensors of another kind, none can be told what is wrong once they are converted.
-    _check_numbers(path, {n: v for n, v in state.items() if isinstance(v, Tensor)})
+    _check_numbers(path, state)
     if arch.startswith(TIMM):
         try:
             body = one_channel_state(arch, state)
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             raise WeightsError(f"{path}: {error}. {_GIVE_A_FILE}") from error
     else:
         body = {name: value for name, value in state.items() if not str(name).startswith("fc.")}

@@ -127,7 +127,7 @@ def test_anything_but_a_state_dict_is_a_clear_error(
         (lambda weight: weight.byte().view(torch.float4_e2m1fn_x2), "torch.float4_e2m1fn_x2"),
         (lambda weight: weight.to_sparse(), "is torch.sparse_coo, expected a dense tensor"),
         (lambda weight: weight.to("meta"), "has no values, expected a dense tensor"),
-        (lambda weight: weight.tolist(), "is not of resnet18"),
+        (lambda weight: weight.tolist(), "'layer2.0.conv1.weight' is a list, expected a tensor"),
     ],
 )
 # torch.load remarks on sparse tensors, which are then refused.
@@ -140,6 +140,13 @@ def test_weights_that_are_no_finite_floating_point_numbers_are_refused(
     torch.save(state, tmp_path / "spoiled.pth")
     with pytest.raises(WeightsError, match=re.escape(message)):
         initial_weights(str(tmp_path / "spoiled.pth"), "resnet18")
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "timm:test_resnet"])
+def test_a_state_dict_inside_another_is_told(arch: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(2)}, "epoch": 3}, tmp_path / "all.pth")
+    with pytest.raises(WeightsError, match=r"'state_dict' is a dict.*inside it\?"):
+        initial_weights(str(tmp_path / "all.pth"), arch)
 
 
 @pytest.mark.parametrize(
