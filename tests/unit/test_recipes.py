@@ -1,5 +1,7 @@
 """Recipes: what each fills in, and that an option of its own always wins."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
@@ -25,6 +27,18 @@ def test_the_recipe_of_2019_has_every_piece_of_the_protocol() -> None:
     assert (found.layer_groups, found.moments, found.first_conv) == (3, "carried", "red-frozen")
     assert (found.precision, found.mel_scale) == ("float32", "torchaudio-2019")
     assert Sweep(100, end=found.sweep_end).lr(99) == pytest.approx(8.3, abs=0.05)
+
+
+def test_the_list_of_deviations_has_every_piece_of_the_recipe_that_is_not_the_default() -> None:
+    page = (Path(__file__).parents[2] / "docs/design.md").read_text()
+    section = page.split("## Deviations")[1].split("\n## ")[0]
+    papers, codes = (asdict(RECIPES[name]) for name in ("paper", "fastai-2019"))
+    for name, value in codes.items():
+        if name == "sweep_end":
+            assert f"λ = {value:.1f}" in section
+        elif value != papers[name]:
+            option = f"--{name.replace('_', '-')} {value}"
+            assert option in section or f"{name}: {value}" in section
 
 
 @pytest.mark.parametrize("mel_scale", ["htk", "slaney"])
