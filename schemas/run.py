@@ -18,7 +18,8 @@ Placement = Literal["device", "host", "stream"]
 Placements = dict[str, Placement]
 _EARLIER = AliasChoices("placements", "readings")
 Acceleration = Literal["eager", "compile", "graph", "compile-graph"]
-"""Execution of a training step: eager, through torch.compile, as a CUDA graph, or both."""
+"""Execution of a training step: eager, through torch.compile, as a CUDA graph, or both; all but
+eager are experimental."""
 Selection = Literal["heldout", "validation", "last"]
 """Model selection: which network of a fold counts, and which one each stage starts from.
 

@@ -6,6 +6,7 @@ once; whole folds of the protocol are timed. No network or audio is needed: with
 random features is made.
 
     python -m benchmarks.train --device cpu --quick
+    python -m benchmarks.train --device cuda --checks     # does it train as it should?
     python -m benchmarks.train --device cuda --quick      # under 8 minutes
     python -m benchmarks.train --device cuda --store esc50.zarr
 """

@@ -13,7 +13,8 @@ from typing import Any
 
 import featurestore
 from benchmarks import record, train
-from benchmarks.train.epochs import against_bare, device_bytes, folds_at_once, same_bits
+from benchmarks.train.checks import checks
+from benchmarks.train.epochs import against_bare, device_bytes, folds_at_once
 from benchmarks.train.modes import modes, peak
 from benchmarks.train.overhead import overhead, paired_steps
 from benchmarks.train.protocol import projection, whole_folds
@@ -67,7 +68,6 @@ def measure(bench: Bench, parts: Parts) -> None:
     if len(rates) == len(arrays):
         parts("projection, nothing of it was run", lambda: projection(rates))
     parts("whole folds", lambda: whole_folds(bench))
-    parts("same bits R1", lambda: same_bits(bench, arrays["R1"]))
     for name in list(arrays)[:1] if how.quick and not how.on_gpu else arrays:
         parts(f"folds at once {name}", partial(folds_at_once, bench, arrays[name]))
     tflops = parts("peak", lambda: peak(how)).get("tflops", 0.0)
@@ -111,9 +111,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--acceleration", choices=["eager", "graph"], help="graph on a GPU")
     parser.add_argument("--store", type=Path, help="a finished store; else random features")
     parser.add_argument("--quick", action="store_true", help="fewer rounds; on a CPU a ResNet18")
-    parser.add_argument("--epochs-only", action="store_true", help="the trainer against bare only")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--checks", action="store_true", help="does the device train as it should?")
+    only.add_argument("--epochs-only", action="store_true", help="the trainer against bare only")
     parser.add_argument("--threads", type=int, help="of the CPU; those of the trainer by default")
-    parser.add_argument("--out", help="name of the record; train-cpu or train-cuda by default")
+    parser.add_argument("--out", help="name of the record; train-cuda or checks-cuda, say")
     options = parser.parse_args(argv)
     how = setting(options.device, options.precision, options.acceleration, quick=options.quick)
     threads = options.threads or threads_per_fold(usable_cores(), 1, how.batch, how.device.type)
@@ -124,9 +126,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             dataset = random_store(Path(folder) / "random.zarr", how.num_clips)
         bench = Bench(dataset, how).fitted()
         source = dataset.card.title if options.store else "random features"
-        parts = Parts(options.out or f"train-{how.device.type}", bench.how, source)
+        name = f"{'checks' if options.checks else 'train'}-{how.device.type}"
+        parts = Parts(options.out or name, bench.how, source)
+        run = checks if options.checks else epochs if options.epochs_only else measure
         with computing_on(how.device), own_stream(how.device):  # as the trainer does
-            (epochs if options.epochs_only else measure)(bench, parts)
+            run(bench, parts)
         show(parts.results)
     return int(any("failed" in found for found in parts.results.values()))
 

@@ -1,4 +1,4 @@
-"""The trainer's epoch compared with the bare loop, folds at once, and repeatability of the bits."""
+"""The trainer's epoch compared with the bare loop, and folds at once."""
 
 import time
 from collections import deque
@@ -15,10 +15,9 @@ from benchmarks import record
 from benchmarks.train.bare import BareLoop, ready_batches, wait
 from benchmarks.train.setting import Bench
 from featurestore import usable_cores
-from schemas import Acceleration
-from trainer.threads import computing_threads, threads_per_fold
+from trainer.threads import computing_threads, driving_threads, threads_per_fold
 from trainer.training.folds import take_turns
-from trainer.training.stage import EpochResult, Progress, StageTrainer
+from trainer.training.stage import EpochResult, Progress
 
 
 def _ignore() -> None: ...
@@ -79,8 +78,7 @@ def _together(bench: Bench, array: str, count: int) -> dict[str, float]:
             yield from trainer.epoch(order.windows(number + 2), 0)
         spans.append((started, time.perf_counter()))
 
-    # As the trainer does: a thread per fold on a CPU, one for all on a GPU.
-    works, drivers = deque([fold] * count), 1 if how.on_gpu else count
+    works, drivers = deque([fold] * count), driving_threads(count, how.device.type)
     drive = partial(take_turns, works, count // drivers, how.device, Event())
     with computing_threads(threads), ThreadPoolExecutor(drivers) as pool:
         for driver in [pool.submit(drive) for _ in range(drivers)]:
@@ -88,27 +86,6 @@ def _together(bench: Bench, array: str, count: int) -> dict[str, float]:
     seconds = max(stop for _, stop in spans) - min(start for start, _ in spans)
     samples = count * how.rounds * how.steps * how.batch
     return {"threads": threads, "samples_per_s": samples / seconds}
-
-
-def same_bits(bench: Bench, array: str) -> dict[str, bool]:
-    """Return whether epochs give the same losses when repeated, and with a graph as without."""
-    data = bench.data(array)
-
-    def losses(acceleration: Acceleration) -> list[Any]:
-        trainer = bench.trainer(data, acceleration)
-        outcomes = [_epoch(trainer, bench, number) for number in (1, 2)]
-        return [(outcome.train, outcome.valid) for outcome in outcomes]
-
-    eager = losses("eager")
-    found = {"eager again": losses("eager") == eager}
-    if bench.how.on_gpu:
-        first = losses("graph")
-        found |= {"graph again": losses("graph") == first, "graph as eager": first == eager}
-    return found
-
-
-def _epoch(trainer: StageTrainer, bench: Bench, number: int) -> EpochResult:
-    return trainer.run_epoch(bench.order().windows(number), number, _ignore)
 
 
 def device_bytes(bench: Bench) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Setting of the measurements: device, sizes, store, and the parts of the trainer."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -142,13 +143,24 @@ class Bench:
         return held[self.dataset.folds[0]]
 
     def trainer(
-        self, data: StageData, acceleration: Acceleration, network: Network | None = None
+        self,
+        data: StageData,
+        acceleration: Acceleration,
+        network: Network | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> StageTrainer:
-        """Return the trainer of a long stage, by default of the bench's network."""
+        """Return the trainer of a long stage, by default of the bench's network.
+
+        Args:
+            data: Data of the stage.
+            acceleration: Execution mode of the steps.
+            network: The network.
+            warn: Called with a line if a step runs in another mode; `refuse` by default.
+        """
         config: RunConfig = self.plan().config.model_copy(update={"acceleration": acceleration})
         model = (network or self.network()).to(self.how.device)
         stage = Stage(array=data.array, epochs=1000, max_lr=1e-3)
-        return StageTrainer(model, stage, data, config, refuse)
+        return StageTrainer(model, stage, data, config, warn or refuse)
 
     def network(self) -> Network:
         """Return a new network with the same weights at each call."""

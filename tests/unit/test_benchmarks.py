@@ -1,15 +1,21 @@
 """The benchmarks' own arithmetic, and that each of their commands can be started."""
 
+import dataclasses
 import json
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import record
 from benchmarks.rules import changes
+from benchmarks.train.checks import checks, resumed
 from benchmarks.train.setting import Bench, random_store, setting
+from trainer.threads import computing_threads
+from trainer.training.stage import StageTrainer
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
@@ -62,6 +68,36 @@ def test_what_the_training_benchmark_trains_on_is_what_the_trainer_takes(tmp_pat
     trainer = bench.trainer(data, "eager")
     trainer.run_epoch(bench.order().windows(1), 0, lambda: steps.append(1))
     assert len(steps) == how.steps
+
+
+def small_bench(path: Path) -> Bench:
+    """Return a bench of a network that trains in a moment."""
+    how = dataclasses.replace(setting("cpu", quick=True), arch="timm:test_resnet", rounds=1)
+    return Bench(random_store(path, how.num_clips), how).fitted()
+
+
+@pytest.mark.slow
+def test_every_check_of_a_gpu_runs_on_a_cpu_as_far_as_that_goes(tmp_path: Path) -> None:
+    found: dict[str, Any] = {}
+
+    def part(name: str, check: Callable[[], Any]) -> Any:
+        found[name] = check()
+
+    with computing_threads(1):
+        checks(small_bench(tmp_path / "s.zarr"), part)
+    assert found["same bits"] == {"eager again": True}
+    assert found["resumed"] == {"resumed as straight": True}
+    assert found["command line"]["resumed as straight"]
+    assert found["float32 error"]["relative error"] < 1e-5
+    assert found["recordings while data are loaded"]["failed_recordings"] == 0
+    assert found["rates R3"]["a step, eager"]["launches"] > 100
+
+
+def test_a_check_that_does_not_hold_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = small_bench(tmp_path / "s.zarr")
+    monkeypatch.setattr(StageTrainer, "restore", lambda self, state: None)
+    with computing_threads(1), pytest.raises(RuntimeError, match="stage has other weights"):
+        resumed(bench, bench.arrays["R1"])
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.data import buffers
@@ -45,7 +46,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("values", [np.arange(3), torch.arange(3)])
 def test_what_is_uploaded_is_pinned_and_the_host_does_not_wait(
-    calls: list[str], values: np.ndarray | Tensor
+    calls: list[str], values: NDArray[np.int64] | Tensor
 ) -> None:
     buffers.upload(values, GPU)
     assert calls == ["pinned", "copied to cuda without waiting"]
