@@ -161,7 +161,8 @@ def _filled_in(options: TrainingOptions) -> dict[str, object]:
         )
     recipe = RECIPES[options.recipe]
     names = ("best_of", "layer_groups", "moments", "first_conv")
-    filled = {name: getattr(options, name) or getattr(recipe, name) for name in names}
+    given = {name: getattr(options, name) for name in names}
+    filled = {n: getattr(recipe, n) if value is None else value for n, value in given.items()}
     if options.arch not in RESNETS and (filled["layer_groups"], filled["first_conv"]) != (2, "sum"):
         raise ConfigError(
             f"arch {options.arch!r}: three layer groups and a frozen first convolution are defined "

@@ -60,6 +60,8 @@ def test_what_the_config_does_not_say_is_the_papers() -> None:
         ({"batch_size": 1}, ConfigError, "batch_size 1"),
         ({"selection": "last", "best_of": "stage"}, ConfigError, "no epoch is the best one"),
         ({"seed": -1}, ConfigError, "seed -1"),
+        # No value of an option is taken for its absence.
+        ({"layer_groups": 0, "arch": "resnet18"}, ConfigError, "layer_groups 0"),
         ({"epochs_scale": 0.0}, ConfigError, "epochs_scale 0.0"),
         ({"epochs_scale": 1e9}, ConfigError, "epochs_scale"),
         ({"epochs_scale": float("nan")}, ConfigError, "epochs_scale nan"),

@@ -128,7 +128,7 @@ def _name_images(axes: "Axes", series: Series) -> None:
 
 
 def _draw_rates(axes: "Axes", series: Series) -> None:
-    """Draw the head's learning rate over the epochs, and the body's where it differs."""
+    """Draw the head's learning rate over the epochs."""
     plain(axes)
     axes.set_yscale("log")
     for stage, start in zip(series.stages, _stage_ends(series), strict=False):
