@@ -5,6 +5,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from featurestore.datasets import load_dataset
+
 SHARED = "SHARED_BY_TESTS"
 """The variable that names the run's directory; `conftest.py` makes and removes that. None of those
 that `tests/__init__.py` removes: the workers of xdist are to see it."""
@@ -20,3 +24,15 @@ def made_once(name: str, make: Callable[[Path], object]) -> Path:
             make(place / name)
             done.touch()
     return place / name
+
+
+def synthetic_data() -> Path:
+    """Return a directory for FEATURESTORE_DATA; in it, by its name, the synthetic collection."""
+
+    def make(base: Path) -> None:
+        (base / "synthetic").mkdir(parents=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FEATURESTORE_DATA", str(base))
+            load_dataset("synthetic")
+
+    return made_once("data", make)

@@ -27,7 +27,7 @@ from featurestore.datasets import load_dataset
 from featurestore.errors import CorruptError, FingerprintError, UnfitWorkerError
 from featurestore.store.axes import axes_of
 from schemas import FeatureSpec
-from tests.conftest import contents, four_clips_a_block
+from tests.conftest import contents, four_clips_a_block, write_folder
 from tests.integration.conftest import told
 from tests.integration.test_damage import delete, flip_bit
 from tests.integration.trainer_store import TINY
@@ -57,12 +57,18 @@ SPEC = FeatureSpec.model_validate(
 
 
 @pytest.fixture(scope="module")
-def featured(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty clips with every feature, in blocks of four; not to be changed."""
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve clips in two folds: these features take long. Not to be changed."""
+    return write_folder(tmp_path_factory.mktemp("few") / "sounds", clips_a_class=3)
+
+
+@pytest.fixture(scope="module")
+def featured(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The twelve clips with every feature, in blocks of four; not to be changed."""
     path = tmp_path_factory.mktemp("features") / "s.zarr"
     with pytest.MonkeyPatch.context() as patch:
         four_clips_a_block(patch)
-        build(load_dataset("folder", sounds), path, SPEC)
+        build(load_dataset("folder", few), path, SPEC)
     return path
 
 
@@ -81,38 +87,36 @@ def problems(store: Path, root: Path | None = None) -> list[str]:
 
 
 def test_a_store_with_features_is_of_version_3_and_verifies_against_its_files(
-    featured: Path, sounds: Path
+    featured: Path, few: Path
 ) -> None:
     store = featurestore.open_store(featured)
     assert store.manifest.format_version == 3
     assert {"librosa", "numba"} <= store.manifest.libraries.keys()
     assert store.arrays == tuple(SPEC.arrays)
-    assert problems(featured, sounds) == []
+    assert problems(featured, few) == []
     for array in store.arrays:
         values, labels = store.read(array)
-        assert values.shape == (20, *SPEC.arrays[array])
+        assert values.shape == (12, *SPEC.arrays[array])
         assert values.dtype == np.float32
         assert store.load(array)[0].dtype == store.dtype_of(array) == SPEC.dtype_of(array)
-        assert len(labels) == 20
+        assert len(labels) == 12
 
 
-def test_what_is_stored_is_what_extract_file_gives(featured: Path, sounds: Path) -> None:
+def test_what_is_stored_is_what_extract_file_gives(featured: Path, few: Path) -> None:
     store = featurestore.open_store(featured)
     extractor = featurestore.Extractor(SPEC)
     clips = store.clips()
     with featurestore.one_thread():
-        arrays, _ = featurestore.extract_file(sounds / clips.path[3], extractor)
+        arrays, _ = featurestore.extract_file(few / clips.path[3], extractor)
     for array, values in arrays.items():
         np.testing.assert_array_equal(store.load(array)[0][3], values, err_msg=array)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
-def test_worker_processes_write_the_same_bytes(
-    featured: Path, sounds: Path, tmp_path: Path
-) -> None:
+def test_worker_processes_write_the_same_bytes(featured: Path, few: Path, tmp_path: Path) -> None:
     with ProcessExecutor(workers=2) as executor:
-        build(load_dataset("folder", sounds), tmp_path / "s.zarr", SPEC, executor)
+        build(load_dataset("folder", few), tmp_path / "s.zarr", SPEC, executor)
     assert contents(tmp_path / "s.zarr") == contents(featured)
 
 
@@ -144,12 +148,12 @@ build(dataset, Path(sys.argv[2]), spec)
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_a_build_killed_while_it_writes_a_feature_resumes_to_the_same_bytes(
-    featured: Path, sounds: Path, tmp_path: Path
+    featured: Path, few: Path, tmp_path: Path
 ) -> None:
-    arguments = [str(sounds), str(tmp_path / "s.zarr"), "2", SPEC.model_dump_json()]
+    arguments = [str(few), str(tmp_path / "s.zarr"), "2", SPEC.model_dump_json()]
     killed = subprocess.run([sys.executable, "-c", _KILLED, *arguments], check=False)
     assert killed.returncode == -signal.SIGKILL
-    build(load_dataset("folder", sounds), tmp_path / "s.zarr", SPEC)
+    build(load_dataset("folder", few), tmp_path / "s.zarr", SPEC)
     assert contents(tmp_path / "s.zarr") == contents(featured)
 
 
@@ -159,14 +163,14 @@ def test_a_build_killed_while_it_writes_a_feature_resumes_to_the_same_bytes(
     ids=["flips and gaps", "gaps and flips"],
 )
 def test_damage_in_any_feature_is_found_and_repaired_to_the_same_bytes(
-    copy: Path, sounds: Path, damages: tuple[Callable[[Path], None], ...]
+    copy: Path, few: Path, damages: tuple[Callable[[Path], None], ...]
 ) -> None:
     before = contents(copy)
     for kind, damage in zip(KINDS, itertools.cycle(damages)):
         damage(first_chunk(copy, kind))
     found = "\n".join(problems(copy))
     assert all(f"fold1/features/{kind}, rows" in found for kind in KINDS), found
-    list(repair(load_dataset("folder", sounds), copy))
+    list(repair(load_dataset("folder", few), copy))
     assert contents(copy) == before
 
 
@@ -194,7 +198,7 @@ def test_impossible_values_are_refused_though_their_checksum_is_right(
 
 
 def test_another_version_of_librosa_neither_continues_nor_repairs_a_store(
-    copy: Path, sounds: Path, monkeypatch: pytest.MonkeyPatch
+    copy: Path, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import importlib.metadata
 
@@ -203,10 +207,10 @@ def test_another_version_of_librosa_neither_continues_nor_repairs_a_store(
         importlib.metadata, "version", lambda name: "9.9.9" if name == "librosa" else real(name)
     )
     with pytest.raises(FingerprintError, match=r"librosa's version is .*, here 9\.9\.9"):
-        build(load_dataset("folder", sounds), copy, SPEC)
+        build(load_dataset("folder", few), copy, SPEC)
     delete(first_chunk(copy, "mfcc"))
     with pytest.raises(FingerprintError, match=r"here 9\.9\.9"):
-        list(repair(load_dataset("folder", sounds), copy))
+        list(repair(load_dataset("folder", few), copy))
     with pytest.raises(UnfitWorkerError, match=r"has librosa 9\.9\.9"):
         check_versions(featurestore.open_store(copy).manifest)
 
@@ -285,13 +289,13 @@ other:
 
 @pytest.mark.parametrize("reading", [pytest.param("host", marks=pytest.mark.slow), "stream"])
 def test_stages_train_on_features(
-    featured: Path, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: str
+    featured: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: str
 ) -> None:
     from trainer.cli import main
 
     monkeypatch.chdir(tmp_path)
     Path("own.yaml").write_text(METHOD)
-    options = f"--fold 1 --init random --arch {TINY} --batch-size 8 --threads 1 --device cpu"
+    options = f"--fold 1 --init random --arch {TINY} --batch-size 4 --threads 1 --device cpu"
     command = f"run --store {featured} --method two --methods-file own.yaml --out run"
     assert main([*command.split(), *options.split(), "--placement", reading]) == 0
     result = json.loads(Path("run/result.json").read_text())
@@ -301,7 +305,7 @@ def test_stages_train_on_features(
         "features/spectral_contrast",
     ]
     if reading == "host":  # and its network hears files
-        file = sounds / "fold1/high/high0.wav"
+        file = few / "fold1/high/high0.wav"
         assert main(["predict", "--run", "run", str(file), "--device", "cpu"]) == 0
 
 
@@ -371,7 +375,7 @@ def test_plain_zarr_readers_find_coordinates_class_names_and_trimmed_lengths(
     np.testing.assert_array_equal(table.trimmed_s, store.clips([1]).trimmed_s)
 
 
-def test_the_trimmed_length_tells_sound_from_repetition(featured: Path, sounds: Path) -> None:
+def test_the_trimmed_length_tells_sound_from_repetition(featured: Path, few: Path) -> None:
     store = featurestore.open_store(featured)
     clips, stft = store.clips(), store.read("features/log_stft")[0]
     hop_s, short = 256 / 22_000, 0
@@ -389,11 +393,11 @@ def test_the_trimmed_length_tells_sound_from_repetition(featured: Path, sounds: 
 
 
 @pytest.mark.parametrize("key", ["features/cqt_band/c/0", "small/resize_frame_s/c/0"])
-def test_a_damaged_coordinate_is_found_and_repaired(copy: Path, sounds: Path, key: str) -> None:
+def test_a_damaged_coordinate_is_found_and_repaired(copy: Path, few: Path, key: str) -> None:
     before = contents(copy)
     flip_bit(copy / "folder/fold1" / key)
     assert any(key in problem for problem in problems(copy))
-    list(repair(load_dataset("folder", sounds), copy))
+    list(repair(load_dataset("folder", few), copy))
     assert contents(copy) == before
 
 

@@ -31,6 +31,7 @@ from featurestore.errors import (
     StrictError,
 )
 from tests.conftest import contents, write_folder
+from tests.once import synthetic_data
 
 TINY: dict[str, Any] = {
     "resolutions": [
@@ -264,8 +265,8 @@ def test_a_store_with_other_features_is_refused_as_by_the_command(
     assert contents(tmp_path) == before
 
 
-def test_the_datasets_say_what_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_datasets_say_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATURESTORE_DATA", str(synthetic_data()))
     kinds = {kind.name: kind for kind in featurestore.datasets.all_kinds()}
     assert tuple(kinds) == featurestore.datasets.known_names()
     assert (kinds["esc50"].num_clips, kinds["esc50"].licence) == (2000, "CC BY-NC 3.0")

@@ -25,7 +25,7 @@ from trainer.run import begin
 def test_a_build_that_is_terminated_says_what_is_kept_and_loses_nothing(
     tmp_path: Path, workers: int
 ) -> None:
-    root, store = write_folder(tmp_path / "sounds", num_folds=4, clips_a_class=40), tmp_path / "s"
+    root, store = write_folder(tmp_path / "sounds", num_folds=4, clips_a_class=12), tmp_path / "s"
     with start_build(store, root, workers) as process:
         wait_for_commit(store, process)
         os.killpg(process.pid, signal.SIGTERM)  # as SLURM does
@@ -119,7 +119,7 @@ def test_a_handler_of_someone_else_and_other_threads_are_left_alone() -> None:
     ("command", "number"),
     [
         ("featurestore info STORE", signal.SIGTERM),
-        ("trainer report STORE", signal.SIGINT),
+        pytest.param("trainer report STORE", signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
 def test_a_command_without_a_line_of_its_own_ends_with_one(

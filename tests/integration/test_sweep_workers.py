@@ -28,7 +28,7 @@ OPTIONS = TrainingOptions(
     folds=(1,),
     init="random",
     batch_size=48,
-    arch="resnet18",
+    arch=TINY,
     device="cpu",
     precision="float32",
     threads=1,
@@ -78,7 +78,7 @@ def test_initial_weights_are_the_users_file_or_none(
 ) -> None:
     Path("methods.yaml").write_text(METHOD.format(rate=0.25))
     torch.save(torchvision.models.resnet18().state_dict(), "w.pth")
-    options = replace(OPTIONS, methods_file="methods.yaml", init="w.pth")
+    options = replace(OPTIONS, methods_file="methods.yaml", arch="resnet18", init="w.pth")
     ((run, _),) = plan_sweep(open_store(tiny_store()), [SweepRun("a", options)], ExecutionOptions())
     place = work(Path("s"))
     other_machine(monkeypatch, tmp_path)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featurestore import StoredDataset
 from schemas import RunRecord
-from tests.integration.trainer_store import place, tiny_plan, tiny_store
+from tests.integration.trainer_store import place, tiny_plan
 from trainer.cli import main
 from trainer.errors import ConfigError, WeightsError
 from trainer.model import build_model, check_shapes, one_channel_state, timm_body
@@ -98,23 +98,13 @@ def test_a_run_of_a_model_of_timm_records_its_weights_and_resumes_to_the_same_bi
     assert all(torch.equal(ours[name], whole[name]) for name in whole)
 
 
-def test_its_networks_are_evaluated_and_exported(
+def test_its_network_is_exported(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures = str(tmp_path / "evaluation")
-    evaluate = ["evaluate", "--run", str(finished), "--store", str(tiny_store()), "--out", figures]
-    assert main(evaluate) == 0
     exported = tmp_path / "network.pt2"
     arguments = ["--run", str(finished), "--fold", "1", "--format", "torch-export"]
     assert main(["export", *arguments, "--out", str(exported)]) == 0, capsys.readouterr().err
     assert exported.stat().st_size > 0
-
-
-def test_the_range_test_runs_on_it(tmp_path: Path) -> None:
-    command = f"lr-find --method resize --arch {SMALL} --init random --batch-size 8 --threads 1"
-    arguments = [*command.split(), "--store", str(tiny_store()), "--out", str(tmp_path / "lr")]
-    assert main(arguments) == 0
-    assert (tmp_path / "lr" / "lr-find.json").exists()
 
 
 @pytest.mark.parametrize(

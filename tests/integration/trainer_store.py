@@ -1,6 +1,7 @@
 """Small stores for the trainer's tests: built once, from sounds made on the spot."""
 
 import atexit
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,9 @@ import torch
 from featurestore import StoredDataset, open_store
 from featurestore.building.build import build
 from featurestore.datasets import load_dataset
-from featurestore.datasets.synthetic import make_synthetic
 from schemas import FeatureSpec, Resolution
 from tests.conftest import write_folder
-from tests.once import made_once
+from tests.once import made_once, synthetic_data
 from trainer.config import TrainingOptions
 from trainer.plan import Plan, plan_run
 
@@ -45,8 +45,8 @@ def sounds() -> Path:
     """144 sounds of six classes in three folds, one of them gone."""
 
     def make(root: Path) -> None:
-        dataset = make_synthetic(root, clips_per_class=8)
-        (dataset.root / dataset.clips[5].path).unlink()
+        shutil.copytree(synthetic_data() / "synthetic", root)
+        (root / load_dataset("synthetic", root).clips[5].path).unlink()
 
     return made_once("sounds", make)
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -76,9 +77,10 @@ def test_each_library_of_the_trainer_has_one_owner(library: str, owners: set[str
     assert users == owners
 
 
-def imported(text: str) -> set[str]:
+@cache
+def imported(text: str) -> frozenset[str]:
     """The packages that a module imports, at its top or when it is needed, but not for types."""
-    packages = set()
+    packages: set[str] = set()
     nodes: list[ast.AST] = [ast.parse(text)]
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -89,7 +91,7 @@ def imported(text: str) -> set[str]:
         nodes += (
             node.orelse if isinstance(node, ast.If) and for_types else ast.iter_child_nodes(node)
         )
-    return packages
+    return frozenset(packages)
 
 
 def test_lazy_imports_are_seen_and_those_for_types_are_not() -> None:

@@ -60,7 +60,7 @@ def test_parts_in_any_order_have_the_samples_of_the_whole_file(
 ) -> None:
     expected, rate = whole(files[name])
     rng = np.random.default_rng(1)
-    starts = [0.0, 9.5, 2.0, 2.5, 3.0, *rng.uniform(0, SECONDS - 1, 40).round(3)]
+    starts = [0.0, 9.5, 2.0, 2.5, 3.0, *rng.uniform(0, SECONDS - 1, 12).round(3)]
     for start in starts:
         span = Span(start, min(start + 0.5, SECONDS))
         waveform, found_rate, _ = read_part(files[name], span, 60)

@@ -16,15 +16,14 @@ from featurestore.datasets import Dataset, find_root, load_dataset, make_synthet
 from featurestore.datasets.scenes import ENCODINGS, SAMPLE_RATES, Encoding, encode, render
 from featurestore.datasets.sounds import SOUNDS
 from featurestore.errors import DatasetError
+from tests.once import synthetic_data
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def collection() -> Dataset:
     """The default one, made in a usual place that was empty."""
-    base = tmp_path_factory.mktemp("sets")
-    (base / "synthetic").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEATURESTORE_DATA", str(base))
+        patch.setenv("FEATURESTORE_DATA", str(synthetic_data()))
         return load_dataset("synthetic")
 
 
@@ -33,7 +32,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
-def small(root: Path, seed: int = 0, num_folds: int = 2, clips_per_class: int = 2) -> Dataset:
+def small(root: Path, seed: int = 0, num_folds: int = 2, clips_per_class: int = 1) -> Dataset:
     return make_synthetic(root, seed, num_folds, clips_per_class)
 
 
@@ -50,10 +49,10 @@ def test_each_clip_is_its_own_source(collection: Dataset) -> None:
 
 
 def test_two_generations_are_equal_to_the_byte(tmp_path: Path) -> None:
-    first = small(tmp_path / "first")
+    first = small(tmp_path / "first", clips_per_class=2)
     # libsndfile's clock counts in seconds.
     time.sleep(1.1)
-    second = small(tmp_path / "second")
+    second = small(tmp_path / "second", clips_per_class=2)
     assert contents(first.root) == contents(second.root)
     infos = [soundfile.info(first.root / clip.path) for clip in first.clips]
     assert {("WAV", "FLOAT"), ("FLAC", "PCM_24")} <= {(info.format, info.subtype) for info in infos}
@@ -198,7 +197,7 @@ def test_a_marker_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", '{"seed": 7, "num'])
 def test_a_generation_killed_at_its_first_byte_is_done_again(tmp_path: Path, text: str) -> None:
     (tmp_path / "synthetic.partial").write_text(text)
-    assert len(small(tmp_path).clips) == 24
+    assert len(small(tmp_path).clips) == 12
     assert not (tmp_path / "synthetic.partial").exists()
 
 
