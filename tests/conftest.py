@@ -163,6 +163,14 @@ def executor(request: pytest.FixtureRequest) -> Executor:
     return executor
 
 
+dask_among_the_slow = pytest.mark.parametrize(
+    "executor",
+    ["serial", "process", pytest.param("dask", marks=pytest.mark.slow)],
+    indirect=True,
+)
+"""For a test outside `test_build.py`: each module with Dask by default costs the run a cluster."""
+
+
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four clips per chunk, so that twenty clips make several blocks per fold."""

@@ -288,6 +288,7 @@ def test_the_pointer_says_seconds_and_hertz_and_colours_and_zoom_change_the_pict
     assert detail.evaluate(picture) != before
 
 
+@pytest.mark.slow
 def test_far_in_the_waveform_shows_every_swing_of_the_sound(
     tab: Tab, served_page: Served, browsed: Path, root: Path
 ) -> None:
@@ -387,6 +388,7 @@ def test_what_was_chosen_keeps_the_focus_and_its_place_and_shows_what_follows(
     assert page.evaluate("document.activeElement.role") == "grid"
 
 
+@pytest.mark.slow
 def test_a_click_while_the_collection_learns_more_is_not_lost(
     tab: Tab, served_page: Served
 ) -> None:
@@ -424,6 +426,7 @@ def test_every_number_of_the_heat_map_leads_to_as_many_clips(
     page.get_by_role("link", name=middle).wait_for()
 
 
+@pytest.mark.slow
 def test_leaving_the_clips_ends_what_was_under_way(tab: Tab, served_page: Served) -> None:
     page = tab.open(served_page, CLIPS)
     held: list[Any] = []
@@ -517,6 +520,7 @@ def test_a_build_is_followed_in_every_view_and_nothing_that_one_uses_is_replaced
     assert page.locator("main details[open]").count() == 2
 
 
+@pytest.mark.slow
 def test_a_view_is_never_refreshed_with_what_another_one_waits_for(
     tab: Tab, serve: Serve, tmp_path: Path
 ) -> None:
@@ -538,6 +542,7 @@ def test_a_view_is_never_refreshed_with_what_another_one_waits_for(
     assert page.locator("#notice").inner_text() == ""
 
 
+@pytest.mark.slow
 def test_a_clip_that_is_built_while_it_opens_is_shown_without_an_old_message(
     tab: Tab, serve: Serve, tmp_path: Path
 ) -> None:
@@ -558,6 +563,7 @@ def test_a_clip_that_is_built_while_it_opens_is_shown_without_an_old_message(
     assert page.locator(".problem").count() == 0
 
 
+@pytest.mark.slow
 def test_a_page_that_is_not_answered_for_a_while_says_so_and_goes_on(
     tab: Tab, serve: Serve, tmp_path: Path
 ) -> None:
@@ -591,6 +597,7 @@ def test_damage_is_said_in_a_line_and_the_rest_is_shown_and_heard(
     tab.faults.clear()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_clips_open_in_two_seconds_and_scroll(
     tab: Tab, serve: Serve, tmp_path: Path
 ) -> None:

@@ -24,7 +24,14 @@ from tests.integration.spy import Spy
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
-@pytest.fixture(scope="module", params=[ProcessExecutor, DaskExecutor])
+EACH_EXECUTOR = pytest.mark.parametrize(
+    "spied_workers",
+    [ProcessExecutor, pytest.param(DaskExecutor, marks=pytest.mark.slow)],
+    indirect=True,
+)
+
+
+@pytest.fixture(scope="module")
 def spied_workers(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Spy, Executor]]:
@@ -54,6 +61,7 @@ def blocks_of(store: Path, chunks: list[str]) -> set[str]:
     return paths
 
 
+@EACH_EXECUTOR
 def test_a_worker_killed_in_mid_task_costs_its_blocks_and_nothing_committed_is_done_twice(
     folder: Dataset,
     tmp_path: Path,
@@ -83,11 +91,7 @@ def _last_to_be_built(folder: Dataset) -> str:
     return str(clip_tables(folder.clips, manifest)[2]["path"][-1])
 
 
-@pytest.mark.parametrize(
-    "spied_workers",
-    [ProcessExecutor, pytest.param(DaskExecutor, marks=pytest.mark.slow)],
-    indirect=True,
-)
+@EACH_EXECUTOR
 def test_a_file_that_kills_every_process_ends_as_a_crash_and_the_rest_is_built(
     folder: Dataset,
     tmp_path: Path,

@@ -31,8 +31,6 @@ KINDS = {
     "denied": "denied/x",
     "full": "full/new",
 }
-REPORT = "trainer report runs/mel --out @"
-"""Takes long where a report may be made; among the slow tests there as well."""
 MADE = ("missing", "directory")
 """Kinds of places at which a directory may be created."""
 COMMANDS = (
@@ -58,7 +56,7 @@ COMMANDS = (
     "trainer ensemble runs/mel runs/resize --out @",
     "trainer export --run @ --fold 1 --format torch-export",
     "trainer report @ --out new",
-    REPORT,
+    "trainer report runs/mel --out @",
 )
 SYSTEM = {os.strerror(number) for number in errno.errorcode}
 
@@ -94,17 +92,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (place / "denied").chmod(0o700)
 
 
+# By default every command with half of the kinds; among the slow tests with the others.
 @pytest.mark.parametrize(
     ("kind", "commands"),
     [
-        *((k, [c for c in COMMANDS if c != REPORT or k not in MADE]) for k in KINDS),
-        *(pytest.param(k, [REPORT], marks=pytest.mark.slow) for k in MADE),
+        *((kind, COMMANDS[number % 2 :: 2]) for number, kind in enumerate(KINDS)),
+        *(
+            pytest.param(kind, COMMANDS[1 - number % 2 :: 2], marks=pytest.mark.slow)
+            for number, kind in enumerate(KINDS)
+        ),
     ],
-    ids=[*KINDS, *(f"report-{kind}" for kind in MADE)],
+    ids=[*KINDS, *(f"{kind}, the others" for kind in KINDS)],
 )
 def test_an_error_of_the_system_is_one_line_in_words_that_names_the_path_once(
     kind: str,
-    commands: list[str],
+    commands: tuple[str, ...],
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -13,8 +13,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def _needing(package: str, name: str) -> object:
+    """One of a library that takes two seconds to import."""
     absent = pytest.mark.skipif(not find_spec(package), reason=f"{package} is not installed")
-    return pytest.param(name, marks=absent)
+    return pytest.param(name, marks=[absent, pytest.mark.slow])
 
 
 @pytest.mark.parametrize(

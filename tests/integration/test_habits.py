@@ -20,9 +20,10 @@ import featurestore.cli
 import trainer.cli
 from featurestore.cli import main
 from featurestore.errors import first_problem
-from tests.conftest import contents, write_folder
+from tests.conftest import contents
 from tests.integration.reported_runs import make_run
 from tests.integration.trainer_store import TINY, tiny_store
+from tests.pairs import each_in_turn
 
 PROGRAMS: dict[str, Any] = {
     name: typer.main.get_command(app)
@@ -32,11 +33,11 @@ COMMANDS = [(program, name) for program, group in PROGRAMS.items() for name in g
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, sounds: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory with a folder dataset in ./sounds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    write_folder(tmp_path / "sounds")
+    shutil.copytree(sounds, tmp_path / "sounds")
     return tmp_path
 
 
@@ -234,28 +235,29 @@ def test_a_program_whose_output_is_wanted_no_more_ends_silently_as_by_sigpipe(
     assert [text for text in done.stderr.splitlines() if "reading" not in text] == []
 
 
+UNREADABLE: dict[str, Callable[[Path], object]] = {
+    "not UTF-8": lambda path: path.write_bytes(b"font.size: 9 # \xe9"),
+    "a pipe": os.mkfifo,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda path: path.write_bytes(b"font.size: 9 # \xe9"),
-        os.mkfifo,
-        lambda path: path.symlink_to("/dev/zero"),
-    ],
-    ids=["not UTF-8", "a pipe", "endless"],
+    ("kind", "program"),
+    each_in_turn(UNREADABLE, ("featurestore plot s.zarr --clip x", "trainer report run")),
 )
 def test_a_matplotlibrc_that_cannot_be_read_is_one_line(
-    make: Callable[[Path], object], tmp_path: Path
+    kind: str, program: str, tmp_path: Path
 ) -> None:
     make_run(tmp_path / "run", "mel", {1: 70.0})
-    make(tmp_path / "matplotlibrc")
-    for program in ("featurestore plot s.zarr --clip x", "trainer report run"):
-        line = [sys.executable, "-m", *program.split()]
-        done = subprocess.run(
-            line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60
-        )
-        assert done.returncode == 1
-        assert "matplotlibrc" in done.stderr.splitlines()[-1]
-        assert "Traceback" not in done.stderr
+    UNREADABLE[kind](tmp_path / "matplotlibrc")
+    line = [sys.executable, "-m", *program.split()]
+    done = subprocess.run(
+        line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "matplotlibrc" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_quiet_commands_of_the_trainer_print_nothing_but_a_result_that_is_asked_for(

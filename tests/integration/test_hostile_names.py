@@ -39,7 +39,7 @@ from trainer.run import run as train
 UNICODE = {key: name for key, name in NAMES.items() if key != "not-utf-8"}
 FILES = {k: n for k, n in NAMES.items() if "/" not in n and n != ".." and len(n) < 200}
 ARGUMENTS = {k: n for k, n in NAMES.items() if not n.startswith("-") and k != "spaces"}
-PARTS = 3
+PARTS = 6
 Said = pytest.CaptureFixture[str]
 
 
@@ -114,7 +114,7 @@ def told(capsys: Said) -> str:
     return harmless(captured.out + captured.err)
 
 
-# Every name in a third of the command lines, every line with a third of the names.
+# Every name in a sixth of the command lines, every line with a sixth of the names.
 @pytest.mark.parametrize(("key", "part"), each_in_turn(ARGUMENTS, range(PARTS)))
 def test_a_wrong_argument_is_one_line_that_shows_it_as_it_is(
     key: str, part: int, capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -57,6 +57,7 @@ class _StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_stopped_after_an_epoch_resumes_to_the_same_bits(tmp_path: Path) -> None:
     dataset, plan = several_plan(folds=(1,), mixup=0.4)
     often = ExecutionOptions(save_every_s=0)

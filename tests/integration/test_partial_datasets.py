@@ -127,7 +127,9 @@ COMMANDS: dict[str, Callable[[], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "report" else ()) for n in COMMANDS]
+)
 def test_every_command_that_shows_results_says_so(
     name: str,
     tmp_path: Path,

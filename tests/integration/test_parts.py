@@ -16,7 +16,7 @@ from featurestore.datasets.collection import load_collection
 from featurestore.errors import DatasetError
 from schemas import ClipStatus, Collection, FeatureSpec
 from schemas.features import Resolution
-from tests.conftest import contents, sound
+from tests.conftest import contents, dask_among_the_slow, sound
 
 SPEC = FeatureSpec(resolutions=(Resolution(name="R1", n_mels=8, num_frames=8),), variants=())
 RATE = 22_050
@@ -46,6 +46,7 @@ def parts(tmp_path: Path) -> Dataset:
     return load_collection(write_recordings(tmp_path / "tapes"))
 
 
+@dask_among_the_slow
 def test_parts_have_the_features_of_the_same_clips_as_files(
     parts: Dataset, tmp_path: Path, executor: Executor, small_blocks: None
 ) -> None:

@@ -90,7 +90,7 @@ def test_no_document_of_a_store_is_anything_but_a_regular_file(
     "plant",
     [
         # Every kind with the writing itself: test_files.py.
-        pytest.param(plant, id=plant.__name__[1:], marks=() if number < 2 else pytest.mark.slow)
+        pytest.param(plant, id=plant.__name__[1:], marks=pytest.mark.slow if number else ())
         for number, plant in enumerate(PLANTED)
     ],
 )

@@ -200,7 +200,7 @@ def test_titles_name_class_fold_length_and_clip(
     ("options", "written"),
     [
         ("--clip long1", "long1.png"),
-        ("--clip fold1/long/a.wav --root sounds", "a.wav.png"),
+        pytest.param("--clip fold1/long/a.wav --root sounds", "a.wav.png", marks=pytest.mark.slow),
         pytest.param("--clip long1 --compare --out x", "x.png", marks=pytest.mark.slow),
         ("--clip long1 --out y.svg", "y.svg"),
         ("--classes 2", "folder-classes.png"),

@@ -99,6 +99,7 @@ def test_help_versions_and_usage_errors_import_nothing_heavy(program: str) -> No
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_says_its_version_also_as_a_module(program: str) -> None:
     command = [sys.executable, "-m", program, "--version"]

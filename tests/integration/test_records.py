@@ -30,6 +30,8 @@ pytestmark = pytest.mark.usefixtures("small_blocks")
 T = TypeVar("T")
 R = TypeVar("R")
 WRITTEN = (*OUTCOMES, *FeatureSpec().arrays)
+USUAL = ("status", "source_sha256", "R1/mel", "R3/full")
+"""Arrays of each kind: what a commit is, what it says of a clip, and images."""
 
 
 def chunk_file(store: Path, array: str, number: int, fold: int = 1) -> Path:
@@ -69,7 +71,9 @@ def problems(store: Path) -> list[str]:
     return [problem for found in verify(store) for problem in found]
 
 
-@pytest.mark.parametrize("array", WRITTEN)
+@pytest.mark.parametrize(
+    "array", [pytest.param(a, marks=() if a in USUAL else pytest.mark.slow) for a in WRITTEN]
+)
 def test_chunks_exchanged_while_a_build_rests_are_built_again(
     folder: Dataset, stopped: Path, straight: dict[str, bytes], array: str
 ) -> None:

@@ -50,7 +50,7 @@ def during(moment: int, event: Callable[[], object]) -> Callable[[int], None]:
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param(0, id="first"),
+        pytest.param(0, id="first", marks=pytest.mark.slow),
         pytest.param(2, id="within", marks=pytest.mark.slow),
         pytest.param(4, id="extracted"),
     ],

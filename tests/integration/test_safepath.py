@@ -111,7 +111,8 @@ def test_a_build_with_workers_opens_no_port_and_runs_nothing_of_the_collection_i
     assert seen.listening == set()
 
 
-@pytest.mark.parametrize("poisoned", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("poisoned", [False, True])
 def test_under_dask_every_port_is_on_the_loopback_and_nothing_of_the_collection_is_run(
     poisoned: bool, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from featurestore.datasets import Dataset
 from featurestore.datasets.collection import load_collection
 from schemas import FeatureSpec
 from schemas.features import Resolution
-from tests.conftest import contents
+from tests.conftest import contents, dask_among_the_slow
 from tests.shard_files import CLASSES, NUM_CLIPS, SHARDS, write_files
 from trainer.data.split import check_duplicates
 from trainer.errors import DataError
@@ -29,6 +29,13 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Collections of each kind that was asked for; not to be changed."""
     place = tmp_path_factory.mktemp("shards")
     return {"files": write_files(place / "files"), "": place}
+
+
+def only(usual: str) -> pytest.MarkDecorator:
+    """One of these kinds by default, a different one in each test; slow: all of them."""
+    return pytest.mark.parametrize(
+        "kind", [pytest.param(k, marks=() if k == usual else pytest.mark.slow) for k in EMBEDDED]
+    )
 
 
 def pristine(roots: dict[str, Path], kind: str) -> Path:
@@ -130,7 +137,7 @@ def test_a_clip_is_its_place_and_neither_a_cells_path_nor_a_cuts_id(
     assert not any(f"c{index}" in ids["shar"] for index in range(NUM_CLIPS))
 
 
-@pytest.mark.parametrize("kind", EMBEDDED)
+@only("webdataset")
 def test_a_build_that_was_interrupted_ends_as_one_that_was_not(
     roots: dict[str, Path], kind: str, tmp_path: Path, small_blocks: None
 ) -> None:
@@ -154,6 +161,7 @@ def test_a_build_that_was_interrupted_ends_as_one_that_was_not(
     assert contents(tmp_path / "s.zarr") == contents(tmp_path / "whole.zarr")
 
 
+@dask_among_the_slow
 def test_every_executor_writes_the_same_bytes(
     roots: dict[str, Path], executor: object, tmp_path: Path, small_blocks: None
 ) -> None:
@@ -170,7 +178,7 @@ def copied(roots: dict[str, Path], kind: str, tmp_path: Path) -> Dataset:
     return load_collection(shutil.copytree(pristine(roots, kind), tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("kind", EMBEDDED)
+@only("save_to_disk")
 def test_a_broken_store_is_repaired_from_shards_and_a_changed_sound_is_named(
     roots: dict[str, Path], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +206,7 @@ def test_a_broken_store_is_repaired_from_shards_and_a_changed_sound_is_named(
     assert f"the features were made from: {clip.path}#item={clip.item}" in printed
 
 
-@pytest.mark.parametrize("kind", EMBEDDED)
+@only("parquet")
 def test_a_sound_in_a_shard_is_plotted_with_its_waveform(
     roots: dict[str, Path], kind: str, tmp_path: Path
 ) -> None:

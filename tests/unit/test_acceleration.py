@@ -233,7 +233,10 @@ def test_another_training_on_a_gpu_starts_when_a_recording_is_over() -> None:
     assert begun
 
 
-@pytest.mark.parametrize(("failures", "dtype"), [(2, None), (0, torch.float16), (1, torch.uint8)])
+@pytest.mark.parametrize(
+    ("failures", "dtype"),
+    [(2, None), (0, torch.float16), pytest.param(1, torch.uint8, marks=pytest.mark.slow)],
+)
 def test_a_recorded_stage_gives_the_bits_of_an_eager_one_whatever_alternates_with_it(
     monkeypatch: pytest.MonkeyPatch, failures: int, dtype: torch.dtype | None
 ) -> None:

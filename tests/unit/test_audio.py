@@ -240,8 +240,9 @@ def lying(tmp_path: Path, rate: int, channels: int, size: int) -> Path:
     [
         (1, 1, 1000),  # 1000 s
         (44_100, 1, 600 * 44_100 + 1),
-        (768_000, 1, 300 * 768_000),  # 300 s, of more samples than 600 s of 192 kHz have
-        (10_000_000, 1, 500_000_000),  # 50 s
+        # 300 s, of more samples than 600 s of 192 kHz have; and 50 s
+        pytest.param(768_000, 1, 300 * 768_000, marks=pytest.mark.slow),
+        pytest.param(10_000_000, 1, 500_000_000, marks=pytest.mark.slow),
         (8000, 1000, 240_000_000),  # 30 s
     ],
 )

@@ -58,6 +58,7 @@ def test_a_record_names_the_hardware_and_no_path_of_this_machine(
     assert "/home" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_what_the_training_benchmark_trains_on_is_what_the_trainer_takes(tmp_path: Path) -> None:
     how = setting("cpu", quick=True)
     bench = Bench(random_store(tmp_path / "s.zarr", how.num_clips), how).fitted()

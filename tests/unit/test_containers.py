@@ -19,6 +19,7 @@ from featurestore.extraction.containers import Source, walk
 from featurestore.extraction.containers.crc16 import crc16
 from schemas import ClipStatus, FeatureSpec
 from tests.conftest import SHARED_DATA, needs_real_audio
+from tests.pairs import each_in_turn
 from tests.sound_files import (
     RATE,
     SECONDS,
@@ -139,8 +140,7 @@ GAPS = {
 }
 
 
-@pytest.mark.parametrize("gap", GAPS)
-@pytest.mark.parametrize("name", [*KINDS, "MPC2K", "WVE"])
+@pytest.mark.parametrize(("name", "gap"), each_in_turn([*KINDS, "MPC2K", "WVE"], [*GAPS]))
 def test_sound_behind_sound_is_never_left_out(tmp_path: Path, name: str, gap: str) -> None:
     """Sound in any format after any other, directly or after what programs put in between."""
     data = sound_files().get(name) or encoded(name, "ALAW" if name == "WVE" else "PCM_16")

@@ -49,7 +49,10 @@ def reference(
     return np.tile(image, -(-num_frames // image.shape[1]))[:, :num_frames]
 
 
-@pytest.mark.parametrize("seconds", [0.0545, 0.7, 1.5, 3.4, 3.5, 5.0, 12.0])
+@pytest.mark.parametrize(
+    "seconds",
+    [0.0545, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.7, 1.5, 3.4, 5.0)), 3.5, 12.0],
+)
 def test_every_image_is_the_protocols_computed_with_librosa(seconds: float) -> None:
     waveform = clip(3, seconds)
     images = Extractor(SPEC)(waveform)

@@ -21,6 +21,7 @@ from featurestore.extraction.librosa_features import FeatureExtractor, warm_cach
 from featurestore.store.fingerprint import fingerprint, meaning
 from schemas import FeatureSpec
 from schemas.librosa_features import Feature
+from tests.pairs import each_in_turn
 
 Array = NDArray[np.float32]
 RATE = 22_000
@@ -119,8 +120,9 @@ def test_arguments_reach_librosa(kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize("num_samples", [0, 1, 700, 40_000])
-@pytest.mark.parametrize("sound", ["tone", "silence", "click"])
+@pytest.mark.parametrize(
+    ("num_samples", "sound"), each_in_turn([0, 1, 700, 40_000], ["tone", "silence", "click"])
+)
 def test_silence_and_the_shortest_clip_have_every_feature(sound: str, num_samples: int) -> None:
     waveform = clip(num_samples) if sound == "tone" else np.zeros(num_samples, np.float32)
     if sound == "click" and num_samples:

@@ -174,7 +174,7 @@ def test_body_takes_steps_smaller_by_its_ratio() -> None:
     assert third[1] == whole[1]
 
 
-@pytest.mark.parametrize("groups", [2, 3])
+@pytest.mark.parametrize("groups", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_moments_of_a_stage_before_are_continued_at_this_stages_rates(groups: int) -> None:
     data = StageData("R1/mel", tones(16, 0), tones(3, 1))
     config = CONFIG.model_copy(update={"layer_groups": groups, "moments": "carried"})
