@@ -171,7 +171,15 @@ def _body(path: Path, data: bytes, arch: str) -> Mapping[str, Tensor]:
             network = torchvision.models.get_model(arch, weights=None)
         if unlike := mismatch(arch, body, network.state_dict(), _optional):
             raise WeightsError(f"{path}: {unlike}. {_GIVE_A_FILE}")
+    _check_numbers(path, _summed(body, arch))
     return body
+
+
+def _summed(body: Mapping[str, Tensor], arch: str) -> Mapping[str, Tensor]:
+    """Return the weights that are sums over colour channels, which may exceed the summands."""
+    if arch.startswith(TIMM):
+        return body  # timm has summed them
+    return {"conv1.weight, summed over colours,": body["conv1.weight"].float().sum(dim=1)}
 
 
 def _check_numbers(path: Path, state: Mapping[object, Tensor]) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 
@@ -148,6 +149,26 @@ def test_weights_that_are_no_finite_floating_point_numbers_are_refused(
     torch.save(state, tmp_path / "spoiled.pth")
     with pytest.raises(WeightsError, match=re.escape(message)):
         initial_weights(str(tmp_path / "spoiled.pth"), "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("arch", "value"),
+    [
+        ("resnet18", torch.tensor(3e38)),
+        ("timm:test_resnet", torch.tensor(3e38)),
+        ("timm:test_resnet", torch.tensor(4e4, dtype=torch.float16)),
+    ],
+)
+def test_colours_whose_sum_is_infinite_are_refused(
+    arch: str, value: torch.Tensor, tmp_path: Path
+) -> None:
+    of_timm = arch.startswith("timm:")
+    model = timm.create_model(arch[5:]) if of_timm else torchvision.models.get_model(arch)
+    state = model.state_dict()
+    name = next(name for name, weight in state.items() if weight.ndim == 4)
+    torch.save(state | {name: value.expand(state[name].shape).clone()}, tmp_path / "huge.pth")
+    with pytest.raises(WeightsError, match=rf"{name}.* NaN or infinite"):
+        initial_weights(str(tmp_path / "huge.pth"), arch)
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "timm:test_resnet"])
