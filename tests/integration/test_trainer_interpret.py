@@ -3,10 +3,11 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,16 +15,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from featurestore.browsing.runs import RunsOfDataset
-from schemas import FeatureSpec
+from schemas import CheckpointName, FeatureSpec
 from tests.hostile import NAMES
-from tests.integration.reported_runs import make_run, read_outputs
+from tests.integration.reported_runs import make_run, read_outputs, stages_of
 from tests.integration.trainer_runs import finished_run
-from tests.integration.trainer_store import tiny_store
+from tests.integration.trainer_store import tiny_plan, tiny_store
 from trainer.cli import main
-from trainer.inference.interpret import WrongClip, _judged
+from trainer.inference.interpret import WrongClip, _judged, interpret
+from trainer.records.finished import open_finished
 from trainer.records.tables import ClipPredictions
 from trainer.report import classes
 from trainer.report.classes import worst_picture
+from trainer.run import run
 from trainer.stats import wilson_interval
 
 
@@ -80,6 +83,36 @@ def test_a_store_that_was_moved_is_found_and_another_one_refused(
     assert not Path("no").exists()
 
 
+def test_a_clip_is_shown_as_its_network_took_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last epoch of a stage that alternates is not of the array that the stage begins with."""
+    dataset, plan = tiny_plan(batch_size=16)
+    stage = plan.config.stages[0].model_copy(update={"alternate": "R1/mel", "epochs": 2})
+    run(
+        dataset,
+        replace(plan, config=plan.config.model_copy(update={"stages": (stage,)})),
+        tmp_path / "run",
+    )
+    assert main(["interpret", str(tmp_path / "run"), "--checkpoint", "last", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {clip["array"] for clip in found["wrong"]} == {"R1/mel"}
+    finished = open_finished(tmp_path / "run")
+    assert finished.array(1, "best") == finished.result.folds[0].best_array
+    assert finished.array(1, "last") == finished.checkpoint(1, "last").array == "R1/mel"
+
+
+def test_the_best_of_all_epochs_is_shown_on_its_own_array(tmp_path: Path) -> None:
+    small, large = stages_of("mel")[0], stages_of("mel")[-1]
+    stages = (small.model_copy(update={"epochs": 5}), large.model_copy(update={"epochs": 1}))
+    out = make_run(tmp_path / "run", "mel", {1: 70.0}, stages=stages, best_of="run")
+    arrays = {
+        which: {clip.array for clip in interpret(open_finished(out), which).wrong}
+        for which in get_args(CheckpointName)
+    }
+    assert arrays == {"best": {"R1/mel"}, "last": {"R3/full"}}
+
+
 def in_threes(names: list[str]) -> list[tuple[str, ...]]:
     return list(zip_longest(names[::3], names[1::3], names[2::3], fillvalue="name"))
 
@@ -95,12 +128,16 @@ def in_threes(names: list[str]) -> list[tuple[str, ...]]:
 def test_names_that_nothing_should_obey_and_runs_without_mistakes_can_be_drawn(
     threes: list[tuple[str, ...]],
 ) -> None:
-    clips = [WrongClip(clip_id, 1, own, 0.1, taken, 0.9) for clip_id, own, taken in threes]
+    shown = ["R3/full", *["R1/mel"] * (len(threes) - 1)]  # as of networks of several arrays
+    clips = [
+        WrongClip(*three[:1], 1, three[1], 0.1, three[2], 0.9, array)
+        for three, array in zip(threes, shown, strict=True)
+    ]
     images = [np.zeros((8, 16), np.float32)] * len(clips)
-    drawn = worst_picture(clips, images, "R3/full", FeatureSpec(), next(iter(NAMES.values())))
+    drawn = worst_picture(clips, images, FeatureSpec(), next(iter(NAMES.values())))
     with Image.open(io.BytesIO(drawn.png)) as picture:
         picture.load()
-    assert worst_picture([], [], "R3/full", FeatureSpec(), "run").svg
+    assert worst_picture([], [], FeatureSpec(), "run").svg
 
 
 def test_a_worst_clip_is_drawn_in_hertz_and_seconds_with_what_is_repeated_marked(
@@ -111,7 +148,7 @@ def test_a_worst_clip_is_drawn_in_hertz_and_seconds_with_what_is_repeated_marked
     spec = FeatureSpec()
     image = np.tile(np.random.default_rng(0).random((64, 40), np.float32), 4)[:, :128]
     for array, frames in (("R1/mel", 128), ("R1/resize", 300)):
-        worst_picture([WrongClip("a", 1, "x", 0.1, "y", 0.9)], [image], array, spec, "run")
+        worst_picture([WrongClip("a", 1, "x", 0.1, "y", 0.9, array)], [image], spec, "run")
         axes = figures[-1].axes[0]
         seconds = frames * spec.hop_length / spec.sample_rate
         assert axes.images[0].get_extent()[1] == pytest.approx(seconds)

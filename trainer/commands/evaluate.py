@@ -230,11 +230,11 @@ def interpret(
     with output_folder(out, (INTERPRETATION, WORST, WORST_VECTOR)):
         from trainer.report.classes import worst_picture
 
-        array = finished.config.stages[-1].array
-        stored.shape(array)  # refuses an array that the store does not have
         worst = interpretation.wrong[:top]
-        images = [stored.read_clip(clip.clip_id)[array] for clip in worst]
-        picture = worst_picture(worst, images, array, stored.manifest.spec, run.name)
+        for array in {clip.array for clip in worst}:
+            stored.shape(array)  # refuses an array that the store does not have
+        images = [stored.read_clip(clip.clip_id)[clip.array] for clip in worst]
+        picture = worst_picture(worst, images, stored.manifest.spec, run.name)
         document = {"run": json_text(run), "checkpoint": chosen, **asdict(interpretation)}
         contents = {INTERPRETATION: json_document(document).encode()}
         contents |= {WORST: picture.png, WORST_VECTOR: picture.svg}

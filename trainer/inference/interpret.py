@@ -31,6 +31,7 @@ class WrongClip:
         predicted: Predicted class; with several labels, the most wrong one: a label that was
             missed, or falsely predicted.
         predicted_probability: Probability of `predicted`, in [0, 1].
+        array: Key of the array that its network takes.
     """
 
     clip_id: str
@@ -39,6 +40,7 @@ class WrongClip:
     probability: float
     predicted: str
     predicted_probability: float
+    array: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def interpret(
     has, hits, precisions = [], [], []
     wrong: list[WrongClip] = []
     for fold in run.chosen(folds):
-        predictions = run.predictions(fold, checkpoint)
+        predictions, array = run.predictions(fold, checkpoint), run.array(fold, checkpoint)
         ids, shares = predictions.clip_ids, predictions.probabilities
         labels, taken, worst, truths = _judged(predictions)
         has.append(labels)
@@ -100,7 +102,7 @@ def interpret(
         for row in np.flatnonzero((labels != taken).any(axis=1)).tolist():
             own = ", ".join(names[i] for i in np.flatnonzero(labels[row])) or "no label"
             truth, taken_as, share = float(truths[row]), worst[row], float(shares[row, worst[row]])
-            wrong.append(WrongClip(ids[row], fold, own, truth, names[taken_as], share))
+            wrong.append(WrongClip(ids[row], fold, own, truth, names[taken_as], share, array))
     # Equal probabilities are told apart by name, so that the order is always the same.
     wrong.sort(key=lambda c: (c.probability if several else -c.predicted_probability, c.clip_id))
     num_clips = sum(map(len, has))

@@ -188,7 +188,6 @@ _TAKEN_CHARS, _ID_CHARS = 30, 34
 def worst_picture(
     clips: Sequence[WrongClip],
     images: Sequence[NDArray[np.float32]],
-    array: str,
     spec: FeatureSpec,
     run: str,
 ) -> Drawing:
@@ -196,8 +195,7 @@ def worst_picture(
 
     Args:
         clips: Clips to draw; may be empty.
-        images: Image or feature (bands, frames) of each clip.
-        array: Name of the array of the images.
+        images: Image or feature (bands, frames) of each clip, of its `array`.
         spec: Spec of the store.
         run: Name of the run, for the title.
     """
@@ -205,19 +203,22 @@ def worst_picture(
     height = _EDGES_INCHES + _ROW_INCHES * rows
     figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
     grid, drawn = figure.subplots(rows, _COLUMNS, squeeze=False), None
+    # Of several networks each may take another array.
+    arrays = list(dict.fromkeys(clip.array for clip in clips))
     for axes in grid.flat[len(clips) :]:
         axes.set_axis_off()
     for axes, clip, image in zip(grid.flat, clips, images, strict=False):
-        drawn = draw_array(axes, image, array, spec)
+        drawn = draw_array(axes, image, clip.array, spec)
         taken = f"{100 * clip.predicted_probability:.0f} % {clip.predicted}"
         own = f"own: {clip.class_name} ({100 * clip.probability:.0f} %)"
         lines = fitted(taken, _TAKEN_CHARS, 1), fitted(own, _TAKEN_CHARS, 1)
         axes.set_title("\n".join(lines), size=8)
-        axes.set_xlabel(f"{shown(clip.clip_id, _ID_CHARS)}, fold {clip.fold}", size=6)
+        which = f", {shown(clip.array)}" if len(arrays) > 1 else ""
+        axes.set_xlabel(f"{shown(clip.clip_id, _ID_CHARS)}, fold {clip.fold}{which}", size=6)
         axes.tick_params(labelsize=6)
     if drawn:
         color_bar(figure, drawn)
         label_axes(grid[:, 0], ())
-    title = f"Most confidently wrong of {shown(run)}, {shown(array)}; across: seconds"
+    title = f"Most confidently wrong of {shown(run)}, {shown(', '.join(arrays))}; across: seconds"
     figure.suptitle(title if clips else f"{shown(run)}: no clip was wrong", size=10)
     return rendered(figure)
