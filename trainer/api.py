@@ -43,6 +43,8 @@ from trainer.tracking import Tracking, tracking_to
 from trainer.training.device import computing_on, resolve_device
 from trainer.training.events import Notify
 
+_THRESHOLD = 0.5
+
 
 @taking(RunOptions)
 @typed
@@ -100,7 +102,7 @@ def predict(
     checkpoint: CheckpointName | None = None,
     device: str = "auto",
     progress: bool = True,
-    threshold: float = 0.5,
+    threshold: float | None = None,
 ) -> Predictions:
     """Classify audio files with a run's trained networks, as `trainer predict` does.
 
@@ -114,19 +116,20 @@ def predict(
         device: auto, cpu, cuda or cuda:N.
         progress: Whether to show a bar, and unusable files. If False, a warning is issued for each
             unusable file.
-        threshold: Minimum probability of a label, in [0, 1], if clips may have several labels.
+        threshold: Minimum probability of a label, in [0, 1], if clips may have several labels; 0.5
+            by default.
 
     Returns:
         `predictions`, in the order of the files, and `unused`: the unusable files, with reasons.
 
     Raises:
-        ConfigError: The threshold is out of range.
+        ConfigError: The threshold is out of range, or clips have one class each.
         TrainedRunError: The run is unfinished or damaged, or its features are those of another
             version.
         CheckpointError: A network is missing or damaged.
         AudioInputError: A directory contains no audio.
     """
-    if not 0 <= threshold <= 1:
+    if threshold is not None and not 0 <= threshold <= 1:
         raise ConfigError(f"threshold {threshold}: expected a number from 0 to 1")
     trained = open_run(Path(run.path if isinstance(run, FinishedRun) else run))
     paths = [files] if isinstance(files, str | os.PathLike) else files
@@ -141,12 +144,19 @@ def classify(
     folds: Sequence[int],
     checkpoint: CheckpointName | None,
     device: str,
-    threshold: float,
+    threshold: float | None,
 ) -> Predictions:
     """Return a run's predictions for audio files, and show a bar and unusable files.
 
     See `predict`; `console` is for the bar.
     """
+    several = trained.config.task == "multilabel"
+    if threshold is not None and not several:
+        raise ConfigError(
+            f"threshold {threshold:g}: {trained.path} knows one class per clip, the likeliest; "
+            "leave --threshold out"
+        )
+    least = _THRESHOLD if threshold is None else threshold
     chosen, on = trained.chosen(folds), resolve_device(device)
     checkpoint = checkpoint or trained.checkpoints[0]
     best = [fold for fold in trained.result.folds if checkpoint == "best" and fold.fold in chosen]
@@ -160,7 +170,7 @@ def classify(
     results = []
     with computing_on(on), progress_bars(console, *columns, transient=True) as bars:
         task = bars.add_task("predicting", total=len(files))
-        for result in predict_files(trained.record, networks, files, threshold):
+        for result in predict_files(trained.record, networks, files, least):
             if isinstance(result, UnusedFile):
                 console.warn(f"{result.path}: {result.reason}")
             results.append(result)
@@ -172,7 +182,7 @@ def classify(
         folds=chosen,
         predictions=tuple(r for r in results if isinstance(r, Prediction)),
         unused=tuple(r for r in results if isinstance(r, UnusedFile)),
-        threshold=threshold if trained.config.task == "multilabel" else None,
+        threshold=least if several else None,
         warnings=warnings,
     )
 

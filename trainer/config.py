@@ -181,11 +181,12 @@ class TrainingOptions(StepOptions):
         ),
     ] = "heldout"
     validation_share: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="Fraction of the training clips to set aside for --selection validation."
+            help="Fraction of the training clips to set aside for --selection validation "
+            "(default: 0.1)."
         ),
-    ] = 0.1
+    ] = None
     carry: Annotated[
         Carry | None,
         typer.Option(

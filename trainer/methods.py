@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from featurestore import StoredDataset
 
+Methods = Mapping[str, tuple[Cycle, ...]]
+"""Cycles of each method by its name."""
 MAX_SCALE = 1000
 _IMAGE_AXES = 2
 _VARIANTS = frozenset(get_args(Variant))
@@ -90,7 +92,7 @@ def _progressive(
 MATCHED = 70 + 20
 """Epochs of the last cycle for a progressive schedule of the baseline's 190 instead of 170."""
 
-METHODS: Mapping[str, tuple[Cycle, ...]] = {
+METHODS: Methods = {
     "baseline": (
         _cycle("R3/full", 20, WHOLE, 1e-2, 5e-3),
         _cycle("R3/full", 50, DISCRIMINATIVE, 5e-6, 1e-4),
@@ -119,7 +121,7 @@ def find_method(
     name: str,
     methods_file: Path | str | None = None,
     resize_operator: ResizeOperator | None = None,
-    own: Mapping[str, tuple[Cycle, ...]] | None = None,
+    own: Methods | None = None,
 ) -> Method:
     """Return a built-in or user-defined method, optionally with another resize operator.
 
@@ -132,8 +134,11 @@ def find_method(
 
     Raises:
         UnknownMethodError: There is no such method.
-        ConfigError: The file or a name in it is invalid, or the method has no resized images.
+        ConfigError: The file or a name in it is invalid, both are given, or the method has no
+            resized images.
     """
+    if own and methods_file:
+        raise ConfigError("methods_file and own_methods are given: give one of them")
     if own:
         given = dict(own)
         own = _checked("own_methods", lambda: MethodsFile.model_validate(given))
@@ -158,13 +163,13 @@ def find_method(
     return Method(f"{name}-{resize_operator}", cycles)
 
 
-def resizes(name: str, methods_file: Path | str | None = None) -> bool:
+def resizes(name: str, own: Methods | None = None) -> bool:
     """Return whether a method uses resized images, so that a resize operator applies.
 
     Raises:
         UnknownMethodError, ConfigError: See `find_method`.
     """
-    return _resizes(find_method(name, methods_file).cycles)
+    return _resizes(find_method(name, own=own).cycles)
 
 
 def _reserved_names() -> set[str]:

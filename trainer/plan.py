@@ -27,9 +27,11 @@ from trainer.data.split import (
 from trainer.errors import ConfigError, DataError, refused
 from trainer.methods import check_arrays, find_method, scale_warning, stages
 from trainer.model import RESNETS, check_arch, check_shapes
-from trainer.recipes import AUTO, RECIPES, check_filters, rates_warning
+from trainer.recipes import AUTO, RECIPES, check_filters, defaults, rates_warning
+from trainer.selection import trained_arrays, unused_settings
 from trainer.threads import threads_per_fold
 from trainer.training.acceleration import choose_acceleration
+from trainer.training.augment import most_masked
 from trainer.training.device import choose_precision, resolve_device
 from trainer.training.lr_find import clips_for_rates
 from trainer.training.schedule import FEW_STEPS, num_steps
@@ -90,6 +92,8 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     check_arch(options.arch)
     check_shapes(options.arch, [dataset.shape(stage.array) for stage in schedule])
     folds = _chosen_folds(dataset, tuple(options.folds))
+    given, options = options, _filled_in(options)
+    _check_share(dataset, given, folds)
     clips = dataset.clips()
     unseen = []
     for fold in folds:
@@ -101,7 +105,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
     planned = {"dataset": dataset.name, "method": method.name, "stages": schedule, "folds": folds}
     planned["max_lr_from"] = {None: "method", AUTO: "measured"}.get(options.max_lr, "given")
     planned["task"] = "multilabel" if dataset.multilabel else "multiclass"
-    config = _config(chosen.values() | planned | _filled_in(options))
+    config = _config(chosen.values() | planned)
     absent = _absent_classes(dataset)
     duplicates = check_duplicates(dataset, clips, allowed=options.allow_duplicates)
     splits = split_folds(dataset, config)
@@ -116,6 +120,7 @@ def plan_run(dataset: StoredDataset, options: TrainingOptions, folds_at_once: in
         duplicates,
         _rates_from_held_out(dataset, config),
         _unused_validation(dataset, config),
+        _without_effect(dataset, given, config),
     )
     sweep_end = RECIPES[options.recipe].sweep_end
     return Plan(config, splits, tuple(filter(None, warnings)), sweep_end)
@@ -141,8 +146,8 @@ def few_steps_warning(config: RunConfig, num_clips: int) -> str | None:
     )
 
 
-def _filled_in(options: TrainingOptions) -> dict[str, object]:
-    """Return what the recipe fills in.
+def _filled_in(options: TrainingOptions) -> TrainingOptions:
+    """Return the options with defaults for those that are left out.
 
     Raises:
         ConfigError: Nothing is picked, and the best is to be carried or reported; or a setting is
@@ -159,16 +164,17 @@ def _filled_in(options: TrainingOptions) -> dict[str, object]:
             f"best_of {options.best_of!r}: with selection 'last' no epoch is the best one; leave "
             "--best-of out, or choose another --selection"
         )
-    recipe = RECIPES[options.recipe]
-    names = ("best_of", "layer_groups", "moments", "first_conv")
-    given = {name: getattr(options, name) for name in names}
-    filled = {n: getattr(recipe, n) if value is None else value for n, value in given.items()}
-    if options.arch not in RESNETS and (filled["layer_groups"], filled["first_conv"]) != (2, "sum"):
+    values = defaults(options.recipe, options.selection)
+    filled = replace(
+        options,
+        **{n: value for n, value in values.items() if getattr(options, n) in (None, "auto")},
+    )
+    if options.arch not in RESNETS and (filled.layer_groups, filled.first_conv) != (2, "sum"):
         raise ConfigError(
             f"arch {options.arch!r}: three layer groups and a frozen first convolution are defined "
             "for torchvision's ResNets only; use --layer-groups 2 --first-conv sum"
         )
-    return filled | {"carry": options.carry or ("last" if nothing_picked else recipe.carry)}
+    return filled
 
 
 def _on_this_machine(
@@ -178,15 +184,12 @@ def _on_this_machine(
     device = resolve_device(options.device)
     acceleration = choose_acceleration(options.acceleration, device)
     batch = max(1, options.batch_size)
-    precision = options.precision
-    if precision == "auto":
-        precision = RECIPES[options.recipe].precision or "auto"
     threads = threads_per_fold(usable_cores(), folds_at_once, batch, device.type)
     chosen = replace(
         options,
         device=str(device),
         init=absolute_init(options.init),
-        precision=choose_precision(precision, device, least_side),
+        precision=choose_precision(options.precision, device, least_side),
         acceleration=acceleration.used,
         threads=threads if options.threads is None else options.threads,
     )
@@ -194,8 +197,45 @@ def _on_this_machine(
 
 
 def absolute_init(init: str) -> str:
-    """Return `init` with the path of a file made absolute."""
-    return init if init in INITS else str(Path(init).absolute())
+    """Return `init` with the path of a file made absolute, and `..` resolved."""
+    path = Path(init).absolute()
+    return init if init in INITS else str(path.resolve() if ".." in path.parts else path)
+
+
+def _check_share(dataset: StoredDataset, given: TrainingOptions, folds: Sequence[int]) -> None:
+    """Refuse a share of the clips for validation if none is set aside by it.
+
+    Raises:
+        ConfigError: Another selection is given, or the validation folds are official.
+    """
+    if given.validation_share is None:
+        return
+    if given.selection != "validation":
+        raise ConfigError(
+            f"validation_share {given.validation_share:g}: with selection {given.selection!r} no "
+            "clips are set aside; leave --validation-share out, or give --selection validation"
+        )
+    if all(validation_folds(dataset, fold) for fold in folds):
+        raise ConfigError(
+            f"validation_share {given.validation_share:g}: {dataset.name} has an official "
+            "validation fold, which is used as it is; leave --validation-share out"
+        )
+
+
+def _without_effect(
+    dataset: StoredDataset, given: TrainingOptions, config: RunConfig
+) -> str | None:
+    """Return a warning if options that are given affect nothing with the method's stages."""
+    names = {name for name in unused_settings(config) if getattr(given, name) is not None}
+    shapes = [dataset.shape(a) for stage in config.stages for a in trained_arrays(stage)]
+    for name, axis in (("freq_mask", 0), ("time_mask", 1)):
+        share = getattr(config, name)
+        if share and not any(most_masked(share, shape[axis]) for shape in shapes):
+            names.add(name)
+    if not names:
+        return None
+    listed = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+    return f"without effect on {config.method} with selection {config.selection}: {listed}"
 
 
 def _config(values: Mapping[str, object]) -> RunConfig:

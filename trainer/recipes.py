@@ -10,7 +10,8 @@ Source: PROTOCOL section 2.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from decimal import Decimal
+from typing import Any, Literal
 
 from schemas import (
     BestOf,
@@ -22,6 +23,7 @@ from schemas import (
     Moments,
     Recipe,
     RunConfig,
+    Selection,
     Stage,
 )
 from schemas.method import MAX_RATE, MIN_RATE
@@ -68,6 +70,9 @@ RECIPES: Mapping[Recipe, Pieces] = {
 }
 
 
+_OF_OPTIONS = ("carry", "best_of", "layer_groups", "moments", "first_conv")
+
+
 def unlike_paper(config: RunConfig, unused: Collection[str] = ()) -> list[str]:
     """Return the pieces of a config that are not those of the recipe `paper`, as names and values.
 
@@ -75,10 +80,19 @@ def unlike_paper(config: RunConfig, unused: Collection[str] = ()) -> list[str]:
         config: Config of a run.
         unused: Names of settings that affect nothing, which are left out.
     """
-    names = ("carry", "best_of", "layer_groups", "moments", "first_conv")
-    values = {name: getattr(config, name) for name in names if name not in unused}
+    values = {name: getattr(config, name) for name in _OF_OPTIONS if name not in unused}
     unlike = {n: value for n, value in values.items() if value != getattr(RECIPES["paper"], n)}
     return [f"{name.replace('_', ' ')} {value}" for name, value in unlike.items()]
+
+
+def defaults(recipe: Recipe, selection: Selection) -> dict[str, Any]:
+    """Return values for options that are left out; a precision only if the recipe has one."""
+    pieces = RECIPES[recipe]
+    values = {name: getattr(pieces, name) for name in _OF_OPTIONS}
+    values["validation_share"] = RunConfig.model_fields["validation_share"].default
+    if selection == "last":  # nothing is picked
+        values["carry"] = "last"
+    return values | ({"precision": pieces.precision} if pieces.precision else {})
 
 
 def check_filters(spec: FeatureSpec, name: Recipe) -> None:
@@ -119,6 +133,15 @@ def stage_rates(
             for number, cycle in enumerate(cycles, start=1)
         ]
     return [UNMEASURED] * len(cycles) if max_lr == AUTO else _given_rates(max_lr, len(cycles))
+
+
+def rates_text(given: str | None) -> str | None:
+    """Return `max_lr` with its numbers in one spelling, such as `1e-2,5e-4`; others as given."""
+    try:
+        rates = [Decimal(repr(float(rate))).normalize() for rate in (given or "").split(",")]
+    except ValueError:
+        return given
+    return ",".join(f"{rate:e}" for rate in rates)
 
 
 def with_rates(stages: Sequence[Stage], rates: Sequence[float]) -> tuple[Stage, ...]:

@@ -6,6 +6,8 @@ that differ in selection, `carry` or `best_of` are never averaged, compared or d
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import get_args
 
 from schemas import (
     BestOf,
@@ -15,6 +17,7 @@ from schemas import (
     FoldResult,
     RunConfig,
     Selection,
+    Stage,
 )
 from schemas import Task as TaskName
 
@@ -108,7 +111,7 @@ def reported_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMe
     """
     if config.selection == "last":
         return None
-    return _first_best(epoch for epoch in epochs if _counts(epoch, config))
+    return _first_best(e for e in epochs if _counts(e.stage, e.array, config))
 
 
 def carried_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMetrics:
@@ -129,10 +132,46 @@ def carried_epoch(epochs: Sequence[EpochMetrics], config: RunConfig) -> EpochMet
     return best or last
 
 
+def carried_among(config: RunConfig) -> tuple[range, ...]:
+    """Return the epochs among which `carried_epoch` picks at the end of each stage but the last."""
+    stops = list(accumulate(stage.epochs for stage in config.stages))
+    rule = "last" if config.selection == "last" else config.carry
+    return tuple(
+        range({"stage": start, "run": 0, "last": stop - 1}[rule] + 1, stop + 1)
+        for start, stop in zip([0, *stops], stops[:-1], strict=False)
+    )
+
+
+def reported_among(config: RunConfig) -> tuple[tuple[int, str], ...]:
+    """Return the epochs among which `reported_epoch` picks, by stage and array."""
+    if config.selection == "last":
+        return ()
+    stages = enumerate(config.stages, start=1)
+    pairs = [(number, array) for number, stage in stages for array in trained_arrays(stage)]
+    return tuple(pair for pair in pairs if _counts(*pair, config))
+
+
+def trained_arrays(stage: Stage) -> tuple[str, ...]:
+    """Return the arrays of a stage's epochs: an alternate is the second one's."""
+    second = stage.alternate if stage.epochs > 1 else None
+    return (stage.array, second) if second else (stage.array,)
+
+
 def unused_settings(config: RunConfig) -> set[str]:
-    """Return the names of the settings that affect nothing with the config's selection."""
-    unused = set() if config.selection == "validation" else {"validation_share"}
-    return unused | ({"carry", "best_of"} if config.selection == "last" else set())
+    """Return the names of the settings that affect nothing with the config's selection and stages.
+
+    Every other value of theirs gives the same numbers.
+    """
+    carries = {carried_among(config.model_copy(update={"carry": c})) for c in get_args(Carry)}
+    bests = {reported_among(config.model_copy(update={"best_of": b})) for b in get_args(BestOf)}
+    is_unused = {
+        "validation_share": config.selection != "validation",
+        "carry": len(carries) == 1,
+        "best_of": len(bests) == 1,
+        "moments": len(config.stages) == 1,
+        "layer_groups": all(stage.body_lr_ratio == 1 for stage in config.stages),
+    }
+    return {name for name, unused in is_unused.items() if unused}
 
 
 def carrying(config: RunConfig) -> str:
@@ -163,11 +202,12 @@ def other_images(folds: Sequence[FoldResult], config: RunConfig) -> str | None:
     )
 
 
-def _counts(epoch: EpochMetrics, config: RunConfig) -> bool:
+def _counts(stage: int, array: str, config: RunConfig) -> bool:
+    """Return whether an epoch of a stage, from 1, on an array may be reported."""
     last = config.stages[-1]
     rules: dict[BestOf, bool] = {
-        "array": epoch.array in (last.array, last.alternate),
-        "stage": epoch.stage == len(config.stages),
+        "array": array in (last.array, last.alternate),
+        "stage": stage == len(config.stages),
         "run": True,
     }
     return rules[config.best_of]

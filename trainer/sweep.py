@@ -6,13 +6,12 @@ seeds or settings adds runs.
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -20,17 +19,17 @@ from featurestore import StoredDataset
 from featurestore.errors import first_problem
 from featurestore.text import did_you_mean, file_name, setting_text
 from featurestore.yamlfile import YamlError, parse_yaml
-from schemas import Cycle, RunConfig, Schema
+from schemas import Schema
 from trainer.config import ExecutionOptions, TrainingOptions
+from trainer.data.split import default_folds, fold_numbers
 from trainer.errors import ConfigError, ResumeError, differing, refused
-from trainer.methods import own_methods, read_yaml, resizes
+from trainer.methods import Methods, own_methods, read_yaml, resizes
 from trainer.plan import Plan, absolute_init, plan_run
-from trainer.recipes import RECIPES, with_rates
+from trainer.recipes import RECIPES, defaults, rates_text, with_rates
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Known, begin
 from trainer.safefiles import refuse_link
-from trainer.selection import unused_settings
-from trainer.training.device import Precision
+from trainer.sameness import Planned, refuse_same
 from trainer.training.events import Notify, ignore
 from trainer.weights import INITS, digest_of_file
 
@@ -77,8 +76,8 @@ class Sweep:
         methods: Names of methods, at least one.
         seeds: Random seeds, at least one.
         folds: Folds to hold out in each run; if empty, all of the store.
-        settings: Values by option of `trainer run`. All combinations are run, except that a method
-            without resized images is run without a resize operator.
+        settings: Values by option of `trainer run`. All combinations are run; a run is without the
+            options that it cannot have (`_inapplicable`), if others of the sweep have them.
     """
 
     methods: tuple[str, ...]
@@ -86,11 +85,21 @@ class Sweep:
     folds: tuple[int | str, ...] = ()
     settings: Mapping[str, tuple[Any, ...]] | None = None
 
+    def on(self, dataset: StoredDataset) -> Self:
+        """Return the sweep with its folds by number, ascending; none if they are the default.
+
+        Raises:
+            featurestore.errors.UnknownNameError: The dataset has no such fold.
+        """
+        folds = tuple(sorted(fold_numbers(dataset, self.folds)))
+        return replace(self, folds=() if folds == tuple(sorted(default_folds(dataset))) else folds)
+
     def runs(self) -> tuple[SweepRun, ...]:
         """Return all combinations, by seed first, so that each method soon has a result.
 
         Raises:
-            ConfigError: There is nothing to run, a setting is unknown, or two runs are the same.
+            TrainerError: There is nothing to run, a setting is unknown or invalid, two runs have
+                the same name, or the methods file is unusable or lacks a method.
         """
         settings = dict(self.settings or {})
         _check_known(settings)
@@ -101,36 +110,52 @@ class Sweep:
             raise ConfigError(
                 f"these settings make {number:,} runs; a sweep has {_MOST_RUNS:,} at most"
             )
-        combinations = [dict(zip(settings, v, strict=True)) for v in product(*settings.values())]
-        methods = tuple(dict.fromkeys(self.methods))
+        settings = {"method": tuple(dict.fromkeys(self.methods)), **settings}
+        # By position, as equal values would hide that one is given twice.
+        places = product(*(range(len(values)) for values in settings.values()))
+        combinations = [dict(zip(settings, at, strict=True)) for at in places]
+
+        def values(chosen: Mapping[str, int]) -> dict[str, Any]:
+            return {name: settings[name][at] for name, at in chosen.items()}
+
+        files: dict[Path, Methods] = {}
+        unfit = [_inapplicable(_options(values(chosen)), files) for chosen in combinations]
+        had = {n for of, names in zip(combinations, unfit, strict=True) for n in of.keys() - names}
+        # Combinations that differ only in what is left out of them are one run. Any other with the
+        # same name would train the same run twice.
+        kept = dict.fromkeys(
+            tuple((name, at) for name, at in chosen.items() if name not in names & had)
+            for chosen, names in zip(combinations, unfit, strict=True)
+        )
         by_name: dict[str, dict[str, Any]] = {}
-        for seed, method, chosen in product(dict.fromkeys(self.seeds), methods, combinations):
-            own = _without_unused_operator(chosen, method, methods)
-            own |= {"method": method, "seed": seed, "folds": self.folds}
+        for seed, chosen in product(dict.fromkeys(self.seeds), map(dict, kept)):
+            own = values(chosen) | {"seed": seed, "folds": self.folds}
             name = run_name(_options(own))
-            # Runs of a method without resized images repeat for each operator, and are one run.
-            # Any other repetition would train the same run twice.
-            if name not in by_name:
-                by_name[name] = own
-            elif own.keys() >= chosen.keys() or by_name[name] != own:
+            if name in by_name:
                 raise _repeated(name, by_name[name], own)
+            by_name[name] = own
         return tuple(SweepRun(name, _options(own)) for name, own in by_name.items())
 
 
-def _without_unused_operator(
-    chosen: Mapping[str, Any], method: str, methods: Sequence[str]
-) -> dict[str, Any]:
-    """Return settings without the resize operator if only other methods of the sweep use it.
+def _inapplicable(options: TrainingOptions, files: dict[Path, Methods]) -> set[str]:
+    """Return the names of options that a run with the other options cannot have.
+
+    Args:
+        options: Options of the run.
+        files: Methods files that have been read; one that is read is added.
 
     Raises:
-        TrainerError: A value is invalid, or the methods file is unusable or has no such method.
+        TrainerError: The methods file is unusable, or has no such method.
     """
-    if "resize_operator" not in chosen:
-        return dict(chosen)
-    file = _options(chosen).methods_file  # checked: a file may name it by anything
-    if resizes(method, file) or not any(resizes(other, file) for other in methods):
-        return dict(chosen)
-    return {name: value for name, value in chosen.items() if name != "resize_operator"}
+    names = set() if options.selection == "validation" else {"validation_share"}
+    if options.selection == "last":
+        names |= {"carry", "best_of"}
+    file = options.methods_file
+    if options.resize_operator and file and file not in files:
+        files[file] = own_methods(file)
+    if options.resize_operator and not resizes(options.method, files.get(file) if file else None):
+        names.add("resize_operator")
+    return names
 
 
 def _repeated(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> ConfigError:
@@ -168,17 +193,33 @@ def _check_known(settings: Mapping[str, Any]) -> None:
 def run_name(options: TrainingOptions) -> str:
     """Return the name of a run's directory, which is independent of the rest of the sweep.
 
-    It consists of the method, the seed, and all settings that could affect results and differ from
-    the defaults of `trainer run`. The contents of the methods file and of the file of the initial
-    weights are compared when a run is resumed.
+    It consists of the method, the seed, the folds if they are given, and all settings that could
+    affect results and differ from the defaults of `trainer run`. The contents of the methods file
+    and of the file of the initial weights are compared when a run is resumed.
     """
-    default = _options({"method": options.method})
+    default, spelled = TrainingOptions(method=options.method), _canonical(options)
+    folds = [f"fold={','.join(map(str, options.folds))}"] if options.folds else []
     names = sorted(_SETTINGS - FREE - {"methods_file"})
-    changed = {n: v for n in names if (v := getattr(options, n)) != getattr(default, n)}
-    if options.resize_operator == "bilinear":  # the method's own
-        del changed["resize_operator"]
+    changed = {n: v for n in names if (v := getattr(spelled, n)) != getattr(default, n)}
     parts = [f"{name.replace('_', '-')}={setting_text(v)}" for name, v in changed.items()]
-    return file_name("-".join([options.method, f"seed{options.seed}", *parts]))
+    return file_name("-".join([options.method, f"seed{options.seed}", *folds, *parts]))
+
+
+def _canonical(options: TrainingOptions) -> TrainingOptions:
+    """Return options in one spelling: a value that is the default anyway is left out."""
+    usual = defaults(options.recipe, options.selection) | {"resize_operator": "bilinear"}
+    blank = {field.name: field.default for field in fields(TrainingOptions)}
+    left_out = {n: blank[n] for n, value in usual.items() if getattr(options, n) == value}
+    return replace(
+        options, **left_out, init=_shortest(options.init), max_lr=rates_text(options.max_lr)
+    )
+
+
+def _shortest(init: str) -> str:
+    """Return the path of initial weights, from the working directory if they are below it."""
+    path, here = Path(absolute_init(init)), Path.cwd()
+    short = str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return str(path) if short in INITS and init not in INITS else short
 
 
 def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:
@@ -267,10 +308,10 @@ def plan_sweep(
     Raises:
         TrainerError, featurestore.errors.StoreError: A run is not feasible.
     """
-    methods: dict[str, Mapping[str, tuple[Cycle, ...]]] = {}
+    methods: dict[str, Methods] = {}
     digests: dict[str, str] = {}
     planned = []
-    configs: dict[str, RunConfig] = {}
+    compared: list[Planned] = []
     for run in runs:
         options = replace(run.options, init=absolute_init(run.options.init))
         if options.methods_file is not None:
@@ -285,43 +326,15 @@ def plan_sweep(
         known = replace(run, options=options, init_sha256=digests.get(options.init))
         planned.append((known, plan))
         # A run is the same whatever each machine chooses for itself.
-        fixed = dict.fromkeys(FREE) | {"init": digests.get(options.init, options.init)}
+        fixed = {"init": digests.get(options.init, options.init)}
         if elsewhere and options.precision == "auto":
             fixed["precision"] = RECIPES[options.recipe].precision or "auto"
         elif elsewhere:
             fixed["precision"] = options.precision
-        configs[run.name] = plan.config.model_copy(update=fixed)
-    _check_different(configs)
+        config = plan.config.model_copy(update=fixed)
+        compared.append(Planned(run.name, run.options, replace(plan, config=config)))
+    refuse_same(dataset.shape, compared)
     return planned
-
-
-def _check_different(configs: Mapping[str, RunConfig]) -> None:
-    """Refuse runs that would give the same numbers, which a report would take for several runs.
-
-    Raises:
-        ConfigError: Two of them are equal, or may be: `auto` weights are ImageNet's or random, and
-            another machine chooses the precision.
-    """
-    seen: dict[RunConfig, list[tuple[str, RunConfig]]] = defaultdict(list)
-    for name, config in configs.items():
-        unused = dict.fromkeys(("init", "precision", *unused_settings(config)))
-        alike = seen[config.model_copy(update=unused)]
-        for other, known in alike:
-            if _may_be_equal(known.init, config.init, INITS) and _may_be_equal(
-                known.precision, config.precision, get_args(Precision)
-            ):
-                weights = " or ".join(sorted({known.init, config.init}))
-                raise ConfigError(
-                    f"{other} and {name} would be the same run ({weights} weights): leave one of "
-                    "them out"
-                )
-        alike.append((name, config))
-
-
-def _may_be_equal(one: str, other: str, choices: Collection[str]) -> bool:
-    """Return whether two values are equal, or may be once `auto` is one of the choices."""
-    both = {one, other}
-    return len(both) == 1 or ("auto" in both and both <= {"auto", *choices})
 
 
 def _as_if_here(options: TrainingOptions) -> TrainingOptions:

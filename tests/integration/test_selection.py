@@ -48,7 +48,8 @@ def finished(selection: Selection) -> tuple[Path, RunResult]:
 def _train(dataset: StoredDataset, selection: Selection, out: Path) -> RunResult:
     options = TrainingOptions(
         method="mel", folds=(1,), init="random", epochs_scale=0.01, batch_size=24, arch=TINY,
-        selection=selection, validation_share=0.2, device="cpu", precision="float32", threads=1,
+        selection=selection, device="cpu", precision="float32", threads=1,
+        validation_share=0.2 if selection == "validation" else None,
     )  # fmt: skip
     plan = plan_run(dataset, options)
     stages = tuple(stage.model_copy(update={"epochs": 2}) for stage in plan.config.stages[::4])

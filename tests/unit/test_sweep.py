@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import get_args
 
@@ -9,9 +10,12 @@ import typer
 from schemas import RunConfig, RunResult, Selection, Stage
 from trainer.cli import app
 from trainer.commands.sweep import PAPER, SweepOptions
+from trainer.config import TrainingOptions
 from trainer.errors import ConfigError
+from trainer.plan import Plan
 from trainer.report.series import settings_of
-from trainer.sweep import _SETTINGS, FREE, Sweep, _check_different, parse_setting, read_sweep
+from trainer.sameness import Planned, refuse_same
+from trainer.sweep import _SETTINGS, FREE, Sweep, parse_setting, read_sweep
 
 YAML = """
 methods: [baseline, mel]
@@ -33,10 +37,10 @@ def test_methods_seeds_and_settings_are_crossed_and_named_by_what_they_are() -> 
     sweep = Sweep(("baseline", "mel"), (0, 1), (2,), {"arch": ("resnet18",), "mixup": (0, 0.2)})
     runs = sweep.runs()
     assert [run.name for run in runs[:4]] == [
-        "baseline-seed0-arch=resnet18",
-        "baseline-seed0-arch=resnet18-mixup=0.2",
-        "mel-seed0-arch=resnet18",
-        "mel-seed0-arch=resnet18-mixup=0.2",
+        "baseline-seed0-fold=2-arch=resnet18",
+        "baseline-seed0-fold=2-arch=resnet18-mixup=0.2",
+        "mel-seed0-fold=2-arch=resnet18",
+        "mel-seed0-fold=2-arch=resnet18-mixup=0.2",
     ]
     assert len({run.name for run in runs}) == len(runs) == 8
     last = runs[-1].options
@@ -51,8 +55,12 @@ def test_what_is_named_twice_is_run_once() -> None:
 
 
 def test_a_name_cannot_lead_out_of_the_sweep() -> None:
-    (run, _) = Sweep(("mel",), settings={"init": ("../../x", "random")}).runs()
-    assert run.name == "mel-seed0-init=.._.._x"
+    init = ("/../x", "../" * 99 + "x", "a/../../x", "random")
+    (one, _) = Sweep(("mel",), settings={"init": init[:1] + init[3:]}).runs()
+    assert one.name == "mel-seed0-init=_x"
+    for path in init[1:]:
+        (one,) = Sweep(("mel",), settings={"init": (path,)}).runs()
+        assert "/" not in one.name
 
 
 TWO_FILES = ("methods_file", "resize_operator")
@@ -220,10 +228,76 @@ def test_values_that_make_the_same_run_are_refused_before_any_trains(
         Sweep(("mel",), settings=settings).runs()
 
 
+SPELLINGS: list[tuple[dict[str, object], ...]] = [
+    ({}, {"carry": "stage"}, {"best_of": "array"}, {"moments": "fresh"}, {"layer_groups": "2"}),
+    ({}, {"first_conv": "sum"}, {"precision": "auto"}, {"resize_operator": "bilinear"}),
+    ({}, {"epochs_scale": 1}, {"epochs_scale": "1.00"}, {"mixup": -0.0}, {"init": "auto"}),
+    ({"mixup": 0.1}, {"mixup": "0.10"}, {"mixup": "1e-1"}),
+    ({"batch_size": 32}, {"batch_size": "32"}, {"batch_size": 32.0}),
+    ({"max_lr": "1e-2,5e-3"}, {"max_lr": "0.01,0.005"}, {"max_lr": " 1.0E-2, .5e-2"}),
+    ({"init": "w.pt"}, {"init": "./w.pt"}, {"init": "a/../w.pt"}, {"init": "HERE/w.pt"}),
+    ({"selection": "last"}, {"selection": "last", "carry": "last"}),
+    ({"selection": "validation"}, {"selection": "validation", "validation_share": 0.1}),
+    (
+        {"recipe": "fastai-2019"},
+        {"recipe": "fastai-2019", "precision": "float32", "best_of": "stage", "moments": "carried"},
+    ),
+]
+
+
+@pytest.mark.parametrize("spellings", SPELLINGS)
+def test_a_value_that_is_spelled_otherwise_is_the_same_run(
+    spellings: tuple[dict[str, object], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = set()
+    for settings in spellings:
+        values = {
+            n: (str(v).replace("HERE", str(tmp_path)) if n == "init" else v,)
+            for n, v in settings.items()
+        }
+        names |= {run.name for run in Sweep(("resize",), settings=values).runs()}
+    assert len(names) == 1
+    ordinary = [f"{name.replace('_', '-')}={value}" for name, value in spellings[0].items()]
+    assert names == {"-".join(["resize-seed0", *ordinary]).replace(",", "_")}
+
+
+def test_what_is_given_although_it_is_not_the_default_is_in_the_name() -> None:
+    for settings in ({"precision": "float32"}, {"recipe": "fastai-2019", "best_of": "array"}):
+        (run,) = Sweep(("mel",), settings={name: (v,) for name, v in settings.items()}).runs()
+        assert all(
+            f"{name.replace('_', '-')}={value}" in run.name for name, value in settings.items()
+        )
+
+
+def test_a_run_is_without_what_it_cannot_have_if_another_one_has_it() -> None:
+    """As `trainer run` would refuse it; what no run can have is refused when it is planned."""
+    shares = {"selection": ("heldout", "validation", "last"), "validation_share": (0.2, 0.3)}
+    rules = {"carry": ("run", "last"), "best_of": ("run",)}
+    names = [run.name.removeprefix("mel-seed0-") for run in Sweep(("mel",), settings=shares).runs()]
+    assert names == [
+        "mel-seed0",
+        "selection=validation-validation-share=0.2",
+        "selection=validation-validation-share=0.3",
+        "selection=last",
+    ]
+    runs = Sweep(("mel",), settings={"selection": ("last", "heldout")} | rules).runs()
+    assert [(run.options.selection, run.options.carry, run.options.best_of) for run in runs] == [
+        ("last", None, None),
+        ("heldout", "run", "run"),
+        ("heldout", "last", "run"),
+    ]
+    (run,) = Sweep(("mel",), settings={"validation_share": (0.2,)}).runs()
+    assert run.options.validation_share == 0.2
+
+
+RESULTING = ("epochs_scale", "validation_share")
+"""What results from these is compared, which is equal here: stages and splits."""
 OTHERS: dict[str, object] = {
     "validation_share": 0.2,
-    "carry": "run",
+    "carry": "last",
     "best_of": "stage",
+    "layer_groups": 3,
     "mixup": 0.2,
     "precision": "bf16",
     "epochs_scale": 0.5,
@@ -234,21 +308,38 @@ OTHERS: dict[str, object] = {
 
 
 @pytest.mark.parametrize("selection", get_args(Selection))
-def test_a_sweep_refuses_the_runs_that_a_report_would_take_for_one(selection: Selection) -> None:
+@pytest.mark.parametrize("ratios", [(1,), (0.5,), (1, 0.5), (0.5, 1, 0.5)])
+def test_a_sweep_refuses_the_runs_that_a_report_would_take_for_one(
+    selection: Selection, ratios: tuple[float, ...]
+) -> None:
     """Or the report fails after days of training: it has one run of a seed and fold in a series."""
-    stage = Stage(array="R1/mel", epochs=1, max_lr=1.0)
-    one = RunConfig(dataset="d", method="mel", stages=(stage,), folds=(1,), selection=selection)
+    stages = tuple(
+        Stage(array=f"R{ratio}/mel", epochs=3, max_lr=1.0, body_lr_ratio=ratio) for ratio in ratios
+    )
+    one = RunConfig(dataset="d", method="mel", stages=stages, folds=(1,), selection=selection)
     for name, value in OTHERS.items():
         other = one.model_copy(update={name: value})
         first, second = (
             RunResult.model_construct(config=of, fingerprint="f", init_used="random")
             for of in (one, other)
         )
-        if settings_of(first) != settings_of(second):
-            _check_different({"a": one, "b": other})
-            continue
-        with pytest.raises(ConfigError, match="a and b would be the same run"):
-            _check_different({"a": one, "b": other})
+        if settings_of(first) == settings_of(second) or name in RESULTING:
+            with pytest.raises(ConfigError, match="a and b would be the same run"):
+                compare(one, other)
+        else:
+            compare(one, other)
+
+
+def compare(*configs: RunConfig) -> None:
+    """Refuse configs that would give the same numbers."""
+    names = "ab"[: len(configs)]
+    refuse_same(
+        lambda array: (16, 24),
+        [
+            Planned(name, TrainingOptions(method=config.method, init=config.init), Plan(config, {}))
+            for name, config in zip(names, configs, strict=True)
+        ],
+    )
 
 
 @pytest.mark.parametrize("field", ["precision", "init"])
@@ -261,11 +352,12 @@ def test_a_choice_of_another_machine_may_be_that_of_another_run(field: str) -> N
     for value in values:
         other = one.model_copy(update={field: value})
         if value == "0" * 64:
-            _check_different({"a": auto, "b": other})
+            compare(auto, other)
             continue
         with pytest.raises(ConfigError, match="a and b would be the same run"):
-            _check_different({"a": auto, "b": other})
-    _check_different({v: one.model_copy(update={field: v}) for v in values})
+            compare(auto, other)
+    for two in combinations(values, 2):
+        compare(*(one.model_copy(update={field: value}) for value in two))
 
 
 def test_a_setting_that_is_spelled_in_two_ways_in_a_file_is_refused(tmp_path: Path) -> None:

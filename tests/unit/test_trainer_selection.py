@@ -1,9 +1,19 @@
 """The epoch that counts and the one that is carried: the rules over curves made by hand."""
 
+from itertools import accumulate, combinations
+from typing import get_args
+
 import pytest
 
-from schemas import EpochMetrics, FoldResult, RunConfig, Stage
-from trainer.selection import carried_epoch, other_images, reported_epoch
+from schemas import BestOf, Carry, EpochMetrics, FoldResult, RunConfig, Selection, Stage
+from trainer.selection import (
+    carried_among,
+    carried_epoch,
+    other_images,
+    reported_among,
+    reported_epoch,
+    unused_settings,
+)
 
 STAGES = tuple(
     Stage(array=array, epochs=2, max_lr=1e-3)
@@ -104,3 +114,74 @@ def test_best_networks_of_other_images_than_the_last_stages_are_warned_of() -> N
     alternates = STAGES[-1].model_copy(update={"alternate": "R1/mel"})
     both = config().model_copy(update={"stages": (*STAGES[:-1], alternates)})
     assert other_images([result(3, "R1/mel")], both) is None
+
+
+def peaks(config: RunConfig) -> list[list[EpochMetrics]]:
+    """All curves with one best epoch, which may be any."""
+    epochs = [
+        (number, stage.alternate if stage.alternate and at % 2 else stage.array)
+        for number, stage in enumerate(config.stages, start=1)
+        for at in range(stage.epochs)
+    ]
+    row = rows()[0]
+    return [
+        [
+            row.model_copy(
+                update={
+                    "stage": stage,
+                    "array": array,
+                    "epoch": epoch,
+                    "valid_accuracy": 0.9 if epoch == best else 0.1,
+                }
+            )
+            for epoch, (stage, array) in enumerate(epochs, start=1)
+        ]
+        for best in range(1, len(epochs) + 1)
+    ]
+
+
+SCHEDULES = [
+    (("R1/mel", None, 1),),
+    (("R1/mel", "R1/resize", 1),),
+    (("R1/mel", None, 3),),
+    (("R1/mel", None, 1), ("R2/mel", None, 2)),
+    (("R1/mel", "R1/resize", 2), ("R1/mel", None, 2), ("R3/full", None, 1)),
+    (("R3/full", None, 2), ("R1/mel", None, 1), ("R3/full", "R1/mel", 1)),
+    (("R3/full", None, 1), ("R1/mel", None, 1), ("R3/full", None, 3)),
+    (("R3/full", None, 2),) * 3,
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("selection", get_args(Selection))
+def test_rules_are_alike_where_no_curve_tells_them_apart(
+    schedule: tuple[tuple[str, str | None, int], ...], selection: str
+) -> None:
+    stages = tuple(
+        Stage(array=array, alternate=other, epochs=epochs, max_lr=1e-3)
+        for array, other, epochs in schedule
+    )
+    stops = list(accumulate(stage.epochs for stage in stages))[:-1]
+    base = config(selection=selection).model_copy(update={"stages": stages})
+    alike: dict[str, set[bool]] = {"carry": set(), "best_of": set()}
+    for (name, rule), choices in {
+        ("carry", carried_among): get_args(Carry),
+        ("best_of", reported_among): get_args(BestOf),
+    }.items():
+        picked = {}
+        for choice in choices:
+            one = base.model_copy(update={name: choice})
+            curves = peaks(one)
+            picked[choice] = [
+                [carried_epoch(curve[:stop], one).epoch for stop in stops]
+                if name == "carry"
+                else getattr(reported_epoch(curve, one), "epoch", None)
+                for curve in curves
+            ]
+        for first, second in combinations(choices, 2):
+            same = picked[first] == picked[second]
+            candidates = (rule(base.model_copy(update={name: c})) for c in (first, second))
+            assert (len(set(candidates)) == 1) == same, (name, first, second)
+            alike[name].add(same)
+    unused = unused_settings(base)
+    assert unused & set(alike) == {name for name, same in alike.items() if same == {True}}

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +25,7 @@ from trainer.errors import AudioInputError
 Format = Literal["table", "csv", "json"]
 _BY_SUFFIX: dict[str, Format] = {".csv": "csv", ".json": "json"}
 _WIDE = 10_000
+_TOP = 3
 _ENSEMBLE_RECORD, _ENSEMBLE_PREDICTIONS = "ensemble.json", "ensemble.csv"
 
 
@@ -48,18 +50,26 @@ def predict(
         Path | None, typer.Option(help="File to write to instead of printing.", metavar="FILE")
     ] = None,
     top: Annotated[
-        int, typer.Option(min=1, help="Number of classes in a table; csv and json have all.")
-    ] = 3,
-    threshold: Annotated[
-        float,
+        int | None,
         typer.Option(
-            min=0.0, max=1.0, help="Minimum probability of a label, if clips may have several."
+            min=1, help="Number of classes in a table (default: 3); csv and json have all."
         ),
-    ] = 0.5,
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Minimum probability of a label, if clips may have several (default: 0.5).",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
     """Classify audio files with a run's trained models."""
+    output = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
+    if top and output != "table":
+        raise typer.BadParameter(f"is for tables: {output} has all classes", param_hint="--top")
     from trainer.api import classify
     from trainer.inference.predict import open_run
     from trainer.safefiles import check_output, write_output
@@ -69,13 +79,13 @@ def predict(
         check_output(out)
     shown = Terminal(stderr=True), trained, audio
     predictions = classify(*shown, fold or (), checkpoint, device, threshold)
-    output = output_format or _BY_SUFFIX.get(out.suffix.lower() if out else "", "table")
+    text = partial(_text, predictions, trained.record, output, top or _TOP)
     if out:
-        write_output(out, _text(predictions, trained.record, output, top).encode())
+        write_output(out, text().encode())
     elif output == "table":
-        Terminal(always=True).print(_table(predictions, top))
+        Terminal(always=True).print(_table(predictions, top or _TOP))
     else:
-        Terminal(always=True).write(_text(predictions, trained.record, output, top))
+        Terminal(always=True).write(text())
     if predictions.unused:
         unused = len(predictions.unused)
         number = quantity(unused + len(predictions.predictions), "file")

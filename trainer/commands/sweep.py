@@ -151,12 +151,17 @@ def _carry_out(
     execution: ExecutionOptions,
     mlflow: MlflowOption = None,
 ) -> None:
+    if scheduler and execution.folds_at_once > 1:
+        raise typer.BadParameter(
+            "is for this machine: a cluster's worker trains one fold at a time",
+            param_hint="--folds-at-once",
+        )
     from trainer.report import print_report, write_report
     from trainer.sweep import REPORT, check_folders, finished
     from trainer.tracking import tracking_to
 
     console = Terminal()
-    runs = grid.runs()
+    runs = grid.on(stored).runs()
     check_folders(out, runs)
     console.say(f"{quantity(len(runs), 'run')} in {out}")
     if stored.partial:

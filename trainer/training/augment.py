@@ -134,6 +134,11 @@ def mix(images: Tensor, labels: Tensor, shares: Tensor, noise: Tensor) -> tuple[
     return mixed, Mixed(labels, labels[partner], share)
 
 
+def most_masked(share: float, size: int) -> int:
+    """Return the maximum number of masked bands, or frames, of an image that has `size` of them."""
+    return int(share * size)
+
+
 def _hidden(size: int, most: float, noise: Tensor) -> Tensor:
     """Return one masked span for each image, of length 0 … most · size, all equally likely.
 
@@ -147,7 +152,7 @@ def _hidden(size: int, most: float, noise: Tensor) -> Tensor:
     Returns:
         (b, size) bool.
     """
-    length = (noise[:, :1] * (int(most * size) + 1)).long()
+    length = (noise[:, :1] * (most_masked(most, size) + 1)).long()
     start = (noise[:, 1:] * (size - length + 1)).long()
     index = torch.arange(size, device=noise.device)
     return (index >= start) & (index < start + length)
