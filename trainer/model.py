@@ -213,6 +213,18 @@ def check_arch(arch: str) -> None:
         raise ConfigError(f"timm {timm.__version__} has no model {name!r}{meant}")
 
 
+def short_arch(arch: str) -> str:
+    """Return a network's name without the tag that timm takes for it anyway."""
+    model, dot, tag = arch.partition(".")
+    if not (dot and arch.startswith(TIMM)):
+        return arch
+    import timm
+
+    name = model.removeprefix(TIMM)
+    weights = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return model if weights and weights.tag == tag else arch
+
+
 def check_shapes(arch: str, shapes: Sequence[tuple[int, ...]]) -> None:
     """Check that a network accepts images of these shapes; ResNets accept all.
 

@@ -3,6 +3,7 @@
 Reads the store's tables and checks this machine; no image is read, and nothing is written.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,7 +200,9 @@ def _on_this_machine(
 def absolute_init(init: str) -> str:
     """Return `init` with the path of a file made absolute, and `..` resolved."""
     path = Path(init).absolute()
-    return init if init in INITS else str(path.resolve() if ".." in path.parts else path)
+    if ".." in path.parts and "\0" not in init:  # of which no path can be resolved
+        path = Path(os.path.realpath(path))
+    return init if init in INITS else str(path)
 
 
 def _check_share(dataset: StoredDataset, given: TrainingOptions, folds: Sequence[int]) -> None:

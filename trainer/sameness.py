@@ -77,8 +77,9 @@ def computed(shape: Shape, plan: Plan) -> Hashable:
     config, splits = plan.config, plan.splits.values()
     plain = config.model_dump(exclude=_NOT_COMPARED | unused_settings(config))
     stages = [(trained_arrays(s), s.epochs, s.max_lr, s.body_lr_ratio) for s in config.stages]
-    # Rates that are not measured yet depend on other splits, too.
-    measured = config.validation_share if config.max_lr_from == "measured" else None
+    # Rates that are not measured yet depend on other splits, too, and on where the tests end.
+    is_measured = config.max_lr_from == "measured"
+    measured = (config.validation_share, plan.sweep_end) if is_measured else None
     # A batch has no more clips than there are.
     batch = config.batch_size
     clips = [max(split.num_train, split.num_valid, split.num_test) for split in splits]

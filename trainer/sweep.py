@@ -24,6 +24,7 @@ from trainer.config import ExecutionOptions, TrainingOptions
 from trainer.data.split import default_folds, fold_numbers
 from trainer.errors import ConfigError, ResumeError, differing, refused
 from trainer.methods import Methods, own_methods, read_yaml, resizes
+from trainer.model import short_arch
 from trainer.plan import Plan, absolute_init, plan_run
 from trainer.recipes import RECIPES, defaults, rates_text, with_rates
 from trainer.records.rundir import RECORD, RESULT, RunDirectory
@@ -170,6 +171,8 @@ def _repeated(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) ->
 def _options(settings: Mapping[str, Any]) -> TrainingOptions:
     """Return options as of `trainer run`, with its defaults for those that are missing.
 
+    A network of timm is without the tag that timm takes for it anyway.
+
     Raises:
         ConfigError: A value is of another kind.
     """
@@ -178,7 +181,8 @@ def _options(settings: Mapping[str, Any]) -> TrainingOptions:
         if isinstance(value, bool) and name not in _SWITCHES:
             raise ConfigError(f"{name} {str(value).lower()}: expected a number or a name")
     try:
-        return _CHECKED.validate_python(dict(settings))
+        options = _CHECKED.validate_python(dict(settings))
+        return replace(options, arch=short_arch(options.arch))
     except ValidationError as error:
         raise refused(error) from error
 

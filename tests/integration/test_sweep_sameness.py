@@ -67,6 +67,7 @@ VALIDATION = {"selection": "validation"}
         ("mel", VALIDATION | {"validation_share": (0.2, 0.2001)}, "validation_share=0.2 and"),
         ("mel", {"allow_duplicates": (True, False)}, "allow_duplicates=True and"),
         ("mel", {"init": ("a.pt", "b.pt")}, "init=a.pt and init=b.pt"),
+        ("mel", {"arch": (TINY, f"{TINY}.r160_in1k")}, "and arch=timm:test_resnet.r160"),
         ("mel", {"recipe": "paper", "carry": ("stage", "stage")}, "a value is given twice"),
     ],
 )

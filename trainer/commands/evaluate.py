@@ -58,7 +58,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy, recall and confusions on a store, or mAP with several labels."""
     if dataset and not store:
-        raise typer.BadParameter("is for --store: a run's own store is opened at its dataset")
+        raise typer.BadParameter("is for --store: the run names its own", param_hint="--dataset")
     from featurestore import open_store
     from trainer.data.split import fold_numbers
     from trainer.inference.evaluate import check_match, open_own_store, plan_parts

@@ -92,7 +92,7 @@ def sweep(
     The same command resumes a stopped sweep; with more methods, seeds or values it adds runs.
     """
     if file is not None and (method or seed or shared.fold or shared.settings):
-        raise typer.BadParameter("excludes --method, --seed, --fold and --set")
+        raise typer.BadParameter("excludes --method, --seed, --fold and --set", param_hint="--file")
     if file is None and not method:
         raise typer.BadParameter("--method is needed, or --file", param_hint="--method")
     from featurestore import open_store
