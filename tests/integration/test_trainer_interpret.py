@@ -130,8 +130,8 @@ def test_names_that_nothing_should_obey_and_runs_without_mistakes_can_be_drawn(
 ) -> None:
     shown = ["R3/full", *["R1/mel"] * (len(threes) - 1)]  # as of networks of several arrays
     clips = [
-        WrongClip(*three[:1], 1, three[1], 0.1, three[2], 0.9, array)
-        for three, array in zip(threes, shown, strict=True)
+        WrongClip(clip_id, 1, own, 0.1, taken, 0.9, array)
+        for (clip_id, own, taken), array in zip(threes, shown, strict=True)
     ]
     images = [np.zeros((8, 16), np.float32)] * len(clips)
     drawn = worst_picture(clips, images, FeatureSpec(), next(iter(NAMES.values())))
