@@ -393,7 +393,7 @@ def test_the_guides_sweep_works_with_its_comments_made_active(
     asked = read_sweep(tmp_path / "sweep.yaml")
     names = [run.name for run in asked.runs()]
     assert len(names) == len(set(names)) == 3 * 2 * (3 + 3), "baseline, mel, control; resize thrice"
-    assert "resize-seed0-arch=resnet18-mixup=0.2-resize-operator=area" in names
+    assert "resize-seed0-fold=1_2-arch=resnet18-mixup=0.2-resize-operator=area" in names
     plain = [run.name for run in read_sweep(written(tmp_path, text)).runs()]
     assert len(plain) == 3 * 2 * 4
     assert set(plain) <= set(names)

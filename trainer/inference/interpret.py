@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from schemas import CheckpointName
 from trainer.metrics import LIKELY, average_precisions
-from trainer.records.finished import FinishedRun
+from trainer.records.finished import FinishedRun, epoch_of
 from trainer.records.tables import ClipPredictions
 from trainer.stats import mean, wilson_interval
 
@@ -93,7 +93,7 @@ def interpret(
     has, hits, precisions = [], [], []
     wrong: list[WrongClip] = []
     for fold in run.chosen(folds):
-        predictions, array = run.predictions(fold, checkpoint), run.array(fold, checkpoint)
+        predictions, array = run.predictions(fold, checkpoint), _array(run, fold, checkpoint)
         ids, shares = predictions.clip_ids, predictions.probabilities
         labels, taken, worst, truths = _judged(predictions)
         has.append(labels)
@@ -111,6 +111,13 @@ def interpret(
     classes.sort(key=lambda one: (one.recall is None, one.recall or 0.0))
     accuracy = (num_clips - len(wrong)) / num_clips
     return Interpretation(num_clips, accuracy, tuple(classes), tuple(wrong))
+
+
+def _array(run: FinishedRun, fold: int, checkpoint: CheckpointName) -> str:
+    """Return the array that a network takes: the one on which its epoch was trained."""
+    outcome = next(one for one in run.result.folds if one.fold == fold)
+    number = epoch_of(outcome, checkpoint)
+    return next(row.array for row in run.epochs(fold) if row.epoch == number)
 
 
 def _judged(predictions: ClipPredictions) -> tuple[NDArray[Any], ...]:

@@ -172,18 +172,6 @@ class FinishedRun:
         _refuse(path, _of_metrics(rows, self._outcome(fold), self.config))
         return rows
 
-    def array(self, fold: int, checkpoint: CheckpointName) -> str:
-        """Return the key of the array that a network takes: the one that its epoch trained on.
-
-        Raises:
-            TrainedRunError: See `epochs`; or no epoch was picked.
-        """
-        number = epoch_of(self._outcome(fold), checkpoint)
-        rows = [row for row in self.epochs(fold) if row.epoch == number]
-        if not rows:
-            raise TrainedRunError(f"{self.path}: fold {fold} has no {checkpoint} epoch")
-        return rows[0].array
-
     def checkpoint(self, fold: int, name: CheckpointName) -> "Checkpoint":
         """Return a network of a fold.
 
