@@ -139,6 +139,18 @@ def test_data_go_to_a_device_in_one_place_from_pinned_memory_without_waiting() -
     assert users == {"buffers.py"}
 
 
+def test_whatever_trains_has_a_stream_of_its_own() -> None:
+    """A step can be recorded on such a stream only."""
+    files = {path.name: path.read_text() for path in (TRAINER / "training").glob("*.py")}
+    assert {name for name, text in files.items() if " StageTrainer(" in text} == {
+        "fold.py",  # run by `take_turns`, which gives each fold its stream
+        "lr_find.py",
+    }
+    entries = [line for line in files["lr_find.py"].splitlines() if "with computing_on(" in line]
+    assert entries
+    assert all("own_stream(device)" in line for line in entries)
+
+
 @pytest.mark.slow
 def test_what_compares_runs_loads_no_torch() -> None:
     modules = "trainer.cli, trainer.report, trainer.inference.ensemble"
