@@ -87,7 +87,9 @@ def test_each_stage_starts_from_the_network_that_its_rule_carries(
         assert same_weights(after[done + 1], after[start.epoch])
 
 
-@pytest.mark.parametrize("best_of", ["array", pytest.param("stage", marks=pytest.mark.slow), "run"])
+@pytest.mark.parametrize(
+    "best_of", ["array", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("stage", "run"))]
+)
 def test_the_reported_network_is_of_the_epochs_that_its_rule_counts(
     best_of: str, tmp_path: Path
 ) -> None:

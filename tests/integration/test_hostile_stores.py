@@ -255,7 +255,7 @@ def test_every_command_has_one_line_for_a_spoilt_document_and_repair_mends_it(
         assert contents(golden) == whole, what
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_manifest_of_any_values_is_one_error(
     golden: Path, store: Path, capsys: pytest.CaptureFixture[str], version: int
 ) -> None:

@@ -13,6 +13,7 @@ from featurestore.building.manifests import plan_manifest
 from featurestore.datasets.collection import Naming, load_collection
 from featurestore.errors import DatasetError
 from schemas import FeatureSpec
+from tests.pairs import each_in_turn
 from tests.unit.test_shard_readers import cut, wav, write_tar
 
 pa = pytest.importorskip("pyarrow")
@@ -115,8 +116,10 @@ def test_a_label_that_stands_for_many_rows_is_never_written_out(
     assert "bytes" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
-@pytest.mark.parametrize("num", [ROWS, 70_000])
+@pytest.mark.parametrize(
+    ("num", "encoding"),
+    each_in_turn([ROWS, 70_000], ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"]),
+)
 def test_columns_of_differences_are_read_however_small_they_are(
     num: int, encoding: str, tmp_path: Path
 ) -> None:
