@@ -329,6 +329,7 @@ def test_what_is_no_store_and_no_directory_is_refused(tmp_path: Path) -> None:
         Shelf(tmp_path / "absent")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_clips_are_answered_in_a_second(tmp_path: Path) -> None:
     filled_store.fill_store(tmp_path / "s.zarr", (2, 2), {1: 50_000, 2: 50_000}, chunk=5000)
     site = Site(Shelf(tmp_path / "s.zarr"))

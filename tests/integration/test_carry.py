@@ -246,6 +246,7 @@ def test_carried_moments_survive_a_stop_to_the_bit(
     assert not torch.equal(last[0]["head.2.weight"], last[2]["head.2.weight"])
 
 
+@pytest.mark.slow
 def test_the_moments_that_a_stage_takes_over_are_of_the_network_that_it_starts_from(
     tmp_path: Path,
 ) -> None:

@@ -209,6 +209,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_stream_holds_three_windows_and_a_few_blocks(large: Path) -> None:
     dataset = open_store(large)
     split: Source = StreamedSource(dataset, ARRAY, (1,), CPU)

@@ -194,7 +194,8 @@ def test_same_seed_gives_bit_equal_losses_and_a_fold_does_not_depend_on_the_othe
     ("num_threads", "reading"),
     [
         (2, "host"),
-        (1, "host"),  # as on a GPU, where one thread trains all folds by turns
+        # As on a GPU, where one thread trains all folds by turns.
+        pytest.param(1, "host", marks=pytest.mark.slow),
         pytest.param(2, "stream", marks=pytest.mark.slow),
         pytest.param(1, "stream", marks=pytest.mark.slow),
     ],

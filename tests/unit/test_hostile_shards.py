@@ -143,6 +143,7 @@ def test_columns_of_differences_are_read_however_small_they_are(
     assert clips.end_s[-1] == num
 
 
+@pytest.mark.slow
 def test_a_label_that_repeats_the_one_before_is_only_written_out_up_to_a_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
