@@ -297,8 +297,13 @@ def command_line(bench: Bench) -> dict[str, Any]:
 def _start(*arguments: str) -> subprocess.Popen[str]:
     """Start the command `trainer` with arguments."""
     command = [sys.executable, "-m", "trainer", *arguments]
-    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, **output, encoding="utf-8", errors="replace")
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
 def _end(process: subprocess.Popen[str], status: int) -> None:
