@@ -89,7 +89,7 @@ def sweep(
 ) -> None:
     """Train every combination of methods, seeds and settings, and write a report.
 
-    The same command resumes a stopped sweep; with more methods, seeds or values it adds runs.
+    The same command resumes a stopped sweep; more methods, seeds, values or other folds add runs.
     """
     if file is not None and (method or seed or shared.fold or shared.settings):
         raise typer.BadParameter("excludes --method, --seed, --fold and --set", param_hint="--file")
