@@ -213,10 +213,11 @@ def _canonical(options: TrainingOptions) -> TrainingOptions:
     """Return options in one spelling: a value that is the default anyway is left out."""
     usual = defaults(options.recipe, options.selection) | {"resize_operator": "bilinear"}
     blank = {field.name: field.default for field in fields(TrainingOptions)}
-    left_out = {n: blank[n] for n, value in usual.items() if getattr(options, n) == value}
-    return replace(
-        options, **left_out, init=_shortest(options.init), max_lr=rates_text(options.max_lr)
-    )
+    changes: dict[str, Any] = {
+        name: blank[name] for name, value in usual.items() if getattr(options, name) == value
+    }
+    changes |= {"init": _shortest(options.init), "max_lr": rates_text(options.max_lr)}
+    return replace(options, **changes)
 
 
 def _shortest(init: str) -> str:

@@ -182,7 +182,7 @@ def _summed(body: Mapping[str, Tensor], arch: str) -> Mapping[str, Tensor]:
     return {"conv1.weight, summed over colours,": body["conv1.weight"].float().sum(dim=1)}
 
 
-def _check_numbers(path: Path, state: Mapping[object, Tensor]) -> None:
+def _check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
     """Refuse weights that are integers, as of a quantised network, or not finite in float32."""
     for key, value in state.items():
         if (name := str(key)).startswith("fc."):
