@@ -153,14 +153,14 @@ def classify(
     several = trained.config.task == "multilabel"
     if threshold is not None and not several:
         raise ConfigError(
-            f"threshold {threshold:g}: {trained.path} knows one class per clip, the likeliest; "
-            "leave --threshold out"
+            f"threshold {threshold:g}: clips of {trained.path} have one class each, and the "
+            "likeliest one is predicted; leave --threshold out"
         )
     least = _THRESHOLD if threshold is None else threshold
     chosen, on = trained.chosen(folds), resolve_device(device)
     checkpoint = checkpoint or trained.checkpoints[0]
-    best = [fold for fold in trained.result.folds if checkpoint == "best" and fold.fold in chosen]
-    warnings = tuple(filter(None, (trained.warning, other_images(best, trained.config))))
+    unlike = other_images(trained.result, checkpoint, chosen)
+    warnings = tuple(filter(None, (trained.warning, unlike)))
     for warning in warnings:
         console.warn(warning)
     files = audio_files(paths, console.say)

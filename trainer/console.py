@@ -106,7 +106,7 @@ def print_result(console: Terminal, result: RunResult) -> None:
     console.print(RULES[selection].summary)
     if "run" in (result.config.carry, result.config.best_of) and (rules := carrying(result.config)):
         console.print(f"In this run {rules}: these are not the rules of the paper's code.")
-    if unlike := other_images(result.folds, result.config):
+    if unlike := other_images(result):
         console.warn(unlike)
 
 

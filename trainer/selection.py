@@ -4,7 +4,7 @@ Training applies the rules after each epoch, and readers of a finished run check
 that differ in selection, `carry` or `best_of` are never averaged, compared or drawn together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import get_args
@@ -14,8 +14,8 @@ from schemas import (
     Carry,
     CheckpointName,
     EpochMetrics,
-    FoldResult,
     RunConfig,
+    RunResult,
     Selection,
     Stage,
 )
@@ -157,6 +157,12 @@ def trained_arrays(stage: Stage) -> tuple[str, ...]:
     return (stage.array, second) if second else (stage.array,)
 
 
+def inapplicable(selection: Selection) -> set[str]:
+    """Return the names of the settings that a selection has no use for, whatever the method."""
+    names = set() if selection == "validation" else {"validation_share"}
+    return names | ({"carry", "best_of"} if selection == "last" else set())
+
+
 def unused_settings(config: RunConfig) -> set[str]:
     """Return the names of the settings that affect nothing with the config's selection and stages.
 
@@ -181,24 +187,28 @@ def carrying(config: RunConfig) -> str:
     return f"{_STARTS_FROM[config.carry]}; {_AMONG[config.best_of]}"
 
 
-def other_images(folds: Sequence[FoldResult], config: RunConfig) -> str | None:
-    """Return a warning if best networks are of other images than the last stage's, else None.
+def other_images(
+    result: RunResult, checkpoint: CheckpointName = "best", folds: Collection[int] | None = None
+) -> str | None:
+    """Return a warning if networks were trained on other images than the last stage's, else None.
 
     Args:
-        folds: Results of folds of a run. If one is from an older version, its array is unknown.
-        config: Config of the run.
+        result: Result of a run. If it is from an older version, arrays are unknown.
+        checkpoint: Which networks are used; the last ones are of the last stage.
+        folds: Folds whose networks are used; by default all.
     """
-    last = config.stages[-1]
+    last = result.config.stages[-1]
     unlike: dict[str, list[str]] = {}
-    for fold in folds:
-        if fold.best_array not in (None, last.array, last.alternate):
+    for fold in result.folds if checkpoint == "best" else ():
+        used = folds is None or fold.fold in folds
+        if used and fold.best_array not in (None, last.array, last.alternate):
             unlike.setdefault(str(fold.best_array), []).append(str(fold.fold))
     if not unlike:
         return None
     listed = "; ".join(f"{array} (fold {', '.join(of)})" for array, of in unlike.items())
     return (
-        f"best networks are of other images than the last stage's, {last.array}: of {listed}; do "
-        "not compare them with networks of those"
+        f"best networks were trained on other images than those of the last stage, {last.array}: "
+        f"{listed}; do not compare them with networks of {last.array}"
     )
 
 

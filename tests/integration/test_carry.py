@@ -113,17 +113,20 @@ def test_a_best_network_of_smaller_images_is_told_wherever_it_is_used(
     place, out = tmp_path / "run", tmp_path / "e"
     (fold,) = run(dataset, plan, place).folds
     assert fold.best_array == "R1/resize", "else this shows nothing"
-    told = "last stage's, R3/full: of R1/resize (fold 1)"
+    told = "those of the last stage, R3/full: R1/resize (fold 1)"
     assert main(["evaluate", "--run", str(place), "--out", str(out)]) == 0
     assert main(["interpret", str(place), "--out", str(out)]) == 0
     shown = capsys.readouterr()
     assert told in " ".join(shown.out.split())
     assert told in " ".join(shown.err.split())
+    line = ["export", "--run", str(place), "--fold", "1", "--format", "torch-export"]
+    assert main([*line, "--out", str(tmp_path / "n.pt2")]) == 0
+    assert told in " ".join(capsys.readouterr().err.split())
     with pytest.warns(TrainerWarning, match=re.escape(told)):
         predictions = predict(place, next(sounds().rglob("*.wav")), progress=False)
     assert told in " ".join(predictions.warnings)
     assert told in " ".join(browsed_runs([place])["runs"][0]["notes"])
-    assert "resize: of 1 reported networks, 1 of R1/resize." in section_of(place).warnings
+    assert "resize: reported networks by array: R1/resize 1." in section_of(place).warnings
     assert main(["evaluate", "--run", str(place), "--out", str(out), "--checkpoint", "last"]) == 0
     assert told not in " ".join(capsys.readouterr().out.split())
 

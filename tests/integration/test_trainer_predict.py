@@ -184,7 +184,7 @@ def test_a_directory_gives_its_sounds_at_any_depth_each_once(
         ("--run RUN x.wav --top 0", 2, "top"),
         ("--run RUN x.wav --top 2 --format csv", 2, "--top: is for tables: csv has all classes"),
         ("--run RUN x.wav --top 2 --out x.json", 2, "--top: is for tables: json has all classes"),
-        ("--run RUN x.wav --threshold 0.5", 1, "knows one class per clip"),
+        ("--run RUN x.wav --threshold 0.5", 1, "have one class each, and the likeliest one is"),
     ],
 )
 def test_bad_arguments_are_one_clear_error(

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from schemas import BestOf, Carry, EpochMetrics, FoldResult, RunConfig, Selection, Stage
+from schemas import BestOf, Carry, EpochMetrics, FoldResult, RunConfig, RunResult, Selection, Stage
 from trainer.selection import (
     carried_among,
     carried_epoch,
@@ -106,14 +106,22 @@ def test_best_networks_of_other_images_than_the_last_stages_are_warned_of() -> N
         known |= {"best_epoch": 1, "last_accuracy": 0.5, "last_epoch": 8, "seconds": 1.0}
         return FoldResult.model_validate(known | {"fold": fold, "best_array": array})
 
+    def of(*folds: FoldResult, last: Stage = STAGES[-1]) -> RunResult:
+        stages = (*STAGES[:-1], last)
+        return RunResult.model_construct(
+            config=config().model_copy(update={"stages": stages}), folds=folds
+        )
+
     of_last = [result(1, "R3/full"), result(2, None)]
-    assert other_images(of_last, config()) is None
+    assert other_images(of(*of_last)) is None
     smaller = [result(3, "R1/mel"), result(4, "R2/mel"), result(5, "R1/mel")]
-    warning = other_images([*of_last, *smaller], config()) or ""
-    assert "last stage's, R3/full: of R1/mel (fold 3, 5); R2/mel (fold 4);" in warning
+    run = of(*of_last, *smaller)
+    assert "last stage, R3/full: R1/mel (fold 3, 5); R2/mel (fold 4);" in (other_images(run) or "")
+    assert "R3/full: R1/mel (fold 5);" in (other_images(run, folds=[1, 5]) or "")
+    assert other_images(run, "last") is None
+    assert other_images(run, folds=[1, 2]) is None
     alternates = STAGES[-1].model_copy(update={"alternate": "R1/mel"})
-    both = config().model_copy(update={"stages": (*STAGES[:-1], alternates)})
-    assert other_images([result(3, "R1/mel")], both) is None
+    assert other_images(of(result(3, "R1/mel"), last=alternates)) is None
 
 
 def peaks(config: RunConfig) -> list[list[EpochMetrics]]:

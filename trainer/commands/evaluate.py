@@ -243,8 +243,7 @@ def interpret(
         written = write_outputs(out, contents)
     console = Terminal()
     optimistic = chosen == "best" and finished.config.selection == "heldout"
-    best = [one for one in finished.result.folds if chosen == "best" and one.fold in folds]
-    unlike = other_images(best, finished.config)
+    unlike = other_images(finished.result, chosen, folds)
     warnings = *finished.partial, finished.warning, unlike, OPTIMISTIC if optimistic else None
     for warning in filter(None, warnings):
         Terminal(stderr=True).warn(warning)

@@ -156,12 +156,13 @@ def export(
     from trainer.inference.export import export as make
     from trainer.inference.predict import load_network, open_run
     from trainer.safefiles import check_output, write_output
+    from trainer.selection import other_images
 
     trained = open_run(run)
-    if trained.warning:
-        Terminal(stderr=True).warn(trained.warning)
     trained.chosen([fold])
     chosen = checkpoint or trained.checkpoints[0]
+    for warning in filter(None, (trained.warning, other_images(trained.result, chosen, [fold]))):
+        Terminal(stderr=True).warn(warning)
     path = out or run / f"fold{fold}" / f"{chosen}{SUFFIXES[output_format]}"
     check_output(path)
     network = load_network(trained, fold, chosen, torch.device("cpu"))

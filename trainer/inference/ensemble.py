@@ -161,9 +161,8 @@ def _member(
 def _warnings(runs: Sequence[FinishedRun], checkpoint: CheckpointName) -> list[str]:
     warnings = list(dict.fromkeys(text for run in runs for text in run.partial))
     warnings += [run.warning for run in runs if run.warning]
-    if checkpoint == "best":
-        unlike = {run.path: other_images(run.result.folds, run.config) for run in runs}
-        warnings += [f"{path}: {text}" for path, text in unlike.items() if text]
+    unlike = {run.path: other_images(run.result, checkpoint) for run in runs}
+    warnings += [f"{path}: {text}" for path, text in unlike.items() if text]
     stores = dict.fromkeys(run.result.fingerprint[:12] for run in runs)
     if len(stores) > 1:
         warnings.append(f"the runs' stores differ ({', '.join(stores)}); their clips are the same")

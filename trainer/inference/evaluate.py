@@ -245,8 +245,7 @@ def _warnings(
         )
     own = dataset.fingerprint == run.record.fingerprint
     used = {network for fold in folds for network in fold.networks}
-    best = [fold for fold in run.result.folds if checkpoint == "best" and fold.fold in used]
-    warnings += filter(None, [other_images(best, run.config)])
+    warnings += filter(None, [other_images(run.result, checkpoint, used)])
     picked = checkpoint == "best" and run.record.config.selection == "heldout"
     if picked and own and any(fold.fold in fold.networks for fold in folds):
         warnings.append(OPTIMISTIC)

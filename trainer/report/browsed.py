@@ -73,7 +73,7 @@ def _run(run: Run, label: str, score: str) -> dict[str, Any]:
     checkpoint = finished.checkpoints[0]
     predictions = run.probabilities.values()
     notes = [*run.result.warnings]
-    if checkpoint == "best" and (unlike := other_images(run.result.folds, config)):
+    if unlike := other_images(run.result, checkpoint):
         notes.insert(0, unlike)
     if config.selection == "heldout" and checkpoint == "best":
         notes.insert(0, OPTIMISTIC)

@@ -102,12 +102,12 @@ def warnings(series: Sequence[Series]) -> tuple[str, ...]:
 
 
 def _unlike(series: Sequence[Series]) -> Iterator[str]:
-    """Yield how many reported networks are of which array, for methods that have several."""
+    """Yield the arrays that reported networks were trained on, if one is not the last stage's."""
     for one in series:
         counts = Counter(fold.best_array for run in one.runs for fold in run.result.folds)
         if counts.keys() - {None, one.stages[-1].array, one.stages[-1].alternate}:
-            listed = ", ".join(f"{count} of {array}" for array, count in counts.most_common())
-            yield f"{one.label}: of {counts.total()} reported networks, {listed}."
+            listed = (f"{array or 'unknown'} {count}" for array, count in counts.most_common())
+            yield f"{one.label}: reported networks by array: {', '.join(listed)}."
 
 
 def _mixed(series: Sequence[Series]) -> Iterator[str]:
