@@ -1,6 +1,8 @@
 """Which runs would give the same numbers, however their settings are spelled.
 
-Compared is what would be computed: the stages, and the effect of every other setting on them.
+Compared is what would be computed: the stages, and the effect of every other setting on them. Runs
+by different rules (`carry`, `best_of`) are different even if both pick the same epochs, as each
+table of a report has runs by one rule, and needs every method.
 """
 
 from collections import defaultdict
@@ -12,7 +14,7 @@ from typing import get_args
 from trainer.config import TrainingOptions
 from trainer.errors import ConfigError
 from trainer.plan import Plan
-from trainer.selection import carried_among, reported_among, trained_arrays, unused_settings
+from trainer.selection import carrying, trained_arrays, unused_settings
 from trainer.training.augment import most_masked
 from trainer.training.device import Precision
 from trainer.weights import INITS
@@ -79,9 +81,9 @@ def computed(shape: Shape, plan: Plan) -> Hashable:
     stages = [(trained_arrays(s), s.epochs, s.max_lr, s.body_lr_ratio) for s in config.stages]
     # Rates that are not measured yet depend on other splits, too, and on where the tests end.
     is_measured = config.max_lr_from == "measured"
-    measured = (config.validation_share, plan.sweep_end) if is_measured else None
-    # A batch has no more clips than there are.
     batch = config.batch_size
+    measured = (batch, config.validation_share, plan.sweep_end) if is_measured else None
+    # A batch has no more clips than there are.
     clips = [max(split.num_train, split.num_valid, split.num_test) for split in splits]
     apart = [b"" if split.apart is None else split.apart.tobytes() for split in splits]
     shapes = [shape(array) for arrays, *_ in stages for array in arrays]
@@ -94,7 +96,7 @@ def computed(shape: Shape, plan: Plan) -> Hashable:
     return (
         *(tuple(plain.items()), tuple(stages), measured),
         *(min(batch, max(clips, default=batch)), sha256(b"".join(apart)).hexdigest()),
-        *(tuple(masks), noisy, carried_among(config), reported_among(config)),
+        *(tuple(masks), noisy, carrying(config)),
     )
 
 
@@ -108,8 +110,12 @@ def _refused(first: Planned, second: Planned) -> ConfigError:
     names = [field.name for field in fields(TrainingOptions) if field.name != "own_methods"]
     values = {name: (getattr(first.options, name), getattr(second.options, name)) for name in names}
     differing = [f"{name}={a} and {name}={b}" for name, (a, b) in values.items() if a != b]
+    apart = (
+        "; if another method needs both values, sweep that method by itself, into the same --out"
+        if first.options.method == second.options.method
+        else ""
+    )
     return ConfigError(
         f"{first.name} and {second.name} would be the same run: {', '.join(differing)} make no "
-        "difference there; leave one of them out, or give it in a sweep of the methods that it "
-        "affects"
+        f"difference there; leave one of them out{apart}"
     )

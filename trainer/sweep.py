@@ -31,6 +31,7 @@ from trainer.records.rundir import RECORD, RESULT, RunDirectory
 from trainer.run import Known, begin
 from trainer.safefiles import refuse_link
 from trainer.sameness import Planned, refuse_same
+from trainer.selection import inapplicable
 from trainer.training.events import Notify, ignore
 from trainer.weights import INITS, digest_of_file
 
@@ -148,9 +149,7 @@ def _inapplicable(options: TrainingOptions, files: dict[Path, Methods]) -> set[s
     Raises:
         TrainerError: The methods file is unusable, or has no such method.
     """
-    names = set() if options.selection == "validation" else {"validation_share"}
-    if options.selection == "last":
-        names |= {"carry", "best_of"}
+    names = inapplicable(options.selection)
     file = options.methods_file
     if options.resize_operator and file and file not in files:
         files[file] = own_methods(file)
@@ -216,15 +215,9 @@ def _canonical(options: TrainingOptions) -> TrainingOptions:
     changes: dict[str, Any] = {
         name: blank[name] for name, value in usual.items() if getattr(options, name) == value
     }
-    changes |= {"init": _shortest(options.init), "max_lr": rates_text(options.max_lr)}
+    # Absolute: from another working directory, the same command is to find its runs again.
+    changes |= {"init": absolute_init(options.init), "max_lr": rates_text(options.max_lr)}
     return replace(options, **changes)
-
-
-def _shortest(init: str) -> str:
-    """Return the path of initial weights, from the working directory if they are below it."""
-    path, here = Path(absolute_init(init)), Path.cwd()
-    short = str(path.relative_to(here) if path.is_relative_to(here) else path)
-    return str(path) if short in INITS and init not in INITS else short
 
 
 def parse_setting(text: str) -> tuple[str, tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from tests.integration.reported_runs import (
     row,
     section_of,
     sections_of,
+    stages_of,
     table,
     text_report,
 )
@@ -137,6 +138,20 @@ def test_runs_of_different_rules_are_in_sections_of_their_own_that_say_so(tmp_pa
         assert {cells[0] for cells in table(section, "Paired").rows} == {"mel - baseline"}
         of_all = "best epoch so far" in section.notes[1] or "of all epochs" in section.notes[1]
         assert any("network of smaller images" in line for line in section.warnings) == of_all
+
+
+def test_a_method_of_one_stage_is_in_the_table_of_each_rule(tmp_path: Path) -> None:
+    """Both rules pick the same epochs in it, and each table needs it."""
+    runs = [
+        make_run(
+            tmp_path / "-".join((method, *rules.values())), method, VALUES, stages=stages, **rules
+        )
+        for method, stages in (("mel", stages_of("mel")), ("once", stages_of("mel")[-1:]))
+        for rules in RULES[:2]
+    ]
+    for section in sections_of(*runs):
+        assert {cells[0] for cells in table(section, "mean ±").rows} == {"mel", "once"}
+        assert {cells[0] for cells in table(section, "Paired").rows} == {"once - mel"}
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from trainer.errors import ConfigError
 from trainer.plan import Plan
 from trainer.report.series import settings_of
 from trainer.sameness import Planned, refuse_same
+from trainer.selection import unused_settings
 from trainer.sweep import _SETTINGS, FREE, Sweep, parse_setting, read_sweep
 
 YAML = """
@@ -236,7 +237,7 @@ SPELLINGS: list[tuple[dict[str, object], ...]] = [
     ({"arch": "timm:test_resnet"}, {"arch": "timm:test_resnet.r160_in1k"}),
     ({"batch_size": 32}, {"batch_size": "32"}, {"batch_size": 32.0}),
     ({"max_lr": "1e-2,5e-3"}, {"max_lr": "0.01,0.005"}, {"max_lr": " 1.0E-2, .5e-2"}),
-    ({"init": "w.pt"}, {"init": "./w.pt"}, {"init": "a/../w.pt"}, {"init": "HERE/w.pt"}),
+    ({"init": "HERE/w.pt"}, {"init": "w.pt"}, {"init": "./w.pt"}, {"init": "a/../w.pt"}),
     ({"selection": "last"}, {"selection": "last", "carry": "last"}),
     ({"selection": "validation"}, {"selection": "validation", "validation_share": 0.1}),
     (
@@ -251,16 +252,28 @@ def test_a_value_that_is_spelled_otherwise_is_the_same_run(
     spellings: tuple[dict[str, object], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    alike = [
+        {n: str(v).replace("HERE", str(tmp_path)) if n == "init" else v for n, v in one.items()}
+        for one in spellings
+    ]
     names = set()
-    for settings in spellings:
-        values = {
-            n: (str(v).replace("HERE", str(tmp_path)) if n == "init" else v,)
-            for n, v in settings.items()
-        }
+    for settings in alike:
+        values = {name: (value,) for name, value in settings.items()}
         names |= {run.name for run in Sweep(("resize",), settings=values).runs()}
     assert len(names) == 1
-    ordinary = [f"{name.replace('_', '-')}={value}" for name, value in spellings[0].items()]
-    assert names == {re.sub("[,:]", "_", "-".join(["resize-seed0", *ordinary]))}
+    ordinary = [f"{name.replace('_', '-')}={value}" for name, value in alike[0].items()]
+    assert names == {re.sub("[,:/]", "_", "-".join(["resize-seed0", *ordinary]))}
+
+
+def test_a_run_has_the_same_name_from_any_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = set()
+    for folder in (tmp_path, tmp_path.parent, Path("/")):
+        monkeypatch.chdir(folder)
+        (run,) = Sweep(("mel",), settings={"init": (str(tmp_path / "w.pt"),)}).runs()
+        names.add(run.name)
+    assert len(names) == 1
 
 
 def test_what_is_given_although_it_is_not_the_default_is_in_the_name() -> None:
@@ -324,7 +337,8 @@ def test_a_sweep_refuses_the_runs_that_a_report_would_take_for_one(
             RunResult.model_construct(config=of, fingerprint="f", init_used="random")
             for of in (one, other)
         )
-        if settings_of(first) == settings_of(second) or name in RESULTING:
+        unused = unused_settings(one) - {"carry", "best_of"}  # of which each has a table
+        if settings_of(first) == settings_of(second) or name in (*RESULTING, *unused):
             with pytest.raises(ConfigError, match="a and b would be the same run"):
                 compare(one, other)
         else:

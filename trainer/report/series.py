@@ -27,7 +27,7 @@ from trainer.errors import ReportError
 from trainer.metrics import average_precisions
 from trainer.records.finished import FinishedRun, open_finished, score_of
 from trainer.records.tables import ClipPredictions
-from trainer.selection import RULES, Rule, carrying, unused_settings
+from trainer.selection import RULES, Rule, carrying, inapplicable
 from trainer.stats import Matrix, confusion_matrix, mean
 
 Settings = tuple[tuple[str, str], ...]
@@ -271,8 +271,9 @@ def settings_of(result: RunResult, init_sha256: str | None = None) -> Settings:
         result: Content of result.json.
         init_sha256: Digest of the initial weights, if known: a path may have held other ones.
     """
-    unused = unused_settings(result.config)
-    config = result.config.model_dump(mode="json", exclude=NOT_SETTINGS | unused)
+    # The same names for every method of a table, as only methods of equal settings are compared.
+    without = NOT_SETTINGS | inapplicable(result.config.selection)
+    config = result.config.model_dump(mode="json", exclude=without)
     init = result.config.init if result.init_used == "file" else result.init_used
     if init_sha256 and result.init_used in ("file", "timm"):
         init = f"{Path(init).name} ({init_sha256[:12]})"
