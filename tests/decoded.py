@@ -1,4 +1,4 @@
-"""What becomes of bytes that are decoded as a clip."""
+"""Outcomes of decoding any bytes as a clip."""
 
 from pathlib import Path
 

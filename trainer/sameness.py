@@ -1,8 +1,8 @@
-"""Which runs would give the same numbers, however their settings are spelled.
+"""A comparison of runs by what they would compute, however their settings are spelled.
 
-Compared is what would be computed: the stages, and the effect of every other setting on them. Runs
-by different rules (`carry`, `best_of`) are different even if both pick the same epochs, as each
-table of a report has runs by one rule, and needs every method.
+It compares the stages, and the effect of every other setting on them. Runs by different rules
+(`carry`, `best_of`) are different even if both pick the same epochs, as each table of a report has
+runs by one rule, and needs every method.
 """
 
 from collections import defaultdict

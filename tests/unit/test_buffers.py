@@ -1,4 +1,4 @@
-"""Copies to a GPU, as far as a CPU can tell: pinned, without waiting, never beside a recording."""
+"""Copies to a GPU, as far as a CPU can tell: pinned, without waiting, never during a recording."""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +19,7 @@ GPU = torch.device("cuda")
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked of CUDA, in order; nothing of it is there."""
+    """A record, in order, of the calls to CUDA, none of which does anything."""
     done: list[str] = []
 
     class Stream:

@@ -306,7 +306,7 @@ def test_a_run_is_without_what_it_cannot_have_if_another_one_has_it() -> None:
 
 
 RESULTING = ("epochs_scale", "validation_share")
-"""What results from these is compared, which is equal here: stages and splits."""
+"""Their results, stages and splits, are compared, and are equal here."""
 OTHERS: dict[str, object] = {
     "validation_share": 0.2,
     "carry": "last",
