@@ -163,7 +163,6 @@ def kill_after(out: Path, fold: int, rows: int) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
-@pytest.mark.slow
 def test_killed_with_kill_9_it_goes_on_from_the_command_line_to_the_same_bits(
     tmp_path: Path,
 ) -> None:
