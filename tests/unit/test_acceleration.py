@@ -170,16 +170,16 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_why_once() -> Non
 @contextmanager
 def elsewhere(device: str) -> Iterator[None]:
     """Let another thread train or predict on a device."""
-    begun, over = threading.Event(), threading.Event()
+    started, over = threading.Event(), threading.Event()
 
     def train() -> None:
         with computing_on(torch.device(device)):
-            begun.set()
+            started.set()
             assert over.wait(60)
 
     thread = threading.Thread(target=train)
     thread.start()
-    assert begun.wait(60)
+    assert started.wait(60)
     try:
         yield
     finally:
@@ -206,17 +206,17 @@ def test_nothing_is_recorded_while_another_thread_trains_on_a_gpu_and_all_is_aft
 
 
 def test_another_training_on_a_gpu_starts_when_a_recording_is_over() -> None:
-    begun: list[None] = []
+    started: list[None] = []
 
     def train() -> None:
         with computing_on(torch.device("cuda")):
-            begun.append(None)
+            started.append(None)
 
     def recorder(step: Step, inputs: tuple[Tensor, ...]) -> Replay:
         thread = threading.Thread(target=train, daemon=True)
         thread.start()
         thread.join(0.05)
-        seen.append((thread, bool(begun)))
+        seen.append((thread, bool(started)))
         return lambda: None
 
     seen: list[tuple[threading.Thread, bool]] = []
@@ -225,7 +225,7 @@ def test_another_training_on_a_gpu_starts_when_a_recording_is_over() -> None:
         step(torch.ones(4))
     ((thread, meanwhile),) = seen
     thread.join(60)
-    assert (meanwhile, bool(begun)) == (False, True)
+    assert (meanwhile, bool(started)) == (False, True)
 
 
 @pytest.mark.parametrize(
